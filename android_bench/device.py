@@ -1,0 +1,169 @@
+"""The contract of a device, and the data that cross it.
+
+A device runs `.tflite` models and says how long they take. Times are in milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Frozen(BaseModel):
+    """A frozen value. Unknown fields, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RuntimeOptions(Frozen):
+    """How a model is run; part of every latency's identity."""
+
+    threads: int = Field(default=1, ge=1, le=64, description="CPU threads of the interpreter")
+
+
+class DeviceInfo(Frozen):
+    """Which device measured, and with which runtime."""
+
+    kind: Literal["local", "android"]
+    model: str
+    soc: str
+    os_build: str
+    runtime: str = Field(description="name and version of the inference runtime")
+    binary_sha256: str = Field(default="", description="the benchmark binary, where there is one")
+    serial: str = Field(default="", description="recorded, never part of a fingerprint")
+    virtual: bool = False
+
+    def identity(self) -> dict[str, str]:
+        """What makes a latency of this device comparable with another: never the serial."""
+        return {
+            "device_kind": self.kind,
+            "device_model": self.model,
+            "soc": self.soc,
+            "os_build": self.os_build,
+            "runtime": self.runtime,
+            "binary_sha256": self.binary_sha256,
+            "virtual": str(self.virtual).lower(),
+        }
+
+
+class Conditions(Frozen):
+    """The device's state around a measurement. None: could not be read, and is not guessed."""
+
+    at: datetime
+    load_1min: float | None = None
+    cpu_mhz: float | None = None
+    skin_celsius: float | None = None
+    battery_percent: float | None = None
+
+
+class BenchmarkRequest(Frozen):
+    """One model to be timed once: warm up, then invoke until both minima are reached."""
+
+    name: str
+    model: bytes = Field(repr=False, description="the .tflite file's content")
+    options: RuntimeOptions = RuntimeOptions()
+    warmup_ms: float = Field(default=5.0, ge=0)
+    min_ms: float = Field(default=20.0, gt=0, description="time to spend on counted invocations")
+    min_runs: int = Field(default=10, ge=1)
+    max_runs: int = Field(default=100_000, ge=1)
+
+
+class LatencyMeasurement(Frozen):
+    """Quantiles of one model's invocations.
+
+    From one round, ``rounds`` is 1. From several (see :func:`combine`), the quantiles are medians of
+    the rounds' quantiles and ``round_medians_ms`` keeps every round's median.
+    """
+
+    median_ms: float = Field(gt=0)
+    p5_ms: float = Field(gt=0)
+    p95_ms: float = Field(gt=0)
+    min_ms: float = Field(gt=0)
+    runs: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    round_medians_ms: tuple[float, ...] = Field(min_length=1)
+    conditions: Conditions | None = None
+
+    @field_validator("median_ms", "p5_ms", "p95_ms", "min_ms")
+    @classmethod
+    def _finite(cls, value: float) -> float:
+        if not math.isfinite(value):
+            raise ValueError("a latency must be a finite number of milliseconds")
+        return value
+
+    @property
+    def spread(self) -> float:
+        """Relative half-range of the rounds' medians: (max - min) / (2 median)."""
+        return (max(self.round_medians_ms) - min(self.round_medians_ms)) / (2 * self.median_ms)
+
+
+class Device(Protocol):
+    """Something that runs `.tflite` models. Opening is lazy: making one costs nothing."""
+
+    def info(self) -> DeviceInfo:
+        """Which device this is. Raises NoUsableDevice."""
+
+    def conditions(self) -> Conditions:
+        """The device's present state."""
+
+    def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
+        """Time one model, one round. Raises DeviceError, BadMeasurement."""
+
+    def benchmark_many(
+        self, requests: Sequence[BenchmarkRequest]
+    ) -> Iterator[tuple[int, LatencyMeasurement]]:
+        """Time each request in the order given; yield its index and result as soon as it is known.
+
+        A model may occur many times in ``requests`` (rounds): it is sent to the device once.
+        """
+
+    def run_model(
+        self,
+        model: bytes,
+        inputs_NHWC: NDArray[np.float32],
+        options: RuntimeOptions = RuntimeOptions(),
+    ) -> NDArray[np.float32]:
+        """Outputs (N, ...) of a model with batch size 1, image by image."""
+
+    def close(self) -> None:
+        """Give back what was opened. May be called twice."""
+
+
+def combine(rounds: Sequence[LatencyMeasurement]) -> LatencyMeasurement:
+    """Join the rounds of one model: medians of their quantiles, the smallest minimum."""
+    from statistics import median
+
+    return LatencyMeasurement(
+        median_ms=median(r.median_ms for r in rounds),
+        p5_ms=median(r.p5_ms for r in rounds),
+        p95_ms=median(r.p95_ms for r in rounds),
+        min_ms=min(r.min_ms for r in rounds),
+        runs=sum(r.runs for r in rounds),
+        rounds=sum(r.rounds for r in rounds),
+        round_medians_ms=tuple(m for r in rounds for m in r.round_medians_ms),
+        conditions=rounds[-1].conditions,
+    )
+
+
+def parse_measurement(fields: Mapping[str, Any], *, source: str) -> LatencyMeasurement:
+    """A device's answer as a measurement. Raises BadMeasurement: a silent 0 ms is impossible."""
+    from pydantic import ValidationError
+
+    from nasflow.errors import BadMeasurement
+
+    try:
+        return LatencyMeasurement.model_validate(fields)
+    except ValidationError as error:
+        raise BadMeasurement(
+            f"{source} answered with an impossible latency: {dict(fields)!r}.",
+            hint="Measure again; if it stays so, run 'nasflow doctor'.",
+            raw=str(error),
+        ) from error

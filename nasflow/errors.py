@@ -1,0 +1,137 @@
+"""Every error that nasflow raises on purpose, its exit code and its hint.
+
+::
+
+    NasflowError
+      UsageError ................ 2  the command line or the configuration is wrong
+        ConfigError                  ... at one key of one file
+        InfeasibleTarget             ... no network of the space meets the latency target
+      Inconclusive .............. 3  the measurement does not decide
+      NoUsableDevice ............ 4  none, several, not authorised, wrong ABI, too hot
+      DeviceError ............... 5  the device went away, or answered with nonsense
+        BadMeasurement               ... 0, NaN or negative time
+      ConversionError ........... 6  the TFLite model cannot be made, or does not compute the same
+      IntegrityError ............ 7  a file is not what its hash says
+      EnvironmentFault .......... 8  disk, permission, lock, data set
+        DatasetMissing
+        StoreLocked
+      TrainingDiverged .......... 9  a loss is no longer a number
+      Interrupted ............. 130  SIGINT (143: SIGTERM)
+
+Exit code 0 is success (also an ungated verdict), 1 a gate that failed, 70 an exception that nobody
+foresaw: that one is our bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NasflowError(Exception):
+    """Base of all errors that a user can do something about.
+
+    ``message`` says what happened and the value seen, ``hint`` what to do about it. ``raw`` keeps a
+    device's or a tool's own words, for the log; it is not shown on the one line that the user reads.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str = "", raw: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.raw = raw
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(NasflowError):
+    """The command line or the configuration asks for something impossible."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """One key of the configuration is unknown, of the wrong type or out of range."""
+
+    def __init__(self, message: str, *, source: str, key: str, value: object = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.source = source
+        self.key = key
+        self.value = value
+
+
+class InfeasibleTarget(UsageError):
+    """No network of the search space meets the latency target."""
+
+
+class Inconclusive(NasflowError):
+    """The measurement's interval holds both answers."""
+
+    exit_code = 3
+
+
+class NoUsableDevice(NasflowError):
+    """No device can be measured on: none, several, not authorised, wrong ABI, battery, heat."""
+
+    exit_code = 4
+
+
+class DeviceError(NasflowError):
+    """The device was lost, or its answer cannot be used."""
+
+    exit_code = 5
+
+
+class BadMeasurement(DeviceError):
+    """A device reported a latency that no network can have: 0, negative or not a number."""
+
+
+class ConversionError(NasflowError):
+    """The TFLite model cannot be made, or does not compute what the PyTorch model computes."""
+
+    exit_code = 6
+
+
+class IntegrityError(NasflowError):
+    """A file's content does not have the hash that its name or its record promises."""
+
+    exit_code = 7
+
+
+class EnvironmentFault(NasflowError):
+    """The machine stands in the way: disk, permission, lock, data set, missing package."""
+
+    exit_code = 8
+
+
+class DatasetMissing(EnvironmentFault):
+    """The images are not on this machine and cannot be fetched."""
+
+
+class StoreLocked(EnvironmentFault):
+    """Another run uses the same artifacts folder."""
+
+
+class TrainingDiverged(NasflowError):
+    """A loss became NaN or infinite; the last good checkpoint is kept."""
+
+    exit_code = 9
+
+    def __init__(self, message: str, *, step: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+
+
+class Interrupted(NasflowError):
+    """A signal asked the run to stop; everything finished so far is kept."""
+
+    def __init__(self, message: str, *, signal_number: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.signal_number = signal_number
+
+    @property
+    def code(self) -> int:
+        """128 + signal number: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signal_number

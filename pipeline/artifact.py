@@ -1,0 +1,59 @@
+"""What flows between stages: frozen documents, and blobs named by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """A frozen value. Unknown fields, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Document(Record):
+    """What one stage hands to the next. A change of meaning raises ``schema_version``."""
+
+    schema_version: int = 1
+
+
+class Blob(Record):
+    """A file in the store (weights, a model), named by what it holds."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    suffix: str = Field(pattern=r"^\.[a-z0-9]{1,16}$")
+    size_bytes: int = Field(ge=0)
+
+
+def canonical_json(value: Any) -> bytes:
+    """One spelling for equal values, so that equal values have equal hashes."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def document_bytes(document: BaseModel) -> bytes:
+    """A document as it is stored and hashed."""
+    return canonical_json(document.model_dump(mode="json"))
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 as 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def blobs_of(value: Any) -> list[Blob]:
+    """All blobs that a document refers to, at any depth."""
+    if isinstance(value, Blob):
+        return [value]
+    if isinstance(value, BaseModel):
+        return [b for name in type(value).model_fields for b in blobs_of(getattr(value, name))]
+    if isinstance(value, dict):
+        return [b for item in value.values() for b in blobs_of(item)]
+    if isinstance(value, list | tuple):
+        return [b for item in value for b in blobs_of(item)]
+    return []

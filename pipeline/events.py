@@ -1,0 +1,62 @@
+"""What a run tells whoever listens. Library code never prints: it emits these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events; ``stage`` is the stage's name, or empty for the run as a whole."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class StageStarted(Event):
+    """A stage begins to work; ``reason`` says why it is stale."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class StageSkipped(Event):
+    """A stage is fresh: its output of an earlier run is used."""
+
+
+@dataclass(frozen=True)
+class StageFinished(Event):
+    """A stage is done and its output is stored."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """``done`` of ``total`` units of work; ``note`` is a short figure to show beside the bar."""
+
+    done: float
+    total: float
+    unit: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Metric(Event):
+    """One point of a curve."""
+
+    name: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True)
+class Message(Event):
+    """A sentence for the user. ``level``: info or warning."""
+
+    text: str
+    level: str = "info"
+
+
+Emit = Callable[[Event], None]

@@ -1,0 +1,1 @@
+"""The science: one module per step of the pipeline."""

@@ -1,0 +1,1 @@
+"""From PyTorch to TFLite, and the proof that both compute the same."""

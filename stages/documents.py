@@ -1,0 +1,269 @@
+"""What flows from stage to stage. Every document is described field by field in artifacts/README.md."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from android_bench.device import DeviceInfo, LatencyMeasurement
+from nasflow.errors import UsageError
+from pipeline.artifact import Blob, Document, Record
+from stages.search_space import BlockSpec, NetConfig, SearchSpace
+
+Role = Literal["found", "random", "baseline", "baseline_published"]
+"""``baseline``: MobileNetV2 with the space's stride plan; ``baseline_published``: with its own."""
+
+
+# --- profile ---------------------------------------------------------------------------------------
+
+
+class TableRow(Record):
+    """One block's measured latency."""
+
+    block: BlockSpec
+    measurement: LatencyMeasurement
+
+
+class LatencyTable(Document):
+    """Output of ``profile``: every distinct block of the space, measured alone."""
+
+    device: DeviceInfo
+    threads: int
+    precision: Literal["float32"] = "float32"
+    rows: tuple[TableRow, ...]
+    seconds: float
+
+
+# --- latency ---------------------------------------------------------------------------------------
+
+
+class PredictionPoint(Record):
+    """A whole network, predicted and measured."""
+
+    choices: tuple[int, ...]
+    predicted_ms: float
+    measurement: LatencyMeasurement
+
+
+class HeldOutError(Record):
+    """How far predictions are off on networks that calibration has not seen. Shares are 0..1."""
+
+    networks: int
+    share_within_5_percent: float
+    share_within_10_percent: float
+    mape_percent: float
+    spearman: float
+
+
+class ReferenceLatency(Record):
+    """A whole network measured beside the table: what a relative target refers to."""
+
+    name: str
+    net: NetConfig
+    measurement: LatencyMeasurement
+
+
+class LatencyModel(Document):
+    """Output of ``latency``: predicted_ms = scale * sum of block_ms + overhead_ms."""
+
+    device: DeviceInfo
+    threads: int
+    precision: Literal["float32"] = "float32"
+    block_ms: dict[str, float]
+    scale: float = Field(gt=0)
+    overhead_ms: float
+    calibration: tuple[PredictionPoint, ...]
+    held_out: tuple[PredictionPoint, ...]
+    held_out_error: HeldOutError
+    reference: ReferenceLatency
+    feasible_ms: tuple[float, float] = Field(description="fastest and slowest network of the space")
+    seconds: float = Field(description="device time of profile and latency together")
+
+    def block_latency_ms(self, block: BlockSpec) -> float:
+        """What one block adds to a network's latency. Raises UsageError where it was not measured."""
+        try:
+            return self.scale * self.block_ms[block.key]
+        except KeyError:
+            raise UsageError(
+                f"block {block.key} is not in the latency table ({len(self.block_ms)} blocks of "
+                f"{self.device.model}).",
+                hint="Profile the space that holds it: nasflow profile.",
+            ) from None
+
+    def predict_ms(self, net: NetConfig) -> float:
+        """Latency of a whole network in milliseconds."""
+        return self.overhead_ms + sum(self.block_latency_ms(block) for block in net.blocks)
+
+
+# --- search ----------------------------------------------------------------------------------------
+
+
+class SearchEpoch(Record):
+    """One epoch of the search, as the report draws it."""
+
+    epoch: int
+    phase: Literal["warm-up", "search"]
+    train_loss: float
+    validation_loss: float
+    validation_accuracy_percent: float
+    expected_ms: float
+    multiplier: float
+    entropy: float = Field(description="mean over searched layers, 0 (decided) .. 1 (uniform)")
+    probabilities: tuple[tuple[float, ...], ...]
+    seconds: float
+
+
+class SearchResult(Document):
+    """Output of ``search``: the trained supernet and what it prefers."""
+
+    space: SearchSpace
+    target_ms: float
+    log_probabilities: tuple[tuple[float, ...], ...] = Field(description="[layer][candidate]")
+    expected_ms: float
+    supernet: Blob
+    history: tuple[SearchEpoch, ...]
+    seconds: float
+
+
+# --- prune -----------------------------------------------------------------------------------------
+
+
+class ConsideredNetwork(Record):
+    """A network that met the target, judged with the supernet's weights."""
+
+    choices: tuple[int, ...]
+    log_probability: float
+    predicted_ms: float
+    validation_accuracy_percent: float
+
+
+class PrunedNetwork(Record):
+    """A network cut out of the supernet with the weights it has there."""
+
+    name: str
+    role: Role
+    choices: tuple[int, ...]
+    net: NetConfig
+    predicted_ms: float
+    weights: Blob
+
+
+class PrunedNetworks(Document):
+    """Output of ``prune``: the found network, and a random one of equal predicted latency."""
+
+    target_ms: float
+    considered: tuple[ConsideredNetwork, ...]
+    found: PrunedNetwork
+    random: PrunedNetwork
+
+
+# --- finetune, baseline ----------------------------------------------------------------------------
+
+
+class EpochPoint(Record):
+    """One epoch of a training curve. Accuracy is that of the averaged weights."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    validation_accuracy_percent: float
+    seconds: float
+
+
+class TrainedNetwork(Record):
+    """A trained network. ``images_seen`` counts image passes after its architecture was fixed."""
+
+    name: str
+    role: Role
+    net: NetConfig
+    weights: Blob
+    origin: Literal["inherited", "fresh"]
+    images_seen: int
+    curve: tuple[EpochPoint, ...]
+    best_epoch: int
+    validation_accuracy_percent: float
+    seconds: float
+
+
+class TrainedNetworks(Document):
+    """Output of ``finetune`` and of ``baseline``."""
+
+    networks: tuple[TrainedNetwork, ...]
+
+
+# --- convert ---------------------------------------------------------------------------------------
+
+
+class ConversionCheck(Record):
+    """The proof that a TFLite model computes what the PyTorch network computes."""
+
+    images: int
+    max_abs_diff: float
+    top1_agreement_percent: float
+    operators: int
+    operator_counts: dict[str, int]
+    delegate_partitions: int
+
+
+class ConvertedNetwork(Record):
+    """A network as the `.tflite` file that ships."""
+
+    name: str
+    role: Role
+    net: NetConfig
+    origin: Literal["inherited", "fresh"]
+    images_seen: int
+    validation_accuracy_percent: float
+    weights: Blob
+    float32: Blob
+    float32_check: ConversionCheck
+
+
+class ConvertedNetworks(Document):
+    """Output of ``convert``."""
+
+    networks: tuple[ConvertedNetwork, ...]
+
+
+# --- verify ----------------------------------------------------------------------------------------
+
+Verdict = Literal["ungated", "pass", "fail", "inconclusive"]
+
+
+class VerifiedNetwork(Record):
+    """A network's figures on the test set and on the device. Accuracies in percent, time in ms."""
+
+    name: str
+    role: Role
+    net: NetConfig
+    origin: Literal["inherited", "fresh"]
+    images_seen: int
+    validation_accuracy_percent: float
+    accuracy_percent: float
+    accuracy_interval_95: tuple[float, float]
+    predicted_ms: float | None
+    measurement: LatencyMeasurement
+    parameters: int
+    macs: int
+    model: Blob
+    correct: Blob = Field(description="one bit per test image, in order, most significant bit first")
+
+
+class Verification(Document):
+    """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
+
+    device: DeviceInfo
+    threads: int
+    test_images: int
+    networks: tuple[VerifiedNetwork, ...]
+    reference: str
+    reference_reason: str
+    ratio: float
+    ratio_interval_95: tuple[float, float]
+    equal_accuracy_speedup: float
+    equal_accuracy_speedup_interval_95: tuple[float, float]
+    max_ratio: float | None
+    verdict: Verdict
+    rounds: int
+    seconds: float

@@ -1,0 +1,1 @@
+"""Search spaces as package data (YAML)."""
