@@ -1,0 +1,297 @@
+"""Write `.tflite` files directly, without TensorFlow: a one-block model takes about 2 ms.
+
+For the hundreds of one-block models that a latency table needs, and as a second, independent path to
+check TensorFlow's conversion against. Float32, batch size 1, NHWC, SAME padding, BN already folded.
+
+Weights are a mapping from name to float32 array in TFLite's own layouts. ``N`` is a block's place in
+``NetConfig.blocks``::
+
+    blocks.N.conv.weight        (out, height, width, in)       stem and head
+    blocks.N.expand.weight      (hidden, 1, 1, in)             MBConv, left out where expansion is 1
+    blocks.N.depthwise.weight   (1, height, width, hidden)     MBConv
+    blocks.N.project.weight     (out, 1, 1, hidden)            MBConv
+    blocks.N.dense.weight       (classes, in)                  classifier
+
+and beside each ``.weight`` a ``.bias`` with one number for each output channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from nasflow.errors import ConversionError
+from stages.search_space import BlockSpec, NetConfig
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+_BUFFER_ALIGNMENT = 16  # the schema's force_align, which the generated Python code does not heed
+_NONE = schema.ActivationFunctionType.NONE
+_RELU6 = schema.ActivationFunctionType.RELU6
+
+
+def block_model(block: BlockSpec, *, seed: int = 0) -> bytes:
+    """A model that holds this block alone, with random weights: what a latency table measures."""
+    graph = _Graph()
+    places = (1, block.resolution, block.resolution, block.in_channels)
+    output = graph.block(graph.input(places), block, "blocks.0", random_weights([block], seed=seed))
+    return graph.finish(output, block.key)
+
+
+def network_model(net: NetConfig, weights: Weights | None = None, *, seed: int = 0) -> bytes:
+    """A whole network; with random weights where ``weights`` is None.
+
+    Raises ConversionError where a weight is missing, superfluous, of the wrong shape or not finite.
+    """
+    if weights is None:
+        weights = random_weights(net.blocks, seed=seed)
+    else:
+        _check_weights(weights, weight_shapes(net.blocks))
+    graph = _Graph()
+    tensor = graph.input((1, net.resolution, net.resolution, net.input_channels))
+    for place, block in enumerate(net.blocks):
+        tensor = graph.block(tensor, block, f"blocks.{place}", weights)
+    return graph.finish(tensor, "network")
+
+
+def empty_model() -> bytes:
+    """The smallest model that the delegate takes: one ReLU6 of one value. Its time is overhead alone."""
+    graph = _Graph()
+    tensor = graph.input((1, 1))
+    output = graph.tensor("output", (1, 1))
+    graph.operator(schema.BuiltinOperator.RELU6, [tensor], output, 0, None)
+    return graph.finish(output, "empty")
+
+
+def weight_shapes(blocks: Sequence[BlockSpec]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all weights of a chain of blocks, in order."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for place, block in enumerate(blocks):
+        for name, shape in _kernels(block).items():
+            shapes[f"blocks.{place}.{name}.weight"] = shape
+            shapes[f"blocks.{place}.{name}.bias"] = (shape[-1] if name == "depthwise" else shape[0],)
+    return shapes
+
+
+def random_weights(blocks: Sequence[BlockSpec], *, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """He-normal weights: activations stay near 1, so that no denormal number falsifies a timing."""
+    generator = np.random.default_rng(seed)
+    weights: dict[str, NDArray[np.float32]] = {}
+    for name, shape in weight_shapes(blocks).items():
+        if name.endswith(".bias"):
+            weights[name] = generator.uniform(-0.1, 0.1, shape).astype(np.float32)
+        else:
+            fan_in = math.prod(shape[1:3]) if ".depthwise." in name else math.prod(shape[1:])
+            weights[name] = generator.normal(0.0, math.sqrt(2 / fan_in), shape).astype(np.float32)
+    return weights
+
+
+def _kernels(block: BlockSpec) -> dict[str, tuple[int, ...]]:
+    side, hidden = block.kernel, block.hidden_channels
+    if block.kind == "classifier":
+        return {"dense": (block.out_channels, block.in_channels)}
+    if block.kind == "mbconv":
+        expand = {"expand": (hidden, 1, 1, block.in_channels)} if block.expansion > 1 else {}
+        return {
+            **expand,
+            "depthwise": (1, side, side, hidden),
+            "project": (block.out_channels, 1, 1, hidden),
+        }
+    return {"conv": (block.out_channels, side, side, block.in_channels)}
+
+
+def _check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    if weights.keys() != shapes.keys():
+        missing, superfluous = sorted(shapes.keys() - weights), sorted(weights.keys() - shapes)
+        raise ConversionError(
+            f"the weights do not fit the network: missing {missing}, superfluous {superfluous}.",
+            hint="Take weights and architecture from the same training.",
+        )
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise ConversionError(
+                f"weight {name} has shape {weights[name].shape}; the network needs {shape}.",
+                hint="Take weights and architecture from the same training.",
+            )
+        if not np.isfinite(weights[name]).all():
+            raise ConversionError(f"weight {name} holds NaN or infinity.", hint="Train the network again.")
+
+
+class _Buffer(schema.BufferT):  # type: ignore[misc]
+    """A buffer aligned as the schema asks."""
+
+    def Pack(self, builder: Any) -> int:
+        if self.data is None:
+            schema.BufferStart(builder)
+            return int(schema.BufferEnd(builder))
+        builder.StartVector(1, len(self.data), _BUFFER_ALIGNMENT)
+        builder.head -= len(self.data)
+        builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
+        vector = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))
+
+
+class _Graph:
+    """One subgraph under construction; tensors are named by their index."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Any] = []
+        self._buffers: list[_Buffer] = [_Buffer()]  # buffer 0 is empty by convention
+        self._operators: list[Any] = []
+        self._codes: list[int] = []
+        self._axes: int | None = None
+
+    def tensor(self, name: str, shape: Sequence[int], constant: NDArray[Any] | None = None) -> int:
+        """Add a tensor, with its content where it is constant."""
+        buffer = 0
+        if constant is not None:
+            buffer = len(self._buffers)
+            self._buffers.append(_Buffer(data=np.ascontiguousarray(constant).tobytes()))
+        kind = schema.TensorType.FLOAT32
+        if constant is not None and constant.dtype == np.int32:
+            kind = schema.TensorType.INT32
+        self._tensors.append(schema.TensorT(shape=list(shape), type=kind, buffer=buffer, name=name))
+        return len(self._tensors) - 1
+
+    def input(self, shape: Sequence[int]) -> int:
+        """Add the graph's input, which must be its first tensor."""
+        return self.tensor("input", shape)
+
+    def operator(
+        self, code: int, inputs: Sequence[int], output: int, options_type: int, options: Any
+    ) -> None:
+        """Add an operator."""
+        if code not in self._codes:
+            self._codes.append(code)
+        self._operators.append(
+            schema.OperatorT(
+                opcodeIndex=self._codes.index(code),
+                inputs=list(inputs),
+                outputs=[output],
+                builtinOptionsType=options_type,
+                builtinOptions=options,
+            )
+        )
+
+    def block(self, tensor: int, block: BlockSpec, prefix: str, weights: Weights) -> int:
+        """Add a block's operators; returns its output."""
+        size, out_size = block.resolution, block.out_resolution
+        if block.kind == "classifier":
+            return self._classifier(tensor, block, prefix, weights)
+        if block.kind != "mbconv":
+            name = f"{prefix}.conv"
+            return self._convolution(tensor, name, out_size, block.stride, _RELU6, weights)
+        hidden = tensor
+        if block.expansion > 1:
+            hidden = self._convolution(tensor, f"{prefix}.expand", size, 1, _RELU6, weights)
+        name = f"{prefix}.depthwise"
+        hidden = self._convolution(hidden, name, out_size, block.stride, _RELU6, weights, depthwise=True)
+        output = self._convolution(hidden, f"{prefix}.project", out_size, 1, _NONE, weights)
+        if not block.residual:
+            return output
+        total = self.tensor(f"{prefix}.add", (1, out_size, out_size, block.out_channels))
+        self.operator(
+            schema.BuiltinOperator.ADD,
+            [output, tensor],
+            total,
+            schema.BuiltinOptions.AddOptions,
+            schema.AddOptionsT(),
+        )
+        return total
+
+    def _convolution(
+        self,
+        tensor: int,
+        name: str,
+        out_size: int,
+        stride: int,
+        activation: int,
+        weights: Weights,
+        *,
+        depthwise: bool = False,
+    ) -> int:
+        kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        output = self.tensor(name, (1, out_size, out_size, bias.size))
+        common = {
+            "padding": schema.Padding.SAME,
+            "strideW": stride,
+            "strideH": stride,
+            "fusedActivationFunction": activation,
+        }
+        inputs = [
+            tensor,
+            self.tensor(f"{name}.weight", kernel.shape, kernel.astype(np.float32, copy=False)),
+            self.tensor(f"{name}.bias", bias.shape, bias.astype(np.float32, copy=False)),
+        ]
+        if depthwise:
+            self.operator(
+                schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+                inputs,
+                output,
+                schema.BuiltinOptions.DepthwiseConv2DOptions,
+                schema.DepthwiseConv2DOptionsT(depthMultiplier=1, **common),
+            )
+        else:
+            self.operator(
+                schema.BuiltinOperator.CONV_2D,
+                inputs,
+                output,
+                schema.BuiltinOptions.Conv2DOptions,
+                schema.Conv2DOptionsT(**common),
+            )
+        return output
+
+    def _classifier(self, tensor: int, block: BlockSpec, prefix: str, weights: Weights) -> int:
+        kernel, bias = weights[f"{prefix}.dense.weight"], weights[f"{prefix}.dense.bias"]
+        axes = self.tensor(f"{prefix}.axes", (2,), np.array([1, 2], np.int32))
+        pooled = self.tensor(f"{prefix}.mean", (1, block.in_channels))
+        self.operator(
+            schema.BuiltinOperator.MEAN,
+            [tensor, axes],
+            pooled,
+            schema.BuiltinOptions.ReducerOptions,
+            schema.ReducerOptionsT(keepDims=False),
+        )
+        logits = self.tensor(f"{prefix}.dense", (1, block.out_channels))
+        self.operator(
+            schema.BuiltinOperator.FULLY_CONNECTED,
+            [
+                pooled,
+                self.tensor(f"{prefix}.dense.weight", kernel.shape, kernel.astype(np.float32, copy=False)),
+                self.tensor(f"{prefix}.dense.bias", bias.shape, bias.astype(np.float32, copy=False)),
+            ],
+            logits,
+            schema.BuiltinOptions.FullyConnectedOptions,
+            schema.FullyConnectedOptionsT(),
+        )
+        return logits
+
+    def finish(self, output: int, name: str) -> bytes:
+        """The file's content."""
+        subgraph = schema.SubGraphT(
+            tensors=self._tensors, inputs=[0], outputs=[output], operators=self._operators, name=name
+        )
+        # Codes up to 127 are written twice: readers of before 2020 know the first field alone.
+        codes = [
+            schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=1)
+            for code in self._codes
+        ]
+        model = schema.ModelT(
+            version=3,
+            operatorCodes=codes,
+            subgraphs=[subgraph],
+            description="nasflow",
+            buffers=self._buffers,
+        )
+        content = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
+        builder = flatbuffers.Builder(content + 65_536)
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+        return bytes(builder.Output())
