@@ -231,6 +231,19 @@ class ConvertedNetworks(Document):
 Verdict = Literal["ungated", "pass", "fail", "inconclusive"]
 
 
+class AgainstFound(Record):
+    """A network beside the found one: same test images, same interleaved rounds.
+
+    ``accuracy_points`` is the network's accuracy minus the found network's in percentage points,
+    ``latency_ratio`` its latency over the found network's.
+    """
+
+    accuracy_points: float
+    accuracy_points_interval_95: tuple[float, float]
+    latency_ratio: float
+    latency_ratio_interval_95: tuple[float, float]
+
+
 class VerifiedNetwork(Record):
     """A network's figures on the test set and on the device. Accuracies in percent, time in ms."""
 
@@ -246,6 +259,7 @@ class VerifiedNetwork(Record):
     measurement: LatencyMeasurement
     parameters: int
     macs: int
+    against_found: AgainstFound | None = Field(default=None, description="None for the found network")
     model: Blob
     correct: Blob = Field(description="one bit per test image, in order, most significant bit first")
 
