@@ -1,0 +1,54 @@
+"""``nasflow doctor``: what was found, and how to mend what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from nasflow.commands.options import Outcome
+from nasflow.doctor import Check, examine_all
+from nasflow.errors import EnvironmentFault
+
+_MARKS = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
+
+
+def examine(config: Path | None) -> Outcome:
+    """Run all checks; exit code 8 where one has failed, 0 otherwise."""
+    checks = list(examine_all(config, Path.cwd()))
+    failed = sum(check.state == "failed" for check in checks)
+    warnings = sum(check.state == "warning" for check in checks)
+    exit_code = EnvironmentFault.exit_code if failed else 0
+    return Outcome(
+        document={
+            "healthy": not failed,
+            "failed": failed,
+            "warnings": warnings,
+            "checks": [asdict(check) for check in checks],
+            "exit_code": exit_code,
+        },
+        text="\n".join([*_lines(checks), "", _verdict(failed, warnings)]),
+        exit_code=exit_code,
+    )
+
+
+def _lines(checks: list[Check]) -> list[str]:
+    fine = [check for check in checks if check.name.startswith("package ") and check.state == "ok"]
+    shown = [check for check in checks if check not in fine]
+    if fine:
+        last = max(place for place, check in enumerate(checks) if check.name.startswith("package "))
+        place = sum(check in shown for check in checks[: last + 1])
+        shown.insert(place, Check("packages", "ok", f"{len(fine)} in the ranges that nasflow asks for"))
+    width = max(len(check.name) for check in shown)
+    lines: list[str] = []
+    for check in shown:
+        lines.append(f"{_MARKS[check.state]:<4}  {check.name:<{width}}  {check.found}")
+        if check.state != "ok" and check.mend:
+            lines.append(f"{'':<4}  {'':<{width}}  -> {check.mend}")
+    return lines
+
+
+def _verdict(failed: int, warnings: int) -> str:
+    noted = f" ({warnings} worth a look)" if warnings else ""
+    if failed:
+        return f"{failed} of the checks failed{noted}: mend what stands behind each arrow, then run again."
+    return f"Everything that nasflow needs is here{noted}."

@@ -1,0 +1,51 @@
+"""``nasflow init``: a commented ``pipeline.yaml``, ready to run."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.resources import files
+from pathlib import Path
+
+from nasflow.commands.options import Outcome, program
+from nasflow.errors import EnvironmentFault, UsageError
+
+FILE_NAME = "pipeline.yaml"
+
+
+def template() -> str:
+    """The text of the configuration that every project starts with."""
+    return files("nasflow").joinpath("templates", FILE_NAME).read_text(encoding="utf-8")
+
+
+def write_template(folder: Path, *, force: bool) -> Outcome:
+    """Write ``pipeline.yaml`` into ``folder``, which is made where it is missing.
+
+    Raises UsageError where there is one already and ``force`` is not set, EnvironmentFault where the
+    folder cannot be written.
+    """
+    target = folder / FILE_NAME
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder.", hint="Name a folder: nasflow init my-project.")
+    if target.exists() and not force:
+        raise UsageError(
+            f"{target} is there already.",
+            hint="Keep it, name another folder, or replace it with --force.",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{FILE_NAME}.partial")
+        partial.write_text(template(), encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{target} cannot be written: {error.strerror}.",
+            hint="Choose a folder in which you may write.",
+        ) from error
+    here = folder.resolve() == Path.cwd().resolve()
+    step = shlex.join([*program(anywhere=not here), "run"])
+    if not here:
+        step = f"cd {shlex.quote(str(folder))} && {step}"
+    return Outcome(
+        document={"written": str(target.resolve()), "next": step},
+        text=f"Wrote {target}: every key in it is explained there.\nNext: {step}",
+    )

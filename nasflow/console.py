@@ -1,0 +1,127 @@
+"""What leaves the process: a command's outcome or an error, for a person or as one JSON document."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from nasflow.errors import EnvironmentFault, Interrupted, NasflowError
+
+UNFORESEEN = 70
+_ENVIRONMENT_ERRNOS: Mapping[int, tuple[str, str]] = {
+    errno.ENOSPC: ("No space is left on the disk", "Free some space ('nasflow clean' helps) and run again."),
+    errno.EDQUOT: ("The disk quota is used up", "Free some space ('nasflow clean' helps) and run again."),
+    errno.EACCES: ("Permission was denied", "Give yourself permission, or choose another folder."),
+    errno.EPERM: ("The operation is not permitted", "Give yourself permission, or choose another folder."),
+    errno.EROFS: ("The file system is read-only", "Choose a folder that can be written."),
+    errno.EIO: ("The disk failed to read or write", "Check the disk; its file system may be damaged."),
+    errno.EMFILE: ("Too many files are open", "Raise the limit: ulimit -n 4096."),
+}
+_EXTRA_FIELDS = ("source", "key", "value", "step", "signal_number")
+
+
+@contextmanager
+def reserved_stdout(reserve: bool) -> Iterator[TextIO]:
+    """Yield standard output; where ``reserve``, all other writers of this process get standard error.
+
+    That holds below Python as well (C++ libraries, child processes): file descriptor 1 is moved.
+    """
+    if not reserve:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    before = sys.stdout
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        with os.fdopen(kept, "w", encoding="utf-8", closefd=False) as stream:
+            yield stream
+    finally:
+        sys.stdout = before
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Write ``text`` and a newline; a reader that has gone away (``| head``) is not an error."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # Python flushes at exit and would complain: give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def write_json(stream: TextIO, document: Mapping[str, Any]) -> None:
+    """Write the one document of ``--json``."""
+    write(stream, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def exit_code_of(error: NasflowError) -> int:
+    """The exit code of an error; an interruption's depends on its signal."""
+    return error.code if isinstance(error, Interrupted) else error.exit_code
+
+
+def report_error(error: NasflowError, stdout: TextIO, *, as_json: bool) -> int:
+    """Say what happened and what to do about it; return the exit code."""
+    code = exit_code_of(error)
+    write(sys.stderr, f"error: {_one_line(error.message)}")
+    if error.hint:
+        write(sys.stderr, f"hint: {_one_line(error.hint)}")
+    if as_json:
+        extra = {name: getattr(error, name) for name in _EXTRA_FIELDS if hasattr(error, name)}
+        write_json(stdout, _error_document(type(error).__name__, error.message, error.hint, code, extra))
+    return code
+
+
+def report_bug(error: BaseException, stdout: TextIO, *, as_json: bool) -> int:
+    """Show the traceback of an exception that nobody foresaw; return exit code 70."""
+    hint = "This is a mistake in nasflow: please report it with the lines above and the run's log file."
+    write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
+    write(sys.stderr, f"error: {type(error).__name__} was not foreseen.\nhint: {hint}")
+    if as_json:
+        write_json(stdout, _error_document(type(error).__name__, str(error), hint, UNFORESEEN, {}))
+    return UNFORESEEN
+
+
+def environment_fault(error: OSError) -> EnvironmentFault | None:
+    """The machine's part in an operating system error; None where it may be our own mistake."""
+    if error.errno is None or error.errno not in _ENVIRONMENT_ERRNOS:
+        return None
+    what, hint = _ENVIRONMENT_ERRNOS[error.errno]
+    return EnvironmentFault(f"{what}: {error.filename or error.strerror}.", hint=hint)
+
+
+def missing_package(error: ModuleNotFoundError) -> EnvironmentFault | None:
+    """A needed package that is not installed; None where the missing module should be ours."""
+    name = (error.name or "").partition(".")[0]
+    if name in {"", "nasflow", "pipeline", "stages", "android_bench"}:
+        return None
+    return EnvironmentFault(
+        f"The Python package that provides {name!r} is not installed in {sys.prefix}.",
+        hint="Run 'nasflow doctor': it lists what is missing and how to get it.",
+    )
+
+
+def _error_document(
+    kind: str, message: str, hint: str, code: int, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    details = {"type": kind, "message": message, "hint": hint, "exit_code": code, **extra}
+    return {"error": {key: _plain(value) for key, value in details.items()}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)  # JSON has no NaN
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
