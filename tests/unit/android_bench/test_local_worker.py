@@ -1,0 +1,138 @@
+"""The worker's parts: frames, the timing loop, the cache of interpreters."""
+
+from __future__ import annotations
+
+import gc
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from android_bench.local_worker import (
+    ModelError,
+    Models,
+    fill_inputs,
+    open_interpreter,
+    read_frame,
+    time_invocations,
+    write_frame,
+)
+from stages.conversion.flatbuffer import block_model, empty_model
+from stages.search_space import BlockSpec
+
+HEAD = BlockSpec(kind="head", in_channels=8, out_channels=16, resolution=4)
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()), st.binary())
+def test_a_frame_comes_back_as_it_was_sent(header: dict[str, object], payload: bytes) -> None:
+    stream = io.BytesIO()
+    write_frame(stream, header, payload)
+    stream.seek(0)
+    assert read_frame(stream) == (header, payload)
+    assert read_frame(stream) is None
+
+
+@given(st.binary(max_size=40), st.data())
+def test_a_torn_frame_reads_as_the_end(payload: bytes, data: st.DataObject) -> None:
+    stream = io.BytesIO()
+    write_frame(stream, {"op": "load"}, payload)
+    whole = stream.getvalue()
+    length = data.draw(st.integers(0, len(whole) - 1))
+    assert read_frame(io.BytesIO(whole[:length])) is None
+
+
+class Clock:
+    """A clock that an invocation moves on by 1 ms, 100 times as far in the first one."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.invocations = 0
+        self.collecting: set[bool] = set()
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def invoke(self) -> None:
+        self.invocations += 1
+        self.collecting.add(gc.isenabled())
+        self.now_ns += 100_000_000 if self.invocations == 1 else 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("min_ms", "min_runs", "max_runs", "runs"),
+    [
+        (20, 10, 1000, 20),
+        (20, 50, 1000, 50),
+        (20, 10, 15, 15),
+        (20, 10, 5, 5),
+        (0.5, 1, 1000, 1),
+    ],
+)
+def test_both_minima_are_reached_unless_the_maximum_is(
+    min_ms: float, min_runs: int, max_runs: int, runs: int
+) -> None:
+    clock = Clock()
+    durations = time_invocations(
+        clock.invoke, warmup_ms=0, min_ms=min_ms, min_runs=min_runs, max_runs=max_runs, clock=clock
+    )
+    assert durations == [1_000_000] * runs
+
+
+def test_warm_up_takes_its_time_and_is_not_counted() -> None:
+    clock = Clock()
+    durations = time_invocations(
+        clock.invoke, warmup_ms=105, min_ms=3, min_runs=1, max_runs=1000, clock=clock
+    )
+    assert durations == [1_000_000] * 3
+    assert clock.invocations == 6 + 3
+
+
+def test_the_garbage_collector_rests_while_time_is_taken_and_works_afterwards() -> None:
+    clock = Clock()
+    time_invocations(clock.invoke, warmup_ms=0, min_ms=3, min_runs=1, max_runs=9, clock=clock)
+    assert clock.collecting == {False}
+    assert gc.isenabled()
+
+
+def test_the_least_recently_used_model_is_given_up() -> None:
+    models = Models(max_models=2)
+    for name in ("first", "second"):
+        models.load(name, 1, empty_model())
+    assert models.get("first", 1) is not None
+    models.load("third", 1, empty_model())
+    assert models.get("second", 1) is None
+    assert models.get("first", 1) is not None
+    assert models.get("third", 1) is not None
+    assert models.get("third", 2) is None
+
+
+def test_a_model_above_the_bound_in_bytes_is_kept_alone() -> None:
+    models = Models(max_bytes=10)
+    models.load("first", 1, empty_model())
+    assert models.get("first", 1) is not None
+    models.load("second", 1, empty_model())
+    assert models.get("first", 1) is None
+    assert models.get("second", 1) is not None
+
+
+@pytest.fixture
+def input_values() -> Iterator[np.ndarray]:
+    interpreter = open_interpreter(block_model(HEAD), 1)
+    fill_inputs(interpreter)
+    yield interpreter.get_tensor(interpreter.get_input_details()[0]["index"])
+
+
+def test_inputs_are_fixed_numbers_without_zeros_or_denormals(input_values: np.ndarray) -> None:
+    again = open_interpreter(block_model(HEAD), 1)
+    fill_inputs(again)
+    assert np.array_equal(again.get_tensor(again.get_input_details()[0]["index"]), input_values)
+    assert -1 <= input_values.min() < -0.5 < 0.5 < input_values.max() <= 1
+    assert np.abs(input_values).min() > 1e-6
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(ModelError, match="not a valid Flatbuffer"):
+        open_interpreter(b"no model", 1)
