@@ -1,0 +1,258 @@
+"""The proof: test-set accuracy and interleaved latency of all networks, and the verdict.
+
+This is the only stage that reads the test split, after every choice has been made. Accuracy is that of
+the `.tflite` files, run on this computer (a model computes the same wherever it runs); latency is
+measured on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
+from nasflow.errors import UsageError
+from pipeline.artifact import Record
+from pipeline.stage import TOOL, Context, Stage
+from stages.documents import (
+    AgainstFound,
+    ConvertedNetwork,
+    ConvertedNetworks,
+    LatencyModel,
+    Verdict,
+    Verification,
+    VerifiedNetwork,
+)
+from stages.search_space import NetConfig
+from stages.statistics import (
+    Contender,
+    EqualAccuracy,
+    Estimate,
+    equal_accuracy_speedup,
+    latency_ratio,
+    paired_difference,
+    wilson_interval,
+)
+from stages.training.data import DataConfig, dataset_identity, load_images
+from stages.verification.answers import correct_answers
+from stages.verification.rounds import Rounds
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class VerifyConfig(Record):
+    """How the networks are measured, and what the found one must reach."""
+
+    max_ratio: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="the gate: highest allowed latency of the found network over the reference's; "
+        "unset: no gate",
+    )
+    rounds: int = Field(
+        12, ge=3, le=1000, description="interleaved rounds in which every network is timed once"
+    )
+    max_rounds: int = Field(
+        48, ge=3, le=1000, description="measure more rounds, up to so many, while the ratio is unsure"
+    )
+    precision_percent: float = Field(
+        2.0, gt=0, le=50, description="half-width of the ratio's 95 % interval that is sure enough"
+    )
+    min_ms: float = Field(60.0, gt=0, le=60_000, description="counted invocations of a network in a round")
+    warmup_ms: float = Field(20.0, ge=0, le=60_000, description="uncounted invocations before them")
+    published_counts: bool = Field(
+        False, description="let MobileNetV2 with its published strides be the reference, too"
+    )
+
+
+@dataclass(frozen=True)
+class Verify(Stage):
+    """Measure all converted networks side by side, and compare at equal accuracy."""
+
+    name: ClassVar[str] = "verify"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency"}
+    output: ClassVar[type[Verification]] = Verification
+
+    config: VerifyConfig
+    data: DataConfig
+    runtime: RuntimeOptions
+    seed: int
+    device: Device = field(metadata=TOOL)
+
+    def environment(self) -> Mapping[str, str]:
+        """The device, the images, and the runtime of this computer that says what the networks answer."""
+        from android_bench.local import LocalDevice
+
+        return {
+            **self.device.info().identity(),
+            **dataset_identity(self.data),
+            "accuracy_runtime": LocalDevice().info().runtime,
+        }
+
+    def estimate_seconds(self) -> float:
+        """Rounds and answers of about eight networks."""
+        timed = self.config.rounds * (self.config.min_ms + self.config.warmup_ms) / 1000
+        return 8 * (timed + 5)
+
+    def run(self, context: Context, **inputs: Any) -> Verification:
+        """Answers first, then rounds until the ratio is sure enough, then the verdict.
+
+        Raises UsageError where there is nothing to compare, DeviceError where a model or the device
+        answers with nonsense.
+        """
+        from android_bench.local import LocalDevice
+
+        converted: ConvertedNetworks = inputs["converted"]
+        latency: LatencyModel = inputs["latency"]
+        found, rivals = _the_found_one(converted), self._rivals(converted)
+        with LocalDevice() as here:
+            correct, answer_seconds = correct_answers(
+                context, converted.networks, load_images(self.data, "test"), here
+            )
+        requests = {network.name: self._request(context, network) for network in converted.networks}
+        rounds = Rounds(context, self.device, requests, self.seed)
+        outcome = self._measure_until_sure(context, found, rivals, correct, rounds)
+        return Verification(
+            device=self.device.info(),
+            threads=self.runtime.threads,
+            test_images=len(correct[found]),
+            networks=tuple(
+                _verified(context, network, correct, rounds, found, latency) for network in converted.networks
+            ),
+            reference=outcome.reference,
+            reference_reason=outcome.reason,
+            ratio=outcome.ratio.value,
+            ratio_interval_95=outcome.ratio.interval,
+            equal_accuracy_speedup=outcome.speedup.value,
+            equal_accuracy_speedup_interval_95=outcome.speedup.interval,
+            max_ratio=self.config.max_ratio,
+            verdict=verdict(outcome.ratio, self.config.max_ratio),
+            rounds=len(rounds),
+            seconds=answer_seconds + rounds.seconds,
+        )
+
+    def _rivals(self, converted: ConvertedNetworks) -> list[str]:
+        roles = ("baseline", "baseline_published") if self.config.published_counts else ("baseline",)
+        rivals = [network.name for network in converted.networks if network.role in roles]
+        if not rivals:
+            raise UsageError(
+                "verify has no MobileNetV2 with the space's strides to compare the found network with.",
+                hint="Give baseline.widths at least one width, or set verify.published_counts.",
+            )
+        return rivals
+
+    def _request(self, context: Context, network: ConvertedNetwork) -> BenchmarkRequest:
+        return BenchmarkRequest(
+            name=network.name,
+            model=context.store.read_bytes(network.float32),
+            options=self.runtime,
+            warmup_ms=self.config.warmup_ms,
+            min_ms=self.config.min_ms,
+        )
+
+    def _measure_until_sure(
+        self,
+        context: Context,
+        found: str,
+        rivals: Sequence[str],
+        correct: Mapping[str, NDArray[np.bool_]],
+        rounds: Rounds,
+    ) -> EqualAccuracy:
+        """Stop when the interval is narrow, never because it is favourable: that would bias it."""
+        config = self.config
+        wanted, most = config.rounds, max(config.rounds, config.max_rounds)
+        while True:
+            while len(rounds) < wanted:
+                rounds.measure()
+                context.progress(len(rounds), wanted, "rounds")
+            first, *others = (
+                Contender(name, correct[name], rounds.medians_ms(name)) for name in (found, *rivals)
+            )
+            outcome = equal_accuracy_speedup(first, others)
+            unsure_percent = 50 * (outcome.ratio.high - outcome.ratio.low) / outcome.ratio.value
+            if unsure_percent <= config.precision_percent:
+                return outcome
+            if len(rounds) >= most:
+                context.warn(
+                    f"after {len(rounds)} rounds the latency ratio is known to ±{unsure_percent:.1f} %, "
+                    f"not to ±{config.precision_percent:g} %: other programs (or heat) disturb the device. "
+                    "Quieten it and run 'nasflow run --force verify'."
+                )
+                return outcome
+            wanted = min(most, len(rounds) + max(1, config.rounds // 2))
+
+
+def verdict(ratio: Estimate, max_ratio: float | None) -> Verdict:
+    """Whether the found network keeps the gate: only an interval wholly on one side decides."""
+    if max_ratio is None:
+        return "ungated"
+    if ratio.high < max_ratio:
+        return "pass"
+    return "fail" if ratio.low > max_ratio else "inconclusive"
+
+
+def _the_found_one(converted: ConvertedNetworks) -> str:
+    names = [network.name for network in converted.networks]
+    found = [network.name for network in converted.networks if network.role == "found"]
+    if len(found) != 1 or len(set(names)) != len(names):
+        raise UsageError(
+            f"verify needs one found network and networks of different names, and was given {names}.",
+            hint="Make them again: nasflow run --from prune.",
+        )
+    return found[0]
+
+
+def _verified(
+    context: Context,
+    network: ConvertedNetwork,
+    correct: Mapping[str, NDArray[np.bool_]],
+    rounds: Rounds,
+    found: str,
+    latency: LatencyModel,
+) -> VerifiedNetwork:
+    import numpy as np
+
+    bits = correct[network.name]
+    accuracy = wilson_interval(int(bits.sum()), len(bits))
+    return VerifiedNetwork(
+        name=network.name,
+        role=network.role,
+        net=network.net,
+        origin=network.origin,
+        images_seen=network.images_seen,
+        validation_accuracy_percent=network.validation_accuracy_percent,
+        accuracy_percent=100 * accuracy.value,
+        accuracy_interval_95=(100 * accuracy.low, 100 * accuracy.high),
+        predicted_ms=_prediction(network.net, latency),
+        measurement=rounds.combined(network.name),
+        parameters=network.net.parameters,
+        macs=network.net.macs,
+        against_found=None if network.name == found else _against(network.name, found, correct, rounds),
+        model=network.float32,
+        correct=context.store.put_bytes(np.packbits(bits).tobytes(), ".bits"),
+    )
+
+
+def _against(name: str, found: str, correct: Mapping[str, NDArray[np.bool_]], rounds: Rounds) -> AgainstFound:
+    difference = paired_difference(correct[name], correct[found])
+    ratio = latency_ratio(rounds.medians_ms(name), rounds.medians_ms(found))
+    return AgainstFound(
+        accuracy_points=100 * difference.value,
+        accuracy_points_interval_95=(100 * difference.low, 100 * difference.high),
+        latency_ratio=ratio.value,
+        latency_ratio_interval_95=ratio.interval,
+    )
+
+
+def _prediction(net: NetConfig, latency: LatencyModel) -> float | None:
+    """None where the network has a block that the space does not (MobileNetV2's have)."""
+    if any(block.key not in latency.block_ms for block in net.blocks):
+        return None
+    return latency.predict_ms(net)

@@ -1,0 +1,356 @@
+"""Verification of real `.tflite` files, run by LiteRT, on a device whose latencies are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
+from support.scripted_device import SCRIPTED, ScriptedDevice
+
+from android_bench.device import LatencyMeasurement, RuntimeOptions
+from android_bench.local import LocalDevice
+from nasflow.errors import DeviceError, UsageError
+from pipeline.artifact import blobs_of, document_bytes
+from stages.conversion.flatbuffer import network_model, random_weights
+from stages.documents import (
+    ConversionCheck,
+    ConvertedNetwork,
+    ConvertedNetworks,
+    HeldOutError,
+    LatencyModel,
+    ReferenceLatency,
+    Role,
+    Verification,
+)
+from stages.search_space import BlockSpec, NetConfig
+from stages.statistics import Estimate
+from stages.training.data import DataConfig, ImageSet
+from stages.verification.answers import correct_answers
+from stages.verify import Verify, VerifyConfig, verdict
+
+Run = Callable[..., Verification]
+
+TRUE_MS = {
+    "found": 0.2,
+    "random": 0.21,
+    "mobilenet_v2_w0.35": 0.3,
+    "mobilenet_v2_w1.0": 0.8,
+    "published": 0.1,
+}
+ROLES: dict[str, Role] = {
+    "found": "found",
+    "random": "random",
+    "mobilenet_v2_w0.35": "baseline",
+    "mobilenet_v2_w1.0": "baseline",
+    "published": "baseline_published",
+}
+
+
+def small_net(width: int) -> NetConfig:
+    stem = BlockSpec(kind="stem", kernel=3, stride=2, in_channels=3, out_channels=width, resolution=32)
+    classifier = BlockSpec(kind="classifier", in_channels=width, out_channels=10, resolution=16)
+    return NetConfig(resolution=32, classes=10, blocks=(stem, classifier))
+
+
+def converted(
+    store: MemoryStore, names: list[str], models: dict[str, bytes] | None = None
+) -> ConvertedNetworks:
+    check = ConversionCheck(
+        images=1,
+        max_abs_diff=0,
+        top1_agreement_percent=100,
+        operators=3,
+        operator_counts={},
+        delegate_partitions=1,
+    )
+    networks = []
+    for seed, name in enumerate(names):
+        net = small_net(4 if name in ("found", "random") else 8)
+        model = (models or {}).get(name) or network_model(net, seed=seed)
+        networks.append(
+            ConvertedNetwork(
+                name=name,
+                role=ROLES[name],
+                net=net,
+                origin="fresh",
+                images_seen=1000,
+                validation_accuracy_percent=50.0,
+                weights=store.put_bytes(name.encode(), ".safetensors"),
+                float32=store.put_bytes(model, ".tflite"),
+                float32_check=check,
+            )
+        )
+    return ConvertedNetworks(networks=tuple(networks))
+
+
+def latency_model() -> LatencyModel:
+    measured = LatencyMeasurement(
+        median_ms=1, p5_ms=1, p95_ms=1, min_ms=1, runs=1, rounds=1, round_medians_ms=(1.0,)
+    )
+    return LatencyModel(
+        device=SCRIPTED,
+        threads=1,
+        block_ms={block.key: 0.1 for block in small_net(4).blocks},
+        scale=1.1,
+        overhead_ms=0.01,
+        calibration=(),
+        held_out=(),
+        held_out_error=HeldOutError(
+            networks=0, share_within_5_percent=0, share_within_10_percent=0, mape_percent=0, spearman=0
+        ),
+        reference=ReferenceLatency(name="reference", net=small_net(8), measurement=measured),
+        feasible_ms=(0.1, 1.0),
+        seconds=1.0,
+    )
+
+
+def stage(device: ScriptedDevice, **config: object) -> Verify:
+    settings = {"rounds": 4, "max_rounds": 12, "min_ms": 1.0, "warmup_ms": 0.0, **config}
+    return Verify(
+        config=VerifyConfig.model_validate(settings),
+        data=DataConfig(),
+        runtime=RuntimeOptions(),
+        seed=0,
+        device=device,
+    )
+
+
+@pytest.fixture(scope="module")
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture(scope="module")
+def networks(store: MemoryStore) -> ConvertedNetworks:
+    return converted(store, list(TRUE_MS))
+
+
+@pytest.fixture(scope="module")
+def answered(store: MemoryStore, networks: ConvertedNetworks) -> MemoryScratch:
+    """The scratch of a run that was unplugged in its third round: all answers, two whole rounds."""
+    scratch = MemoryScratch()
+    device = ScriptedDevice(TRUE_MS, unplug_at=2 * len(TRUE_MS) + 3)
+    with pytest.raises(DeviceError, match="unplugged"):
+        stage(device).run(
+            memory_context("verify", store=store, scratch=scratch),
+            converted=networks,
+            latency=latency_model(),
+        )
+    return scratch
+
+
+def resumed(scratch: MemoryScratch) -> MemoryScratch:
+    return MemoryScratch(dict(scratch.entries), {name: list(rows) for name, rows in scratch.logs.items()})
+
+
+@pytest.fixture
+def run(store: MemoryStore, networks: ConvertedNetworks, answered: MemoryScratch) -> Run:
+    def go(device: ScriptedDevice, told: Told | None = None, **config: object) -> Verification:
+        scratch = resumed(answered)
+        if config.pop("afresh", False):
+            del scratch.logs["rounds"]
+        context = memory_context("verify", store=store, scratch=scratch, told=told)
+        return stage(device, **config).run(context, converted=networks, latency=latency_model())
+
+    return go
+
+
+def test_an_unplugged_run_goes_on_after_its_last_whole_round(run: Run, answered: MemoryScratch) -> None:
+    assert len(answered.rows("rounds")) == 2
+    device = ScriptedDevice(TRUE_MS)
+    result = run(device, precision_percent=50)
+    assert len(device.order) == 2 * len(TRUE_MS), "two of the four rounds were already there"
+    assert result.rounds == 4
+    assert all(len(n.measurement.round_medians_ms) == 4 for n in result.networks)
+
+
+def test_known_latencies_are_found_again(run: Run) -> None:
+    result = run(ScriptedDevice(TRUE_MS), rounds=12, afresh=True)
+    for network in result.networks:
+        assert network.measurement.median_ms == pytest.approx(TRUE_MS[network.name], rel=0.02)
+    medians = {network.name: network.measurement.median_ms for network in result.networks}
+    assert result.ratio == pytest.approx(medians["found"] / medians[result.reference])
+    assert result.equal_accuracy_speedup == pytest.approx(1 / result.ratio)
+    low, high = result.equal_accuracy_speedup_interval_95
+    assert low < TRUE_MS[result.reference] / TRUE_MS["found"] < high
+    assert ROLES[result.reference] == "baseline"
+    assert result.reference in result.reference_reason
+
+
+def test_every_network_is_timed_once_a_round_in_ever_another_order(run: Run) -> None:
+    device = ScriptedDevice(TRUE_MS)
+    run(device, rounds=10, precision_percent=50, afresh=True)
+    size = len(TRUE_MS)
+    rounds = [tuple(device.order[i : i + size]) for i in range(0, len(device.order), size)]
+    assert all(sorted(one) == sorted(TRUE_MS) for one in rounds)
+    assert len(set(rounds)) > 5
+    assert device.closed == 10, "fresh processes for every round"
+
+
+def test_rounds_are_the_same_for_the_same_seed(run: Run) -> None:
+    first, second = ScriptedDevice(TRUE_MS), ScriptedDevice(TRUE_MS)
+    one, two = run(first, afresh=True), run(second, afresh=True)
+    assert first.order == second.order
+    assert one.model_copy(update={"seconds": 0.0}) == two.model_copy(update={"seconds": 0.0})
+
+
+def test_a_noisy_device_is_measured_longer_and_then_named(run: Run) -> None:
+    told = Told()
+    result = run(ScriptedDevice(TRUE_MS, noise=0.3), told, afresh=True)
+    assert result.rounds == 12
+    assert len(told.warnings) == 1
+    assert "after 12 rounds" in told.warnings[0]
+
+
+def test_a_quiet_device_is_not_measured_longer(run: Run) -> None:
+    told = Told()
+    assert run(ScriptedDevice(TRUE_MS, noise=0.001), told, afresh=True).rounds == 4
+    assert not told.warnings
+
+
+def test_the_published_baseline_is_shown_but_chosen_only_where_configured(
+    store: MemoryStore, answered: MemoryScratch
+) -> None:
+    published_only = converted(store, ["found", "published"])
+    context = memory_context("verify", store=store)
+    configured = stage(ScriptedDevice(TRUE_MS), published_counts=True)
+    result = configured.run(context, converted=published_only, latency=latency_model())
+    assert result.reference == "published"
+    with pytest.raises(UsageError, match="published_counts"):
+        stage(ScriptedDevice(TRUE_MS)).run(
+            memory_context("verify", store=store, scratch=resumed(answered)),
+            converted=published_only,
+            latency=latency_model(),
+        )
+
+
+def test_a_prediction_is_made_only_where_every_block_was_profiled(run: Run) -> None:
+    result = run(ScriptedDevice(TRUE_MS))
+    predicted = {network.name: network.predicted_ms for network in result.networks}
+    assert predicted["found"] == pytest.approx(0.01 + 1.1 * 0.2)
+    assert predicted["random"] == predicted["found"]
+    assert predicted["mobilenet_v2_w1.0"] is None
+
+
+def test_every_network_is_set_beside_the_found_one(run: Run) -> None:
+    result = run(ScriptedDevice(TRUE_MS), rounds=8)
+    by_name = {network.name: network for network in result.networks}
+    assert by_name["found"].against_found is None
+    slow = by_name["mobilenet_v2_w1.0"]
+    assert slow.against_found is not None
+    assert slow.against_found.latency_ratio == pytest.approx(4, rel=0.05)
+    assert slow.against_found.accuracy_points == pytest.approx(
+        slow.accuracy_percent - by_name["found"].accuracy_percent
+    )
+    low, high = slow.against_found.accuracy_points_interval_95
+    assert low < slow.against_found.accuracy_points < high
+
+
+def test_the_stored_bits_are_the_test_sets_answers(run: Run, store: MemoryStore) -> None:
+    result = run(ScriptedDevice(TRUE_MS))
+    assert result.test_images == 10_000
+    for network in result.networks:
+        bits = np.unpackbits(np.frombuffer(store.read_bytes(network.correct), np.uint8), count=10_000)
+        assert 100 * bits.mean() == pytest.approx(network.accuracy_percent)
+        assert network.accuracy_interval_95[0] < network.accuracy_percent < network.accuracy_interval_95[1]
+
+
+def test_the_output_is_a_document_whose_blobs_are_known(run: Run) -> None:
+    result = run(ScriptedDevice(TRUE_MS))
+    assert Verification.model_validate_json(document_bytes(result)) == result
+    assert len(blobs_of(result)) == 2 * len(TRUE_MS)
+
+
+def test_a_device_that_leaves_a_network_out_is_an_error(run: Run) -> None:
+    with pytest.raises(DeviceError, match="no latency for random"):
+        run(ScriptedDevice(TRUE_MS, leaves_out="random"), afresh=True)
+
+
+# --- answers -----------------------------------------------------------------------------------------
+
+
+def images(count: int) -> ImageSet:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, 32, 32), dtype=np.uint8)
+    return ImageSet(pixels, random.integers(0, 10, count))
+
+
+def test_answers_are_those_of_litert_and_are_asked_once(store: MemoryStore) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    test = images(50)
+    networks = converted(store, ["found"]).networks
+    interpreter = Interpreter(model_content=store.read_bytes(networks[0].float32), num_threads=1)
+    interpreter.allocate_tensors()
+    [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
+    expected = []
+    for place in range(len(test)):
+        interpreter.set_tensor(source["index"], test.batch_NHWC(slice(place, place + 1)))
+        interpreter.invoke()
+        expected.append(interpreter.get_tensor(target["index"]).argmax() == test.labels[place])
+    scratch = MemoryScratch()
+    with LocalDevice() as device:
+        bits, seconds = correct_answers(
+            memory_context("verify", store=store, scratch=scratch), networks, test, device
+        )
+    assert bits["found"].tolist() == expected
+    assert seconds > 0
+    again, _ = correct_answers(
+        memory_context("verify", store=store, scratch=scratch), networks, test, ScriptedDevice({})
+    )
+    assert again["found"].tolist() == expected
+
+
+def test_a_model_that_answers_nan_is_refused(store: MemoryStore) -> None:
+    net = small_net(4)
+    huge = {name: np.full_like(w, 3e38) for name, w in random_weights(net.blocks).items()}
+    networks = converted(store, ["found"], {"found": network_model(net, huge)}).networks
+    with (
+        LocalDevice() as device,
+        pytest.raises(DeviceError, match=r"found: the \.tflite model answered with NaN"),
+    ):
+        correct_answers(memory_context("verify", store=store), networks, images(3), device)
+
+
+# --- verdict and declarations ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "max_ratio", "expected"),
+    [
+        (0.4, 0.5, None, "ungated"),
+        (0.4, 0.5, 0.55, "pass"),
+        (0.4, 0.5, 0.35, "fail"),
+        (0.4, 0.5, 0.45, "inconclusive"),
+        (0.4, 0.5, 0.5, "inconclusive"),
+        (0.4, 0.5, 0.4, "inconclusive"),
+    ],
+)
+def test_only_an_interval_wholly_on_one_side_decides(
+    low: float, high: float, max_ratio: float | None, expected: str
+) -> None:
+    assert verdict(Estimate(0.45, low, high), max_ratio) == expected
+
+
+def test_two_found_networks_or_equal_names_are_refused(store: MemoryStore) -> None:
+    one = converted(store, ["found", "mobilenet_v2_w1.0"]).networks
+    for networks in ((*one, one[0]), one[1:]):
+        with pytest.raises(UsageError, match="one found network"):
+            stage(ScriptedDevice(TRUE_MS)).run(
+                memory_context("verify", store=store),
+                converted=ConvertedNetworks(networks=networks),
+                latency=latency_model(),
+            )
+
+
+def test_device_runtime_and_images_enter_the_fingerprint_but_the_serial_does_not() -> None:
+    device = ScriptedDevice(TRUE_MS)
+    environment = stage(device).environment()
+    assert environment["device_model"] == "Scripted Phone"
+    assert {"dataset_sha256", "accuracy_runtime"} <= set(environment)
+    assert "SECRET-SERIAL" not in environment.values()
+    assert "device" not in stage(device).settings()
+    assert stage(device).fingerprint({}) != stage(device, max_ratio=0.5).fingerprint({})
+    assert stage(device).estimate_seconds() > 0
