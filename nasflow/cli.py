@@ -1,6 +1,6 @@
 """The command line: reads it, runs the command, turns errors into one line and an exit code.
 
-Nothing heavy is imported here (no torch, TensorFlow, onnx, numpy, rich, pydantic): ``--help`` must
+Nothing heavy is imported here (no torch, TensorFlow, onnx, numpy, rich): ``--help`` must
 answer at once. Commands are imported when they run.
 """
 
@@ -73,7 +73,7 @@ Set = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="Where to measure: local (this computer).")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
 From = Annotated[
     StageName | None,
     typer.Option(
@@ -258,7 +258,7 @@ def init(
 
 
 def _selection(
-    config: Path | None, assignments: list[str] | None, device: str | None, seed: int | None
+    config: Path | None, assignments: list[str] | None, device: str | None, seed: str | None
 ) -> Selection:
     return Selection(config, tuple(assignments or ()), device, seed)
 

@@ -10,20 +10,16 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 from nasflow.errors import EnvironmentFault, Interrupted, NasflowError
+from pipeline.files import fault
 
 UNFORESEEN = 70
-_ENVIRONMENT_ERRNOS: Mapping[int, tuple[str, str]] = {
-    errno.ENOSPC: ("No space is left on the disk", "Free some space ('nasflow clean' helps) and run again."),
-    errno.EDQUOT: ("The disk quota is used up", "Free some space ('nasflow clean' helps) and run again."),
-    errno.EACCES: ("Permission was denied", "Give yourself permission, or choose another folder."),
-    errno.EPERM: ("The operation is not permitted", "Give yourself permission, or choose another folder."),
-    errno.EROFS: ("The file system is read-only", "Choose a folder that can be written."),
-    errno.EIO: ("The disk failed to read or write", "Check the disk; its file system may be damaged."),
-    errno.EMFILE: ("Too many files are open", "Raise the limit: ulimit -n 4096."),
-}
+_MACHINES_PART = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE}
+)
 _EXTRA_FIELDS = ("source", "key", "value", "step", "signal_number")
 
 
@@ -93,10 +89,9 @@ def report_bug(error: BaseException, stdout: TextIO, *, as_json: bool) -> int:
 
 def environment_fault(error: OSError) -> EnvironmentFault | None:
     """The machine's part in an operating system error; None where it may be our own mistake."""
-    if error.errno is None or error.errno not in _ENVIRONMENT_ERRNOS:
+    if error.errno not in _MACHINES_PART:
         return None
-    what, hint = _ENVIRONMENT_ERRNOS[error.errno]
-    return EnvironmentFault(f"{what}: {error.filename or error.strerror}.", hint=hint)
+    return fault(error, Path(os.fsdecode(error.filename or "a file")), "use")
 
 
 def missing_package(error: ModuleNotFoundError) -> EnvironmentFault | None:

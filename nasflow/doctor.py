@@ -131,7 +131,11 @@ def _configuration(config: Path | None, here: Path) -> tuple[Check, PipelineConf
 
         path = config if config is not None else find_config(here)
         if path is None:
-            return Check("configuration", "ok", "no pipeline.yaml here: 'nasflow init' writes one"), None, here
+            return (
+                Check("configuration", "ok", "no pipeline.yaml here: 'nasflow init' writes one"),
+                None,
+                here,
+            )
         settings = load_config(PipelineConfig, path, ())
     except NasflowError as error:
         return Check("configuration", "failed", error.message, error.hint or "Mend the file."), None, here
@@ -185,7 +189,9 @@ def check_disk(artifacts: Path) -> Check:
     found = f"{free / GIB:.1f} GiB free"
     if free < NEEDED_DISK_BYTES:
         mend = "Free some space ('nasflow clean' helps), or set 'artifacts' to a folder on another disk."
-        return Check("disk", "failed", f"{found}, at least {NEEDED_DISK_BYTES / GIB:.0f} GiB are needed", mend)
+        return Check(
+            "disk", "failed", f"{found}, at least {NEEDED_DISK_BYTES / GIB:.0f} GiB are needed", mend
+        )
     return Check("disk", "ok", found)
 
 
@@ -238,7 +244,9 @@ def check_runtime() -> Check:
         measured = device.benchmark(BenchmarkRequest(name="doctor", model=network_model(net)))
     finally:
         device.close()
-    return Check("runtime", "ok", f"{info.runtime}: MobileNetV2 0.35 at 32 pixels in {measured.median_ms:.3f} ms")
+    return Check(
+        "runtime", "ok", f"{info.runtime}: MobileNetV2 0.35 at 32 pixels in {measured.median_ms:.3f} ms"
+    )
 
 
 _REINSTALL = "Install the packages that failed above; in a clone: make install"

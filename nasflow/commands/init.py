@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from nasflow.commands.options import Outcome, program
-from nasflow.errors import EnvironmentFault, UsageError
+from nasflow.errors import UsageError
+from pipeline.files import write_atomic
 
 FILE_NAME = "pipeline.yaml"
 
@@ -31,16 +32,7 @@ def write_template(folder: Path, *, force: bool) -> Outcome:
             f"{target} is there already.",
             hint="Keep it, name another folder, or replace it with --force.",
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{FILE_NAME}.partial")
-        partial.write_text(template(), encoding="utf-8")
-        partial.replace(target)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{target} cannot be written: {error.strerror}.",
-            hint="Choose a folder in which you may write.",
-        ) from error
+    write_atomic(target, template().encode())
     here = folder.resolve() == Path.cwd().resolve()
     step = shlex.join([*program(anywhere=not here), "run"])
     if not here:

@@ -48,7 +48,7 @@ class Selection:
     config: Path | None = None
     assignments: tuple[str, ...] = ()
     device: str | None = None
-    seed: int | None = None
+    seed: str | None = None
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class Selection:
         if self.device is not None:
             words += ["--device", self.device]
         if self.seed is not None:
-            words += ["--seed", str(self.seed)]
+            words += ["--seed", self.seed]
         return words
 
 

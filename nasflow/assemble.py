@@ -1,0 +1,118 @@
+"""The only wiring: the configuration's sections, and the stages made of them.
+
+Importing this is light (pydantic, no numpy), so that a mistake in ``pipeline.yaml`` is told at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from android_bench.device import Device, RuntimeOptions
+from nasflow.errors import NoUsableDevice, UsageError
+from pipeline.artifact import Record
+from pipeline.events import Emit
+from pipeline.runner import Pipeline
+from pipeline.stage import Stage
+from pipeline.store import Store
+from stages.baseline import Baseline, BaselineConfig
+from stages.convert import Convert, ConvertConfig
+from stages.finetune import Finetune, FinetuneConfig
+from stages.latency_model import FitLatency, LatencyConfig
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.prune import Prune, PruneConfig
+from stages.search import Search, SearchConfig
+from stages.spaces import SpaceConfig, load_space
+from stages.training.data import DataConfig
+from stages.verify import Verify, VerifyConfig
+
+_DEVICE_KINDS = ("local", "android")
+
+
+class PipelineConfig(Record):
+    """The whole of ``pipeline.yaml``; a section for each stage. Every key has a default."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="decides every random choice")
+    device: str = Field("local", description="where latency is measured: local is this computer's CPU")
+    artifacts: str = Field(
+        "artifacts", min_length=1, description="folder of all results, relative to this file"
+    )
+    data: DataConfig = Field(DataConfig(), description="the images to learn from")
+    space: SpaceConfig = Field(SpaceConfig(), description="the family of networks to search")
+    runtime: RuntimeOptions = Field(RuntimeOptions(), description="how models are run on the device")
+    profile: ProfileConfig = Field(ProfileConfig(), description="measuring the building blocks")
+    latency: LatencyConfig = Field(LatencyConfig(), description="predicting a network's latency")
+    search: SearchConfig = Field(SearchConfig(), description="the architecture search")
+    prune: PruneConfig = Field(PruneConfig(), description="keeping one path of each layer")
+    finetune: FinetuneConfig = Field(FinetuneConfig(), description="training the networks")
+    baseline: BaselineConfig = Field(BaselineConfig(), description="the MobileNetV2s to compare with")
+    convert: ConvertConfig = Field(ConvertConfig(), description="conversion to TFLite")
+    verify: VerifyConfig = Field(VerifyConfig(), description="the proof on the device")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        kind = value.partition(":")[0]
+        if kind not in _DEVICE_KINDS or value in {"local:", "android:"} or value.startswith("local:"):
+            raise ValueError("there is no such device: 'local' is this computer")
+        return value
+
+
+def open_device(name: str) -> Device:
+    """The device that ``name`` stands for; nothing is started yet.
+
+    Raises NoUsableDevice for a phone, UsageError for anything else that is not ``local``.
+    """
+    kind = name.partition(":")[0]
+    if kind == "android":
+        raise NoUsableDevice(
+            f"--device {name}: this version cannot measure on phones; that comes with the next one.",
+            hint="Measure on this computer: --device local.",
+        )
+    if name != "local":
+        raise UsageError(f"There is no device {name!r}.", hint="Measure on this computer: --device local.")
+    from android_bench.local import LocalDevice
+
+    return LocalDevice()
+
+
+def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
+    """The data section with its folder, if it names one, as an absolute path."""
+    if data.folder is None:
+        return data
+    return data.model_copy(update={"folder": str((base_dir / Path(data.folder).expanduser()).resolve())})
+
+
+def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
+    """Where all results lie."""
+    return (base_dir / Path(config.artifacts).expanduser()).resolve()
+
+
+def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tuple[Stage, ...]:
+    """All stages in the order in which they run. Raises UsageError where the search space is none."""
+    space = load_space(config.space, base_dir)
+    data = resolve_data(config.data, base_dir)
+    seed, runtime = config.seed, config.runtime
+    return (
+        ProfileOps(config=config.profile, space=space, runtime=runtime, seed=seed, device=device),
+        FitLatency(config=config.latency, space=space, runtime=runtime, seed=seed, device=device),
+        Search(config=config.search, space=space, data=data, seed=seed),
+        Prune(config=config.prune, data=data, seed=seed),
+        Finetune(config=config.finetune, data=data, seed=seed),
+        Baseline(config=config.baseline, recipe=config.finetune, space=space, data=data, seed=seed),
+        Convert(config=config.convert, data=data),
+        Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device),
+    )
+
+
+def build_pipeline(
+    config: PipelineConfig, base_dir: Path, emit: Emit, *, device: Device | None = None
+) -> Pipeline:
+    """The pipeline of a configuration whose paths are relative to ``base_dir``.
+
+    ``device`` replaces the one that the configuration names. Raises UsageError, NoUsableDevice.
+    """
+    chosen = device if device is not None else open_device(config.device)
+    store = Store(artifacts_folder(config, base_dir), emit)
+    return Pipeline(build_stages(config, base_dir, chosen), store, emit)

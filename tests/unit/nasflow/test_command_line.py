@@ -1,0 +1,187 @@
+"""Reading the command line: help, usage errors, and what leaves the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nasflow import console
+from nasflow.cli import main
+from nasflow.commands.options import STAGE_NAMES, RunOptions, Selection
+from nasflow.errors import ConfigError, Interrupted, TrainingDiverged
+
+COMMANDS = ("run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init")
+HEAVY = ("torch", "tensorflow", "onnx", "numpy", "scipy", "matplotlib", "rich", "yaml")
+
+
+def test_no_help_page_loads_anything_heavy() -> None:
+    program = f"""
+import json, sys
+from nasflow.cli import main
+pages = [[], ["--help"], ["--version"], *([name, "--help"] for name in {COMMANDS!r})]
+codes = [main(page) for page in pages]
+print(json.dumps([codes, sorted(set({HEAVY!r}) & set(sys.modules))]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    codes, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert heavy == []
+    assert set(codes) == {0}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_offers_json(
+    command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    page = capfd.readouterr().out
+    assert page.startswith(f"Usage: nasflow {command} ")
+    assert "--json" in page
+
+
+def test_the_first_page_names_every_command_in_full(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    page = capfd.readouterr().out
+    assert all(f"\n  {command} " in page for command in COMMANDS)
+    assert "..." not in page.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--bogus"], "--bogus"),
+        (["serach"], "serach"),
+        (["run", "--until", "serach"], "'serach' is not one of"),
+        (["run", "--force"], "--force"),
+        (["run", "profile"], "profile"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_a_hint_and_exit_2(
+    words: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    error, hint = err.splitlines()
+    assert error.startswith("error: ")
+    assert said in error
+    assert hint.startswith("hint: Try 'nasflow")
+
+
+def test_with_json_a_mistake_on_the_command_line_is_one_document(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "--form", "search", "--json"]) == 2
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert error["type"] == "UsageError"
+    assert error["exit_code"] == 2
+    assert "--from" in error["message"]
+
+
+def test_nothing_but_the_document_reaches_standard_output() -> None:
+    program = """
+import os, subprocess, sys
+from nasflow import console
+with console.reserved_stdout(True) as stdout:
+    print("from python")
+    os.write(1, b"from C\\n")
+    subprocess.run([sys.executable, "-c", "print('from a child')"])
+    console.write_json(stdout, {"a": 1})
+print("after")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.removesuffix("after\n")) == {"a": 1}
+    assert done.stdout.endswith("after\n")
+    assert {"from python", "from C", "from a child"} <= set(done.stderr.splitlines())
+
+
+def test_a_reader_that_goes_away_is_not_an_error() -> None:
+    program = "import sys; from nasflow import console; console.write(sys.stdout, 'x' * 100)"
+    read, written = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=written, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(written)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_fields_of_an_error_stand_in_its_document(capfd: pytest.CaptureFixture[str]) -> None:
+    error = ConfigError(
+        "pipeline.yaml: seach: unknown key.",
+        source="pipeline.yaml",
+        key="seach",
+        value=float("nan"),
+        hint="Did you mean 'search'?",
+    )
+    with console.reserved_stdout(True) as stdout:
+        assert console.report_error(error, stdout, as_json=True) == 2
+    out, err = capfd.readouterr()
+    assert json.loads(out)["error"] == {
+        "type": "ConfigError",
+        "message": "pipeline.yaml: seach: unknown key.",
+        "hint": "Did you mean 'search'?",
+        "exit_code": 2,
+        "source": "pipeline.yaml",
+        "key": "seach",
+        "value": "nan",
+    }
+    assert err == "error: pipeline.yaml: seach: unknown key.\nhint: Did you mean 'search'?\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Interrupted("Stopped.", signal_number=2), 130),
+        (Interrupted("Stopped.", signal_number=15), 143),
+        (TrainingDiverged("The loss is NaN.", step=7), 9),
+    ],
+)
+def test_an_error_has_its_exit_code(
+    error: Interrupted | TrainingDiverged, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with console.reserved_stdout(False) as stdout:
+        assert console.report_error(error, stdout, as_json=False) == code
+    assert capfd.readouterr().out == ""
+
+
+def test_an_error_is_told_in_one_line_even_if_its_message_has_several(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with console.reserved_stdout(False) as stdout:
+        console.report_error(TrainingDiverged("The loss\nis NaN.", step=7), stdout, as_json=False)
+    assert capfd.readouterr().err == "error: The loss is NaN.\n"
+
+
+def test_an_unforeseen_exception_shows_its_traceback_and_exits_70(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasflow.commands.init.template", lambda: 1 / 0)
+    assert main(["init", str(tmp_path), "--json"]) == 70
+    out, err = capfd.readouterr()
+    assert json.loads(out)["error"]["type"] == "ZeroDivisionError"
+    assert "Traceback (most recent call last)" in err
+    assert "please report it" in err
+
+
+def test_the_command_that_resumes_selects_the_same_run_and_repeats_no_force() -> None:
+    options = RunOptions(
+        selection=Selection(Path("my project/pipeline.yaml"), ("search.epochs=3",), "local", "7"),
+        from_stage="search",
+        until="verify",
+        force=("profile",),
+    )
+    assert options.resume_command() == (
+        "nasflow run --config 'my project/pipeline.yaml' --set search.epochs=3 --device local --seed 7 "
+        "--until verify"
+    )
+
+
+def test_options_win_over_assignments() -> None:
+    assert Selection(assignments=("seed=1",), seed="2").overrides == ("seed=1", "seed=2")
