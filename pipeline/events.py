@@ -33,6 +33,14 @@ class StageFinished(Event):
 
 
 @dataclass(frozen=True)
+class StageFailed(Event):
+    """A stage ended early, by an error or a signal; what it has done so far is kept."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Progress(Event):
     """``done`` of ``total`` units of work; ``note`` is a short figure to show beside the bar."""
 

@@ -2,7 +2,9 @@
 
 A stage is a frozen dataclass. Its fields are everything that decides its output: its own section of
 the configuration, shared sections, the seed. A field that only does the work (a device) is marked
-``field(metadata=TOOL)``: it enters the fingerprint through :meth:`Stage.environment` alone.
+``field(metadata=TOOL)``: it enters the fingerprint through :meth:`Stage.environment` alone. A field named
+``config`` holds the section of the stage's own name, any other field the section of the field's name;
+where that is not so, ``field(metadata={"section": "finetune"})`` says what a user calls it.
 """
 
 from __future__ import annotations
@@ -106,15 +108,20 @@ class Stage(ABC):
         """All fields that decide the output, as plain data."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if not f.metadata.get("tool")}
 
-    def fingerprint(self, input_digests: Mapping[str, str]) -> str:
-        """Equal fingerprint, equal output: the stage need not run again."""
+    def fingerprint(
+        self, input_digests: Mapping[str, str], environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Equal fingerprint, equal output: the stage need not run again.
+
+        ``environment`` is what :meth:`environment` said, where the caller has asked already.
+        """
         return sha256_hex(
             canonical_json(
                 {
                     "stage": self.name,
                     "version": self.version,
                     "settings": self.settings(),
-                    "environment": dict(self.environment()),
+                    "environment": dict(self.environment() if environment is None else environment),
                     "inputs": dict(input_digests),
                 }
             )

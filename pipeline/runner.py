@@ -1,0 +1,223 @@
+"""The pipeline: which stages are stale, and running just those."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from nasflow.errors import EnvironmentFault, NasflowError
+from pipeline import selection, signals
+from pipeline.artifact import Document
+from pipeline.events import (
+    Emit,
+    Event,
+    Message,
+    Progress,
+    StageFailed,
+    StageFinished,
+    StageSkipped,
+    StageStarted,
+)
+from pipeline.freshness import Judgement, StageStatus, judge, unknown, waiting
+from pipeline.records import RecordDraft
+from pipeline.scratch import FolderScratch
+from pipeline.stage import Context, Stage
+from pipeline.store import Store
+from pipeline.sweeping import Freed
+
+__all__ = ["Pipeline", "StageStatus"]
+
+
+class Pipeline:
+    """Stages in an order in which every stage comes after its inputs."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        store: Store,
+        emit: Emit,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        selection.validate(stages)
+        self.stages = tuple(stages)
+        self.store = store
+        self.still_forced: tuple[str, ...] = ()
+        """Stages that the last :meth:`run` was to force and has not finished: what resumes it."""
+        self._emit = emit
+        self._clock = clock
+
+    def status(
+        self, until: str | None = None, from_stage: str | None = None, force: Collection[str] = ()
+    ) -> tuple[StageStatus, ...]:
+        """Each stage, fresh or stale and why, as :meth:`run` with the same arguments would find it.
+
+        Changes nothing on the disk. Raises UsageError for a name that is no stage's, EnvironmentFault.
+        """
+        selected = selection.needed_for(self.stages, until)
+        forced = selection.forced(self.stages, selected, from_stage, force)
+        statuses: dict[str, StageStatus] = {}
+        for stage in selected:
+            status = self._status(stage, statuses)
+            if status.fresh and stage.name in forced:
+                status = replace(status, fresh=False, why=_reason(status))
+            statuses[stage.name] = status
+        return tuple(statuses.values())
+
+    def run(
+        self, until: str | None = None, from_stage: str | None = None, force: Collection[str] = ()
+    ) -> dict[str, Document]:
+        """Run what is stale and return every stage's document by the stage's name.
+
+        ``until``: only this stage and those that it needs. ``from_stage``: this stage and all that depend
+        on it run even if they are fresh. ``force``: just these run even if they are fresh; what depends
+        on them runs only if their output comes out different. A stage that was interrupted goes on where
+        it was, a forced one too.
+
+        Raises UsageError, StoreLocked, EnvironmentFault, and whatever a stage raises.
+        """
+        selected = selection.needed_for(self.stages, until)
+        forced = selection.forced(self.stages, selected, from_stage, force)
+        self.still_forced = forced
+        documents: dict[str, Document] = {}
+        digests: dict[str, str] = {}
+        with self.store.lock():
+            for stage in selected:
+                signals.check()
+                inputs = {parameter: digests[name] for parameter, name in stage.inputs.items()}
+                judgement = judge(stage, self.store, inputs, dict(stage.environment()))
+                record, document = judgement.status.record, judgement.document
+                if document is None or record is None or stage.name in forced:
+                    received = {parameter: documents[name] for parameter, name in stage.inputs.items()}
+                    document, digest = self._work(stage, judgement, inputs, received)
+                else:
+                    digest = record.output.sha256
+                    if not judgement.status.partly_done:  # killed between its record and this
+                        self.store.scratch(stage.name, judgement.fingerprint).clear()
+                    self._emit(StageSkipped(stage.name))
+                documents[stage.name], digests[stage.name] = document, digest
+        return documents
+
+    def sweep(self, *, dry_run: bool = False) -> Freed:
+        """Delete what no stage of the present configuration refers to.
+
+        Kept for a fresh stage: its output. For a stale one: its latest output, which may prove to be
+        fresh once its inputs have run, and its unfinished work. Raises StoreLocked, EnvironmentFault.
+        """
+        with contextlib.nullcontext() if dry_run else self.store.lock():
+            keep: set[str] = set()
+            keep_scratch: set[str] = set()
+            statuses = self.status()
+            blind = any(status.problem for status in statuses)
+            for status in statuses:
+                if status.record:
+                    keep.add(status.record.fingerprint)
+                if status.fingerprint:
+                    keep.add(status.fingerprint)
+                    continue
+                # Without its device or data set nobody can say which output is meant: all of them stay.
+                folders = self.store.scratch_folders(status.name)
+                keep_scratch.update(path.name for path in (folders if blind else folders[-1:]))
+                if blind:
+                    keep.update(record.fingerprint for record in self.store.records(status.name))
+            return self.store.sweep(keep, keep_scratch=keep_scratch, dry_run=dry_run)
+
+    # --- running one stage -----------------------------------------------------------------------------
+
+    def _work(
+        self, stage: Stage, judgement: Judgement, inputs: Mapping[str, str], received: Mapping[str, Document]
+    ) -> tuple[Document, str]:
+        """Run one stage and keep its output; return the document and its SHA-256."""
+        if judgement.damage is not None:
+            text = f"{judgement.damage.message} Stage {stage.name} runs again and makes it anew."
+            self._emit(Message(stage.name, text, level="warning"))
+        scratch = self.store.scratch(stage.name, judgement.fingerprint)
+        scratch.begin(judgement.basis)
+        self._emit(StageStarted(stage.name, _reason(judgement.status)))
+        stopwatch = _Stopwatch(self._clock, scratch)
+        with self._telling_failure(stage, stopwatch):
+            context = Context(
+                stage.name, judgement.fingerprint, self.store, scratch, self._told_while_running
+            )
+            made = stage.run(context, **received)
+            if not isinstance(made, stage.output):
+                raise TypeError(
+                    f"stage {stage.name} returned {type(made).__name__}, not {stage.output.__name__}"
+                )
+            signals.check()
+        draft = RecordDraft(
+            stage=stage.name,
+            version=stage.version,
+            fingerprint=judgement.fingerprint,
+            settings=stage.settings(),
+            environment=judgement.environment,
+            inputs=inputs,
+            seconds=stopwatch.total(),
+            estimated_seconds=stage.estimate_seconds(),
+        )
+        with signals.deferred():
+            with self._telling_failure(stage, stopwatch):
+                record = self.store.commit(draft, made)
+            self.still_forced = tuple(name for name in self.still_forced if name != stage.name)
+            scratch.clear()
+            self._emit(StageFinished(stage.name, draft.seconds))
+        return self.store.document(record, stage.output), record.output.sha256
+
+    @contextlib.contextmanager
+    def _telling_failure(self, stage: Stage, stopwatch: _Stopwatch) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            with contextlib.suppress(EnvironmentFault):  # the error at hand is the one to tell
+                stopwatch.keep()
+            reason = error.message if isinstance(error, NasflowError) else f"{type(error).__name__}: {error}"
+            self._emit(StageFailed(stage.name, stopwatch.elapsed(), reason))
+            raise
+
+    def _told_while_running(self, event: Event) -> None:
+        self._emit(event)
+        if isinstance(event, Progress):  # some libraries swallow what a signal handler raises
+            signals.check()
+
+    def _status(self, stage: Stage, earlier: Mapping[str, StageStatus]) -> StageStatus:
+        stale = [name for name in stage.inputs.values() if not earlier[name].fresh]
+        if stale:
+            return waiting(stage, self.store, stale)
+        inputs: dict[str, str] = {}
+        for parameter, name in stage.inputs.items():
+            record = earlier[name].record
+            assert record is not None, "a fresh stage has a record"
+            inputs[parameter] = record.output.sha256
+        try:
+            environment = dict(stage.environment())
+        except NasflowError as error:
+            return unknown(stage, self.store, error)
+        return judge(stage, self.store, inputs, environment).status
+
+
+def _reason(status: StageStatus) -> str:
+    """Why a stage runs."""
+    if not status.fresh:
+        return status.why
+    return "forced to run again" + ("; partly done: it will go on where it was" if status.partly_done else "")
+
+
+class _Stopwatch:
+    """The time of one stage, that of interrupted runs included."""
+
+    def __init__(self, clock: Callable[[], float], scratch: FolderScratch) -> None:
+        self._clock = clock
+        self._scratch = scratch
+        self._before = scratch.spent_seconds()
+        self._started = clock()
+
+    def elapsed(self) -> float:
+        return self._clock() - self._started
+
+    def total(self) -> float:
+        return self._before + self.elapsed()
+
+    def keep(self) -> None:
+        self._scratch.keep_spent(self.total())
