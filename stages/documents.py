@@ -32,6 +32,9 @@ class LatencyTable(Document):
     threads: int
     precision: Literal["float32"] = "float32"
     rows: tuple[TableRow, ...]
+    invoke: LatencyMeasurement | None = Field(
+        default=None, description="a model that does next to nothing: what every invocation costs"
+    )
     seconds: float
 
 
@@ -65,12 +68,17 @@ class ReferenceLatency(Record):
 
 
 class LatencyModel(Document):
-    """Output of ``latency``: predicted_ms = scale * sum of block_ms + overhead_ms."""
+    """Output of ``latency``: predicted_ms = scale * sum of block_ms + overhead_ms.
+
+    ``block_ms`` is the table's median less ``invoke_ms``, which a block measured alone pays and a block
+    amid a network does not.
+    """
 
     device: DeviceInfo
     threads: int
     precision: Literal["float32"] = "float32"
     block_ms: dict[str, float]
+    invoke_ms: float = Field(default=0.0, ge=0, description="what every invocation costs")
     scale: float = Field(gt=0)
     overhead_ms: float
     calibration: tuple[PredictionPoint, ...]
