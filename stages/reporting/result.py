@@ -1,0 +1,281 @@
+"""``result.json``: the figures of a run in one document, for programs. Shares are 0..1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.artifact import Document, Record
+from stages.documents import (
+    AgainstFound,
+    ConversionCheck,
+    ConvertedNetwork,
+    HeldOutError,
+    Role,
+    Verdict,
+    VerifiedNetwork,
+)
+from stages.reporting.run_documents import RunDocuments
+from stages.reporting.wording import architecture_line
+
+
+class DeviceResult(Record):
+    """Which device measured."""
+
+    kind: Literal["local", "android"]
+    model: str
+    soc: str
+    os_build: str
+    runtime: str
+    threads: int
+    virtual: bool
+
+
+class LatencyModelResult(Record):
+    """How the latency model was made, and how far it is off."""
+
+    blocks: int
+    calibration_networks: int
+    scale: float
+    overhead_ms: float
+    held_out: HeldOutError
+    seconds: float
+
+
+class SearchOutcome(Record):
+    """What the search aimed at and what it used of it. ``predicted_ms`` is the found network's."""
+
+    space: str
+    networks_in_space: int
+    layers: int
+    epochs: int
+    target_ms: float
+    predicted_ms: float
+    budget_used: float = Field(description="predicted_ms / target_ms")
+    considered: int = Field(description="networks judged after the search")
+    seconds: float
+
+
+class FoundNetwork(Record):
+    """The network that the run found."""
+
+    name: str
+    architecture: str
+    accuracy_percent: float
+    accuracy_interval_95: tuple[float, float]
+    median_ms: float
+    predicted_ms: float
+    parameters: int
+    macs: int
+    size_bytes: int
+    model_sha256: str
+    weights_sha256: str
+
+
+class FormatResult(Record):
+    """How the found network's file in one number format compares with PyTorch."""
+
+    images: int
+    max_abs_diff: float
+    top1_agreement_percent: float
+    operators: int
+    delegate_partitions: int
+
+
+class ConversionResult(Record):
+    """One entry for each number format."""
+
+    float32: FormatResult
+
+
+class NetworkResult(Record):
+    """One row of the table. ``spread_percent``: half the range of the rounds' medians."""
+
+    name: str
+    role: Role
+    accuracy_percent: float
+    accuracy_interval_95: tuple[float, float]
+    validation_accuracy_percent: float
+    median_ms: float
+    spread_percent: float
+    predicted_ms: float | None
+    macs: int
+    parameters: int
+    size_bytes: int
+    origin: Literal["inherited", "fresh"]
+    images_seen: int
+    against_found: AgainstFound | None
+
+
+class VerificationResult(Record):
+    """All networks side by side. ``ratio``: the found network's latency over the reference's."""
+
+    test_images: int
+    rounds: int
+    networks: tuple[NetworkResult, ...]
+    reference: str
+    reference_reason: str
+    ratio: float
+    ratio_interval_95: tuple[float, float]
+    equal_accuracy_speedup: float
+    equal_accuracy_speedup_interval_95: tuple[float, float]
+    max_ratio: float | None
+    verdict: Verdict
+    seconds: float
+
+
+class RunFacts(Record):
+    """What no stage's document knows. ``packages``: versions that were installed when it was written."""
+
+    seed: int
+    dataset: str
+    nasflow_version: str
+    python_version: str
+    packages: dict[str, str]
+
+
+class ResultDocument(Document):
+    """The figures of one run."""
+
+    device: DeviceResult
+    latency_model: LatencyModelResult
+    search: SearchOutcome
+    network: FoundNetwork
+    conversion: ConversionResult
+    verification: VerificationResult
+    run: RunFacts | None = None
+
+
+_REPORTED_PACKAGES = (
+    "ai-edge-litert",
+    "lightning-fabric",
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+)
+
+
+def run_facts(*, seed: int, dataset: str) -> RunFacts:
+    """The versions that are installed here, with a run's seed and data set. Imports none of them."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    def find(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    return RunFacts(
+        seed=seed,
+        dataset=dataset,
+        nasflow_version=find("nasflow") or "not installed",
+        python_version=platform.python_version(),
+        packages={name: found for name in _REPORTED_PACKAGES if (found := find(name))},
+    )
+
+
+def build_result(documents: Mapping[str, Document], facts: RunFacts | None = None) -> ResultDocument:
+    """Gather a run's figures from its stages' documents.
+
+    Raises UsageError where a stage's document is missing.
+    """
+    run = RunDocuments.of(documents)
+    verify, found = run.verify, run.found
+    return ResultDocument(
+        device=DeviceResult(
+            kind=verify.device.kind,
+            model=verify.device.model,
+            soc=verify.device.soc,
+            os_build=verify.device.os_build,
+            runtime=verify.device.runtime,
+            threads=verify.threads,
+            virtual=verify.device.virtual,
+        ),
+        latency_model=LatencyModelResult(
+            blocks=len(run.latency.block_ms),
+            calibration_networks=len(run.latency.calibration),
+            scale=run.latency.scale,
+            overhead_ms=run.latency.overhead_ms,
+            held_out=run.latency.held_out_error,
+            seconds=run.latency.seconds,
+        ),
+        search=_search(run),
+        network=FoundNetwork(
+            name=found.name,
+            architecture=architecture_line(found.net),
+            accuracy_percent=found.accuracy_percent,
+            accuracy_interval_95=found.accuracy_interval_95,
+            median_ms=found.measurement.median_ms,
+            predicted_ms=run.prune.found.predicted_ms,
+            parameters=found.parameters,
+            macs=found.macs,
+            size_bytes=found.model.size_bytes,
+            model_sha256=found.model.sha256,
+            weights_sha256=run.found_conversion.weights.sha256,
+        ),
+        conversion=_conversion(run.found_conversion),
+        verification=VerificationResult(
+            test_images=verify.test_images,
+            rounds=verify.rounds,
+            networks=tuple(_row(network) for network in verify.networks),
+            reference=verify.reference,
+            reference_reason=verify.reference_reason,
+            ratio=verify.ratio,
+            ratio_interval_95=verify.ratio_interval_95,
+            equal_accuracy_speedup=verify.equal_accuracy_speedup,
+            equal_accuracy_speedup_interval_95=verify.equal_accuracy_speedup_interval_95,
+            max_ratio=verify.max_ratio,
+            verdict=verify.verdict,
+            seconds=verify.seconds,
+        ),
+        run=facts,
+    )
+
+
+def _search(run: RunDocuments) -> SearchOutcome:
+    search, predicted_ms = run.search, run.prune.found.predicted_ms
+    return SearchOutcome(
+        space=search.space.name,
+        networks_in_space=search.space.size,
+        layers=len(search.space.layers()),
+        epochs=len(search.history),
+        target_ms=search.target_ms,
+        predicted_ms=predicted_ms,
+        budget_used=predicted_ms / search.target_ms,
+        considered=len(run.prune.considered),
+        seconds=search.seconds,
+    )
+
+
+def _conversion(network: ConvertedNetwork) -> ConversionResult:
+    return ConversionResult(float32=_format(network.float32_check))
+
+
+def _format(check: ConversionCheck) -> FormatResult:
+    return FormatResult(**{name: getattr(check, name) for name in FormatResult.model_fields})
+
+
+def _row(network: VerifiedNetwork) -> NetworkResult:
+    return NetworkResult(
+        name=network.name,
+        role=network.role,
+        accuracy_percent=network.accuracy_percent,
+        accuracy_interval_95=network.accuracy_interval_95,
+        validation_accuracy_percent=network.validation_accuracy_percent,
+        median_ms=network.measurement.median_ms,
+        spread_percent=100 * network.measurement.spread,
+        predicted_ms=network.predicted_ms,
+        macs=network.macs,
+        parameters=network.parameters,
+        size_bytes=network.model.size_bytes,
+        origin=network.origin,
+        images_seen=network.images_seen,
+        against_found=network.against_found,
+    )

@@ -1,0 +1,151 @@
+"""The terminal's table: plain text, and the same for rich."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stages.reporting.result import NetworkResult, ResultDocument
+from stages.reporting.wording import (
+    ROLES,
+    amount,
+    headline,
+    milliseconds,
+    plain_text,
+    sentences,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_LABEL_WIDTH = 13
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and how a network fills the column."""
+
+    heading: str
+    cell: Callable[[NetworkResult], str]
+    left: bool = False
+
+
+def _accuracy(network: NetworkResult) -> str:
+    low, high = network.accuracy_interval_95
+    return f"{network.accuracy_percent:.2f} ({low:.1f}-{high:.1f})"
+
+
+def _measured(network: NetworkResult) -> str:
+    return f"{milliseconds(network.median_ms)} ±{network.spread_percent:.1f} %"
+
+
+def _against(network: NetworkResult) -> str:
+    against = network.against_found
+    return "1" if against is None else f"{against.latency_ratio:.2f}"
+
+
+_NAME = Column("network", lambda n: plain_text(n.name), left=True)
+_FIGURES = (
+    Column("role", lambda n: ROLES[n.role], left=True),
+    Column("accuracy % (95 %)", _accuracy),
+    Column("measured ms", _measured),
+    Column("predicted", lambda n: "-" if n.predicted_ms is None else milliseconds(n.predicted_ms)),
+    Column("time/found", _against),
+)
+_COSTS = (
+    Column("MACs", lambda n: amount(n.macs)),
+    Column("params", lambda n: amount(n.parameters)),
+    Column("file", lambda n: f"{amount(n.size_bytes)}B"),
+    Column("weights", lambda n: n.origin, left=True),
+    Column("images", lambda n: amount(n.images_seen)),
+)
+
+
+def _tables(width: int, networks: tuple[NetworkResult, ...]) -> list[tuple[Column, ...]]:
+    """One table where it fits; else figures and costs apart, and each cut where the line ends."""
+
+    def needed(column: Column) -> int:
+        return max(len(column.heading), *(len(column.cell(n)) for n in networks)) + 2
+
+    if sum(map(needed, (_NAME, *_FIGURES, *_COSTS))) <= width:
+        return [(_NAME, *_FIGURES, *_COSTS)]
+    tables: list[list[Column]] = []
+    for group in (_FIGURES, _COSTS):
+        tables.append([_NAME])
+        for column in group:
+            if sum(map(needed, tables[-1])) + needed(column) > width and len(tables[-1]) > 1:
+                tables.append([_NAME])
+            tables[-1].append(column)
+    return [tuple(table) for table in tables]
+
+
+def summary_text(result: ResultDocument, *, width: int = 140) -> str:
+    """The table and the sentences as plain text, without colour, in lines of ``width`` characters."""
+    parts = [textwrap.fill(plain_text(headline(result)), width), ""]
+    networks = result.verification.networks
+    for columns in _tables(width, networks):
+        parts += [*_plain_table(columns, networks), ""]
+    for subject, sentence in _lines(result):
+        parts.append(
+            textwrap.fill(
+                f"{subject:<{_LABEL_WIDTH}}{sentence}",
+                width,
+                subsequent_indent=" " * _LABEL_WIDTH,
+                break_on_hyphens=False,
+            )
+        )
+    return "\n".join(parts)
+
+
+def _lines(result: ResultDocument) -> list[tuple[str, str]]:
+    device = result.device
+    threads = f"{device.threads} thread{'s' if device.threads != 1 else ''}"
+    measured_on = f"{device.model}, {device.soc}, {device.runtime}, {threads}."
+    said = [*sentences(result), ("Measured on", measured_on)]
+    return [(subject, plain_text(sentence)) for subject, sentence in said]
+
+
+def _plain_table(columns: tuple[Column, ...], networks: tuple[NetworkResult, ...]) -> list[str]:
+    rows = [[c.heading for c in columns], *([c.cell(n) for c in columns] for n in networks)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column.left else cell.rjust(width)
+            for cell, width, column in zip(row, widths, columns, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def summary_renderable(result: ResultDocument, *, width: int = 140) -> RenderableType:
+    """The same for a rich console: ``console.print(summary_renderable(result, width=console.width))``."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    networks = result.verification.networks
+    parts: list[RenderableType] = [Padding(Text(plain_text(headline(result)), style="bold"), (1, 0))]
+    for columns in _tables(width, networks):
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+        for column in columns:
+            table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
+        for network in networks:
+            style = (
+                "bold green"
+                if network.role == "found"
+                else "cyan"
+                if network.name == result.verification.reference
+                else ""
+            )
+            table.add_row(*(Text(column.cell(network)) for column in columns), style=style)
+        parts.append(Padding(table, (0, 0, 1, 0)))
+    listing = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    listing.add_column(style="dim", no_wrap=True)
+    listing.add_column(overflow="fold")
+    for subject, sentence in _lines(result):
+        listing.add_row(Text(subject), Text(sentence))
+    return Group(*parts, listing)

@@ -1,0 +1,217 @@
+"""How figures are spelt and what is said about them, the same on the terminal and in the report."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from stages.documents import Role
+from stages.search_space import BlockSpec, NetConfig
+
+if TYPE_CHECKING:
+    from stages.reporting.result import ResultDocument
+
+ROLES: dict[Role, str] = {
+    "found": "found",
+    "random": "random, as slow",
+    "baseline": "MobileNetV2, same strides",
+    "baseline_published": "MobileNetV2, published",
+}
+
+_ESCAPE_SEQUENCE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # OSC and other strings: titles, links
+    r"|\x1b[ -/]*[0-~]",  # the short ones
+    re.DOTALL,
+)
+
+
+def plain_text(text: str) -> str:
+    """A foreign string (a device's name) without what could steer a terminal or turn text around."""
+    kept = " ".join(_ESCAPE_SEQUENCE.sub("", text).split())
+    return "".join(character for character in kept if character.isprintable())
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits: ``0.466``, ``12.3``, ``140``."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if 0.1 <= value < 1 else f"{value:.2f}" if 1 <= value < 10 else _short(value)
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.4f}" if value >= 0.01 else f"{value:.5f}"
+
+
+def amount(value: float) -> str:
+    """``338 k``, ``11.6 M``, ``1.2 G``."""
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            scaled = value / factor
+            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def signed(value: float) -> str:
+    """``+0.14`` and ``−0.32``; a negative zero has no sign."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("-0.00", "+0.00") else text.replace("-", "−")
+
+
+def architecture_line(net: NetConfig) -> str:
+    """A network in one line: ``stem16/2 | k3e1 16 | k3e6 k5e3 24/2 | head256 | 10``.
+
+    Blocks between two bars have the same width; ``/2`` is the stride of the first of them.
+    """
+    groups: list[list[BlockSpec]] = []
+    for block in net.blocks:
+        last = groups[-1][-1] if groups else None
+        joins = (
+            last is not None
+            and block.kind == last.kind == "mbconv"
+            and block.stride == 1
+            and block.out_channels == last.out_channels
+        )
+        groups[-1].append(block) if joins else groups.append([block])
+    return " | ".join(_group(group) for group in groups)
+
+
+def _group(blocks: list[BlockSpec]) -> str:
+    first = blocks[0]
+    width = f"{first.out_channels}{'/2' if first.stride == 2 else ''}"
+    if first.kind == "mbconv":
+        return f"{' '.join(f'k{b.kernel}e{b.expansion}' for b in blocks)} {width}"
+    return {"stem": f"stem{width}", "head": f"head{width}"}.get(first.kind, width)
+
+
+def headline(result: ResultDocument) -> str:
+    """The outcome in one sentence. Nothing is claimed where the interval holds 1."""
+    verification = result.verification
+    low, high = verification.equal_accuracy_speedup_interval_95
+    name = verification.reference
+    if low > 1:
+        return (
+            f"The found network is {verification.equal_accuracy_speedup:.2f} times as fast as {name}, "
+            f"{_accuracy_clause(result, but=False)}."
+        )
+    if high < 1:
+        return (
+            f"The found network is slower than {name}: it takes {verification.ratio:.2f} times as long, "
+            f"{_accuracy_clause(result, but=True)}."
+        )
+    return (
+        f"No difference in speed can be shown between the found network and {name}, "
+        f"{_accuracy_clause(result, but=False)}."
+    )
+
+
+def _accuracy_clause(result: ResultDocument, *, but: bool) -> str:
+    verification = result.verification
+    reference = next(n for n in verification.networks if n.name == verification.reference)
+    against = reference.against_found
+    if against is None:
+        return "and is that network itself"
+    low, high = against.accuracy_points_interval_95
+    points = f"{abs(against.accuracy_points):.2f} points"
+    if high < 0:
+        return f"{'but' if but else 'and'} is {points} more accurate"
+    if low > 0:
+        return f"{'and' if but else 'but'} is {points} less accurate"
+    return "at an accuracy that does not differ significantly"
+
+
+def sentences(result: ResultDocument) -> list[tuple[str, str]]:
+    """What the table does not say: (subject, sentence) in order."""
+    verification, search, held_out = result.verification, result.search, result.latency_model.held_out
+    network = result.network
+    found = next(n for n in verification.networks if n.role == "found")
+    spread = f"±{found.spread_percent:.1f} % between {verification.rounds} rounds"
+    said = [
+        ("Found", network.architecture),
+        (
+            "Latency",
+            f"target {milliseconds(search.target_ms)} ms, predicted {milliseconds(search.predicted_ms)} ms "
+            f"({100 * search.budget_used:.0f} % of the target), "
+            f"measured {milliseconds(network.median_ms)} ms ({spread}).",
+        ),
+        ("Reference", verification.reference_reason),
+        ("Speed-up", _speedup(result)),
+    ]
+    if random := _against_random(result):
+        said.append(("Random", random))
+    said.append(
+        (
+            "Predictions",
+            f"off by {held_out.mape_percent:.1f} % on average over {held_out.networks} held-out networks; "
+            f"{100 * held_out.share_within_5_percent:.0f} % of them within 5 %, "
+            f"{100 * held_out.share_within_10_percent:.0f} % within 10 %, rank correlation "
+            f"{held_out.spearman:.3f}.",
+        )
+    )
+    said.append(("Verdict", verdict_sentence(result)))
+    if warm := _head_start(result):
+        said.append(("Weights", warm))
+    if result.device.virtual:
+        said.append(
+            ("Device", "a virtual phone: these are this computer's latencies and say nothing of a phone.")
+        )
+    return said
+
+
+def _speedup(result: ResultDocument) -> str:
+    verification = result.verification
+    low, high = verification.equal_accuracy_speedup_interval_95
+    figures = (
+        f"{verification.equal_accuracy_speedup:.2f} at equal accuracy (95 % interval {low:.2f} to "
+        f"{high:.2f}, {verification.rounds} interleaved rounds)"
+    )
+    return f"{figures}." if low > 1 or high < 1 else f"{figures}: the interval holds 1, so none is claimed."
+
+
+def _against_random(result: ResultDocument) -> str:
+    """The search's own worth: what it gains over a network drawn by lot."""
+    drawn = [n for n in result.verification.networks if n.role == "random" and n.against_found]
+    if not drawn or drawn[0].against_found is None:
+        return ""
+    against = drawn[0].against_found
+    low, high = (-points for points in reversed(against.accuracy_points_interval_95))
+    interval = f"95 % interval {signed(low)} to {signed(high)}"
+    other = "a random network of equal predicted latency"
+    points = f"{abs(against.accuracy_points):.2f} points"
+    if low > 0:
+        return f"the found network is {points} more accurate than {other} ({interval})."
+    if high < 0:
+        return f"the found network is {points} less accurate than {other} ({interval}): chance did better."
+    return (
+        f"the found network's accuracy does not differ significantly from that of {other} "
+        f"({signed(-against.accuracy_points)} points, {interval})."
+    )
+
+
+def verdict_sentence(result: ResultDocument) -> str:
+    """The verdict and what it rests on."""
+    verification = result.verification
+    low, high = verification.ratio_interval_95
+    figures = f"latency ratio {verification.ratio:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    limit = verification.max_ratio
+    if limit is None:
+        return f"ungated; {figures}. Set verify.max_ratio to make it a gate."
+    relation = {
+        "pass": "lies wholly below",
+        "fail": "lies wholly above",
+        "inconclusive": "does not lie on one side of",
+    }[verification.verdict]
+    return f"{verification.verdict}: the {figures} {relation} verify.max_ratio {limit:g}."
+
+
+def _head_start(result: ResultDocument) -> str:
+    by_origin = {
+        origin: [n.name for n in result.verification.networks if n.origin == origin]
+        for origin in ("inherited", "fresh")
+    }
+    if not by_origin["inherited"] or not by_origin["fresh"]:
+        return ""
+    return (
+        f"{' and '.join(by_origin['inherited'])} started from weights that the search had trained, the "
+        "others from fresh ones; images seen count from there."
+    )

@@ -1,0 +1,434 @@
+"""Documents as a whole run would leave them, to draw reports from. Invented figures, for tests alone.
+
+They are made through the real document classes, on the real quick-start space, and hang together: block
+latencies sum to predictions, predictions are off by what the held-out error says, accuracies follow from
+counts of images.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from statistics import median
+
+from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement
+from pipeline.artifact import Blob, Document, sha256_hex
+from stages.documents import (
+    AgainstFound,
+    ConsideredNetwork,
+    ConversionCheck,
+    ConvertedNetwork,
+    ConvertedNetworks,
+    EpochPoint,
+    HeldOutError,
+    LatencyModel,
+    LatencyTable,
+    PredictionPoint,
+    PrunedNetwork,
+    PrunedNetworks,
+    ReferenceLatency,
+    Role,
+    SearchEpoch,
+    SearchResult,
+    TableRow,
+    TrainedNetwork,
+    TrainedNetworks,
+    Verification,
+    VerifiedNetwork,
+)
+from stages.mobilenet_v2 import fit_strides, mobilenet_v2
+from stages.search_space import BlockSpec, NetConfig, SearchSpace
+from stages.spaces import SpaceConfig, load_space
+from stages.statistics import latency_ratio, wilson_interval
+
+TEST_IMAGES = 10_000
+ROUNDS = 12
+EPOCHS = 8
+DEVICE = DeviceInfo(
+    kind="local",
+    model="Sample Computer",
+    soc="Sample CPU @ 2.40GHz",
+    os_build="Sample Linux 6.1",
+    runtime="LiteRT 2.3.0 (XNNPACK)",
+)
+ACCURACIES = {
+    "found": 91.84,
+    "random": 90.93,
+    "mobilenet_v2_0.35": 90.61,
+    "mobilenet_v2_0.5": 91.52,
+    "mobilenet_v2_0.75": 92.07,
+    "mobilenet_v2_1.0": 92.31,
+    "mobilenet_v2_0.5_published": 87.16,
+    "mobilenet_v2_1.0_published": 88.79,
+}
+ROLES: dict[str, Role] = {
+    "found": "found",
+    "random": "random",
+    **{f"mobilenet_v2_{w}": "baseline" for w in (0.35, 0.5, 0.75, 1.0)},
+    **{f"mobilenet_v2_{w}_published": "baseline_published" for w in (0.5, 1.0)},
+}
+
+
+def sample_documents(
+    *, device: DeviceInfo = DEVICE, found_accuracy: float = 91.84, slowdown: float = 1.0
+) -> dict[str, Document]:
+    """One document for each stage, by the stage's name. ``slowdown`` scales the found network's latency."""
+    return _Sample(device, found_accuracy, slowdown).documents()
+
+
+def _blob(name: str, size_bytes: int, suffix: str) -> Blob:
+    return Blob(sha256=sha256_hex(name.encode()), suffix=suffix, size_bytes=size_bytes)
+
+
+def block_ms(block: BlockSpec) -> float:
+    """An invented device: fixed cost, arithmetic, memory; large kernels cost a little more."""
+    cost = 0.0012 + block.macs / 3.1e7 + block.resolution**2 * block.hidden_channels / 4.5e7
+    return cost * (1.18 if block.kernel == 5 else 1.0)
+
+
+class _Sample:
+    def __init__(self, device: DeviceInfo, found_accuracy: float, slowdown: float) -> None:
+        self.random = random.Random(20)
+        self.device = device
+        self.slowdown = slowdown
+        self.accuracies = {**ACCURACIES, "found": found_accuracy}
+        self.space: SearchSpace = load_space(SpaceConfig())
+        self.layers = self.space.layers()
+        self.choices = tuple(self._preferred(place) for place in range(len(self.layers)))
+        self.random_choices = self._as_slow_as_found()
+        plan = fit_strides(self.space.stride_plan)
+        self.nets: dict[str, NetConfig] = {
+            "found": self.space.network(self.choices),
+            "random": self.space.network(self.random_choices),
+        }
+        for name in ROLES:
+            if name.startswith("mobilenet"):
+                width = float(name.split("_")[2])
+                strides = {} if name.endswith("published") else {"strides": plan}
+                self.nets[name] = mobilenet_v2(
+                    resolution=self.space.resolution, classes=10, width=width, **strides
+                )
+
+    def _preferred(self, place: int) -> int:
+        wanted = (0, 0, 4, 2, 0, 0, 4, 1, 2, 3, 4, 1)
+        return wanted[place % len(wanted)] % len(self.layers[place].blocks)
+
+    def _as_slow_as_found(self) -> tuple[int, ...]:
+        wanted = sum(block_ms(block) for block in self.space.network(self.choices).blocks)
+        while True:
+            choices = tuple(self.random.randrange(len(layer.blocks)) for layer in self.layers)
+            cost = sum(block_ms(block) for block in self.space.network(choices).blocks)
+            if abs(cost / wanted - 1) < 0.01:
+                return choices
+
+    def documents(self) -> dict[str, Document]:
+        table, latency = self.table(), self.latency()
+        finetune, baseline = self.trained(("found", "random")), self.trained(tuple(self.nets)[2:])
+        convert = self.convert((*finetune.networks, *baseline.networks))
+        return {
+            "profile": table,
+            "latency": latency,
+            "search": self.search(latency),
+            "prune": self.prune(latency),
+            "finetune": finetune,
+            "baseline": baseline,
+            "convert": convert,
+            "verify": self.verify(convert, latency),
+        }
+
+    def measurement(self, ms: float, rounds: int = 5, noise: float = 0.012) -> LatencyMeasurement:
+        medians = [ms * self.random.lognormvariate(0, noise) for _ in range(rounds)]
+        return self.joined(medians)
+
+    def joined(self, medians: Sequence[float]) -> LatencyMeasurement:
+        ms = median(medians)
+        return LatencyMeasurement(
+            median_ms=ms,
+            p5_ms=0.975 * ms,
+            p95_ms=1.06 * ms,
+            min_ms=0.96 * min(medians),
+            runs=400 * len(medians),
+            rounds=len(medians),
+            round_medians_ms=tuple(medians),
+            conditions=Conditions(
+                at=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC), load_1min=0.31, cpu_mhz=2400.0
+            ),
+        )
+
+    def table(self) -> LatencyTable:
+        rows = tuple(
+            TableRow(block=block, measurement=self.measurement(block_ms(block)))
+            for block in self.space.distinct_blocks()
+        )
+        return LatencyTable(device=self.device, threads=1, rows=rows, seconds=41.3)
+
+    def latency(self) -> LatencyModel:
+        blocks = {block.key: block_ms(block) for block in self.space.distinct_blocks()}
+        scale, overhead = 1.07, 0.0061
+
+        def point(error: float) -> PredictionPoint:
+            choices = tuple(self.random.randrange(len(layer.blocks)) for layer in self.layers)
+            net = self.space.network(choices)
+            predicted = overhead + scale * sum(blocks[b.key] for b in net.blocks)
+            measured = predicted * (1 + self.random.gauss(0, error))
+            return PredictionPoint(
+                choices=choices, predicted_ms=predicted, measurement=self.measurement(measured)
+            )
+
+        calibration = tuple(point(0.012) for _ in range(8))
+        held_out = tuple(point(0.024) for _ in range(24))
+        errors = [abs(p.predicted_ms / p.measurement.median_ms - 1) for p in held_out]
+        fastest, slowest = (
+            overhead
+            + scale
+            * (
+                sum(blocks[b.key] for b in self.space.fixed_blocks())
+                + sum(
+                    pick(0.0 if b is None else blocks[b.key] for b in layer.blocks) for layer in self.layers
+                )
+            )
+            for pick in (min, max)
+        )
+        reference = mobilenet_v2(
+            resolution=self.space.resolution, classes=10, strides=fit_strides(self.space.stride_plan)
+        )
+        return LatencyModel(
+            device=self.device,
+            threads=1,
+            block_ms=blocks,
+            scale=scale,
+            overhead_ms=overhead,
+            calibration=calibration,
+            held_out=held_out,
+            held_out_error=HeldOutError(
+                networks=len(held_out),
+                share_within_5_percent=sum(e <= 0.05 for e in errors) / len(errors),
+                share_within_10_percent=sum(e <= 0.10 for e in errors) / len(errors),
+                mape_percent=100 * sum(errors) / len(errors),
+                spearman=0.991,
+            ),
+            reference=ReferenceLatency(
+                name="mobilenet_v2_1.0", net=reference, measurement=self.measurement(1.31)
+            ),
+            feasible_ms=(fastest, slowest),
+            seconds=63.8,
+        )
+
+    def search(self, latency: LatencyModel) -> SearchResult:
+        target = 1.02 * latency.predict_ms(self.nets["found"])
+        epochs, warm_up = 24, 6
+        history, probabilities = [], [[1 / len(layer.blocks)] * len(layer.blocks) for layer in self.layers]
+        for epoch in range(epochs):
+            decided = max(0.0, (epoch + 1 - warm_up) / (epochs - warm_up)) ** 1.3
+            probabilities = [self.softmax(place, 5.5 * decided) for place in range(len(self.layers))]
+            expected = sum(
+                p * (0.0 if b is None else latency.block_latency_ms(b))
+                for layer, row in zip(self.layers, probabilities, strict=True)
+                for b, p in zip(layer.blocks, row, strict=True)
+            ) + sum(latency.block_latency_ms(b) for b in self.space.fixed_blocks())
+            open_layers = [row for row in probabilities if len(row) > 1]
+            history.append(
+                SearchEpoch(
+                    epoch=epoch,
+                    phase="warm-up" if epoch < warm_up else "search",
+                    train_loss=0.52 + 1.5 * math.exp(-epoch / 4),
+                    validation_loss=0.50 + 1.4 * math.exp(-epoch / 4.4) + self.random.uniform(-0.02, 0.02),
+                    validation_accuracy_percent=88.5
+                    - 26 * math.exp(-epoch / 3.5)
+                    + self.random.uniform(-0.4, 0.4),
+                    expected_ms=expected + latency.overhead_ms,
+                    multiplier=max(0.0, 0.9 * decided * (1 - 0.5 * decided)) * 4,
+                    entropy=sum(
+                        -sum(p * math.log(p) for p in row) / math.log(len(row)) for row in open_layers
+                    )
+                    / len(open_layers),
+                    probabilities=tuple(tuple(row) for row in probabilities),
+                    seconds=4.1,
+                )
+            )
+        return SearchResult(
+            space=self.space,
+            target_ms=target,
+            log_probabilities=tuple(tuple(math.log(p) for p in row) for row in probabilities),
+            expected_ms=history[-1].expected_ms,
+            supernet=_blob("supernet", 4_812_344, ".safetensors"),
+            history=tuple(history),
+            seconds=98.4,
+        )
+
+    def softmax(self, place: int, strength: float) -> list[float]:
+        size, taste = len(self.layers[place].blocks), random.Random(place)
+        scores = [strength * taste.uniform(0, 0.6) for _ in range(size)]
+        scores[self.choices[place]] = strength * (0.65 + 0.35 * taste.random())
+        total = sum(math.exp(score) for score in scores)
+        return [math.exp(score) / total for score in scores]
+
+    def prune(self, latency: LatencyModel) -> PrunedNetworks:
+        def pruned(name: str, choices: tuple[int, ...]) -> PrunedNetwork:
+            return PrunedNetwork(
+                name=name,
+                role=ROLES[name],
+                choices=choices,
+                net=self.nets[name],
+                predicted_ms=latency.predict_ms(self.nets[name]),
+                weights=_blob(f"{name} pruned", 4 * self.nets[name].parameters, ".safetensors"),
+            )
+
+        found = pruned("found", self.choices)
+        considered = tuple(
+            ConsideredNetwork(
+                choices=self.choices,
+                log_probability=-4.0 - 0.4 * place,
+                predicted_ms=found.predicted_ms * (1 - 0.012 * place),
+                validation_accuracy_percent=87.9 - 0.21 * place,
+            )
+            for place in range(8)
+        )
+        return PrunedNetworks(
+            target_ms=1.02 * found.predicted_ms,
+            considered=considered,
+            found=found,
+            random=pruned("random", self.random_choices),
+        )
+
+    def trained(self, names: Sequence[str]) -> TrainedNetworks:
+        networks = []
+        for name in names:
+            final = self.accuracies[name] + 0.35
+            inherited = ROLES[name] in ("found", "random")
+            start = 16 if inherited else 42
+            curve = tuple(
+                EpochPoint(
+                    epoch=epoch,
+                    learning_rate=0.05 * (1 + math.cos(math.pi * epoch / EPOCHS)) / 2,
+                    train_loss=0.55
+                    + (0.5 if inherited else 1.0) * math.exp(-epoch / 2.2)
+                    + (93 - final) / 30,
+                    validation_accuracy_percent=final
+                    - start * math.exp(-(epoch + 1) / 1.25)
+                    - (0.03 * (7 - epoch)),
+                    seconds=9.0,
+                )
+                for epoch in range(EPOCHS)
+            )
+            networks.append(
+                TrainedNetwork(
+                    name=name,
+                    role=ROLES[name],
+                    net=self.nets[name],
+                    weights=_blob(f"{name} trained", 4 * self.nets[name].parameters + 2000, ".safetensors"),
+                    origin="inherited" if inherited else "fresh",
+                    images_seen=EPOCHS * 55_000,
+                    curve=curve,
+                    best_epoch=EPOCHS - 1,
+                    validation_accuracy_percent=curve[-1].validation_accuracy_percent,
+                    seconds=9.0 * EPOCHS,
+                )
+            )
+        return TrainedNetworks(networks=tuple(networks))
+
+    def convert(self, trained: Sequence[TrainedNetwork]) -> ConvertedNetworks:
+        networks = []
+        for network in trained:
+            blocks = [b for b in network.net.blocks if b.kind == "mbconv"]
+            expanded, adds = sum(b.expansion > 1 for b in blocks), sum(b.residual for b in blocks)
+            counts = {
+                "CONV_2D": 2 + len(blocks) + expanded,
+                "DEPTHWISE_CONV_2D": len(blocks),
+                "ADD": adds,
+                "MEAN": 1,
+                "FULLY_CONNECTED": 1,
+            }
+            networks.append(
+                ConvertedNetwork(
+                    name=network.name,
+                    role=network.role,
+                    net=network.net,
+                    origin=network.origin,
+                    images_seen=network.images_seen,
+                    validation_accuracy_percent=network.validation_accuracy_percent,
+                    weights=network.weights,
+                    float32=_blob(f"{network.name} tflite", 4 * network.net.parameters + 9000, ".tflite"),
+                    float32_check=ConversionCheck(
+                        images=256,
+                        max_abs_diff=2.4e-6,
+                        top1_agreement_percent=100.0,
+                        operators=sum(counts.values()),
+                        operator_counts=counts,
+                        delegate_partitions=1,
+                    ),
+                )
+            )
+        return ConvertedNetworks(networks=tuple(networks))
+
+    def verify(self, convert: ConvertedNetworks, latency: LatencyModel) -> Verification:
+        moods = [self.random.lognormvariate(0, 0.02) for _ in range(ROUNDS)]
+        moods[7] *= 1.14
+        rounds: dict[str, list[float]] = {}
+        for network in convert.networks:
+            inside = all(b.key in latency.block_ms for b in network.net.blocks)
+            true_ms = (
+                latency.predict_ms(network.net)
+                if inside
+                else 0.006 + 1.07 * sum(block_ms(b) for b in network.net.blocks)
+            )
+            if network.role == "found":
+                true_ms *= self.slowdown
+            rounds[network.name] = [
+                true_ms * 1.015 * mood * self.random.lognormvariate(0, 0.008) for mood in moods
+            ]
+        reference = "mobilenet_v2_0.5"
+        ratio = latency_ratio(rounds["found"], rounds[reference])
+        speedup = ratio.inverse()
+        return Verification(
+            device=self.device,
+            threads=1,
+            test_images=TEST_IMAGES,
+            networks=tuple(self.verified(n, rounds, latency) for n in convert.networks),
+            reference=reference,
+            reference_reason=f"{reference} is the fastest MobileNetV2 that is not significantly less "
+            "accurate than the found network (-0.32 points, 95 % interval -0.78 to +0.14).",
+            ratio=ratio.value,
+            ratio_interval_95=ratio.interval,
+            equal_accuracy_speedup=speedup.value,
+            equal_accuracy_speedup_interval_95=speedup.interval,
+            max_ratio=None,
+            verdict="ungated",
+            rounds=ROUNDS,
+            seconds=37.2,
+        )
+
+    def verified(
+        self, network: ConvertedNetwork, rounds: dict[str, list[float]], latency: LatencyModel
+    ) -> VerifiedNetwork:
+        accuracy = wilson_interval(round(TEST_IMAGES * self.accuracies[network.name] / 100), TEST_IMAGES)
+        points = self.accuracies[network.name] - self.accuracies["found"]
+        ratio = latency_ratio(rounds[network.name], rounds["found"])
+        return VerifiedNetwork(
+            name=network.name,
+            role=network.role,
+            net=network.net,
+            origin=network.origin,
+            images_seen=network.images_seen,
+            validation_accuracy_percent=network.validation_accuracy_percent,
+            accuracy_percent=100 * accuracy.value,
+            accuracy_interval_95=(100 * accuracy.low, 100 * accuracy.high),
+            predicted_ms=latency.predict_ms(network.net)
+            if all(b.key in latency.block_ms for b in network.net.blocks)
+            else None,
+            measurement=self.joined(rounds[network.name]),
+            parameters=network.net.parameters,
+            macs=network.net.macs,
+            against_found=None
+            if network.role == "found"
+            else AgainstFound(
+                accuracy_points=points,
+                accuracy_points_interval_95=(points - 0.46, points + 0.46),
+                latency_ratio=ratio.value,
+                latency_ratio_interval_95=ratio.interval,
+            ),
+            model=network.float32,
+            correct=_blob(f"{network.name} correct", TEST_IMAGES // 8, ".bits"),
+        )

@@ -1,0 +1,217 @@
+"""How figures are spelt, and that nothing is claimed where an interval holds the contrary."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.sample_documents import sample_documents
+
+from android_bench.device import DeviceInfo
+from stages.documents import AgainstFound
+from stages.reporting.result import ResultDocument, build_result
+from stages.reporting.wording import (
+    amount,
+    architecture_line,
+    headline,
+    milliseconds,
+    plain_text,
+    sentences,
+    signed,
+    verdict_sentence,
+)
+from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
+
+
+@pytest.fixture(scope="module")
+def result() -> ResultDocument:
+    return build_result(sample_documents())
+
+
+def changed(result: ResultDocument, **verification: object) -> ResultDocument:
+    return result.model_copy(update={"verification": result.verification.model_copy(update=verification)})
+
+
+def with_reference_at(result: ResultDocument, points: float) -> ResultDocument:
+    networks = tuple(
+        n.model_copy(
+            update={
+                "against_found": AgainstFound(
+                    accuracy_points=points,
+                    accuracy_points_interval_95=(points - 0.4, points + 0.4),
+                    latency_ratio=1.5,
+                    latency_ratio_interval_95=(1.4, 1.6),
+                )
+            }
+        )
+        if n.name == result.verification.reference
+        else n
+        for n in result.verification.networks
+    )
+    return changed(result, networks=networks)
+
+
+# --- spelling ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00512, "0.00512"),
+        (0.0467, "0.0467"),
+        (0.4664, "0.466"),
+        (1.494, "1.49"),
+        (12.34, "12.3"),
+        (140.2, "140"),
+    ],
+)
+def test_latencies_have_three_significant_digits(value: float, text: str) -> None:
+    assert milliseconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999, "999"), (337_970, "338 k"), (2_236_682, "2.24 M"), (11_616_256, "11.6 M"), (3e9, "3 G")],
+)
+def test_large_numbers_have_a_unit(value: float, text: str) -> None:
+    assert amount(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.144, "+0.14"), (-0.32, "−0.32"), (-0.001, "0.00"), (0.0, "0.00")]
+)
+def test_differences_have_a_sign(value: float, text: str) -> None:
+    assert signed(value) == text
+
+
+def test_an_architecture_fits_a_line() -> None:
+    space = SearchSpace(
+        name="tiny",
+        resolution=32,
+        classes=10,
+        stem=StemSpec(width=16),
+        stages=(
+            StageSpec(width=16, layers=1, fixed=Candidate(kernel=3, expansion=1)),
+            StageSpec(width=24, layers=2, stride=2),
+            StageSpec(width=24, layers=2, stride=2),
+            StageSpec(width=40, layers=1),
+        ),
+        head_width=128,
+        candidates=(Candidate(kernel=3, expansion=6), Candidate(kernel=5, expansion=3)),
+    )
+    net = space.network([0, 0, 1, 1, 2, 0])
+    assert (
+        architecture_line(net) == "stem16/2 | k3e1 16 | k3e6 k5e3 24/2 | k5e3 24/2 | k3e6 40 | head128 | 10"
+    )
+
+
+@pytest.mark.parametrize(
+    ("nasty", "plain"),
+    [
+        ("Pixel \x1b[31mred\x1b[0m", "Pixel red"),
+        ("\x1b]0;title\x07Phone", "Phone"),
+        ("\x1b]8;;http://example.org\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("a\x9b31mb", "a31mb"),
+        ("evil\u202ephone", "evilphone"),
+        ("two\nlines\there", "two lines here"),
+        ("Gerät 東京", "Gerät 東京"),
+    ],
+)
+def test_foreign_text_cannot_steer_a_terminal(nasty: str, plain: str) -> None:
+    assert plain_text(nasty) == plain
+
+
+@given(st.text())
+def test_no_control_character_survives(text: str) -> None:
+    kept = plain_text(text)
+    assert kept.isprintable()
+    assert plain_text(kept) == " ".join(kept.split())
+
+
+# --- claims ------------------------------------------------------------------------------------------
+
+
+def test_a_faster_network_is_said_to_be_faster(result: ResultDocument) -> None:
+    assert headline(result).startswith("The found network is 1.58 times as fast as mobilenet_v2_0.5")
+    assert headline(result).endswith("at an accuracy that does not differ significantly.")
+
+
+def test_an_interval_that_holds_1_claims_nothing(result: ResultDocument) -> None:
+    unsure = changed(
+        result, equal_accuracy_speedup=1.02, equal_accuracy_speedup_interval_95=(0.97, 1.08), ratio=1 / 1.02
+    )
+    assert headline(unsure).startswith("No difference in speed can be shown")
+    assert "so none is claimed" in dict(sentences(unsure))["Speed-up"]
+
+
+def test_a_slower_network_is_said_to_be_slower(result: ResultDocument) -> None:
+    slower = changed(
+        result, equal_accuracy_speedup=0.8, equal_accuracy_speedup_interval_95=(0.78, 0.82), ratio=1.25
+    )
+    assert "is slower than mobilenet_v2_0.5: it takes 1.25 times as long" in headline(slower)
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [(-0.9, "and is 0.90 points more accurate."), (0.9, "but is 0.90 points less accurate.")],
+)
+def test_a_significant_difference_in_accuracy_is_named(
+    result: ResultDocument, points: float, words: str
+) -> None:
+    assert headline(with_reference_at(result, points)).endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (-0.9, "is 0.90 points more accurate than a random network"),
+        (0.1, "does not differ significantly from that of a random network"),
+        (0.9, "chance did better"),
+    ],
+)
+def test_the_gain_over_chance_is_claimed_only_where_shown(
+    result: ResultDocument, points: float, words: str
+) -> None:
+    random = next(n for n in result.verification.networks if n.role == "random")
+    assert random.against_found
+    interval = (points - 0.4, points + 0.4)
+    against = random.against_found.model_copy(
+        update={"accuracy_points": points, "accuracy_points_interval_95": interval}
+    )
+    networks = tuple(
+        n.model_copy(update={"against_found": against}) if n is random else n
+        for n in result.verification.networks
+    )
+    assert words in dict(sentences(changed(result, networks=networks)))["Random"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("pass", "pass: the latency ratio 0.632 (95 % interval 0.630 to 0.639) lies wholly below"),
+        ("fail", "lies wholly above verify.max_ratio 0.7"),
+        ("inconclusive", "does not lie on one side of"),
+    ],
+)
+def test_a_verdict_names_what_it_rests_on(result: ResultDocument, verdict: str, words: str) -> None:
+    assert words in verdict_sentence(changed(result, verdict=verdict, max_ratio=0.7))
+
+
+def test_a_head_start_is_said(result: ResultDocument) -> None:
+    assert dict(sentences(result))["Weights"].startswith("found and random started from weights")
+    fresh = tuple(n.model_copy(update={"origin": "fresh"}) for n in result.verification.networks)
+    assert "Weights" not in dict(sentences(changed(result, networks=fresh)))
+
+
+def test_a_virtual_phone_is_called_one() -> None:
+    phone = DeviceInfo(kind="android", model="P", soc="s", os_build="b", runtime="r", virtual=True)
+    said = dict(sentences(build_result(sample_documents(device=phone))))
+    assert "a virtual phone" in said["Device"]
+
+
+def test_a_block_of_another_width_starts_a_group() -> None:
+    block = BlockSpec(kind="stem", kernel=3, in_channels=3, out_channels=8, resolution=8)
+    last = BlockSpec(kind="classifier", in_channels=8, out_channels=2, resolution=8)
+    from stages.search_space import NetConfig
+
+    assert architecture_line(NetConfig(resolution=8, classes=2, blocks=(block, last))) == "stem8 | 2"
