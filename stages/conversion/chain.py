@@ -1,0 +1,99 @@
+"""One network through the whole conversion: PyTorch -> ONNX -> TensorFlow -> TFLite -> proof."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from torch import nn
+
+from nasflow.errors import ConversionError
+from pipeline import signals
+from stages.conversion.export import export_onnx
+from stages.conversion.inspection import check_structure, inspect_model
+from stages.conversion.onnx_graph import read_graph
+from stages.conversion.parity import check_parity, compare, evenly_spaced, torch_logits
+from stages.documents import ConversionCheck
+
+if TYPE_CHECKING:
+    from android_bench.device import Device
+    from stages.search_space import NetConfig
+    from stages.training.data import ImageSet
+
+
+class Converter(Protocol):
+    """Turns an ONNX model into a `.tflite` model."""
+
+    def convert(self, onnx_model: bytes, *, name: str) -> bytes:
+        """The `.tflite` model. Raises ConversionError."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a converted model must keep (see :class:`stages.convert.ConvertConfig`)."""
+
+    images: int
+    max_relative_diff: float
+    min_top1_agreement_percent: float
+    one_partition: bool
+
+
+def convert_module(
+    module: nn.Module, converter: Converter, *, resolution: int, channels: int = 3, name: str = "network"
+) -> bytes:
+    """A PyTorch network as a float32 `.tflite` model with the input (1, resolution, resolution, channels).
+
+    Raises ConversionError, also for an operator that cannot be translated.
+    """
+    try:
+        # An interruption in the midst of torch's tracing would be reported as an error of the network.
+        with signals.deferred():
+            onnx_model = export_onnx(module, (1, channels, resolution, resolution))
+        read_graph(onnx_model)  # refuses what cannot be translated before TensorFlow is asked
+    except ConversionError as error:
+        raise ConversionError(f"network {name}: {error.message}", hint=error.hint, raw=error.raw) from error
+    return converter.convert(onnx_model, name=name)
+
+
+def check_model(
+    model: bytes,
+    module: nn.Module,
+    net: NetConfig,
+    images: ImageSet,
+    device: Device,
+    limits: Limits,
+    *,
+    name: str,
+) -> ConversionCheck:
+    """The proof that ``model`` computes what ``module`` computes, in one piece.
+
+    ``images`` are real ones, of which ``limits.images`` are compared. Raises ConversionError where a limit is
+    not kept, DeviceError where the model does not run.
+    """
+    structure = inspect_model(model, name=f"the model of network {name}")
+    check_structure(
+        structure,
+        name=name,
+        input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
+        classes=net.classes,
+        one_partition=limits.one_partition,
+    )
+    indices = evenly_spaced(len(images), limits.images)
+    reference_NK = torch_logits(module, images, indices)
+    converted_NK = device.run_model(model, images.batch_NHWC(indices))
+    parity = compare(reference_NK, converted_NK.reshape(len(indices), -1), name=name)
+    check_parity(
+        parity,
+        indices,
+        name=name,
+        max_relative_diff=limits.max_relative_diff,
+        min_top1_agreement_percent=limits.min_top1_agreement_percent,
+    )
+    return ConversionCheck(
+        images=parity.images,
+        max_abs_diff=parity.max_abs_diff,
+        top1_agreement_percent=parity.top1_agreement_percent,
+        operators=structure.operators,
+        operator_counts=dict(structure.operator_counts),
+        delegate_partitions=structure.delegate_partitions,
+    )

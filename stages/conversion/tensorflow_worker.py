@@ -1,0 +1,47 @@
+"""The child process that holds TensorFlow: ``python -P -m stages.conversion.tensorflow_worker``.
+
+Reads one request for each line of standard input, ``{"onnx": PATH, "tflite": PATH}``, writes the model and
+answers with one line, ``{}`` or ``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say
+goes to standard error. Ends with its standard input, so that it never outlives its parent for long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from nasflow.errors import ConversionError, EnvironmentFault
+from pipeline.files import disk_faults
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # anything that TensorFlow prints must not look like an answer
+    import stages.conversion.to_tensorflow  # noqa: F401  # takes seconds: load it before the first request
+
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+def answer(request: dict[str, str]) -> dict[str, Any]:
+    """Convert one model. What the user can mend becomes an answer, anything else ends the process."""
+    from stages.conversion.onnx_graph import read_graph
+    from stages.conversion.rewrite import simplify
+    from stages.conversion.to_tensorflow import to_tflite
+
+    try:
+        model = to_tflite(simplify(read_graph(Path(request["onnx"]).read_bytes())))
+        target = Path(request["tflite"])
+        with disk_faults(target, "write"):
+            target.write_bytes(model)
+    except (ConversionError, EnvironmentFault) as error:
+        return {"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
+    return {}
+
+
+if __name__ == "__main__":
+    main()

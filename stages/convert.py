@@ -1,0 +1,175 @@
+"""Every trained network as a `.tflite` file, with the proof that it computes the same.
+
+PyTorch -> ONNX -> TensorFlow -> TFLite float32. A model that differs from its network, that pads or
+transposes, or that XNNPACK does not take over as a whole, stops the run with exit code 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, ValidationError
+
+from pipeline.artifact import Record, canonical_json, sha256_hex
+from pipeline.stage import Context, Stage
+from stages.documents import (
+    ConversionCheck,
+    ConvertedNetwork,
+    ConvertedNetworks,
+    TrainedNetwork,
+    TrainedNetworks,
+)
+from stages.training.data import DataConfig, dataset_identity, load_images
+
+if TYPE_CHECKING:
+    from stages.conversion.chain import Limits
+
+CONVERTERS = ("torch", "onnx", "onnxscript", "tensorflow-cpu", "tensorflow", "ai-edge-litert")
+
+
+class ConvertConfig(Record):
+    """What a converted network must keep."""
+
+    images: int = Field(
+        256, ge=1, le=100_000, description="validation images on which PyTorch and TFLite are compared"
+    )
+    max_relative_diff: float = Field(
+        1e-4, gt=0, le=1, description="largest difference of a logit, as a share of the largest logit"
+    )
+    min_top1_agreement_percent: float = Field(
+        99.9, ge=0, le=100, description="share of those images that both must put into the same class"
+    )
+    require_one_partition: bool = Field(
+        True, description="refuse a model that XNNPACK does not take over as a whole"
+    )
+
+
+@dataclass(frozen=True)
+class Convert(Stage):
+    """Convert found, random and baseline networks alike, and check each against PyTorch."""
+
+    name: ClassVar[str] = "convert"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[Mapping[str, str]] = {"finetuned": "finetune", "baselines": "baseline"}
+    output: ClassVar[type[ConvertedNetworks]] = ConvertedNetworks
+
+    config: ConvertConfig
+    data: DataConfig
+
+    def environment(self) -> Mapping[str, str]:
+        """The images, and the packages that convert."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        found = {}
+        for package in CONVERTERS:
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:  # of the two TensorFlow packages, one is installed
+                continue
+        return {**dataset_identity(self.data), **found}
+
+    def estimate_seconds(self) -> float:
+        """TensorFlow's start, and about eight networks."""
+        return 10.0 + 8 * 4.0
+
+    def run(self, context: Context, **inputs: Any) -> ConvertedNetworks:
+        """Convert what an earlier, interrupted run has not converted yet.
+
+        Raises ConversionError, and IntegrityError where weights do not fit their network.
+        """
+        finetuned: TrainedNetworks = inputs["finetuned"]
+        baselines: TrainedNetworks = inputs["baselines"]
+        networks = (*finetuned.networks, *baselines.networks)
+        done = _done_before(context, networks)
+        if any(_key(network) not in done for network in networks):
+            self._convert(context, networks, done)
+        return ConvertedNetworks(
+            networks=tuple(_converted(context, network, *done[_key(network)]) for network in networks)
+        )
+
+    def _convert(
+        self,
+        context: Context,
+        networks: Sequence[TrainedNetwork],
+        done: dict[str, tuple[bytes, ConversionCheck]],
+    ) -> None:
+        from android_bench.local import LocalDevice
+        from stages.conversion.converter import TensorflowConverter
+
+        images = load_images(self.data, "validation")
+        with ExitStack() as stack:
+            # First, so that TensorFlow loads while PyTorch loads and exports the first network.
+            converter = stack.enter_context(TensorflowConverter())
+            here = stack.enter_context(LocalDevice())
+            from stages.conversion.chain import check_model, convert_module
+            from stages.nn.network import load_network
+
+            for place, network in enumerate(networks):
+                context.progress(place, len(networks), "networks", network.name)
+                key = _key(network)
+                if key in done:
+                    continue
+                module = load_network(network.net, context.store.read_bytes(network.weights))
+                model = convert_module(
+                    module,
+                    converter,
+                    resolution=network.net.resolution,
+                    channels=network.net.input_channels,
+                    name=network.name,
+                )
+                check = check_model(
+                    model, module, network.net, images, here, self._limits(), name=network.name
+                )
+                context.scratch.save(f"{key}.tflite", model)
+                context.scratch.save(f"{key}.json", check.model_dump_json().encode())
+                done[key] = model, check
+        context.progress(len(networks), len(networks), "networks")
+
+    def _limits(self) -> Limits:
+        from stages.conversion.chain import Limits
+
+        return Limits(
+            images=self.config.images,
+            max_relative_diff=self.config.max_relative_diff,
+            min_top1_agreement_percent=self.config.min_top1_agreement_percent,
+            one_partition=self.config.require_one_partition,
+        )
+
+
+def _key(network: TrainedNetwork) -> str:
+    """Equal key, equal model: the same weights serve networks of other strides or resolutions."""
+    return sha256_hex(canonical_json([network.weights.sha256, network.net.model_dump(mode="json")]))[:32]
+
+
+def _done_before(
+    context: Context, networks: Sequence[TrainedNetwork]
+) -> dict[str, tuple[bytes, ConversionCheck]]:
+    """Models that an interrupted run has converted and checked."""
+    done = {}
+    for key in {_key(network) for network in networks}:
+        model, check = context.scratch.load(f"{key}.tflite"), context.scratch.load(f"{key}.json")
+        if model is not None and check is not None:
+            try:
+                done[key] = model, ConversionCheck.model_validate_json(check)
+            except ValidationError:  # written by another version of nasflow: convert again
+                continue
+    return done
+
+
+def _converted(
+    context: Context, network: TrainedNetwork, model: bytes, check: ConversionCheck
+) -> ConvertedNetwork:
+    return ConvertedNetwork(
+        name=network.name,
+        role=network.role,
+        net=network.net,
+        origin=network.origin,
+        images_seen=network.images_seen,
+        validation_accuracy_percent=network.validation_accuracy_percent,
+        weights=network.weights,
+        float32=context.store.put_bytes(model, ".tflite"),
+        float32_check=check,
+    )
