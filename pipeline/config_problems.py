@@ -85,7 +85,10 @@ def config_error(problems: Sequence[Problem]) -> ConfigError:
     if len(problems) == 1:
         message, hint = first.sentence, first.hint
     else:
-        listed = [f"  {problem.sentence} {problem.hint}".rstrip() for problem in problems[:MOST_PROBLEMS]]
+        listed = [
+            f"  ({number}) {problem.sentence} {problem.hint}".rstrip()
+            for number, problem in enumerate(problems[:MOST_PROBLEMS], start=1)
+        ]
         rest = len(problems) - len(listed)
         listed += [f"  and {rest} more."] if rest else []
         message, hint = "\n".join([f"{len(problems)} problems in the configuration:", *listed]), ""

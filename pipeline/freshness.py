@@ -25,7 +25,7 @@ class StageStatus:
     name: str
     fresh: bool
     why: str
-    """Why the stage is stale; empty where it is fresh, or a remark."""
+    """Why the stage is stale; empty where it is fresh."""
     estimate_seconds: float
     """How long it would take to run it, from its last run where there is one."""
     partly_done: bool = False
@@ -62,26 +62,29 @@ def judge(stage: Stage, store: Store, inputs: Mapping[str, str], environment: Ma
     scratch = store.scratch(stage.name, fingerprint)
     try:
         record = store.read_record(stage.name, fingerprint)
-        if record is not None:
-            document = store.document(record, stage.output)
-            unfinished = scratch.holds_work() and read_basis(scratch.folder) == record.digest
-            remark = f"a forced run of it is partly done: `--force {stage.name}` goes on with it"
-            status = StageStatus(
-                name=stage.name,
-                fresh=True,
-                why=remark if unfinished else "",
-                estimate_seconds=estimate(stage, record),
-                partly_done=unfinished,
-                fingerprint=fingerprint,
-                record=record,
-            )
-            return Judgement(status, fingerprint, environment, record.digest, document)
+        document = store.document(record, stage.output) if record else None
     except IntegrityError as error:
-        damage = error
+        damage, document = error, None
     basis = record.digest if record else ""
-    partly_done = scratch.holds_work() and read_basis(scratch.folder) == basis
+    begun = read_basis(scratch.folder) == basis
+    if record and document and not begun:
+        status = StageStatus(
+            name=stage.name,
+            fresh=True,
+            why="",
+            estimate_seconds=estimate(stage, record),
+            fingerprint=fingerprint,
+            record=record,
+        )
+        return Judgement(status, fingerprint, environment, basis, document)
+    partly_done = begun and scratch.holds_work()
     latest = store.latest(stage.name)
-    reasons = [damage.message] if damage else changes(stage, latest, inputs, environment)
+    if damage:
+        reasons = [damage.message]
+    elif record:
+        reasons = ["a repeated run of it was interrupted"]
+    else:
+        reasons = changes(stage, latest, inputs, environment)
     if partly_done:
         reasons.append("partly done: it will go on where it was")
     status = StageStatus(
@@ -103,13 +106,11 @@ def waiting(stage: Stage, store: Store, stale_inputs: Sequence[str]) -> StageSta
     verb = "is" if len(set(stale_inputs)) == 1 else "are"
     reasons = [f"its input {named} {verb} stale"]
     reasons += changes(stage, latest, None, None) if latest else ["never ran"]
-    partly_done = bool(store.scratch_folders(stage.name))
     return StageStatus(
         name=stage.name,
         fresh=False,
         why="; ".join(reasons),
         estimate_seconds=estimate(stage, latest),
-        partly_done=partly_done,
         record=latest,
     )
 

@@ -30,6 +30,9 @@ from pipeline.sweeping import Freed
 __all__ = ["Pipeline", "StageStatus"]
 
 
+_FORCED = "forced to run again"
+
+
 class Pipeline:
     """Stages in an order in which every stage comes after its inputs."""
 
@@ -45,7 +48,10 @@ class Pipeline:
         self.stages = tuple(stages)
         self.store = store
         self.still_forced: tuple[str, ...] = ()
-        """Stages that the last :meth:`run` was to force and has not finished: what resumes it."""
+        """Stages that the last :meth:`run` was to force and has not finished.
+
+        The one that was at work goes on in any next run; the others must be named again in ``force``.
+        """
         self._emit = emit
         self._clock = clock
 
@@ -62,7 +68,7 @@ class Pipeline:
         for stage in selected:
             status = self._status(stage, statuses)
             if status.fresh and stage.name in forced:
-                status = replace(status, fresh=False, why=_reason(status))
+                status = replace(status, fresh=False, why=_FORCED)
             statuses[stage.name] = status
         return tuple(statuses.values())
 
@@ -74,7 +80,7 @@ class Pipeline:
         ``until``: only this stage and those that it needs. ``from_stage``: this stage and all that depend
         on it run even if they are fresh. ``force``: just these run even if they are fresh; what depends
         on them runs only if their output comes out different. A stage that was interrupted goes on where
-        it was, a forced one too.
+        it was, also one that was forced: that one counts as stale until it is done.
 
         Raises UsageError, StoreLocked, EnvironmentFault, and whatever a stage raises.
         """
@@ -94,8 +100,8 @@ class Pipeline:
                     document, digest = self._work(stage, judgement, inputs, received)
                 else:
                     digest = record.output.sha256
-                    if not judgement.status.partly_done:  # killed between its record and this
-                        self.store.scratch(stage.name, judgement.fingerprint).clear()
+                    # Left over where a run was killed just behind its record.
+                    self.store.scratch(stage.name, judgement.fingerprint).clear()
                     self._emit(StageSkipped(stage.name))
                 documents[stage.name], digests[stage.name] = document, digest
         return documents
@@ -135,7 +141,7 @@ class Pipeline:
             self._emit(Message(stage.name, text, level="warning"))
         scratch = self.store.scratch(stage.name, judgement.fingerprint)
         scratch.begin(judgement.basis)
-        self._emit(StageStarted(stage.name, _reason(judgement.status)))
+        self._emit(StageStarted(stage.name, judgement.status.why or _FORCED))
         stopwatch = _Stopwatch(self._clock, scratch)
         with self._telling_failure(stage, stopwatch):
             context = Context(
@@ -195,13 +201,6 @@ class Pipeline:
         except NasflowError as error:
             return unknown(stage, self.store, error)
         return judge(stage, self.store, inputs, environment).status
-
-
-def _reason(status: StageStatus) -> str:
-    """Why a stage runs."""
-    if not status.fresh:
-        return status.why
-    return "forced to run again" + ("; partly done: it will go on where it was" if status.partly_done else "")
 
 
 class _Stopwatch:

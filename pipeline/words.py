@@ -1,0 +1,74 @@
+"""Durations, sizes and remaining time as people say them."""
+
+from __future__ import annotations
+
+import math
+
+
+def human_duration(seconds: float) -> str:
+    """``0.4 s``, ``12 s``, ``1 min 12 s``, ``2 h 05 min``, ``1 d 3 h``."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "unknown time"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def human_bytes(size_bytes: float) -> str:
+    """``812 B``, ``3.4 MB``: powers of 1000."""
+    if size_bytes < 1000:
+        return f"{size_bytes:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        size_bytes /= 1000
+        if size_bytes < 999.95:
+            return f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / 1000:.1f} TB"
+
+
+def clock_time(seconds: float) -> str:
+    """``0:07``, ``12:30``, ``1:02:03``."""
+    minutes, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+
+
+def human_count(value: float) -> str:
+    """``12``, ``0.5``: a count of units without a useless fraction."""
+    return f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
+
+
+class Remaining:
+    """Remaining time of a row of progress reports, from the pace since the first of them.
+
+    What was done before the first report (an interrupted run goes on) does not count as pace.
+    """
+
+    def __init__(self) -> None:
+        self._total = math.nan
+        self._unit = ""
+        self._first = (0.0, 0.0)
+        self._last_done = 0.0
+
+    def after(self, done: float, total: float, unit: str, now: float) -> float | None:
+        """Seconds left at time ``now``; None while there is no pace to go by."""
+        if (total, unit) != (self._total, self._unit) or done < self._last_done:
+            self._total, self._unit, self._first = total, unit, (done, now)
+        self._last_done = done
+        steps, seconds = done - self._first[0], now - self._first[1]
+        if steps <= 0 or seconds <= 0 or not math.isfinite(total):
+            return None
+        return max(0.0, total - done) * seconds / steps
+
+
+def share(done: float, total: float) -> float:
+    """``done / total``, within 0..1; 0 where there is no total."""
+    return min(1.0, max(0.0, done / total)) if total > 0 else 0.0
