@@ -29,13 +29,13 @@ class LatencyConfig(MeasuringConfig):
     """How many whole networks are timed, and how."""
 
     calibration_networks: int = Field(
-        10, ge=3, le=1000, description="random networks that scale and overhead are fitted on"
+        default=10, ge=3, le=1000, description="random networks that scale and overhead are fitted on"
     )
     held_out_networks: int = Field(
-        20, ge=3, le=1000, description="other random networks that the error is measured on"
+        default=20, ge=3, le=1000, description="other random networks that the error is measured on"
     )
     reference_width: float = Field(
-        1.0, gt=0, le=4, description="width of the MobileNetV2 that a relative target refers to"
+        default=1.0, gt=0, le=4, description="width of the MobileNetV2 that a relative target refers to"
     )
 
 

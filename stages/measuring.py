@@ -30,16 +30,18 @@ _MAC_PER_MS = 2e7  # a slow core; only for an estimate of the time
 class MeasuringConfig(Record):
     """How long and how often each model is timed."""
 
-    rounds: int = Field(10, ge=3, le=1000, description="rounds in which every model is timed once")
+    rounds: int = Field(default=10, ge=3, le=1000, description="rounds in which every model is timed once")
     extra_rounds: int = Field(
-        10, ge=0, le=1000, description="up to so many more rounds for models that are still unsure"
+        default=10, ge=0, le=1000, description="up to so many more rounds for models that are still unsure"
     )
     max_error_percent: float = Field(
-        1.0, gt=0, le=100, description="standard error of the median above which a model is unsure"
+        default=1.0, gt=0, le=100, description="standard error of the median above which a model is unsure"
     )
-    warmup_ms: float = Field(3.0, ge=0, le=60_000, description="uncounted invocations before each timing")
-    min_ms: float = Field(20.0, gt=0, le=60_000, description="counted invocations of each timing")
-    min_runs: int = Field(10, ge=1, le=100_000, description="counted invocations at least")
+    warmup_ms: float = Field(
+        default=3.0, ge=0, le=60_000, description="uncounted invocations before each timing"
+    )
+    min_ms: float = Field(default=20.0, gt=0, le=60_000, description="counted invocations of each timing")
+    min_runs: int = Field(default=10, ge=1, le=100_000, description="counted invocations at least")
 
     def estimate_seconds(self, macs: Sequence[int]) -> float:
         """Roughly how long models of so many multiply-accumulates take, extra rounds left out."""
@@ -129,6 +131,7 @@ class _Session:
         options: RuntimeOptions,
     ) -> None:
         self._context, self._device = context, device
+        self._done = self._total = 0
         self._requests = {
             name: BenchmarkRequest(
                 name=name,
@@ -170,7 +173,8 @@ class _Session:
     def measure(self, wanted: Sequence[tuple[int, str]]) -> None:
         """Time what is wanted and not yet in the log."""
         todo = [(number, name) for number, name in wanted if number not in self._rows[name]]
-        done = len(wanted) - len(todo)
+        self._done += len(wanted) - len(todo)
+        self._total += len(wanted)
         before = time.monotonic()
         answers = self._device.benchmark_many([self._requests[name] for _, name in todo])
         for index, measurement in answers:
@@ -178,10 +182,10 @@ class _Session:
             now = time.monotonic()
             row = _Row(number, name, measurement, now - before)
             self._keep(row)
-            before, done = now, done + 1
-            self._context.progress(
-                done, len(wanted), "timings", f"{name} {1000 * measurement.median_ms:.1f} us"
-            )
+            before = now
+            self._done += 1
+            note = f"{name} {1000 * measurement.median_ms:.1f} us"
+            self._context.progress(self._done, self._total, "timings", note)
         if missing := [name for number, name in todo if number not in self._rows[name]]:
             raise DeviceError(
                 f"{self._device.info().model} left out {len(missing)} of {len(todo)} timings, "

@@ -1,0 +1,134 @@
+"""A device that reads the models it is sent and knows what each must cost: the truth of a latency model.
+
+It stands where a phone stands: it is sent `.tflite` bytes and answers with numbers, which pass through the
+same parser as a real device's. Its truth is additive over operators, plus what every invocation costs.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ai_edge_litert import schema_py_generated as schema
+
+from android_bench.device import (
+    BenchmarkRequest,
+    Conditions,
+    DeviceInfo,
+    LatencyMeasurement,
+    RuntimeOptions,
+    parse_measurement,
+)
+from nasflow.errors import DeviceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ONE_THREAD = RuntimeOptions()
+SIMULATED = DeviceInfo(
+    kind="android",
+    model="Simulated Phone",
+    soc="none",
+    os_build="test",
+    runtime="simulation 1",
+    serial="SECRET-SERIAL",
+    virtual=True,
+)
+MAC_PER_MS = {
+    schema.BuiltinOperator.CONV_2D: 4e7,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D: 9e6,
+    schema.BuiltinOperator.FULLY_CONNECTED: 1e7,
+}
+VALUES_PER_MS = 2e7
+
+
+@cache
+def operators_ms(model: bytes) -> tuple[float, bool]:
+    """What a model's operators cost, and whether it is a whole network (convolutions and a classifier)."""
+    content = schema.ModelT.InitFromPackedBuf(model)
+    graph = content.subgraphs[0]
+    total_ms, kinds = 0.0, set()
+    for operator in graph.operators:
+        kind = content.operatorCodes[operator.opcodeIndex].builtinCode
+        kinds.add(kind)
+        values = math.prod(graph.tensors[operator.outputs[0]].shape)
+        total_ms += values / VALUES_PER_MS
+        if kind in MAC_PER_MS:
+            weight = graph.tensors[operator.inputs[1]].shape
+            depthwise = kind == schema.BuiltinOperator.DEPTHWISE_CONV_2D
+            reach = math.prod(weight[1:3] if depthwise else weight[1:])
+            total_ms += values * reach / MAC_PER_MS[kind]
+    whole = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED} <= kinds
+    return total_ms, whole
+
+
+def quiet(_: int) -> float:
+    """A device on which nothing else ever runs."""
+    return 1.0
+
+
+@dataclass
+class SimulatedDevice:
+    """``disturbance(n)`` multiplies the n-th answer; ``answers`` replaces it, with nonsense if so wished."""
+
+    invoke_ms: float = 0.004
+    network_factor: float = 1.0
+    network_overhead_ms: float = 0.0
+    noise: float = 0.0
+    disturbance: Callable[[int], float] = quiet
+    answers: Mapping[int, float] = field(default_factory=dict)
+    unplug_at: int | None = None
+    leaves_out: int | None = None
+    order: list[str] = field(default_factory=list)
+    seed: int = 0
+
+    def true_ms(self, model: bytes) -> float:
+        """How long a model takes when nothing disturbs it."""
+        total_ms, whole = operators_ms(model)
+        if whole:
+            total_ms = self.network_factor * total_ms + self.network_overhead_ms
+        return self.invoke_ms + total_ms
+
+    def info(self) -> DeviceInfo:
+        return SIMULATED
+
+    def conditions(self) -> Conditions:
+        return Conditions(at=datetime(2026, 1, 1, tzinfo=UTC))
+
+    def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
+        number = len(self.order)
+        if number == self.unplug_at:
+            raise DeviceError("Simulated Phone was unplugged.")
+        self.order.append(request.name)
+        chance = random.Random(f"{self.seed}/{number}/{request.name}").lognormvariate(0, self.noise)
+        ms = self.true_ms(request.model) * chance * self.disturbance(number)
+        ms = self.answers.get(number, ms)
+        fields = {"median_ms": ms, "p5_ms": 0.98 * ms, "p95_ms": 1.05 * ms, "min_ms": 0.97 * ms}
+        return parse_measurement(
+            {**fields, "runs": 100, "rounds": 1, "round_medians_ms": [ms], "conditions": self.conditions()},
+            source="Simulated Phone",
+        )
+
+    def benchmark_many(
+        self, requests: Sequence[BenchmarkRequest]
+    ) -> Iterator[tuple[int, LatencyMeasurement]]:
+        for index, request in enumerate(requests):
+            if index != self.leaves_out:
+                yield index, self.benchmark(request)
+
+    def run_model(
+        self,
+        model: bytes,
+        inputs_NHWC: NDArray[np.float32],
+        options: RuntimeOptions = ONE_THREAD,
+    ) -> NDArray[np.float32]:
+        raise AssertionError("the simulated phone only measures")
+
+    def close(self) -> None:
+        pass

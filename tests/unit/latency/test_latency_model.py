@@ -1,0 +1,222 @@
+"""The latency model against a device whose truth is known, with negative controls."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.latency_spaces import SPACE, TINY
+from support.memory_context import MemoryScratch, Told, memory_context
+from support.simulated_device import SimulatedDevice
+
+from android_bench.device import RuntimeOptions
+from android_bench.local import LocalDevice
+from nasflow.errors import BadMeasurement, DeviceError, UsageError
+from pipeline.artifact import document_bytes
+from stages.conversion.flatbuffer import network_model
+from stages.documents import LatencyModel, LatencyTable, TableRow
+from stages.latency_model import FitLatency, LatencyConfig
+from stages.mobilenet_v2 import fit_strides
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.search_space import SearchSpace
+
+
+def profile(device: SimulatedDevice, space: SearchSpace = SPACE) -> LatencyTable:
+    stage = ProfileOps(ProfileConfig(), space, RuntimeOptions(), 0, device)
+    return stage.run(memory_context("profile"))
+
+
+def stage(device: SimulatedDevice, space: SearchSpace = SPACE, **config: Any) -> FitLatency:
+    return FitLatency(LatencyConfig.model_validate(config), space, RuntimeOptions(), 0, device)
+
+
+def fit(device: SimulatedDevice, table: LatencyTable | None = None, **config: Any) -> LatencyModel:
+    return stage(device, **config).run(memory_context("latency"), table=table or profile(device))
+
+
+def test_an_additive_truth_is_found_exactly() -> None:
+    device = SimulatedDevice(network_factor=1.1, network_overhead_ms=0.02)
+    model = fit(device)
+    assert model.scale == pytest.approx(1.1, rel=1e-6)
+    assert model.overhead_ms == pytest.approx(0.02 + device.invoke_ms, abs=1e-6)
+    assert model.invoke_ms == pytest.approx(device.invoke_ms, abs=1e-6)
+    assert model.held_out_error.mape_percent < 1e-4
+    assert model.held_out_error.spearman == 1.0
+
+
+def test_the_invocation_of_each_block_is_not_counted_again() -> None:
+    """With the blocks' raw latencies the invocations of 12 blocks would enter a network's time."""
+    device = SimulatedDevice(invoke_ms=0.05)
+    model = fit(device)
+    assert model.scale == pytest.approx(1.0, rel=1e-6)
+    assert model.overhead_ms == pytest.approx(0.05, abs=1e-6)
+
+
+def test_with_noise_the_model_stays_within_the_noise() -> None:
+    device = SimulatedDevice(network_factor=1.08, noise=0.03)
+    model = fit(device)
+    assert model.held_out_error.mape_percent < 3
+    assert model.held_out_error.share_within_10_percent == 1.0
+    assert model.held_out_error.spearman > 0.98
+
+
+def test_drift_and_spells_during_measurement_do_little_harm() -> None:
+    def disturbance(number: int) -> float:
+        return (1 + 0.0002 * number) * (2.0 if number % 97 < 9 else 1.0)
+
+    device = SimulatedDevice(noise=0.01, disturbance=disturbance)
+    assert fit(device).held_out_error.mape_percent < 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_permuted_table_is_found_out_by_the_held_out_networks(seed: int) -> None:
+    device = SimulatedDevice(noise=0.01)
+    table = profile(device)
+    shuffled = [row.measurement for row in table.rows]
+    random.Random(seed).shuffle(shuffled)
+    rows = tuple(
+        TableRow(block=row.block, measurement=measurement)
+        for row, measurement in zip(table.rows, shuffled, strict=True)
+    )
+    try:
+        error = fit(device, table.model_copy(update={"rows": rows})).held_out_error
+    except BadMeasurement as refused:
+        assert "not slower" in refused.message
+    else:
+        assert error.mape_percent > 10
+        assert error.spearman < 0.95
+
+
+def test_held_out_networks_take_no_part_in_the_fit() -> None:
+    device = SimulatedDevice(noise=0.01)
+    table = profile(device)
+    honest = fit(SimulatedDevice(noise=0.01), table)
+    held_out = {"network_" + "_".join(map(str, point.choices)) for point in honest.held_out}
+
+    class Spoiled(SimulatedDevice):
+        def benchmark(self, request):  # type: ignore[no-untyped-def]
+            answer = super().benchmark(request)
+            factor = 1.5 if request.name in held_out else 1.0
+            return answer.model_copy(
+                update={"median_ms": answer.median_ms * factor, "round_medians_ms": (answer.median_ms,)}
+            )
+
+    spoiled = fit(Spoiled(noise=0.01), table)
+    assert (spoiled.scale, spoiled.overhead_ms) == pytest.approx((honest.scale, honest.overhead_ms))
+    assert spoiled.held_out_error.mape_percent == pytest.approx(33.3, abs=2)
+
+
+def test_calibration_and_held_out_networks_are_apart_and_cover_the_range() -> None:
+    model = fit(SimulatedDevice(), calibration_networks=6, held_out_networks=15)
+    assert (len(model.calibration), len(model.held_out)) == (6, 15)
+    fitted, judged = ({p.choices for p in part} for part in (model.calibration, model.held_out))
+    assert len(fitted | judged) == 21
+    fastest, slowest = model.feasible_ms
+    for part in (model.calibration, model.held_out):
+        times = [point.predicted_ms for point in part]
+        assert max(times) - min(times) > 0.6 * (slowest - fastest)
+
+
+def test_points_are_what_the_model_predicts() -> None:
+    model = fit(SimulatedDevice(noise=0.02))
+    for point in (*model.calibration, *model.held_out):
+        assert point.predicted_ms == pytest.approx(model.predict_ms(SPACE.network(point.choices)))
+
+
+def test_the_feasible_range_is_that_of_all_networks() -> None:
+    device = SimulatedDevice(noise=0.02)
+    small = stage(device, TINY, calibration_networks=3, held_out_networks=3)
+    model = small.run(memory_context("latency"), table=profile(device, TINY))
+    layers = [range(len(layer.blocks)) for layer in TINY.layers()]
+    times = [model.predict_ms(TINY.network(choices)) for choices in itertools.product(*layers)]
+    assert model.feasible_ms == pytest.approx((min(times), max(times)))
+
+
+def test_the_reference_is_mobilenet_v2_with_the_spaces_strides() -> None:
+    device = SimulatedDevice()
+    model = fit(device, reference_width=0.5)
+    assert model.reference.name == "mobilenet_v2_0.5"
+    assert model.reference.net.strides[0] == SPACE.stride_plan[0]
+    assert sorted(model.reference.net.strides) == sorted(
+        [*fit_strides(SPACE.stride_plan), *[1] * (len(model.reference.net.strides) - 8)]
+    )
+    true_ms = device.true_ms(network_model(model.reference.net))
+    assert model.reference.measurement.median_ms == pytest.approx(true_ms)
+
+
+def test_networks_and_reference_are_measured_side_by_side() -> None:
+    device, table = SimulatedDevice(), profile(SimulatedDevice())
+    fit(device, table, calibration_networks=3, held_out_networks=3)
+    rounds = [device.order[7 * number : 7 * (number + 1)] for number in range(10)]
+    assert all(set(one) == set(rounds[0]) for one in rounds)
+    assert "mobilenet_v2_1.0" in rounds[0]
+
+
+def test_a_killed_run_goes_on_and_ends_the_same() -> None:
+    table, scratch = profile(SimulatedDevice()), MemoryScratch()
+    whole = SimulatedDevice()
+    expected = fit(whole, table)
+    first, second = SimulatedDevice(unplug_at=100), SimulatedDevice()
+    with pytest.raises(DeviceError):
+        stage(first).run(memory_context("latency", scratch=scratch), table=table)
+    resumed = stage(second).run(memory_context("latency", scratch=scratch), table=table)
+    assert first.order + second.order == whole.order
+    assert resumed.model_copy(update={"seconds": expected.seconds}) == expected
+    assert resumed.seconds >= table.seconds
+
+
+def test_nonsense_gives_no_model() -> None:
+    table = profile(SimulatedDevice())
+    with pytest.raises(BadMeasurement):
+        fit(SimulatedDevice(answers={50: float("nan")}), table)
+
+
+def test_a_device_that_always_says_the_same_gives_no_model() -> None:
+    class Stuck(SimulatedDevice):
+        def true_ms(self, model: bytes) -> float:
+            return 1.0
+
+    with pytest.raises(BadMeasurement):
+        fit(Stuck(), profile(SimulatedDevice()))
+
+
+def test_a_table_of_another_space_is_refused() -> None:
+    device = SimulatedDevice()
+    with pytest.raises(UsageError, match=r"blocks of space latency_test are not in .*nasflow profile"):
+        fit(device, profile(device, TINY))
+
+
+def test_the_document_reads_back() -> None:
+    model = fit(SimulatedDevice(noise=0.01))
+    assert LatencyModel.model_validate_json(document_bytes(model)) == model
+
+
+def test_the_fingerprint_follows_seed_space_and_table() -> None:
+    one = stage(SimulatedDevice())
+    prints = {
+        one.fingerprint({"table": "a"}),
+        one.fingerprint({"table": "b"}),
+        replace(one, seed=1).fingerprint({"table": "a"}),
+        stage(SimulatedDevice(), rounds=11).fingerprint({"table": "a"}),
+        stage(SimulatedDevice(), TINY).fingerprint({"table": "a"}),
+    }
+    assert len(prints) == 5
+
+
+def test_this_computer_gives_a_model() -> None:
+    quick = {"rounds": 3, "extra_rounds": 0, "warmup_ms": 0.2, "min_ms": 0.5, "min_runs": 3}
+    told = Told()
+    with LocalDevice() as device:
+        table = ProfileOps(ProfileConfig.model_validate(quick), TINY, RuntimeOptions(), 0, device).run(
+            memory_context("profile", told=told)
+        )
+        config = LatencyConfig.model_validate({**quick, "calibration_networks": 4, "held_out_networks": 4})
+        model = FitLatency(config, TINY, RuntimeOptions(), 0, device).run(
+            memory_context("latency", told=told), table=table
+        )
+    assert 0.3 < model.scale < 3
+    assert model.feasible_ms[0] < model.feasible_ms[1]
+    assert model.reference.measurement.median_ms > model.feasible_ms[1]

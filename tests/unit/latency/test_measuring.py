@@ -1,0 +1,222 @@
+"""Rounds of timings: order, noise, and going on after a break, on a device whose truth is known."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.memory_context import MemoryScratch, Told, memory_context
+from support.simulated_device import SimulatedDevice
+
+from android_bench.device import RuntimeOptions
+from nasflow.errors import BadMeasurement, DeviceError
+from pipeline.events import Progress
+from stages.conversion.flatbuffer import block_model, empty_model
+from stages.measuring import Measured, MeasuringConfig, measure_rounds, median_error
+from stages.search_space import BlockSpec
+
+BLOCKS = [
+    BlockSpec(kind="mbconv", kernel=3, expansion=expansion, in_channels=8, out_channels=8, resolution=16)
+    for expansion in (1, 2, 3, 4, 5, 6)
+]
+MODELS = {block.key: block_model(block) for block in BLOCKS}
+CONFIG = MeasuringConfig(rounds=5, extra_rounds=4)
+
+
+def measure(
+    device: SimulatedDevice,
+    scratch: MemoryScratch | None = None,
+    told: Told | None = None,
+    config: MeasuringConfig = CONFIG,
+    seed: int = 1,
+) -> Measured:
+    context = memory_context("profile", scratch=scratch, told=told)
+    return measure_rounds(context, device, MODELS, config, RuntimeOptions(), seed)
+
+
+def rounds_of(device: SimulatedDevice, count: int = 5) -> list[tuple[str, ...]]:
+    size = len(MODELS)
+    return [tuple(device.order[size * number : size * (number + 1)]) for number in range(count)]
+
+
+def test_without_noise_the_truth_is_found() -> None:
+    device = SimulatedDevice()
+    measured = measure(device)
+    assert list(measured.by_name) == list(MODELS)
+    for name, measurement in measured.by_name.items():
+        assert measurement.median_ms == pytest.approx(device.true_ms(MODELS[name]))
+        assert measurement.rounds == len(measurement.round_medians_ms) == 5
+
+
+def test_every_round_holds_every_model_in_an_order_of_its_own() -> None:
+    device = SimulatedDevice()
+    measure(device)
+    rounds = rounds_of(device)
+    assert len(device.order) == 5 * len(MODELS)
+    assert all(sorted(one) == sorted(MODELS) for one in rounds)
+    assert len(set(rounds)) == 5
+
+
+def test_the_seed_decides_the_order() -> None:
+    orders = []
+    for seed in (1, 1, 2):
+        device = SimulatedDevice()
+        measure(device, seed=seed)
+        orders.append(device.order)
+    assert orders[0] == orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("unplug_at", [0, 1, 7, 29])
+def test_a_broken_run_goes_on_where_it_stopped(unplug_at: int) -> None:
+    whole = SimulatedDevice(noise=0.003)
+    expected = measure(whole)
+    scratch = MemoryScratch()
+    first = SimulatedDevice(noise=0.003, unplug_at=unplug_at)
+    with pytest.raises(DeviceError, match="unplugged"):
+        measure(first, scratch)
+    second = SimulatedDevice(noise=0.003)
+    resumed = measure(second, scratch)
+    assert first.order + second.order == whole.order
+    assert resumed.by_name.keys() == expected.by_name.keys()
+
+
+def test_nothing_is_measured_twice_when_all_is_done() -> None:
+    scratch = MemoryScratch()
+    expected = measure(SimulatedDevice(noise=0.1), scratch)
+    again = SimulatedDevice(noise=0.1, unplug_at=0)
+    assert measure(again, scratch) == expected
+    assert again.order == []
+
+
+def test_extra_rounds_after_a_break_are_for_the_same_models() -> None:
+    whole_device, whole = SimulatedDevice(noise=0.04), MemoryScratch()
+    measure(whole_device, whole)
+    assert len(whole_device.order) > 30 + 4
+    broken = MemoryScratch(logs={"measurements": whole.logs["measurements"][:33]})
+    rest = SimulatedDevice(noise=0.04)
+    measure(rest, broken)
+    keys = {(row["round"], row["name"]) for row in broken.rows("measurements")}
+    assert len(keys) == len(broken.rows("measurements"))
+    assert rest.order[0] == whole_device.order[33]
+
+
+def test_a_spell_of_disturbance_does_not_reach_the_result() -> None:
+    spell = range(6, 14)
+    device = SimulatedDevice(disturbance=lambda number: 3.0 if number in spell else 1.0)
+    for name, measurement in measure(device).by_name.items():
+        assert measurement.median_ms == pytest.approx(device.true_ms(MODELS[name]))
+        assert measurement.round_medians_ms != (measurement.median_ms,) * 5
+
+
+def test_only_unsure_models_get_extra_rounds() -> None:
+    shaky = BLOCKS[2].key
+
+    class Shaky(SimulatedDevice):
+        def true_ms(self, model: bytes) -> float:
+            chance = random.Random(len(self.order))
+            return super().true_ms(model) * (chance.uniform(0.8, 1.2) if model == MODELS[shaky] else 1.0)
+
+    device, told = Shaky(), Told()
+    measured = measure(device, told=told)
+    assert {name: m.rounds for name, m in measured.by_name.items() if m.rounds != 5} == {shaky: 9}
+    assert Counter(device.order)[shaky] == 9
+    (warning,) = told.warnings
+    assert "1 of 6 latencies" in warning
+    assert shaky in warning
+    assert "nasflow run --force profile" in warning
+
+
+def test_extra_rounds_end_as_soon_as_they_suffice() -> None:
+    device, told = SimulatedDevice(disturbance=lambda n: 1 + 0.3 * (n % 7 == 0) if n < 30 else 1.0), Told()
+    config = MeasuringConfig(rounds=3, extra_rounds=50, max_error_percent=0.5)
+    measured = measure(device, told=told, config=config)
+    assert all(m.rounds < 53 for m in measured.by_name.values())
+    assert told.warnings == []
+
+
+def test_an_error_far_below_a_clock_tick_is_no_reason_to_measure_on() -> None:
+    device = SimulatedDevice(invoke_ms=0.0004, noise=0.05)
+    context = memory_context("profile")
+    measured = measure_rounds(
+        context, device, {"empty": empty_model()}, MeasuringConfig(), RuntimeOptions(), 0
+    )
+    assert measured.by_name["empty"].rounds == 10
+
+
+@pytest.mark.parametrize("nonsense", [0.0, -1.0, math.nan, math.inf])
+def test_an_impossible_answer_is_an_error_and_what_was_measured_stays(nonsense: float) -> None:
+    scratch = MemoryScratch()
+    with pytest.raises(BadMeasurement, match="Simulated Phone") as caught:
+        measure(SimulatedDevice(answers={7: nonsense}), scratch)
+    assert caught.value.exit_code == 5
+    kept = scratch.rows("measurements")
+    assert len(kept) == 7
+    rest = SimulatedDevice()
+    measure(rest, scratch)
+    assert len(rest.order) == 30 - 7
+    assert scratch.rows("measurements")[:7] == kept
+
+
+def test_a_device_that_leaves_out_a_model_is_found_out() -> None:
+    with pytest.raises(DeviceError, match="left out 1 of 30 timings"):
+        measure(SimulatedDevice(leaves_out=3))
+
+
+def test_an_unreadable_row_is_told_and_measured_again() -> None:
+    scratch, told = MemoryScratch(), Told()
+    measure(SimulatedDevice(), scratch)
+    scratch.logs["measurements"][4] = '{"round": 0, "name": "x", "seconds": 1, "measurement": {}}'
+    device = SimulatedDevice()
+    measured = measure(device, scratch, told)
+    assert len(device.order) == 1
+    assert len(told.warnings) == 1
+    assert measured.by_name.keys() == MODELS.keys()
+
+
+def test_progress_grows_and_ends_at_its_total() -> None:
+    told = Told()
+    measure(SimulatedDevice(noise=0.1), told=told)
+    steps = [event for event in told.events if isinstance(event, Progress)]
+    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
+    assert steps[-1].done == steps[-1].total > 30
+    assert steps[-1].note.endswith(" us")
+
+
+def test_progress_counts_what_an_earlier_run_has_done() -> None:
+    scratch, told = MemoryScratch(), Told()
+    with pytest.raises(DeviceError):
+        measure(SimulatedDevice(unplug_at=7), scratch)
+    measure(SimulatedDevice(), scratch, told)
+    first = next(event for event in told.events if isinstance(event, Progress))
+    assert (first.done, first.total) == (8, 30)
+
+
+def test_time_of_earlier_runs_counts() -> None:
+    scratch = MemoryScratch()
+    first = measure(SimulatedDevice(), scratch)
+    assert first.seconds > 0
+    assert measure(SimulatedDevice(), scratch).seconds == first.seconds
+
+
+@given(st.lists(st.floats(1e-4, 1e4), min_size=3, max_size=20), st.floats(1e-3, 1e3))
+def test_the_median_error_does_not_depend_on_the_unit(medians: list[float], factor: float) -> None:
+    assert median_error([factor * m for m in medians]) == pytest.approx(median_error(medians), abs=1e-9)
+
+
+def test_the_median_error_is_that_of_many_repetitions() -> None:
+    chance = random.Random(0)
+    repetitions = [[chance.gauss(1, 0.02) for _ in range(25)] for _ in range(2000)]
+    medians = [sorted(one)[12] for one in repetitions]
+    spread = math.sqrt(sum((m - 1) ** 2 for m in medians) / len(medians))
+    estimated = sum(map(median_error, repetitions)) / len(repetitions)
+    assert estimated == pytest.approx(spread, rel=0.1)
+
+
+def test_the_estimate_grows_with_the_work() -> None:
+    light, heavy = CONFIG.estimate_seconds([1_000] * 10), CONFIG.estimate_seconds([10**9] * 10)
+    assert light == pytest.approx(5 * 10 * 0.027)
+    assert heavy > 10 * light

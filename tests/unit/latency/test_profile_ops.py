@@ -1,0 +1,85 @@
+"""The latency table of a space."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.latency_spaces import SPACE
+from support.memory_context import MemoryScratch, memory_context
+from support.simulated_device import SimulatedDevice
+
+from android_bench.device import RuntimeOptions
+from android_bench.local import LocalDevice
+from nasflow.errors import BadMeasurement, DeviceError
+from pipeline.artifact import document_bytes
+from stages.conversion.flatbuffer import block_model
+from stages.documents import LatencyTable
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.spaces import SpaceConfig, load_space
+
+
+def stage(device: SimulatedDevice, **config: Any) -> ProfileOps:
+    return ProfileOps(
+        ProfileConfig.model_validate(config), SPACE, RuntimeOptions(threads=2), seed=3, device=device
+    )
+
+
+def test_the_table_has_a_row_for_every_distinct_block() -> None:
+    device = SimulatedDevice(noise=0.002)
+    table = stage(device).run(memory_context("profile"))
+    assert [row.block for row in table.rows] == list(SPACE.distinct_blocks())
+    for row in table.rows:
+        true_ms = device.true_ms(block_model(row.block))
+        assert row.measurement.median_ms == pytest.approx(true_ms, rel=0.01)
+    assert table.invoke is not None
+    assert table.invoke.median_ms == pytest.approx(device.invoke_ms, rel=0.02)
+    assert table.device == device.info()
+    assert table.threads == 2
+    assert LatencyTable.model_validate_json(document_bytes(table)) == table
+
+
+def test_a_killed_run_goes_on() -> None:
+    scratch = MemoryScratch()
+    first, second = SimulatedDevice(unplug_at=40), SimulatedDevice()
+    with pytest.raises(DeviceError):
+        stage(first).run(memory_context("profile", scratch=scratch))
+    stage(second).run(memory_context("profile", scratch=scratch))
+    assert len(first.order) == 40
+    assert len(first.order) + len(second.order) == 10 * (1 + len(SPACE.distinct_blocks()))
+
+
+def test_nonsense_gives_no_table() -> None:
+    with pytest.raises(BadMeasurement):
+        stage(SimulatedDevice(answers={25: 0.0})).run(memory_context("profile"))
+
+
+def test_the_fingerprint_follows_what_decides_the_table_and_not_the_serial() -> None:
+    device = SimulatedDevice()
+    one = stage(device)
+    assert "SECRET-SERIAL" not in one.environment().values()
+    assert one.fingerprint({}) == stage(SimulatedDevice()).fingerprint({})
+    others = [
+        stage(device, rounds=11),
+        replace(one, seed=4),
+        replace(one, runtime=RuntimeOptions(threads=1)),
+        replace(one, space=SPACE.model_copy(update={"head_width": 72})),
+    ]
+    assert len({one.fingerprint({}), *(other.fingerprint({}) for other in others)}) == 5
+
+
+def test_the_quick_starts_space_takes_less_than_half_a_minute() -> None:
+    space = load_space(SpaceConfig())
+    profile = ProfileOps(ProfileConfig(), space, RuntimeOptions(), 0, SimulatedDevice())
+    assert 5 < profile.estimate_seconds() < 30
+
+
+def test_this_computer_measures_a_table() -> None:
+    config = ProfileConfig(rounds=3, extra_rounds=0, warmup_ms=0.2, min_ms=0.5, min_runs=3)
+    with LocalDevice() as device:
+        profile = ProfileOps(config, SPACE, RuntimeOptions(), 0, device)
+        table = profile.run(memory_context("profile"))
+    assert len(table.rows) == len(SPACE.distinct_blocks())
+    assert table.device.kind == "local"
+    assert all(row.measurement.rounds == 3 for row in table.rows)
