@@ -1,0 +1,52 @@
+"""A trained PyTorch network's weights as :mod:`stages.conversion.flatbuffer` takes them: BN folded, NHWC."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stages.nn.blocks import Classifier, MBConv
+from stages.nn.network import Network
+from stages.search_space import BlockSpec
+
+
+def folded_weights(network: Network) -> dict[str, NDArray[np.float32]]:
+    """Weights by name, in TFLite's layouts; computed in double precision, rounded once.
+
+    ``network_model(network.net, folded_weights(network))`` computes what ``network.eval()`` does.
+    """
+    weights: dict[str, NDArray[np.float32]] = {}
+    for place, (block, module) in enumerate(zip(network.net.blocks, network.blocks, strict=True)):
+        for name, (weight, bias) in _layers(block, module).items():
+            weights[f"blocks.{place}.{name}.weight"] = _float32(weight)
+            weights[f"blocks.{place}.{name}.bias"] = _float32(bias)
+    return weights
+
+
+def _layers(block: BlockSpec, module: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    if isinstance(module, Classifier):
+        return {"dense": (module.dense.weight, module.dense.bias)}
+    if isinstance(module, MBConv):
+        names = ("expand", "depthwise", "project") if block.expansion > 1 else ("depthwise", "project")
+        return {name: _fold(part) for name, part in zip(names, module.layers, strict=True)}
+    return {"conv": _fold(module)}
+
+
+def _fold(conv_bn: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Kernel and bias of a convolution with its BN: OHWI, or 1HWC where it is depthwise."""
+    assert isinstance(conv_bn, nn.Sequential)
+    convolution, norm = conv_bn[0], conv_bn[1]
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    weight_OIHW = convolution.weight.double() * scale[:, None, None, None]
+    bias = norm.bias.double() - norm.running_mean.double() * scale
+    return weight_OIHW.permute((1, 2, 3, 0) if convolution.groups > 1 else (0, 2, 3, 1)), bias
+
+
+def _float32(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy(), np.float32)
