@@ -1,0 +1,217 @@
+"""PyTorch to TFLite, end to end: structure, arithmetic, and the ways in which a wrong model is caught."""
+
+from __future__ import annotations
+
+import copy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from android_bench.local import LocalDevice
+from nasflow.errors import ConversionError
+from stages.conversion.chain import Limits, check_model, convert_module
+from stages.conversion.converter import TensorflowConverter
+from stages.conversion.export import export_onnx
+from stages.conversion.flatbuffer import network_model
+from stages.conversion.onnx_graph import read_graph
+from stages.conversion.rewrite import simplify
+from stages.convert import ConvertConfig
+from stages.documents import ConversionCheck
+from stages.nn.blocks import SameConv2d
+from stages.nn.network import Network
+from stages.search_space import NetConfig
+from stages.training.data import ImageSet
+
+DEFAULTS = ConvertConfig()
+LIMITS = Limits(
+    images=DEFAULTS.images,
+    max_relative_diff=DEFAULTS.max_relative_diff,
+    min_top1_agreement_percent=DEFAULTS.min_top1_agreement_percent,
+    one_partition=DEFAULTS.require_one_partition,
+)
+ROUNDING = 5e-5  # of the largest logit: float32 itself is off by up to 2e-5 in a network this deep
+
+
+def check(
+    model: bytes, module: nn.Module, net: NetConfig, images: ImageSet, here: LocalDevice
+) -> ConversionCheck:
+    return check_model(model, module, net, images, here, LIMITS, name="trial")
+
+
+def test_mobilenet_v2_becomes_64_operators_in_one_piece_and_computes_the_same(
+    mobilenet, validation_images: ImageSet, here: LocalDevice
+) -> None:
+    seen = check(mobilenet.model, mobilenet.module, mobilenet.net, validation_images, here)
+
+    assert seen.operator_counts == {
+        "CONV_2D": 35,
+        "DEPTHWISE_CONV_2D": 17,
+        "ADD": 10,
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+    }
+    assert (seen.operators, seen.delegate_partitions) == (64, 1)
+    assert (seen.images, seen.top1_agreement_percent) == (256, 100.0)
+    assert 0 < seen.max_abs_diff < ROUNDING * 4  # these logits reach 3
+
+
+def test_every_kind_of_block_computes_the_same_without_padding_or_transposing(
+    all_blocks, here: LocalDevice
+) -> None:
+    images_NHWC = np.random.default_rng(0).uniform(-1, 1, (16, 33, 33, 3)).astype(np.float32)
+    with torch.inference_mode():
+        expected = all_blocks.module(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)).numpy()
+
+    seen = here.run_model(all_blocks.model, images_NHWC)
+
+    np.testing.assert_allclose(seen, expected, rtol=0, atol=ROUNDING * np.abs(expected).max())
+
+
+def test_the_directly_written_model_computes_the_same_as_tensorflows(all_blocks, here: LocalDevice) -> None:
+    """Two ways that share no code: PyTorch -> ONNX -> TensorFlow, and weights straight into a file."""
+    images_NHWC = np.random.default_rng(1).uniform(-1, 1, (4, 33, 33, 3)).astype(np.float32)
+
+    written = network_model(all_blocks.net, folded_weights(all_blocks.module))
+
+    converted_NK = here.run_model(all_blocks.model, images_NHWC)
+    written_NK = here.run_model(written, images_NHWC)
+    np.testing.assert_allclose(written_NK, converted_NK, rtol=0, atol=ROUNDING * np.abs(converted_NK).max())
+
+
+def folded_weights(module: Network) -> dict[str, np.ndarray]:
+    """BN folded by PyTorch itself, in TFLite's layouts and names."""
+    weights: dict[str, np.ndarray] = {}
+    for place, (block, spec) in enumerate(zip(module.blocks, module.net.blocks, strict=True)):
+        if spec.kind == "classifier":
+            parts = {"dense": block.dense}
+        else:
+            convs = [part for part in block.modules() if isinstance(part, SameConv2d)]
+            norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm2d)]
+            fused = [
+                nn.utils.fusion.fuse_conv_bn_eval(conv, norm) for conv, norm in zip(convs, norms, strict=True)
+            ]
+            names = ("expand", "depthwise", "project")[-len(fused) :] if spec.kind == "mbconv" else ("conv",)
+            parts = dict(zip(names, fused, strict=True))
+        for name, part in parts.items():
+            weight = part.weight.detach().numpy()
+            if name == "depthwise":
+                weight = weight.transpose(1, 2, 3, 0)
+            elif name != "dense":
+                weight = weight.transpose(0, 2, 3, 1)
+            weights[f"blocks.{place}.{name}.weight"] = np.ascontiguousarray(weight)
+            weights[f"blocks.{place}.{name}.bias"] = part.bias.detach().numpy()
+    return weights
+
+
+def test_one_perturbed_weight_is_caught(mobilenet, validation_images: ImageSet, here: LocalDevice) -> None:
+    other = copy.deepcopy(mobilenet.module)
+    with torch.no_grad():
+        other.blocks[3].layers[0][0].weight[0, 0, 0, 0] += 0.05
+
+    with pytest.raises(ConversionError) as caught:
+        check(mobilenet.model, other, mobilenet.net, validation_images, here)
+
+    assert caught.value.exit_code == 6
+    assert "network trial: the TFLite model does not compute what the PyTorch network" in caught.value.message
+    assert "worst on validation image" in caught.value.message
+
+
+def test_kernels_with_height_and_width_swapped_are_caught(
+    mobilenet, validation_images: ImageSet, here: LocalDevice
+) -> None:
+    other = copy.deepcopy(mobilenet.module)
+    with torch.no_grad():
+        for part in other.modules():
+            if isinstance(part, SameConv2d):
+                part.weight.copy_(part.weight.transpose(2, 3).contiguous())
+
+    with pytest.raises(ConversionError, match="does not compute what the PyTorch network computes"):
+        check(mobilenet.model, other, mobilenet.net, validation_images, here)
+
+
+def test_a_model_that_wants_nchw_is_caught(
+    mobilenet, validation_images: ImageSet, here: LocalDevice, converter: TensorflowConverter
+) -> None:
+    """As if the export had been given NHWC images: the model takes (1, 32, 3, 32)."""
+
+    class TakesNHWC(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(32, 10, 1)
+
+        def forward(self, x_NHWC: torch.Tensor) -> torch.Tensor:
+            return self.conv(x_NHWC).mean((2, 3))
+
+    wrong = converter.convert(export_onnx(TakesNHWC(), (1, 32, 32, 3)), name="wrong")
+
+    with pytest.raises(ConversionError, match=r"float32 \[1, 32, 3, 32\].*expected float32 \[1, 32, 32, 3\]"):
+        check(wrong, mobilenet.module, mobilenet.net, validation_images, here)
+
+
+def test_padding_as_pytorch_does_it_is_caught_by_its_pad_operator(
+    mobilenet, validation_images: ImageSet, here: LocalDevice, converter: TensorflowConverter
+) -> None:
+    symmetric = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    ).eval()
+    model = convert_module(symmetric, converter, resolution=32)
+
+    with pytest.raises(ConversionError, match="operators that only move data: 1 PAD"):
+        check(model, symmetric, mobilenet.net, validation_images, here)
+
+
+def test_a_network_that_answers_nan_is_caught(
+    mobilenet, validation_images: ImageSet, here: LocalDevice
+) -> None:
+    broken = copy.deepcopy(mobilenet.module)
+    with torch.no_grad():
+        broken.blocks[-1].dense.bias[0] = float("nan")
+
+    with pytest.raises(ConversionError, match="the PyTorch network answers with NaN or infinity for 256 of"):
+        check(mobilenet.model, broken, mobilenet.net, validation_images, here)
+
+
+def test_an_unsupported_layer_is_refused_before_tensorflow_is_asked() -> None:
+    class NeverAsked:
+        def convert(self, onnx_model: bytes, *, name: str) -> bytes:
+            raise AssertionError("TensorFlow was asked")
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2))
+
+    with pytest.raises(ConversionError, match=r"network pooled: operator MaxPool .* cannot be converted"):
+        convert_module(module, NeverAsked(), resolution=8, name="pooled")
+
+
+def test_a_module_that_torch_cannot_trace_is_named() -> None:
+    class DependsOnData(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if x.sum() > 0 else x
+
+    with pytest.raises(ConversionError, match="PyTorch cannot export DependsOnData") as caught:
+        export_onnx(DependsOnData(), (1, 3, 4, 4))
+
+    assert caught.value.raw
+
+
+def test_export_says_nothing_and_leaves_the_module_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    before = copy.deepcopy(module.state_dict())
+
+    graph = simplify(read_graph(export_onnx(module, (1, 3, 4, 4))))
+
+    assert [node.operator for node in graph.nodes] == ["Conv"]
+    assert module.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tensorflow_is_never_imported_here(mobilenet) -> None:
+    assert mobilenet.model[4:8] == b"TFL3"
+    assert "tensorflow" not in sys.modules

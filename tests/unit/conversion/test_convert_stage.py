@@ -1,0 +1,151 @@
+"""The stage: all networks, checked, and a killed run that goes on where it was."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nasflow.errors import IntegrityError, Interrupted
+from pipeline.events import Event, Progress
+from pipeline.scratch import FolderScratch
+from pipeline.stage import Context
+from pipeline.store import Store
+from stages.convert import Convert, ConvertConfig, model_key
+from stages.documents import ConversionCheck, ConvertedNetworks, Role, TrainedNetwork, TrainedNetworks
+from stages.nn.network import Network, save_weights
+from stages.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.training.data import DataConfig
+
+SPACE = SearchSpace(
+    name="tiny",
+    resolution=32,
+    classes=10,
+    stem=StemSpec(width=8),
+    stages=(StageSpec(width=8, layers=1, stride=2),),
+    head_width=16,
+    candidates=(Candidate(kernel=3, expansion=1), Candidate(kernel=5, expansion=2)),
+)
+STAGE = Convert(config=ConvertConfig(images=64), data=DataConfig())
+
+
+class Run:
+    """One run of the stage on a store that outlives it; interrupted where ``stop_at`` networks are done."""
+
+    def __init__(self, folder: Path, stop_at: float | None = None) -> None:
+        self.store = Store(folder, self.emit)
+        self.scratch = FolderScratch(folder / "scratch", "convert", self.emit)
+        self.context = Context("convert", "0" * 64, self.store, self.scratch, self.emit)
+        self.stop_at = stop_at
+        self.progress: list[Progress] = []
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self.progress.append(event)
+            if event.done == self.stop_at:
+                raise Interrupted("The run was stopped by SIGINT.", signal_number=2)
+
+    def trained(self, name: str, role: Role, net: NetConfig, module: Network) -> TrainedNetwork:
+        return TrainedNetwork(
+            name=name,
+            role=role,
+            net=net,
+            weights=self.store.put_bytes(save_weights(module), ".safetensors"),
+            origin="fresh",
+            images_seen=1,
+            curve=(),
+            best_epoch=0,
+            validation_accuracy_percent=10.0,
+            seconds=1.0,
+        )
+
+    def convert(self, found: TrainedNetwork, *baselines: TrainedNetwork) -> ConvertedNetworks:
+        return STAGE.run(
+            self.context,
+            finetuned=TrainedNetworks(networks=(found,)),
+            baselines=TrainedNetworks(networks=baselines),
+        )
+
+
+def networks(run: Run) -> tuple[TrainedNetwork, TrainedNetwork]:
+    torch.manual_seed(0)
+    small, large = (SPACE.network([choice]) for choice in (0, 1))
+    return (
+        run.trained("found", "found", small, Network(small)),
+        run.trained("mobilenet", "baseline", large, Network(large)),
+    )
+
+
+def test_a_stopped_run_goes_on_with_the_networks_that_are_left(tmp_path: Path) -> None:
+    first = Run(tmp_path, stop_at=1)
+    with pytest.raises(Interrupted):
+        first.convert(*networks(first))
+    # What stands in scratch is taken as it is: mark it, to see that it is not made again.
+    key = model_key(networks(first)[0])
+    assert first.scratch.load(f"{key}.tflite") is not None
+    first.scratch.save(f"{key}.tflite", b"made before the stop")
+
+    second = Run(tmp_path)
+    found, baseline = second.convert(*networks(second)).networks
+
+    assert [(n.name, n.role) for n in (found, baseline)] == [("found", "found"), ("mobilenet", "baseline")]
+    assert second.store.read_bytes(found.float32) == b"made before the stop"
+    assert second.store.read_bytes(baseline.float32)[4:8] == b"TFL3"
+    check = baseline.float32_check
+    assert check.operator_counts == {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1}
+    assert (check.images, check.top1_agreement_percent, check.delegate_partitions) == (64, 100.0, 1)
+    assert check.max_abs_diff < 1e-5
+    assert [(event.done, event.total, event.note) for event in second.progress] == [
+        (0, 2, "found"),
+        (1, 2, "mobilenet"),
+        (2, 2, ""),
+    ]
+
+
+def test_where_all_is_done_no_process_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path)
+    check = ConversionCheck(
+        images=64,
+        max_abs_diff=1e-7,
+        top1_agreement_percent=100.0,
+        operators=1,
+        operator_counts={"CONV_2D": 1},
+        delegate_partitions=1,
+    )
+    found, baseline = networks(run)
+    for network in (found, baseline):
+        run.scratch.save(f"{model_key(network)}.tflite", network.name.encode())
+        run.scratch.save(f"{model_key(network)}.json", check.model_dump_json().encode())
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+    document = run.convert(found, baseline)
+
+    assert [run.store.read_bytes(n.float32) for n in document.networks] == [b"found", b"mobilenet"]
+    assert [n.float32_check for n in document.networks] == [check, check]
+
+
+def test_equal_weights_in_another_network_are_another_model(tmp_path: Path) -> None:
+    """Strides leave no trace in the weights."""
+    found, _ = networks(Run(tmp_path))
+    slower = SPACE.model_copy(update={"stages": (StageSpec(width=8, layers=1),)}).network([0])
+
+    assert slower.parameters == found.net.parameters
+    assert model_key(found.model_copy(update={"net": slower})) != model_key(found)
+    assert model_key(found.model_copy(update={"name": "another"})) == model_key(found)
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    found, baseline = networks(run)
+
+    with pytest.raises(IntegrityError, match="belong to another network"):
+        run.convert(found.model_copy(update={"weights": baseline.weights}))
+
+
+def test_the_packages_that_convert_are_part_of_what_decides_the_output() -> None:
+    environment = STAGE.environment()
+
+    assert {"torch", "onnx", "onnxscript", "ai-edge-litert", "dataset"} <= set(environment)
+    assert {"tensorflow", "tensorflow-cpu"} & set(environment)

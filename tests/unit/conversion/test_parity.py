@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nasflow.errors import ConversionError
+from stages.conversion.parity import Parity, check_parity, compare, evenly_spaced
+
+LOGITS = np.array([[1.0, 2.0, -4.0], [3.0, 0.0, 1.0]], np.float32)
+
+
+def limits(parity: Parity, *, relative: float = 1e-3, agreement: float = 99.9) -> None:
+    check_parity(
+        parity,
+        np.array([70, 90]),
+        name="found",
+        max_relative_diff=relative,
+        min_top1_agreement_percent=agreement,
+    )
+
+
+def test_equal_logits_agree_entirely() -> None:
+    parity = compare(LOGITS, LOGITS.copy(), name="found")
+
+    assert parity == Parity(2, 0.0, 4.0, 100.0, 0)
+    limits(parity)
+
+
+def test_the_largest_difference_is_measured_against_the_largest_logit() -> None:
+    other = LOGITS.copy()
+    other[1, 0] += 0.0039
+
+    parity = compare(LOGITS, other, name="found")
+
+    assert parity.max_abs_diff == pytest.approx(0.0039, rel=1e-3)
+    assert (parity.logit_scale, parity.worst) == (4.0, 1)
+    limits(parity)
+    with pytest.raises(
+        ConversionError, match=r"0.0039 \(allowed 0.002: 0.0005 of the largest logit 4\)"
+    ) as caught:
+        limits(parity, relative=5e-4)
+    assert "validation image 90" in caught.value.message
+
+
+def test_another_class_is_refused_however_close_the_logits_are() -> None:
+    tied = np.array([[1.0, 1.00001, 0.0], [3.0, 0.0, 1.0]], np.float32)
+    other = tied.copy()
+    other[0, 0] = 1.00002
+
+    with pytest.raises(ConversionError, match=r"same class for 50.00 % of 2 images \(needed 99.9 %\)"):
+        limits(compare(tied, other, name="found"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_a_number_is_refused(bad: float) -> None:
+    other = LOGITS.copy()
+    other[1, 2] = bad
+
+    with pytest.raises(ConversionError, match="the TFLite model answers with NaN or infinity for 1 of 2"):
+        compare(LOGITS, other, name="found")
+
+
+def test_another_number_of_classes_is_refused() -> None:
+    with pytest.raises(ConversionError, match=r"answers with \[2, 2\] numbers, PyTorch with \[2, 3\]"):
+        compare(LOGITS, LOGITS[:, :2], name="found")
+
+
+def test_images_are_spread_over_the_whole_set_and_never_repeated() -> None:
+    assert evenly_spaced(5, 256).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spaced(5000, 1).tolist() == [0]
+    chosen = evenly_spaced(5000, 256)
+    assert (chosen[0], chosen[-1], len(set(chosen.tolist()))) == (0, 4999, 256)
