@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -136,3 +137,14 @@ def test_inputs_are_fixed_numbers_without_zeros_or_denormals(input_values: np.nd
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(ModelError, match="not a valid Flatbuffer"):
         open_interpreter(b"no model", 1)
+
+
+def test_a_board_with_the_runtime_of_the_former_name_runs_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ai_edge_litert import interpreter as runtime
+
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    monkeypatch.setitem(sys.modules, "tflite_runtime", runtime)
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", runtime)
+    models = Models()
+    models.load("empty", 1, empty_model())
+    assert models.get("empty", 1) is not None

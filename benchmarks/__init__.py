@@ -1,0 +1,1 @@
+"""What is measured, not asserted: ``python -m benchmarks.NAME [--quick|--full]`` prints one JSON document."""
