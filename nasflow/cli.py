@@ -6,6 +6,8 @@ answer at once. Commands are imported when they run.
 
 from __future__ import annotations
 
+import io
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ from nasflow.commands.options import (
     program,
 )
 from nasflow.errors import Interrupted, NasflowError, UsageError
+from pipeline import signals
 
 HELP = """Find, train and prove a small fast vision network for the device it is measured on.
 
@@ -283,23 +286,37 @@ def _read(arguments: Sequence[str]) -> Action | int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (``sys.argv`` by default); return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a character that it lacks must not end a run
     as_json = "--json" in words and not {"--help", "-h", "--version"} & set(words)
+    return perform(lambda: _read(words), shlex.join([*program(), *words]), as_json=as_json)
+
+
+def perform(read: Callable[[], Action | int], command: str, *, as_json: bool) -> int:
+    """Do what ``read`` returns and tell its outcome, or the error; return the exit code.
+
+    ``command`` is what was typed: it is named where an interruption came before any work.
+    """
     with console.reserved_stdout(as_json) as stdout:
         try:
-            action = _read(words)
+            action = read()
             if isinstance(action, int):
                 return action
-            outcome = action()
+            with signals.interruptible():
+                outcome = action()
+            if as_json:
+                console.write_json(stdout, outcome.document)
+            elif outcome.text:
+                console.write(stdout, outcome.text)
         except NasflowError as error:
             return console.report_error(error, stdout, as_json=as_json)
         except KeyboardInterrupt:
             stopped = Interrupted(
-                "Interrupted.",
-                signal_number=signal.SIGINT,
-                hint=f"Nothing was lost; run it again: {' '.join(program())} ...",
+                "Interrupted.", signal_number=signal.SIGINT, hint=f"Nothing was lost. Go on with: {command}"
             )
             return console.report_error(stopped, stdout, as_json=as_json)
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever is left is told, with its traceback
+        except Exception as error:  # noqa: BLE001 - the boundary: what is left is told, with its traceback
             known = None
             if isinstance(error, OSError):
                 known = console.environment_fault(error)
@@ -308,8 +325,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if known is not None:
                 return console.report_error(known, stdout, as_json=as_json)
             return console.report_bug(error, stdout, as_json=as_json)
-        if as_json:
-            console.write_json(stdout, outcome.document)
-        elif outcome.text:
-            console.write(stdout, outcome.text)
         return outcome.exit_code

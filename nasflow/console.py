@@ -8,12 +8,13 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from nasflow.errors import EnvironmentFault, Interrupted, NasflowError
+from nasflow.errors import ConfigError, EnvironmentFault, Interrupted, NasflowError
+from pipeline.events import Event, Message
 from pipeline.files import fault
 
 UNFORESEEN = 70
@@ -55,6 +56,11 @@ def write(stream: TextIO, text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def message_lines(events: Iterable[Event]) -> list[str]:
+    """What a command that ran no stage was told on the way, for a person."""
+    return [f"{e.level}: {e.text}" for e in events if isinstance(e, Message)]
+
+
 def write_json(stream: TextIO, document: Mapping[str, Any]) -> None:
     """Write the one document of ``--json``."""
     write(stream, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
@@ -68,7 +74,8 @@ def exit_code_of(error: NasflowError) -> int:
 def report_error(error: NasflowError, stdout: TextIO, *, as_json: bool) -> int:
     """Say what happened and what to do about it; return the exit code."""
     code = exit_code_of(error)
-    write(sys.stderr, f"error: {_one_line(error.message)}")
+    message = error.message if isinstance(error, ConfigError) else _one_line(error.message)
+    write(sys.stderr, f"error: {message}")
     if error.hint:
         write(sys.stderr, f"hint: {_one_line(error.hint)}")
     if as_json:
@@ -119,4 +126,4 @@ def _plain(value: Any) -> Any:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(line.strip() for line in text.splitlines())

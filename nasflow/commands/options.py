@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -81,11 +81,16 @@ class RunOptions:
     dry_run: bool = False
     as_json: bool = False
 
-    def resume_command(self) -> str:
-        """The command that goes on after an interruption: what is done is not asked for again."""
+    def resume_command(self, still_forced: Sequence[str] = ()) -> str:
+        """The command that goes on after an interruption: what is done is not asked for again.
+
+        ``still_forced``: stages that were to run in any case and have not finished.
+        """
         words = [*program(), "run", *self.selection.arguments()]
         if self.until is not None:
             words += ["--until", self.until]
+        for stage in still_forced:
+            words += ["--force", stage]
         if self.as_json:
             words.append("--json")
         return shlex.join(words)

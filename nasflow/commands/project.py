@@ -1,0 +1,85 @@
+"""The project that a command is about: its configuration, and where its results lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from android_bench.device import Device
+from nasflow.assemble import PipelineConfig, artifacts_folder, build_pipeline, open_device
+from nasflow.commands.options import Selection
+from nasflow.errors import ConfigError, UsageError
+from pipeline.config import FILE_NAME, find_config, load_config
+from pipeline.events import Emit
+from pipeline.runner import Pipeline
+
+
+class Build(Protocol):
+    """How a pipeline is made: :func:`nasflow.assemble.build_pipeline`."""
+
+    def __call__(
+        self, config: PipelineConfig, base_dir: Path, emit: Emit, *, device: Device | None = None
+    ) -> Pipeline:
+        """The pipeline of a configuration whose paths are relative to ``base_dir``."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A configuration and where it stands; ``build`` makes its pipeline."""
+
+    config: PipelineConfig
+    path: Path
+    build: Build = build_pipeline
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that the configuration's paths are relative to."""
+        return self.path.parent
+
+    @property
+    def artifacts(self) -> Path:
+        """Where all results lie."""
+        return artifacts_folder(self.config, self.base_dir)
+
+    @property
+    def latest(self) -> Path:
+        """Where the results of the last finished run are put for people to find."""
+        return self.artifacts / "latest"
+
+    def open_device(self) -> Device:
+        """The device that the configuration names; nothing is started yet."""
+        return open_device(self.config.device)
+
+    def pipeline(self, emit: Emit, device: Device | None = None) -> Pipeline:
+        """The pipeline; ``device`` is for one that the caller closes itself."""
+        return self.build(self.config, self.base_dir, emit, device=device)
+
+
+def open_project(selection: Selection, build: Build = build_pipeline) -> Project:
+    """Find and read the configuration.
+
+    Raises UsageError where there is none, ConfigError where something is wrong with it.
+    """
+    path = selection.config if selection.config is not None else find_config(Path.cwd())
+    if path is None:
+        raise UsageError(
+            f"There is no {FILE_NAME} in {Path.cwd()} or a folder above it.",
+            hint="'nasflow init' writes one; '--config FILE' names one that lies elsewhere.",
+        )
+    try:
+        config = load_config(PipelineConfig, path, selection.overrides)
+    except ConfigError as error:
+        raise _as_it_was_typed(error, selection) from error
+    return Project(config, path.absolute(), build)
+
+
+def _as_it_was_typed(error: ConfigError, selection: Selection) -> ConfigError:
+    """An error that speaks of ``--seed 7`` where that, and not ``--set seed=7``, was typed."""
+    source, message = error.source, error.message
+    for option, value in (("device", selection.device), ("seed", selection.seed)):
+        stands_for = f"--set {option}={value}"
+        if value is not None and stands_for not in {f"--set {word}" for word in selection.assignments}:
+            source = source.replace(stands_for, f"--{option} {value}")
+            message = message.replace(stands_for, f"--{option} {value}")
+    return ConfigError(message, source=source, key=error.key, value=error.value, hint=error.hint)

@@ -1,0 +1,49 @@
+"""``nasflow report``: write the report and its figures again, without running anything."""
+
+from __future__ import annotations
+
+from nasflow.commands.options import Outcome, Selection
+from nasflow.commands.project import Project, open_project
+from nasflow.commands.summary import file_lines, summary
+from nasflow.console import message_lines
+from nasflow.errors import UsageError
+from nasflow.results import publish
+from pipeline.artifact import Document
+from pipeline.events import Event
+from pipeline.runner import Pipeline
+
+
+def rewrite_report(selection: Selection, project: Project | None = None) -> Outcome:
+    """Write ``artifacts/latest`` again from what is stored for the present configuration.
+
+    Raises UsageError where a stage is missing or stale, IntegrityError where something stored is
+    damaged, EnvironmentFault.
+    """
+    project = project or open_project(selection)
+    events: list[Event] = []
+    pipeline = project.pipeline(events.append)
+    with pipeline.store.lock():
+        documents = _stored(pipeline)
+        published = publish(
+            documents, pipeline.store, project.latest, project.config, events.append, again=True
+        )
+    return Outcome(
+        document={
+            **published.result.model_dump(mode="json"),
+            "files": {name: str(path) for name, path in published.files.items()},
+        },
+        text="\n".join([*message_lines(events), summary(published.result), "", *file_lines(published)]),
+    )
+
+
+def _stored(pipeline: Pipeline) -> dict[str, Document]:
+    documents: dict[str, Document] = {}
+    for stage, status in zip(pipeline.stages, pipeline.status(), strict=True):
+        if not status.fresh or status.record is None:
+            raise UsageError(
+                f"There is nothing to report yet: stage {stage.name} has no result for this configuration "
+                f"({status.why.rstrip('.')}).",
+                hint="Run what is missing: nasflow run.",
+            )
+        documents[stage.name] = pipeline.store.document(status.record, stage.output)
+    return documents

@@ -1,0 +1,159 @@
+"""``nasflow run`` and the command of each stage."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions
+from nasflow.commands.project import Project, open_project
+from nasflow.commands.status import plan
+from nasflow.commands.summary import file_lines, short, summary
+from nasflow.errors import Inconclusive, Interrupted, NasflowError
+from nasflow.results import COMPLETE, Published, publish
+from pipeline.artifact import Document
+from pipeline.events import Event, StageFinished, StageSkipped, StageStarted
+from pipeline.reporters import (
+    JsonLinesReporter,
+    LogFileReporter,
+    PlainReporter,
+    Reporter,
+    RichReporter,
+)
+from pipeline.runner import Pipeline
+
+EXIT_CODES: Mapping[str, int] = {"ungated": 0, "pass": 0, "fail": 1, "inconclusive": Inconclusive.exit_code}
+"""Verdict -> exit code of the process."""
+
+
+def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome:
+    """Run what is stale, then put the results where people find them.
+
+    Raises whatever a stage raises; Interrupted carries the command that resumes.
+    """
+    project = project or open_project(options.selection)
+    if options.dry_run:
+        return plan(options, project)
+    recorder = _Recorder()
+    listeners: list[Reporter] = [recorder]
+
+    def emit(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    with ExitStack() as stack:
+        device = stack.enter_context(closing(project.open_device()))
+        pipeline = project.pipeline(emit, device)
+        log = LogFileReporter(project.artifacts / "runs")
+        reporters: tuple[Reporter, ...] = (log, _screen(as_json=options.as_json))
+        listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
+        log.write(_preface(project))
+        with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
+            documents = pipeline.run(options.until, options.from_stage, options.force)
+            published = None
+            if documents.keys() >= COMPLETE:
+                published = publish(documents, pipeline.store, project.latest, project.config, emit)
+    return _outcome(recorder, documents, published, log.path)
+
+
+class _Recorder:
+    """A listener that remembers what each stage did."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, dict[str, Any]] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageSkipped(stage=stage):
+                self.stages[stage] = {"name": stage, "action": "fresh"}
+            case StageStarted(stage=stage, reason=reason):
+                self.stages[stage] = {"name": stage, "action": "run", "reason": reason}
+            case StageFinished(stage=stage, seconds=seconds):
+                self.stages[stage]["seconds"] = round(seconds, 3)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @property
+    def all_fresh(self) -> bool:
+        return all(stage["action"] == "fresh" for stage in self.stages.values())
+
+
+def _screen(*, as_json: bool) -> Reporter:
+    """Progress goes to standard error, so that standard output holds the outcome alone."""
+    if as_json:
+        return JsonLinesReporter(sys.stderr)
+    if sys.stderr.isatty():
+        return RichReporter(sys.stderr, names=STAGE_NAMES)
+    return PlainReporter(sys.stderr, names=STAGE_NAMES)
+
+
+def _preface(project: Project) -> str:
+    """What a reader of the log needs to know first."""
+    system = f"Python {platform.python_version()}, {platform.platform()}"
+    return f"{sys.argv}\n{system}\n{project.path}\n{project.config.model_dump_json()}"
+
+
+@contextmanager
+def _told_in(log: LogFileReporter) -> Iterator[None]:
+    """Write into the log what ends the run early, with all that the screen leaves out."""
+    try:
+        yield
+    except NasflowError as error:
+        raw = f"\n{error.raw}" if error.raw else ""
+        log.write(f"{type(error).__name__}: {error.message}\n{error.hint}{raw}")
+        raise
+    except BaseException as error:
+        log.write("".join(traceback.format_exception(error)))
+        error.add_note(f"The run's log: {log.path}")
+        raise
+
+
+@contextmanager
+def _resumable(pipeline: Pipeline, options: RunOptions) -> Iterator[None]:
+    """Give an interruption the command that goes on from there."""
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(
+            error.message,
+            signal_number=error.signal_number,
+            hint="Everything finished so far is kept. "
+            f"Go on with: {options.resume_command(pipeline.still_forced)}",
+        ) from error
+
+
+def _outcome(
+    recorder: _Recorder, documents: Mapping[str, Document], published: Published | None, log: Path
+) -> Outcome:
+    verdict = published.result.verification.verdict if published is not None else None
+    exit_code = EXIT_CODES[verdict] if verdict is not None else 0
+    document: dict[str, Any] = published.result.model_dump(mode="json") if published is not None else {}
+    files = published.files if published is not None else {}
+    document |= {
+        "verdict": verdict,
+        "exit_code": exit_code,
+        "nothing_to_do": recorder.all_fresh,
+        "stages": list(recorder.stages.values()),
+        "files": {name: str(path) for name, path in files.items()},
+        "log": str(log),
+    }
+    lines: list[str] = []
+    if published is not None:
+        lines += ["", summary(published.result), "", *file_lines(published)]
+    lines.append(f"{'Log':<9}{short(log)}")
+    count = len(documents)
+    if recorder.all_fresh:
+        lines += ["", f"Nothing to do: all {count} stages are fresh." if count > 1 else _one_fresh(documents)]
+    elif published is None:
+        lines += ["", f"Stage {list(documents)[-1]} is done. 'nasflow run' goes on to the report."]
+    return Outcome(document, "\n".join(lines), exit_code)
+
+
+def _one_fresh(documents: Mapping[str, Document]) -> str:
+    return f"Nothing to do: stage {next(iter(documents))} is fresh."

@@ -1,0 +1,97 @@
+"""``nasflow status`` and ``--dry-run``: which stages are fresh, why others are not, what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nasflow.commands.options import Outcome, RunOptions, Selection
+from nasflow.commands.project import Project, open_project
+from nasflow.console import message_lines
+from pipeline.events import Event
+from pipeline.runner import StageStatus
+from pipeline.words import human_bytes, human_duration
+
+
+def show_status(selection: Selection, project: Project | None = None) -> Outcome:
+    """Every stage as it stands, and what the artifacts folder weighs. Changes nothing on the disk."""
+    project = project or open_project(selection)
+    events: list[Event] = []
+    pipeline = project.pipeline(events.append)
+    stages = pipeline.status()
+    usage = pipeline.store.usage()
+    stale = [stage for stage in stages if not stage.fresh]
+    if stale:
+        closing = f"{_about(stale)} : nasflow run."
+    else:
+        closing = "Every stage is fresh: 'nasflow run' has nothing to do."
+    return Outcome(
+        document={
+            "config": str(project.path),
+            "artifacts": str(project.artifacts),
+            **_document(stages),
+            "usage_bytes": {**usage, "total": sum(usage.values())},
+        },
+        text="\n".join([*message_lines(events), *_table(stages), "", closing, _weight(project, usage)]),
+    )
+
+
+def plan(options: RunOptions, project: Project) -> Outcome:
+    """What ``run`` with these options would do; nothing is run or changed."""
+    events: list[Event] = []
+    pipeline = project.pipeline(events.append)
+    stages = pipeline.status(options.until, options.from_stage, options.force)
+    stale = [stage for stage in stages if not stage.fresh]
+    closing = (
+        f"{_about(stale)}. Nothing was run: leave out --dry-run to do it."
+        if stale
+        else "Nothing to do: every stage is fresh."
+    )
+    return Outcome(
+        document={"config": str(project.path), "artifacts": str(project.artifacts), **_document(stages)},
+        text="\n".join([*message_lines(events), *_table(stages), "", closing]),
+    )
+
+
+def _about(stale: Sequence[StageStatus]) -> str:
+    seconds = sum(stage.estimate_seconds for stage in stale)
+    number = f"{len(stale)} stage{'s' if len(stale) > 1 else ''}"
+    return f"{number} to run, about {human_duration(seconds)}"
+
+
+def _document(stages: Sequence[StageStatus]) -> dict[str, Any]:
+    return {
+        "stages": [
+            {
+                "name": stage.name,
+                "fresh": stage.fresh,
+                "why": stage.why,
+                "partly_done": stage.partly_done,
+                "estimate_seconds": 0.0 if stage.fresh else round(stage.estimate_seconds, 1),
+                "fingerprint": stage.fingerprint,
+                "finished_at": stage.record.finished_at.isoformat() if stage.record else None,
+            }
+            for stage in stages
+        ],
+        "estimate_seconds": round(sum(s.estimate_seconds for s in stages if not s.fresh), 1),
+    }
+
+
+def _table(stages: Sequence[StageStatus]) -> list[str]:
+    rows = [("stage", "state", "takes", "why")]
+    for stage in stages:
+        state = "fresh" if stage.fresh else "stale"
+        rows.append(
+            (stage.name, state, "" if stage.fresh else human_duration(stage.estimate_seconds), stage.why)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _weight(project: Project, usage: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{kind} {human_bytes(weight)}" for kind, weight in usage.items() if weight)
+    total = sum(usage.values())
+    return f"{project.artifacts} weighs {human_bytes(total)}" + (f" ({parts})." if parts else ".")
