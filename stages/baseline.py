@@ -1,0 +1,94 @@
+"""Baseline: train the MobileNetV2s that the found network is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.artifact import Record
+from pipeline.stage import Context, Stage
+from stages.documents import Role, TrainedNetworks
+from stages.finetune import FinetuneConfig
+from stages.mobilenet_v2 import fit_strides, mobilenet_v2
+from stages.search_space import NetConfig, SearchSpace
+from stages.training.data import DataConfig, dataset_identity
+
+
+class BaselineConfig(Record):
+    """Which MobileNetV2s."""
+
+    widths: tuple[float, ...] = Field(
+        (0.35, 0.5, 1.0),
+        min_length=1,
+        description="width multipliers with the space's own stride plan: these count",
+    )
+    published_widths: tuple[float, ...] = Field(
+        (1.0,), description="width multipliers of the published architecture, strides included"
+    )
+
+
+@dataclass(frozen=True)
+class Baseline(Stage):
+    """MobileNetV2 at several widths, from fresh weights, by the same recipe as the found network."""
+
+    name: ClassVar[str] = "baseline"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[Mapping[str, str]] = {}
+    output: ClassVar[type[TrainedNetworks]] = TrainedNetworks
+
+    config: BaselineConfig
+    recipe: FinetuneConfig
+    space: SearchSpace
+    data: DataConfig
+    seed: int
+
+    def environment(self) -> Mapping[str, str]:
+        """The images."""
+        return dataset_identity(self.data)
+
+    def settings(self) -> dict[str, Any]:
+        """Of the recipe all but the start (baselines are always fresh), of the space its shape alone."""
+        plain = super().settings()
+        del plain["recipe"]["start"]
+        plain["space"] = {
+            "resolution": self.space.resolution,
+            "classes": self.space.classes,
+            "input_channels": self.space.input_channels,
+            "strides": list(self.space.stride_plan),
+        }
+        return plain
+
+    def estimate_seconds(self) -> float:
+        """A guess for two cores of a desktop computer."""
+        macs = sum(net.macs for _, _, net in self.networks())
+        return self.recipe.epochs * 55_000 * (3e-4 * len(self.networks()) + 2.5e-11 * macs)
+
+    def networks(self) -> list[tuple[str, Role, NetConfig]]:
+        """Name, role and architecture of each."""
+        space = self.space
+        build = partial(
+            mobilenet_v2,
+            resolution=space.resolution,
+            classes=space.classes,
+            input_channels=space.input_channels,
+        )
+        strides = fit_strides(space.stride_plan)
+        own: list[tuple[str, Role, NetConfig]] = [
+            (f"mobilenet_v2_{width:g}", "baseline", build(width=width, strides=strides))
+            for width in self.config.widths
+        ]
+        return own + [
+            (f"mobilenet_v2_{width:g}_published", "baseline_published", build(width=width))
+            for width in self.config.published_widths
+        ]
+
+    def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
+        """Train them one after another, or go on where that was stopped. Raises TrainingDiverged."""
+        from stages.training.many import Job, train_all
+
+        jobs = [Job(name, role, net, None) for name, role, net in self.networks()]
+        return train_all(jobs, self.recipe, self.data, self.seed, context)

@@ -1,0 +1,56 @@
+"""Fine-tune: train the pruned network, and the random one beside it, by the common recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.stage import Context, Stage
+from stages.documents import PrunedNetworks, TrainedNetworks
+from stages.training.data import DataConfig, dataset_identity
+from stages.training.recipe import Recipe
+
+
+class FinetuneConfig(Recipe):
+    """The recipe of every network that is compared: found, random and MobileNetV2s."""
+
+    start: Literal["inherited", "fresh"] = Field(
+        "inherited", description="found and random network: from the supernet's weights, or from new ones"
+    )
+
+
+@dataclass(frozen=True)
+class Finetune(Stage):
+    """Cosine schedule with warm-up, label smoothing, averaged weights, best epoch by validation."""
+
+    name: ClassVar[str] = "finetune"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[Mapping[str, str]] = {"pruned": "prune"}
+    output: ClassVar[type[TrainedNetworks]] = TrainedNetworks
+
+    config: FinetuneConfig
+    data: DataConfig
+    seed: int
+
+    def environment(self) -> Mapping[str, str]:
+        """The images."""
+        return dataset_identity(self.data)
+
+    def estimate_seconds(self) -> float:
+        """A guess for two cores of a desktop computer at the quick start's size."""
+        return 2 * self.config.epochs * 30.0
+
+    def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
+        """Train both networks, or go on where that was stopped. Raises TrainingDiverged."""
+        pruned: PrunedNetworks = inputs["pruned"]
+        from stages.training.many import Job, train_all
+
+        inherit = self.config.start == "inherited"
+        jobs = [
+            Job(n.name, n.role, n.net, context.store.read_bytes(n.weights) if inherit else None)
+            for n in (pruned.found, pruned.random)
+        ]
+        return train_all(jobs, self.config, self.data, self.seed, context)

@@ -1,0 +1,105 @@
+"""The over-parameterised network that holds every network of a search space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from stages.nn.blocks import build_block, initialise
+from stages.nn.mixed_op import MixedOp
+from stages.nn.network import Network
+from stages.search_space import SearchSpace
+
+
+class Supernet(nn.Module):
+    """Stem, one :class:`MixedOp` for each layer, head and classifier.
+
+    A *path* names one candidate for each layer. Weights only: the architecture parameters are
+    :class:`stages.nn.architecture.Architecture`'s.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        stem, head, classifier = space.fixed_blocks()
+        self.space = space
+        self.stem = build_block(stem)
+        self.layers = nn.ModuleList(MixedOp(layer) for layer in space.layers())
+        self.head = build_block(head)
+        self.classifier = build_block(classifier)
+        initialise(self)
+
+    def forward(self, x_NCHW: Tensor, path: Sequence[int]) -> Tensor:
+        """Logits (N, classes) of the network that ``path`` picks out; nothing else is computed."""
+        x_NCHW = self.stem(x_NCHW)
+        for layer, choice in zip(self.layers, path, strict=True):
+            x_NCHW = layer(x_NCHW, choice)
+        logits: Tensor = self.classifier(self.head(x_NCHW))
+        return logits
+
+    def forward_pairs(
+        self, x_NCHW: Tensor, pairs: Sequence[tuple[int, int]], gates_L2: Sequence[Tensor | None]
+    ) -> Tensor:
+        """Logits of the active path, differentiable in the gates of each layer's pair.
+
+        ``pairs[l]`` is (active, other); where ``gates_L2[l]`` is None, layer l has one candidate only.
+        """
+        x_NCHW = self.stem(x_NCHW)
+        for layer, (active, other), gates_2 in zip(self.layers, pairs, gates_L2, strict=True):
+            assert isinstance(layer, MixedOp)
+            if gates_2 is None:
+                x_NCHW = layer(x_NCHW, active)
+            else:
+                x_NCHW = layer.forward_pair(x_NCHW, active, other, gates_2)
+        logits: Tensor = self.classifier(self.head(x_NCHW))
+        return logits
+
+    @contextmanager
+    def architecture_step(self) -> Iterator[None]:
+        """Within: weights get no gradients, and BN uses the batch's statistics but remembers none."""
+        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.requires_grad_(False)
+        for norm in norms:
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            self.requires_grad_(True)
+            for norm in norms:
+                norm.track_running_stats = True
+
+    def extract(self, path: Sequence[int]) -> Network:
+        """The network of a path with a copy of its weights; skipped layers vanish (pruning by path)."""
+        network = Network(self.space.network(path))
+        parts: list[nn.Module] = [self.stem]
+        for layer, spec, choice in zip(self.layers, self.space.layers(), path, strict=True):
+            assert isinstance(layer, MixedOp)
+            if spec.blocks[choice] is not None:
+                parts.append(layer.candidates[choice])
+        parts += [self.head, self.classifier]
+        for target, source in zip(network.blocks, parts, strict=True):
+            target.load_state_dict(source.state_dict())
+        return network
+
+
+def recalibrate_bn(network: nn.Module, batches: Iterator[Tensor]) -> None:
+    """Replace BN statistics by the plain average over ``batches`` of x_NCHW.
+
+    A supernet's running statistics mix all paths; before networks are compared, each needs its own
+    (Yu et al., arXiv 2003.04276; Cai et al., arXiv 1908.09791).
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's cumulative average
+    was_training = network.training
+    network.train()
+    with torch.no_grad():
+        for x_NCHW in batches:
+            network(x_NCHW)
+    network.train(was_training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

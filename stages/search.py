@@ -1,0 +1,124 @@
+"""Search: train the supernet and its architecture parameters together, under a latency target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nasflow.errors import InfeasibleTarget
+from pipeline.artifact import Record
+from pipeline.stage import Context, Stage
+from stages.documents import LatencyModel, SearchResult
+from stages.search_space import SearchSpace
+from stages.training.data import DataConfig, dataset_identity
+
+
+class RelativeTarget(Record):
+    """A target as a share of another network's latency on the same device."""
+
+    relative_to: Literal["mobilenet_v2"] = Field("mobilenet_v2", description="measured by the latency stage")
+    ratio: float = Field(0.5, gt=0, le=10, description="target = ratio * that network's latency")
+
+
+class SearchConfig(Record):
+    """How the space is searched. Epochs are passes over the training images."""
+
+    target_ms: float | None = Field(None, gt=0, description="latency target in milliseconds")
+    target: RelativeTarget | None = Field(None, description="or relative to MobileNetV2 (the default)")
+    warmup_epochs: int = Field(
+        1, ge=0, description="weights alone first, every candidate equally often (FairNAS, arXiv 1907.01845)"
+    )
+    epochs: int = Field(2, ge=1, description="then weights and architecture in turn")
+    batch_size: int = Field(64, ge=2, le=4096, description="images per weight step")
+    learning_rate: float = Field(0.1, gt=0, le=10, description="of the weights, cosine to zero")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of the weights")
+    weight_decay: float = Field(4e-5, ge=0, le=1, description="on convolution and dense weights only")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the weights' loss")
+    architecture_every: int = Field(4, ge=1, description="weight steps between two architecture steps")
+    architecture_batch_size: int = Field(
+        128, ge=2, le=4096, description="validation images per architecture step"
+    )
+    architecture_learning_rate: float = Field(0.03, gt=0, le=10, description="Adam's, with betas (0, 0.999)")
+    price_rate: float = Field(0.03, gt=0, le=10, description="step of the latency multiplier")
+    price_limit: float = Field(3.0, gt=0, description="largest absolute latency multiplier")
+    anneal_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the architecture steps in which the target comes down to its value",
+    )
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.target_ms is not None and self.target is not None:
+            raise ValueError("give target_ms or target, not both")
+        return self
+
+    def target_for(self, latency: LatencyModel) -> float:
+        """The target in ms on the measured device. Raises InfeasibleTarget."""
+        fastest, slowest = latency.feasible_ms
+        if self.target_ms is not None:
+            target_ms, origin = self.target_ms, "search.target_ms"
+        else:
+            relative = self.target or RelativeTarget()
+            reference = latency.reference
+            target_ms = relative.ratio * reference.measurement.median_ms
+            origin = (
+                f"search.target (ratio {relative.ratio:g} of {reference.name}'s "
+                f"{reference.measurement.median_ms:.4g} ms)"
+            )
+        if target_ms < fastest:
+            raise InfeasibleTarget(
+                f"{origin}: no network of the space takes {target_ms:.4g} ms or less on "
+                f"{latency.device.model}; the fastest takes {fastest:.4g} ms.",
+                hint=f"Choose a target between {fastest:.4g} and {slowest:.4g} ms.",
+            )
+        return target_ms
+
+
+@dataclass(frozen=True)
+class Search(Stage):
+    """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
+
+    name: ClassVar[str] = "search"
+    version: ClassVar[int] = 1
+    inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
+    output: ClassVar[type[SearchResult]] = SearchResult
+
+    config: SearchConfig
+    space: SearchSpace
+    data: DataConfig
+    seed: int
+
+    def environment(self) -> Mapping[str, str]:
+        """The images."""
+        return dataset_identity(self.data)
+
+    def estimate_seconds(self) -> float:
+        """A guess for two cores of a desktop computer at the quick start's size."""
+        work = sum(max(b.macs for b in layer.blocks if b) for layer in self.space.layers())
+        images = (self.config.warmup_epochs + 1.6 * self.config.epochs) * 55_000
+        return images * (4e-4 + work * 3e-11)
+
+    def run(self, context: Context, **inputs: Any) -> SearchResult:
+        """Search, or go on where a search was stopped. Raises InfeasibleTarget before any work."""
+        latency: LatencyModel = inputs["latency"]
+        target_ms = self.config.target_for(latency)
+        fastest, slowest = latency.feasible_ms
+        context.say(
+            f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."
+        )
+        from stages.training.search_loop import run_search
+
+        return run_search(
+            self.config,
+            self.space,
+            self.data,
+            self.seed,
+            latency=latency,
+            target_ms=target_ms,
+            context=context,
+        )

@@ -1,0 +1,60 @@
+"""Training state as bytes: tensors as safetensors, numbers as its JSON metadata. No pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nasflow.errors import IntegrityError
+
+
+def pack(tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> bytes:
+    """Tensors and JSON-able numbers in one safetensors file."""
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(copies, metadata={"numbers": json.dumps(numbers)})
+
+
+def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What :func:`pack` packed. Raises IntegrityError where the bytes are something else."""
+    try:
+        header_size = int.from_bytes(payload[:8], "little")
+        header = json.loads(payload[8 : 8 + header_size])
+        numbers = json.loads(header["__metadata__"]["numbers"])
+        return load(payload), numbers
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise IntegrityError(
+            f"a checkpoint of {len(payload)} bytes cannot be read: {error}.",
+            hint="Run again with --force and the stage's name.",
+        ) from error
+
+
+def pack_optimizer(optimizer: Optimizer, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's state as named tensors and numbers; learning rates are left to the schedule."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            key = f"{prefix}.{index}.{name}"
+            if isinstance(value, Tensor):
+                tensors[key] = value
+            else:
+                numbers[key] = value
+    return tensors, numbers
+
+
+def unpack_optimizer(
+    optimizer: Optimizer, prefix: str, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+) -> None:
+    """Put back what :func:`pack_optimizer` took out."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **numbers}.items():
+        if key.startswith(f"{prefix}."):
+            index, name = key.removeprefix(f"{prefix}.").split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,79 @@
+"""Train several networks by one recipe, one after another; each is kept as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.events import Event, Progress
+from pipeline.stage import Context
+from stages.documents import Role, TrainedNetwork, TrainedNetworks
+from stages.nn.network import Network, load_weights
+from stages.search_space import NetConfig
+from stages.training.batches import Batches, derived_seed
+from stages.training.data import DataConfig, load_images
+from stages.training.loop import make_fabric, train
+from stages.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train; without ``weights`` from a fresh initialisation."""
+
+    name: str
+    role: Role
+    net: NetConfig
+    weights: bytes | None
+
+
+def train_all(
+    jobs: Sequence[Job], recipe: Recipe, data: DataConfig, seed: int, context: Context
+) -> TrainedNetworks:
+    """Train all jobs with the same images in the same order. Raises TrainingDiverged."""
+    fabric = make_fabric(seed)
+    training = Batches(load_images(data, "train"), recipe.batch_size, fabric.device)
+    validation = Batches(load_images(data, "validation"), 500, fabric.device)
+    done = []
+    for place, job in enumerate(jobs):
+        make_fabric(derived_seed(seed, 1))  # equal random state for each job's fresh weights
+        network = Network(job.net)
+        if job.weights is not None:
+            load_weights(network, job.weights)
+        outcome = train(
+            network,
+            training,
+            validation,
+            recipe,
+            seed=derived_seed(seed, 2),
+            name=job.name,
+            context=_one_of_many(context, place, len(jobs)),
+            fabric=fabric,
+        )
+        context.say(f"{job.name}: {outcome.validation_accuracy_percent:.2f} % on validation images.")
+        done.append(
+            TrainedNetwork(
+                name=job.name,
+                role=job.role,
+                net=job.net,
+                weights=context.store.put_bytes(outcome.weights, ".safetensors"),
+                origin="fresh" if job.weights is None else "inherited",
+                images_seen=outcome.images_seen,
+                curve=outcome.curve,
+                best_epoch=outcome.best_epoch,
+                validation_accuracy_percent=outcome.validation_accuracy_percent,
+                seconds=sum(point.seconds for point in outcome.curve),
+            )
+        )
+    return TrainedNetworks(networks=tuple(done))
+
+
+def _one_of_many(context: Context, place: int, total: int) -> Context:
+    """A context whose progress counts the jobs before this one."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Progress):
+            done = place * event.total + event.done
+            event = Progress(event.stage, done, total * event.total, event.unit, event.note)
+        context.emit(event)
+
+    return Context(context.stage, context.fingerprint, context.store, context.scratch, emit)

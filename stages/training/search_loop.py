@@ -1,0 +1,306 @@
+"""The search's loop: weight steps on training images, architecture steps on validation images.
+
+ProxylessNAS, arXiv 1812.00332, with what later work found necessary for short searches: a fair warm-up
+(every candidate of a layer equally often), a learned price of latency in place of a fixed exponent, and a target
+that comes down gradually.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.stage import Context
+from stages.documents import LatencyModel, SearchEpoch, SearchResult
+from stages.nn.architecture import Architecture, LatencyPrice, rescale_pairs, two_path_gradient
+from stages.nn.blocks import to_channels_last
+from stages.nn.network import save_weights
+from stages.nn.supernet import Supernet
+from stages.search import SearchConfig
+from stages.search_space import SearchSpace
+from stages.training.batches import Batches, derived_seed
+from stages.training.checkpoint import pack, pack_optimizer, unpack, unpack_optimizer
+from stages.training.data import DataConfig, load_images
+from stages.training.loop import (
+    CHECKPOINT_SECONDS,
+    check_loss,
+    learning_rate,
+    make_fabric,
+    set_learning_rate,
+    sgd,
+)
+from stages.training.recipe import Recipe
+
+CHECKPOINT = "search.checkpoint"
+ARCHITECTURE_BETAS = (0.0, 0.999)
+WARMUP_PROBES = 8
+
+
+def run_search(
+    config: SearchConfig,
+    space: SearchSpace,
+    data: DataConfig,
+    seed: int,
+    *,
+    latency: LatencyModel,
+    target_ms: float,
+    context: Context,
+) -> SearchResult:
+    """Search the space, or go on from the checkpoint in the context's scratch.
+
+    An interrupted search ends with the same numbers as an undisturbed one: all that is random is
+    drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDiverged.
+    """
+    loop = _SearchLoop(config, space, data, seed, latency=latency, target_ms=target_ms, context=context)
+    return loop.to_the_end()
+
+
+@dataclass
+class _Progress:
+    """Where the search stands; part of the checkpoint. Sums are over the running epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    architecture_steps: int = 0
+    train_loss_sum: float = 0.0
+    pair_loss_sum: float = 0.0
+    pair_correct: int = 0
+    pair_images: int = 0
+    pair_steps: int = 0
+    epoch_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+class _SearchLoop:
+    def __init__(
+        self,
+        config: SearchConfig,
+        space: SearchSpace,
+        data: DataConfig,
+        seed: int,
+        *,
+        latency: LatencyModel,
+        target_ms: float,
+        context: Context,
+    ) -> None:
+        self.config, self.space, self.seed = config, space, seed
+        self.target_ms, self.context = target_ms, context
+        self.fabric = make_fabric(seed)
+        device = self.fabric.device
+        self.training = Batches(load_images(data, "train"), config.batch_size, device)
+        self.validation = Batches(load_images(data, "validation"), config.architecture_batch_size, device)
+        self.epochs = config.warmup_epochs + config.epochs
+        self.recipe = Recipe(
+            epochs=self.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.supernet = Supernet(space)
+        to_channels_last(self.supernet)
+        self.module, self.optimizer = self.fabric.setup(self.supernet, sgd(self.supernet, self.recipe))
+        self.architecture = price_candidates(space, latency)
+        self.architecture_optimizer = torch.optim.Adam(
+            self.architecture.parameters(),
+            lr=config.architecture_learning_rate,
+            betas=ARCHITECTURE_BETAS,
+        )
+        per_epoch = len(self.training) // config.architecture_every
+        self.price = LatencyPrice(
+            target_ms,
+            rate=config.price_rate,
+            anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
+            limit=config.price_limit,
+        )
+        self.now = _Progress()
+        self.history: list[SearchEpoch] = []
+        self._restore()
+
+    def to_the_end(self) -> SearchResult:
+        while self.now.epoch < self.epochs:
+            self._run_epoch()
+        return SearchResult(
+            space=self.space,
+            target_ms=self.target_ms,
+            log_probabilities=tuple(tuple(p.log().tolist()) for p in self.architecture.probabilities()),
+            expected_ms=self.architecture.expected_ms(),
+            supernet=self.context.store.put_bytes(save_weights(self.supernet), ".safetensors"),
+            history=tuple(self.history),
+            seconds=self.now.seconds,
+        )
+
+    @property
+    def _warming_up(self) -> bool:
+        return self.now.epoch < self.config.warmup_epochs
+
+    def _run_epoch(self) -> None:
+        steps = len(self.training)
+        started = saved = time.monotonic()
+        self.module.train()
+        for x_NCHW, labels_N in self.training.training(self.seed, self.now.epoch, first=self.now.step):
+            self._weight_step(x_NCHW, labels_N, self._path())
+            self.now.step += 1
+            if not self._warming_up and self.now.step % self.config.architecture_every == 0:
+                self._architecture_step()
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._add_seconds(time.monotonic() - started)
+                self._save()
+                started = saved = time.monotonic()
+            if self.now.step % 20 == 0:
+                note = f"expected {self.architecture.expected_ms():.4g} ms"
+                self.context.progress(self.now.epoch + self.now.step / steps, self.epochs, "epochs", note)
+        self._add_seconds(time.monotonic() - started)
+        self._close_epoch()
+
+    def _generator(self, purpose: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(self.seed, purpose, self.now.epoch, self.now.step))
+
+    def _path(self) -> list[int]:
+        """The path of the present weight step: fair in the warm-up, drawn from p in the search.
+
+        Fair: in n consecutive steps a layer with n candidates takes each of them once.
+        """
+        if not self._warming_up:
+            return self.architecture.sample_path(self._generator(1))
+        step = self.now.epoch * len(self.training) + self.now.step
+        path = []
+        for place, alpha in enumerate(self.architecture.alphas):
+            turn, position = divmod(step, len(alpha))
+            order = torch.Generator().manual_seed(derived_seed(self.seed, 2, place, turn))
+            path.append(int(torch.randperm(len(alpha), generator=order)[position]))
+        return path
+
+    def _weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: list[int]) -> None:
+        step = self.now.epoch * len(self.training) + self.now.step
+        set_learning_rate(self.optimizer, learning_rate(self.recipe, step, len(self.training), self.epochs))
+        # None, not zeros: a path that was not sampled must see neither decay nor momentum.
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.cross_entropy(
+            self.module(x_NCHW, path), labels_N, label_smoothing=self.config.label_smoothing
+        )
+        value = float(loss.detach())
+        check_loss(value, what="search", step=step)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.now.train_loss_sum += value
+
+    def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Batch ``number`` of an endless, reshuffled sequence over the validation images."""
+        turn, batch = divmod(number, len(self.validation))
+        return next(self.validation.training(derived_seed(self.seed, 3), turn, first=batch))
+
+    def _architecture_step(self) -> None:
+        x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
+        pairs = self.architecture.sample_pairs(self._generator(4))
+        before = [alpha.detach().clone() for alpha in self.architecture.alphas]
+        seen = two_path_gradient(
+            self.supernet,
+            self.architecture,
+            x_NCHW,
+            labels_N,
+            pairs,
+            price=self.price.value,
+            target_ms=self.target_ms,
+        )
+        check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
+        self.architecture_optimizer.step()
+        rescale_pairs(self.architecture, before, pairs)
+        self.price.update(self.architecture.expected_ms())
+        self.now.architecture_steps += 1
+        self._count(seen.loss, seen.correct, seen.images)
+
+    def _count(self, loss: float, correct: int, images: int) -> None:
+        self.now.pair_loss_sum += loss
+        self.now.pair_correct += correct
+        self.now.pair_images += images
+        self.now.pair_steps += 1
+
+    def _probe(self) -> None:
+        """In the warm-up, look at random paths on validation images; nothing learns from it."""
+        with torch.no_grad(), self.supernet.architecture_step():
+            for number in range(WARMUP_PROBES):
+                x_NCHW, labels_N = self._validation_batch(number)
+                generator = torch.Generator().manual_seed(derived_seed(self.seed, 5, self.now.epoch, number))
+                logits = self.supernet(x_NCHW, self.architecture.sample_path(generator))
+                loss = float(nn.functional.cross_entropy(logits, labels_N))
+                self._count(loss, int((logits.argmax(1) == labels_N).sum()), len(labels_N))
+
+    def _close_epoch(self) -> None:
+        phase = "search"
+        if self._warming_up:
+            phase = "warm-up"
+            self._probe()
+        now = self.now
+        point = SearchEpoch.model_validate(
+            {
+                "epoch": now.epoch,
+                "phase": phase,
+                "train_loss": now.train_loss_sum / max(1, now.step),
+                "validation_loss": now.pair_loss_sum / max(1, now.pair_steps),
+                "validation_accuracy_percent": 100.0 * now.pair_correct / max(1, now.pair_images),
+                "expected_ms": self.architecture.expected_ms(),
+                "multiplier": self.price.value,
+                "entropy": self.architecture.entropy(),
+                "probabilities": [p.tolist() for p in self.architecture.probabilities()],
+                "seconds": now.epoch_seconds,
+            }
+        )
+        self.history.append(point)
+        self.context.metric("search expected ms", point.expected_ms, now.epoch)
+        self.context.metric("search validation accuracy %", point.validation_accuracy_percent, now.epoch)
+        self.now = _Progress(
+            epoch=now.epoch + 1, architecture_steps=now.architecture_steps, seconds=now.seconds
+        )
+        self._save()
+
+    def _add_seconds(self, seconds: float) -> None:
+        self.now.epoch_seconds += seconds
+        self.now.seconds += seconds
+
+    def _save(self) -> None:
+        tensors, numbers = pack_optimizer(self.optimizer, "weights_optimizer")
+        more, more_numbers = pack_optimizer(self.architecture_optimizer, "architecture_optimizer")
+        tensors |= more
+        tensors |= {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
+        tensors |= {f"architecture.{n}": t for n, t in self.architecture.state_dict().items()}
+        state: dict[str, Any] = {
+            "now": vars(self.now),
+            "price": self.price.state(),
+            "history": [point.model_dump() for point in self.history],
+            "optimizer": numbers | more_numbers,
+        }
+        self.context.scratch.save(CHECKPOINT, pack(tensors, state))
+
+    def _restore(self) -> None:
+        payload = self.context.scratch.load(CHECKPOINT)
+        if payload is None:
+            return
+        tensors, state = unpack(payload)
+        self.now = _Progress(**state["now"])
+        self.price.restore(state["price"])
+        self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
+        self.supernet.load_state_dict(dict(_under("supernet.", tensors)))
+        self.architecture.load_state_dict(dict(_under("architecture.", tensors)))
+        unpack_optimizer(self.optimizer, "weights_optimizer", tensors, state["optimizer"])
+        unpack_optimizer(self.architecture_optimizer, "architecture_optimizer", tensors, state["optimizer"])
+        self.context.say(f"going on at epoch {self.now.epoch}, step {self.now.step}.")
+
+
+def price_candidates(space: SearchSpace, latency: LatencyModel) -> Architecture:
+    """Architecture parameters, with the latency of every candidate and of what all networks share."""
+    block_ms = [
+        [0.0 if block is None else latency.block_latency_ms(block) for block in layer.blocks]
+        for layer in space.layers()
+    ]
+    fixed = sum(latency.block_latency_ms(block) for block in space.fixed_blocks())
+    return Architecture(block_ms, latency.overhead_ms + fixed)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    return ((k.removeprefix(prefix), v) for k, v in tensors.items() if k.startswith(prefix))
