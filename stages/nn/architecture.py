@@ -2,8 +2,8 @@
 
 Notation of ProxylessNAS (arXiv 1812.00332): alpha_i is a path's parameter, p = softmax(alpha) its
 probability, g the binary gates. The two-path gradient is its section 3.2.1, the latency term follows its
-equation 2 (section 3.3). The price of latency is a Lagrange multiplier that is learned (LightNAS, arXiv 2208.14446),
-so that a target in milliseconds replaces the paper's exponent.
+equation 2 (section 3.3). The price of latency is a Lagrange multiplier that is learned (LightNAS,
+arXiv 2208.14446), so that a target in milliseconds replaces the paper's exponent.
 """
 
 from __future__ import annotations

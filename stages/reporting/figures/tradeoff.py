@@ -1,0 +1,112 @@
+"""Accuracy against latency, all networks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from stages.documents import Verification, VerifiedNetwork
+from stages.reporting.figures.axes import Frame, Scale, fitted
+from stages.reporting.figures.labels import Box, beside_points
+from stages.reporting.figures.series import CLASSES, marker
+from stages.reporting.figures.svg import figure, group, line, polyline, text
+from stages.reporting.wording import milliseconds
+
+
+def tradeoff_figure(verification: Verification, *, width: float) -> Markup:
+    """Up is more accurate, left is faster. Bars: 95 % interval, and range of the rounds' medians."""
+    height = 400.0 if width >= 600 else 340.0
+    networks = verification.networks
+    frame = Frame(_latencies(networks, 52, width - 16), _accuracies(networks, height - 52, 26))
+    parts = [frame.axes("measured latency, ms", "test accuracy, %", x_ticks=8 if width >= 600 else 4)]
+    for role in ("baseline", "baseline_published"):
+        curve = sorted((n.measurement.median_ms, n.accuracy_percent) for n in networks if n.role == role)
+        if len(curve) > 1:
+            points = [frame.at(*point) for point in curve]
+            parts.append(polyline(points, class_=f"curve {CLASSES[role]}"))
+    parts.append(_comparison(verification, frame))
+    parts += [_error_bars(network, frame) for network in networks]
+    parts += [
+        marker(n.role, *frame.at(n.measurement.median_ms, n.accuracy_percent), title=_tooltip(n))
+        for n in networks
+    ]
+    parts.append(_names(networks, frame, width))
+    label = "Test accuracy against measured latency. " + "; ".join(_tooltip(n) for n in networks)
+    return figure(width, height, label, parts)
+
+
+def _latencies(networks: tuple[VerifiedNetwork, ...], start: float, end: float) -> Scale:
+    values = [ms for n in networks for ms in n.measurement.round_medians_ms]
+    return fitted(values, start, end, margin=0.08, log=max(values) > 5 * min(values))
+
+
+def _accuracies(networks: tuple[VerifiedNetwork, ...], start: float, end: float) -> Scale:
+    return fitted([bound for n in networks for bound in n.accuracy_interval_95], start, end, margin=0.08)
+
+
+def _error_bars(network: VerifiedNetwork, frame: Frame) -> Markup:
+    x, y = frame.at(network.measurement.median_ms, network.accuracy_percent)
+    low, high = network.accuracy_interval_95
+    rounds = network.measurement.round_medians_ms
+    style = f"errorbar {CLASSES[network.role]}"
+    return group(
+        [
+            line(x, frame.y(low), x, frame.y(high), class_=style),
+            line(frame.x(min(rounds)), y, frame.x(max(rounds)), y, class_=style),
+        ]
+    )
+
+
+def _comparison(verification: Verification, frame: Frame) -> Markup:
+    """A dotted level from the found network to its reference: the speed-up as a distance."""
+    by_name = {n.name: n for n in verification.networks}
+    found = next(n for n in verification.networks if n.role == "found")
+    reference = by_name[verification.reference]
+    x, y = frame.at(found.measurement.median_ms, found.accuracy_percent)
+    to_x, to_y = frame.at(reference.measurement.median_ms, reference.accuracy_percent)
+    return group([line(x, y, to_x, y, class_="compare"), line(to_x, y, to_x, to_y, class_="compare")])
+
+
+def _names(networks: tuple[VerifiedNetwork, ...], frame: Frame, width: float) -> Markup:
+    points = [frame.at(n.measurement.median_ms, n.accuracy_percent) for n in networks]
+    names = [short_name(n.name) for n in networks]
+    bounds = (frame.x.start + 2, frame.y.end - 8, width - 4, frame.y.start - 4)
+    placed = beside_points(points, names, _drawn(networks, frame), bounds)
+    return group(
+        text(p.x, p.y, name, class_=f"name {CLASSES[n.role]} {p.anchor}")
+        for p, name, n in zip(placed, names, networks, strict=True)
+    )
+
+
+def _drawn(networks: tuple[VerifiedNetwork, ...], frame: Frame) -> list[Box]:
+    """What names should not cover: error bars, and the curves in small steps."""
+    taken: list[Box] = []
+    for n in networks:
+        x, y = frame.at(n.measurement.median_ms, n.accuracy_percent)
+        low, high = n.accuracy_interval_95
+        rounds = n.measurement.round_medians_ms
+        taken.append((x - 2, frame.y(high), x + 2, frame.y(low)))
+        taken.append((frame.x(min(rounds)), y - 2, frame.x(max(rounds)), y + 2))
+    for role in ("baseline", "baseline_published"):
+        curve = sorted(
+            frame.at(n.measurement.median_ms, n.accuracy_percent) for n in networks if n.role == role
+        )
+        for (x, y), (to_x, to_y) in pairwise(curve):
+            steps = 1 + int(abs(to_x - x) / 6)
+            along = [(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(steps + 1)]
+            taken += [(a - 3, b - 3, a + 3, b + 3) for a, b in along]
+    return taken
+
+
+def short_name(name: str) -> str:
+    """A network's name where there is little room."""
+    return name.replace("mobilenet_v2", "MobileNetV2").replace("_", " ")
+
+
+def _tooltip(network: VerifiedNetwork) -> str:
+    low, high = network.accuracy_interval_95
+    return (
+        f"{network.name}: {network.accuracy_percent:.2f} % ({low:.2f} to {high:.2f}), "
+        f"{milliseconds(network.measurement.median_ms)} ms"
+    )

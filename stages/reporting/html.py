@@ -1,0 +1,169 @@
+"""``report.html``: one file that needs nothing else, neither scripts nor fonts nor a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.artifact import Document
+from pipeline.files import write_atomic
+from stages.documents import Role, TrainedNetwork, Verification
+from stages.reporting.provenance import provenance
+from stages.reporting.result import ResultDocument
+from stages.reporting.run_documents import RunDocuments
+from stages.reporting.wording import (
+    ROLES,
+    amount,
+    headline,
+    milliseconds,
+    plain_text,
+    sentences,
+    signed,
+    verdict_sentence,
+)
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
+_FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
+
+
+def write_report(documents: Mapping[str, Document], result: ResultDocument, path: Path) -> None:
+    """Write the report of a finished run. Raises UsageError, EnvironmentFault."""
+    write_atomic(path, render_report(documents, result).encode())
+
+
+def render_report(documents: Mapping[str, Document], result: ResultDocument) -> str:
+    """The report as HTML; equal documents give equal text.
+
+    Raises UsageError where a stage's document is missing.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    run = RunDocuments.of(documents)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        ms=milliseconds, amount=amount, signed=signed, plain=plain_text, capitalize_first=_capitalized
+    )
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        result=result,
+        headline=headline(result),
+        sentences=[pair for pair in sentences(result) if pair[0] not in ("Found", "Verdict")],
+        verdict_sentence=verdict_sentence(result),
+        roles=ROLES,
+        markers=_markers(),
+        figures=_figures(run),
+        kernels=_kernels(run),
+        provenance=provenance(run),
+        measured_at=_measured_at(run.verify),
+        conditions=_conditions(run.verify),
+        found_check=run.found_conversion.float32_check,
+    )
+
+
+def _figures(run: RunDocuments) -> dict[str, Markup]:
+    """Every figure twice: for the page's width and for a phone's; the style sheet shows one."""
+    from stages.reporting.figures.architecture import architecture_figure
+    from stages.reporting.figures.prediction import prediction_figure
+    from stages.reporting.figures.rounds import rounds_figure
+    from stages.reporting.figures.search import (
+        entropy_figure,
+        expected_latency_figure,
+        multiplier_figure,
+        probabilities_figure,
+        supernet_accuracy_figure,
+    )
+    from stages.reporting.figures.tradeoff import tradeoff_figure
+    from stages.reporting.figures.training import accuracy_figure, loss_figure
+
+    trained = _in_order(run)
+    drawn: dict[str, tuple[float, Callable[[float], Markup]]] = {
+        "architecture": (
+            _FULL,
+            lambda w: architecture_figure(run.found.net, run.search.space, run.latency, width=w),
+        ),
+        "tradeoff": (_FULL, lambda w: tradeoff_figure(run.verify, width=w)),
+        "prediction": (_HALF, lambda w: prediction_figure(run.latency, run.verify.networks, width=w)),
+        "rounds": (_HALF, lambda w: rounds_figure(run.verify.networks, width=w)),
+        "loss": (_HALF, lambda w: loss_figure(trained, width=w)),
+        "accuracy": (_HALF, lambda w: accuracy_figure(trained, width=w)),
+        "expected_latency": (_HALF, lambda w: expected_latency_figure(run.search, width=w)),
+        "entropy": (_HALF, lambda w: entropy_figure(run.search, width=w)),
+        "multiplier": (_HALF, lambda w: multiplier_figure(run.search, width=w)),
+        "supernet": (_HALF, lambda w: supernet_accuracy_figure(run.search, width=w)),
+        "probabilities": (
+            _FULL,
+            lambda w: probabilities_figure(run.search, run.prune.found.choices, width=w),
+        ),
+    }
+    return {name: _twice(draw, wide) for name, (wide, draw) in drawn.items()}
+
+
+def _twice(draw: Callable[[float], Markup], wide: float) -> Markup:
+    from markupsafe import Markup
+
+    template = Markup('<div class="wide">{}</div><div class="narrow">{}</div>')
+    return template.format(draw(wide), draw(_PHONE))
+
+
+def _in_order(run: RunDocuments) -> list[TrainedNetwork]:
+    """Found and random network last, so that they are drawn above the others."""
+    trained = [*run.finetune.networks, *run.baseline.networks]
+    return sorted(trained, key=lambda network: (network.role == "found", network.role == "random"))
+
+
+def _markers() -> dict[Role, Markup]:
+    from stages.reporting.figures.series import marker
+    from stages.reporting.figures.svg import element
+
+    return {
+        role: element(
+            "svg", marker(role, 9, 9, size=5), viewBox="0 0 18 18", width=14, height=14, aria_hidden="true"
+        )
+        for role in ROLES
+    }
+
+
+def _kernels(run: RunDocuments) -> list[tuple[str, str]]:
+    """The legend of the drawing: style class and words of every kernel that the space has."""
+    sizes = {b.kernel for b in run.search.space.distinct_blocks() if b.kind == "mbconv"}
+    classes = {"k3": [], "k5": [], "k7": []}  # type: dict[str, list[int]]
+    for size in sorted(sizes):
+        classes["k3" if size <= 3 else "k5" if size <= 5 else "k7"].append(size)
+    return [(style, ", ".join(f"{k}×{k}" for k in found)) for style, found in classes.items() if found]
+
+
+def _measured_at(verification: Verification) -> str:
+    moments: list[datetime] = [
+        n.measurement.conditions.at for n in verification.networks if n.measurement.conditions
+    ]
+    return f"{max(moments):%Y-%m-%d %H:%M} {max(moments).tzname() or ''}".strip() if moments else ""
+
+
+def _capitalized(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _conditions(verification: Verification) -> list[tuple[str, str]]:
+    """The device's state around the last round, as far as it could be read."""
+    last = [n.measurement.conditions for n in verification.networks if n.measurement.conditions]
+    if not last:
+        return []
+    state = max(last, key=lambda conditions: conditions.at)
+    known = (
+        ("Load, 1 min", None if state.load_1min is None else f"{state.load_1min:.2f}"),
+        ("Clock rate", None if state.cpu_mhz is None else f"{state.cpu_mhz:.0f} MHz"),
+        ("Skin", None if state.skin_celsius is None else f"{state.skin_celsius:.1f} °C"),
+        ("Battery", None if state.battery_percent is None else f"{state.battery_percent:.0f} %"),
+    )
+    return [(name, value) for name, value in known if value is not None]

@@ -1,0 +1,82 @@
+"""How every number of the report was made, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.reporting.run_documents import RunDocuments
+from stages.reporting.wording import amount
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """One kind of figure: how it was made, from how much, and how long that took."""
+
+    figure: str
+    made: str
+    seconds: float | None = None
+
+
+def provenance(run: RunDocuments) -> list[Provenance]:
+    """In the order of the pipeline."""
+    rounds = sorted({row.measurement.rounds for row in run.profile.rows})
+    invocations = sum(row.measurement.runs for row in run.profile.rows)
+    latency, verify = run.latency, run.verify
+    images = sorted({check.float32_check.images for check in run.convert.networks})
+    trained = (*run.finetune.networks, *run.baseline.networks)
+    epochs = sorted({len(network.curve) for network in trained})
+    return [
+        Provenance(
+            "Block latency",
+            f"{len(run.profile.rows)} one-block models, each alone in a .tflite file, timed in random order "
+            f"in {_range(rounds)} rounds ({amount(invocations)} counted invocations); median of the rounds' "
+            "medians.",
+            run.profile.seconds,
+        ),
+        Provenance(
+            "Latency model",
+            f"Scale {latency.scale:.3f} and overhead {1000 * latency.overhead_ms:.1f} µs fitted to "
+            f"{len(latency.calibration)} random networks; its error is that on {len(latency.held_out)} other "
+            "random networks, which the fit has not seen. The time is that of profile and latency together.",
+            latency.seconds,
+        ),
+        Provenance(
+            "Search",
+            f"{len(run.search.history)} epochs in a space of {amount(run.search.space.size)} networks. "
+            "Weights learned on the training split, architecture parameters on the validation split.",
+            run.search.seconds,
+        ),
+        Provenance(
+            "Choice",
+            f"{len(run.prune.considered)} networks that meet the target were judged on the validation split "
+            "with the weights of the search.",
+        ),
+        Provenance(
+            "Training",
+            f"Found network, random network and MobileNetV2s with one recipe, {_range(epochs)} epochs each "
+            "after the architecture was fixed; the checkpoint with the best validation accuracy was kept.",
+            sum(network.seconds for network in trained),
+        ),
+        Provenance(
+            "Conversion",
+            "PyTorch to ONNX to TensorFlow to TFLite; outputs compared with PyTorch's on "
+            f"{_range(images)} real images.",
+        ),
+        Provenance(
+            "Test accuracy",
+            f"The .tflite files themselves on {verify.test_images:,} test images, which nothing had read "
+            "before and no choice has seen; Wilson's 95 % interval. Differences between networks are paired "
+            "image by image.",
+        ),
+        Provenance(
+            "Latency of whole networks",
+            f"{verify.rounds} rounds, in each of which every network was timed once in random order by a "
+            "fresh process; median of the rounds' medians. Ratios are paired round by round, with Wilcoxon's "
+            "signed-rank 95 % interval. The time is that of all of verify.",
+            verify.seconds,
+        ),
+    ]
+
+
+def _range(values: list[int]) -> str:
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
