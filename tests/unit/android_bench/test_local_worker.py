@@ -91,6 +91,26 @@ def test_warm_up_takes_its_time_and_is_not_counted() -> None:
     assert clock.invocations == 6 + 3
 
 
+def test_time_given_to_other_programs_amid_an_invocation_is_left_out() -> None:
+    wall, own = [], []
+
+    def invoke() -> None:
+        number = len(wall)
+        own.append(2_000_000)
+        wall.append(2_000_000 + (9_000_000 if number % 2 else 15_000))
+
+    durations = time_invocations(
+        invoke,
+        warmup_ms=0,
+        min_ms=1,
+        min_runs=4,
+        max_runs=4,
+        clock=lambda: sum(wall),
+        own_clock=lambda: sum(own),
+    )
+    assert durations == [2_000_000, 2_015_000, 2_000_000, 2_015_000]
+
+
 def test_the_garbage_collector_rests_while_time_is_taken_and_works_afterwards() -> None:
     clock = Clock()
     time_invocations(clock.invoke, warmup_ms=0, min_ms=3, min_runs=1, max_runs=9, clock=clock)
