@@ -16,12 +16,12 @@ from stages.conversion.chain import Limits, check_model, convert_module
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.export import export_onnx
 from stages.conversion.flatbuffer import network_model
+from stages.conversion.folding import folded_weights
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.rewrite import simplify
 from stages.convert import ConvertConfig
 from stages.documents import ConversionCheck
 from stages.nn.blocks import SameConv2d
-from stages.nn.network import Network
 from stages.search_space import NetConfig
 from stages.training.data import ImageSet
 
@@ -79,31 +79,6 @@ def test_the_directly_written_model_computes_the_same_as_tensorflows(all_blocks,
     converted_NK = here.run_model(all_blocks.model, images_NHWC)
     written_NK = here.run_model(written, images_NHWC)
     np.testing.assert_allclose(written_NK, converted_NK, rtol=0, atol=ROUNDING * np.abs(converted_NK).max())
-
-
-def folded_weights(module: Network) -> dict[str, np.ndarray]:
-    """BN folded by PyTorch itself, in TFLite's layouts and names."""
-    weights: dict[str, np.ndarray] = {}
-    for place, (block, spec) in enumerate(zip(module.blocks, module.net.blocks, strict=True)):
-        if spec.kind == "classifier":
-            parts = {"dense": block.dense}
-        else:
-            convs = [part for part in block.modules() if isinstance(part, SameConv2d)]
-            norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm2d)]
-            fused = [
-                nn.utils.fusion.fuse_conv_bn_eval(conv, norm) for conv, norm in zip(convs, norms, strict=True)
-            ]
-            names = ("expand", "depthwise", "project")[-len(fused) :] if spec.kind == "mbconv" else ("conv",)
-            parts = dict(zip(names, fused, strict=True))
-        for name, part in parts.items():
-            weight = part.weight.detach().numpy()
-            if name == "depthwise":
-                weight = weight.transpose(1, 2, 3, 0)
-            elif name != "dense":
-                weight = weight.transpose(0, 2, 3, 1)
-            weights[f"blocks.{place}.{name}.weight"] = np.ascontiguousarray(weight)
-            weights[f"blocks.{place}.{name}.bias"] = part.bias.detach().numpy()
-    return weights
 
 
 def test_one_perturbed_weight_is_caught(mobilenet, validation_images: ImageSet, here: LocalDevice) -> None:
