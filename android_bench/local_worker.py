@@ -16,7 +16,7 @@ a payload of raw bytes. It ends when its input does.
 
 Any of them may be answered by ``{"unknown": true}`` (load the model first) or ``{"error": "..."}``.
 
-The two clock readings and the call of an invocation are part of its time: about 0.4 us for a model that
+The two clock readings and the call of an invocation are part of its time: about 0.5 us for a model that
 does next to nothing (``stages.conversion.flatbuffer.empty_model``). They are not subtracted: a whole
 network pays them too.
 

@@ -92,7 +92,8 @@ def test_warm_up_takes_its_time_and_is_not_counted() -> None:
 
 
 def test_time_given_to_other_programs_amid_an_invocation_is_left_out() -> None:
-    wall, own = [], []
+    wall: list[int] = []
+    own: list[int] = []
 
     def invoke() -> None:
         number = len(wall)
