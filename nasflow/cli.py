@@ -1,4 +1,4 @@
-"""The command line: reads it, runs the command, turns errors into one line and an exit code.
+"""The command line: every command, its options and its help.
 
 Nothing heavy is imported here (no torch, TensorFlow, onnx, numpy, rich): ``--help`` must
 answer at once. Commands are imported when they run.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Annotated
 
 import typer
 
-from nasflow import console
 from nasflow.commands.options import (
     Action,
     Outcome,
@@ -25,8 +23,8 @@ from nasflow.commands.options import (
     StageName,
     program,
 )
-from nasflow.errors import Interrupted, NasflowError, UsageError
-from pipeline import signals
+from nasflow.errors import UsageError
+from nasflow.perform import perform
 
 HELP = """Find, train and prove a small fast vision network for the device it is measured on.
 
@@ -291,38 +289,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a character that it lacks must not end a run
     as_json = "--json" in words and not {"--help", "-h", "--version"} & set(words)
     return perform(lambda: _read(words), shlex.join([*program(), *words]), as_json=as_json)
-
-
-def perform(read: Callable[[], Action | int], command: str, *, as_json: bool) -> int:
-    """Do what ``read`` returns and tell its outcome, or the error; return the exit code.
-
-    ``command`` is what was typed: it is named where an interruption came before any work.
-    """
-    with console.reserved_stdout(as_json) as stdout:
-        try:
-            action = read()
-            if isinstance(action, int):
-                return action
-            with signals.interruptible():
-                outcome = action()
-            if as_json:
-                console.write_json(stdout, outcome.document)
-            elif outcome.text:
-                console.write(stdout, outcome.text)
-        except NasflowError as error:
-            return console.report_error(error, stdout, as_json=as_json)
-        except KeyboardInterrupt:
-            stopped = Interrupted(
-                "Interrupted.", signal_number=signal.SIGINT, hint=f"Nothing was lost. Go on with: {command}"
-            )
-            return console.report_error(stopped, stdout, as_json=as_json)
-        except Exception as error:  # noqa: BLE001 - the boundary: what is left is told, with its traceback
-            known = None
-            if isinstance(error, OSError):
-                known = console.environment_fault(error)
-            elif isinstance(error, ModuleNotFoundError):
-                known = console.missing_package(error)
-            if known is not None:
-                return console.report_error(known, stdout, as_json=as_json)
-            return console.report_bug(error, stdout, as_json=as_json)
-        return outcome.exit_code

@@ -22,7 +22,7 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
     usage = pipeline.store.usage()
     stale = [stage for stage in stages if not stage.fresh]
     if stale:
-        closing = f"{_about(stale)} : nasflow run."
+        closing = f"{_about(stale)}: 'nasflow run' does it."
     else:
         closing = "Every stage is fresh: 'nasflow run' has nothing to do."
     return Outcome(
@@ -56,7 +56,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
 def _about(stale: Sequence[StageStatus]) -> str:
     seconds = sum(stage.estimate_seconds for stage in stale)
     number = f"{len(stale)} stage{'s' if len(stale) > 1 else ''}"
-    return f"{number} to run, about {human_duration(seconds)}"
+    return f"{number} to do, about {human_duration(seconds)}"
 
 
 def _document(stages: Sequence[StageStatus]) -> dict[str, Any]:
