@@ -1,0 +1,102 @@
+"""The wiring: the configuration that is shipped, the stages made of it, devices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from android_bench.local import LocalDevice
+from nasflow.assemble import PipelineConfig, build_pipeline, build_stages, open_device, resolve_data
+from nasflow.commands.init import template
+from nasflow.commands.options import STAGE_NAMES
+from nasflow.errors import NoUsableDevice, UsageError
+from pipeline.config import load_config
+from pipeline.events import Event
+from stages.training.data import DataConfig
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> PipelineConfig:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(template(), encoding="utf-8")
+    return load_config(PipelineConfig, file)
+
+
+def _leaves(model: type[BaseModel], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _leaves(inner, (*parents, name))
+        else:
+            yield (*parents, name)
+
+
+def test_every_stage_is_a_sub_command_and_a_section(tmp_path: Path) -> None:
+    stages = build_stages(PipelineConfig(), tmp_path, LocalDevice())
+    assert tuple(stage.name for stage in stages) == STAGE_NAMES
+    assert set(STAGE_NAMES) <= PipelineConfig.model_fields.keys()
+
+
+def test_the_template_explains_every_key_in_its_section(shipped: PipelineConfig) -> None:
+    text = template()
+    for section, *rest in _leaves(PipelineConfig):
+        if not rest:
+            assert re.search(rf"^{section}: ", text, re.MULTILINE), section
+            continue
+        lines = re.search(rf"^{section}:.*\n((?:  .*\n|\n)+)", text, re.MULTILINE)
+        assert lines, section
+        assert re.search(rf"^  (?:# )?{rest[0]}:", lines[1], re.MULTILINE), (section, rest)
+
+
+def test_the_templates_lines_fit_a_screen_and_are_explained() -> None:
+    lines = template().splitlines()
+    assert max(map(len, lines)) <= 120
+    assert "\t" not in template()
+    before = ""
+    for line in lines:
+        key = re.match(r" *(?:# )?([a-z0-9_]+):(?! \|)", line)
+        is_repeated = key and key[1] in before
+        assert (
+            not key or "#" in line or is_repeated or key[1] in {"data", "space", "runtime", "relative_to"}
+        ), line
+        before += line
+
+
+def test_values_in_a_comment_are_valid_too(tmp_path: Path) -> None:
+    both = "(not both)"
+    assert both in template()
+    for key in ("target_ms", "max_ratio", "train_images", "width_multiplier", "resolution", "folder"):
+        text, count = re.subn(rf"^  # ({key}: )", r"  \1", template(), flags=re.MULTILINE)
+        if key == "target_ms":
+            text = re.sub(r"^  target:.*\n(    .*\n)+", "", text, flags=re.MULTILINE)
+        file = tmp_path / f"{key}.yaml"
+        file.write_text(text, encoding="utf-8")
+        assert count == 1
+        load_config(PipelineConfig, file)
+
+
+def test_fingerprints_do_not_depend_on_where_the_project_lies(tmp_path: Path) -> None:
+    def fingerprints(folder: Path) -> list[str | None]:
+        events: list[Event] = []
+        pipeline = build_pipeline(PipelineConfig(), folder, events.append)
+        return [status.fingerprint for status in pipeline.status()]
+
+    assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["android", "android:", "android:emulator-5554", "androidx"])
+def test_a_phone_is_refused_with_the_way_on(name: str) -> None:
+    with pytest.raises(NoUsableDevice if name != "androidx" else UsageError) as caught:
+        open_device(name)
+    assert "--device local" in caught.value.hint
+
+
+def test_a_relative_data_folder_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    data = resolve_data(DataConfig(folder="my-data"), tmp_path)
+    assert data.folder == str(tmp_path / "my-data")
+    assert resolve_data(DataConfig(folder=str(tmp_path)), Path("/elsewhere")).folder == str(tmp_path)
+    assert resolve_data(DataConfig(), tmp_path).folder is None
