@@ -21,7 +21,7 @@ from stages.reporting.wording import (
     plain_text,
     sentences,
     signed,
-    verdict_sentence,
+    verdict_reason,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from stages.reporting.figures.series import CLASSES
+
     run = RunDocuments.of(documents)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -51,17 +53,16 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        ms=milliseconds, amount=amount, signed=signed, plain=plain_text, capitalize_first=_capitalized
-    )
+    environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_text)
     return environment.get_template("report.html.j2").render(
         run=run,
         result=result,
         headline=headline(result),
         sentences=[pair for pair in sentences(result) if pair[0] not in ("Found", "Verdict")],
-        verdict_sentence=verdict_sentence(result),
+        verdict_reason=verdict_reason(result),
         roles=ROLES,
         markers=_markers(),
+        strokes=CLASSES,
         figures=_figures(run),
         kernels=_kernels(run),
         provenance=provenance(run),
@@ -137,7 +138,7 @@ def _markers() -> dict[Role, Markup]:
 def _kernels(run: RunDocuments) -> list[tuple[str, str]]:
     """The legend of the drawing: style class and words of every kernel that the space has."""
     sizes = {b.kernel for b in run.search.space.distinct_blocks() if b.kind == "mbconv"}
-    classes = {"k3": [], "k5": [], "k7": []}  # type: dict[str, list[int]]
+    classes: dict[str, list[int]] = {"k3": [], "k5": [], "k7": []}
     for size in sorted(sizes):
         classes["k3" if size <= 3 else "k5" if size <= 5 else "k7"].append(size)
     return [(style, ", ".join(f"{k}×{k}" for k in found)) for style, found in classes.items() if found]
@@ -148,10 +149,6 @@ def _measured_at(verification: Verification) -> str:
         n.measurement.conditions.at for n in verification.networks if n.measurement.conditions
     ]
     return f"{max(moments):%Y-%m-%d %H:%M} {max(moments).tzname() or ''}".strip() if moments else ""
-
-
-def _capitalized(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 def _conditions(verification: Verification) -> list[tuple[str, str]]:

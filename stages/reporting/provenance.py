@@ -48,8 +48,8 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         ),
         Provenance(
             "Choice",
-            f"{len(run.prune.considered)} networks that meet the target were judged on the validation split "
-            "with the weights of the search.",
+            f"The {len(run.prune.considered)} most probable networks within the target were judged on the "
+            "validation split with the weights of the search.",
         ),
         Provenance(
             "Training",

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from stages.reporting.result import ResultDocument
 
 ROLES: dict[Role, str] = {
-    "found": "found",
-    "random": "random, as slow",
+    "found": "found by this search",
+    "random": "drawn at random, as slow",
     "baseline": "MobileNetV2, same strides",
     "baseline_published": "MobileNetV2, published",
 }
+
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _ESCAPE_SEQUENCE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -44,7 +46,10 @@ def _short(value: float) -> str:
 
 
 def amount(value: float) -> str:
-    """``338 k``, ``11.6 M``, ``1.2 G``."""
+    """``338 k``, ``11.6 M``, ``1.2 G``, ``2.2·10¹⁷``."""
+    if value >= 1e12:
+        mantissa, exponent = f"{value:.1e}".split("e+")
+        return f"{mantissa}·10{exponent.translate(_SUPERSCRIPTS)}"
     for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= factor:
             scaled = value / factor
@@ -56,6 +61,11 @@ def signed(value: float) -> str:
     """``+0.14`` and ``−0.32``; a negative zero has no sign."""
     text = f"{value:+.2f}"
     return "0.00" if text in ("-0.00", "+0.00") else text.replace("-", "−")
+
+
+def display_name(name: str, *, short: bool = False) -> str:
+    """A network's name in a sentence or a drawing: ``MobileNetV2 0.5`` for ``mobilenet_v2_0.5``."""
+    return name.replace("mobilenet_v2", "MNv2" if short else "MobileNetV2").replace("_", " ")
 
 
 def architecture_line(net: NetConfig) -> str:
@@ -88,7 +98,7 @@ def headline(result: ResultDocument) -> str:
     """The outcome in one sentence. Nothing is claimed where the interval holds 1."""
     verification = result.verification
     low, high = verification.equal_accuracy_speedup_interval_95
-    name = verification.reference
+    name = display_name(verification.reference)
     if low > 1:
         return (
             f"The found network is {verification.equal_accuracy_speedup:.2f} times as fast as {name}, "
@@ -130,7 +140,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
         ("Found", network.architecture),
         (
             "Latency",
-            f"target {milliseconds(search.target_ms)} ms, predicted {milliseconds(search.predicted_ms)} ms "
+            f"Target {milliseconds(search.target_ms)} ms, predicted {milliseconds(search.predicted_ms)} ms "
             f"({100 * search.budget_used:.0f} % of the target), "
             f"measured {milliseconds(network.median_ms)} ms ({spread}).",
         ),
@@ -142,7 +152,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     said.append(
         (
             "Predictions",
-            f"off by {held_out.mape_percent:.1f} % on average over {held_out.networks} held-out networks; "
+            f"Off by {held_out.mape_percent:.1f} % on average over {held_out.networks} held-out networks; "
             f"{100 * held_out.share_within_5_percent:.0f} % of them within 5 %, "
             f"{100 * held_out.share_within_10_percent:.0f} % within 10 %, rank correlation "
             f"{held_out.spearman:.3f}.",
@@ -153,7 +163,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
         said.append(("Weights", warm))
     if result.device.virtual:
         said.append(
-            ("Device", "a virtual phone: these are this computer's latencies and say nothing of a phone.")
+            ("Device", "A virtual phone: these are this computer's latencies and say nothing of a phone.")
         )
     return said
 
@@ -179,29 +189,34 @@ def _against_random(result: ResultDocument) -> str:
     other = "a random network of equal predicted latency"
     points = f"{abs(against.accuracy_points):.2f} points"
     if low > 0:
-        return f"the found network is {points} more accurate than {other} ({interval})."
+        return f"The found network is {points} more accurate than {other} ({interval})."
     if high < 0:
-        return f"the found network is {points} less accurate than {other} ({interval}): chance did better."
+        return f"The found network is {points} less accurate than {other} ({interval}): chance did better."
     return (
-        f"the found network's accuracy does not differ significantly from that of {other} "
+        f"The found network's accuracy does not differ significantly from that of {other} "
         f"({signed(-against.accuracy_points)} points, {interval})."
     )
 
 
 def verdict_sentence(result: ResultDocument) -> str:
     """The verdict and what it rests on."""
+    return f"{result.verification.verdict.capitalize()}. {verdict_reason(result)}"
+
+
+def verdict_reason(result: ResultDocument) -> str:
+    """What the verdict rests on."""
     verification = result.verification
     low, high = verification.ratio_interval_95
-    figures = f"latency ratio {verification.ratio:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    figures = f"The latency ratio is {verification.ratio:.3f} (95 % interval {low:.3f} to {high:.3f})"
     limit = verification.max_ratio
     if limit is None:
-        return f"ungated; {figures}. Set verify.max_ratio to make it a gate."
+        return f"{figures}; set verify.max_ratio to make it a gate."
     relation = {
-        "pass": "lies wholly below",
-        "fail": "lies wholly above",
-        "inconclusive": "does not lie on one side of",
+        "pass": "wholly below",
+        "fail": "wholly above",
+        "inconclusive": "not wholly on one side of",
     }[verification.verdict]
-    return f"{verification.verdict}: the {figures} {relation} verify.max_ratio {limit:g}."
+    return f"{figures}, {relation} verify.max_ratio {limit:g}."
 
 
 def _head_start(result: ResultDocument) -> str:
@@ -212,6 +227,6 @@ def _head_start(result: ResultDocument) -> str:
     if not by_origin["inherited"] or not by_origin["fresh"]:
         return ""
     return (
-        f"{' and '.join(by_origin['inherited'])} started from weights that the search had trained, the "
-        "others from fresh ones; images seen count from there."
+        f"Those of {' and '.join(by_origin['inherited'])} were inherited from the search, which had trained "
+        "them; the others started fresh. Images seen count from there."
     )

@@ -29,6 +29,7 @@ class Place:
 class _Columns:
     """Where things stand: layer labels, resolutions, boxes, widths, latency bars."""
 
+    layer: float
     resolution: float
     box_left: float
     box_right: float
@@ -39,8 +40,8 @@ class _Columns:
     @classmethod
     def of(cls, width: float) -> _Columns:
         if width < 600:
-            return cls(64, 78, width - 158, width - 124, width - 112, width - 46)
-        return cls(112, 150, 0.52 * width, 0.52 * width + 48, 0.52 * width + 76, width - 62)
+            return cls(28, 76, 90, width - 158, width - 128, width - 118, width - 48)
+        return cls(50, 112, 150, 0.52 * width, 0.52 * width + 48, 0.52 * width + 76, width - 62)
 
 
 def places(net: NetConfig, space: SearchSpace, latency: LatencyModel) -> list[Place]:
@@ -63,17 +64,21 @@ def _ms(block: BlockSpec | None, latency: LatencyModel) -> float:
 
 
 def architecture_figure(net: NetConfig, space: SearchSpace, latency: LatencyModel, *, width: float) -> Markup:
-    """One box for each block: as wide as its output has channels (square root), coloured by kernel."""
+    """One box for each block, coloured by kernel.
+
+    A box is as wide as its block's output has channels (square root), at most as the widest layer's: a
+    head of 1280 channels would leave no room to tell layers apart.
+    """
     rows = places(net, space, latency)
     columns = _Columns.of(width)
     height = _HEAD + _ROW * len(rows) + 34
     label = f"The found network: {len(net.blocks)} blocks. " + "; ".join(_spoken(row) for row in rows)
     parts = [_header(columns, width), _spine(rows, columns), *_resolutions(rows, columns)]
-    widest = max(row.block.out_channels for row in rows if row.block)
+    widest = max(block.out_channels for block in net.blocks if block.kind in ("stem", "mbconv"))
     slowest = max(row.ms for row in rows)
     for place, row in enumerate(rows):
         y = _HEAD + _ROW * place
-        parts.append(text(columns.resolution - 62, y + 14, row.label, class_="tick end"))
+        parts.append(text(columns.layer, y + 14, row.label, class_="tick end"))
         parts += _row(row, y, columns, widest, slowest)
     parts.append(_total(net, latency, columns, _HEAD + _ROW * len(rows)))
     return figure(width, height, label, parts)
@@ -83,7 +88,7 @@ def _row(row: Place, y: float, columns: _Columns, widest: int, slowest: float) -
     centre, room = (columns.box_left + columns.box_right) / 2, columns.box_right - columns.box_left
     block = row.block
     if block is None:
-        half = 0.17 * room
+        half = max(27.0, 0.17 * room)
         yield rectangle(centre - half, y + 3, 2 * half, _BOX - 6, rx=3, class_="skipped")
         yield text(centre, y + 13, "skipped", class_="tick middle")
         return
@@ -162,7 +167,8 @@ def _resolutions(rows: list[Place], columns: _Columns) -> Iterator[Markup]:
             top, bottom = _HEAD + _ROW * start + 1, _HEAD + _ROW * (place - 1) + _BOX - 1
             x = columns.resolution
             yield line(x, top, x, bottom, class_="bracket")
-            yield text(x - 6, (top + bottom) / 2 + 4, f"{sizes[start]}×{sizes[start]}", class_="tick end")
+            size = f"{sizes[start]}×{sizes[start]}" if x > 100 else str(sizes[start])
+            yield text(x - 6, (top + bottom) / 2 + 4, size, class_="tick end")
             start = place
 
 
@@ -175,7 +181,7 @@ def _header(columns: _Columns, width: float) -> Markup:
     last = "ms, predicted" if width < 600 else "predicted latency, ms"
     return group(
         [
-            text(columns.resolution - 62, 14, "layer" if width >= 600 else "", class_="title end"),
+            text(columns.layer, 14, "layer" if width >= 600 else "", class_="title end"),
             text(columns.resolution - 6, 14, "input", class_="title end"),
             text(centre, 14, "block", class_="title middle"),
             text(columns.channels, 14, "out", class_="title end"),
@@ -186,7 +192,9 @@ def _header(columns: _Columns, width: float) -> Markup:
 
 def _total(net: NetConfig, latency: LatencyModel, columns: _Columns, y: float) -> Markup:
     total = milliseconds(latency.predict_ms(net))
-    beside = f"with {milliseconds(latency.overhead_ms)} overhead" if columns.bar_left > 300 else "in all"
+    beside = "in all"
+    if columns.bar_left > 300:
+        beside = f"in all, {milliseconds(latency.overhead_ms)} of it overhead of the network as a whole"
     return group(
         [
             line(columns.bar_left, y - 1, columns.bar_right + 44, y - 1, class_="axis"),

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from stages.documents import LatencyModel, PredictionPoint, VerifiedNetwork
 from stages.reporting.figures.axes import Frame, fitted
+from stages.reporting.figures.labels import beside_points
 from stages.reporting.figures.series import CLASSES, marker
 from stages.reporting.figures.svg import element, figure, line, polygon, text, tooltip
 from stages.reporting.wording import milliseconds
@@ -20,6 +21,7 @@ def prediction_figure(
     """
     height = 0.9 * width
     shown = [n for n in verified if n.predicted_ms is not None]
+    shown.sort(key=lambda n: n.role == "found")
     points = [*latency.calibration, *latency.held_out]
     values = [ms for p in points for ms in (p.predicted_ms, p.measurement.median_ms)]
     values += [ms for n in shown for ms in (n.predicted_ms or 0.0, n.measurement.median_ms)]
@@ -35,17 +37,22 @@ def prediction_figure(
         *(_point(p, frame, "calibration") for p in latency.calibration),
         *(_point(p, frame, "held-out") for p in latency.held_out),
     ]
-    for network in shown:
-        at = frame.at(network.predicted_ms or 0.0, network.measurement.median_ms)
+    places = [frame.at(n.predicted_ms or 0.0, n.measurement.median_ms) for n in shown]
+    others = [frame.at(p.predicted_ms, p.measurement.median_ms) for p in points]
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in others]
+    bounds = (frame.x.start, frame.y.end, width, frame.y.start)
+    labels = beside_points(places, [n.name for n in shown], taken, bounds)
+    for network, at, label in zip(shown, places, labels, strict=True):
         title = _title(network.name, network.predicted_ms or 0.0, network.measurement.median_ms)
         parts.append(marker(network.role, *at, title=title))
-        parts.append(text(at[0] + 11, at[1] + 15, network.name, class_=f"name {CLASSES[network.role]} start"))
+        style = f"name {CLASSES[network.role]} {label.anchor}"
+        parts.append(text(label.x, label.y, network.name, class_=style))
     error = latency.held_out_error
-    label = (
+    spoken = (
         f"Measured against predicted latency of {len(points)} random networks: {error.mape_percent:.1f} % "
         f"mean error on {error.networks} held-out ones."
     )
-    return figure(width, height, label, parts)
+    return figure(width, height, spoken, parts)
 
 
 def _point(point: PredictionPoint, frame: Frame, kind: str) -> Markup:

@@ -60,7 +60,11 @@ def _panel(
     if warm_up:
         edge = frame.x(min(warm_up + 0.5, frame.x.high))
         parts.append(rectangle(frame.x.start, top, edge - frame.x.start, bottom - top, class_="phase"))
-        parts.append(text(frame.x.start + 5, bottom - 6, "warm-up", class_="tick start"))
+        drawn = [frame.y(value) for value in (*values[:warm_up], *([level[1]] if level else []))]
+        free = max(
+            (top + 14, (top + bottom) / 2, bottom - 6), key=lambda y: min(abs(y - 4 - d) for d in drawn)
+        )
+        parts.append(text(frame.x.start + 5, free, "warm-up", class_="tick start"))
     parts.append(frame.axes("epoch", title, x_ticks=5, y_ticks=4, whole_x=True))
     if level:
         y = frame.y(level[1])

@@ -11,7 +11,7 @@ from stages.reporting.figures.axes import Frame, Scale, fitted
 from stages.reporting.figures.labels import Box, beside_points
 from stages.reporting.figures.series import CLASSES, marker
 from stages.reporting.figures.svg import figure, group, line, polyline, text
-from stages.reporting.wording import milliseconds
+from stages.reporting.wording import display_name, milliseconds
 
 
 def tradeoff_figure(verification: Verification, *, width: float) -> Markup:
@@ -31,7 +31,7 @@ def tradeoff_figure(verification: Verification, *, width: float) -> Markup:
         marker(n.role, *frame.at(n.measurement.median_ms, n.accuracy_percent), title=_tooltip(n))
         for n in networks
     ]
-    parts.append(_names(networks, frame, width))
+    parts.append(_names(verification, frame, width))
     label = "Test accuracy against measured latency. " + "; ".join(_tooltip(n) for n in networks)
     return figure(width, height, label, parts)
 
@@ -58,21 +58,28 @@ def _error_bars(network: VerifiedNetwork, frame: Frame) -> Markup:
     )
 
 
-def _comparison(verification: Verification, frame: Frame) -> Markup:
-    """A dotted level from the found network to its reference: the speed-up as a distance."""
+def _corners(verification: Verification, frame: Frame) -> tuple[float, float, float, float]:
     by_name = {n.name: n for n in verification.networks}
     found = next(n for n in verification.networks if n.role == "found")
     reference = by_name[verification.reference]
     x, y = frame.at(found.measurement.median_ms, found.accuracy_percent)
-    to_x, to_y = frame.at(reference.measurement.median_ms, reference.accuracy_percent)
+    return x, y, *frame.at(reference.measurement.median_ms, reference.accuracy_percent)
+
+
+def _comparison(verification: Verification, frame: Frame) -> Markup:
+    """A dotted level from the found network to its reference: the speed-up as a distance."""
+    x, y, to_x, to_y = _corners(verification, frame)
     return group([line(x, y, to_x, y, class_="compare"), line(to_x, y, to_x, to_y, class_="compare")])
 
 
-def _names(networks: tuple[VerifiedNetwork, ...], frame: Frame, width: float) -> Markup:
+def _names(verification: Verification, frame: Frame, width: float) -> Markup:
+    networks = verification.networks
     points = [frame.at(n.measurement.median_ms, n.accuracy_percent) for n in networks]
-    names = [short_name(n.name) for n in networks]
+    names = [display_name(n.name, short=width < 600) for n in networks]
     bounds = (frame.x.start + 2, frame.y.end - 8, width - 4, frame.y.start - 4)
-    placed = beside_points(points, names, _drawn(networks, frame), bounds)
+    x, y, to_x, _ = _corners(verification, frame)
+    dotted = [(min(x, to_x), y - 3, max(x, to_x), y + 3)]
+    placed = beside_points(points, names, [*_drawn(networks, frame), *dotted], bounds)
     return group(
         text(p.x, p.y, name, class_=f"name {CLASSES[n.role]} {p.anchor}")
         for p, name, n in zip(placed, names, networks, strict=True)
@@ -97,11 +104,6 @@ def _drawn(networks: tuple[VerifiedNetwork, ...], frame: Frame) -> list[Box]:
             along = [(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(steps + 1)]
             taken += [(a - 3, b - 3, a + 3, b + 3) for a, b in along]
     return taken
-
-
-def short_name(name: str) -> str:
-    """A network's name where there is little room."""
-    return name.replace("mobilenet_v2", "MobileNetV2").replace("_", " ")
 
 
 def _tooltip(network: VerifiedNetwork) -> str:

@@ -11,7 +11,7 @@ from stages.reporting.figures.axes import Frame, Scale, fitted
 from stages.reporting.figures.labels import spread
 from stages.reporting.figures.series import CLASSES
 from stages.reporting.figures.svg import element, figure, polyline, text, text_width, tooltip
-from stages.reporting.figures.tradeoff import short_name
+from stages.reporting.wording import display_name
 
 _SIZE = 11.5
 
@@ -41,19 +41,19 @@ def _curves(
     mark_best: bool,
 ) -> Markup:
     height = 0.72 * width if width >= 420 else 0.95 * width
-    names = [short_name(network.name).replace("MobileNetV2", "MNv2") for network in networks]
+    names = [display_name(network.name, short=True) for network in networks]
     right = width - 20 - max(text_width(name, _SIZE) for name in names)
     epochs = max(point.epoch for network in networks for point in network.curve) + 1
-    values = [figure_of(point) for network in networks for point in network.curve]
-    positive = min(values) > 0
-    y = fitted(values, height - 50, 26, log=not mark_best and positive and max(values) > 8 * min(values))
-    frame = Frame(Scale(1, max(2, epochs), 52, right), y)
+    bottom, top = height - 50, 26.0
+    # A first epoch far below the others would leave no room for what tells them apart.
+    shown = [figure_of(p) for n in networks for p in n.curve[len(n.curve) // 4 if mark_best else 0 :]]
+    frame = Frame(Scale(1, max(2, epochs), 52, right), fitted(shown, bottom, top))
     parts = [frame.axes("epoch", title, x_ticks=6, whole_x=True)]
     ends = [frame.y(figure_of(network.curve[-1])) for network in networks]
-    for network, name, end, at in zip(networks, names, ends, spread(ends, 26, height - 50, 13), strict=True):
+    for network, name, end, at in zip(networks, names, ends, spread(ends, top, bottom, 13), strict=True):
         style = CLASSES[network.role]
         points = [frame.at(point.epoch + 1, figure_of(point)) for point in network.curve]
-        parts.append(polyline(points, class_=f"trainline {style}"))
+        parts.append(polyline(_above(points, bottom), class_=f"trainline {style}"))
         parts.append(polyline([(points[-1][0] + 2, end), (right + 10, at)], class_=f"leader {style}"))
         parts.append(text(right + 13, at + 4, name, class_=f"name small {style} start"))
         if mark_best and 0 <= network.best_epoch < len(points):
@@ -62,3 +62,13 @@ def _curves(
             parts.append(element("circle", tooltip(told), cx=x, cy=best, r=3.5, class_=f"dot {style}"))
     last = "; ".join(f"{n.name}: {figure_of(n.curve[-1]):.2f}" for n in networks)
     return figure(width, height, f"{title} by epoch. In the last epoch: {last}.", parts)
+
+
+def _above(points: Sequence[tuple[float, float]], bottom: float) -> list[tuple[float, float]]:
+    """The part of a curve from where it last rises into the frame."""
+    below = [place for place, (_, y) in enumerate(points) if y > bottom]
+    if not below or below[-1] + 1 == len(points):
+        return list(points)
+    (x, y), (to_x, to_y) = points[below[-1]], points[below[-1] + 1]
+    crossing = x + (to_x - x) * (y - bottom) / (y - to_y)
+    return [(crossing, bottom), *points[below[-1] + 1 :]]

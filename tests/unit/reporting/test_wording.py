@@ -71,7 +71,14 @@ def test_latencies_have_three_significant_digits(value: float, text: str) -> Non
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(999, "999"), (337_970, "338 k"), (2_236_682, "2.24 M"), (11_616_256, "11.6 M"), (3e9, "3 G")],
+    [
+        (999, "999"),
+        (337_970, "338 k"),
+        (2_236_682, "2.24 M"),
+        (11_616_256, "11.6 M"),
+        (3e9, "3 G"),
+        (2.215e17, "2.2·10¹⁷"),
+    ],
 )
 def test_large_numbers_have_a_unit(value: float, text: str) -> None:
     assert amount(value) == text
@@ -132,7 +139,7 @@ def test_no_control_character_survives(text: str) -> None:
 
 
 def test_a_faster_network_is_said_to_be_faster(result: ResultDocument) -> None:
-    assert headline(result).startswith("The found network is 1.58 times as fast as mobilenet_v2_0.5")
+    assert headline(result).startswith("The found network is 1.58 times as fast as MobileNetV2 0.5")
     assert headline(result).endswith("at an accuracy that does not differ significantly.")
 
 
@@ -148,7 +155,7 @@ def test_a_slower_network_is_said_to_be_slower(result: ResultDocument) -> None:
     slower = changed(
         result, equal_accuracy_speedup=0.8, equal_accuracy_speedup_interval_95=(0.78, 0.82), ratio=1.25
     )
-    assert "is slower than mobilenet_v2_0.5: it takes 1.25 times as long" in headline(slower)
+    assert "is slower than MobileNetV2 0.5: it takes 1.25 times as long" in headline(slower)
 
 
 @pytest.mark.parametrize(
@@ -188,9 +195,9 @@ def test_the_gain_over_chance_is_claimed_only_where_shown(
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
-        ("pass", "pass: the latency ratio 0.632 (95 % interval 0.630 to 0.639) lies wholly below"),
-        ("fail", "lies wholly above verify.max_ratio 0.7"),
-        ("inconclusive", "does not lie on one side of"),
+        ("pass", "Pass. The latency ratio is 0.632 (95 % interval 0.630 to 0.639), wholly below"),
+        ("fail", "wholly above verify.max_ratio 0.7"),
+        ("inconclusive", "not wholly on one side of"),
     ],
 )
 def test_a_verdict_names_what_it_rests_on(result: ResultDocument, verdict: str, words: str) -> None:
@@ -198,7 +205,7 @@ def test_a_verdict_names_what_it_rests_on(result: ResultDocument, verdict: str, 
 
 
 def test_a_head_start_is_said(result: ResultDocument) -> None:
-    assert dict(sentences(result))["Weights"].startswith("found and random started from weights")
+    assert dict(sentences(result))["Weights"].startswith("Those of found and random were inherited")
     fresh = tuple(n.model_copy(update={"origin": "fresh"}) for n in result.verification.networks)
     assert "Weights" not in dict(sentences(changed(result, networks=fresh)))
 
@@ -206,7 +213,7 @@ def test_a_head_start_is_said(result: ResultDocument) -> None:
 def test_a_virtual_phone_is_called_one() -> None:
     phone = DeviceInfo(kind="android", model="P", soc="s", os_build="b", runtime="r", virtual=True)
     said = dict(sentences(build_result(sample_documents(device=phone))))
-    assert "a virtual phone" in said["Device"]
+    assert "A virtual phone" in said["Device"]
 
 
 def test_a_block_of_another_width_starts_a_group() -> None:

@@ -1,0 +1,265 @@
+"""Figures: scales, labels, and that every drawing shows what the documents hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import cast
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+from support.sample_documents import ROUNDS, SPACE, sample_documents
+
+from stages.documents import SearchResult
+from stages.reporting.figures.architecture import architecture_figure, places
+from stages.reporting.figures.axes import Scale, fitted, log_ticks, nice_ticks, tick_label
+from stages.reporting.figures.labels import beside_points, spread
+from stages.reporting.figures.prediction import prediction_figure
+from stages.reporting.figures.rounds import rounds_figure
+from stages.reporting.figures.search import (
+    entropy_figure,
+    expected_latency_figure,
+    multiplier_figure,
+    probabilities_figure,
+    supernet_accuracy_figure,
+)
+from stages.reporting.figures.svg import element, figure, text, text_width
+from stages.reporting.figures.tradeoff import tradeoff_figure
+from stages.reporting.figures.training import accuracy_figure, loss_figure
+from stages.reporting.run_documents import RunDocuments
+
+RUN = RunDocuments.of(sample_documents())
+TRAINED = [*RUN.finetune.networks, *RUN.baseline.networks]
+DRAWINGS: dict[str, Callable[[float], Markup]] = {
+    "architecture": lambda w: architecture_figure(RUN.found.net, SPACE, RUN.latency, width=w),
+    "tradeoff": lambda w: tradeoff_figure(RUN.verify, width=w),
+    "prediction": lambda w: prediction_figure(RUN.latency, RUN.verify.networks, width=w),
+    "rounds": lambda w: rounds_figure(RUN.verify.networks, width=w),
+    "loss": lambda w: loss_figure(TRAINED, width=w),
+    "accuracy": lambda w: accuracy_figure(TRAINED, width=w),
+    "expected latency": lambda w: expected_latency_figure(RUN.search, width=w),
+    "entropy": lambda w: entropy_figure(RUN.search, width=w),
+    "multiplier": lambda w: multiplier_figure(RUN.search, width=w),
+    "supernet": lambda w: supernet_accuracy_figure(RUN.search, width=w),
+    "probabilities": lambda w: probabilities_figure(RUN.search, RUN.prune.found.choices, width=w),
+}
+
+
+def parsed(drawing: Markup) -> ElementTree.Element:
+    return ElementTree.fromstring(str(drawing))
+
+
+def of_class(drawing: Markup, name: str) -> list[ElementTree.Element]:
+    return [e for e in parsed(drawing).iter() if name in (e.get("class") or "").split()]
+
+
+def texts(drawing: Markup) -> list[str]:
+    return [e.text or "" for e in parsed(drawing).iter() if e.tag.endswith("}text")]
+
+
+# --- every drawing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [344.0, 466.0, 960.0])
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_is_whole_and_stays_in_its_frame(name: str, width: float) -> None:
+    root = parsed(DRAWINGS[name](width))
+    view = [float(part) for part in (root.get("viewBox") or "").split()]
+    assert view[:3] == [0, 0, width]
+    assert root.get("role") == "img"
+    assert len(root.get("aria-label") or "") > 30
+    for node in root.iter():
+        for attribute in ("x", "x1", "x2", "cx"):
+            if value := node.get(attribute):
+                assert -1 <= float(value) <= width + 1, (name, node.tag, attribute, value)
+        for attribute in ("y", "y1", "y2", "cy"):
+            if value := node.get(attribute):
+                assert -1 <= float(value) <= view[3] + 1, (name, node.tag, attribute, value)
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_has_no_impossible_number_and_no_identifier(name: str) -> None:
+    drawing = str(DRAWINGS[name](466.0))
+    assert not re.search(r'="[^"]*\b(nan|inf)\b', drawing)
+    assert " id=" not in drawing, "drawn twice in one page, identifiers would clash"
+
+
+# --- what they show ----------------------------------------------------------------------------------
+
+
+def test_the_architecture_has_a_row_for_every_layer_and_a_gap_for_every_skip() -> None:
+    drawing = DRAWINGS["architecture"](960)
+    skipped = sum(choice == 4 for choice in RUN.prune.found.choices)
+    assert skipped == 3
+    assert len(of_class(drawing, "skipped")) == skipped
+    assert len(of_class(drawing, "block")) == len(RUN.found.net.blocks)
+    assert len(of_class(drawing, "bar")) == len(RUN.found.net.blocks)
+    for label in [str(layer + 1) for layer in range(len(SPACE.layers()))]:
+        assert label in texts(drawing)
+    assert {"32×32", "16×16", "8×8", "4×4"} <= set(texts(drawing))
+
+
+def test_the_architectures_parts_add_up_to_its_prediction() -> None:
+    rows = places(RUN.found.net, SPACE, RUN.latency)
+    total = sum(row.ms for row in rows) + RUN.latency.overhead_ms
+    assert total == pytest.approx(RUN.prune.found.predicted_ms)
+
+
+def test_a_box_links_to_its_blocks_measurement() -> None:
+    links = {e.get("href") for e in parsed(DRAWINGS["architecture"](960)).iter() if e.tag.endswith("}a")}
+    assert links == {f"#row-{block.key}" for block in RUN.found.net.blocks}
+    assert {f"row-{row.block.key}" for row in RUN.profile.rows} >= {(link or "")[1:] for link in links}
+
+
+def test_residual_blocks_have_a_short_cut() -> None:
+    residual = sum(block.residual for block in RUN.found.net.blocks)
+    assert len(of_class(DRAWINGS["architecture"](960), "shortcut")) == residual > 0
+
+
+def test_every_network_stands_at_its_accuracy_and_latency() -> None:
+    drawing = DRAWINGS["tradeoff"](960)
+    assert len(of_class(drawing, "marker")) == len(RUN.verify.networks)
+    assert len(of_class(drawing, "errorbar")) == 2 * len(RUN.verify.networks)
+    heights = {
+        (m[0].text or "").split(":")[0]: float(m.get("cy") or 0)
+        for m in of_class(drawing, "baseline")
+        if len(m)
+    }
+    assert heights["mobilenet_v2_1"] < heights["mobilenet_v2_0.35"], "up is more accurate"
+    names = texts(drawing)
+    for name in ("found", "random", "MobileNetV2 0.5", "MobileNetV2 1 published"):
+        assert name in names
+
+
+def test_predictions_are_shown_for_calibration_and_held_out_networks() -> None:
+    drawing = DRAWINGS["prediction"](466)
+    assert len(of_class(drawing, "calibration")) == len(RUN.latency.calibration)
+    assert len(of_class(drawing, "held-out")) == len(RUN.latency.held_out)
+    assert len(of_class(drawing, "marker")) == 2, "found and random; MobileNetV2 has no prediction"
+
+
+def test_every_round_of_every_network_is_shown() -> None:
+    lines = of_class(DRAWINGS["rounds"](466), "roundline")
+    assert len(lines) == len(RUN.verify.networks)
+    assert all(len((line.get("points") or "").split()) == ROUNDS for line in lines)
+
+
+def test_every_training_curve_is_shown_with_its_kept_epoch() -> None:
+    assert len(of_class(DRAWINGS["loss"](466), "trainline")) == len(TRAINED)
+    assert len(of_class(DRAWINGS["accuracy"](466), "dot")) == len(TRAINED)
+
+
+def test_one_epoch_is_enough_for_a_curve() -> None:
+    short = [n.model_copy(update={"curve": n.curve[:1], "best_epoch": 0}) for n in TRAINED]
+    for draw in (loss_figure, accuracy_figure):
+        assert len(of_class(draw(short, width=466), "trainline")) == len(TRAINED)
+    brief = RUN.search.model_copy(update={"history": RUN.search.history[:1]})
+    assert of_class(expected_latency_figure(brief, width=466), "target")
+
+
+def test_the_heat_map_outlines_what_was_taken() -> None:
+    drawing = DRAWINGS["probabilities"](960)
+    searched = [layer for layer in SPACE.layers() if len(layer.blocks) > 1]
+    assert len(of_class(drawing, "heatframe")) == sum(len(layer.blocks) for layer in searched)
+    chosen = of_class(drawing, "chosen")
+    assert len(chosen) == len(searched)
+    assert (chosen[0][0].text or "").startswith("layer 2, k3 e3: ")
+    assert (chosen[1][0].text or "").startswith("layer 3, skip: ")
+
+
+def test_warm_up_is_marked_where_there_is_one() -> None:
+    assert "warm-up" in texts(DRAWINGS["entropy"](466))
+    searching = tuple(e for e in RUN.search.history if e.phase == "search")
+    search = cast(SearchResult, RUN.search.model_copy(update={"history": searching}))
+    assert "warm-up" not in texts(entropy_figure(search, width=466))
+
+
+# --- the helpers -------------------------------------------------------------------------------------
+
+
+def test_foreign_text_cannot_leave_its_element() -> None:
+    nasty = '</text><script>alert("x")</script>\x1b[31m'
+    root = parsed(figure(10, 10, nasty, [text(1, 2, nasty, class_='"><b>')]))
+    assert [e.tag for e in root.iter()] == [
+        "{http://www.w3.org/2000/svg}svg",
+        "{http://www.w3.org/2000/svg}text",
+    ]
+    assert root[0].text == '</text><script>alert("x")</script>'
+
+
+def test_attributes_are_spelt_as_svg_wants_them() -> None:
+    assert element("line", x1=1.0, y1=-0.001, stroke_width=2, class_="a b") == Markup(
+        '<line x1="1" y1="0" stroke-width="2" class="a b"></line>'
+    )
+
+
+@given(
+    st.floats(-1e6, 1e6, allow_nan=False),
+    st.floats(1e-3, 1e6, allow_nan=False),
+    st.integers(2, 10),
+)
+def test_ticks_are_few_and_round_and_within(low: float, width: float, count: int) -> None:
+    ticks = nice_ticks(low, low + width, count)
+    assert len(ticks) <= count + 1
+    assert all(low - 1e-6 * width <= tick <= low + width * (1 + 1e-6) for tick in ticks)
+    steps = {round((b - a) / width, 6) for a, b in pairwise(ticks)}
+    assert len(steps) <= 1
+
+
+@given(st.floats(1e-3, 10), st.floats(1.05, 1e4), st.integers(3, 9))
+def test_log_ticks_are_never_missing(low: float, factor: float, count: int) -> None:
+    ticks = log_ticks(low, low * factor, count)
+    assert ticks == sorted(set(ticks))
+    assert all(low * 0.999 <= tick <= low * factor * 1.001 for tick in ticks)
+    assert len(ticks) >= 1
+
+
+def test_a_tick_is_spelt_short() -> None:
+    assert [tick_label(t) for t in (0.1, -5.0, 1000.0, 0.30000000000000004)] == ["0.1", "−5", "1000", "0.3"]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_scale_maps_its_ends_to_the_frame(log: bool) -> None:
+    scale = Scale(0.1, 10.0, 50, 450, log=log)
+    assert (scale(0.1), scale(10.0)) == pytest.approx((50, 450))
+    assert scale(1.0) == pytest.approx(250 if log else 50 + 400 * 0.9 / 9.9)
+
+
+def test_a_single_value_still_has_a_scale() -> None:
+    for value in (0.0, 3.0):
+        scale = fitted([value], 0, 100)
+        assert scale.low < value < scale.high
+    assert fitted([2.0], 0, 100, log=True).high > 2
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=12))
+def test_spread_labels_keep_their_distance_and_order(wanted: list[float]) -> None:
+    placed = spread(wanted, 0, 300, 13)
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    heights = [placed[i] for i in order]
+    assert all(b - a >= 13 - 1e-9 for a, b in pairwise(heights))
+    assert heights[-1] <= 300 + 1e-9
+
+
+def test_labels_of_near_points_do_not_cover_each_other() -> None:
+    points, names = [(100.0, 100.0), (108.0, 104.0), (100.0, 110.0)], ["first", "second", "third"]
+    placed = beside_points(points, names, [], (0, 0, 300, 300))
+    boxes = []
+    for label, name in zip(placed, names, strict=True):
+        width = text_width(name)
+        left = {"start": label.x, "middle": label.x - width / 2, "end": label.x - width}[label.anchor]
+        boxes.append((left, label.y - 10, left + width, label.y + 3))
+    for i, a in enumerate(boxes):
+        for b in boxes[i + 1 :]:
+            apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+            assert apart, (a, b)
+
+
+def test_probabilities_of_the_sample_sum_to_one() -> None:
+    for row in RUN.search.log_probabilities:
+        assert sum(map(math.exp, row)) == pytest.approx(1)

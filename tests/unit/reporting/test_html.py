@@ -1,0 +1,211 @@
+"""``report.html``: self-contained, well-formed, escaped, deterministic, and complete."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support.sample_documents import sample_documents
+
+from android_bench.device import DeviceInfo
+from nasflow.errors import UsageError
+from stages.documents import Verification
+from stages.reporting.html import render_report, write_report
+from stages.reporting.result import RunFacts, build_result
+
+FACTS = RunFacts(
+    seed=17,
+    dataset="fashion_mnist",
+    nasflow_version="0.1.0",
+    python_version="3.11.2",
+    packages={"torch": "2.13.0"},
+)
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+NASTY = DeviceInfo(
+    kind="android",
+    model='<script>alert("1")</script>\x1b[31m & co',
+    soc="{{ 7 * 7 }}",
+    os_build="'><img src=x>",
+    runtime="r",
+    virtual=True,
+)
+
+
+class Reader(HTMLParser):
+    """Checks that elements nest, and collects what a page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), (tag, name)
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src", "xlink:href", "action", "data", "srcset"):
+                self.links.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def prose(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page(device: DeviceInfo | None = None, **verification: object) -> str:
+    documents = sample_documents(device=device) if device else sample_documents()
+    verify = documents["verify"]
+    assert isinstance(verify, Verification)
+    documents["verify"] = verify.model_copy(update=verification)
+    return render_report(documents, build_result(documents, FACTS))
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return page()
+
+
+def test_the_report_needs_nothing_but_itself(html: str) -> None:
+    reader = read(html)
+    assert not {"script", "link", "img", "iframe", "object"} & set(reader.tags)
+    assert all(link.startswith("#") for link in reader.links)
+    without_namespace = html.replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", without_namespace)
+    assert "default-src 'none'" in html
+
+
+def test_every_link_has_its_target_and_every_target_is_one(html: str) -> None:
+    reader = read(html)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert reader.links
+    assert {link[1:] for link in reader.links} <= set(reader.ids)
+
+
+def test_the_report_shows_the_promised_sections(html: str) -> None:
+    prose = read(html).prose
+    for words in (
+        "The found network is 1.58 times as fast as MobileNetV2 0.5, at an accuracy that does not differ",
+        "Speed-up at equal accuracy",
+        "The network",
+        "Accuracy against latency",
+        "Predicted and measured",
+        "How quiet the device was",
+        "The search",
+        "What every layer prefers",
+        "Training",
+        "Conversion",
+        "How every number was made",
+        "Sample Computer",
+        "2026-03-04 05:06 UTC",
+        "All 48 measured blocks",
+        "Seed 17",
+        "torch 2.13.0",
+        "Load, 1 min 0.31",
+    ):
+        assert words in prose, words
+
+
+def test_every_network_has_its_figures_in_the_table(html: str) -> None:
+    prose = read(html).prose
+    for network in build_result(sample_documents()).verification.networks:
+        assert f"{network.name} " in prose
+        assert f"{network.accuracy_percent:.2f} {network.accuracy_interval_95[0]:.2f} to" in prose
+
+
+def test_every_figure_is_drawn_for_a_page_and_for_a_phone(html: str) -> None:
+    assert html.count('<div class="wide"><svg') == html.count('<div class="narrow"><svg') == 11
+    assert html.count('role="img"') == 22
+
+
+def test_light_dark_print_and_phone_are_provided_for(html: str) -> None:
+    for rule in ("prefers-color-scheme: dark", "@media print", "max-width: 700px", 'name="viewport"'):
+        assert rule in html
+
+
+def test_equal_documents_give_equal_pages(html: str) -> None:
+    assert page() == html
+
+
+def test_foreign_strings_are_shown_and_do_nothing() -> None:
+    html = page(NASTY)
+    reader = read(html)
+    assert "script" not in reader.tags
+    assert "img" not in reader.tags
+    assert "\x1b" not in html
+    assert '<script>alert("1")</script> & co' in reader.prose
+    assert "{{ 7 * 7 }}" in reader.prose
+
+
+def test_a_virtual_phone_is_announced() -> None:
+    assert "say nothing of a phone" in read(page(NASTY)).prose
+    assert "say nothing of a phone" not in read(page()).prose
+
+
+def test_nothing_is_claimed_where_the_interval_holds_1() -> None:
+    prose = read(
+        page(
+            ratio=0.98,
+            ratio_interval_95=(0.95, 1.01),
+            equal_accuracy_speedup=1 / 0.98,
+            equal_accuracy_speedup_interval_95=(0.99, 1.05),
+        )
+    ).prose
+    assert "No difference in speed can be shown between the found network and MobileNetV2 0.5" in prose
+    assert "times as fast" not in prose
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive"])
+def test_a_gates_verdict_is_shown_with_its_limit(verdict: str) -> None:
+    html = page(verdict=verdict, max_ratio=0.7)
+    assert f'<span class="verdict {verdict}">{verdict}</span>' in html
+    assert "verify.max_ratio 0.7" in html
+
+
+def test_conditions_that_could_not_be_read_are_left_out() -> None:
+    documents = sample_documents()
+    verify = documents["verify"]
+    assert isinstance(verify, Verification)
+    networks = tuple(
+        n.model_copy(update={"measurement": n.measurement.model_copy(update={"conditions": None})})
+        for n in verify.networks
+    )
+    prose = read(page(networks=networks)).prose
+    assert "Load, 1 min" not in prose
+    assert "None" not in prose
+
+
+def test_a_report_is_written_as_a_file(tmp_path: Path, html: str) -> None:
+    documents = sample_documents()
+    write_report(documents, build_result(documents, FACTS), tmp_path / "new" / "report.html")
+    assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == html
+
+
+def test_an_unfinished_run_has_no_report() -> None:
+    documents = sample_documents()
+    result = build_result(documents)
+    del documents["search"]
+    with pytest.raises(UsageError, match="search"):
+        render_report(documents, result)
