@@ -67,7 +67,7 @@ class FolderLock:
         except (ValueError, TypeError, KeyError):
             return "which process, it does not say"
         if host == socket.gethostname() and not _alive(pid):
-            return f"process {pid} has ended, but one that it started still holds the lock"
+            return f"which process, it does not say; process {pid}, the last known, has ended"
         return f"process {pid} on {host} has held it since {since}"
 
 

@@ -107,7 +107,8 @@ class PlainReporter:
         now = self._clock()
         left = self._remaining.after(event.done, event.total, event.unit, now)
         tenth = int(10 * share(event.done, event.total) + 1e-9)
-        self._tenth = min(self._tenth, tenth)  # a new row of reports begins
+        if tenth < self._tenth:  # a new row of reports begins
+            self._tenth = -1
         pause = now - self._last_at
         if pause < _SHORTEST_PAUSE_S or (tenth == self._tenth and pause < _LONGEST_PAUSE_S):
             return ""
