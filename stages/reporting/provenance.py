@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stages.documents import LatencyModel
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.wording import amount
 
@@ -30,7 +31,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             "Block latency",
             f"{len(run.profile.rows)} one-block models, each alone in a .tflite file, timed in random order "
             f"in {_range(rounds)} rounds ({amount(invocations)} counted invocations); median of the rounds' "
-            "medians.",
+            f"medians.{_invocation(latency)}",
             run.profile.seconds,
         ),
         Provenance(
@@ -76,6 +77,15 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             verify.seconds,
         ),
     ]
+
+
+def _invocation(latency: LatencyModel) -> str:
+    if not latency.invoke_ms:
+        return ""
+    return (
+        f" What every invocation costs, {1000 * latency.invoke_ms:.2f} µs, is measured on a model that does "
+        "next to nothing and taken off."
+    )
 
 
 def _range(values: list[int]) -> str:

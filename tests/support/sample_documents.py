@@ -175,10 +175,12 @@ class _Sample:
 
     def table(self) -> LatencyTable:
         rows = tuple(
-            TableRow(block=block, measurement=self.measurement(block_ms(block)))
+            TableRow(block=block, measurement=self.measurement(block_ms(block) + 0.0005))
             for block in self.space.distinct_blocks()
         )
-        return LatencyTable(device=self.device, threads=1, rows=rows, seconds=41.3)
+        return LatencyTable(
+            device=self.device, threads=1, rows=rows, invoke=self.measurement(0.0005), seconds=41.3
+        )
 
     def latency(self) -> LatencyModel:
         blocks = {block.key: block_ms(block) for block in self.space.distinct_blocks()}
@@ -214,6 +216,7 @@ class _Sample:
             device=self.device,
             threads=1,
             block_ms=blocks,
+            invoke_ms=0.0005,
             scale=scale,
             overhead_ms=overhead,
             calibration=calibration,

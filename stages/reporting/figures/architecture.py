@@ -75,7 +75,7 @@ def architecture_figure(net: NetConfig, space: SearchSpace, latency: LatencyMode
     label = f"The found network: {len(net.blocks)} blocks. " + "; ".join(_spoken(row) for row in rows)
     parts = [_header(columns, width), _spine(rows, columns), *_resolutions(rows, columns)]
     widest = max(block.out_channels for block in net.blocks if block.kind in ("stem", "mbconv"))
-    slowest = max(row.ms for row in rows)
+    slowest = max(row.ms for row in rows) or 1.0
     for place, row in enumerate(rows):
         y = _HEAD + _ROW * place
         parts.append(text(columns.layer, y + 14, row.label, class_="tick end"))
@@ -194,7 +194,9 @@ def _total(net: NetConfig, latency: LatencyModel, columns: _Columns, y: float) -
     total = milliseconds(latency.predict_ms(net))
     beside = "in all"
     if columns.bar_left > 300:
-        beside = f"in all, {milliseconds(latency.overhead_ms)} of it overhead of the network as a whole"
+        sign = "−" if latency.overhead_ms < 0 else "+"
+        offset = f"{sign}{milliseconds(abs(latency.overhead_ms))}"
+        beside = f"in all, {offset} for the network as a whole among it"
     return group(
         [
             line(columns.bar_left, y - 1, columns.bar_right + 44, y - 1, class_="axis"),
