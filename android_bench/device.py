@@ -29,6 +29,9 @@ class RuntimeOptions(Frozen):
     threads: int = Field(default=1, ge=1, le=64, description="CPU threads of the interpreter")
 
 
+DEFAULT_OPTIONS = RuntimeOptions()
+
+
 class DeviceInfo(Frozen):
     """Which device measured, and with which runtime."""
 
@@ -69,7 +72,7 @@ class BenchmarkRequest(Frozen):
 
     name: str
     model: bytes = Field(repr=False, description="the .tflite file's content")
-    options: RuntimeOptions = RuntimeOptions()
+    options: RuntimeOptions = DEFAULT_OPTIONS
     warmup_ms: float = Field(default=5.0, ge=0)
     min_ms: float = Field(default=20.0, gt=0, description="time to spend on counted invocations")
     min_runs: int = Field(default=10, ge=1)
@@ -129,7 +132,7 @@ class Device(Protocol):
         self,
         model: bytes,
         inputs_NHWC: NDArray[np.float32],
-        options: RuntimeOptions = RuntimeOptions(),
+        options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
         """Outputs (N, ...) of a model with batch size 1, image by image."""
 

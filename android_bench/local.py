@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from android_bench.device import (
+    DEFAULT_OPTIONS,
     BenchmarkRequest,
     Conditions,
     DeviceInfo,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CHUNK_BYTES = 8_000_000
-_DEFAULT_OPTIONS = RuntimeOptions()
 
 
 class LocalDevice:
@@ -74,7 +74,7 @@ class LocalDevice:
         self,
         model: bytes,
         inputs_NHWC: NDArray[np.float32],
-        options: RuntimeOptions = _DEFAULT_OPTIONS,
+        options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
         """Outputs (N, ...) of a float32 model with batch size 1, image by image. Raises DeviceError."""
         import numpy as np
