@@ -1,9 +1,14 @@
-"""Where ``nasflow`` and ``python -m nasflow`` start."""
+"""Where ``nasflow`` and ``python -m nasflow`` start: makes sure that our own packages are imported."""
 
 from __future__ import annotations
 
+import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+_OWN_ROOT = Path(__file__).resolve().parent.parent
+_ENVIRONMENT_FAULT = 8  # EnvironmentFault.exit_code, before anything of ours may be imported
 
 
 def forget_working_directory() -> None:
@@ -12,21 +17,44 @@ def forget_working_directory() -> None:
     Somebody's folder may well hold a ``pipeline`` or ``stages`` of its own; ``python -m`` and an empty
     entry of PYTHONPATH would put it before ours.
     """
-    own_root = Path(__file__).resolve().parent.parent
     try:
         here = Path.cwd().resolve()
     except FileNotFoundError:  # the folder was removed under our feet: nothing can be imported from it
         return
-    if here != own_root:
+    if here != _OWN_ROOT:
         sys.path[:] = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+
+
+def hidden_package() -> tuple[str, str] | None:
+    """The first of our packages that another one hides, and where that one lies; None if there is none."""
+    for name in ("pipeline", "stages", "android_bench"):
+        spec = find_spec(name)
+        places = [Path(place).resolve() for place in (spec.submodule_search_locations or ())] if spec else []
+        if places != [_OWN_ROOT / name]:
+            found = spec.origin if spec and spec.origin else "nowhere"
+            return name, str(places[0] if places else found)
+    return None
 
 
 def main() -> int:
     """Run the command line; its exit code."""
     forget_working_directory()
+    hidden = hidden_package()
+    if hidden is not None:
+        return _refuse(*hidden)
     from nasflow.cli import main as run_command_line
 
     return run_command_line()
+
+
+def _refuse(name: str, place: str) -> int:
+    message = f"Another package named {name!r} hides nasflow's own: it comes from {place}."
+    hint = "Install nasflow in an environment of its own, and take that folder off PYTHONPATH."
+    sys.stderr.write(f"error: {message}\nhint: {hint}\n")
+    if "--json" in sys.argv[1:]:
+        details = {"type": "EnvironmentFault", "message": message, "hint": hint}
+        sys.stdout.write(json.dumps({"error": {**details, "exit_code": _ENVIRONMENT_FAULT}}) + "\n")
+    return _ENVIRONMENT_FAULT
 
 
 if __name__ == "__main__":

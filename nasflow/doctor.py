@@ -50,13 +50,13 @@ def examine_all(config: Path | None, here: Path) -> Iterator[Check]:
     yield from check_packages()
     check, settings, base = _configuration(config, here)
     yield check
-    yield _guarded("data set", lambda: check_dataset(settings, base))
+    yield check_dataset(settings, base)
     artifacts = base / (settings.artifacts if settings is not None else "artifacts")
     yield check_folder(artifacts)
     yield check_disk(artifacts)
     yield check_memory()
     yield check_load()
-    yield _guarded("runtime", check_runtime)
+    yield check_runtime()
 
 
 def check_python() -> Check:
@@ -146,6 +146,10 @@ def _configuration(config: Path | None, here: Path) -> tuple[Check, PipelineConf
 
 def check_dataset(settings: PipelineConfig | None, base: Path) -> Check:
     """That the images are on this machine and whole; where they are not, how they come here."""
+    return _guarded("data set", lambda: _dataset(settings, base))
+
+
+def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
     from nasflow.assemble import PipelineConfig, resolve_data
     from stages.training.data import FILES, find_file, load_images
 
@@ -232,6 +236,10 @@ def check_load() -> Check:
 
 def check_runtime() -> Check:
     """That LiteRT loads, runs a small network and gives a sane latency."""
+    return _guarded("runtime", _runtime)
+
+
+def _runtime() -> Check:
     from android_bench.device import BenchmarkRequest
     from android_bench.local import LocalDevice
     from stages.conversion.flatbuffer import network_model

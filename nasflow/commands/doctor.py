@@ -41,7 +41,9 @@ def _lines(checks: list[Check]) -> list[str]:
     width = max(len(check.name) for check in shown)
     lines: list[str] = []
     for check in shown:
-        lines.append(f"{_MARKS[check.state]:<4}  {check.name:<{width}}  {check.found}")
+        first, *more = check.found.splitlines()
+        lines.append(f"{_MARKS[check.state]:<4}  {check.name:<{width}}  {first}")
+        lines += [f"{'':<4}  {'':<{width}}  {line}" for line in more]
         if check.state != "ok" and check.mend:
             lines.append(f"{'':<4}  {'':<{width}}  -> {check.mend}")
     return lines

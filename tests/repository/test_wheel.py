@@ -75,7 +75,8 @@ def test_installed_it_writes_a_configuration_in_an_empty_folder(installed: Path,
     assert (tmp_path / "pipeline.yaml").read_bytes() == (ROOT / "pipeline.yaml").read_bytes()
 
 
-def test_installed_it_examines_this_computer_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+def test_installed_it_examines_this_computer(installed: Path, tmp_path: Path) -> None:
+    assert _nasflow(installed, tmp_path, "init").returncode == 0
     done = _nasflow(installed, tmp_path, "doctor", "--json")
     findings: dict[str, Any] = json.loads(done.stdout)
     states = {check["name"]: check["state"] for check in findings["checks"]}
@@ -83,4 +84,4 @@ def test_installed_it_examines_this_computer_from_an_empty_folder(installed: Pat
     assert states["own packages"] == states["runtime"] == states["package torch"] == "ok"
     own = next(check for check in findings["checks"] if check["name"] == "own packages")
     assert own["found"].endswith(str(installed))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline.yaml"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -44,6 +45,29 @@ def test_an_empty_entry_of_pythonpath_is_ignored_too(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_package_that_hides_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    _foreign_packages(tmp_path / "site")
+    program = (
+        "import sys; from nasflow.__main__ import main; sys.argv[1:] = ['run', '--json']; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 8
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == 8
+    assert (
+        f"'pipeline' hides nasflow's own: it comes from {tmp_path / 'site' / 'pipeline'}" in error["message"]
+    )
+    assert done.stderr.startswith("error: Another package named 'pipeline'")
 
 
 def test_the_source_tree_stays_on_the_path(tmp_path: Path) -> None:

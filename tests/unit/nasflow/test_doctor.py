@@ -1,0 +1,146 @@
+"""``nasflow doctor``: each check finds what is wrong, says how to mend it, and never raises."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from nasflow import doctor
+from nasflow.assemble import PipelineConfig
+from nasflow.cli import main
+from nasflow.commands.doctor import examine
+
+DiskUsage = namedtuple("DiskUsage", ["total", "used", "free"])
+
+
+def _installed(folder: Path, *requirements: str, python: str = ">=3.11") -> None:
+    """What pip leaves of a nasflow with these requirements."""
+    metadata = folder / "nasflow-9.9.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    lines = ["Metadata-Version: 2.4", "Name: nasflow", "Version: 9.9", f"Requires-Python: {python}"]
+    metadata.write_text(
+        "\n".join([*lines, *(f"Requires-Dist: {line}" for line in requirements), ""]), encoding="utf-8"
+    )
+
+
+def test_this_environment_passes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pipeline.yaml").touch()
+    assert main(["doctor", "--config", str(tmp_path / "pipeline.yaml"), "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    states = {check["name"]: check["state"] for check in document["checks"]}
+    names = {"python", "own packages", "package torch", "configuration", "disk", "memory", "cpu", "runtime"}
+    assert names <= states.keys()
+    assert document["healthy"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline.yaml"]
+
+
+def test_packages_are_checked_against_the_ranges_of_the_installed_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _installed(
+        tmp_path,
+        "typer>=0.1",
+        "rich<2,>=1",
+        "surely-not-installed>=3",
+        "not-for-this-system; platform_system == 'Elsewhere'",
+        "only-for-developers; extra == 'dev'",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    checks = {check.name: check for check in doctor.check_packages()}
+    assert {name: check.state for name, check in checks.items()} == {
+        "package typer": "ok",
+        "package rich": "failed",
+        "package surely-not-installed": "failed",
+    }
+    assert "but <2,>=1 is needed" in checks["package rich"].found
+    assert checks["package rich"].mend == f"{sys.executable} -m pip install 'rich<2,>=1'"
+    assert checks["package surely-not-installed"].found == "not installed"
+
+
+def test_a_python_out_of_range_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _installed(tmp_path, python=">=2.7,<3")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    check = doctor.check_python()
+    assert check.state == "failed"
+    assert "<3,>=2.7 is needed" in check.found or ">=2.7,<3 is needed" in check.found
+
+
+def test_a_broken_configuration_is_a_finding_and_the_other_checks_go_on(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text("serach: {}\nsed: 1\n", encoding="utf-8")
+    outcome = examine(tmp_path / "pipeline.yaml")
+    checks = {check["name"]: check for check in outcome.document["checks"]}
+    assert outcome.exit_code == 8
+    assert checks["configuration"]["state"] == "failed"
+    assert "serach" in checks["configuration"]["found"]
+    assert checks["runtime"]["state"] == "ok"
+    assert "FAIL  configuration" in outcome.text
+    assert "1 of the checks failed" in outcome.text
+
+
+def test_no_configuration_is_no_failure() -> None:
+    check = next(check for check in doctor.examine_all(None, Path("/")) if check.name == "configuration")
+    assert check.state == "ok"
+    assert "nasflow init" in check.found
+
+
+def test_an_empty_data_folder_fails_with_both_ways_out(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text("data: {folder: nothing-here}\n", encoding="utf-8")
+    checks = doctor.examine_all(tmp_path / "pipeline.yaml", tmp_path)
+    check = next(check for check in checks if check.name == "data set")
+    assert check.state == "failed"
+    assert str(tmp_path / "nothing-here") in check.found
+    assert check.mend
+
+
+def test_a_missing_data_set_that_can_be_fetched_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.training.data.DEBIAN_FOLDER", tmp_path / "no-package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    check = doctor.check_dataset(PipelineConfig(), tmp_path)
+    assert check.state == "warning"
+    assert "dataset-fashion-mnist" in check.mend
+
+
+def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check = doctor.check_folder(tmp_path / "file" / "artifacts")
+    assert check.state == "failed"
+    assert "cannot be written" in check.found
+    assert doctor.check_folder(tmp_path / "new" / "artifacts").state == "ok"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(10**12, 10**12 - 10**6, 10**6))
+    check = doctor.check_disk(tmp_path / "artifacts")
+    assert check.state == "failed"
+    assert "nasflow clean" in check.mend
+
+
+@pytest.mark.parametrize(("load", "state"), [(0.0, "ok"), (1000.0, "warning")])
+def test_a_busy_computer_is_a_warning(load: float, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    assert doctor.check_load().state == state
+
+
+def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**18}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    check = doctor.check_memory()
+    assert check.state == "warning"
+    assert check.found.startswith("1.0 GiB")
+
+
+def test_a_runtime_that_does_not_load_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.delitem(sys.modules, "stages.conversion.flatbuffer", raising=False)
+    check = doctor.check_runtime()
+    assert check.state == "failed"
+    assert "ai_edge_litert" in check.found
+    assert check.mend
