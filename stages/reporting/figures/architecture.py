@@ -196,7 +196,7 @@ def _total(net: NetConfig, latency: LatencyModel, columns: _Columns, y: float) -
     if columns.bar_left > 300:
         sign = "−" if latency.overhead_ms < 0 else "+"
         offset = f"{sign}{milliseconds(abs(latency.overhead_ms))}"
-        beside = f"in all, {offset} for the network as a whole among it"
+        beside = f"in all, with the model's offset of {offset}"
     return group(
         [
             line(columns.bar_left, y - 1, columns.bar_right + 44, y - 1, class_="axis"),
