@@ -102,9 +102,9 @@ def judge(stage: Stage, store: Store, inputs: Mapping[str, str], environment: Ma
 def waiting(stage: Stage, store: Store, stale_inputs: Sequence[str]) -> StageStatus:
     """The status of a stage that cannot be judged before its inputs have run."""
     latest = store.latest(stage.name)
-    named = " and ".join(f"`{name}`" for name in dict.fromkeys(stale_inputs))
-    verb = "is" if len(set(stale_inputs)) == 1 else "are"
-    reasons = [f"its input {named} {verb} stale"]
+    names = list(dict.fromkeys(stale_inputs))
+    listed = " and ".join(f"`{name}`" for name in names)
+    reasons = [f"its inputs {listed} are stale" if len(names) > 1 else f"its input {listed} is stale"]
     reasons += changes(stage, latest, None, None) if latest else ["never ran"]
     return StageStatus(
         name=stage.name,

@@ -378,7 +378,7 @@ trees = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=12,
 )
-quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+fixed = settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def loads_or_explains(path: Path | None, *overrides: str) -> None:
@@ -389,28 +389,30 @@ def loads_or_explains(path: Path | None, *overrides: str) -> None:
         assert error.source
 
 
-@quick
+@fixed
 @given(st.binary(max_size=80) | st.text("ab:&*!{}[]-?\t\n #'\"|>%@", max_size=60).map(str.encode))
 def test_any_file_is_either_read_or_explained(file: Path, data: bytes) -> None:
     file.write_bytes(data)
     loads_or_explains(file)
 
 
-@quick
+@fixed
 @given(trees)
 def test_any_tree_is_either_read_or_explained(file: Path, tree: object) -> None:
     file.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8", errors="replace")
     loads_or_explains(file)
 
 
+@fixed
 @given(st.text(max_size=30) | st.tuples(keys, keys, scalars).map(lambda t: f"{t[0]}.{t[1]}={t[2]}"))
 def test_any_override_is_either_read_or_explained(override: str) -> None:
     loads_or_explains(None, override)
 
 
+@fixed
 @given(st.dictionaries(st.text("abc_", min_size=1, max_size=5), scalars.filter(lambda x: x == x), max_size=5))
 def test_quoted_and_plain_values_come_back(tree: dict[str, object]) -> None:
-    text = yaml.safe_dump(tree, allow_unicode=True)
+    text = yaml.safe_dump(tree)
     try:
         found = parse_yaml(text).value
     except YamlProblem as problem:

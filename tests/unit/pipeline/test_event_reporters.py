@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -343,6 +344,20 @@ def test_progress_without_a_total_or_a_stage_is_no_error() -> None:
         )
     )
     assert "0/0 steps" in text
+
+
+@pytest.mark.usefixtures("_wide_terminal")
+def test_an_animated_bar_leaves_no_thread_behind() -> None:
+    terminal = Terminal()
+    reporter = RichReporter(terminal, names=NAMES)
+    before = set(threading.enumerate())
+    reporter(StageStarted("search", "never ran"))
+    reporter(Progress("search", 1, 2, "steps"))
+    (thread,) = set(threading.enumerate()) - before
+    reporter.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert terminal.text().endswith("\x1b[2K")
 
 
 # --- readers that go away ------------------------------------------------------------------------------

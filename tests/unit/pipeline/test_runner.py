@@ -47,7 +47,7 @@ def test_the_first_run_runs_everything_and_the_second_nothing(tmp_path: Path) ->
         "draw": "never ran",
         "double": "its input `draw` is stale; never ran",
         "alone": "never ran",
-        "sum": "its input `double` and `alone` are stale; never ran",
+        "sum": "its inputs `double` and `alone` are stale; never ran",
         "show": "its input `sum` is stale; never ran",
     }
     documents = first.run()
