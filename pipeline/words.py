@@ -42,8 +42,8 @@ def clock_time(seconds: float) -> str:
 
 
 def human_count(value: float) -> str:
-    """``12``, ``0.5``: a count of units without a useless fraction."""
-    return f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
+    """``12``, ``0.5``, ``1.33``: a count of units without a useless fraction."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 class Remaining:

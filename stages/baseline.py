@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -41,7 +41,7 @@ class Baseline(Stage):
     output: ClassVar[type[TrainedNetworks]] = TrainedNetworks
 
     config: BaselineConfig
-    recipe: FinetuneConfig
+    recipe: FinetuneConfig = field(metadata={"section": "finetune"})
     space: SearchSpace
     data: DataConfig
     seed: int

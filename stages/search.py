@@ -42,7 +42,10 @@ class SearchConfig(Record):
         128, ge=2, le=4096, description="validation images per architecture step"
     )
     architecture_learning_rate: float = Field(0.03, gt=0, le=10, description="Adam's, with betas (0, 0.999)")
-    price_rate: float = Field(0.03, gt=0, le=10, description="step of the latency multiplier")
+    price_rate: float = Field(0.03, gt=0, le=10, description="how fast the latency multiplier follows a miss")
+    price_damping: float = Field(
+        3.0, ge=0, le=100, description="the multiplier's direct answer to a miss; keeps it from overshooting"
+    )
     price_limit: float = Field(3.0, gt=0, description="largest absolute latency multiplier")
     anneal_share: float = Field(
         0.5,

@@ -9,7 +9,7 @@ arXiv 2208.14446), so that a target in milliseconds replaces the paper's exponen
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -146,21 +146,31 @@ def rescale_pairs(
 class LatencyPrice:
     """The multiplier of the constraint E[latency] = target, and the target's way down (or up) to it.
 
-    Each step adds ``rate`` times the relative excess over the *momentary* target, which moves in a
-    straight line from the first expectation to the real one over ``anneal_steps``: a multiplier that
-    faces the whole gap at once winds up and keeps pushing when the target is already met.
+    A proportional-integral controller of the relative excess over the *momentary* target, which moves in
+    a straight line from the first expectation to the real one over ``anneal_steps``. The integral alone
+    (dual ascent) winds up while the expectation is on its way and keeps pushing when the target is met;
+    the proportional part (``damping``) takes that push away at once.
     Two-sided: below the target the price falls and may become a bonus, because budget that is not
     used is accuracy that is given away.
     """
 
-    def __init__(self, target_ms: float, *, rate: float, anneal_steps: int, limit: float) -> None:
+    def __init__(
+        self, target_ms: float, *, rate: float, damping: float, anneal_steps: int, limit: float
+    ) -> None:
         self.target_ms = target_ms
         self.rate = rate
+        self.damping = damping
         self.anneal_steps = anneal_steps
         self.limit = limit
-        self.value = 0.0
+        self.integral = 0.0
+        self.excess = 0.0
         self.steps = 0
         self.first_ms: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The present price: what one target's worth of latency costs, in units of the loss."""
+        return self.integral + self.damping * self.excess
 
     def momentary_target_ms(self) -> float:
         """Where the expectation should be now."""
@@ -170,19 +180,23 @@ class LatencyPrice:
         return self.first_ms + done * (self.target_ms - self.first_ms)
 
     def update(self, expected_ms: float) -> None:
-        """One step of dual ascent."""
+        """One step of the controller."""
         if self.first_ms is None:
             self.first_ms = expected_ms
         self.steps += 1
-        excess = expected_ms / self.momentary_target_ms() - 1.0
-        self.value = min(self.limit, max(-self.limit, self.value + self.rate * excess))
+        self.excess = expected_ms / self.momentary_target_ms() - 1.0
+        self.integral = min(self.limit, max(-self.limit, self.integral + self.rate * self.excess))
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> dict[str, float | None]:
         """For a checkpoint."""
-        first = math.nan if self.first_ms is None else self.first_ms
-        return {"value": self.value, "steps": float(self.steps), "first_ms": first}
+        return {
+            "integral": self.integral,
+            "excess": self.excess,
+            "steps": self.steps,
+            "first_ms": self.first_ms,
+        }
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: Mapping[str, float | None]) -> None:
         """From a checkpoint."""
-        self.value, self.steps = state["value"], int(state["steps"])
-        self.first_ms = None if math.isnan(state["first_ms"]) else state["first_ms"]
+        self.integral, self.excess = float(state["integral"] or 0.0), float(state["excess"] or 0.0)
+        self.steps, self.first_ms = int(state["steps"] or 0), state["first_ms"]

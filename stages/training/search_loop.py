@@ -115,6 +115,7 @@ class _SearchLoop:
         self.price = LatencyPrice(
             target_ms,
             rate=config.price_rate,
+            damping=config.price_damping,
             anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
             limit=config.price_limit,
         )
