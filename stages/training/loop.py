@@ -200,8 +200,7 @@ class _Run:
         self.module.train()
         smoothing = self.recipe.label_smoothing
         for x_NCHW, labels_N in self.training.training(self.seed, epoch, first=self.now.step):
-            rate = learning_rate(self.recipe, epoch * steps + self.now.step, steps, self.recipe.epochs)
-            set_learning_rate(self.optimizer, rate)
+            set_learning_rate(self.optimizer, self._rate(epoch * steps + self.now.step))
             self.optimizer.zero_grad(set_to_none=True)
             loss = nn.functional.cross_entropy(self.module(x_NCHW), labels_N, label_smoothing=smoothing)
             value = float(loss.detach())
@@ -218,9 +217,12 @@ class _Run:
             if self.now.step % 20 == 0:
                 done = epoch + self.now.step / steps
                 self.context.progress(done, self.recipe.epochs, "epochs", f"{self.name} loss {value:.3f}")
-        self._close_epoch(rate, time.monotonic() - started)
+        self._close_epoch(time.monotonic() - started)
 
-    def _close_epoch(self, rate: float, seconds: float) -> None:
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.recipe, step, len(self.training), self.recipe.epochs)
+
+    def _close_epoch(self, seconds: float) -> None:
         judged = Network(self.raw.net)
         judged.load_state_dict(self.average.tensors)
         judged.to(self.fabric.device)
@@ -229,7 +231,7 @@ class _Run:
         self.curve.append(
             EpochPoint(
                 epoch=self.now.epoch,
-                learning_rate=rate,
+                learning_rate=self._rate((self.now.epoch + 1) * len(self.training) - 1),
                 train_loss=self.now.loss_sum / max(1, self.now.step),
                 validation_accuracy_percent=accuracy,
                 seconds=self.now.seconds + seconds,
