@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -34,6 +35,12 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
 
 
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors named ``prefix.*``, without the prefix."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
+
+
 def pack_optimizer(optimizer: Optimizer, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimizer's state as named tensors and numbers; learning rates are left to the schedule."""
     tensors: dict[str, Tensor] = {}
@@ -51,10 +58,14 @@ def pack_optimizer(optimizer: Optimizer, prefix: str) -> tuple[dict[str, Tensor]
 def unpack_optimizer(
     optimizer: Optimizer, prefix: str, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 ) -> None:
-    """Put back what :func:`pack_optimizer` took out."""
+    """Put back what :func:`pack_optimizer` took out, in the memory order of the parameters."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **numbers}.items():
         if key.startswith(f"{prefix}."):
             index, name = key.removeprefix(f"{prefix}.").split(".", 1)
             state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)

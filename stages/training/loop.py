@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import lightning_fabric
@@ -20,7 +20,7 @@ from stages.documents import EpochPoint
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, load_weights, save_weights
 from stages.training.batches import Batches, derived_seed
-from stages.training.checkpoint import pack, pack_optimizer, unpack, unpack_optimizer
+from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpack_optimizer
 from stages.training.recipe import Recipe
 
 EMA_EVERY = 4
@@ -93,6 +93,12 @@ class AveragedWeights:
                 self.tensors[name].lerp_(tensor, share)
             else:
                 self.tensors[name].copy_(tensor)
+
+    def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
+        """From a checkpoint, onto the device and into the memory order of the network."""
+        self.updates = updates
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
 
 
 @torch.no_grad()
@@ -272,15 +278,10 @@ class _Run:
             return  # scratch has warned that it is damaged: train again from the start
         self.now, self.best_weights = now, best
         self.curve = [EpochPoint.model_validate(point) for point in state["curve"]]
-        self.raw.load_state_dict(dict(_under("network.", tensors)))
-        self.average.tensors = dict(_under("average.", tensors))
-        self.average.updates = now.ema_updates
+        self.raw.load_state_dict(under("network", tensors))
+        self.average.restore(under("average", tensors), now.ema_updates)
         unpack_optimizer(self.optimizer, "optimizer", tensors, state["optimizer"])
         self.context.say(f"{self.name}: going on at epoch {now.epoch}, step {now.step}.")
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    return ((k.removeprefix(prefix), v) for k, v in tensors.items() if k.startswith(prefix))
 
 
 __all__ = ["Trained", "load_weights", "make_fabric", "train"]

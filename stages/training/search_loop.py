@@ -8,7 +8,6 @@ target that comes down gradually.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
 from stages.search_space import SearchSpace
 from stages.training.batches import Batches, derived_seed
-from stages.training.checkpoint import pack, pack_optimizer, unpack, unpack_optimizer
+from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpack_optimizer
 from stages.training.data import DataConfig, load_images
 from stages.training.loop import (
     CHECKPOINT_SECONDS,
@@ -286,8 +285,8 @@ class _SearchLoop:
         self.now = _Progress(**state["now"])
         self.price.restore(state["price"])
         self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
-        self.supernet.load_state_dict(dict(_under("supernet.", tensors)))
-        self.architecture.load_state_dict(dict(_under("architecture.", tensors)))
+        self.supernet.load_state_dict(under("supernet", tensors))
+        self.architecture.load_state_dict(under("architecture", tensors))
         unpack_optimizer(self.optimizer, "weights_optimizer", tensors, state["optimizer"])
         unpack_optimizer(self.architecture_optimizer, "architecture_optimizer", tensors, state["optimizer"])
         self.context.say(f"going on at epoch {self.now.epoch}, step {self.now.step}.")
@@ -301,7 +300,3 @@ def price_candidates(space: SearchSpace, latency: LatencyModel) -> Architecture:
     ]
     fixed = sum(latency.block_latency_ms(block) for block in space.fixed_blocks())
     return Architecture(block_ms, latency.overhead_ms + fixed)
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    return ((k.removeprefix(prefix), v) for k, v in tensors.items() if k.startswith(prefix))
