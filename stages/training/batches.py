@@ -33,10 +33,10 @@ class Batches:
     def __init__(self, images: ImageSet, batch_size: int, device: torch.device) -> None:
         self.pixels_NHW = torch.from_numpy(images.pixels_NHW.copy()).to(device)
         self.labels_N = torch.from_numpy(images.labels.copy()).to(device)
-        self.batch_size = batch_size
+        self.batch_size = min(batch_size, len(images))  # fewer images than that are one batch
 
     def __len__(self) -> int:
-        """Full batches of an epoch."""
+        """Full batches of an epoch; at least one."""
         return len(self.labels_N) // self.batch_size
 
     def training(self, seed: int, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -215,7 +215,7 @@ class _Run:
             self.optimizer.step()
             self.now.loss_sum += value
             self.now.step += 1
-            if self.now.step % EMA_EVERY == 0:
+            if self.now.step % min(EMA_EVERY, steps) == 0:
                 self.average.update(self.raw)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save(time.monotonic() - started)

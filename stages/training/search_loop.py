@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasflow.errors import UsageError
 from pipeline.stage import Context
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nn.architecture import Architecture, LatencyPrice, rescale_pairs, two_path_gradient
@@ -111,6 +112,12 @@ class _SearchLoop:
             betas=ARCHITECTURE_BETAS,
         )
         per_epoch = len(self.training) // config.architecture_every
+        if per_epoch == 0:
+            raise UsageError(
+                f"search.architecture_every is {config.architecture_every}, but an epoch has only "
+                f"{len(self.training)} steps: no architecture would be learned.",
+                hint="Lower it, lower search.batch_size, or use more images (data.train_images).",
+            )
         self.price = LatencyPrice(
             target_ms,
             rate=config.price_rate,
