@@ -96,6 +96,10 @@ def report_bug(error: BaseException, stdout: TextIO, *, as_json: bool) -> int:
 
 def environment_fault(error: OSError) -> EnvironmentFault | None:
     """The machine's part in an operating system error; None where it may be our own mistake."""
+    if error.errno == errno.ENOENT and not _has_working_directory():
+        return EnvironmentFault(
+            "The working directory has been removed.", hint="Change to a folder that exists and run again."
+        )
     if error.errno not in _MACHINES_PART:
         return None
     return fault(error, Path(os.fsdecode(error.filename or "a file")), "use")
@@ -123,6 +127,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)  # JSON has no NaN
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def _has_working_directory() -> bool:
+    try:
+        return Path.cwd().is_dir()
+    except FileNotFoundError:
+        return False
 
 
 def _one_line(text: str) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 from nasflow.commands.options import Outcome, Selection
 from nasflow.commands.project import Project, open_project
 from nasflow.console import message_lines
 from pipeline.events import Event
+from pipeline.files import delete_folder, files_below, size_or_zero
 from pipeline.runner import Pipeline
 from pipeline.store import Freed
 from pipeline.words import human_bytes
+
+KEPT_LOGS = 20
+"""So many of the last runs keep their logs."""
 
 
 def clean_store(
     selection: Selection, *, superseded: bool, dry_run: bool, project: Project | None = None
 ) -> Outcome:
-    """Delete files that no finished or unfinished stage refers to.
+    """Delete files that no finished or unfinished stage refers to, and old logs.
 
     ``superseded`` also deletes the stages' results of other configurations than the present one.
     With ``dry_run`` nothing is deleted, only counted. Raises StoreLocked, EnvironmentFault.
@@ -22,7 +29,9 @@ def clean_store(
     project = project or open_project(selection)
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
-    freed = pipeline.sweep(dry_run=dry_run) if superseded else _sweep_unreferenced(pipeline, dry_run)
+    with nullcontext() if dry_run else pipeline.store.lock():
+        freed = pipeline.sweep(dry_run=dry_run) if superseded else _sweep_unreferenced(pipeline, dry_run)
+        freed = _with_old_logs(freed, project.artifacts / "runs", dry_run)
     kinds = ", ".join(f"{kind} {human_bytes(weight)}" for kind, weight in freed.bytes_by_kind.items())
     if not freed.files:
         said = f"Nothing to free in {project.artifacts}."
@@ -42,6 +51,20 @@ def clean_store(
         },
         text="\n".join([*message_lines(events), said]),
     )
+
+
+def _with_old_logs(freed: Freed, runs: Path, dry_run: bool) -> Freed:
+    """Delete the logs of all runs but the last ones, and count them in."""
+    folders = sorted(path for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+    old = folders[:-KEPT_LOGS]
+    logs = [file for folder in old for file in files_below(folder)]
+    weight = sum(size_or_zero(file) for file in logs)
+    if not dry_run:
+        for folder in old:
+            delete_folder(folder)
+    if not logs:
+        return freed
+    return Freed(freed.files + len(logs), {**freed.bytes_by_kind, "logs": weight})
 
 
 def _sweep_unreferenced(pipeline: Pipeline, dry_run: bool) -> Freed:

@@ -99,7 +99,7 @@ class RunOptions:
 def program(*, anywhere: bool = False) -> list[str]:
     """How this program was called, in words that work from the present folder, or ``anywhere``."""
     called = Path(sys.argv[0])
-    if called.absolute() == Path(__file__).parents[1] / "__main__.py":
+    if called == Path(__file__).parents[1] / "__main__.py":
         return [sys.executable, "-m", "nasflow"]
     if called.name != "nasflow":
         return ["nasflow"]

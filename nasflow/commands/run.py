@@ -12,12 +12,12 @@ from typing import Any
 
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions
 from nasflow.commands.project import Project, open_project
-from nasflow.commands.status import plan
+from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
 from nasflow.errors import Inconclusive, Interrupted, NasflowError
 from nasflow.results import COMPLETE, Published, publish
 from pipeline.artifact import Document
-from pipeline.events import Event, StageFinished, StageSkipped, StageStarted
+from pipeline.events import Emit, Event, Message, StageFinished, StageSkipped, StageStarted
 from pipeline.reporters import (
     JsonLinesReporter,
     LogFileReporter,
@@ -54,6 +54,7 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
         log.write(_preface(project))
         with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
+            _announce(pipeline, options, emit)
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
@@ -84,13 +85,18 @@ class _Recorder:
         return all(stage["action"] == "fresh" for stage in self.stages.values())
 
 
+def _announce(pipeline: Pipeline, options: RunOptions, emit: Emit) -> None:
+    """Tell beforehand how much there is to do."""
+    stages = pipeline.status(options.until, options.from_stage, options.force)
+    if stale := [stage for stage in stages if not stage.fresh]:
+        emit(Message("", f"{work_ahead(stale)}."))
+
+
 def _screen(*, as_json: bool) -> Reporter:
     """Progress goes to standard error, so that standard output holds the outcome alone."""
-    if as_json:
-        return JsonLinesReporter(sys.stderr)
     if sys.stderr.isatty():
         return RichReporter(sys.stderr, names=STAGE_NAMES)
-    return PlainReporter(sys.stderr, names=STAGE_NAMES)
+    return JsonLinesReporter(sys.stderr) if as_json else PlainReporter(sys.stderr, names=STAGE_NAMES)
 
 
 def _preface(project: Project) -> str:

@@ -170,6 +170,18 @@ def test_an_unforeseen_exception_shows_its_traceback_and_exits_70(
     assert "please report it" in err
 
 
+def test_a_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
+    program += "from nasflow.__main__ import main; import sys; sys.argv[1:] = ['status']; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 8, done.stderr
+    assert done.stderr.startswith("error: The working directory has been removed.")
+
+
 def test_the_command_that_resumes_selects_the_same_run_and_repeats_no_force() -> None:
     options = RunOptions(
         selection=Selection(Path("my project/pipeline.yaml"), ("search.epochs=3",), "local", "7"),

@@ -10,7 +10,7 @@ import pytest
 from support.toy_pipeline import ToyPipeline
 
 from nasflow.cli import main
-from nasflow.commands.clean import clean_store
+from nasflow.commands.clean import KEPT_LOGS, clean_store
 from nasflow.commands.options import STAGE_NAMES, RunOptions, Selection
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.report import rewrite_report
@@ -133,6 +133,20 @@ def test_clean_keeps_other_configurations_unless_told_to_drop_them(finished: Pat
     assert dropped.document["bytes_by_kind"]["records"] > 0
     assert run_pipeline(RunOptions(), _project(finished)).document["nothing_to_do"]
     assert not show_status(Selection(), _project(finished, "seed=6")).document["stages"][0]["fresh"]
+
+
+def test_clean_keeps_the_logs_of_the_last_runs(folder: Path) -> None:
+    runs = folder / "artifacts" / "runs"
+    for number in range(KEPT_LOGS + 2):
+        log = runs / f"2026-01-01T00-00-{number:02d}Z" / "run.log"
+        log.parent.mkdir(parents=True)
+        log.write_bytes(b"said")
+    would = clean_store(Selection(), superseded=False, dry_run=True, project=_project(folder))
+    assert would.document["bytes_by_kind"] == {"logs": 8}
+    assert len(list(runs.iterdir())) == KEPT_LOGS + 2
+    clean_store(Selection(), superseded=False, dry_run=False, project=_project(folder))
+    assert sorted(path.name for path in runs.iterdir())[0] == "2026-01-01T00-00-02Z"
+    assert len(list(runs.iterdir())) == KEPT_LOGS
 
 
 def test_clean_keeps_unfinished_work_of_every_configuration(folder: Path) -> None:

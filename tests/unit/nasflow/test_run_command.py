@@ -258,6 +258,18 @@ def test_two_runs_in_one_folder_are_refused(run: Run, folder: Path) -> None:
     assert seen == [(8, {})]
 
 
+def test_an_artifacts_folder_that_cannot_be_made_is_told(run: Run, folder: Path) -> None:
+    (folder / "file").touch()
+    code, document, _ = run(TOY, "artifacts=file")
+    assert (code, document["error"]["type"]) == (8, "EnvironmentFault")
+    assert str(folder / "file") in document["error"]["message"]
+
+
+def test_a_run_says_beforehand_how_much_there_is_to_do(run: Run) -> None:
+    assert "8 stages to do, about 8 min 00 s." in run()[2]
+    assert "to do" not in run()[2]
+
+
 def test_a_phone_is_honestly_refused(folder: Path) -> None:
     selection = Selection(folder / "pipeline.yaml", device="android:emulator-5554")
     with pytest.raises(NoUsableDevice, match="comes with the next one") as caught:
