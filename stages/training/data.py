@@ -48,8 +48,11 @@ class DataConfig(Record):
     """Which images, and how they are split."""
 
     name: Literal["fashion_mnist"] = Field("fashion_mnist", description="the data set")
+    # Left out of fingerprints: the files' hashes decide (dataset_identity), not where they lie.
     folder: str | None = Field(
-        None, description="where its files are; unset: Debian's package, else the user's cache (downloaded)"
+        None,
+        exclude=True,
+        description="where its files are; unset: Debian's package, else the user's cache (downloaded)",
     )
     validation_images: int = Field(
         5_000, ge=100, le=30_000, description="cut from the training set, equally from each class"
