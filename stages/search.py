@@ -114,6 +114,10 @@ class Search(Stage):
         context.say(
             f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."
         )
+        if target_ms > slowest:
+            context.warn(
+                "every network of the space meets this target: a lower one would give a faster network."
+            )
         from stages.training.search_loop import run_search
 
         return run_search(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from safetensors.torch import load
 
+from nasflow.errors import InfeasibleTarget
 from pipeline.stage import Context
 from stages.documents import (
     ConsideredNetwork,
@@ -65,14 +66,7 @@ class _Picker:
     def pick(self) -> PrunedNetworks:
         architecture = price_candidates(self.search.space, self.latency)
         costs = [row.tolist() for row in architecture.block_ms]
-        budget = self.search.target_ms - architecture.fixed_ms
-        paths = best_paths(
-            self.search.log_probabilities,
-            costs,
-            at_least_ms=self.config.use_at_least * self.search.target_ms - architecture.fixed_ms,
-            at_most_ms=budget,
-            count=self.config.candidates,
-        )
+        paths = self._most_probable(costs, architecture.fixed_ms)
         judged = [self._judge(place, path, len(paths)) for place, path in enumerate(paths)]
         best, network = max(judged, key=lambda pair: pair[0].validation_accuracy_percent)
         self.context.say(
@@ -92,6 +86,27 @@ class _Picker:
             found=self._pruned("found", "found", best.choices, network),
             random=self._pruned("random", "random", random, self._extract(random)),
         )
+
+    def _most_probable(self, costs_ms: Sequence[Sequence[float]], fixed_ms: float) -> list[tuple[int, ...]]:
+        """Paths under the target that use enough of it. Raises InfeasibleTarget where there are none."""
+        target_ms, (fastest_ms, slowest_ms) = self.search.target_ms, self.latency.feasible_ms
+        # Of a target that every network meets, no network can use more than the slowest does.
+        least_ms = self.config.use_at_least * min(target_ms, slowest_ms)
+        try:
+            return best_paths(
+                self.search.log_probabilities,
+                costs_ms,
+                at_least_ms=least_ms - fixed_ms,
+                at_most_ms=target_ms - fixed_ms,
+                count=self.config.candidates,
+            )
+        except InfeasibleTarget as error:
+            raise InfeasibleTarget(
+                f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
+                f"{self.config.use_at_least:g} of the target) and {target_ms:.4g} ms (the target); they take "
+                f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
+                hint="Lower prune.use_at_least, or choose another target.",
+            ) from error
 
     def _judge(self, place: int, path: tuple[int, ...], total: int) -> tuple[ConsideredNetwork, Network]:
         network = self._extract(path)
