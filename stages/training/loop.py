@@ -64,11 +64,26 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def check_loss(loss: float, *, what: str, step: int) -> None:
     """Raises TrainingDiverged where a loss is no longer a number."""
     if not math.isfinite(loss):
-        raise TrainingDiverged(
-            f"{what}: the loss is {loss} at step {step}; the last good checkpoint is kept.",
-            step=step,
-            hint="Lower the stage's learning_rate (halve it), or raise warmup_epochs, and run again.",
-        )
+        raise _diverged(f"the loss is {loss}", what=what, step=step)
+
+
+def check_finite(tensors: Mapping[str, Tensor], *, what: str, step: int) -> None:
+    """Raises TrainingDiverged where a tensor holds NaN or infinity.
+
+    A loss tells of bad weights one step late: a checkpoint that was saved between the two would
+    be kept as the last good one.
+    """
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise _diverged(f"{name} is not finite", what=what, step=step)
+
+
+def _diverged(seen: str, *, what: str, step: int) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"{what}: {seen} at step {step}; the last good checkpoint is kept.",
+        step=step,
+        hint="Lower the stage's learning_rate (halve it), or raise warmup_epochs, and run again.",
+    )
 
 
 class AveragedWeights:
@@ -255,6 +270,8 @@ class _Run:
         self._save(0.0)
 
     def _save(self, seconds: float) -> None:
+        step = self.now.epoch * len(self.training) + self.now.step
+        check_finite(self.raw.state_dict(), what=self.name, step=step)
         self.now.seconds += seconds
         self.now.ema_updates = self.average.updates
         tensors, numbers = pack_optimizer(self.optimizer, "optimizer")

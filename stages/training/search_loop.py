@@ -28,6 +28,7 @@ from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpa
 from stages.training.data import DataConfig, load_images
 from stages.training.loop import (
     CHECKPOINT_SECONDS,
+    check_finite,
     check_loss,
     learning_rate,
     make_fabric,
@@ -216,6 +217,9 @@ class _SearchLoop:
             target_ms=self.target_ms,
         )
         check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
+        # The paths that were not active had no part in the loss, but in the gradient.
+        gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
+        check_finite(gradients, what="search (architecture)", step=self.now.architecture_steps)
         self.architecture_optimizer.step()
         rescale_pairs(self.architecture, before, pairs)
         self.price.update(self.architecture.expected_ms())
@@ -271,6 +275,8 @@ class _SearchLoop:
         self.now.seconds += seconds
 
     def _save(self) -> None:
+        step = self.now.epoch * len(self.training) + self.now.step
+        check_finite(self.supernet.state_dict(), what="search", step=step)
         tensors, numbers = pack_optimizer(self.optimizer, "weights_optimizer")
         more, more_numbers = pack_optimizer(self.architecture_optimizer, "architecture_optimizer")
         tensors |= more
