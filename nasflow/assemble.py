@@ -67,7 +67,7 @@ def open_device(name: str) -> Device:
     kind = name.partition(":")[0]
     if kind == "android":
         raise NoUsableDevice(
-            f"--device {name}: this version cannot measure on phones; that comes with the next one.",
+            f"This version cannot measure on phones (device {name}); that comes with the next one.",
             hint="Measure on this computer: --device local.",
         )
     if name != "local":
