@@ -98,14 +98,13 @@ class MBConv(nn.Module):
 class Classifier(nn.Module):
     """Mean over all places, then a dense layer: (N, C, H, W) to logits (N, classes)."""
 
-    def __init__(self, block: BlockSpec, dropout: float = 0.0) -> None:
+    def __init__(self, block: BlockSpec) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(block.in_channels, block.out_channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Logits (N, classes)."""
-        logits: Tensor = self.dense(self.dropout(x_NCHW.mean((2, 3))))
+        logits: Tensor = self.dense(x_NCHW.mean((2, 3)))
         return logits
 
 

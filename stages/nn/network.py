@@ -8,25 +8,25 @@ Two lines load a found network::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from nasflow.errors import IntegrityError
-from stages.nn.blocks import Classifier, build_block, initialise, to_channels_last
+from stages.nn.blocks import build_block, initialise, to_channels_last
 from stages.search_space import NetConfig
 
 
 class Network(nn.Module):
     """The blocks of a :class:`NetConfig` in a row: ``x_NCHW`` (mean 0, -1..1) to logits (N, classes)."""
 
-    def __init__(self, net: NetConfig, *, dropout: float = 0.0) -> None:
+    def __init__(self, net: NetConfig) -> None:
         super().__init__()
         self.net = net
         self.blocks = nn.ModuleList(build_block(block) for block in net.blocks)
         initialise(self)
-        classifier = self.blocks[-1]
-        assert isinstance(classifier, Classifier)
-        classifier.dropout.p = dropout
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Logits (N, classes)."""
@@ -35,15 +35,27 @@ class Network(nn.Module):
         return x_NCHW
 
 
+def save_state(state: Mapping[str, Tensor]) -> bytes:
+    """Parameters and BN statistics as safetensors."""
+    return save({name: tensor.contiguous() for name, tensor in state.items()})
+
+
 def save_weights(module: nn.Module) -> bytes:
-    """All parameters and BN statistics as safetensors."""
-    return save({name: tensor.contiguous() for name, tensor in module.state_dict().items()})
+    """All parameters and BN statistics of a module as safetensors."""
+    return save_state(module.state_dict())
 
 
 def load_weights(network: Network, weights: bytes) -> None:
     """Put stored weights into a network. Raises IntegrityError where they belong to another one."""
     try:
-        network.load_state_dict(load(weights))
+        stored = load(weights)
+    except SafetensorError as error:
+        raise IntegrityError(
+            f"these weights of {len(weights)} bytes are no whole safetensors file: {error}.",
+            hint="Copy network.safetensors again from the run that made it.",
+        ) from error
+    try:
+        network.load_state_dict(stored)
     except RuntimeError as error:
         raise IntegrityError(
             "these weights belong to another network than the description beside them.",
