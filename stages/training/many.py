@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
 from stages.documents import Role, TrainedNetwork, TrainedNetworks
@@ -12,7 +14,8 @@ from stages.nn.network import Network, load_weights
 from stages.search_space import NetConfig
 from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
-from stages.training.loop import make_fabric, train
+from stages.training.loop import train
+from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe
 
 
@@ -35,7 +38,7 @@ def train_all(
     validation = Batches(load_images(data, "validation"), 500, fabric.device)
     done = []
     for place, job in enumerate(jobs):
-        make_fabric(derived_seed(seed, 1))  # equal random state for each job's fresh weights
+        torch.manual_seed(derived_seed(seed, 1))  # equal random state for each job's fresh weights
         network = Network(job.net)
         if job.weights is not None:
             load_weights(network, job.weights)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 from safetensors.torch import load
 
@@ -24,7 +26,7 @@ from stages.search_space import NetConfig
 from stages.selection import best_paths, random_path_near
 from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
-from stages.training.loop import accuracy_percent, make_fabric
+from stages.training.optimisation import accuracy_percent, make_fabric
 from stages.training.search_loop import price_candidates
 
 BATCH_SIZE = 128
@@ -40,28 +42,25 @@ def pick_networks(
     context: Context,
 ) -> PrunedNetworks:
     """The pick among the most probable networks, and its random companion, with their weights."""
-    return _Picker(config, data, seed, search=search, latency=latency, context=context).pick()
+    return _Picker(config, data, seed, search, latency, context).pick()
 
 
+@dataclass
 class _Picker:
-    def __init__(
-        self,
-        config: PruneConfig,
-        data: DataConfig,
-        seed: int,
-        *,
-        search: SearchResult,
-        latency: LatencyModel,
-        context: Context,
-    ) -> None:
-        self.config, self.seed, self.search, self.latency = config, seed, search, latency
-        self.context = context
-        self.device = make_fabric(seed).device
-        self.supernet = Supernet(search.space)
-        self.supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
+    config: PruneConfig
+    data: DataConfig
+    seed: int
+    search: SearchResult
+    latency: LatencyModel
+    context: Context
+
+    def __post_init__(self) -> None:
+        self.device = make_fabric(self.seed).device
+        self.supernet = Supernet(self.search.space)
+        self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
         self.supernet.to(self.device)
-        self.training = Batches(load_images(data, "train"), BATCH_SIZE, self.device)
-        self.validation = Batches(load_images(data, "validation"), BATCH_SIZE, self.device)
+        self.training = Batches(load_images(self.data, "train"), BATCH_SIZE, self.device)
+        self.validation = Batches(load_images(self.data, "validation"), BATCH_SIZE, self.device)
 
     def pick(self) -> PrunedNetworks:
         architecture = price_candidates(self.search.space, self.latency)
@@ -125,8 +124,7 @@ class _Picker:
         network = self.supernet.extract(path).to(self.device)
         to_channels_last(network)
         batches = self.training.training(derived_seed(self.seed, 2), 0)
-        limited = (x for (x, _), _ in zip(batches, range(self.config.recalibration_batches), strict=False))
-        recalibrate_bn(network, limited)
+        recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
         return network
 
     def _pruned(self, name: str, role: Role, path: tuple[int, ...], network: Network) -> PrunedNetwork:

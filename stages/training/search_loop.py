@@ -26,7 +26,7 @@ from stages.search_space import SearchSpace
 from stages.training.batches import Batches, derived_seed
 from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpack_optimizer
 from stages.training.data import DataConfig, load_images
-from stages.training.loop import (
+from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
     check_finite,
     check_loss,
@@ -51,13 +51,14 @@ def run_search(
     latency: LatencyModel,
     target_ms: float,
     context: Context,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> SearchResult:
     """Search the space, or go on from the checkpoint in the context's scratch.
 
     An interrupted search ends with the same numbers as an undisturbed one: all that is random is
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDiverged.
     """
-    loop = _SearchLoop(config, space, data, seed, latency=latency, target_ms=target_ms, context=context)
+    loop = _SearchLoop(config, space, data, seed, latency, target_ms, context, checkpoint_seconds)
     return loop.to_the_end()
 
 
@@ -77,24 +78,23 @@ class _Progress:
     seconds: float = 0.0
 
 
+@dataclass
 class _SearchLoop:
-    def __init__(
-        self,
-        config: SearchConfig,
-        space: SearchSpace,
-        data: DataConfig,
-        seed: int,
-        *,
-        latency: LatencyModel,
-        target_ms: float,
-        context: Context,
-    ) -> None:
-        self.config, self.space, self.seed = config, space, seed
-        self.target_ms, self.context = target_ms, context
-        self.fabric = make_fabric(seed)
-        device = self.fabric.device
-        self.training = Batches(load_images(data, "train"), config.batch_size, device)
-        self.validation = Batches(load_images(data, "validation"), config.architecture_batch_size, device)
+    config: SearchConfig
+    space: SearchSpace
+    data: DataConfig
+    seed: int
+    latency: LatencyModel
+    target_ms: float
+    context: Context
+    checkpoint_seconds: float
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.fabric = make_fabric(self.seed)
+        train, validation = (load_images(self.data, split) for split in ("train", "validation"))
+        self.training = Batches(train, config.batch_size, self.fabric.device)
+        self.validation = Batches(validation, config.architecture_batch_size, self.fabric.device)
         self.epochs = config.warmup_epochs + config.epochs
         self.recipe = Recipe(
             epochs=self.epochs,
@@ -103,10 +103,10 @@ class _SearchLoop:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-        self.supernet = Supernet(space)
+        self.supernet = Supernet(self.space)
         to_channels_last(self.supernet)
         self.module, self.optimizer = self.fabric.setup(self.supernet, sgd(self.supernet, self.recipe))
-        self.architecture = price_candidates(space, latency)
+        self.architecture = price_candidates(self.space, self.latency)
         self.architecture_optimizer = torch.optim.Adam(
             self.architecture.parameters(),
             lr=config.architecture_learning_rate,
@@ -120,7 +120,7 @@ class _SearchLoop:
                 hint="Lower it, lower search.batch_size, or use more images (data.train_images).",
             )
         self.price = LatencyPrice(
-            target_ms,
+            self.target_ms,
             rate=config.price_rate,
             damping=config.price_damping,
             anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
@@ -147,19 +147,23 @@ class _SearchLoop:
     def _warming_up(self) -> bool:
         return self.now.epoch < self.config.warmup_epochs
 
+    @property
+    def _total_step(self) -> int:
+        return self.now.epoch * len(self.training) + self.now.step
+
     def _run_epoch(self) -> None:
         steps = len(self.training)
-        started = saved = time.monotonic()
+        started = time.monotonic()
         self.module.train()
         for x_NCHW, labels_N in self.training.training(self.seed, self.now.epoch, first=self.now.step):
             self._weight_step(x_NCHW, labels_N, self._path())
             self.now.step += 1
             if not self._warming_up and self.now.step % self.config.architecture_every == 0:
                 self._architecture_step()
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if time.monotonic() - started > self.checkpoint_seconds:
                 self._add_seconds(time.monotonic() - started)
                 self._save()
-                started = saved = time.monotonic()
+                started = time.monotonic()
             if self.now.step % 20 == 0:
                 note = f"expected {self.architecture.expected_ms():.4g} ms"
                 self.context.progress(self.now.epoch + self.now.step / steps, self.epochs, "epochs", note)
@@ -176,16 +180,15 @@ class _SearchLoop:
         """
         if not self._warming_up:
             return self.architecture.sample_path(self._generator(1))
-        step = self.now.epoch * len(self.training) + self.now.step
         path = []
         for place, alpha in enumerate(self.architecture.alphas):
-            turn, position = divmod(step, len(alpha))
+            turn, position = divmod(self._total_step, len(alpha))
             order = torch.Generator().manual_seed(derived_seed(self.seed, 2, place, turn))
             path.append(int(torch.randperm(len(alpha), generator=order)[position]))
         return path
 
     def _weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: list[int]) -> None:
-        step = self.now.epoch * len(self.training) + self.now.step
+        step = self._total_step
         set_learning_rate(self.optimizer, learning_rate(self.recipe, step, len(self.training), self.epochs))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
@@ -275,8 +278,7 @@ class _SearchLoop:
         self.now.seconds += seconds
 
     def _save(self) -> None:
-        step = self.now.epoch * len(self.training) + self.now.step
-        check_finite(self.supernet.state_dict(), what="search", step=step)
+        check_finite(self.supernet.state_dict(), what="search", step=self._total_step)
         tensors, numbers = pack_optimizer(self.optimizer, "weights_optimizer")
         more, more_numbers = pack_optimizer(self.architecture_optimizer, "architecture_optimizer")
         tensors |= more

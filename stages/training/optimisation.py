@@ -1,0 +1,118 @@
+"""What both training loops share: device, optimizer, learning rate, averaged weights, checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import lightning_fabric
+import torch
+from torch import Tensor, nn
+
+from nasflow.errors import TrainingDiverged
+from stages.training.batches import derived_seed
+from stages.training.recipe import Recipe
+
+CHECKPOINT_SECONDS = 20.0
+
+
+def make_fabric(seed: int) -> lightning_fabric.Fabric:
+    """One device, the best there is, float32; the global random state set."""
+    torch.manual_seed(derived_seed(seed))
+    fabric = lightning_fabric.Fabric(accelerator="auto", devices=1)
+    fabric.launch()
+    return fabric
+
+
+def sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; BN parameters and biases are not decayed."""
+    weights = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """Linear warm-up, then half a cosine that would reach zero one step after the last."""
+    warm_up = int(recipe.warmup_epochs * steps_per_epoch)
+    if step < warm_up:
+        return recipe.learning_rate * (step + 1) / warm_up
+    done = (step - warm_up) / max(1, epochs * steps_per_epoch - warm_up)
+    return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give all parameter groups one learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def check_loss(loss: float, *, what: str, step: int) -> None:
+    """Raises TrainingDiverged where a loss is no longer a number."""
+    if not math.isfinite(loss):
+        raise _diverged(f"the loss is {loss}", what=what, step=step)
+
+
+def check_finite(tensors: Mapping[str, Tensor], *, what: str, step: int) -> None:
+    """Raises TrainingDiverged where a tensor holds NaN or infinity.
+
+    A loss tells of bad weights one step late: a checkpoint that was saved between the two would
+    be kept as the last good one.
+    """
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise _diverged(f"{name} is not finite", what=what, step=step)
+
+
+def _diverged(seen: str, *, what: str, step: int) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"{what}: {seen} at step {step}; the last good checkpoint is kept.",
+        step=step,
+        hint="Lower the stage's learning_rate (halve it), or raise warmup_epochs, and run again.",
+    )
+
+
+class AveragedWeights:
+    """Exponential moving average of weights and BN statistics.
+
+    Early on the average is short ((1 + n) / (10 + n), as in TensorFlow's), so that it is never
+    dominated by the first, random weights.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards the present weights."""
+        self.updates += 1
+        share = 1.0 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                self.tensors[name].lerp_(tensor, share)
+            else:
+                self.tensors[name].copy_(tensor)
+
+    def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
+        """From a checkpoint, onto the device and into the memory order of the network."""
+        self.updates = updates
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
+
+
+@torch.no_grad()
+def accuracy_percent(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Share of right answers in percent, in eval mode."""
+    was_training = network.training
+    network.eval()
+    right = total = 0
+    for x_NCHW, labels_N in images:
+        right += int((network(x_NCHW).argmax(1) == labels_N).sum())
+        total += len(labels_N)
+    network.train(was_training)
+    return 100.0 * right / total
