@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from nasflow.errors import DatasetMissing, IntegrityError
+from nasflow.errors import DatasetMissing, EnvironmentFault, IntegrityError
 from pipeline.artifact import Record
+from pipeline.files import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+BOTH_WAYS = "Install Debian's package dataset-fashion-mnist, or set data.folder to a folder with its files."
 MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 SIDE, PADDING, CLASSES = 28, 2, 10
 RESOLUTION = SIDE + 2 * PADDING
@@ -150,52 +152,47 @@ def _read_file(name: str, folder: str | None) -> bytes:
             )
         path = _download(name)
     try:
-        content = gzip.decompress(path.read_bytes())
+        packed = path.read_bytes()
+    except OSError as error:
+        raise EnvironmentFault(f"Cannot read {path}: {error.strerror}.", hint=BOTH_WAYS) from error
+    again = f"Delete {path}: it is downloaded again." if path.parent == cache_folder() else BOTH_WAYS
+    return _unpacked(name, packed, source=str(path), hint=again)
+
+
+def _unpacked(name: str, packed: bytes, *, source: str, hint: str) -> bytes:
+    """A file's content. Raises IntegrityError where it is not the one that its name promises."""
+    try:
+        content = gzip.decompress(packed)
     except (OSError, EOFError, zlib.error) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}.", hint=f"Remove it: {path}.") from error
-    _check(name, content, str(path))
-    return content
-
-
-def _check(name: str, content: bytes, source: str) -> None:
+        raise IntegrityError(f"{source} is damaged, or no gzip file: {error}.", hint=hint) from error
     seen, expected = hashlib.sha256(content).hexdigest(), FILES[name][1]
     if seen != expected:
         raise IntegrityError(
             f"{source} is not Fashion-MNIST's {name}: SHA-256 {seen[:16]}..., expected {expected[:16]}....",
-            hint="Remove that file; it is fetched again.",
+            hint=hint,
         )
+    return content
 
 
 def _download(name: str) -> Path:
     """Fetch one file into the cache, checked before it gets its name."""
-    import os
-    import tempfile
-    import urllib.error
+    import http.client
     import urllib.request
 
     target = cache_folder() / f"{name}.gz"
     url = f"{MIRROR}{name}.gz"
-    both_ways = (
-        "Install Debian's package dataset-fashion-mnist, or set data.folder to a folder with its files."
-    )
     try:
         with urllib.request.urlopen(url, timeout=60) as response:
             packed = response.read(64 * 2**20)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DatasetMissing(
             f"Fashion-MNIST is not on this machine (neither in {DEBIAN_FOLDER} nor in {cache_folder()}) "
             f"and {url} cannot be fetched: {error}.",
-            hint=both_ways,
+            hint=BOTH_WAYS,
         ) from error
+    _unpacked(name, packed, source=url, hint=BOTH_WAYS)
     try:
-        content = gzip.decompress(packed)
-    except (OSError, EOFError, zlib.error) as error:
-        raise IntegrityError(f"{url} sent something that is not gzip: {error}.", hint=both_ways) from error
-    _check(name, content, url)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
-        partial.write(packed)
-        partial.flush()
-        os.fsync(partial.fileno())
-    Path(partial.name).replace(target)
+        write_atomic(target, packed)
+    except EnvironmentFault as error:
+        raise EnvironmentFault(error.message, hint=BOTH_WAYS, raw=error.raw) from error
     return target
