@@ -15,7 +15,7 @@ from stages.documents import Role, TrainedNetworks
 from stages.finetune import FinetuneConfig
 from stages.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.search_space import NetConfig, SearchSpace
-from stages.training.data import DataConfig, dataset_identity
+from stages.training.data import DataConfig, check_fits, dataset_identity
 
 
 class BaselineConfig(Record):
@@ -87,7 +87,11 @@ class Baseline(Stage):
         ]
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
-        """Train them one after another, or go on where that was stopped. Raises TrainingDiverged."""
+        """Train them one after another, or go on where that was stopped.
+
+        Raises UsageError where the images do not fit the space, TrainingDiverged.
+        """
+        check_fits(self.data, self.space)
         from stages.training.many import Job, train_all
 
         jobs = [Job(name, role, net, None) for name, role, net in self.networks()]

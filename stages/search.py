@@ -13,7 +13,7 @@ from pipeline.artifact import Record
 from pipeline.stage import Context, Stage
 from stages.documents import LatencyModel, SearchResult
 from stages.search_space import SearchSpace
-from stages.training.data import DataConfig, dataset_identity
+from stages.training.data import DataConfig, check_fits, dataset_identity
 
 
 class RelativeTarget(Record):
@@ -107,7 +107,11 @@ class Search(Stage):
         return images * (4e-4 + work * 3e-11)
 
     def run(self, context: Context, **inputs: Any) -> SearchResult:
-        """Search, or go on where a search was stopped. Raises InfeasibleTarget before any work."""
+        """Search, or go on where a search was stopped.
+
+        Raises UsageError (the images do not fit the space) and InfeasibleTarget before any work.
+        """
+        check_fits(self.data, self.space)
         latency: LatencyModel = inputs["latency"]
         target_ms = self.config.target_for(latency)
         fastest, slowest = latency.feasible_ms

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from nasflow.errors import DatasetMissing, EnvironmentFault, IntegrityError
+from nasflow.errors import DatasetMissing, EnvironmentFault, IntegrityError, UsageError
 from pipeline.artifact import Record
 from pipeline.files import write_atomic
+from stages.search_space import SearchSpace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ Split = Literal["train", "validation", "test"]
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 BOTH_WAYS = "Install Debian's package dataset-fashion-mnist, or set data.folder to a folder with its files."
 MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-SIDE, PADDING, CLASSES = 28, 2, 10
+SIDE, PADDING, CHANNELS, CLASSES = 28, 2, 3, 10
 RESOLUTION = SIDE + 2 * PADDING
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -64,6 +65,13 @@ class DataConfig(Record):
     )
     split_seed: int = Field(0, ge=0, description="which images the validation split takes")
 
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        count = FILES["train-images-idx3-ubyte"][0]
+        if self.validation_images + (self.train_images or 0) > count:
+            raise ValueError(f"validation_images and train_images are more than the {count} there are")
+        return self
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -80,13 +88,24 @@ class ImageSet:
         import numpy as np
 
         grey = (self.pixels_NHW[which].astype(np.float32) - 127.5) / 127.5
-        return np.repeat(grey[..., None], 3, axis=-1)
+        return np.repeat(grey[..., None], CHANNELS, axis=-1)
 
 
 def dataset_identity(config: DataConfig) -> dict[str, str]:
     """What decides a result besides the configuration: the content of the files."""
     digest = hashlib.sha256("".join(sha for _, sha in FILES.values()).encode()).hexdigest()
     return {"dataset": config.name, "dataset_sha256": digest}
+
+
+def check_fits(config: DataConfig, space: SearchSpace) -> None:
+    """Raises UsageError where the networks of a space do not take these images."""
+    wanted = (space.resolution, space.input_channels, space.classes)
+    if wanted != (RESOLUTION, CHANNELS, CLASSES):
+        raise UsageError(
+            f"space {space.name} is for images of {wanted[0]} pixels, {wanted[1]} channels, {wanted[2]} "
+            f"classes; {config.name} has {RESOLUTION} pixels, {CHANNELS} channels, {CLASSES} classes.",
+            hint="It can be profiled, but not searched: choose another space or resolution.",
+        )
 
 
 def load_images(config: DataConfig, split: Split) -> ImageSet:
