@@ -77,17 +77,22 @@ def mobilenet_v2(
 def fit_strides(strides: Sequence[int]) -> tuple[int, ...]:
     """Spread a space's stride plan (stem, then its stages) over MobileNetV2's stem and seven stages.
 
-    A plan of eight entries is taken as it is. A shorter one keeps the order of its strides of 2: stage i
-    of n goes to MobileNetV2's stage ceil(i * 7 / n) at the latest, so that the total stride is the same.
+    A stride of 2 in stage i of n goes to stage i * 7 // n (counted from 0), or to the nearest free one that
+    keeps the order; the total stride is the same, and a plan of eight entries is taken as it is. Raises
+    UsageError where more than seven stages have a stride of 2.
     """
     stem, stages = strides[0], list(strides[1:])
+    places = [place for place, stride in enumerate(stages) if stride == 2]
+    if len(places) > len(STAGES):
+        raise UsageError(
+            f"the stride plan {list(strides)} has {len(places)} stages of stride 2; MobileNetV2 has "
+            f"{len(STAGES)} stages.",
+            hint="Merge stages of the search space, or give some of them stride 1.",
+        )
     fitted = [1] * len(STAGES)
-    for place, stride in enumerate(stages):
-        if stride == 2:
-            target = place * len(STAGES) // len(stages)
-            while target < len(STAGES) and fitted[target] == 2:
-                target += 1
-            if target == len(STAGES):
-                raise UsageError(f"the stride plan {list(strides)} does not fit MobileNetV2's seven stages.")
-            fitted[target] = 2
+    target = -1
+    for number, place in enumerate(places):
+        still_to_come = len(places) - number - 1
+        target = min(max(place * len(STAGES) // len(stages), target + 1), len(STAGES) - 1 - still_to_come)
+        fitted[target] = 2
     return (stem, *fitted)
