@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.artifact import Record
 from pipeline.stage import Context, Stage
@@ -17,18 +17,27 @@ from stages.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.search_space import NetConfig, SearchSpace
 from stages.training.data import DataConfig, check_fits, dataset_identity
 
+Width = Annotated[float, Field(gt=0, le=8)]
+
 
 class BaselineConfig(Record):
     """Which MobileNetV2s."""
 
-    widths: tuple[float, ...] = Field(
+    widths: tuple[Width, ...] = Field(
         (0.35, 0.5, 1.0),
         min_length=1,
         description="width multipliers with the space's own stride plan: these count",
     )
-    published_widths: tuple[float, ...] = Field(
+    published_widths: tuple[Width, ...] = Field(
         (1.0,), description="width multipliers of the published architecture, strides included"
     )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for widths in (self.widths, self.published_widths):
+            if len({f"{width:g}" for width in widths}) < len(widths):
+                raise ValueError("the same width is listed twice")
+        return self
 
 
 @dataclass(frozen=True)
