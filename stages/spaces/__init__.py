@@ -46,6 +46,10 @@ def load_space(config: SpaceConfig, base_dir: Path = Path()) -> SearchSpace:
         return SearchSpace.model_validate({**raw, **overrides} if isinstance(raw, dict) else raw)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {error}.", hint="Mend the file.") from error
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}.", hint="Check its permissions."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -54,5 +58,5 @@ def load_space(config: SpaceConfig, base_dir: Path = Path()) -> SearchSpace:
             source=str(path),
             key=key,
             value=first["input"],
-            hint="See stages/spaces/fashion.yaml for an example.",
+            hint=f"See {FOLDER / 'fashion.yaml'} for an example.",
         ) from error
