@@ -118,7 +118,7 @@ def two_path_gradient(
         which = list(pair)
         mass = p[which].sum()
         q = p[which] / mass
-        gate_grad = next(gate_grads).double().cpu()
+        gate_grad = next(gate_grads).cpu().double()
         cost = gate_grad + price / target_ms * mass * ms[which]
         alpha.grad[which] = (q * (cost - (q * cost).sum())).to(alpha)
     return PairStep(
