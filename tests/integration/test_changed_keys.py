@@ -1,0 +1,55 @@
+"""Changing one key makes exactly the stages stale that it concerns."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from integration.conftest import Finished
+
+from nasflow.cli import main
+from nasflow.commands.options import STAGE_NAMES
+
+MEASURED_ON = "latency search prune finetune convert verify"
+LEARNED_FROM = "search prune finetune baseline convert verify"
+
+
+@pytest.mark.parametrize(
+    ("key", "stale"),
+    [
+        ("seed=1", ""),
+        ("seed=2", " ".join(STAGE_NAMES)),
+        ("artifacts=elsewhere", " ".join(STAGE_NAMES)),
+        ("data.folder=moved", ""),
+        ("data.split_seed=5", LEARNED_FROM),
+        ("data.train_images=1400", LEARNED_FROM),
+        ("space.width_multiplier=1.5", f"profile {MEASURED_ON}"),
+        ("space.resolution=64", " ".join(STAGE_NAMES)),
+        ("runtime.threads=2", f"profile {MEASURED_ON}"),
+        ("profile.rounds=4", f"profile {MEASURED_ON}"),
+        ("latency.rounds=4", MEASURED_ON),
+        ("search.epochs=2", "search prune finetune convert verify"),
+        ("search.target.ratio=0.13", "search prune finetune convert verify"),
+        ("prune.candidates=3", "prune finetune convert verify"),
+        ("finetune.epochs=3", "finetune baseline convert verify"),
+        ("finetune.start=fresh", "finetune convert verify"),
+        ("baseline.widths=[0.35, 0.5]", "baseline convert verify"),
+        ("convert.images=33", "convert verify"),
+        ("verify.rounds=4", "verify"),
+        ("verify.max_ratio=0.9", "verify"),
+    ],
+)
+def test_one_key_makes_exactly_these_stages_stale(
+    finished: Finished,
+    key: str,
+    stale: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(finished.project.path)
+    assert main(["run", "--set", key, "--dry-run", "--json"]) == 0
+    stages = json.loads(capfd.readouterr().out)["stages"]
+    assert [stage["name"] for stage in stages if not stage["fresh"]] == stale.split()
+    blamed = next((stage["why"] for stage in stages if not stage["fresh"]), "")
+    if stale and not key.startswith("artifacts"):
+        assert f"setting `{key.partition('=')[0].partition('.')[0]}" in blamed, "the reason names the key"
