@@ -22,13 +22,15 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-def _make(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def _make(
+    clone: Path, *words: str, apt: str = "0", path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     # Without the variables of a 'make test' around us, which would reach this make.
     outer = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
         ["make", *words],
         cwd=clone,
-        env={**outer, "NASFLOW_APT": "0"},
+        env={**outer, "NASFLOW_APT": apt, "PATH": os.pathsep.join([str(path or clone), outer["PATH"]])},
         capture_output=True,
         text=True,
         check=False,
@@ -78,6 +80,32 @@ def test_a_python_without_venv_is_told_what_to_install(clone: Path, tmp_path: Pa
     assert "it lacks ensurepip" in done.stderr
     assert "python3-venv" in done.stderr
     assert not (clone / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("user", "apt", "calls"),
+    [
+        ("0", "1", ["update", "install -y --no-install-recommends dataset-fashion-mnist"]),
+        ("0", "0", []),
+        ("7", "1", []),
+    ],
+)
+def test_debian_packages_are_installed_by_root_alone_and_only_if_allowed(
+    clone: Path, tmp_path: Path, user: str, apt: str, calls: list[str]
+) -> None:
+    (tmp_path / "ensurepip.py").write_text("raise ImportError", encoding="utf-8")
+    lacking = _script(tmp_path / "lacking", f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    _script(tools / "id", f"echo {user}")
+    _script(tools / "dpkg-query", "exit 1")
+    _script(tools / "apt-get", f'echo "$@" >> {tmp_path}/calls')
+    done = _make(clone, "install", f"PYTHON={lacking}", apt=apt, path=tools)
+    called = tmp_path / "calls"
+    assert (called.read_text(encoding="utf-8").splitlines() if called.exists() else []) == calls
+    announced = "installing the Debian packages dataset-fashion-mnist" in done.stdout
+    named = "missing: sudo apt-get install dataset-fashion-mnist" in done.stdout
+    assert (announced, named) == (bool(calls), not calls)
 
 
 def test_a_second_install_does_nothing(clone: Path) -> None:
