@@ -16,13 +16,12 @@ from support.command_line import ProjectFolder
 
 from android_bench.local import LocalDevice
 from nasflow.commands.options import STAGE_NAMES
-from nasflow.results import ARCHITECTURE, FILES, MANIFEST, MODEL, REPORT, RESULT, WEIGHTS
+from nasflow.results import FILES, MANIFEST, MODEL, REPORT, RESULT
 from stages.conversion.inspection import inspect_model
-from stages.nn.network import load_network
 from stages.reporting.result import ResultDocument
-from stages.search_space import NetConfig
 from stages.training.data import DataConfig, load_images
 
+README = Path(__file__).resolve().parents[2] / "README.md"
 HEAVY = {"torch", "tensorflow", "onnx", "numpy", "scipy", "matplotlib", "rich", "ai_edge_litert"}
 
 # What programs may rely on; a field that is missing here may change.
@@ -145,11 +144,21 @@ def test_the_tflite_file_scores_what_the_result_says(latest: Path, result: dict[
     assert result["network"]["accuracy_percent"] == pytest.approx(accuracy, abs=1e-6)
 
 
-def test_the_found_network_computes_in_python_what_its_tflite_file_computes(latest: Path) -> None:
+def test_the_readmes_two_lines_load_the_network_that_the_tflite_file_holds(
+    finished: Finished, latest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
-    net = NetConfig.model_validate_json((latest / ARCHITECTURE).read_bytes())
-    model = load_network(net, (latest / WEIGHTS).read_bytes())
+    readme = README.read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    lines = [line for line in snippet.splitlines() if line and not line.startswith(("from ", "import "))]
+    assert len(lines) == 2
+    monkeypatch.chdir(finished.project.path)
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    model = names["model"]
+    assert isinstance(model, torch.nn.Module)
+    assert not model.training
 
     x_NHWC = load_images(DataConfig(), "test").batch_NHWC(slice(200))
     with torch.no_grad():
