@@ -96,7 +96,7 @@ def two_path_gradient(
     the pair's mass m = p_i + p_j between its two: dE/dalpha_i = m q_i (ms_i - sum_j q_j ms_j).
     """
     gates = [
-        None if active == other else torch.tensor([1.0, 0.0], device=x_NCHW.device, requires_grad=True)
+        None if active == other else x_NCHW.new_tensor([1.0, 0.0], requires_grad=True)
         for active, other in pairs
     ]
     with supernet.architecture_step():
