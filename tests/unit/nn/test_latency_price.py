@@ -1,0 +1,115 @@
+"""The price of latency: it holds the expectation at the target, and it does not wind up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from stages.nn.architecture import Architecture, LatencyPrice
+from stages.search import SearchConfig
+
+CONFIG = SearchConfig()
+STEPS = 500
+_RANDOM = torch.Generator().manual_seed(0)
+BLOCK_MS = [(0.01 + 0.05 * torch.rand(4, generator=_RANDOM)).tolist() for _ in range(11)]
+LOSSES = [[0.06 - ms + 0.015 * float(torch.rand((), generator=_RANDOM)) for ms in row] for row in BLOCK_MS]
+"""Eleven layers whose dear candidates are mostly the accurate ones: free of price, they all take them."""
+
+
+def new_price(target_ms: float, steps: int = STEPS) -> LatencyPrice:
+    return LatencyPrice(
+        target_ms,
+        rate=CONFIG.price_rate,
+        damping=CONFIG.price_damping,
+        anneal_steps=int(CONFIG.anneal_share * steps),
+        limit=CONFIG.price_limit,
+    )
+
+
+def descend(target_ms: float, *, priced: bool = True) -> tuple[Architecture, LatencyPrice, list[float]]:
+    """Exact gradient descent of loss + price * E / target: no noise, so that the answer is known."""
+    architecture, price = Architecture(BLOCK_MS, 0.05), new_price(target_ms)
+    optimizer = torch.optim.Adam(
+        architecture.parameters(), lr=CONFIG.architecture_learning_rate, betas=(0.0, 0.999)
+    )
+    course = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        cost = torch.zeros(())
+        for alpha, losses, row in zip(architecture.alphas, LOSSES, BLOCK_MS, strict=True):
+            p = alpha.softmax(0)
+            cost = cost + p @ torch.tensor(losses)
+            cost = cost + (price.value if priced else 0.0) / target_ms * (p @ torch.tensor(row))
+        cost.backward()
+        optimizer.step()
+        course.append(architecture.expected_ms())
+        price.update(course[-1])
+    return architecture, price, course
+
+
+@pytest.mark.parametrize("target_ms", [0.3, 0.35, 0.42, 0.5])
+def test_the_expectation_ends_at_the_target(target_ms: float) -> None:
+    architecture, _, course = descend(target_ms)
+    assert architecture.expected_ms() == pytest.approx(target_ms, rel=0.03)
+    settled = course[int(0.7 * STEPS) :]
+    assert max(abs(ms / target_ms - 1) for ms in settled) < 0.05
+
+
+def test_without_a_price_the_expectation_goes_elsewhere() -> None:
+    architecture, _, _ = descend(0.35, priced=False)
+    assert architecture.expected_ms() > 1.5 * 0.35
+
+
+def test_the_target_moves_in_a_straight_line_from_the_first_expectation() -> None:
+    price = LatencyPrice(1.0, rate=0.1, damping=0.0, anneal_steps=10, limit=3.0)
+    price.update(2.0)
+    line = []
+    for _ in range(12):
+        line.append(price.momentary_target_ms())
+        price.update(1.5)
+    assert line == pytest.approx([2 - step / 10 for step in range(1, 10)] + [1.0] * 3)
+    at_once = LatencyPrice(1.0, rate=0.1, damping=0.0, anneal_steps=0, limit=3.0)
+    at_once.update(2.0)
+    assert at_once.momentary_target_ms() == 1.0
+    assert at_once.value == pytest.approx(0.1)
+
+
+def test_a_target_out_of_reach_does_not_wind_the_price_up_beyond_its_limit() -> None:
+    price = new_price(1.0, steps=0)
+    for _ in range(10_000):
+        price.update(2.0)
+    assert price.integral == CONFIG.price_limit
+    steps = 0
+    while price.value > 0:
+        price.update(0.9)
+        steps += 1
+    assert steps <= (CONFIG.price_limit / 0.1 / CONFIG.price_rate) + 1
+
+
+def test_below_the_target_latency_earns_a_bonus() -> None:
+    price = new_price(1.0, steps=0)
+    for _ in range(50):
+        price.update(0.5)
+    assert price.value < 0
+    for _ in range(10_000):
+        price.update(0.5)
+    assert price.integral == -CONFIG.price_limit
+
+
+def test_restored_from_json_it_goes_on_identically() -> None:
+    expectations = torch.rand(60, generator=torch.Generator().manual_seed(0)).tolist()
+    whole = new_price(0.5, steps=80)
+    for stop in (0, 1, 17, 45):
+        first, second = new_price(0.5, steps=80), new_price(0.5, steps=80)
+        for ms in expectations[:stop]:
+            first.update(ms)
+        second.restore(json.loads(json.dumps(first.state(), allow_nan=False)))
+        for ms in expectations[stop:]:
+            first.update(ms)
+            second.update(ms)
+        assert (first.value, first.state()) == (second.value, second.state())
+    for ms in expectations:
+        whole.update(ms)
+    assert whole.state() == first.state()

@@ -1,0 +1,139 @@
+"""The search finds what is there to be found, and does not find what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from support.memory_context import memory_context
+from support.toy_search import DATA, SPACE, latency_model
+from torch import Tensor, nn
+
+from stages.documents import LatencyModel, SearchResult
+from stages.nn.architecture import Architecture, rescale_pairs, two_path_gradient
+from stages.nn.supernet import Supernet
+from stages.search import SearchConfig
+from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
+from stages.training.batches import Batches
+from stages.training.data import load_images
+from stages.training.search_loop import price_candidates, run_search
+
+CONFIG = SearchConfig(
+    warmup_epochs=0,
+    epochs=8,
+    batch_size=50,
+    architecture_every=1,
+    architecture_batch_size=50,
+    architecture_learning_rate=0.1,
+    price_rate=0.3,
+)
+TARGET_MS = 0.1
+
+
+def device_ms(block: BlockSpec) -> float:
+    """5x5 kernels are slow."""
+    return 0.04 if block.kernel == 5 else 0.015 if block.expansion > 1 else 0.01
+
+
+def permuted_ms(block: BlockSpec) -> float:
+    """The candidates' latencies, given to the wrong ones."""
+    return 0.015 if block.kernel == 5 else 0.04 if block.expansion > 1 else 0.01
+
+
+def search(latency: LatencyModel, config: SearchConfig = CONFIG) -> SearchResult:
+    context = memory_context("search")
+    return run_search(config, SPACE, DATA, 4, latency=latency, target_ms=TARGET_MS, context=context)
+
+
+def true_expectation_ms(result: SearchResult) -> float:
+    architecture = price_candidates(SPACE, latency_model(cost=device_ms))
+    for alpha, row in zip(architecture.alphas, result.log_probabilities, strict=True):
+        alpha.data.copy_(torch.tensor(row))
+    return architecture.expected_ms()
+
+
+def test_a_search_meets_its_target_and_with_permuted_latencies_it_misses_it() -> None:
+    right, wrong = (search(latency_model(cost=cost)) for cost in (device_ms, permuted_ms))
+    assert true_expectation_ms(right) == pytest.approx(TARGET_MS, rel=0.05)
+    assert wrong.expected_ms == pytest.approx(TARGET_MS, rel=0.05), "it believes that it met it"
+    assert true_expectation_ms(wrong) > 1.2 * TARGET_MS
+
+
+def test_frozen_parameters_stay_uniform() -> None:
+    config = CONFIG.model_copy(update={"architecture_learning_rate": 1e-12, "epochs": 1, "warmup_epochs": 1})
+    result = search(latency_model(cost=device_ms), config)
+    for point in result.history:
+        for row in point.probabilities:
+            assert row == pytest.approx([1 / len(row)] * len(row), abs=1e-9)
+        assert point.entropy == pytest.approx(1.0)
+    learned = search(latency_model(cost=device_ms), CONFIG.model_copy(update={"epochs": 1}))
+    assert learned.history[-1].entropy < 0.99
+
+
+# --- a planted candidate ---------------------------------------------------------------------------
+
+PLANTED = SearchSpace(
+    name="planted",
+    resolution=32,
+    classes=10,
+    stem=StemSpec(width=8, stride=2),
+    stages=(StageSpec(width=16, layers=1, stride=2),),
+    head_width=32,
+    candidates=tuple(Candidate(kernel=kernel, expansion=2) for kernel in (3, 5, 7)),
+)
+"""One layer, whose input reaches the classifier only through its candidates."""
+GOOD = 1
+
+
+@pytest.fixture(scope="module")
+def supernet() -> Supernet:
+    """Candidate 1 has learned; the others put out zeros."""
+    torch.manual_seed(0)
+    supernet = Supernet(PLANTED).train()
+    images = Batches(load_images(DATA, "train"), 50, torch.device("cpu"))
+    optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
+    for epoch in range(6):
+        for x_NCHW, labels_N in images.training(0, epoch):
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(supernet(x_NCHW, [GOOD]), labels_N).backward()
+            optimizer.step()
+    for choice in (0, 2):
+        last = supernet.get_submodule(f"layers.0.candidates.{choice}.layers.2.1")
+        assert isinstance(last, nn.BatchNorm2d)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return supernet
+
+
+def learned_probabilities(supernet: Supernet, relabel: Callable[[Tensor], Tensor]) -> list[float]:
+    """The planted candidate's probability after 80 architecture steps, for three seeds."""
+    images = Batches(load_images(DATA, "validation"), 50, torch.device("cpu"))
+    found = []
+    for seed in range(3):
+        architecture = Architecture([[0.0, 0.0, 0.0]], 1.0)
+        optimizer = torch.optim.Adam(architecture.parameters(), lr=0.05, betas=(0.0, 0.999))
+        generator = torch.Generator().manual_seed(seed)
+        for turn in range(20):
+            for x_NCHW, labels_N in images.training(seed, turn):
+                pairs = architecture.sample_pairs(generator)
+                before = [alpha.detach().clone() for alpha in architecture.alphas]
+                labels_N = relabel(labels_N)
+                two_path_gradient(supernet, architecture, x_NCHW, labels_N, pairs, price=0.0, target_ms=1.0)
+                optimizer.step()
+                rescale_pairs(architecture, before, pairs)
+        found.append(float(architecture.probabilities()[0][GOOD]))
+    return found
+
+
+def test_a_candidate_that_is_clearly_better_is_found(supernet: Supernet) -> None:
+    assert min(learned_probabilities(supernet, lambda labels_N: labels_N)) > 0.7
+
+
+def test_with_shuffled_labels_it_is_not(supernet: Supernet) -> None:
+    generator = torch.Generator().manual_seed(2)
+    shuffled = learned_probabilities(
+        supernet, lambda labels_N: labels_N[torch.randperm(len(labels_N), generator=generator)]
+    )
+    assert sum(shuffled) / len(shuffled) < 0.5
+    assert max(shuffled) < 0.7

@@ -1,0 +1,142 @@
+"""What single steps of a search change, seen from the checkpoints that it leaves after each of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+import torch
+from support.memory_context import memory_context
+from support.toy_search import DATA, EACH_STEP, SPACE, StoppingScratch, latency_model
+from torch import Tensor
+
+from stages.nn.supernet import Supernet
+from stages.search import SearchConfig
+from stages.training.checkpoint import unpack
+from stages.training.search_loop import run_search
+
+CONFIG = SearchConfig(
+    warmup_epochs=1,
+    epochs=1,
+    batch_size=50,
+    architecture_every=3,
+    architecture_batch_size=50,
+    weight_decay=0.01,
+)
+STEPS = 10
+NO_CHOICE = (0, 0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def checkpoints() -> list[dict[str, Tensor]]:
+    """The state after each step (and again at the end of each epoch), momentum named by its weight."""
+    scratch = StoppingScratch()
+    context = memory_context("search", scratch=scratch)
+    run_search(
+        CONFIG,
+        SPACE,
+        DATA,
+        3,
+        latency=latency_model(),
+        target_ms=0.085,
+        context=context,
+        checkpoint_seconds=EACH_STEP,
+    )
+    names = [name for name, p in Supernet(SPACE).named_parameters() if p.ndim > 1]
+    names += [name for name, p in Supernet(SPACE).named_parameters() if p.ndim <= 1]
+    states = []
+    for payload in scratch.saved:
+        tensors, _ = unpack(payload)
+        for place, name in enumerate(names):
+            momentum = tensors.pop(f"weights_optimizer.{place}.momentum_buffer", None)
+            if momentum is not None:
+                tensors[f"supernet.{name}.momentum"] = momentum
+        states.append(tensors)
+    assert len(states) == 2 * (STEPS + 1)
+    return states
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    assert before.keys() <= after.keys()
+    return {name for name in after if name not in before or not torch.equal(before[name], after[name])}
+
+
+def candidates(names: Iterable[str]) -> dict[tuple[int, int], set[str]]:
+    """Changed tensors of each (layer, candidate)."""
+    found: dict[tuple[int, int], set[str]] = {}
+    for name in names:
+        match = re.match(r"supernet\.layers\.(\d+)\.candidates\.(\d+)\.", name)
+        if match:
+            found.setdefault((int(match[1]), int(match[2])), set()).add(name)
+    return found
+
+
+def weight_steps(checkpoints: list[dict[str, Tensor]]) -> list[set[str]]:
+    """Tensors that each step changed, first of the warm-up, then of the search."""
+    epochs = checkpoints[: STEPS + 1], checkpoints[STEPS + 1 :]
+    starts = [{"": torch.zeros(())} | epochs[0][0], epochs[0][-1]]
+    assert not changed(epochs[0][-2], epochs[0][-1])
+    assert not changed(epochs[1][-2], epochs[1][-1])
+    steps = [changed(a, b) for a, b in pairwise(epochs[0][:-1])]
+    return [*steps, *(changed(a, b) for a, b in pairwise([starts[1], *epochs[1][:-1]]))]
+
+
+def test_a_weight_step_changes_the_active_path_alone_and_all_of_it(
+    checkpoints: list[dict[str, Tensor]],
+) -> None:
+    last = checkpoints[-1]
+    for names in weight_steps(checkpoints):
+        active = candidates(names)
+        assert len({layer for layer, _ in active}) == len(active), "two candidates of one layer changed"
+        for (layer, candidate), seen in active.items():
+            prefix = f"supernet.layers.{layer}.candidates.{candidate}."
+            assert seen == {name for name in last if name.startswith(prefix)}
+            assert any(name.endswith(".momentum") for name in seen)
+            assert any(name.endswith("running_mean") for name in seen)
+        everywhere = {name for name in last if re.match(r"supernet\.(stem|head|classifier)\.", name)}
+        assert everywhere <= names
+
+
+def test_alphas_change_in_architecture_steps_alone(checkpoints: list[dict[str, Tensor]]) -> None:
+    steps = weight_steps(checkpoints)
+    with_change = [any(name.startswith("architecture.") for name in names) for names in steps]
+    # The first checkpoint has none before it to compare with.
+    warm_up, search = with_change[: STEPS - 1], with_change[STEPS - 1 :]
+    assert not any(warm_up)
+    assert search == [step % CONFIG.architecture_every == 0 for step in range(1, STEPS + 1)]
+    assert all(
+        float(t.abs().max()) == 0
+        for n, t in checkpoints[STEPS].items()
+        if n.startswith("architecture.alphas")
+    )
+
+
+def test_the_warm_up_takes_every_candidate_of_a_layer_equally_often(
+    checkpoints: list[dict[str, Tensor]],
+) -> None:
+    layers = SPACE.layers()
+    counts = {}
+    for name, tensor in checkpoints[STEPS].items():
+        if name.endswith("num_batches_tracked"):
+            for key in candidates([name]):
+                counts[key] = int(tensor)
+    for place, layer in enumerate(layers):
+        seen = [counts[place, choice] for choice, block in enumerate(layer.blocks) if block is not None]
+        share = STEPS / len(layer.blocks)
+        assert all(int(share) <= count <= int(share) + 1 for count in seen)
+        if STEPS % len(layer.blocks) == 0:
+            assert set(seen) == {share}
+
+
+def test_the_warm_up_takes_each_of_n_candidates_once_in_n_steps(checkpoints: list[dict[str, Tensor]]) -> None:
+    first = {
+        key for key, names in candidates(checkpoints[0]).items() if any(n.endswith("momentum") for n in names)
+    }
+    taken = [first, *(set(candidates(names)) for names in weight_steps(checkpoints)[: STEPS - 1])]
+    for place, layer in enumerate(SPACE.layers()):
+        size = len(layer.blocks)
+        for start in range(0, STEPS - size + 1, size):
+            turn = [choice for step in taken[start : start + size] for at, choice in step if at == place]
+            assert sorted(turn) == [i for i, block in enumerate(layer.blocks) if block is not None]

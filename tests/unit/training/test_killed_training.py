@@ -1,0 +1,96 @@
+"""SIGKILL amid a training and amid a search, in a process of its own, with checkpoints on the disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.memory_context import MemoryStore
+from support.toy_search import DATA, EACH_STEP, SPACE, latency_model
+
+from pipeline.artifact import document_bytes
+from pipeline.events import Event
+from pipeline.scratch import FolderScratch
+from pipeline.stage import Context
+from stages.nn.network import Network
+from stages.search import SearchConfig
+from stages.training.batches import Batches
+from stages.training.data import load_images
+from stages.training.loop import train
+from stages.training.optimisation import make_fabric
+from stages.training.recipe import Recipe
+from stages.training.search_loop import run_search
+
+TESTS = Path(__file__).parents[2]
+CONFIG = SearchConfig(
+    warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
+)
+
+
+class TellingScratch(FolderScratch):
+    """Prints a line for each checkpoint that is on the disk."""
+
+    def save(self, name: str, payload: bytes) -> None:
+        super().save(name, payload)
+        sys.stdout.write("saved\n")
+        sys.stdout.flush()
+
+
+def ignore(event: Event) -> None:
+    """Nobody listens."""
+
+
+def perform(what: str, folder: Path) -> bytes:
+    """A training or a search, with a checkpoint after each step; its outcome as bytes."""
+    context = Context(what, "0" * 64, MemoryStore(), TellingScratch(folder, what, ignore), ignore)
+    if what == "search":
+        result = run_search(
+            CONFIG,
+            SPACE,
+            DATA,
+            1,
+            latency=latency_model(),
+            target_ms=0.08,
+            context=context,
+            checkpoint_seconds=EACH_STEP,
+        )
+        history = tuple(point.model_copy(update={"seconds": 0.0}) for point in result.history)
+        return document_bytes(result.model_copy(update={"history": history, "seconds": 0.0}))
+    fabric = make_fabric(0)
+    outcome = train(
+        Network(SPACE.network((0, 1, 1, 0))),
+        Batches(load_images(DATA, "train"), 50, fabric.device),
+        Batches(load_images(DATA, "validation"), 50, fabric.device),
+        Recipe(epochs=2, batch_size=50),
+        seed=1,
+        name="toy",
+        context=context,
+        fabric=fabric,
+        checkpoint_seconds=EACH_STEP,
+    )
+    return outcome.weights + repr([point.train_loss for point in outcome.curve]).encode()
+
+
+@pytest.mark.parametrize(("what", "saves"), [("training", 7), ("search", 14)])
+def test_killed_without_warning_it_ends_as_if_undisturbed(what: str, saves: int, tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, __file__, what, str(tmp_path / "killed")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )
+    with child:
+        assert child.stdout is not None
+        for _ in range(saves):
+            assert child.stdout.readline() == "saved\n"
+        child.kill()
+    assert child.returncode == -signal.SIGKILL, "it had ended before"
+    assert perform(what, tmp_path / "killed") == perform(what, tmp_path / "undisturbed")
+
+
+if __name__ == "__main__":
+    perform(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,147 @@
+"""A training that was stopped, by whatever and wherever, ends as an undisturbed one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from support.memory_context import MemoryScratch, MemoryStore, memory_context
+from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch
+
+from nasflow.errors import TrainingDiverged
+from pipeline.events import Event, Metric
+from pipeline.stage import Context
+from stages.nn.network import Network, load_network
+from stages.training.batches import Batches
+from stages.training.checkpoint import unpack
+from stages.training.data import DataConfig, load_images
+from stages.training.loop import Trained, train
+from stages.training.optimisation import make_fabric
+from stages.training.recipe import Recipe
+
+DATA = DataConfig(train_images=250, validation_images=100)
+RECIPE = Recipe(epochs=2, batch_size=50)
+NET = SPACE.network((0, 0, 0, 1))
+STEPS = 5
+WRITES = 2 * (STEPS + 1)
+"""One after each step, one after each epoch."""
+
+
+def trained(context: Context, recipe: Recipe = RECIPE, *, checkpoint_seconds: float = EACH_STEP) -> Trained:
+    fabric = make_fabric(0)
+    return train(
+        Network(NET),
+        Batches(load_images(DATA, "train"), recipe.batch_size, fabric.device),
+        Batches(load_images(DATA, "validation"), recipe.batch_size, fabric.device),
+        recipe,
+        seed=3,
+        name="toy",
+        context=context,
+        fabric=fabric,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+def without_seconds(outcome: Trained) -> Trained:
+    curve = tuple(point.model_copy(update={"seconds": 0.0}) for point in outcome.curve)
+    return replace(outcome, curve=curve)
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Trained:
+    return without_seconds(trained(memory_context("finetune"), checkpoint_seconds=1e9))
+
+
+@pytest.mark.parametrize(
+    ("write", "kept"),
+    [*((write, True) for write in (1, 4, 5, 6, 7, 9, 11, WRITES)), (1, False), (6, False), (WRITES, False)],
+)
+def test_stopped_at_any_checkpoint_it_ends_as_if_undisturbed(
+    undisturbed: Trained, write: int, kept: bool
+) -> None:
+    """Of each epoch's six writes the first five follow a step, the last closes it."""
+    scratch = StoppingScratch(stop_at=write, kept=kept)
+    with pytest.raises(Stopped):
+        trained(memory_context("finetune", scratch=scratch))
+    resumed = trained(memory_context("finetune", scratch=scratch))
+    assert without_seconds(resumed) == undisturbed
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_stopped_while_it_tells_of_an_epoch_it_ends_as_if_undisturbed(
+    undisturbed: Trained, epoch: int
+) -> None:
+    scratch = MemoryScratch()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Metric) and event.step == epoch:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        trained(Context("finetune", "0" * 64, MemoryStore(), scratch, emit))
+    assert without_seconds(trained(memory_context("finetune", scratch=scratch))) == undisturbed
+
+
+def test_without_its_checkpoint_it_starts_again(undisturbed: Trained) -> None:
+    scratch = StoppingScratch(stop_at=9)
+    with pytest.raises(Stopped):
+        trained(memory_context("finetune", scratch=scratch))
+    scratch.entries.clear()
+    assert without_seconds(trained(memory_context("finetune", scratch=scratch))) == undisturbed
+
+
+def test_one_entry_of_scratch_holds_all_there_is() -> None:
+    scratch = StoppingScratch(stop_at=9)
+    with pytest.raises(Stopped):
+        trained(memory_context("finetune", scratch=scratch))
+    assert list(scratch.entries) == ["toy.checkpoint"]
+
+
+def test_the_best_epoch_by_validation_is_kept(undisturbed: Trained) -> None:
+    accuracies = [point.validation_accuracy_percent for point in undisturbed.curve]
+    assert undisturbed.validation_accuracy_percent == max(accuracies)
+    assert undisturbed.best_epoch == accuracies.index(max(accuracies))
+    images = load_images(DATA, "validation")
+    network = load_network(NET, undisturbed.weights)
+    with torch.no_grad():
+        logits = network(torch.from_numpy(images.batch_NHWC(slice(None))).permute(0, 3, 1, 2))
+    right = int((logits.argmax(1).numpy() == images.labels).sum())
+    assert 100 * right / len(images) == pytest.approx(undisturbed.validation_accuracy_percent)
+    assert undisturbed.images_seen == 2 * STEPS * 50
+
+
+def test_a_training_that_diverges_names_its_step_and_leaves_a_sound_checkpoint() -> None:
+    explosive = RECIPE.model_copy(update={"learning_rate": 10.0, "weight_decay": 1.0, "epochs": 40})
+    scratch = MemoryScratch()
+    with pytest.raises(TrainingDiverged) as first:
+        trained(memory_context("finetune", scratch=scratch), explosive)
+    assert first.value.exit_code == 9
+    assert f"at step {first.value.step}" in first.value.message
+    tensors, numbers = unpack(scratch.entries["toy.checkpoint"])
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+    done = numbers["now"]["epoch"] * STEPS + numbers["now"]["step"]
+    assert 0 < done <= first.value.step
+    with pytest.raises(TrainingDiverged) as second:
+        trained(memory_context("finetune", scratch=scratch), explosive)
+    assert second.value.step == first.value.step
+
+
+def test_a_loss_that_is_no_number_stops_at_once() -> None:
+    fabric, scratch = make_fabric(0), MemoryScratch()
+    network = Network(NET)
+    next(network.parameters()).data.fill_(float("nan"))
+    images = Batches(load_images(DATA, "validation"), 50, fabric.device)
+    with pytest.raises(TrainingDiverged, match=r"toy: the loss is nan at step 0; .* kept") as caught:
+        train(
+            network,
+            images,
+            images,
+            RECIPE,
+            seed=0,
+            name="toy",
+            context=memory_context("finetune", scratch=scratch),
+            fabric=fabric,
+        )
+    assert caught.value.step == 0
+    assert not scratch.entries
