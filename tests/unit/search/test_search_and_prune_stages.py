@@ -1,0 +1,192 @@
+"""The stages search and prune: targets, what is chosen under them, and what cannot be."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from pydantic import ValidationError
+from safetensors.torch import load
+from support.memory_context import MemoryStore, Told, memory_context
+from support.toy_search import DATA, SPACE, latency_model
+
+from nasflow.errors import InfeasibleTarget, UsageError
+from pipeline.artifact import document_bytes
+from stages.documents import PrunedNetworks, SearchResult
+from stages.nn.network import load_network
+from stages.nn.supernet import Supernet
+from stages.prune import Prune, PruneConfig
+from stages.search import RelativeTarget, Search, SearchConfig
+from stages.selection import path_ms
+from stages.spaces import SpaceConfig, load_space
+from stages.training.search_loop import price_candidates
+
+LATENCY = latency_model()
+FASTEST, SLOWEST = LATENCY.feasible_ms
+CONFIG = SearchConfig(
+    target_ms=0.08, warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
+)
+COSTS = [row.tolist() for row in price_candidates(SPACE, LATENCY).block_ms]
+FIXED_MS = price_candidates(SPACE, LATENCY).fixed_ms
+
+
+def stage(config: SearchConfig) -> Search:
+    return Search(config=config, space=SPACE, data=DATA, seed=1)
+
+
+@pytest.fixture(scope="module")
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture(scope="module")
+def searched(store: MemoryStore) -> SearchResult:
+    return stage(CONFIG).run(memory_context("search", store=store), latency=LATENCY)
+
+
+def pruned(
+    searched: SearchResult,
+    store: MemoryStore,
+    *,
+    target_ms: float = 0.08,
+    told: Told | None = None,
+    **config: float,
+) -> PrunedNetworks:
+    return Prune(config=PruneConfig.model_validate(config), data=DATA, seed=1).run(
+        memory_context("prune", store=store, told=told),
+        search=searched.model_copy(update={"target_ms": target_ms}),
+        latency=LATENCY,
+    )
+
+
+# --- the target ------------------------------------------------------------------------------------
+
+
+def test_the_target_is_a_time_or_a_share_of_mobilenet_v2s() -> None:
+    assert SearchConfig(target_ms=0.07).target_for(LATENCY) == 0.07
+    assert SearchConfig(target=RelativeTarget(ratio=0.4)).target_for(LATENCY) == pytest.approx(0.4 * 0.2)
+    assert SearchConfig().target_for(LATENCY) == pytest.approx(0.5 * 0.2)
+    with pytest.raises(ValidationError, match="not both"):
+        SearchConfig(target_ms=0.07, target=RelativeTarget())
+
+
+def test_a_target_faster_than_every_network_is_refused_before_any_work() -> None:
+    with pytest.raises(InfeasibleTarget, match=r"search\.target_ms: no network") as caught:
+        stage(SearchConfig(target_ms=0.9 * FASTEST)).run(memory_context("search"), latency=LATENCY)
+    assert f"the fastest takes {FASTEST:.4g} ms" in caught.value.message
+    assert f"{SLOWEST:.4g} ms" in caught.value.hint
+    with pytest.raises(InfeasibleTarget, match=r"search\.target \(ratio 0\.1 of reference's 0\.2 ms\)"):
+        SearchConfig(target=RelativeTarget(ratio=0.1)).target_for(LATENCY)
+
+
+def test_a_space_for_other_images_is_not_searched() -> None:
+    space = load_space(SpaceConfig(resolution=64))
+    with pytest.raises(UsageError, match="space fashion is for images of 64 pixels"):
+        Search(config=CONFIG, space=space, data=DATA, seed=1).run(
+            memory_context("search"), latency=latency_model(space)
+        )
+
+
+# --- what a search leaves --------------------------------------------------------------------------
+
+
+def test_a_search_leaves_a_supernet_that_loads_and_a_document_that_can_be_stored(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    assert SearchResult.model_validate_json(document_bytes(searched)) == searched
+    Supernet(SPACE).load_state_dict(load(store.read_bytes(searched.supernet)))
+    assert searched.target_ms == 0.08
+    assert [len(row) for row in searched.log_probabilities] == [len(row.blocks) for row in SPACE.layers()]
+
+
+def test_expected_latency_is_the_mean_over_all_networks(searched: SearchResult) -> None:
+    architecture = price_candidates(SPACE, LATENCY)
+    paths = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
+    mean = sum(LATENCY.predict_ms(SPACE.network(path)) for path in paths) / len(paths)
+    assert architecture.expected_ms() == pytest.approx(mean)
+    for path in paths:
+        assert path_ms(COSTS, path) + FIXED_MS == pytest.approx(LATENCY.predict_ms(SPACE.network(path)))
+
+
+# --- pruning ---------------------------------------------------------------------------------------
+
+
+def test_the_most_probable_networks_within_the_target_are_judged(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    outcome = pruned(searched, store, candidates=4, use_at_least=0.8)
+    least, most = 0.8 * 0.08, 0.08
+    within = [
+        path
+        for path in product(*(range(len(layer.blocks)) for layer in SPACE.layers()))
+        if least <= LATENCY.predict_ms(SPACE.network(path)) <= most
+    ]
+    likely = sorted((path_ms(searched.log_probabilities, path) for path in within), reverse=True)
+    assert [c.log_probability for c in outcome.considered] == pytest.approx(likely[:4], abs=2e-6)
+    assert all(least <= c.predicted_ms <= most for c in outcome.considered)
+    best = max(outcome.considered, key=lambda c: c.validation_accuracy_percent)
+    assert outcome.found.choices == best.choices
+    assert PrunedNetworks.model_validate_json(document_bytes(outcome)) == outcome
+
+
+def test_one_candidate_is_the_papers_rule(searched: SearchResult, store: MemoryStore) -> None:
+    outcome = pruned(searched, store, candidates=1, target_ms=SLOWEST, use_at_least=0)
+    likeliest = tuple(max(range(len(row)), key=row.__getitem__) for row in searched.log_probabilities)
+    assert outcome.found.choices == likeliest
+
+
+def test_skipped_layers_vanish_and_the_rest_keeps_the_supernets_weights(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    outcome = pruned(searched, store, candidates=30, use_at_least=0)
+    weights = load(store.read_bytes(searched.supernet))
+    with_skip = [n for n in (outcome.found, outcome.random) if n.net.layers != (-1, 0, 1, 2, 3, -1, -1)]
+    assert with_skip, "neither of the two skips a layer"
+    for network in (outcome.found, outcome.random):
+        model = load_network(network.net, store.read_bytes(network.weights))
+        for block, place in zip(model.blocks, network.net.layers, strict=True):
+            if place >= 0:
+                prefix = f"layers.{place}.candidates.{network.choices[place]}."
+                for name, parameter in block.named_parameters():
+                    assert (weights[prefix + name] == parameter).all()
+
+
+def test_the_random_network_is_another_one_of_about_equal_latency(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    outcome = pruned(searched, store, candidates=2, use_at_least=0.8)
+    assert outcome.random.choices != outcome.found.choices
+    nearest = min(
+        abs(LATENCY.predict_ms(SPACE.network(path)) - outcome.found.predicted_ms)
+        for path in product(*(range(len(layer.blocks)) for layer in SPACE.layers()))
+        if path != outcome.found.choices
+    )
+    allowed = max(nearest, 0.01 * outcome.found.predicted_ms) + 1e-12
+    assert abs(outcome.random.predicted_ms - outcome.found.predicted_ms) <= allowed
+
+
+def test_pruning_repeats_exactly(searched: SearchResult, store: MemoryStore) -> None:
+    outcomes = [document_bytes(pruned(searched, store, candidates=2, use_at_least=0.8)) for _ in range(2)]
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_target_that_every_network_meets_asks_for_no_more_than_the_slowest_takes(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    outcome = pruned(searched, store, target_ms=3 * SLOWEST, candidates=1, use_at_least=0.9)
+    assert 0.9 * SLOWEST <= outcome.found.predicted_ms <= SLOWEST * (1 + 1e-9)
+
+
+def test_a_share_of_the_target_that_no_network_uses_is_told_in_whole_milliseconds(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    with pytest.raises(InfeasibleTarget) as caught:
+        pruned(searched, store, target_ms=FASTEST * 1.0001, use_at_least=0.999999)
+    assert f"{FASTEST:.4g} to {SLOWEST:.4g} ms" in caught.value.message
+
+
+def test_a_target_of_exactly_the_fastest_networks_latency_is_met_by_it(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    outcome = pruned(searched, store, target_ms=FASTEST, use_at_least=0.5)
+    assert outcome.found.predicted_ms == pytest.approx(FASTEST)

@@ -1,0 +1,134 @@
+"""Search spaces from files: the shipped ones, one's own, and every way a file can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nasflow.errors import ConfigError, UsageError
+from stages.search_space import SearchSpace
+from stages.spaces import FOLDER, SpaceConfig, load_space, shipped_spaces
+
+OWN: dict[str, Any] = {
+    "name": "own",
+    "resolution": 32,
+    "classes": 4,
+    "stem": {"width": 8},
+    "stages": [{"width": 8, "layers": 2}, {"width": 16, "layers": 1, "stride": 2}],
+    "head_width": 32,
+    "candidates": [{"kernel": 3, "expansion": 2}, {"kernel": 5, "expansion": 2}],
+}
+
+
+def own_space(folder: Path, **changes: Any) -> SearchSpace:
+    (folder / "own.yaml").write_text(yaml.safe_dump(OWN | changes))
+    return load_space(SpaceConfig(name="own.yaml"), folder)
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_shipped_spaces_load_from_anywhere(name: str, tmp_path: Path) -> None:
+    space = load_space(SpaceConfig(name=name), tmp_path)
+    assert space.name == name
+    assert space.size > 1000
+    assert SearchSpace.model_validate_json(space.model_dump_json()) == space
+
+
+def test_the_quick_starts_space_and_the_papers_are_shipped() -> None:
+    assert {"fashion", "proxyless_mobile"} <= set(shipped_spaces())
+    assert SpaceConfig().name == "fashion"
+
+
+def test_a_file_of_ones_own_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    space = own_space(tmp_path)
+    assert (space.name, space.size) == ("own", 3 * 3 * 2)
+    assert load_space(SpaceConfig(name=str(tmp_path / "own.yaml")), Path("/")) == space
+
+
+def test_width_and_resolution_may_be_overridden(tmp_path: Path) -> None:
+    own_space(tmp_path)
+    space = load_space(SpaceConfig(name="own.yaml", width_multiplier=2.0, resolution=64), tmp_path)
+    assert space.resolution == 64
+    assert [layer.blocks[0].out_channels for layer in space.layers() if layer.blocks[0]] == [16, 16, 32]
+    assert space.fixed_blocks()[1].out_channels == 64
+    narrow = load_space(SpaceConfig(name="own.yaml", width_multiplier=0.1), tmp_path)
+    assert {block.out_channels for block in narrow.distinct_blocks() if block.kind != "classifier"} == {8}
+
+
+@pytest.mark.parametrize(
+    "name", ["fashoin", "", "../spaces/fashion", "fashion.yml", "missing.yaml", "folder.yaml"]
+)
+def test_a_space_that_is_not_there_is_told_with_those_that_are(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(UsageError, match="there is no search space") as caught:
+        load_space(SpaceConfig(name=name), tmp_path)
+    assert repr(name) in caught.value.message
+    assert "fashion, proxyless_mobile" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "content", [b"name: [", b"a: b: c", b"\xff\xfe\x00", b"!!python/object:os.system {}"]
+)
+def test_what_is_no_yaml_is_told(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match="is not YAML") as caught:
+        load_space(SpaceConfig(name="own.yaml"), tmp_path)
+    assert str(tmp_path / "own.yaml") in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "message"),
+    [
+        (
+            {"candidates": [{"kernel": 3, "expansion": 2, "stride": 2}]},
+            "candidates.0.stride",
+            "not permitted",
+        ),
+        ({"candidates": [{"kernel": 4, "expansion": 2}]}, "candidates.0.kernel", "odd"),
+        ({"candidates": []}, "candidates", "at least 1"),
+        ({"candidates": [{"kernel": 3, "expansion": 2}] * 2}, "", "listed twice"),
+        (
+            {"candidates": [{"kernel": 3, "expansion": 0}]},
+            "candidates.0.expansion",
+            "greater than or equal to 1",
+        ),
+        ({"stages": []}, "stages", "at least 1"),
+        ({"stages": [{"width": 8, "layers": 1, "stride": 3}]}, "stages.0.stride", "1 or 2"),
+        ({"stages": [{"width": 0, "layers": 1}]}, "stages.0.width", "greater than or equal to 1"),
+        ({"stages": [{"width": 8, "layers": 0}]}, "stages.0.layers", "greater than or equal to 1"),
+        (
+            {"stages": [{"width": 8, "layers": 1, "stride": 2}] * 5},
+            "",
+            "not a multiple of the total stride 64",
+        ),
+        ({"resolution": 30}, "", "not a multiple of the total stride 4"),
+        ({"classes": 1}, "classes", "greater than or equal to 2"),
+        ({"classes": "many"}, "classes", "valid integer"),
+        ({"name": "Own Space"}, "name", "match pattern"),
+        ({"widht": 3}, "widht", "not permitted"),
+        ({"stem": None}, "stem", "valid dictionary"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_file_and_key(
+    changes: dict[str, Any], key: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        own_space(tmp_path, **changes)
+    assert caught.value.key == key
+    assert caught.value.source == str(tmp_path / "own.yaml")
+    assert str(tmp_path / "own.yaml") in caught.value.message
+    assert str(FOLDER / "fashion.yaml") in caught.value.hint
+
+
+@pytest.mark.parametrize("content", ["", "- a\n- b\n", "just text\n"])
+def test_a_file_without_keys_is_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(content)
+    with pytest.raises(ConfigError):
+        load_space(SpaceConfig(name="own.yaml"), tmp_path)
+
+
+def test_an_override_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="resolution 30 is not a multiple of the total stride 8"):
+        load_space(SpaceConfig(resolution=30))
