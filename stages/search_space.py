@@ -17,7 +17,8 @@ from pydantic import Field, field_validator, model_validator
 from nasflow.errors import UsageError
 from pipeline.artifact import Record
 
-BlockKind = Literal["stem", "mbconv", "head", "classifier"]
+LayerKind = Literal["mbconv", "fused"]
+BlockKind = Literal["stem", "mbconv", "fused", "head", "classifier"]
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
@@ -32,6 +33,9 @@ class BlockSpec(Record):
     - ``stem``: convolution, BN, ReLU6.
     - ``mbconv``: 1x1 expansion (left out where expansion is 1), depthwise, 1x1 projection; BN after each,
       ReLU6 after the first two; the input is added where stride is 1 and the widths are equal.
+    - ``fused``: MBConv with expansion and depthwise convolution fused into one full convolution
+      (EfficientNetV2, arXiv 2104.00298, section 3.3; MobileDets, arXiv 2004.14525); with expansion 1 that
+      convolution, with BN and ReLU6, is all.
     - ``head``: 1x1 convolution, BN, ReLU6.
     - ``classifier``: mean over all places, then a dense layer.
 
@@ -50,8 +54,8 @@ class BlockSpec(Record):
     def key(self) -> str:
         """The block's name in a latency table."""
         size = f"{self.in_channels}-{self.out_channels}_r{self.resolution}"
-        if self.kind == "mbconv":
-            return f"mbconv_k{self.kernel}_e{self.expansion}_s{self.stride}_{size}"
+        if self.searchable:
+            return f"{self.kind}_k{self.kernel}_e{self.expansion}_s{self.stride}_{size}"
         if self.kind == "stem":
             return f"stem_k{self.kernel}_s{self.stride}_{size}"
         return f"{self.kind}_{size}"
@@ -59,16 +63,22 @@ class BlockSpec(Record):
     @property
     def short_name(self) -> str:
         """What a drawing shows: ``MBConv6 5x5``."""
-        if self.kind == "mbconv":
-            return f"MBConv{self.expansion} {self.kernel}x{self.kernel}"
+        if self.searchable:
+            name = "MBConv" if self.kind == "mbconv" else "Fused"
+            return f"{name}{self.expansion} {self.kernel}x{self.kernel}"
         return {"stem": f"Conv {self.kernel}x{self.kernel}", "head": "Conv 1x1"}.get(
             self.kind, "Pool + dense"
         )
 
     @property
+    def searchable(self) -> bool:
+        """Whether the block is of a kind that fills a layer."""
+        return self.kind in ("mbconv", "fused")
+
+    @property
     def residual(self) -> bool:
         """Whether the block adds its input to its output."""
-        return self.kind == "mbconv" and self.stride == 1 and self.in_channels == self.out_channels
+        return self.searchable and self.stride == 1 and self.in_channels == self.out_channels
 
     @property
     def out_resolution(self) -> int:
@@ -88,6 +98,9 @@ class BlockSpec(Record):
             expand = inside * self.in_channels * self.hidden_channels if self.expansion > 1 else 0
             depthwise = outside * self.hidden_channels * self.kernel**2
             return expand + depthwise + outside * self.hidden_channels * self.out_channels
+        if self.kind == "fused" and self.expansion > 1:
+            full = outside * self.kernel**2 * self.in_channels * self.hidden_channels
+            return full + outside * self.hidden_channels * self.out_channels
         if self.kind == "classifier":
             return self.in_channels * self.out_channels
         return outside * self.kernel**2 * self.in_channels * self.out_channels
@@ -100,6 +113,10 @@ class BlockSpec(Record):
             expand = self.in_channels * hidden + 2 * hidden if self.expansion > 1 else 0
             depthwise = hidden * self.kernel**2 + 2 * hidden
             return expand + depthwise + hidden * self.out_channels + 2 * self.out_channels
+        if self.kind == "fused" and self.expansion > 1:
+            hidden = self.hidden_channels
+            full = self.kernel**2 * self.in_channels * hidden + 2 * hidden
+            return full + hidden * self.out_channels + 2 * self.out_channels
         if self.kind == "classifier":
             return self.in_channels * self.out_channels + self.out_channels
         return self.kernel**2 * self.in_channels * self.out_channels + 2 * self.out_channels
@@ -145,13 +162,19 @@ class NetConfig(Record):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Strides of stem and MBConv blocks in order."""
-        return tuple(b.stride for b in self.blocks if b.kind in ("stem", "mbconv"))
+        """Strides of the stem and of the blocks that fill layers, in order."""
+        return tuple(b.stride for b in self.blocks if b.kind == "stem" or b.searchable)
+
+
+def _label(kind: BlockKind, kernel: int, expansion: int) -> str:
+    size = f"k{kernel} e{expansion}"
+    return size if kind == "mbconv" else f"{kind} {size}"
 
 
 class Candidate(Record):
-    """One way to fill a layer: kernel and expansion of an MBConv block."""
+    """One way to fill a layer: kind, kernel and expansion of a block."""
 
+    kind: LayerKind = "mbconv"
     kernel: int = Field(ge=1, le=11)
     expansion: int = Field(ge=1, le=16)
 
@@ -164,8 +187,8 @@ class Candidate(Record):
 
     @property
     def label(self) -> str:
-        """``k5 e3``."""
-        return f"k{self.kernel} e{self.expansion}"
+        """``k5 e3``, ``fused k3 e1``."""
+        return _label(self.kind, self.kernel, self.expansion)
 
 
 class StageSpec(Record):
@@ -196,7 +219,7 @@ class SearchLayer(Record):
     def label(self, choice: int) -> str:
         """What a drawing calls a choice: ``k5 e3`` or ``skip``."""
         block = self.blocks[choice]
-        return "skip" if block is None else f"k{block.kernel} e{block.expansion}"
+        return "skip" if block is None else _label(block.kind, block.kernel, block.expansion)
 
 
 class SearchSpace(Record):
@@ -250,7 +273,7 @@ class SearchSpace(Record):
             for place in range(stage.layers):
                 blocks: list[BlockSpec | None] = [
                     BlockSpec(
-                        kind="mbconv",
+                        kind=candidate.kind,
                         kernel=candidate.kernel,
                         expansion=candidate.expansion,
                         stride=stage.stride if place == 0 else 1,

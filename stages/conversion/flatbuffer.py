@@ -6,10 +6,11 @@ check TensorFlow's conversion against. Float32, batch size 1, NHWC, SAME padding
 Weights are a mapping from name to float32 array in TFLite's own layouts. ``N`` is a block's place in
 ``NetConfig.blocks``::
 
-    blocks.N.conv.weight        (out, height, width, in)       stem and head
+    blocks.N.conv.weight        (out, height, width, in)       stem, head, fused with expansion 1
     blocks.N.expand.weight      (hidden, 1, 1, in)             MBConv, left out where expansion is 1
+    blocks.N.expand.weight      (hidden, height, width, in)    fused with expansion above 1
     blocks.N.depthwise.weight   (1, height, width, hidden)     MBConv
-    blocks.N.project.weight     (out, 1, 1, hidden)            MBConv
+    blocks.N.project.weight     (out, 1, 1, hidden)            MBConv, fused with expansion above 1
     blocks.N.dense.weight       (classes, in)                  classifier
 
 and beside each ``.weight`` a ``.bias`` with one number for each output channel.
@@ -103,6 +104,11 @@ def _kernels(block: BlockSpec) -> dict[str, tuple[int, ...]]:
             "depthwise": (1, side, side, hidden),
             "project": (block.out_channels, 1, 1, hidden),
         }
+    if block.kind == "fused" and block.expansion > 1:
+        return {
+            "expand": (hidden, side, side, block.in_channels),
+            "project": (block.out_channels, 1, 1, hidden),
+        }
     return {"conv": (block.out_channels, side, side, block.in_channels)}
 
 
@@ -186,15 +192,20 @@ class _Graph:
         size, out_size = block.resolution, block.out_resolution
         if block.kind == "classifier":
             return self._classifier(tensor, block, prefix, weights)
-        if block.kind != "mbconv":
+        if block.kind == "mbconv":
+            hidden = tensor
+            if block.expansion > 1:
+                hidden = self._convolution(tensor, f"{prefix}.expand", size, 1, _RELU6, weights)
+            name = f"{prefix}.depthwise"
+            hidden = self._convolution(hidden, name, out_size, block.stride, _RELU6, weights, depthwise=True)
+            output = self._convolution(hidden, f"{prefix}.project", out_size, 1, _NONE, weights)
+        elif block.kind == "fused" and block.expansion > 1:
+            name = f"{prefix}.expand"
+            hidden = self._convolution(tensor, name, out_size, block.stride, _RELU6, weights)
+            output = self._convolution(hidden, f"{prefix}.project", out_size, 1, _NONE, weights)
+        else:
             name = f"{prefix}.conv"
-            return self._convolution(tensor, name, out_size, block.stride, _RELU6, weights)
-        hidden = tensor
-        if block.expansion > 1:
-            hidden = self._convolution(tensor, f"{prefix}.expand", size, 1, _RELU6, weights)
-        name = f"{prefix}.depthwise"
-        hidden = self._convolution(hidden, name, out_size, block.stride, _RELU6, weights, depthwise=True)
-        output = self._convolution(hidden, f"{prefix}.project", out_size, 1, _NONE, weights)
+            output = self._convolution(tensor, name, out_size, block.stride, _RELU6, weights)
         if not block.residual:
             return output
         total = self.tensor(f"{prefix}.add", (1, out_size, out_size, block.out_channels))

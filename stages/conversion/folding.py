@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stages.nn.blocks import Classifier, MBConv
+from stages.nn.blocks import Classifier, FusedMBConv, MBConv
 from stages.nn.network import Network
 from stages.search_space import BlockSpec
 
@@ -28,9 +28,13 @@ def folded_weights(network: Network) -> dict[str, NDArray[np.float32]]:
 def _layers(block: BlockSpec, module: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     if isinstance(module, Classifier):
         return {"dense": (module.dense.weight, module.dense.bias)}
+    inner: tuple[str, ...]
     if isinstance(module, MBConv):
-        names = ("expand", "depthwise", "project") if block.expansion > 1 else ("depthwise", "project")
-        return {name: _fold(part) for name, part in zip(names, module.layers, strict=True)}
+        inner = ("expand", "depthwise", "project") if block.expansion > 1 else ("depthwise", "project")
+        return {name: _fold(part) for name, part in zip(inner, module.layers, strict=True)}
+    if isinstance(module, FusedMBConv):
+        inner = ("expand", "project") if block.expansion > 1 else ("conv",)
+        return {name: _fold(part) for name, part in zip(inner, module.layers, strict=True)}
     return {"conv": _fold(module)}
 
 

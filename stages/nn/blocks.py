@@ -95,6 +95,34 @@ class MBConv(nn.Module):
         return x_NCHW + out if self.residual else out
 
 
+class FusedMBConv(nn.Module):
+    """MBConv with one full convolution in place of expansion and depthwise convolution."""
+
+    def __init__(self, block: BlockSpec) -> None:
+        super().__init__()
+        hidden = block.hidden_channels if block.expansion > 1 else block.out_channels
+        parts = [
+            conv_bn(
+                block.in_channels,
+                hidden,
+                kernel=block.kernel,
+                stride=block.stride,
+                resolution=block.resolution,
+            )
+        ]
+        if block.expansion > 1:
+            parts.append(
+                conv_bn(hidden, block.out_channels, resolution=block.out_resolution, activation=False)
+            )
+        self.layers = nn.Sequential(*parts)
+        self.residual = block.residual
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
+        out: Tensor = self.layers(x_NCHW)
+        return x_NCHW + out if self.residual else out
+
+
 class Classifier(nn.Module):
     """Mean over all places, then a dense layer: (N, C, H, W) to logits (N, classes)."""
 
@@ -112,6 +140,8 @@ def build_block(block: BlockSpec) -> nn.Module:
     """The module that computes a block."""
     if block.kind == "mbconv":
         return MBConv(block)
+    if block.kind == "fused":
+        return FusedMBConv(block)
     if block.kind == "classifier":
         return Classifier(block)
     return conv_bn(

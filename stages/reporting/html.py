@@ -137,7 +137,7 @@ def _markers() -> dict[Role, Markup]:
 
 def _kernels(run: RunDocuments) -> list[tuple[str, str]]:
     """The legend of the drawing: style class and words of every kernel that the space has."""
-    sizes = {b.kernel for b in run.search.space.distinct_blocks() if b.kind == "mbconv"}
+    sizes = {b.kernel for b in run.search.space.distinct_blocks() if b.searchable}
     classes: dict[str, list[int]] = {"k3": [], "k5": [], "k7": []}
     for size in sorted(sizes):
         classes["k3" if size <= 3 else "k5" if size <= 5 else "k7"].append(size)

@@ -69,16 +69,18 @@ def display_name(name: str, *, short: bool = False) -> str:
 
 
 def architecture_line(net: NetConfig) -> str:
-    """A network in one line: ``stem16/2 | k3e1 16 | k3e6 k5e3 24/2 | head256 | 10``.
+    """A network in one line: ``stem16/2 | k3e1 16 | k3e6 f3e1 24/2 | head256 | 10``.
 
-    Blocks between two bars have the same width; ``/2`` is the stride of the first of them.
+    Blocks between two bars have the same width; ``/2`` is the stride of the first of them; ``k`` is an
+    MBConv's kernel, ``f`` a fused one's.
     """
     groups: list[list[BlockSpec]] = []
     for block in net.blocks:
         last = groups[-1][-1] if groups else None
         joins = (
             last is not None
-            and block.kind == last.kind == "mbconv"
+            and block.searchable
+            and last.searchable
             and block.stride == 1
             and block.out_channels == last.out_channels
         )
@@ -89,9 +91,13 @@ def architecture_line(net: NetConfig) -> str:
 def _group(blocks: list[BlockSpec]) -> str:
     first = blocks[0]
     width = f"{first.out_channels}{'/2' if first.stride == 2 else ''}"
-    if first.kind == "mbconv":
-        return f"{' '.join(f'k{b.kernel}e{b.expansion}' for b in blocks)} {width}"
+    if first.searchable:
+        return f"{' '.join(_code(b) for b in blocks)} {width}"
     return {"stem": f"stem{width}", "head": f"head{width}"}.get(first.kind, width)
+
+
+def _code(block: BlockSpec) -> str:
+    return f"{'f' if block.kind == 'fused' else 'k'}{block.kernel}e{block.expansion}"
 
 
 def headline(result: ResultDocument) -> str:

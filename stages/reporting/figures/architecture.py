@@ -54,7 +54,7 @@ def places(net: NetConfig, space: SearchSpace, latency: LatencyModel) -> list[Pl
     outer = [
         Place({"stem": "stem", "head": "head"}.get(b.kind, "out"), b, _ms(b, latency))
         for b in net.blocks
-        if b.kind != "mbconv"
+        if not b.searchable
     ]
     return [outer[0], *inner, *outer[1:]]
 
@@ -74,7 +74,7 @@ def architecture_figure(net: NetConfig, space: SearchSpace, latency: LatencyMode
     height = _HEAD + _ROW * len(rows) + 34
     label = f"The found network: {len(net.blocks)} blocks. " + "; ".join(_spoken(row) for row in rows)
     parts = [_header(columns, width), _spine(rows, columns), *_resolutions(rows, columns)]
-    widest = max(block.out_channels for block in net.blocks if block.kind in ("stem", "mbconv"))
+    widest = max(block.out_channels for block in net.blocks if block.kind == "stem" or block.searchable)
     slowest = max(row.ms for row in rows) or 1.0
     for place, row in enumerate(rows):
         y = _HEAD + _ROW * place
@@ -117,6 +117,7 @@ def _row(row: Place, y: float, columns: _Columns, widest: int, slowest: float) -
 def _name(block: BlockSpec) -> str:
     return {
         "mbconv": f"{block.kernel}×{block.kernel} · e{block.expansion}",
+        "fused": f"fused {block.kernel}×{block.kernel} · e{block.expansion}",
         "stem": f"conv {block.kernel}×{block.kernel}",
         "head": "conv 1×1",
         "classifier": "pool, dense",
@@ -124,7 +125,7 @@ def _name(block: BlockSpec) -> str:
 
 
 def _kernel_class(block: BlockSpec) -> str:
-    if block.kind != "mbconv":
+    if not block.searchable:
         return "k1"
     return "k3" if block.kernel <= 3 else "k5" if block.kernel <= 5 else "k7"
 
