@@ -57,6 +57,9 @@ def every_kind_of_block() -> NetConfig:
         ("mbconv", 7, 2, 2, 24),
         ("mbconv", 7, 1, 1, 24),
         ("mbconv", 3, 2, 2, 16),
+        ("fused", 3, 1, 1, 16),
+        ("fused", 3, 1, 1, 24),
+        ("fused", 5, 2, 1, 24),
         ("head", 1, 1, 1, 40),
         ("classifier", 1, 1, 1, 10),
     ):

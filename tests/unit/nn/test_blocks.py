@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
 import pytest
 import torch
@@ -61,13 +62,14 @@ def test_blocks_share_a_key_only_where_they_are_equal(space: SearchSpace) -> Non
     assert len({block.key for block in everywhere}) == len(set(everywhere)) == len(space.distinct_blocks())
 
 
-@pytest.mark.parametrize("kind", ["stem", "mbconv", "head", "classifier"])
+@pytest.mark.parametrize("kind", ["stem", "mbconv", "fused", "head", "classifier"])
 def test_keys_tell_blocks_apart_that_differ_in_one_field(kind: str) -> None:
     fields = {"kind": kind, "in_channels": 8, "out_channels": 16, "resolution": 32}
     changes = [{"in_channels": 9}, {"out_channels": 9}, {"resolution": 9}]
     changes += {
         "stem": [{"kernel": 3}, {"stride": 2}],
-        "mbconv": [{"kernel": 3}, {"expansion": 2}, {"stride": 2}],
+        "mbconv": [{"kernel": 3}, {"expansion": 2}, {"stride": 2}, {"kind": "fused"}],
+        "fused": [{"kernel": 3}, {"expansion": 2}, {"stride": 2}, {"kind": "mbconv"}],
     }.get(kind, [])
     blocks = [BlockSpec.model_validate(fields | change) for change in [{}, *changes]]
     assert Counter(block.key for block in blocks).most_common(1)[0][1] == 1
@@ -93,8 +95,10 @@ def test_mobilenet_v2_has_the_published_size() -> None:
     assert (macs, sum(p.numel() for p in network.parameters())) == (net.macs, net.parameters)
 
 
-def test_an_inverted_residual_adds_its_input_where_shapes_allow() -> None:
-    block = BlockSpec(kind="mbconv", kernel=3, expansion=2, in_channels=8, out_channels=8, resolution=8)
+@pytest.mark.parametrize("kind", ["mbconv", "fused"])
+@pytest.mark.parametrize("expansion", [1, 2])
+def test_a_block_adds_its_input_where_shapes_allow(kind: Literal["mbconv", "fused"], expansion: int) -> None:
+    block = BlockSpec(kind=kind, kernel=3, expansion=expansion, in_channels=8, out_channels=8, resolution=8)
     torch.manual_seed(0)
     x_NCHW = torch.randn(2, 8, 8, 8)
     module = build_block(block).eval()
