@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+import torch
 from pydantic import ValidationError
 from safetensors.torch import load
 from support.memory_context import MemoryStore, Told, memory_context
@@ -149,6 +150,19 @@ def test_skipped_layers_vanish_and_the_rest_keeps_the_supernets_weights(
                 prefix = f"layers.{place}.candidates.{network.choices[place]}."
                 for name, parameter in block.named_parameters():
                     assert (weights[prefix + name] == parameter).all()
+
+
+def test_candidates_are_judged_with_batch_statistics_of_their_own(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    weights = load(store.read_bytes(searched.supernet))
+    for batches in (1, 2):
+        outcome = pruned(searched, store, candidates=1, use_at_least=0.8, recalibration_batches=batches)
+        for network in (outcome.found, outcome.random):
+            own = load(store.read_bytes(network.weights))
+            counts = {int(t) for name, t in own.items() if name.endswith("num_batches_tracked")}
+            assert counts == {batches}
+            assert not torch.equal(own["blocks.0.1.running_mean"], weights["stem.1.running_mean"])
 
 
 def test_the_random_network_is_another_one_of_about_equal_latency(

@@ -26,7 +26,6 @@ CONFIG = SearchConfig(
     weight_decay=0.01,
 )
 STEPS = 10
-NO_CHOICE = (0, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +110,18 @@ def test_alphas_change_in_architecture_steps_alone(checkpoints: list[dict[str, T
         for n, t in checkpoints[STEPS].items()
         if n.startswith("architecture.alphas")
     )
+
+
+def test_an_architecture_step_moves_two_candidates_of_a_layer_and_no_other(
+    checkpoints: list[dict[str, Tensor]],
+) -> None:
+    for place, layer in enumerate(SPACE.layers()):
+        name = f"architecture.alphas.{place}"
+        rows = [checkpoint[name].double().softmax(0) for checkpoint in checkpoints]
+        for before, after in pairwise(rows):
+            moved = int(((before - after).abs() > 1e-6).sum())
+            assert moved in ((0,) if len(layer.blocks) == 1 else (0, 2))
+        assert len(layer.blocks) == 1 or not torch.equal(rows[0], rows[-1])
 
 
 def test_the_warm_up_takes_every_candidate_of_a_layer_equally_often(

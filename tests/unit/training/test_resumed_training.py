@@ -111,6 +111,14 @@ def test_the_best_epoch_by_validation_is_kept(undisturbed: Trained) -> None:
     assert undisturbed.images_seen == 2 * STEPS * 50
 
 
+def test_of_equally_good_epochs_the_first_is_kept() -> None:
+    still = RECIPE.model_copy(update={"learning_rate": 1e-12, "ema_decay": 0.0})
+    outcome = trained(memory_context("finetune"), still.model_copy(update={"epochs": 4}))
+    accuracies = [point.validation_accuracy_percent for point in outcome.curve]
+    assert outcome.best_epoch == accuracies.index(max(accuracies))
+    assert accuracies.count(max(accuracies)) > 1, "the test would not have noticed"
+
+
 def test_a_training_that_diverges_names_its_step_and_leaves_a_sound_checkpoint() -> None:
     explosive = RECIPE.model_copy(update={"learning_rate": 10.0, "weight_decay": 1.0, "epochs": 40})
     scratch = MemoryScratch()
