@@ -46,7 +46,7 @@ class SearchConfig(Record):
     price_damping: float = Field(
         3.0, ge=0, le=100, description="the multiplier's direct answer to a miss; keeps it from overshooting"
     )
-    price_limit: float = Field(3.0, gt=0, description="largest absolute latency multiplier")
+    price_limit: float = Field(3.0, gt=0, description="largest absolute value of the multiplier's slow part")
     anneal_share: float = Field(
         0.5,
         ge=0,
@@ -77,7 +77,7 @@ class SearchConfig(Record):
             raise InfeasibleTarget(
                 f"{origin}: no network of the space takes {target_ms:.4g} ms or less on "
                 f"{latency.device.model}; the fastest takes {fastest:.4g} ms.",
-                hint=f"Choose a target between {fastest:.4g} and {slowest:.4g} ms.",
+                hint=f"Choose a target above {fastest:.4g} ms; the slowest network takes {slowest:.4g} ms.",
             )
         return target_ms
 

@@ -1,9 +1,9 @@
 """Architecture parameters: which path of each layer is how likely, and how that is learned.
 
 Notation of ProxylessNAS (arXiv 1812.00332): alpha_i is a path's parameter, p = softmax(alpha) its
-probability, g the binary gates. The two-path gradient is its section 3.2.1, the latency term follows its
-equation 2 (section 3.3). The price of latency is a Lagrange multiplier that is learned (LightNAS,
-arXiv 2208.14446), so that a target in milliseconds replaces the paper's exponent.
+probability, g the binary gates. The two-path gradient is its section 3.2.1, the expected latency its section
+3.3. The price of latency is a Lagrange multiplier that is learned (LightNAS, arXiv 2208.14446), so that a
+target in milliseconds replaces the paper's fixed weight of that term.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Architecture(nn.Module):
         return [alpha.detach().double().cpu().softmax(0) for alpha in self.alphas]
 
     def expected_ms(self) -> float:
-        """Expected latency of a network drawn from the probabilities (equation 2)."""
+        """Expected latency of a network drawn from the probabilities (section 3.3)."""
         terms = zip(self.probabilities(), self.block_ms, strict=True)
         return self.fixed_ms + float(sum((p * ms).sum() for p, ms in terms))
 

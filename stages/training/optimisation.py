@@ -71,7 +71,7 @@ def _diverged(seen: str, *, what: str, step: int) -> TrainingDiverged:
     return TrainingDiverged(
         f"{what}: {seen} at step {step}; the last good checkpoint is kept.",
         step=step,
-        hint="Lower the stage's learning_rate (halve it), or raise warmup_epochs, and run again.",
+        hint="Lower the stage's learning_rate (halve it), and run again.",
     )
 
 

@@ -1,7 +1,7 @@
 """The search's loop: weight steps on training images, architecture steps on validation images.
 
 ProxylessNAS, arXiv 1812.00332, with what later work found necessary for short searches: a fair warm-up
-(every candidate of a layer equally often), a learned price of latency in place of a fixed exponent, and a
+(every candidate of a layer equally often), a learned price of latency in place of a fixed weight, and a
 target that comes down gradually.
 """
 
@@ -176,7 +176,7 @@ class _SearchLoop:
     def _path(self) -> list[int]:
         """The path of the present weight step: fair in the warm-up, drawn from p in the search.
 
-        Fair: in n consecutive steps a layer with n candidates takes each of them once.
+        Fair: a layer with n candidates takes each of them once in steps 0 to n-1, in n to 2n-1, and so on.
         """
         if not self._warming_up:
             return self.architecture.sample_path(self._generator(1))
