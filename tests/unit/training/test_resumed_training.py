@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from support.memory_context import MemoryScratch, MemoryStore, memory_context
+from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch
 
 from nasflow.errors import TrainingDiverged
 from pipeline.events import Event, Metric
+from pipeline.scratch import FolderScratch
 from pipeline.stage import Context
 from stages.nn.network import Network, load_network
 from stages.training.batches import Batches
@@ -89,6 +91,28 @@ def test_without_its_checkpoint_it_starts_again(undisturbed: Trained) -> None:
         trained(memory_context("finetune", scratch=scratch))
     scratch.entries.clear()
     assert without_seconds(trained(memory_context("finetune", scratch=scratch))) == undisturbed
+
+
+def test_a_checkpoint_damaged_on_the_disk_is_told_and_made_again(
+    undisturbed: Trained, tmp_path: Path
+) -> None:
+    told = Told()
+    scratch = FolderScratch(tmp_path / "scratch", "finetune", told)
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Metric):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        trained(Context("finetune", "0" * 64, MemoryStore(), scratch, emit))
+    (entry,) = (tmp_path / "scratch").glob("toy.checkpoint*")
+    content = bytearray(entry.read_bytes())
+    content[len(content) // 2] ^= 1
+    entry.write_bytes(content)
+    again = trained(Context("finetune", "0" * 64, MemoryStore(), scratch, told))
+    assert without_seconds(again) == undisturbed
+    assert len(told.warnings) == 1
+    assert str(entry) in told.warnings[0]
 
 
 def test_one_entry_of_scratch_holds_all_there_is() -> None:
