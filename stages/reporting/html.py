@@ -21,6 +21,7 @@ from stages.reporting.wording import (
     plain_text,
     sentences,
     signed,
+    speedup_terms,
     verdict_reason,
 )
 
@@ -54,6 +55,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         lstrip_blocks=True,
     )
     environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_text)
+    environment.filters["speedup_terms"] = speedup_terms
     return environment.get_template("report.html.j2").render(
         run=run,
         result=result,

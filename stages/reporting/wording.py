@@ -153,6 +153,8 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
         ("Reference", verification.reference_reason),
         ("Speed-up", _speedup(result)),
     ]
+    if beaten := _beaten(result):
+        said.append(("Beaten", beaten))
     if random := _against_random(result):
         said.append(("Random", random))
     said.append(
@@ -174,11 +176,35 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     return said
 
 
+def speedup_terms(result: ResultDocument) -> str:
+    """In what terms the speed-up is meant: equal accuracy only where nothing speaks against it."""
+    verification = result.verification
+    reference = next(n for n in verification.networks if n.name == verification.reference)
+    against = reference.against_found
+    if against is None or against.accuracy_points_interval_95[0] <= 0:
+        return "at equal accuracy"
+    return f"at {against.accuracy_points:.2f} points less"
+
+
+def _beaten(result: ResultDocument) -> str:
+    """MobileNetV2s on equal terms that are significantly slower and significantly less accurate."""
+    said = [
+        f"{display_name(n.name)} (takes {n.against_found.latency_ratio:.2f} times as long, "
+        f"{-n.against_found.accuracy_points:.2f} points less accurate)"
+        for n in result.verification.networks
+        if n.role == "baseline"
+        and n.against_found is not None
+        and n.against_found.latency_ratio_interval_95[0] > 1
+        and n.against_found.accuracy_points_interval_95[1] < 0
+    ]
+    return f"Significantly, in speed and in accuracy: {', '.join(said)}." if said else ""
+
+
 def _speedup(result: ResultDocument) -> str:
     verification = result.verification
     low, high = verification.equal_accuracy_speedup_interval_95
     figures = (
-        f"{verification.equal_accuracy_speedup:.2f} at equal accuracy (95 % interval {low:.2f} to "
+        f"{verification.equal_accuracy_speedup:.2f} {speedup_terms(result)} (95 % interval {low:.2f} to "
         f"{high:.2f}, {verification.rounds} interleaved rounds)"
     )
     return f"{figures}." if low > 1 or high < 1 else f"{figures}: the interval holds 1, so none is claimed."

@@ -222,3 +222,20 @@ def test_a_block_of_another_width_starts_a_group() -> None:
     from stages.search_space import NetConfig
 
     assert architecture_line(NetConfig(resolution=8, classes=2, blocks=(block, last))) == "stem8 | 2"
+
+
+def test_a_speed_up_over_a_more_accurate_network_is_not_called_one_at_equal_accuracy(
+    result: ResultDocument,
+) -> None:
+    assert "at equal accuracy" in dict(sentences(with_reference_at(result, 0.1)))["Speed-up"]
+    assert "at equal accuracy" in dict(sentences(with_reference_at(result, -0.9)))["Speed-up"]
+    behind = dict(sentences(with_reference_at(result, 0.9)))["Speed-up"]
+    assert "at 0.90 points less" in behind
+    assert "equal accuracy" not in behind
+
+
+def test_a_baseline_is_called_beaten_only_where_it_is_in_both(result: ResultDocument) -> None:
+    assert "MobileNetV2 0.5 (takes 1.50 times as long, 0.90 points less accurate)" in dict(
+        sentences(with_reference_at(result, -0.9))
+    ).get("Beaten", "")
+    assert "MobileNetV2 0.5" not in dict(sentences(with_reference_at(result, 0.1))).get("Beaten", "")
