@@ -7,9 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stages.nn.blocks import Classifier, FusedMBConv, MBConv
+from stages.nn.blocks import Classifier, MBConv
 from stages.nn.network import Network
 from stages.search_space import BlockSpec
+
+# By whether the block expands.
+_NAMES = {False: ("depthwise", "project"), True: ("expand", "depthwise", "project")}
+_FUSED_NAMES = {False: ("conv",), True: ("expand", "project")}
 
 
 def folded_weights(network: Network) -> dict[str, NDArray[np.float32]]:
@@ -28,13 +32,11 @@ def folded_weights(network: Network) -> dict[str, NDArray[np.float32]]:
 def _layers(block: BlockSpec, module: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     if isinstance(module, Classifier):
         return {"dense": (module.dense.weight, module.dense.bias)}
-    inner: tuple[str, ...]
     if isinstance(module, MBConv):
-        inner = ("expand", "depthwise", "project") if block.expansion > 1 else ("depthwise", "project")
-        return {name: _fold(part) for name, part in zip(inner, module.layers, strict=True)}
-    if isinstance(module, FusedMBConv):
-        inner = ("expand", "project") if block.expansion > 1 else ("conv",)
-        return {name: _fold(part) for name, part in zip(inner, module.layers, strict=True)}
+        names = _FUSED_NAMES if block.kind == "fused" else _NAMES
+        return {
+            name: _fold(part) for name, part in zip(names[block.expansion > 1], module.layers, strict=True)
+        }
     return {"conv": _fold(module)}
 
 

@@ -67,26 +67,14 @@ def conv_bn(
 
 
 class MBConv(nn.Module):
-    """Inverted residual: expand, filter each channel, project; add the input where shapes allow."""
+    """Inverted residual: expand, filter each channel, project; add the input where shapes allow.
+
+    A fused one does the first two in one full convolution, and with expansion 1 leaves the projection out.
+    """
 
     def __init__(self, block: BlockSpec) -> None:
         super().__init__()
-        hidden = block.hidden_channels
-        parts: list[nn.Module] = []
-        if block.expansion > 1:
-            parts.append(conv_bn(block.in_channels, hidden, resolution=block.resolution))
-        parts.append(
-            conv_bn(
-                hidden,
-                hidden,
-                kernel=block.kernel,
-                stride=block.stride,
-                resolution=block.resolution,
-                groups=hidden,
-            )
-        )
-        parts.append(conv_bn(hidden, block.out_channels, resolution=block.out_resolution, activation=False))
-        self.layers = nn.Sequential(*parts)
+        self.layers = nn.Sequential(*(_fused_parts(block) if block.kind == "fused" else _parts(block)))
         self.residual = block.residual
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -95,32 +83,35 @@ class MBConv(nn.Module):
         return x_NCHW + out if self.residual else out
 
 
-class FusedMBConv(nn.Module):
-    """MBConv with one full convolution in place of expansion and depthwise convolution."""
+def _parts(block: BlockSpec) -> list[nn.Sequential]:
+    hidden = block.hidden_channels
+    expand = [conv_bn(block.in_channels, hidden, resolution=block.resolution)]
+    depthwise = conv_bn(
+        hidden,
+        hidden,
+        kernel=block.kernel,
+        stride=block.stride,
+        resolution=block.resolution,
+        groups=hidden,
+    )
+    return [*(expand if block.expansion > 1 else []), depthwise, _project(block)]
 
-    def __init__(self, block: BlockSpec) -> None:
-        super().__init__()
-        hidden = block.hidden_channels if block.expansion > 1 else block.out_channels
-        parts = [
-            conv_bn(
-                block.in_channels,
-                hidden,
-                kernel=block.kernel,
-                stride=block.stride,
-                resolution=block.resolution,
-            )
-        ]
-        if block.expansion > 1:
-            parts.append(
-                conv_bn(hidden, block.out_channels, resolution=block.out_resolution, activation=False)
-            )
-        self.layers = nn.Sequential(*parts)
-        self.residual = block.residual
 
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
-        out: Tensor = self.layers(x_NCHW)
-        return x_NCHW + out if self.residual else out
+def _fused_parts(block: BlockSpec) -> list[nn.Sequential]:
+    full = conv_bn(
+        block.in_channels,
+        block.hidden_channels if block.expansion > 1 else block.out_channels,
+        kernel=block.kernel,
+        stride=block.stride,
+        resolution=block.resolution,
+    )
+    return [full, _project(block)] if block.expansion > 1 else [full]
+
+
+def _project(block: BlockSpec) -> nn.Sequential:
+    return conv_bn(
+        block.hidden_channels, block.out_channels, resolution=block.out_resolution, activation=False
+    )
 
 
 class Classifier(nn.Module):
@@ -138,10 +129,8 @@ class Classifier(nn.Module):
 
 def build_block(block: BlockSpec) -> nn.Module:
     """The module that computes a block."""
-    if block.kind == "mbconv":
+    if block.searchable:
         return MBConv(block)
-    if block.kind == "fused":
-        return FusedMBConv(block)
     if block.kind == "classifier":
         return Classifier(block)
     return conv_bn(
