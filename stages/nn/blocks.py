@@ -85,7 +85,7 @@ class MBConv(nn.Module):
 
 def _parts(block: BlockSpec) -> list[nn.Sequential]:
     hidden = block.hidden_channels
-    expand = [conv_bn(block.in_channels, hidden, resolution=block.resolution)]
+    parts = [conv_bn(block.in_channels, hidden, resolution=block.resolution)] if block.expansion > 1 else []
     depthwise = conv_bn(
         hidden,
         hidden,
@@ -94,7 +94,7 @@ def _parts(block: BlockSpec) -> list[nn.Sequential]:
         resolution=block.resolution,
         groups=hidden,
     )
-    return [*(expand if block.expansion > 1 else []), depthwise, _project(block)]
+    return [*parts, depthwise, _project(block)]
 
 
 def _fused_parts(block: BlockSpec) -> list[nn.Sequential]:
