@@ -1,7 +1,7 @@
 """Training speed on this CPU, alone and beside a busy program, by how OpenMP's threads wait.
 
-``ours`` is what nasflow sets (a short spin), ``default`` GNU OpenMP's own choice (a long one), ``passive`` none.
-All are measured in turn, several times, each in a process of its own; figures are medians of images/s.
+``ours`` is what nasflow sets (a short spin), ``default`` GNU OpenMP's own choice (a long one), ``passive``
+none. All are measured in turn, several times, each in a process of its own; figures are medians of images/s.
 """
 
 from __future__ import annotations
