@@ -2,10 +2,9 @@
 
 import os
 
-# GNU OpenMP's threads spin while they wait for each other. Where other programs take the cores, every step
-# can then wait for whole time slices: on two contended cores 60 to 210 images/s were seen with the long
-# default spin and 1,000 with this short one, in turn. One busy neighbour alone does not show it, and an idle
-# machine loses 7 % (benchmarks.training_speed). Set before torch is loaded, which reads it once; what the
-# user set stays.
+# GNU OpenMP's threads spin while they wait for each other. In some spells with other programs on the cores
+# a long spin cost ten times the speed, in others nothing; on an idle machine this short one costs 7 %. It is
+# an insurance, and not shown to pay on average: docs/benchmarks.md, training_speed, has all that was
+# measured. Set before torch is loaded, which reads it once; what the user set stays.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
