@@ -19,6 +19,11 @@ from pipeline.artifact import Record
 
 LayerKind = Literal["mbconv", "fused"]
 BlockKind = Literal["stem", "mbconv", "fused", "head", "classifier"]
+Implementation = Literal["native", "split"]
+"""How a block is computed: as it is written, or its depthwise convolution in four exact parts
+(:mod:`stages.conversion.depthwise_split`)."""
+
+_FLOAT32_BYTES = 4
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
@@ -81,6 +86,11 @@ class BlockSpec(Record):
         return self.searchable and self.stride == 1 and self.in_channels == self.out_channels
 
     @property
+    def implementations(self) -> tuple[Implementation, ...]:
+        """The ways in which the block can be computed; a latency table keeps the fastest by name."""
+        return ("native", "split") if self.kind == "mbconv" and self.kernel in (7, 9) else ("native",)
+
+    @property
     def out_resolution(self) -> int:
         """Side of the square output in pixels (SAME padding: rounded up)."""
         return 1 if self.kind == "classifier" else math.ceil(self.resolution / self.stride)
@@ -120,6 +130,22 @@ class BlockSpec(Record):
         if self.kind == "classifier":
             return self.in_channels * self.out_channels + self.out_channels
         return self.kernel**2 * self.in_channels * self.out_channels + 2 * self.out_channels
+
+    @property
+    def weight_megabytes(self) -> float:
+        """What an invocation reads of weights, in float32."""
+        return _FLOAT32_BYTES * self.parameters / 1e6
+
+    @property
+    def activation_megabytes(self) -> float:
+        """Values that the block's operators write, in float32."""
+        inside, outside = self.resolution**2, self.out_resolution**2
+        values = outside * self.out_channels * (2 if self.residual else 1)
+        if self.searchable and self.expansion > 1:
+            values += (inside if self.kind == "mbconv" else outside) * self.hidden_channels
+        if self.kind == "mbconv":
+            values += outside * self.hidden_channels
+        return _FLOAT32_BYTES * values / 1e6
 
 
 class NetConfig(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 class Converter(Protocol):
     """Turns an ONNX model into a `.tflite` model."""
 
-    def convert(self, onnx_model: bytes, *, name: str) -> bytes:
-        """The `.tflite` model. Raises ConversionError."""
+    def convert(self, onnx_model: bytes, *, name: str, split: Sequence[int] = ()) -> bytes:
+        """The `.tflite` model; the depthwise convolutions at the places ``split`` in parts.
+
+        Raises ConversionError.
+        """
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,17 @@ class Limits:
 
 
 def convert_module(
-    module: nn.Module, converter: Converter, *, resolution: int, channels: int = 3, name: str = "network"
+    module: nn.Module,
+    converter: Converter,
+    *,
+    resolution: int,
+    channels: int = 3,
+    name: str = "network",
+    split: Sequence[int] = (),
 ) -> bytes:
     """A PyTorch network as a float32 `.tflite` model with the input (1, resolution, resolution, channels).
 
-    Raises ConversionError, also for an operator that cannot be translated.
+    ``split`` are the places, among the depthwise convolutions, of those that are computed in parts. Raises ConversionError, also for an operator that cannot be translated.
     """
     try:
         # An interruption in the midst of torch's tracing would be reported as an error of the network.
@@ -52,7 +62,7 @@ def convert_module(
         read_graph(onnx_model)  # refuses what cannot be translated before TensorFlow is asked
     except ConversionError as error:
         raise ConversionError(f"network {name}: {error.message}", hint=error.hint, raw=error.raw) from error
-    return converter.convert(onnx_model, name=name)
+    return converter.convert(onnx_model, name=name, split=split)
 
 
 def check_model(

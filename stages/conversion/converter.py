@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -68,8 +68,10 @@ class TensorflowConverter:
             self._folder.cleanup()
             self._folder = None
 
-    def convert(self, onnx_model: bytes, *, name: str) -> bytes:
+    def convert(self, onnx_model: bytes, *, name: str, split: Sequence[int] = ()) -> bytes:
         """The float32 `.tflite` model of an ONNX model; ``name`` is what an error calls it.
+
+        The depthwise convolutions at the places ``split`` are computed in parts.
 
         Raises ConversionError where the model holds what TFLite cannot compute, and where the child
         dies or does not answer in time (its last words are in ``raw``); EnvironmentFault where the
@@ -83,7 +85,8 @@ class TensorflowConverter:
         with disk_faults(source, "write"):
             source.write_bytes(onnx_model)
             target.unlink(missing_ok=True)
-        answer = self._ask(child, json.dumps({"onnx": str(source), "tflite": str(target)}), name)
+        request = {"onnx": str(source), "tflite": str(target), "split": list(split)}
+        answer = self._ask(child, json.dumps(request), name)
         if "error" in answer:
             error = answer["error"]
             raise ERRORS[error["kind"]](f"network {name}: {error['message']}", hint=error["hint"])

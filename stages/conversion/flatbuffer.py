@@ -28,7 +28,11 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from nasflow.errors import ConversionError
-from stages.search_space import BlockSpec, NetConfig
+from stages.conversion.depthwise_split import DILATION, PARTS, split_kernel
+from stages.search_space import BlockSpec, Implementation, NetConfig
+
+Implementations = Mapping[str, Implementation]
+"""Block key -> how that block is computed; blocks that are not in it are computed as written."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -37,15 +41,21 @@ _NONE = schema.ActivationFunctionType.NONE
 _RELU6 = schema.ActivationFunctionType.RELU6
 
 
-def block_model(block: BlockSpec, *, seed: int = 0) -> bytes:
+def block_model(block: BlockSpec, implementation: Implementation = "native", *, seed: int = 0) -> bytes:
     """A model that holds this block alone, with random weights: what a latency table measures."""
-    graph = _Graph()
+    graph = _Graph({block.key: implementation})
     places = (1, block.resolution, block.resolution, block.in_channels)
     output = graph.block(graph.input(places), block, "blocks.0", random_weights([block], seed=seed))
     return graph.finish(output, block.key)
 
 
-def network_model(net: NetConfig, weights: Weights | None = None, *, seed: int = 0) -> bytes:
+def network_model(
+    net: NetConfig,
+    weights: Weights | None = None,
+    *,
+    seed: int = 0,
+    implementations: Implementations | None = None,
+) -> bytes:
     """A whole network; with random weights where ``weights`` is None.
 
     Raises ConversionError where a weight is missing, superfluous, of the wrong shape or not finite.
@@ -54,7 +64,7 @@ def network_model(net: NetConfig, weights: Weights | None = None, *, seed: int =
         weights = random_weights(net.blocks, seed=seed)
     else:
         _check_weights(weights, weight_shapes(net.blocks))
-    graph = _Graph()
+    graph = _Graph(implementations)
     tensor = graph.input((1, net.resolution, net.resolution, net.input_channels))
     for place, block in enumerate(net.blocks):
         tensor = graph.block(tensor, block, f"blocks.{place}", weights)
@@ -148,7 +158,8 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
 class _Graph:
     """One subgraph under construction; tensors are named by their index."""
 
-    def __init__(self) -> None:
+    def __init__(self, implementations: Implementations | None = None) -> None:
+        self._implementations = implementations or {}
         self._tensors: list[Any] = []
         self._buffers: list[_Buffer] = [_Buffer()]  # buffer 0 is empty by convention
         self._operators: list[Any] = []
@@ -196,8 +207,7 @@ class _Graph:
             hidden = tensor
             if block.expansion > 1:
                 hidden = self._convolution(tensor, f"{prefix}.expand", size, 1, _RELU6, weights)
-            name = f"{prefix}.depthwise"
-            hidden = self._convolution(hidden, name, out_size, block.stride, _RELU6, weights, depthwise=True)
+            hidden = self._depthwise(hidden, block, f"{prefix}.depthwise", weights)
             output = self._convolution(hidden, f"{prefix}.project", out_size, 1, _NONE, weights)
         elif block.kind == "fused" and block.expansion > 1:
             name = f"{prefix}.expand"
@@ -208,13 +218,33 @@ class _Graph:
             output = self._convolution(tensor, name, out_size, block.stride, _RELU6, weights)
         if not block.residual:
             return output
-        total = self.tensor(f"{prefix}.add", (1, out_size, out_size, block.out_channels))
+        return self._add(output, tensor, f"{prefix}.add", (1, out_size, out_size, block.out_channels), _NONE)
+
+    def _depthwise(self, tensor: int, block: BlockSpec, name: str, weights: Weights) -> int:
+        size, stride = block.out_resolution, block.stride
+        if self._implementations.get(block.key, "native") == "native":
+            return self._convolution(tensor, name, size, stride, _RELU6, weights, depthwise=True)
+        parts, total = split_kernel(weights[f"{name}.weight"], 1, 2), -1
+        for place, kernel in enumerate(parts):
+            part = f"{name}.part{place}"
+            bias = weights[f"{name}.bias"] * (place == 0)
+            own = {f"{part}.weight": kernel, f"{part}.bias": bias}
+            output = self._convolution(
+                tensor, part, size, stride, _NONE, own, depthwise=True, dilation=DILATION
+            )
+            shape = (1, size, size, block.hidden_channels)
+            activation = _RELU6 if place == PARTS - 1 else _NONE
+            total = output if place == 0 else self._add(total, output, f"{part}.sum", shape, activation)
+        return total
+
+    def _add(self, left: int, right: int, name: str, shape: Sequence[int], activation: int) -> int:
+        total = self.tensor(name, shape)
         self.operator(
             schema.BuiltinOperator.ADD,
-            [output, tensor],
+            [left, right],
             total,
             schema.BuiltinOptions.AddOptions,
-            schema.AddOptionsT(),
+            schema.AddOptionsT(fusedActivationFunction=activation),
         )
         return total
 
@@ -228,6 +258,7 @@ class _Graph:
         weights: Weights,
         *,
         depthwise: bool = False,
+        dilation: int = 1,
     ) -> int:
         kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
         output = self.tensor(name, (1, out_size, out_size, bias.size))
@@ -235,6 +266,8 @@ class _Graph:
             "padding": schema.Padding.SAME,
             "strideW": stride,
             "strideH": stride,
+            "dilationWFactor": dilation,
+            "dilationHFactor": dilation,
             "fusedActivationFunction": activation,
         }
         inputs = [

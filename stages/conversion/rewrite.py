@@ -1,21 +1,27 @@
-"""Graph rewriting before translation: batch normalisation and padding join their convolution.
+"""Graph rewriting before translation.
 
-What is fused here needs no operator of its own in TFLite, so that a whole network stays convolutions.
+Batch normalisation and padding join their convolution: what is fused here needs no operator of its own in
+TFLite. Large depthwise convolutions that the device computes faster in parts are split.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.conversion.depthwise_split import DILATION, PARTS, first_taps, split_kernel
 from stages.conversion.onnx_graph import Array, Graph, Node, unsupported
 
 
-def simplify(graph: Graph) -> Graph:
-    """The same function with as few operators as possible."""
-    return merge_padding(fold_batch_norm(graph))
+def simplify(graph: Graph, split: Collection[int] = ()) -> Graph:
+    """The same function in the operators that TFLite computes fastest.
+
+    ``split`` are the places, among the depthwise convolutions, of those that are computed in parts.
+    """
+    return split_depthwise(merge_padding(fold_batch_norm(graph)), split)
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
@@ -74,6 +80,64 @@ def merge_padding(graph: Graph) -> Graph:
             )
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def split_depthwise(graph: Graph, split: Collection[int]) -> Graph:
+    """Replace the depthwise convolutions at these places (counted from 0) by the sum of their four parts.
+
+    Raises ConversionError where a place has none, or one whose padding is not written out.
+    """
+    constants = dict(graph.constants)
+    depthwise = [node for node in graph.nodes if _is_depthwise(node, constants)]
+    if split and max(split) >= len(depthwise):
+        raise unsupported(
+            "Conv", "", f"depthwise convolution {max(split)} is to be split; there are {len(depthwise)}"
+        )
+    chosen = {depthwise[place].output for place in split}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        nodes += _parts(node, constants) if node.output in chosen else [node]
+    return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
+def _is_depthwise(node: Node, constants: dict[str, Array]) -> bool:
+    return (
+        node.operator == "Conv"
+        and node.integer("group", 1) > 1
+        and node.input(1) in constants
+        and constants[node.inputs[1]].shape[1] == 1
+    )
+
+
+def _parts(node: Node, constants: dict[str, Array]) -> list[Node]:
+    if node.text("auto_pad", "NOTSET") != "NOTSET" or node.integers("dilations", (1, 1)) != (1, 1):
+        raise unsupported("Conv", node.name, "only a plain convolution with explicit padding can be split")
+    weight_CMHW = constants[node.inputs[1]]
+    sides = weight_CMHW.shape[2:]
+    pads = node.integers("pads", (0, 0, 0, 0))
+    nodes: list[Node] = []
+    total = ""
+    for place, (first, part) in enumerate(zip(first_taps(), split_kernel(weight_CMHW, 2, 3), strict=True)):
+        output = f"{node.output}:part{place}"
+        constants[f"{output}:weight"] = np.ascontiguousarray(part)
+        # What a part does not reach on a side, it need not pad there.
+        last = [start + DILATION * (count - 1) for start, count in zip(first, part.shape[2:], strict=True)]
+        spared = (*first, *(side - 1 - end for side, end in zip(sides, last, strict=True)))
+        attributes = {
+            **node.attributes,
+            "kernel_shape": part.shape[2:],
+            "dilations": (DILATION, DILATION),
+            "pads": tuple(pad - spare for pad, spare in zip(pads, spared, strict=True)),
+        }
+        bias = node.inputs[2:] if place == 0 else ()
+        nodes.append(Node("Conv", output, (node.inputs[0], f"{output}:weight", *bias), output, attributes))
+        if place == 0:
+            total = output
+            continue
+        joined = node.output if place == PARTS - 1 else f"{output}:sum"
+        nodes.append(Node("Add", joined, (total, output), joined, {}))
+        total = joined
+    return nodes
 
 
 def _scale_and_shift(

@@ -1,7 +1,7 @@
 """The child process that holds TensorFlow: ``python -P -m stages.conversion.tensorflow_worker``.
 
-Reads one request for each line of standard input, ``{"onnx": PATH, "tflite": PATH}``, writes the model and
-answers with one line, ``{}`` or ``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say
+Reads one request for each line of standard input, ``{"onnx": PATH, "tflite": PATH, "split": [PLACE, ...]}``
+(the depthwise convolutions that are computed in parts), writes the model and answers with one line, ``{}`` or ``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say
 goes to standard error. Ends with its standard input, so that it never outlives its parent for long.
 """
 
@@ -27,14 +27,15 @@ def main() -> None:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 
 
-def answer(request: dict[str, str]) -> dict[str, Any]:
+def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Convert one model. What the user can mend becomes an answer, anything else ends the process."""
     from stages.conversion.onnx_graph import read_graph
     from stages.conversion.rewrite import simplify
     from stages.conversion.to_tensorflow import to_tflite
 
     try:
-        model = to_tflite(simplify(read_graph(Path(request["onnx"]).read_bytes())))
+        graph = read_graph(Path(request["onnx"]).read_bytes())
+        model = to_tflite(simplify(graph, request["split"]))
         target = Path(request["tflite"])
         with disk_faults(target, "write"):
             target.write_bytes(model)
