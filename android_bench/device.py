@@ -27,6 +27,24 @@ class RuntimeOptions(Frozen):
     """How a model is run; part of every latency's identity."""
 
     threads: int = Field(default=1, ge=1, le=64, description="CPU threads of the interpreter")
+    cpu: str = Field(
+        default="all",
+        pattern=r"^(all|big|little|prime|0x[0-9a-f]{1,16})$",
+        description="the cores that may be used: all, big, little, prime, or a mask such as 0xf0; "
+        "this computer's are not chosen",
+    )
+    delegate: Literal["cpu", "gpu"] = Field(
+        default="cpu", description="what computes: the CPU by XNNPACK, or a phone's GPU"
+    )
+
+    def describe(self) -> str:
+        """``1 thread``, ``4 threads, big cores``, ``1 thread, gpu``."""
+        words = [f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
+        if self.cpu != "all":
+            words.append(f"{self.cpu} cores")
+        if self.delegate != "cpu":
+            words.append(self.delegate)
+        return ", ".join(words)
 
 
 DEFAULT_OPTIONS = RuntimeOptions()
@@ -106,6 +124,14 @@ class LatencyMeasurement(Frozen):
     def spread(self) -> float:
         """Relative half-range of the rounds' medians: (max - min) / (2 median)."""
         return (max(self.round_medians_ms) - min(self.round_medians_ms)) / (2 * self.median_ms)
+
+    def divided(self, slowdown: float) -> LatencyMeasurement:
+        """The same at another speed: every time divided by ``slowdown``."""
+        if slowdown == 1.0:
+            return self
+        times = {name: getattr(self, name) / slowdown for name in ("median_ms", "p5_ms", "p95_ms", "min_ms")}
+        rounds = tuple(ms / slowdown for ms in self.round_medians_ms)
+        return self.model_copy(update={**times, "round_medians_ms": rounds})
 
 
 class Device(Protocol):

@@ -17,7 +17,7 @@ from android_bench.device import (
 )
 from android_bench.local_host import local_conditions, local_info
 from android_bench.local_process import WorkerProcess
-from nasflow.errors import DeviceError
+from nasflow.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,6 +122,12 @@ class LocalDevice:
         timeout_seconds: float,
     ) -> tuple[dict[str, Any], bytes]:
         """One answer about one model, which is sent first where the worker does not have it."""
+        if (options.cpu, options.delegate) != ("all", "cpu"):
+            raise UsageError(
+                f"this computer runs models on all its cores and on the CPU; asked for was cpu "
+                f"{options.cpu}, delegate {options.delegate}.",
+                hint="Leave runtime.cpu and runtime.delegate out, or choose a phone: --device android.",
+            )
         self.info()  # no runtime, no worker
         digest = hashlib.sha256(model).hexdigest()
         subject = f"{name} ({digest[:8]})"

@@ -164,10 +164,129 @@ def _stage_command(stage: StageName) -> Callable[..., Action]:
     return command
 
 
+def _stage_group(stage: StageName) -> Callable[..., Action | None]:
+    """As :func:`_stage_command`, for a stage that has sub-commands of its own."""
+
+    def command(
+        context: typer.Context,
+        device: Device = None,
+        config: Config = None,
+        assignments: Set = None,
+        seed: Seed = None,
+        from_stage: From = None,
+        force: Force = None,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
+    ) -> Action | None:
+        if context.invoked_subcommand is None:
+            return run(device, config, assignments, seed, from_stage, stage, force, dry_run, as_json)
+        given = [name for name, value in context.params.items() if value]
+        if given:
+            raise typer.BadParameter(f"options come behind '{context.invoked_subcommand}', not before it")
+        return None
+
+    return command
+
+
+latency_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
 for _stage in StageName:
-    app.command(name=_stage.value, help=f"{STAGE_HELP[_stage]} Runs what it needs first.")(
-        _stage_command(_stage)
-    )
+    _help = f"{STAGE_HELP[_stage]} Runs what it needs first."
+    if _stage is StageName.LATENCY:
+        latency_app.callback(help=_help)(_stage_group(_stage))
+        app.add_typer(latency_app, name=_stage.value)
+    else:
+        app.command(name=_stage.value, help=_help)(_stage_command(_stage))
+
+
+@latency_app.command()
+def export(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Where to write it; else named after the device.")
+    ] = None,
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Write the device's latency table and model into one file, to share it."""
+
+    def action() -> Outcome:
+        from nasflow.commands.latency import export_model
+
+        return export_model(_selection(config, assignments, device, seed), file, force=force)
+
+    return action
+
+
+@latency_app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'nasflow latency export' wrote.")],
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    accept_foreign: Annotated[
+        bool,
+        typer.Option(
+            "--accept-foreign-table", help="Use it although another device measured it; results will say so."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Use a latency file in place of measuring, where it is of this device."""
+
+    def action() -> Outcome:
+        from nasflow.commands.latency import import_model
+
+        selection = _selection(config, assignments, device, seed)
+        return import_model(selection, file, accept_foreign=accept_foreign)
+
+    return action
+
+
+@latency_app.command()
+def predict(
+    network: Annotated[
+        Path, typer.Argument(metavar="NET.json", help="A network, as in artifacts/latest/network.json.")
+    ],
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> Action:
+    """Predict a network's latency, layer by layer, without running it."""
+
+    def action() -> Outcome:
+        from nasflow.commands import latency
+
+        return latency.predict(_selection(config, assignments, device, seed), network)
+
+    return action
+
+
+@latency_app.command()
+def check(
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    networks: Annotated[
+        int, typer.Option("--networks", min=1, max=100, metavar="N", help="How many to measure again.")
+    ] = 5,
+    as_json: AsJson = False,
+) -> Action:
+    """Measure some networks again (after an update, say): does the model still hold? Exit code 1: no."""
+
+    def action() -> Outcome:
+        from nasflow.commands import latency
+
+        return latency.check(_selection(config, assignments, device, seed), networks=networks)
+
+    return action
 
 
 @app.command()

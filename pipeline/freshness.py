@@ -131,7 +131,7 @@ def unknown(stage: Stage, store: Store, problem: NasflowError) -> StageStatus:
 def estimate(stage: Stage, latest: StageRecord | None) -> float:
     """Seconds of the latest run, scaled by how the stage's own guess has changed since."""
     guess = stage.estimate_seconds()
-    if latest is None:
+    if latest is None or latest.seconds == 0:  # adopted, not run
         return guess
     if guess > 0 and latest.estimated_seconds > 0:
         return latest.seconds * guess / latest.estimated_seconds

@@ -106,6 +106,29 @@ class Pipeline:
                 documents[stage.name], digests[stage.name] = document, digest
         return documents
 
+    def adopt(self, made: Mapping[str, Document]) -> None:
+        """Take documents that were made elsewhere for the output of these stages, by name, as they are now.
+
+        All that a stage needs must be among them. Raises StoreLocked, EnvironmentFault, IntegrityError.
+        """
+        digests: dict[str, str] = {}
+        with self.store.lock():
+            for stage in selection.needed_for(self.stages, list(made)[-1]):
+                inputs = {parameter: digests[name] for parameter, name in stage.inputs.items()}
+                environment = dict(stage.environment())
+                draft = RecordDraft(
+                    stage=stage.name,
+                    version=stage.version,
+                    fingerprint=stage.fingerprint(inputs, environment),
+                    settings=stage.settings(),
+                    environment=environment,
+                    inputs=inputs,
+                    seconds=0.0,  # no time of this pipeline's went into it
+                    estimated_seconds=stage.estimate_seconds(),
+                )
+                digests[stage.name] = self.store.commit(draft, made[stage.name]).output.sha256
+                self.store.scratch(stage.name, draft.fingerprint).clear()
+
     def sweep(self, *, dry_run: bool = False) -> Freed:
         """Delete what no stage of the present configuration refers to.
 

@@ -187,6 +187,30 @@ class FolderScratch:
         self._emit(Message(self._stage, text, level="warning"))
 
 
+class FleetingScratch:
+    """Scratch that is gone with the process: for work that is not worth going on with."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, bytes] = {}
+        self._logs: dict[str, list[dict[str, Any]]] = {}
+
+    def save(self, name: str, payload: bytes) -> None:
+        """Replace entry ``name``."""
+        self._entries[name] = payload
+
+    def load(self, name: str) -> bytes | None:
+        """Entry ``name``; None where there is none."""
+        return self._entries.get(name)
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add one row to the log ``name``."""
+        self._logs.setdefault(name, []).append(dict(row))
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """All rows of log ``name``."""
+        return list(self._logs.get(name, []))
+
+
 def _cut_torn_line(file: BufferedRandom) -> None:
     """Leave the (not empty) file at its end, behind a newline."""
     file.seek(-1, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""Choose networks to calibrate and to judge a latency model, fit it, and say how far it is off."""
+"""Choose networks to calibrate and to judge a latency model, evenly over the latencies of a space."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 
-from nasflow.errors import BadMeasurement, UsageError
-from stages.documents import HeldOutError
+from nasflow.errors import UsageError
 from stages.search_space import SearchLayer, SearchSpace
 
 Choices = tuple[int, ...]
@@ -53,55 +52,6 @@ def split_networks(
     taken = {chance.randrange(low, high) for low, high in pairwise(bounds)}
     chosen = [network for place, network in enumerate(networks) if place in taken]
     return chosen, [network for place, network in enumerate(networks) if place not in taken]
-
-
-def fit_line(sums_ms: Sequence[float], measured_ms: Sequence[float]) -> tuple[float, float]:
-    """Scale and overhead_ms of ``measured = scale * sum + overhead`` with the least relative errors.
-
-    An invocation cannot take less than none: a negative overhead is taken for noise and set to 0, unless
-    its 95 % interval lies wholly below 0. Then it stays: parts that every network has take less amid a
-    network than alone. Raises BadMeasurement where networks of slower blocks are not slower.
-    """
-    import numpy as np
-    from scipy import stats
-
-    sums, measured = np.asarray(sums_ms, float), np.asarray(measured_ms, float)
-    design = np.stack([sums, np.ones_like(sums)], axis=1) / measured[:, None]
-    target = np.ones_like(measured)
-    (scale, overhead), *_ = np.linalg.lstsq(design, target)
-    if overhead < 0:
-        freedom = len(measured) - 2
-        residual = target - design @ np.array([scale, overhead])
-        covariance = np.linalg.pinv(design.T @ design) * (residual @ residual) / freedom
-        if overhead + stats.t.ppf(0.975, freedom) * math.sqrt(covariance[1, 1]) >= 0:
-            scale, overhead = (design[:, 0] @ target) / (design[:, 0] @ design[:, 0]), 0.0
-    if not (math.isfinite(scale) and scale > 0):
-        raise BadMeasurement(
-            f"networks of slower blocks are not slower on this device: the calibration's scale is {scale:g}.",
-            hint="Quieten the device and measure again: nasflow run --force profile.",
-            raw=f"sums_ms {list(sums_ms)} measured_ms {list(measured_ms)}",
-        )
-    return float(scale), float(overhead)
-
-
-def held_out_error(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> HeldOutError:
-    """How far predictions are off. Raises BadMeasurement where ranks are undefined (all equal)."""
-    import numpy as np
-    from scipy import stats
-
-    if len(set(predicted_ms)) < 2 or len(set(measured_ms)) < 2:
-        raise BadMeasurement(
-            f"{len(measured_ms)} different networks all take {measured_ms[0]:g} ms on this device.",
-            hint="Measure again; if it stays so, run 'nasflow doctor'.",
-        )
-    errors = np.abs(np.asarray(predicted_ms, float) / np.asarray(measured_ms, float) - 1)
-    return HeldOutError(
-        networks=len(errors),
-        share_within_5_percent=float(np.mean(errors <= 0.05)),
-        share_within_10_percent=float(np.mean(errors <= 0.10)),
-        mape_percent=float(100 * np.mean(errors)),
-        spearman=float(stats.spearmanr(predicted_ms, measured_ms).statistic),
-    )
 
 
 def range_ms(space: SearchSpace, block_ms: Mapping[str, float]) -> tuple[float, float]:

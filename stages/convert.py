@@ -19,9 +19,11 @@ from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
     ConvertedNetworks,
+    LatencyModel,
     TrainedNetwork,
     TrainedNetworks,
 )
+from stages.latency_model import split_places
 from stages.training.data import DataConfig, dataset_identity, load_images
 
 if TYPE_CHECKING:
@@ -52,8 +54,12 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 1
-    inputs: ClassVar[Mapping[str, str]] = {"finetuned": "finetune", "baselines": "baseline"}
+    version: ClassVar[int] = 2
+    inputs: ClassVar[Mapping[str, str]] = {
+        "finetuned": "finetune",
+        "baselines": "baseline",
+        "latency": "latency",
+    }
     output: ClassVar[type[ConvertedNetworks]] = ConvertedNetworks
 
     config: ConvertConfig
@@ -82,18 +88,22 @@ class Convert(Stage):
         """
         finetuned: TrainedNetworks = inputs["finetuned"]
         baselines: TrainedNetworks = inputs["baselines"]
-        networks = (*finetuned.networks, *baselines.networks)
-        done = _done_before(context, networks)
-        if any(model_key(network) not in done for network in networks):
-            self._convert(context, networks, done)
+        latency: LatencyModel = inputs["latency"]
+        plans = [
+            Plan(network, split_places(network.net, latency.implementations))
+            for network in (*finetuned.networks, *baselines.networks)
+        ]
+        done = _done_before(context, plans)
+        if any(plan.key not in done for plan in plans):
+            self._convert(context, plans, done)
         return ConvertedNetworks(
-            networks=tuple(_converted(context, network, *done[model_key(network)]) for network in networks)
+            networks=tuple(_converted(context, plan.network, *done[plan.key]) for plan in plans)
         )
 
     def _convert(
         self,
         context: Context,
-        networks: Sequence[TrainedNetwork],
+        plans: Sequence[Plan],
         done: dict[str, tuple[bytes, ConversionCheck]],
     ) -> None:
         from android_bench.local import LocalDevice
@@ -107,10 +117,10 @@ class Convert(Stage):
             from stages.conversion.chain import check_model, convert_module
             from stages.nn.network import load_network
 
-            for place, network in enumerate(networks):
-                context.progress(place, len(networks), "networks", network.name)
-                key = model_key(network)
-                if key in done:
+            for place, plan in enumerate(plans):
+                network = plan.network
+                context.progress(place, len(plans), "networks", network.name)
+                if plan.key in done:
                     continue
                 module = load_network(network.net, context.store.read_bytes(network.weights))
                 model = convert_module(
@@ -119,14 +129,15 @@ class Convert(Stage):
                     resolution=network.net.resolution,
                     channels=network.net.input_channels,
                     name=network.name,
+                    split=plan.split,
                 )
                 check = check_model(
                     model, module, network.net, images, here, self._limits(), name=network.name
                 )
-                context.scratch.save(f"{key}.tflite", model)
-                context.scratch.save(f"{key}.json", check.model_dump_json().encode())
-                done[key] = model, check
-        context.progress(len(networks), len(networks), "networks")
+                context.scratch.save(f"{plan.key}.tflite", model)
+                context.scratch.save(f"{plan.key}.json", check.model_dump_json().encode())
+                done[plan.key] = model, check
+        context.progress(len(plans), len(plans), "networks")
 
     def _limits(self) -> Limits:
         from stages.conversion.chain import Limits
@@ -139,17 +150,25 @@ class Convert(Stage):
         )
 
 
-def model_key(network: TrainedNetwork) -> str:
-    """Equal key, equal model: the same weights serve networks of other strides or resolutions."""
-    return sha256_hex(canonical_json([network.weights.sha256, network.net.model_dump(mode="json")]))[:32]
+@dataclass(frozen=True)
+class Plan:
+    """A network to be converted; its depthwise convolutions at the places ``split`` in parts."""
+
+    network: TrainedNetwork
+    split: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Equal key, equal model: the same weights serve networks of other strides or resolutions."""
+        network = self.network
+        parts = [network.weights.sha256, network.net.model_dump(mode="json"), list(self.split)]
+        return sha256_hex(canonical_json(parts))[:32]
 
 
-def _done_before(
-    context: Context, networks: Sequence[TrainedNetwork]
-) -> dict[str, tuple[bytes, ConversionCheck]]:
+def _done_before(context: Context, plans: Sequence[Plan]) -> dict[str, tuple[bytes, ConversionCheck]]:
     """Models that an interrupted run has converted and checked."""
     done = {}
-    for key in {model_key(network) for network in networks}:
+    for key in {plan.key for plan in plans}:
         model, check = context.scratch.load(f"{key}.tflite"), context.scratch.load(f"{key}.json")
         if model is not None and check is not None:
             try:

@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from android_bench.device import DeviceInfo, LatencyMeasurement
+from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.errors import UsageError
 from pipeline.artifact import Blob, Document, Record
-from stages.search_space import BlockSpec, NetConfig, SearchSpace
+from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
 
+Precision = Literal["float32"]
 Role = Literal["found", "random", "baseline", "baseline_published"]
 """``baseline``: MobileNetV2 with the space's stride plan; ``baseline_published``: with its own."""
 
@@ -18,23 +19,54 @@ Role = Literal["found", "random", "baseline", "baseline_published"]
 # --- profile ---------------------------------------------------------------------------------------
 
 
+class Timing(Record):
+    """One timing as it was taken, and what was found about the device's speed at that moment.
+
+    ``slowdown``: how much slower than at its reference level the device was; latencies are divided by it.
+    ``disturbed``: the timing fell into a spell or beside a step of the speed and does not count.
+    """
+
+    round: int = Field(ge=0)
+    name: str
+    measurement: LatencyMeasurement
+    slowdown: float = Field(gt=0)
+    disturbed: bool
+
+
 class TableRow(Record):
-    """One block's measured latency."""
+    """One block's latency, computed in one way."""
 
     block: BlockSpec
+    implementation: Implementation = "native"
+    measurement: LatencyMeasurement
+
+
+class ReferenceLatency(Record):
+    """A whole network measured beside the others: the anchor, and what a relative target refers to."""
+
+    name: str
+    net: NetConfig
     measurement: LatencyMeasurement
 
 
 class LatencyTable(Document):
-    """Output of ``profile``: every distinct block of the space, measured alone."""
+    """Output of ``profile``: every distinct block of the space, measured alone.
 
+    A block that can be computed in several ways has a row for each. ``foreign`` says in what the device
+    that measured differs from the one that the table is used for.
+    """
+
+    schema_version: int = 2
     device: DeviceInfo
-    threads: int
-    precision: Literal["float32"] = "float32"
+    runtime: RuntimeOptions
+    precision: Precision = "float32"
     rows: tuple[TableRow, ...]
     invoke: LatencyMeasurement | None = Field(
         default=None, description="a model that does next to nothing: what every invocation costs"
     )
+    anchor: ReferenceLatency
+    timings: tuple[Timing, ...] = Field(description="in order of time, the anchor's among them")
+    foreign: tuple[str, ...] = ()
     seconds: float
 
 
@@ -55,53 +87,75 @@ class HeldOutError(Record):
     networks: int
     share_within_5_percent: float
     share_within_10_percent: float
+    share_within_interval: float
     mape_percent: float
     spearman: float
 
 
-class ReferenceLatency(Record):
-    """A whole network measured beside the table: what a relative target refers to."""
+class Prediction(Record):
+    """A network's predicted latency and its 95 % interval, in milliseconds."""
 
-    name: str
-    net: NetConfig
-    measurement: LatencyMeasurement
+    ms: float
+    low_ms: float
+    high_ms: float
 
 
 class LatencyModel(Document):
-    """Output of ``latency``: predicted_ms = scale * sum of block_ms + overhead_ms.
+    """Output of ``latency``: what a network takes, from what its blocks take.
 
+    predicted_ms = ``scale`` * sum of ``block_ms`` + ``overhead_ms``, and a residual term where it pays:
+    + ``ms_per_weight_megabyte`` * weights + ``ms_per_activation_megabyte`` * activations.
     ``block_ms`` is the table's median less ``invoke_ms``, which a block measured alone pays and a block
-    amid a network does not.
+    amid a network does not; of a block with several ``implementations``, that of the one named there.
     """
 
+    schema_version: int = 2
     device: DeviceInfo
-    threads: int
-    precision: Literal["float32"] = "float32"
+    runtime: RuntimeOptions
+    precision: Precision = "float32"
     block_ms: dict[str, float]
+    implementations: dict[str, Implementation] = Field(
+        default={}, description="how each block is computed that can be computed in several ways"
+    )
     invoke_ms: float = Field(default=0.0, ge=0, description="what every invocation costs")
     scale: float = Field(gt=0)
     overhead_ms: float
+    ms_per_weight_megabyte: float = 0.0
+    ms_per_activation_megabyte: float = 0.0
+    interval_percent: float = Field(ge=0, description="half-width of a prediction's 95 % interval")
     calibration: tuple[PredictionPoint, ...]
     held_out: tuple[PredictionPoint, ...]
     held_out_error: HeldOutError
     reference: ReferenceLatency
     feasible_ms: tuple[float, float] = Field(description="fastest and slowest network of the space")
+    timings: tuple[Timing, ...] = Field(description="in order of time, the anchor's among them")
+    foreign: tuple[str, ...] = ()
     seconds: float = Field(description="device time of profile and latency together")
 
     def block_latency_ms(self, block: BlockSpec) -> float:
         """What one block adds to a network's latency. Raises UsageError where it was not measured."""
         try:
-            return self.scale * self.block_ms[block.key]
+            alone_ms = self.block_ms[block.key]
         except KeyError:
             raise UsageError(
                 f"block {block.key} is not in the latency table ({len(self.block_ms)} blocks of "
                 f"{self.device.model}).",
                 hint="Profile the space that holds it: nasflow profile.",
             ) from None
+        return (
+            self.scale * alone_ms
+            + self.ms_per_weight_megabyte * block.weight_megabytes
+            + self.ms_per_activation_megabyte * block.activation_megabytes
+        )
 
     def predict_ms(self, net: NetConfig) -> float:
         """Latency of a whole network in milliseconds."""
         return self.overhead_ms + sum(self.block_latency_ms(block) for block in net.blocks)
+
+    def predict(self, net: NetConfig) -> Prediction:
+        """Latency of a whole network with its 95 % interval."""
+        ms, share = self.predict_ms(net), self.interval_percent / 100
+        return Prediction(ms=ms, low_ms=ms * (1 - share), high_ms=ms * (1 + share))
 
 
 # --- search ----------------------------------------------------------------------------------------
@@ -275,8 +329,9 @@ class VerifiedNetwork(Record):
 class Verification(Document):
     """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
 
+    schema_version: int = 2
     device: DeviceInfo
-    threads: int
+    runtime: RuntimeOptions
     test_images: int
     networks: tuple[VerifiedNetwork, ...]
     reference: str

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from android_bench.device import Device, RuntimeOptions
+from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
 from nasflow.errors import UsageError
 from pipeline.stage import TOOL, Context, Stage
-from stages.calibration import (
-    Choices,
-    draw_networks,
-    fit_line,
-    held_out_error,
-    range_ms,
-    split_networks,
-)
-from stages.documents import LatencyModel, LatencyTable, PredictionPoint, ReferenceLatency
-from stages.measuring import MeasuringConfig, measure_rounds
-from stages.mobilenet_v2 import fit_strides, mobilenet_v2
-from stages.search_space import NetConfig, SearchSpace
+from stages.calibration import Choices, draw_networks, range_ms, split_networks
+from stages.documents import LatencyModel, LatencyTable, PredictionPoint, TableRow, Timing
+from stages.latency_fit import Traits, fit_latency, held_out_error
+from stages.measuring import MeasuringConfig, Work, measure_rounds
+from stages.search_space import Implementation, NetConfig, SearchSpace
+
+Measurements = Sequence[tuple[Choices, LatencyMeasurement]]
 
 
 class LatencyConfig(MeasuringConfig):
@@ -34,9 +29,6 @@ class LatencyConfig(MeasuringConfig):
     held_out_networks: int = Field(
         default=20, ge=3, le=1000, description="other random networks that the error is measured on"
     )
-    reference_width: float = Field(
-        default=1.0, gt=0, le=4, description="width of the MobileNetV2 that a relative target refers to"
-    )
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class FitLatency(Stage):
     """Measure whole random networks; fit the model on some and judge it on the others."""
 
     name: ClassVar[str] = "latency"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[Mapping[str, str]] = {"table": "profile"}
     output: ClassVar[type[LatencyModel]] = LatencyModel
 
@@ -61,71 +53,51 @@ class FitLatency(Stage):
     def estimate_seconds(self) -> float:
         """Time on the device, as if each layer took its middle candidate."""
         layers = self.space.layers()
-        middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers])
+        middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
         networks = self.config.calibration_networks + self.config.held_out_networks
-        return self.config.estimate_seconds([*[middle.macs] * networks, self._reference()[1].macs])
+        return self.config.estimate_seconds([middle] * networks, middle)
 
     def run(self, context: Context, **inputs: Any) -> LatencyModel:
         """Measure what is not yet measured, then fit. Raises DeviceError, BadMeasurement, UsageError."""
+        from stages.conversion.flatbuffer import network_model
+
         table: LatencyTable = inputs["table"]
-        block_ms, invoke_ms = net_block_ms(table)
-        if missing := [b.key for b in self.space.distinct_blocks() if b.key not in block_ms]:
-            raise UsageError(
-                f"{len(missing)} blocks of space {self.space.name} are not in the latency table, "
-                f"{missing[0]} among them.",
-                hint="Profile this space: nasflow profile.",
-            )
+        block_ms, implementations, _ = net_block_ms(table)
+        check_covers(self.space, block_ms)
         calibration, held_out = self._networks(block_ms)
-        reference_name, reference_net = self._reference()
-        nets = {
-            reference_name: reference_net,
-            **{_name(choices): self.space.network(choices) for choices in (*calibration, *held_out)},
-        }
+        nets = {_name(choices): self.space.network(choices) for choices in (*calibration, *held_out)}
         context.say(
-            f"{len(calibration)} networks to calibrate, {len(held_out)} held out, and {reference_name}; "
-            f"{self.config.rounds} rounds."
+            f"{len(calibration)} networks to calibrate, {len(held_out)} held out, {table.anchor.name} "
+            f"between; {self.config.rounds} rounds."
         )
-        measured = measure_rounds(
-            context, self.device, self._models(nets), self.config, self.runtime, self.seed
+        work = Work(
+            {
+                name: network_model(net, seed=self.seed, implementations=implementations)
+                for name, net in nets.items()
+            },
+            anchor=(table.anchor.name, network_model(table.anchor.net, seed=self.seed)),
+            reference_ms=table.anchor.measurement.median_ms,
         )
+        measured = measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)
 
-        def sum_ms(choices: Choices) -> float:
-            return sum(block_ms[block.key] for block in nets[_name(choices)].blocks)
+        def found(choices: Choices) -> tuple[Choices, LatencyMeasurement]:
+            return choices, measured.by_name[_name(choices)]
 
-        def measured_ms(choices: Choices) -> float:
-            return measured.by_name[_name(choices)].median_ms
-
-        scale, overhead_ms = fit_line(
-            [sum_ms(choices) for choices in calibration], [measured_ms(choices) for choices in calibration]
+        model = fit_model(
+            self.space,
+            table,
+            [found(choices) for choices in calibration],
+            [found(choices) for choices in held_out],
+            timings=measured.timings,
+            seconds=measured.seconds,
         )
-
-        def point(choices: Choices) -> PredictionPoint:
-            return PredictionPoint(
-                choices=choices,
-                predicted_ms=scale * sum_ms(choices) + overhead_ms,
-                measurement=measured.by_name[_name(choices)],
-            )
-
-        points = [point(choices) for choices in held_out]
-        fastest, slowest = range_ms(self.space, block_ms)
-        return LatencyModel(
-            device=self.device.info(),
-            threads=self.runtime.threads,
-            block_ms=block_ms,
-            invoke_ms=invoke_ms,
-            scale=scale,
-            overhead_ms=overhead_ms,
-            calibration=tuple(point(choices) for choices in calibration),
-            held_out=tuple(points),
-            held_out_error=held_out_error(
-                [p.predicted_ms for p in points], [p.measurement.median_ms for p in points]
-            ),
-            reference=ReferenceLatency(
-                name=reference_name, net=reference_net, measurement=measured.by_name[reference_name]
-            ),
-            feasible_ms=(scale * fastest + overhead_ms, scale * slowest + overhead_ms),
-            seconds=table.seconds + measured.seconds,
+        fastest, slowest = model.feasible_ms
+        error = model.held_out_error
+        context.say(
+            f"networks of space {self.space.name} take {fastest:.4g} to {slowest:.4g} ms; predictions of "
+            f"held-out ones are {error.mape_percent:.1f} % off (95 % interval: ±{model.interval_percent:.1f} %)."
         )
+        return model
 
     def _networks(self, block_ms: Mapping[str, float]) -> tuple[list[Choices], list[Choices]]:
         config = self.config
@@ -133,32 +105,118 @@ class FitLatency(Stage):
         networks = draw_networks(self.space, block_ms, count, self.seed)
         return split_networks(networks, config.calibration_networks, self.seed)
 
-    def _models(self, nets: Mapping[str, NetConfig]) -> dict[str, bytes]:
-        from stages.conversion.flatbuffer import network_model
 
-        return {name: network_model(net, seed=self.seed) for name, net in nets.items()}
+def fit_model(
+    space: SearchSpace,
+    table: LatencyTable,
+    calibration: Measurements,
+    held_out: Measurements,
+    *,
+    timings: tuple[Timing, ...],
+    seconds: float,
+) -> LatencyModel:
+    """The latency model of measured blocks and networks; ``seconds`` were spent on the networks.
 
-    def _reference(self) -> tuple[str, NetConfig]:
-        width = self.config.reference_width
-        net = mobilenet_v2(
-            resolution=self.space.resolution,
-            classes=self.space.classes,
-            width=width,
-            strides=fit_strides(self.space.stride_plan),
-            input_channels=self.space.input_channels,
+    Raises UsageError where a block is not in the table, BadMeasurement where no line fits.
+    """
+    block_ms, implementations, invoke_ms = net_block_ms(table)
+    check_covers(space, block_ms)
+
+    def traits(choices: Choices) -> Traits:
+        return network_traits(space.network(choices), block_ms)
+
+    fit = fit_latency([traits(c) for c, _ in calibration], [m.median_ms for _, m in calibration])
+
+    def points(measurements: Measurements) -> tuple[PredictionPoint, ...]:
+        return tuple(
+            PredictionPoint(choices=c, predicted_ms=fit.predict_ms(traits(c)), measurement=m)
+            for c, m in measurements
         )
-        return f"mobilenet_v2_{width}", net
+
+    judged = points(held_out)
+    model = LatencyModel(
+        device=table.device,
+        runtime=table.runtime,
+        precision=table.precision,
+        block_ms=block_ms,
+        implementations=implementations,
+        invoke_ms=invoke_ms,
+        scale=fit.scale,
+        overhead_ms=fit.overhead_ms,
+        ms_per_weight_megabyte=fit.ms_per_weight_megabyte,
+        ms_per_activation_megabyte=fit.ms_per_activation_megabyte,
+        interval_percent=fit.interval_percent,
+        calibration=points(calibration),
+        held_out=judged,
+        held_out_error=held_out_error(
+            [p.predicted_ms for p in judged],
+            [p.measurement.median_ms for p in judged],
+            fit.interval_percent,
+        ),
+        reference=table.anchor,
+        feasible_ms=(0.0, 0.0),
+        timings=timings,
+        foreign=table.foreign,
+        seconds=table.seconds + seconds,
+    )
+    latencies = {block.key: model.block_latency_ms(block) for block in space.distinct_blocks()}
+    fastest, slowest = range_ms(space, latencies)
+    return model.model_copy(update={"feasible_ms": (fit.overhead_ms + fastest, fit.overhead_ms + slowest)})
 
 
-def net_block_ms(table: LatencyTable) -> tuple[dict[str, float], float]:
+def network_traits(net: NetConfig, block_ms: Mapping[str, float]) -> Traits:
+    """What a network's prediction is made of."""
+    return Traits(
+        sum(block_ms[block.key] for block in net.blocks),
+        sum(block.weight_megabytes for block in net.blocks),
+        sum(block.activation_megabytes for block in net.blocks),
+    )
+
+
+def net_block_ms(table: LatencyTable) -> tuple[dict[str, float], dict[str, Implementation], float]:
     """Each block's latency without the invocation that it needed when it was measured alone.
 
     A block that takes 5 us alone spends about 0.5 us of them on being invoked; amid a network that is
-    paid once for all. Returns milliseconds by block key, and the invocation's own.
+    paid once for all. Returns milliseconds by block key, of blocks that can be computed in several ways
+    the fastest way, and the invocation's own time.
     """
     invoke_ms = table.invoke.median_ms if table.invoke is not None else 0.0
-    block_ms = {row.block.key: max(0.0, row.measurement.median_ms - invoke_ms) for row in table.rows}
-    return block_ms, invoke_ms
+    fastest: dict[str, TableRow] = {}
+    for row in table.rows:
+        best = fastest.setdefault(row.block.key, row)
+        if row.measurement.median_ms < best.measurement.median_ms:
+            fastest[row.block.key] = row
+    block_ms = {key: max(0.0, row.measurement.median_ms - invoke_ms) for key, row in fastest.items()}
+    implementations = {
+        key: row.implementation for key, row in fastest.items() if len(row.block.implementations) > 1
+    }
+    return block_ms, implementations, invoke_ms
+
+
+def check_covers(space: SearchSpace, block_ms: Mapping[str, float]) -> None:
+    """Refuse to guess: every block of the space was measured. Raises UsageError."""
+    if missing := [block.key for block in space.distinct_blocks() if block.key not in block_ms]:
+        raise UsageError(
+            f"{len(missing)} blocks of space {space.name} are not in the latency table, "
+            f"{missing[0]} among them.",
+            hint="Profile this space: nasflow profile.",
+        )
+
+
+def split_places(net: NetConfig, implementations: Mapping[str, Implementation]) -> tuple[int, ...]:
+    """Which of a network's depthwise convolutions, counted from 0, are computed in parts.
+
+    Raises UsageError where a block can be computed in several ways and none was measured.
+    """
+    depthwise = [block for block in net.blocks if block.kind == "mbconv"]
+    for block in depthwise:
+        if len(block.implementations) > 1 and block.key not in implementations:
+            raise UsageError(
+                f"block {block.key} can be computed as {' or '.join(block.implementations)}, and the latency "
+                "table does not say which is faster.",
+                hint="Profile the space that holds it: nasflow profile.",
+            )
+    return tuple(place for place, block in enumerate(depthwise) if implementations.get(block.key) == "split")
 
 
 def _name(choices: Choices) -> str:

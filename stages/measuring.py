@@ -1,8 +1,9 @@
 """Time many models in random order over several rounds, and go on where a killed run stopped.
 
-Whatever else the device does comes and goes in spells. A block measured once may meet one; measured in
-every round, each round in another order, it is seen in most of them undisturbed, and the median of the
-rounds' medians leaves the spell out.
+Whatever else the device does comes and goes in spells, and a device that grows hot grows slow. A model timed
+once may meet one; timed in every round, each round in another order, it is seen in most of them undisturbed.
+Between the timings an anchor model is timed again and again: what it shows of the device's speed is taken
+out of all others (:mod:`stages.drift`), and what was timed in a spell is timed again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from pydantic import Field, ValidationError
@@ -21,9 +22,12 @@ from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, R
 from nasflow.errors import DeviceError
 from pipeline.artifact import Record
 from pipeline.stage import Context
+from stages.documents import Timing
+from stages.drift import Drift, find_drift
 
 _LOG = "measurements"
-NEGLIGIBLE_MS = 5e-5  # five ticks of a usual clock; no network's latency hangs on that
+NEGLIGIBLE_MS = 2e-4  # twenty ticks of a usual clock; no network's latency hangs on that
+OUT_OF_THE_RACE = 1.5
 _MAC_PER_MS = 2e7  # a slow core; only for an estimate of the time
 
 
@@ -34,8 +38,17 @@ class MeasuringConfig(Record):
     extra_rounds: int = Field(
         default=10, ge=0, le=1000, description="up to so many more rounds for models that are still unsure"
     )
-    max_error_percent: float = Field(
-        default=1.0, gt=0, le=100, description="standard error of the median above which a model is unsure"
+    interval_percent: float = Field(
+        default=2.0,
+        gt=0,
+        le=100,
+        description="width of the median's 95 % interval above which a model is unsure",
+    )
+    anchor_every: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="timings between two of the anchor, which shows how the device's speed changes; 0: none",
     )
     warmup_ms: float = Field(
         default=3.0, ge=0, le=60_000, description="uncounted invocations before each timing"
@@ -43,22 +56,90 @@ class MeasuringConfig(Record):
     min_ms: float = Field(default=20.0, gt=0, le=60_000, description="counted invocations of each timing")
     min_runs: int = Field(default=10, ge=1, le=100_000, description="counted invocations at least")
 
-    def estimate_seconds(self, macs: Sequence[int]) -> float:
+    def estimate_seconds(self, macs: Sequence[int], anchor_macs: int = 0) -> float:
         """Roughly how long models of so many multiply-accumulates take, extra rounds left out."""
-        overhead_ms = 4.0
-        one_round_ms = sum(
-            overhead_ms + max(self.warmup_ms + self.min_ms, (1 + self.min_runs) * mac / _MAC_PER_MS)
-            for mac in macs
-        )
+        anchors = 1 + len(macs) // self.anchor_every if self.anchor_every else 0
+        one_round_ms = sum(self._timing_ms(mac) for mac in macs) + anchors * self._timing_ms(anchor_macs)
         return self.rounds * one_round_ms / 1000
+
+    def _timing_ms(self, macs: int) -> float:
+        overhead_ms = 4.0
+        return overhead_ms + max(self.warmup_ms + self.min_ms, (1 + self.min_runs) * macs / _MAC_PER_MS)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be timed.
+
+    ``anchor`` is a model (by name, like the others) that is timed between them; ``reference_ms`` its time
+    where an earlier series has found it. ``rivals`` are groups of models of which only the fastest will be
+    used: one that is far behind after the first round drops out.
+    """
+
+    models: Mapping[str, bytes]
+    anchor: tuple[str, bytes] | None = None
+    reference_ms: float | None = None
+    rivals: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out: each model's rounds joined, and the time spent, earlier runs included."""
+    """What came out: each model's rounds joined, drift taken out, and the time spent, earlier runs included.
+
+    ``timings`` are the raw ones, in order of time, with the drift that was found in them.
+    """
 
     by_name: Mapping[str, LatencyMeasurement]
+    timings: tuple[Timing, ...]
     seconds: float
+
+
+def interval_percent(medians_ms: Sequence[float]) -> float:
+    """Width of the 95 % interval of the median of some rounds, in percent of it; infinite below 2 rounds.
+
+    For normal noise the median's standard error is 1.2533 sigma / sqrt(n), and sigma is 1.4826 times the
+    median absolute deviation, which a few disturbed rounds do not move; Student's t widens it for few.
+    """
+    from scipy.special import stdtrit
+
+    count = len(medians_ms)
+    if count < 2:
+        return math.inf
+    middle = median(medians_ms)
+    deviation = median(abs(value - middle) for value in medians_ms)
+    error = 1.2533 * 1.4826 * deviation / (middle * math.sqrt(count))
+    return 200 * float(stdtrit(count - 1, 0.975)) * error
+
+
+def measure_rounds(
+    context: Context,
+    device: Device,
+    work: Work,
+    config: MeasuringConfig,
+    options: RuntimeOptions,
+    seed: int,
+) -> Measured:
+    """Time every model; each timing is in ``context.scratch`` before the next begins.
+
+    Raises DeviceError, BadMeasurement; what is done by then is kept. Warns of models that stay unsure.
+    """
+    session = _Session(context, device, work, config, options)
+    for number in range(config.rounds + config.extra_rounds):
+        # Judged by earlier rounds alone, so that a run that goes on judges as the killed one did.
+        wanted = session.wanted(number)
+        if not wanted:
+            break
+        random.Random(f"{seed}/{number}").shuffle(wanted)
+        session.measure(number, wanted)
+    judged = session.judge()
+    if unsure := [name for name in work.models if judged.unsure(name, config)]:
+        worst = max(unsure, key=judged.width_percent)
+        context.warn(
+            f"{len(unsure)} of {len(work.models)} latencies are known less well than wanted: their interval is "
+            f"wider than {config.interval_percent:g} % (worst: {worst}, {judged.width_percent(worst):.1f} %). Other "
+            f"programs or heat disturb the device; quieten it and run 'nasflow run --force {context.stage}'."
+        )
+    return Measured({name: judged.joined(name) for name in judged.names}, judged.timings(), session.seconds)
 
 
 @dataclass(frozen=True)
@@ -69,54 +150,74 @@ class _Row:
     seconds: float
 
 
-def median_error(medians_ms: Sequence[float]) -> float:
-    """Relative standard error of the median of some rounds, estimated by their absolute deviations.
+@dataclass
+class _Judged:
+    """What some timings say when the device's drift is taken out of them."""
 
-    For normal noise the median's standard error is 1.2533 sigma / sqrt(n), and sigma is 1.4826 times the
-    median absolute deviation, which a few disturbed rounds do not move.
-    """
-    middle = median(medians_ms)
-    deviation = median(abs(value - middle) for value in medians_ms)
-    return 1.2533 * 1.4826 * deviation / (middle * math.sqrt(len(medians_ms)))
+    rows: Sequence[_Row]
+    drift: Drift
+    rivals: Mapping[str, Sequence[str]]
+    _of: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
+    def __post_init__(self) -> None:
+        for place, row in enumerate(self.rows):
+            self._of[row.name].append(place)
 
-def measure_rounds(
-    context: Context,
-    device: Device,
-    models: Mapping[str, bytes],
-    config: MeasuringConfig,
-    options: RuntimeOptions,
-    seed: int,
-) -> Measured:
-    """Time every model; each timing is in ``context.scratch`` before the next begins.
+    @property
+    def names(self) -> list[str]:
+        """Every model, the anchor among them."""
+        return list(self._of)
 
-    Raises DeviceError, BadMeasurement; what is done by then is kept. Warns of models that stay unsure.
-    """
-    session = _Session(context, device, models, config, options)
-    every_round = [
-        (number, name) for number in range(config.rounds) for name in _shuffled(models, seed, number)
-    ]
-    session.measure(every_round)
-    for number in range(config.rounds, config.rounds + config.extra_rounds):
-        # Judged by earlier rounds alone, so that a run that goes on judges as the killed one did.
-        unsure = [name for name in models if session.unsure(name, config, before=number)]
-        if not unsure:
-            break
-        session.measure([(number, name) for name in _shuffled(unsure, seed, number)])
-    if unsure := [name for name in models if session.unsure(name, config)]:
-        worst = max(unsure, key=session.error)
-        context.warn(
-            f"{len(unsure)} of {len(models)} latencies are known less well than to "
-            f"{config.max_error_percent:g} % (worst: {worst}, {100 * session.error(worst):.1f} %). Other "
-            f"programs or heat disturb the device; quieten it and run 'nasflow run --force {context.stage}'."
+    def medians_ms(self, name: str) -> list[float]:
+        """A model's undisturbed rounds; all of them where too few are."""
+        return [m.median_ms for m in self._corrected(name)]
+
+    def width_percent(self, name: str) -> float:
+        """Width of the interval of a model's median."""
+        return interval_percent(self.medians_ms(name))
+
+    def unsure(self, name: str, config: MeasuringConfig) -> bool:
+        """Whether a model that may still be used needs more timings."""
+        if self.beaten(name):
+            return False
+        medians_ms = self.medians_ms(name)
+        width_ms = interval_percent(medians_ms) / 100 * median(medians_ms)
+        wide = interval_percent(medians_ms) > config.interval_percent and width_ms > NEGLIGIBLE_MS
+        return wide or len(self._whole(name)) < config.rounds
+
+    def beaten(self, name: str) -> bool:
+        """Whether a rival is so much faster that this model will never be used."""
+        mine = median(self.medians_ms(name))
+        return any(
+            mine > OUT_OF_THE_RACE * median(self.medians_ms(other)) for other in self.rivals.get(name, ())
         )
-    return Measured({name: combine(session.rounds_of(name)) for name in models}, session.seconds)
 
+    def joined(self, name: str) -> LatencyMeasurement:
+        """A model's rounds as one measurement."""
+        return combine(self._corrected(name))
 
-def _shuffled(names: Mapping[str, bytes] | Sequence[str], seed: int, number: int) -> list[str]:
-    order = list(names)
-    random.Random(f"{seed}/{number}").shuffle(order)
-    return order
+    def timings(self) -> tuple[Timing, ...]:
+        """All timings as they were taken."""
+        return tuple(
+            Timing(
+                round=row.round,
+                name=row.name,
+                measurement=row.measurement,
+                slowdown=factor,
+                disturbed=disturbed,
+            )
+            for row, factor, disturbed in zip(
+                self.rows, self.drift.factors, self.drift.disturbed, strict=True
+            )
+        )
+
+    def _whole(self, name: str) -> list[int]:
+        return [place for place in self._of[name] if not self.drift.disturbed[place]]
+
+    def _corrected(self, name: str) -> list[LatencyMeasurement]:
+        whole = self._whole(name)
+        places = whole if 2 * len(whole) >= len(self._of[name]) else self._of[name]
+        return [self.rows[place].measurement.divided(self.drift.factors[place]) for place in places]
 
 
 class _Session:
@@ -126,12 +227,14 @@ class _Session:
         self,
         context: Context,
         device: Device,
-        models: Mapping[str, bytes],
+        work: Work,
         config: MeasuringConfig,
         options: RuntimeOptions,
     ) -> None:
-        self._context, self._device = context, device
+        self._context, self._device, self._work, self._config = context, device, work, config
         self._done = self._total = 0
+        self._anchor = work.anchor if config.anchor_every else None
+        models = {**work.models, **dict([self._anchor] if self._anchor else [])}
         self._requests = {
             name: BenchmarkRequest(
                 name=name,
@@ -143,55 +246,73 @@ class _Session:
             )
             for name, model in models.items()
         }
-        self._rows: dict[str, dict[int, _Row]] = defaultdict(dict)
-        for row in self._kept():
-            self._rows[row.name][row.round] = row
+        self._rivals = {
+            name: [other for other in group if other != name] for group in work.rivals for name in group
+        }
+        self._rows = self._kept()
 
     @property
     def seconds(self) -> float:
         """Time of all timings, those of earlier runs included."""
-        return sum(row.seconds for rows in self._rows.values() for row in rows.values())
+        return sum(row.seconds for row in self._rows)
 
-    def rounds_of(self, name: str) -> list[LatencyMeasurement]:
-        """A model's timings in the order of their rounds."""
-        return [row.measurement for _, row in sorted(self._rows[name].items())]
+    def wanted(self, number: int) -> list[str]:
+        """The models to be timed in a round, judged by the rounds before it."""
+        names = list(self._work.models)
+        if number == 0 or (number < self._config.rounds and not self._rivals):
+            return names
+        judged = self.judge(number)
+        if number < self._config.rounds:
+            return [name for name in names if not judged.beaten(name)]
+        return [name for name in names if judged.unsure(name, self._config)]
 
-    def error(self, name: str) -> float:
-        """Relative standard error of a model's median."""
-        return median_error(self._medians_ms(name))
+    def judge(self, before: int | None = None) -> _Judged:
+        """What the timings of the rounds ``before`` one say."""
+        rows = [row for row in self._rows if before is None or row.round < before]
+        drift = find_drift(
+            [row.name for row in rows],
+            [row.measurement.median_ms for row in rows],
+            self._anchor[0] if self._anchor else "",
+            self._work.reference_ms,
+        )
+        return _Judged(rows, drift, self._rivals)
 
-    def unsure(self, name: str, config: MeasuringConfig, before: int | None = None) -> bool:
-        """Whether the rounds ``before`` one leave a model's median less sure than asked for."""
-        medians_ms = self._medians_ms(name, before)
-        error = median_error(medians_ms)
-        return error > config.max_error_percent / 100 and error * median(medians_ms) > NEGLIGIBLE_MS
-
-    def _medians_ms(self, name: str, before: int | None = None) -> list[float]:
-        rows = self._rows[name].values()
-        return [row.measurement.median_ms for row in rows if before is None or row.round < before]
-
-    def measure(self, wanted: Sequence[tuple[int, str]]) -> None:
-        """Time what is wanted and not yet in the log."""
-        todo = [(number, name) for number, name in wanted if number not in self._rows[name]]
-        self._done += len(wanted) - len(todo)
-        self._total += len(wanted)
+    def measure(self, number: int, names: Sequence[str]) -> None:
+        """Time what is not yet in the log, and the anchor between."""
+        known = {row.name for row in self._rows if row.round == number}
+        todo = [name for name in names if name not in known]
+        self._done += len(names) - len(todo)
+        self._total += len(names)
+        if not todo:
+            return
+        sequence = self._with_anchor(todo)
         before = time.monotonic()
-        answers = self._device.benchmark_many([self._requests[name] for _, name in todo])
-        for index, measurement in answers:
-            number, name = todo[index]
+        seen = set(known)
+        for index, measurement in self._device.benchmark_many([self._requests[name] for name in sequence]):
+            name = sequence[index]
             now = time.monotonic()
-            row = _Row(number, name, measurement, now - before)
-            self._keep(row)
+            self._keep(_Row(number, name, measurement, now - before))
             before = now
-            self._done += 1
-            note = f"{name} {1000 * measurement.median_ms:.1f} us"
-            self._context.progress(self._done, self._total, "timings", note)
-        if missing := [name for number, name in todo if number not in self._rows[name]]:
+            if name not in seen and name in self._work.models:
+                seen.add(name)
+                self._done += 1
+                note = f"{name} {1000 * measurement.median_ms:.1f} us"
+                self._context.progress(self._done, self._total, "timings", note)
+        if missing := [name for name in todo if name not in seen]:
             raise DeviceError(
                 f"{self._device.info().model} left out {len(missing)} of {len(todo)} timings, "
                 f"{missing[0]} among them.",
                 hint="Run the command again: it goes on from what is already measured.",
             )
+
+    def _with_anchor(self, names: Sequence[str]) -> list[str]:
+        if self._anchor is None:
+            return list(names)
+        anchor, every = self._anchor[0], self._config.anchor_every
+        sequence = [anchor]
+        for start in range(0, len(names), every):
+            sequence += [*names[start : start + every], anchor]
+        return sequence
 
     def _keep(self, row: _Row) -> None:
         self._context.scratch.append(
@@ -203,7 +324,7 @@ class _Session:
                 "measurement": row.measurement.model_dump(mode="json"),
             },
         )
-        self._rows[row.name][row.round] = row
+        self._rows.append(row)
 
     def _kept(self) -> list[_Row]:
         rows = []

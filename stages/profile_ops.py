@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
-from stages.documents import LatencyTable, TableRow
-from stages.measuring import MeasuringConfig, measure_rounds
-from stages.search_space import SearchSpace
+from stages.documents import LatencyTable, ReferenceLatency, TableRow
+from stages.measuring import MeasuringConfig, Work, measure_rounds
+from stages.mobilenet_v2 import fit_strides, mobilenet_v2
+from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
 
 EMPTY = "empty"
 
@@ -18,13 +21,20 @@ EMPTY = "empty"
 class ProfileConfig(MeasuringConfig):
     """How the blocks are timed."""
 
+    anchor_width: float = Field(
+        default=1.0,
+        gt=0,
+        le=4,
+        description="width of the MobileNetV2 that is timed between the blocks; search.target refers to it",
+    )
+
 
 @dataclass(frozen=True)
 class ProfileOps(Stage):
     """Measure each block as a one-block model, and a model that does next to nothing beside them."""
 
     name: ClassVar[str] = "profile"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[Mapping[str, str]] = {}
     output: ClassVar[type[LatencyTable]] = LatencyTable
 
@@ -40,20 +50,57 @@ class ProfileOps(Stage):
 
     def estimate_seconds(self) -> float:
         """Time on the device."""
-        return self.config.estimate_seconds([0, *(block.macs for block in self.space.distinct_blocks())])
+        macs = [block.macs for block, _ in self._variants()]
+        return self.config.estimate_seconds([0, *macs], self._anchor()[1].macs)
 
     def run(self, context: Context, **inputs: Any) -> LatencyTable:
         """Measure what is not yet measured. Raises DeviceError, BadMeasurement."""
-        from stages.conversion.flatbuffer import block_model, empty_model
+        from stages.conversion.flatbuffer import block_model, empty_model, network_model
 
-        blocks = self.space.distinct_blocks()
-        context.say(f"{len(blocks)} distinct blocks, {self.config.rounds} rounds.")
-        models = {EMPTY: empty_model(), **{block.key: block_model(block, seed=self.seed) for block in blocks}}
-        measured = measure_rounds(context, self.device, models, self.config, self.runtime, self.seed)
+        blocks, variants = self.space.distinct_blocks(), self._variants()
+        anchor, anchor_net = self._anchor()
+        ways = f", in {len(variants)} ways" if len(variants) > len(blocks) else ""
+        context.say(f"{len(blocks)} distinct blocks{ways}; {self.config.rounds} rounds, {anchor} between.")
+        models = {EMPTY: empty_model()}
+        models |= {variant_name(*variant): block_model(*variant, seed=self.seed) for variant in variants}
+        work = Work(
+            models,
+            anchor=(anchor, network_model(anchor_net, seed=self.seed)),
+            rivals=[[variant_name(block, way) for way in block.implementations] for block in blocks],
+        )
+        measured = measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)
         return LatencyTable(
             device=self.device.info(),
-            threads=self.runtime.threads,
-            rows=tuple(TableRow(block=block, measurement=measured.by_name[block.key]) for block in blocks),
+            runtime=self.runtime,
+            rows=tuple(
+                TableRow(
+                    block=block,
+                    implementation=way,
+                    measurement=measured.by_name[variant_name(block, way)],
+                )
+                for block, way in variants
+            ),
             invoke=measured.by_name[EMPTY],
+            anchor=ReferenceLatency(name=anchor, net=anchor_net, measurement=measured.by_name[anchor]),
+            timings=measured.timings,
             seconds=measured.seconds,
         )
+
+    def _variants(self) -> list[tuple[BlockSpec, Implementation]]:
+        return [(block, way) for block in self.space.distinct_blocks() for way in block.implementations]
+
+    def _anchor(self) -> tuple[str, NetConfig]:
+        width = self.config.anchor_width
+        net = mobilenet_v2(
+            resolution=self.space.resolution,
+            classes=self.space.classes,
+            width=width,
+            strides=fit_strides(self.space.stride_plan),
+            input_channels=self.space.input_channels,
+        )
+        return f"mobilenet_v2_{width}", net
+
+
+def variant_name(block: BlockSpec, implementation: Implementation) -> str:
+    """What a timing of a block is called."""
+    return block.key if implementation == "native" else f"{block.key}+{implementation}"

@@ -76,7 +76,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -121,7 +121,7 @@ class Verify(Stage):
         outcome = self._measure_until_sure(context, found, rivals, correct, rounds)
         return Verification(
             device=self.device.info(),
-            threads=self.runtime.threads,
+            runtime=self.runtime,
             test_images=len(correct[found]),
             networks=tuple(
                 _verified(context, network, correct, rounds, found, latency) for network in converted.networks

@@ -53,7 +53,8 @@ def convert_module(
 ) -> bytes:
     """A PyTorch network as a float32 `.tflite` model with the input (1, resolution, resolution, channels).
 
-    ``split`` are the places, among the depthwise convolutions, of those that are computed in parts. Raises ConversionError, also for an operator that cannot be translated.
+    ``split`` are the places, among the depthwise convolutions, of those that are computed in parts.
+    Raises ConversionError, also for an operator that cannot be translated.
     """
     try:
         # An interruption in the midst of torch's tracing would be reported as an error of the network.

@@ -40,6 +40,8 @@ class LatencyModelResult(Record):
     calibration_networks: int
     scale: float
     overhead_ms: float
+    interval_percent: float = Field(description="half-width of a prediction's 95 % interval")
+    foreign: tuple[str, ...] = Field(description="in what the device that measured differs; empty: nothing")
     held_out: HeldOutError
     seconds: float
 
@@ -195,7 +197,7 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             soc=verify.device.soc,
             os_build=verify.device.os_build,
             runtime=verify.device.runtime,
-            threads=verify.threads,
+            threads=verify.runtime.threads,
             virtual=verify.device.virtual,
         ),
         latency_model=LatencyModelResult(
@@ -203,6 +205,8 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             calibration_networks=len(run.latency.calibration),
             scale=run.latency.scale,
             overhead_ms=run.latency.overhead_ms,
+            interval_percent=run.latency.interval_percent,
+            foreign=run.latency.foreign,
             held_out=run.latency.held_out_error,
             seconds=run.latency.seconds,
         ),

@@ -13,7 +13,7 @@ import pytest
 SETTINGS = (
     "profile.rounds=40",
     "profile.extra_rounds=0",
-    "profile.max_error_percent=100",
+    "profile.interval_percent=100",
     "profile.min_ms=5",
     "profile.warmup_ms=1",
 )

@@ -1,0 +1,186 @@
+"""A device's changing speed, seen by an anchor model and taken out of every timing.
+
+Between the timings of other models the same anchor model is timed again and again. What it shows is split
+into two parts:
+
+- *levels*: the device holds one speed for a while, then steps to another (it throttles, or another program
+  starts). The reference is the fastest level that holds for a tenth of the time, so that a table does not
+  depend on when the device grew hot.
+- *fluctuation* about a level, taken for a stationary process with exponentially decaying memory (an
+  Ornstein-Uhlenbeck process) beside noise that belongs to the single timing. How much of each there is, is
+  estimated by maximum likelihood from the anchor itself; what the neighbours of a timing then say about it
+  is the best linear prediction (kriging). Where the anchor's readings tell nothing about their neighbours,
+  nothing is taken out: a correction by mere noise would do harm.
+
+A slowdown is taken to be the same factor for every model. All is done in logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+STEP = 0.06  # a change of level below this is left to the fluctuation
+STEP_DEVIATIONS = 3.0
+SHORTEST_LEVEL = 4  # anchor timings
+REFERENCE_SHARE = 0.1
+SPELL = 0.10  # a timing that much off is disturbed, if it is also beyond the usual scatter
+SPELL_DEVIATIONS = 5.0
+_MEMORIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # timings after which a fluctuation is down to 1/e
+_NOISE_RATIOS = (0.03, 0.1, 0.3, 1.0, 3.0)  # variance of the single timing over that of the fluctuation
+_WORTH = 2.0  # gain in log-likelihood that the fluctuation's two parameters must bring (Akaike)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """``factors[i]``: how much slower than at the reference level the device was at timing i.
+
+    ``disturbed[i]``: it was in a spell, or at a step, and the timing should not count.
+    """
+
+    factors: tuple[float, ...]
+    disturbed: tuple[bool, ...]
+    reference_ms: float | None
+    levels: tuple[float, ...]
+    """Slowness of each level in order of time, relative to the reference."""
+
+
+def find_drift(
+    names: Sequence[str], medians_ms: Sequence[float], anchor: str, reference_ms: float | None = None
+) -> Drift:
+    """The drift in a series of timings, given in order of time; ``anchor`` names those that show it.
+
+    ``reference_ms`` is the anchor's time at the reference level where an earlier series has found it; a
+    level that is faster by more than chance replaces it.
+    """
+    import numpy as np
+
+    logs = np.log(np.asarray(medians_ms, float))
+    at = np.flatnonzero([name == anchor for name in names])
+    if len(at) == 0:
+        factors, steps = np.zeros(len(logs)), np.zeros(len(logs), bool)
+        return Drift(tuple(np.exp(factors)), _disturbed(names, logs, steps), None, ())
+    readings = logs[at]
+    bounds = _level_bounds(readings)
+    values = [float(np.median(readings[a:b])) for a, b in pairwise(bounds)]
+    level = np.repeat(values, np.diff(bounds))
+    reference = _reference(readings, level, reference_ms)
+    places = np.arange(len(logs))
+    fluctuation = _krige(at, readings - level, places)
+    # A timing between two levels belongs to neither for sure.
+    before = np.clip(np.searchsorted(at, places, side="right") - 1, 0, len(at) - 1)
+    after = np.clip(np.searchsorted(at, places, side="left"), 0, len(at) - 1)
+    shifts = (level[before] + level[after]) / 2 - reference + fluctuation
+    unsure = level[before] != level[after]
+    levels = tuple(math.exp(value - reference) for value in values)
+    return Drift(
+        tuple(map(float, np.exp(shifts))),
+        _disturbed(names, logs - shifts, unsure),
+        math.exp(reference),
+        levels,
+    )
+
+
+def _scatter(residuals: NDArray[np.float64]) -> float:
+    """Standard deviation by the median absolute deviation: a few disturbed readings do not move it."""
+    import numpy as np
+
+    return 1.4826 * float(np.median(np.abs(residuals)))
+
+
+def _level_bounds(readings: NDArray[np.float64]) -> list[int]:
+    """Places at which levels begin, and the end: binary segmentation, each step judged by the scatter."""
+    bounds = [0, len(readings)]
+    pending = [(0, len(readings))]
+    while pending:
+        start, stop = pending.pop()
+        place = _best_step(readings[start:stop])
+        if place is not None:
+            bounds.append(start + place)
+            pending += [(start, start + place), (start + place, stop)]
+    return sorted(bounds)
+
+
+def _best_step(readings: NDArray[np.float64]) -> int | None:
+    import numpy as np
+
+    best: tuple[float, int, float] | None = None
+    for place in range(SHORTEST_LEVEL, len(readings) - SHORTEST_LEVEL + 1):
+        left, right = readings[:place], readings[place:]
+        middles = float(np.median(left)), float(np.median(right))
+        cost = float(np.abs(left - middles[0]).sum() + np.abs(right - middles[1]).sum())
+        if best is None or cost < best[0]:
+            best = cost, place, abs(middles[1] - middles[0])
+    if best is None:
+        return None
+    _, place, step = best
+    parts = (readings[:place], readings[place:])
+    scatter = _scatter(np.concatenate([part - np.median(part) for part in parts]))
+    return place if step > max(STEP, STEP_DEVIATIONS * scatter) else None
+
+
+def _reference(readings: NDArray[np.float64], level: NDArray[np.float64], earlier_ms: float | None) -> float:
+    import numpy as np
+
+    values, counts = np.unique(level, return_counts=True)
+    lasting = values[counts >= max(SHORTEST_LEVEL, REFERENCE_SHARE * len(readings))]
+    fastest = float(lasting.min() if len(lasting) else values[np.argmax(counts)])
+    if earlier_ms is None:
+        return fastest
+    earlier = math.log(earlier_ms)
+    faster = earlier - fastest > max(STEP, STEP_DEVIATIONS * _scatter(readings - level))
+    return fastest if faster else earlier
+
+
+def _krige(
+    at: NDArray[np.intp], deviations: NDArray[np.float64], places: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Best linear prediction of the fluctuation at ``places`` from the anchor's deviations ``at`` theirs."""
+    import numpy as np
+
+    limit = SPELL_DEVIATIONS * _scatter(deviations)
+    kept = np.abs(deviations) <= max(limit, 1e-12)
+    at, deviations = at[kept], deviations[kept]
+    if len(at) < 2 * SHORTEST_LEVEL or float(np.var(deviations)) == 0.0:
+        return np.zeros(len(places))
+    count = len(at)
+    best = -count / 2 * math.log(float(np.mean(deviations**2))) + _WORTH
+    weights: tuple[float, NDArray[np.float64]] | None = None
+    distances = np.abs(at[:, None] - at[None, :])
+    for memory in _MEMORIES:
+        shape = np.exp(-distances / memory)
+        for ratio in _NOISE_RATIOS:
+            factor = np.linalg.cholesky(shape + ratio * np.eye(count))
+            solved = np.linalg.solve(factor, deviations)
+            likelihood = -count / 2 * math.log(float(solved @ solved) / count)
+            likelihood -= float(np.log(np.diag(factor)).sum())
+            if likelihood > best:
+                best, weights = likelihood, (memory, np.linalg.solve(factor.T, solved))
+    if weights is None:
+        return np.zeros(len(places))
+    memory, solution = weights
+    reach = np.exp(-np.abs(places[:, None] - at[None, :]) / memory)
+    return np.asarray(reach @ solution, float)
+
+
+def _disturbed(
+    names: Sequence[str], corrected: NDArray[np.float64], unsure: NDArray[np.bool_]
+) -> tuple[bool, ...]:
+    """Timings far from the others of the same model, and those at a step."""
+    import numpy as np
+
+    off = np.zeros(len(corrected))
+    model_names = np.asarray(names)
+    for name in set(names):
+        mine = model_names == name
+        if mine.sum() > 2:
+            off[mine] = corrected[mine] - np.median(corrected[mine])
+    limit = max(SPELL, SPELL_DEVIATIONS * _scatter(off))
+    return tuple(map(bool, unsure | (np.abs(off) > limit)))

@@ -1,0 +1,201 @@
+"""A latency model as one file that another person can read and use: ``nasflow latency export|import``.
+
+The file is JSON with every measurement in it, so that the model can be fitted again from it, by this program
+or by another. It is described field by field in artifacts/README.md. A file that comes from elsewhere is not
+trusted: its fit is made again from its measurements.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from pydantic import AwareDatetime, ValidationError
+
+from android_bench.device import DeviceInfo, RuntimeOptions
+from nasflow.errors import IntegrityError, UsageError
+from pipeline.artifact import Document
+from pipeline.files import disk_faults
+from stages.documents import LatencyModel, LatencyTable, Precision
+from stages.latency_model import check_covers, fit_model
+from stages.search_space import SearchSpace
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 500_000_000
+_IDENTITY = {
+    "device_kind": "kind of device",
+    "device_model": "device",
+    "soc": "chip",
+    "os_build": "OS build",
+    "runtime": "runtime",
+    "binary_sha256": "benchmark binary",
+    "virtual": "virtual device",
+}
+
+
+class LatencyFile(Document):
+    """What ``nasflow latency export`` writes."""
+
+    format: Literal["nasflow-latency"] = "nasflow-latency"
+    schema_version: int = SCHEMA_VERSION
+    nasflow_version: str
+    exported_at: AwareDatetime
+    space: SearchSpace
+    table: LatencyTable
+    model: LatencyModel
+
+
+def export(
+    space: SearchSpace, table: LatencyTable, model: LatencyModel, *, at: datetime, nasflow_version: str
+) -> bytes:
+    """The file's content: indented JSON. The device's serial is left out."""
+
+    def nameless(document: LatencyTable | LatencyModel) -> DeviceInfo:
+        return document.device.model_copy(update={"serial": ""})
+
+    file = LatencyFile(
+        nasflow_version=nasflow_version,
+        exported_at=at,
+        space=space,
+        table=table.model_copy(update={"device": nameless(table)}),
+        model=model.model_copy(update={"device": nameless(model)}),
+    )
+    text = json.dumps(file.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def read_latency_file(path: Path) -> LatencyFile:
+    """A file that ``export`` wrote, its fit made again from its measurements.
+
+    Raises UsageError where it is not such a file, is newer than this program, or where rows are missing,
+    twice there or impossible; IntegrityError where it is cut off; EnvironmentFault where it cannot be read.
+    """
+    with disk_faults(path, "read"):
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UsageError(
+                f"{path} has {size} bytes; a latency file has at most {MAX_BYTES}.",
+                hint="Name a file that 'nasflow latency export' wrote.",
+            )
+        data = path.read_bytes()
+    file = _parse(data, path)
+    _check_rows(file, path)
+    return _refitted(file, path)
+
+
+def _parse(data: bytes, path: Path) -> LatencyFile:
+    def constant(name: str) -> NoReturn:
+        raise UsageError(
+            f"{path} holds {name}, which is no latency.", hint="Export it again from where it was measured."
+        )
+
+    try:
+        content: Any = json.loads(data, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(
+            f"{path} is not whole JSON ({str(error).rstrip('.')}): it may be cut off.",
+            hint="Copy or export it again.",
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != "nasflow-latency":
+        raise UsageError(
+            f"{path} is not a latency file: it has no format 'nasflow-latency'.",
+            hint="Name a file that 'nasflow latency export' wrote.",
+        )
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UsageError(
+            f"{path} has schema version {version}; this nasflow reads up to {SCHEMA_VERSION}.",
+            hint="Upgrade nasflow.",
+        )
+    try:
+        return LatencyFile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        more = f" ({error.error_count()} faults in all)" if error.error_count() > 1 else ""
+        raise UsageError(
+            f"{path}: {place}: {first['msg']}, and it is {_short(first['input'])}{more}.",
+            hint="Export it again from where it was measured.",
+            raw=str(error),
+        ) from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _check_rows(file: LatencyFile, path: Path) -> None:
+    seen: set[tuple[str, str]] = set()
+    for row in file.table.rows:
+        name = row.block.key, row.implementation
+        if name in seen:
+            raise UsageError(
+                f"{path} has two rows for block {name[0]} ({name[1]}).",
+                hint="Export it again from where it was measured.",
+            )
+        seen.add(name)
+    for block in file.space.distinct_blocks():
+        if missing := [way for way in block.implementations if (block.key, way) not in seen]:
+            raise UsageError(
+                f"{path} has no row for block {block.key} ({missing[0]}).",
+                hint="Export it again from where it was measured.",
+            )
+    check_covers(file.space, {key: 0.0 for key, _ in seen})
+
+
+def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
+    model = file.model
+    try:
+        fitted = fit_model(
+            file.space,
+            file.table,
+            [(p.choices, p.measurement) for p in model.calibration],
+            [(p.choices, p.measurement) for p in model.held_out],
+            timings=model.timings,
+            seconds=max(0.0, model.seconds - file.table.seconds),
+        )
+    except (ValueError, IndexError) as error:
+        raise UsageError(
+            f"{path}: no model can be fitted to its measurements ({str(error).rstrip('.')}).",
+            hint="Export it again from where it was measured.",
+        ) from error
+    return file.model_copy(update={"model": fitted})
+
+
+def differences(
+    table: LatencyTable,
+    model: LatencyModel,
+    device: DeviceInfo,
+    runtime: RuntimeOptions,
+    precision: Precision = "float32",
+) -> tuple[str, ...]:
+    """In what the device and the settings that a table was measured with differ from those at hand.
+
+    ``OS build: A in the table, B here``; empty where nothing differs.
+    """
+    found: list[str] = []
+    here = device.identity()
+    for document in (table, model):
+        there = document.device.identity()
+        found += _differing([(_IDENTITY[key], there[key], here[key]) for key in here])
+        found += _differing(
+            [
+                ("threads", str(document.runtime.threads), str(runtime.threads)),
+                ("cores", document.runtime.cpu, runtime.cpu),
+                ("delegate", document.runtime.delegate, runtime.delegate),
+                ("precision", document.precision, precision),
+            ]
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def _differing(triples: Sequence[tuple[str, str, str]]) -> list[str]:
+    return [
+        f"{what}: {there or 'none'} in the table, {here or 'none'} here"
+        for what, there, here in triples
+        if there != here
+    ]

@@ -1,0 +1,173 @@
+"""Fit what whole networks take to what their blocks take alone, and judge the fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nasflow.errors import BadMeasurement
+from stages.documents import HeldOutError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WORTHWHILE = 0.9  # the residual term must lower the left-out error at least to that share
+_RIDGES = (0.1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a prediction is made of: a network's summed block latencies, and what it moves in memory."""
+
+    sum_ms: float
+    weight_megabytes: float = 0.0
+    activation_megabytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class LatencyFit:
+    """Coefficients of :class:`stages.documents.LatencyModel`.
+
+    ``interval_percent`` is half the width of a prediction's 95 % interval, from the errors on networks left
+    out of the fit one at a time: Student's t, n - 2 degrees of freedom.
+    """
+
+    scale: float
+    overhead_ms: float
+    ms_per_weight_megabyte: float = 0.0
+    ms_per_activation_megabyte: float = 0.0
+    interval_percent: float = 0.0
+
+    def predict_ms(self, traits: Traits) -> float:
+        """Latency of a network."""
+        return (
+            self.scale * traits.sum_ms
+            + self.overhead_ms
+            + self.ms_per_weight_megabyte * traits.weight_megabytes
+            + self.ms_per_activation_megabyte * traits.activation_megabytes
+        )
+
+
+def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> LatencyFit:
+    """The fit with the least relative errors; a residual term only where it lowers the left-out error.
+
+    A block measured alone finds its weights and its input in the cache, which in a network they are not:
+    the residual term is linear in both. It is fitted to what the line leaves, by ridge regression, and
+    must prove itself on networks that its fit has not seen (each calibration network left out once); the
+    held-out networks that judge the model take no part in that. Raises BadMeasurement as fit_line does.
+    """
+    from scipy.special import stdtrit
+
+    choices: list[tuple[float, float | None]] = []
+    for ridge in (None, *_RIDGES):
+        errors = _left_out_errors(traits, measured_ms, ridge)
+        choices.append((math.sqrt(sum(e * e for e in errors) / len(errors)), ridge))
+    plain = choices[0]
+    best = min(choices, key=lambda choice: choice[0])
+    error, ridge = best if best[0] < WORTHWHILE * plain[0] else plain
+    count = len(measured_ms)
+    reach = float(stdtrit(max(1, count - 2), 0.975)) * math.sqrt(1 + 1 / count)
+    fit = _fit(traits, measured_ms, ridge)
+    return LatencyFit(
+        fit.scale,
+        fit.overhead_ms,
+        fit.ms_per_weight_megabyte,
+        fit.ms_per_activation_megabyte,
+        interval_percent=100 * reach * error,
+    )
+
+
+def _left_out_errors(
+    traits: Sequence[Traits], measured_ms: Sequence[float], ridge: float | None
+) -> list[float]:
+    """Relative error of the prediction of each network by a fit to all others."""
+    errors = []
+    for place, (left_out, truth_ms) in enumerate(zip(traits, measured_ms, strict=True)):
+        others = [t for other, t in enumerate(traits) if other != place]
+        times = [ms for other, ms in enumerate(measured_ms) if other != place]
+        errors.append(_fit(others, times, ridge).predict_ms(left_out) / truth_ms - 1)
+    return errors
+
+
+def _fit(traits: Sequence[Traits], measured_ms: Sequence[float], ridge: float | None) -> LatencyFit:
+    import numpy as np
+
+    scale, overhead_ms = fit_line([t.sum_ms for t in traits], measured_ms)
+    if ridge is None:
+        return LatencyFit(scale, overhead_ms)
+    measured = np.asarray(measured_ms, float)
+    line = np.array([scale * t.sum_ms + overhead_ms for t in traits])
+    moved = np.array([[t.weight_megabytes, t.activation_megabytes] for t in traits]) / measured[:, None]
+    # What is common to all networks is the line's: only differences between them count.
+    centre, spread = moved.mean(axis=0), moved.std(axis=0)
+    spread[spread == 0] = 1.0
+    design = (moved - centre) / spread
+    left = (measured - line) / measured
+    weights = np.linalg.solve(design.T @ design + ridge * np.eye(2), design.T @ (left - left.mean())) / spread
+    rest = measured - np.array([[t.weight_megabytes, t.activation_megabytes] for t in traits]) @ weights
+    scale, overhead_ms = fit_line([t.sum_ms for t in traits], rest, relative_to=measured)
+    return LatencyFit(scale, overhead_ms, float(weights[0]), float(weights[1]))
+
+
+def fit_line(
+    sums_ms: Sequence[float],
+    measured_ms: Sequence[float] | NDArray[np.float64],
+    relative_to: NDArray[np.float64] | None = None,
+) -> tuple[float, float]:
+    """Scale and overhead_ms of ``measured = scale * sum + overhead`` with the least relative errors.
+
+    An invocation cannot take less than none: a negative overhead is taken for noise and set to 0, unless
+    its 95 % interval lies wholly below 0. Then it stays: parts that every network has take less amid a
+    network than alone. Errors are relative to ``relative_to``, by default to what was measured. Raises
+    BadMeasurement where networks of slower blocks are not slower.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    sums, measured = np.asarray(sums_ms, float), np.asarray(measured_ms, float)
+    unit = measured if relative_to is None else relative_to
+    design = np.stack([sums, np.ones_like(sums)], axis=1) / unit[:, None]
+    target = measured / unit
+    (scale, overhead), *_ = np.linalg.lstsq(design, target)
+    if overhead < 0:
+        freedom = max(1, len(measured) - 2)
+        residual = target - design @ np.array([scale, overhead])
+        covariance = np.linalg.pinv(design.T @ design) * (residual @ residual) / freedom
+        if overhead + float(stdtrit(freedom, 0.975)) * math.sqrt(covariance[1, 1]) >= 0:
+            scale, overhead = (design[:, 0] @ target) / (design[:, 0] @ design[:, 0]), 0.0
+    if not (math.isfinite(scale) and scale > 0):
+        raise BadMeasurement(
+            f"networks of slower blocks are not slower on this device: the calibration's scale is {scale:g}.",
+            hint="Quieten the device and measure again: nasflow run --force profile.",
+            raw=f"sums_ms {list(sums_ms)} measured_ms {list(measured_ms)}",
+        )
+    return float(scale), float(overhead)
+
+
+def held_out_error(
+    predicted_ms: Sequence[float], measured_ms: Sequence[float], interval_percent: float
+) -> HeldOutError:
+    """How far predictions are off. Raises BadMeasurement where ranks are undefined (all equal)."""
+    import numpy as np
+    from scipy import stats
+
+    if len(set(predicted_ms)) < 2 or len(set(measured_ms)) < 2:
+        raise BadMeasurement(
+            f"{len(measured_ms)} different networks all take {measured_ms[0]:g} ms on this device.",
+            hint="Measure again; if it stays so, run 'nasflow doctor'.",
+        )
+    predicted, measured = np.asarray(predicted_ms, float), np.asarray(measured_ms, float)
+    errors = np.abs(predicted / measured - 1)
+    return HeldOutError(
+        networks=len(errors),
+        share_within_5_percent=float(np.mean(errors <= 0.05)),
+        share_within_10_percent=float(np.mean(errors <= 0.10)),
+        share_within_interval=float(
+            np.mean(np.abs(measured / predicted - 1) <= interval_percent / 100 + 1e-12)
+        ),
+        mape_percent=float(100 * np.mean(errors)),
+        spearman=float(stats.spearmanr(predicted_ms, measured_ms).statistic),
+    )
