@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STEP = 0.06  # a change of level below this is left to the fluctuation
-STEP_DEVIATIONS = 3.0
+STEP_DEVIATIONS = 3.5
 SHORTEST_LEVEL = 4  # anchor timings
 REFERENCE_SHARE = 0.1
 SPELL = 0.10  # a timing that much off is disturbed, if it is also beyond the usual scatter
@@ -69,7 +69,7 @@ def find_drift(
         return Drift(tuple(np.exp(factors)), _disturbed(names, logs, steps), None, ())
     readings = logs[at]
     bounds = _level_bounds(readings)
-    values = [float(np.median(readings[a:b])) for a, b in pairwise(bounds)]
+    values, _ = _levels(readings, bounds)
     level = np.repeat(values, np.diff(bounds))
     reference = _reference(readings, level, reference_ms)
     places = np.arange(len(logs))
@@ -96,34 +96,55 @@ def _scatter(residuals: NDArray[np.float64]) -> float:
 
 
 def _level_bounds(readings: NDArray[np.float64]) -> list[int]:
-    """Places at which levels begin, and the end: binary segmentation, each step judged by the scatter."""
+    """Places at which levels begin, and the end.
+
+    First every step that might be one is taken for one (binary segmentation of the readings, short spells
+    smoothed away); then neighbouring levels are joined again, the most alike first, that differ by no more
+    than STEP or than the scatter about all levels explains.
+    """
+    import numpy as np
+
+    reach = SHORTEST_LEVEL - 1
+    smooth = np.array([np.median(readings[max(0, n - reach) : n + reach + 1]) for n in range(len(readings))])
     bounds = [0, len(readings)]
     pending = [(0, len(readings))]
     while pending:
         start, stop = pending.pop()
-        place = _best_step(readings[start:stop])
+        place = _best_step(smooth[start:stop])
         if place is not None:
             bounds.append(start + place)
             pending += [(start, start + place), (start + place, stop)]
-    return sorted(bounds)
+    bounds.sort()
+    while len(bounds) > 2:
+        values, scatter = _levels(readings, bounds)
+        steps = [abs(after - before) for before, after in pairwise(values)]
+        least = min(range(len(steps)), key=steps.__getitem__)
+        if steps[least] > max(STEP, STEP_DEVIATIONS * scatter):
+            break
+        del bounds[least + 1]
+    return bounds
+
+
+def _levels(readings: NDArray[np.float64], bounds: Sequence[int]) -> tuple[list[float], float]:
+    """Each level, and the scatter about them."""
+    import numpy as np
+
+    values = [float(np.median(readings[start:stop])) for start, stop in pairwise(bounds)]
+    return values, _scatter(readings - np.repeat(values, np.diff(bounds)))
 
 
 def _best_step(readings: NDArray[np.float64]) -> int | None:
+    """Where two means explain the readings best in least squares, if that is worth a step."""
     import numpy as np
 
-    best: tuple[float, int, float] | None = None
-    for place in range(SHORTEST_LEVEL, len(readings) - SHORTEST_LEVEL + 1):
-        left, right = readings[:place], readings[place:]
-        middles = float(np.median(left)), float(np.median(right))
-        cost = float(np.abs(left - middles[0]).sum() + np.abs(right - middles[1]).sum())
-        if best is None or cost < best[0]:
-            best = cost, place, abs(middles[1] - middles[0])
-    if best is None:
+    count = len(readings)
+    places = np.arange(SHORTEST_LEVEL, count - SHORTEST_LEVEL + 1)
+    if len(places) == 0:
         return None
-    _, place, step = best
-    parts = (readings[:place], readings[place:])
-    scatter = _scatter(np.concatenate([part - np.median(part) for part in parts]))
-    return place if step > max(STEP, STEP_DEVIATIONS * scatter) else None
+    sums = np.cumsum(readings - readings.mean())
+    gains = sums[places - 1] ** 2 * count / (places * (count - places))
+    best = int(np.argmax(gains))
+    return int(places[best]) if gains[best] > SHORTEST_LEVEL * STEP**2 / 2 else None
 
 
 def _reference(readings: NDArray[np.float64], level: NDArray[np.float64], earlier_ms: float | None) -> float:

@@ -20,11 +20,12 @@ from nasflow.errors import IntegrityError, UsageError
 from pipeline.artifact import Document
 from pipeline.files import disk_faults
 from stages.documents import LatencyModel, LatencyTable, Precision
-from stages.latency_model import check_covers, fit_model
+from stages.latency_model import fit_model
 from stages.search_space import SearchSpace
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 500_000_000
+FEWEST = 3
 _IDENTITY = {
     "device_kind": "kind of device",
     "device_model": "device",
@@ -144,7 +145,13 @@ def _check_rows(file: LatencyFile, path: Path) -> None:
                 f"{path} has no row for block {block.key} ({missing[0]}).",
                 hint="Export it again from where it was measured.",
             )
-    check_covers(file.space, {key: 0.0 for key, _ in seen})
+    for part, points in (("calibration", file.model.calibration), ("held_out", file.model.held_out)):
+        if len(points) < FEWEST:
+            raise UsageError(
+                f"{path} has {len(points)} networks under model.{part}; no model can be fitted and judged by "
+                f"fewer than {FEWEST}.",
+                hint="Export it again from where it was measured.",
+            )
 
 
 def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
@@ -158,9 +165,10 @@ def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
             timings=model.timings,
             seconds=max(0.0, model.seconds - file.table.seconds),
         )
-    except (ValueError, IndexError) as error:
+    except (UsageError, ValueError) as error:
+        reason = error.message if isinstance(error, UsageError) else str(error)
         raise UsageError(
-            f"{path}: no model can be fitted to its measurements ({str(error).rstrip('.')}).",
+            f"{path}: no model can be fitted to its measurements ({reason.rstrip('.')}).",
             hint="Export it again from where it was measured.",
         ) from error
     return file.model_copy(update={"model": fitted})

@@ -95,20 +95,17 @@ def _left_out_errors(
 def _fit(traits: Sequence[Traits], measured_ms: Sequence[float], ridge: float | None) -> LatencyFit:
     import numpy as np
 
-    scale, overhead_ms = fit_line([t.sum_ms for t in traits], measured_ms)
+    sums = [t.sum_ms for t in traits]
     if ridge is None:
-        return LatencyFit(scale, overhead_ms)
+        return LatencyFit(*fit_line(sums, measured_ms))
     measured = np.asarray(measured_ms, float)
-    line = np.array([scale * t.sum_ms + overhead_ms for t in traits])
-    moved = np.array([[t.weight_megabytes, t.activation_megabytes] for t in traits]) / measured[:, None]
-    # What is common to all networks is the line's: only differences between them count.
-    centre, spread = moved.mean(axis=0), moved.std(axis=0)
-    spread[spread == 0] = 1.0
-    design = (moved - centre) / spread
-    left = (measured - line) / measured
-    weights = np.linalg.solve(design.T @ design + ridge * np.eye(2), design.T @ (left - left.mean())) / spread
-    rest = measured - np.array([[t.weight_megabytes, t.activation_megabytes] for t in traits]) @ weights
-    scale, overhead_ms = fit_line([t.sum_ms for t in traits], rest, relative_to=measured)
+    moved = np.array([[t.weight_megabytes, t.activation_megabytes] for t in traits])
+    design = np.column_stack([sums, np.ones_like(measured), moved]) / measured[:, None]
+    # Only the residual term is held small: what it explains, in units of how much networks differ.
+    penalty = np.diag([0.0, 0.0, *(ridge * design[:, 2:].var(axis=0))])
+    coefficients = np.linalg.lstsq(design.T @ design + penalty, design.sum(axis=0))[0]
+    weights = coefficients[2:]
+    scale, overhead_ms = fit_line(sums, measured - moved @ weights, relative_to=measured)
     return LatencyFit(scale, overhead_ms, float(weights[0]), float(weights[1]))
 
 

@@ -95,7 +95,8 @@ class FitLatency(Stage):
         error = model.held_out_error
         context.say(
             f"networks of space {self.space.name} take {fastest:.4g} to {slowest:.4g} ms; predictions of "
-            f"held-out ones are {error.mape_percent:.1f} % off (95 % interval: ±{model.interval_percent:.1f} %)."
+            f"held-out ones are {error.mape_percent:.1f} % off (95 % interval "
+            f"±{model.interval_percent:.1f} %)."
         )
         return model
 

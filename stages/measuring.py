@@ -48,7 +48,7 @@ class MeasuringConfig(Record):
         default=5,
         ge=0,
         le=1000,
-        description="timings between two of the anchor, which shows how the device's speed changes; 0: none",
+        description="timings between two of the anchor, which shows the device's drift; 0: drift stays in",
     )
     warmup_ms: float = Field(
         default=3.0, ge=0, le=60_000, description="uncounted invocations before each timing"
@@ -135,11 +135,13 @@ def measure_rounds(
     if unsure := [name for name in work.models if judged.unsure(name, config)]:
         worst = max(unsure, key=judged.width_percent)
         context.warn(
-            f"{len(unsure)} of {len(work.models)} latencies are known less well than wanted: their interval is "
-            f"wider than {config.interval_percent:g} % (worst: {worst}, {judged.width_percent(worst):.1f} %). Other "
-            f"programs or heat disturb the device; quieten it and run 'nasflow run --force {context.stage}'."
+            f"{len(unsure)} of {len(work.models)} latencies are known less well than wanted: their 95 % "
+            f"interval is wider than {config.interval_percent:g} % (worst: {worst}, "
+            f"{judged.width_percent(worst):.1f} %). Other programs or heat disturb the device; quieten it and "
+            f"run 'nasflow run --force {context.stage}'."
         )
-    return Measured({name: judged.joined(name) for name in judged.names}, judged.timings(), session.seconds)
+    names = [*work.models, *(name for name in judged.names if name not in work.models)]
+    return Measured({name: judged.joined(name) for name in names}, judged.timings(), session.seconds)
 
 
 @dataclass(frozen=True)
@@ -233,8 +235,10 @@ class _Session:
     ) -> None:
         self._context, self._device, self._work, self._config = context, device, work, config
         self._done = self._total = 0
-        self._anchor = work.anchor if config.anchor_every else None
-        models = {**work.models, **dict([self._anchor] if self._anchor else [])}
+        models = {**work.models, **dict([work.anchor] if work.anchor else [])}
+        self._anchor = work.anchor[0] if work.anchor and config.anchor_every else None
+        # An anchor that is not to be timed between the others is timed as one of them.
+        self._names = [name for name in models if name != self._anchor]
         self._requests = {
             name: BenchmarkRequest(
                 name=name,
@@ -258,7 +262,7 @@ class _Session:
 
     def wanted(self, number: int) -> list[str]:
         """The models to be timed in a round, judged by the rounds before it."""
-        names = list(self._work.models)
+        names = list(self._names)
         if number == 0 or (number < self._config.rounds and not self._rivals):
             return names
         judged = self.judge(number)
@@ -272,7 +276,7 @@ class _Session:
         drift = find_drift(
             [row.name for row in rows],
             [row.measurement.median_ms for row in rows],
-            self._anchor[0] if self._anchor else "",
+            self._anchor or "",
             self._work.reference_ms,
         )
         return _Judged(rows, drift, self._rivals)
@@ -282,7 +286,7 @@ class _Session:
         known = {row.name for row in self._rows if row.round == number}
         todo = [name for name in names if name not in known]
         self._done += len(names) - len(todo)
-        self._total += len(names)
+        self._total = self._done + len(todo) + len(names) * max(0, self._config.rounds - number - 1)
         if not todo:
             return
         sequence = self._with_anchor(todo)
@@ -293,7 +297,7 @@ class _Session:
             now = time.monotonic()
             self._keep(_Row(number, name, measurement, now - before))
             before = now
-            if name not in seen and name in self._work.models:
+            if name not in seen and name != self._anchor:
                 seen.add(name)
                 self._done += 1
                 note = f"{name} {1000 * measurement.median_ms:.1f} us"
@@ -308,10 +312,10 @@ class _Session:
     def _with_anchor(self, names: Sequence[str]) -> list[str]:
         if self._anchor is None:
             return list(names)
-        anchor, every = self._anchor[0], self._config.anchor_every
-        sequence = [anchor]
+        every = self._config.anchor_every
+        sequence = [self._anchor]
         for start in range(0, len(names), every):
-            sequence += [*names[start : start + every], anchor]
+            sequence += [*names[start : start + every], self._anchor]
         return sequence
 
     def _keep(self, row: _Row) -> None:

@@ -51,14 +51,14 @@ class ProfileOps(Stage):
     def estimate_seconds(self) -> float:
         """Time on the device."""
         macs = [block.macs for block, _ in self._variants()]
-        return self.config.estimate_seconds([0, *macs], self._anchor()[1].macs)
+        return self.config.estimate_seconds([0, *macs], self.anchor()[1].macs)
 
     def run(self, context: Context, **inputs: Any) -> LatencyTable:
         """Measure what is not yet measured. Raises DeviceError, BadMeasurement."""
         from stages.conversion.flatbuffer import block_model, empty_model, network_model
 
         blocks, variants = self.space.distinct_blocks(), self._variants()
-        anchor, anchor_net = self._anchor()
+        anchor, anchor_net = self.anchor()
         ways = f", in {len(variants)} ways" if len(variants) > len(blocks) else ""
         context.say(f"{len(blocks)} distinct blocks{ways}; {self.config.rounds} rounds, {anchor} between.")
         models = {EMPTY: empty_model()}
@@ -89,7 +89,8 @@ class ProfileOps(Stage):
     def _variants(self) -> list[tuple[BlockSpec, Implementation]]:
         return [(block, way) for block in self.space.distinct_blocks() for way in block.implementations]
 
-    def _anchor(self) -> tuple[str, NetConfig]:
+    def anchor(self) -> tuple[str, NetConfig]:
+        """Name and architecture of the network that is timed between the blocks."""
         width = self.config.anchor_width
         net = mobilenet_v2(
             resolution=self.space.resolution,

@@ -2,8 +2,8 @@
 
 Reads one request for each line of standard input, ``{"onnx": PATH, "tflite": PATH, "split": [PLACE, ...]}``
 (the depthwise convolutions that are computed in parts), writes the model and answers with one line, ``{}`` or
-``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say goes to standard error. Ends with
-its standard input, so that it never outlives its parent for long.
+``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say goes to standard error. Ends
+with its standard input, so that it never outlives its parent for long.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
 def _figures(run: RunDocuments) -> dict[str, Markup]:
     """Every figure twice: for the page's width and for a phone's; the style sheet shows one."""
     from stages.reporting.figures.architecture import architecture_figure
+    from stages.reporting.figures.layers import layers_figure
     from stages.reporting.figures.prediction import prediction_figure
     from stages.reporting.figures.rounds import rounds_figure
     from stages.reporting.figures.search import (
@@ -94,6 +95,10 @@ def _figures(run: RunDocuments) -> dict[str, Markup]:
         "architecture": (
             _FULL,
             lambda w: architecture_figure(run.found.net, run.search.space, run.latency, width=w),
+        ),
+        "layers": (
+            _FULL,
+            lambda w: layers_figure(run.search.space, run.latency, run.prune.found.choices, width=w),
         ),
         "tradeoff": (_FULL, lambda w: tradeoff_figure(run.verify, width=w)),
         "prediction": (_HALF, lambda w: prediction_figure(run.latency, run.verify.networks, width=w)),

@@ -163,9 +163,13 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
             f"Off by {held_out.mape_percent:.1f} % on average over {held_out.networks} held-out networks; "
             f"{100 * held_out.share_within_5_percent:.0f} % of them within 5 %, "
             f"{100 * held_out.share_within_10_percent:.0f} % within 10 %, rank correlation "
-            f"{held_out.spearman:.3f}.",
+            f"{held_out.spearman:.3f}; 95 % interval of a prediction "
+            f"±{result.latency_model.interval_percent:.1f} %.",
         )
     )
+    if result.latency_model.foreign:
+        differing = "; ".join(result.latency_model.foreign)
+        said.append(("Foreign", f"The latency table was not measured on this device: {differing}."))
     said.append(("Verdict", verdict_sentence(result)))
     if warm := _head_start(result):
         said.append(("Weights", warm))
@@ -181,9 +185,12 @@ def speedup_terms(result: ResultDocument) -> str:
     verification = result.verification
     reference = next(n for n in verification.networks if n.name == verification.reference)
     against = reference.against_found
-    if against is None or against.accuracy_points_interval_95[0] <= 0:
+    if against is None:
         return "at equal accuracy"
-    return f"at {against.accuracy_points:.2f} points less"
+    low, high = against.accuracy_points_interval_95
+    if high < 0:
+        return "at better accuracy"
+    return "at equal accuracy" if low <= 0 else f"at {against.accuracy_points:.2f} points less"
 
 
 def _beaten(result: ResultDocument) -> str:

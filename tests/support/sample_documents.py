@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import median
 
-from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement
+from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from pipeline.artifact import Blob, Document, sha256_hex
 from stages.documents import (
     AgainstFound,
@@ -33,6 +33,7 @@ from stages.documents import (
     SearchEpoch,
     SearchResult,
     TableRow,
+    Timing,
     TrainedNetwork,
     TrainedNetworks,
     Verification,
@@ -179,7 +180,31 @@ class _Sample:
             for block in self.space.distinct_blocks()
         )
         return LatencyTable(
-            device=self.device, threads=1, rows=rows, invoke=self.measurement(0.0005), seconds=41.3
+            device=self.device,
+            runtime=RuntimeOptions(),
+            rows=rows,
+            invoke=self.measurement(0.0005),
+            anchor=self.reference(self.joined([1.31] * 5)),
+            timings=self.timings(),
+            seconds=41.3,
+        )
+
+    def reference(self, measurement: LatencyMeasurement) -> ReferenceLatency:
+        net = mobilenet_v2(
+            resolution=self.space.resolution, classes=10, strides=fit_strides(self.space.stride_plan)
+        )
+        return ReferenceLatency(name="mobilenet_v2_1", net=net, measurement=measurement)
+
+    def timings(self) -> tuple[Timing, ...]:
+        return tuple(
+            Timing(
+                round=place // 10,
+                name="mobilenet_v2_1",
+                measurement=self.joined([1.31]),
+                slowdown=1.0,
+                disturbed=False,
+            )
+            for place in range(30)
         )
 
     def latency(self) -> LatencyModel:
@@ -209,29 +234,27 @@ class _Sample:
             )
             for pick in (min, max)
         )
-        reference = mobilenet_v2(
-            resolution=self.space.resolution, classes=10, strides=fit_strides(self.space.stride_plan)
-        )
         return LatencyModel(
             device=self.device,
-            threads=1,
+            runtime=RuntimeOptions(),
             block_ms=blocks,
             invoke_ms=0.0005,
             scale=scale,
             overhead_ms=overhead,
+            interval_percent=4.4,
             calibration=calibration,
             held_out=held_out,
             held_out_error=HeldOutError(
                 networks=len(held_out),
                 share_within_5_percent=sum(e <= 0.05 for e in errors) / len(errors),
                 share_within_10_percent=sum(e <= 0.10 for e in errors) / len(errors),
+                share_within_interval=sum(e <= 0.044 for e in errors) / len(errors),
                 mape_percent=100 * sum(errors) / len(errors),
                 spearman=0.991,
             ),
-            reference=ReferenceLatency(
-                name="mobilenet_v2_1", net=reference, measurement=self.measurement(1.31)
-            ),
+            reference=self.reference(self.measurement(1.31)),
             feasible_ms=(fastest, slowest),
+            timings=self.timings(),
             seconds=63.8,
         )
 
@@ -403,7 +426,7 @@ class _Sample:
         speedup = ratio.inverse()
         return Verification(
             device=self.device,
-            threads=1,
+            runtime=RuntimeOptions(),
             test_images=TEST_IMAGES,
             networks=tuple(self.verified(n, rounds, latency) for n in convert.networks),
             reference=reference,

@@ -46,6 +46,8 @@ MAC_PER_MS = {
     schema.BuiltinOperator.FULLY_CONNECTED: 1e7,
 }
 VALUES_PER_MS = 2e7
+SLOW_TAPS = 25  # a depthwise kernel with more taps falls off the fast path, as XNNPACK's does
+SLOWER = 12.0
 
 
 @cache
@@ -63,7 +65,8 @@ def operators_ms(model: bytes) -> tuple[float, bool]:
             weight = graph.tensors[operator.inputs[1]].shape
             depthwise = kind == schema.BuiltinOperator.DEPTHWISE_CONV_2D
             reach = math.prod(weight[1:3] if depthwise else weight[1:])
-            total_ms += values * reach / MAC_PER_MS[kind]
+            slower = SLOWER if depthwise and reach > SLOW_TAPS else 1.0
+            total_ms += slower * values * reach / MAC_PER_MS[kind]
     whole = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED} <= kinds
     return total_ms, whole
 

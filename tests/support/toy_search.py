@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from support.memory_context import MemoryScratch
 
-from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement
+from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from stages.documents import HeldOutError, LatencyModel, ReferenceLatency
 from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
 from stages.training.data import DataConfig
@@ -70,14 +70,21 @@ def latency_model(
     choices = [[0.0 if block is None else cost(block) for block in layer.blocks] for layer in layers]
     return LatencyModel(
         device=DeviceInfo(kind="local", model="Toy", soc="toy", os_build="toy", runtime="toy"),
-        threads=1,
+        runtime=RuntimeOptions(),
         block_ms={block.key: cost(block) for block in space.distinct_blocks()},
         scale=1.0,
         overhead_ms=overhead_ms,
+        interval_percent=3.0,
+        timings=(),
         calibration=(),
         held_out=(),
         held_out_error=HeldOutError(
-            networks=0, share_within_5_percent=1, share_within_10_percent=1, mape_percent=0, spearman=1
+            networks=0,
+            share_within_5_percent=1,
+            share_within_10_percent=1,
+            share_within_interval=1,
+            mape_percent=0,
+            spearman=1,
         ),
         reference=ReferenceLatency(
             name="reference", net=space.network([0] * len(layers)), measurement=measured(0.2)

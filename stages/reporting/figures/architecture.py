@@ -99,8 +99,8 @@ def _row(row: Place, y: float, columns: _Columns, widest: int, slowest: float) -
         yield _residual(centre - half, y)
     box = group(
         [
-            rectangle(centre - half, y, 2 * half, _BOX, rx=3, class_=f"block {_kernel_class(block)}"),
-            text(centre, y + 13.5, name, class_=f"inblock {_kernel_class(block)} middle"),
+            rectangle(centre - half, y, 2 * half, _BOX, rx=3, class_=f"block {kernel_class(block)}"),
+            text(centre, y + 13.5, name, class_=f"inblock {kernel_class(block)} middle"),
         ]
     )
     yield element("a", tooltip(_spoken(row)), box, href=f"#row-{block.key}")
@@ -109,7 +109,7 @@ def _row(row: Place, y: float, columns: _Columns, widest: int, slowest: float) -
     yield text(columns.channels, y + 13.5, str(block.out_channels), class_="value end")
     length = (columns.bar_right - columns.bar_left) * row.ms / slowest
     yield rectangle(
-        columns.bar_left, y + 3, max(1.0, length), _BOX - 6, rx=2, class_=f"bar {_kernel_class(block)}"
+        columns.bar_left, y + 3, max(1.0, length), _BOX - 6, rx=2, class_=f"bar {kernel_class(block)}"
     )
     yield text(columns.bar_left + length + 6, y + 13.5, milliseconds(row.ms), class_="value start")
 
@@ -124,7 +124,8 @@ def _name(block: BlockSpec) -> str:
     }[block.kind]
 
 
-def _kernel_class(block: BlockSpec) -> str:
+def kernel_class(block: BlockSpec) -> str:
+    """The style class of a block's colour: by its kernel, ``k1`` for blocks of no layer."""
     if not block.searchable:
         return "k1"
     return "k3" if block.kernel <= 3 else "k5" if block.kernel <= 5 else "k7"

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.toy_search import latency_model
 
-from nasflow.errors import IntegrityError, Interrupted
+from nasflow.errors import IntegrityError, Interrupted, UsageError
 from pipeline.events import Event, Progress
 from pipeline.scratch import FolderScratch
 from pipeline.stage import Context
 from pipeline.store import Store
-from stages.convert import Convert, ConvertConfig, model_key
+from stages.convert import Convert, ConvertConfig, Plan
 from stages.documents import ConversionCheck, ConvertedNetworks, Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, save_weights
 from stages.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
@@ -40,6 +41,7 @@ class Run:
         self.context = Context("convert", "0" * 64, self.store, self.scratch, self.emit)
         self.stop_at = stop_at
         self.progress: list[Progress] = []
+        self.latency = latency_model(SPACE)
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -66,6 +68,7 @@ class Run:
             self.context,
             finetuned=TrainedNetworks(networks=(found,)),
             baselines=TrainedNetworks(networks=baselines),
+            latency=self.latency,
         )
 
 
@@ -83,7 +86,7 @@ def test_a_stopped_run_goes_on_with_the_networks_that_are_left(tmp_path: Path) -
     with pytest.raises(Interrupted):
         first.convert(*networks(first))
     # What stands in scratch is taken as it is: mark it, to see that it is not made again.
-    key = model_key(networks(first)[0])
+    key = Plan(networks(first)[0]).key
     assert first.scratch.load(f"{key}.tflite") is not None
     first.scratch.save(f"{key}.tflite", b"made before the stop")
 
@@ -104,6 +107,32 @@ def test_a_stopped_run_goes_on_with_the_networks_that_are_left(tmp_path: Path) -
     ]
 
 
+def test_a_7x7_block_is_converted_as_it_was_measured_to_be_faster(tmp_path: Path) -> None:
+    """Parity with PyTorch is checked by the stage itself: a model that differs would stop it."""
+    run = Run(tmp_path)
+    space = SPACE.model_copy(update={"candidates": (Candidate(kernel=7, expansion=2),)})
+    net = space.network([0])
+    block = next(block for block in net.blocks if block.kernel == 7)
+    torch.manual_seed(0)
+    network = run.trained("found", "found", net, Network(net))
+    kinds = {}
+    for way in ("native", "split"):
+        run.latency = latency_model(space).model_copy(update={"implementations": {block.key: way}})
+        (converted,) = run.convert(network).networks
+        kinds[way] = converted.float32_check.operator_counts
+        assert converted.float32_check.delegate_partitions == 1
+    assert kinds["native"]["DEPTHWISE_CONV_2D"] == 1
+    assert kinds["split"]["DEPTHWISE_CONV_2D"] == 4
+    assert kinds["split"]["ADD"] - kinds["native"].get("ADD", 0) == 3
+
+
+def test_a_7x7_block_of_which_nobody_knows_the_faster_way_is_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    net = SPACE.model_copy(update={"candidates": (Candidate(kernel=7, expansion=2),)}).network([0])
+    with pytest.raises(UsageError, match="native or split"):
+        run.convert(run.trained("found", "found", net, Network(net)))
+
+
 def test_where_all_is_done_no_process_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path)
     check = ConversionCheck(
@@ -116,8 +145,8 @@ def test_where_all_is_done_no_process_is_started(tmp_path: Path, monkeypatch: py
     )
     found, baseline = networks(run)
     for network in (found, baseline):
-        run.scratch.save(f"{model_key(network)}.tflite", network.name.encode())
-        run.scratch.save(f"{model_key(network)}.json", check.model_dump_json().encode())
+        run.scratch.save(f"{Plan(network).key}.tflite", network.name.encode())
+        run.scratch.save(f"{Plan(network).key}.json", check.model_dump_json().encode())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
 
     document = run.convert(found, baseline)
@@ -132,8 +161,8 @@ def test_equal_weights_in_another_network_are_another_model(tmp_path: Path) -> N
     slower = SPACE.model_copy(update={"stages": (StageSpec(width=8, layers=1),)}).network([0])
 
     assert slower.parameters == found.net.parameters
-    assert model_key(found.model_copy(update={"net": slower})) != model_key(found)
-    assert model_key(found.model_copy(update={"name": "another"})) == model_key(found)
+    assert Plan(found.model_copy(update={"net": slower})).key != Plan(found).key
+    assert Plan(found.model_copy(update={"name": "another"})).key == Plan(found).key
 
 
 def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:

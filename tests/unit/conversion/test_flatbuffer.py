@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -119,12 +120,13 @@ def close(output: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
 
 def check_block(block: BlockSpec) -> None:
     x_NHWC = image(block.resolution, block.in_channels)
-    output, operators = run(block_model(block, seed=3), x_NHWC)
     expected = reference((block,), random_weights([block], seed=3), x_NHWC)
-    assert output.shape == expected.shape
-    assert close(output, expected)
-    assert operators.count("DELEGATE") == 1
-    assert operators[-1] == "DELEGATE"
+    for implementation in block.implementations:
+        output, operators = run(block_model(block, implementation, seed=3), x_NHWC)
+        assert output.shape == expected.shape
+        assert close(output, expected)
+        assert operators.count("DELEGATE") == 1
+        assert operators[-1] == "DELEGATE"
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -155,6 +157,30 @@ def test_kernels_strides_and_odd_sizes(
             }
         )
     )
+
+
+@pytest.mark.parametrize("kernel", [7, 9])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("resolution", [1, 2, 7, 8, 9, 14])
+def test_the_split_computes_exactly_what_the_whole_kernel_does(
+    kernel: int, stride: Literal[1, 2], resolution: int
+) -> None:
+    block = BlockSpec(
+        kind="mbconv",
+        kernel=kernel,
+        expansion=3,
+        stride=stride,
+        in_channels=8,
+        out_channels=8,
+        resolution=resolution,
+    )
+    x_NHWC = image(resolution, 8)
+    native, _ = run(block_model(block, "native"), x_NHWC)
+    split, operators = run(block_model(block, "split"), x_NHWC)
+    assert close(split, native)
+    assert np.abs(native).max() > 0.1
+    assert operators.count("DEPTHWISE_CONV_2D") == 4
+    assert operators[-1] == "DELEGATE"
 
 
 def test_a_block_that_changes_the_width_has_no_residual() -> None:

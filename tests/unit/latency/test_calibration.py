@@ -1,18 +1,16 @@
-"""Drawing networks, fitting the line, judging it."""
+"""Drawing networks evenly over the latencies of a space."""
 
 from __future__ import annotations
 
 import itertools
-import random
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.latency_spaces import SPACE, TINY
 
-from nasflow.errors import BadMeasurement, UsageError
-from stages.calibration import draw_networks, fit_line, held_out_error, range_ms, split_networks
+from nasflow.errors import UsageError
+from stages.calibration import draw_networks, range_ms, split_networks
 from stages.search_space import SearchSpace
 
 
@@ -68,60 +66,6 @@ def test_the_split_is_complete_and_both_parts_cover_the_range(
     assert sorted(fitted + judged) == networks
     size = len(networks) / calibration
     assert all(place // size == run or abs(place - run * size) <= size for run, (place,) in enumerate(fitted))
-
-
-def test_a_line_is_found_again() -> None:
-    sums = [0.05, 0.1, 0.2, 0.4]
-    assert fit_line(sums, [1.07 * s + 0.003 for s in sums]) == pytest.approx((1.07, 0.003))
-
-
-def test_a_negative_overhead_that_noise_explains_becomes_zero() -> None:
-    chance, sums = random.Random(5), [0.05 * place for place in range(2, 12)]
-    measured = [1.05 * s * chance.gauss(1, 0.02) for s in sums]
-    design = np.stack([sums, np.ones(10)], axis=1) / np.array(measured)[:, None]
-    assert np.linalg.lstsq(design, np.ones(10))[0][1] < 0
-    scale, overhead_ms = fit_line(sums, measured)
-    assert overhead_ms == 0
-    assert scale == pytest.approx(1.05, rel=0.02)
-
-
-def test_a_negative_overhead_beyond_doubt_stays() -> None:
-    chance, sums = random.Random(5), [0.05 * place for place in range(2, 12)]
-    measured = [(1.05 * s - 0.03) * chance.gauss(1, 0.002) for s in sums]
-    scale, overhead_ms = fit_line(sums, measured)
-    assert overhead_ms == pytest.approx(-0.03, rel=0.05)
-    assert scale == pytest.approx(1.05, rel=0.01)
-
-
-def test_errors_count_relative_to_the_network() -> None:
-    """One per cent of a slow network must not outweigh ten of a fast one."""
-    sums, measured = [0.1, 0.2, 0.3, 0.4, 49.0, 50.0], [0.11, 0.21, 0.31, 0.41, 45.0, 55.0]
-    scale, overhead_ms = fit_line(sums, measured)
-    slope, intercept = np.polyfit(sums, measured, 1)
-    assert scale * 0.1 + overhead_ms == pytest.approx(0.11, rel=0.02)
-    assert slope * 0.1 + intercept != pytest.approx(0.11, rel=0.1)
-
-
-def test_networks_that_get_faster_with_slower_blocks_are_nonsense() -> None:
-    with pytest.raises(BadMeasurement, match="not slower"):
-        fit_line([0.1, 0.2, 0.3, 0.4], [0.5, 0.35, 0.2, 0.05])
-
-
-def test_the_held_out_error_is_computed_as_named() -> None:
-    error = held_out_error([1.04, 2.16, 3.0, 4.8], [1.0, 2.0, 3.0, 4.0])
-    assert error.networks == 4
-    assert error.share_within_5_percent == 0.5
-    assert error.share_within_10_percent == 0.75
-    assert error.mape_percent == pytest.approx((4 + 8 + 0 + 20) / 4)
-    assert error.spearman == 1.0
-    assert held_out_error([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]).spearman == -1.0
-
-
-@pytest.mark.parametrize("constant", ["predicted", "measured"])
-def test_ranks_of_equal_numbers_are_not_made_up(constant: str) -> None:
-    rising, flat = [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]
-    with pytest.raises(BadMeasurement):
-        held_out_error(*((flat, rising) if constant == "predicted" else (rising, flat)))
 
 
 @pytest.mark.parametrize("space", [TINY, SMALLER], ids=["tiny", "with_skips"])

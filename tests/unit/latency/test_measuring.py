@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from statistics import median
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from android_bench.device import RuntimeOptions
 from nasflow.errors import BadMeasurement, DeviceError
 from pipeline.events import Progress
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.measuring import Measured, MeasuringConfig, measure_rounds, median_error
+from stages.measuring import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
 from stages.search_space import BlockSpec
 
 BLOCKS = [
@@ -24,7 +26,8 @@ BLOCKS = [
     for expansion in (1, 2, 3, 4, 5, 6)
 ]
 MODELS = {block.key: block_model(block) for block in BLOCKS}
-CONFIG = MeasuringConfig(rounds=5, extra_rounds=4)
+CONFIG = MeasuringConfig(rounds=5, extra_rounds=4, interval_percent=6)
+ANCHOR = ("anchor", block_model(BLOCKS[1].model_copy(update={"resolution": 32})))
 
 
 def measure(
@@ -33,9 +36,14 @@ def measure(
     told: Told | None = None,
     config: MeasuringConfig = CONFIG,
     seed: int = 1,
+    work: Work | None = None,
 ) -> Measured:
     context = memory_context("profile", scratch=scratch, told=told)
-    return measure_rounds(context, device, MODELS, config, RuntimeOptions(), seed)
+    return measure_rounds(context, device, work or Work(MODELS), config, RuntimeOptions(), seed)
+
+
+def with_anchor(device: SimulatedDevice, **options: Any) -> Measured:
+    return measure(device, work=Work(MODELS, ANCHOR), **options)
 
 
 def rounds_of(device: SimulatedDevice, count: int = 5) -> list[tuple[str, ...]]:
@@ -107,9 +115,11 @@ def test_extra_rounds_after_a_break_are_for_the_same_models() -> None:
 def test_a_spell_of_disturbance_does_not_reach_the_result() -> None:
     spell = range(6, 14)
     device = SimulatedDevice(disturbance=lambda number: 3.0 if number in spell else 1.0)
-    for name, measurement in measure(device).by_name.items():
+    measured = measure(device)
+    for name, measurement in measured.by_name.items():
         assert measurement.median_ms == pytest.approx(device.true_ms(MODELS[name]))
-        assert measurement.round_medians_ms != (measurement.median_ms,) * 5
+    disturbed = [n for n, timing in enumerate(measured.timings) if timing.disturbed]
+    assert disturbed == list(spell)
 
 
 def test_only_unsure_models_get_extra_rounds() -> None:
@@ -132,7 +142,7 @@ def test_only_unsure_models_get_extra_rounds() -> None:
 
 def test_extra_rounds_end_as_soon_as_they_suffice() -> None:
     device, told = SimulatedDevice(disturbance=lambda n: 1 + 0.3 * (n % 7 == 0) if n < 30 else 1.0), Told()
-    config = MeasuringConfig(rounds=3, extra_rounds=50, max_error_percent=0.5)
+    config = MeasuringConfig(rounds=3, extra_rounds=50, interval_percent=1)
     measured = measure(device, told=told, config=config)
     assert all(m.rounds < 53 for m in measured.by_name.values())
     assert told.warnings == []
@@ -141,9 +151,8 @@ def test_extra_rounds_end_as_soon_as_they_suffice() -> None:
 def test_an_error_far_below_a_clock_tick_is_no_reason_to_measure_on() -> None:
     device = SimulatedDevice(invoke_ms=0.0004, noise=0.05)
     context = memory_context("profile")
-    measured = measure_rounds(
-        context, device, {"empty": empty_model()}, MeasuringConfig(), RuntimeOptions(), 0
-    )
+    work = Work({"empty": empty_model()})
+    measured = measure_rounds(context, device, work, MeasuringConfig(), RuntimeOptions(), 0)
     assert measured.by_name["empty"].rounds == 10
 
 
@@ -162,7 +171,7 @@ def test_an_impossible_answer_is_an_error_and_what_was_measured_stays(nonsense: 
 
 
 def test_a_device_that_leaves_out_a_model_is_found_out() -> None:
-    with pytest.raises(DeviceError, match="left out 1 of 30 timings"):
+    with pytest.raises(DeviceError, match="left out 1 of 6 timings"):
         measure(SimulatedDevice(leaves_out=3))
 
 
@@ -203,20 +212,123 @@ def test_time_of_earlier_runs_counts() -> None:
 
 
 @given(st.lists(st.floats(1e-4, 1e4), min_size=3, max_size=20), st.floats(1e-3, 1e3))
-def test_the_median_error_does_not_depend_on_the_unit(medians: list[float], factor: float) -> None:
-    assert median_error([factor * m for m in medians]) == pytest.approx(median_error(medians), abs=1e-9)
+def test_the_intervals_width_does_not_depend_on_the_unit(medians: list[float], factor: float) -> None:
+    wide = interval_percent([factor * m for m in medians])
+    assert wide == pytest.approx(interval_percent(medians), rel=1e-6, abs=1e-6)
 
 
-def test_the_median_error_is_that_of_many_repetitions() -> None:
+def test_one_round_is_never_sure() -> None:
+    assert interval_percent([1.0]) == math.inf
+
+
+@pytest.mark.parametrize("rounds", [8, 25])
+def test_the_interval_holds_the_truth_as_often_as_it_says(rounds: int) -> None:
     chance = random.Random(0)
-    repetitions = [[chance.gauss(1, 0.02) for _ in range(25)] for _ in range(2000)]
-    medians = [sorted(one)[12] for one in repetitions]
-    spread = math.sqrt(sum((m - 1) ** 2 for m in medians) / len(medians))
-    estimated = sum(map(median_error, repetitions)) / len(repetitions)
-    assert estimated == pytest.approx(spread, rel=0.1)
+    hits = 0
+    for _ in range(2000):
+        medians = [chance.gauss(1, 0.02) for _ in range(rounds)]
+        half = interval_percent(medians) / 200
+        middle = median(medians)
+        hits += abs(middle - 1) <= half * middle
+    assert 0.90 < hits / 2000 < 0.98
 
 
 def test_the_estimate_grows_with_the_work() -> None:
     light, heavy = CONFIG.estimate_seconds([1_000] * 10), CONFIG.estimate_seconds([10**9] * 10)
-    assert light == pytest.approx(5 * 10 * 0.027)
+    assert light == pytest.approx(5 * (10 + 3) * 0.027)
+    assert CONFIG.estimate_seconds([1_000] * 10, 10**9) > light
     assert heavy > 10 * light
+
+
+# --- the anchor -------------------------------------------------------------------------------------
+
+
+def test_the_anchor_is_timed_between_the_others() -> None:
+    device = SimulatedDevice()
+    measured = with_anchor(device, config=CONFIG.model_copy(update={"anchor_every": 2}))
+    assert "".join("a" if name == "anchor" else "." for name in device.order[:10]) == "a..a..a..a"
+    assert measured.by_name["anchor"].median_ms == pytest.approx(device.true_ms(ANCHOR[1]))
+    assert [timing.name for timing in measured.timings] == device.order
+
+
+def test_without_a_distance_the_anchor_is_timed_as_any_other() -> None:
+    device = SimulatedDevice()
+    measured = with_anchor(device, config=CONFIG.model_copy(update={"anchor_every": 0}))
+    assert Counter(device.order)["anchor"] == 5
+    assert {timing.slowdown for timing in measured.timings} == {1.0}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_throttled_device_gives_the_latencies_of_a_cool_one(seed: int) -> None:
+    config = MeasuringConfig(rounds=15, extra_rounds=0, anchor_every=3)
+    models = 15 * len(MODELS)
+
+    def throttled(number: int) -> float:
+        return 1.0 if number < 0.4 * models else 1.25
+
+    cool = SimulatedDevice()
+    anchored, plain = (
+        measure(SimulatedDevice(noise=0.01, disturbance=throttled, seed=seed), config=config, work=work)
+        for work in (Work(MODELS, ANCHOR), Work(MODELS))
+    )
+    errors = {
+        which: max(abs(m.by_name[name].median_ms / cool.true_ms(MODELS[name]) - 1) for name in MODELS)
+        for which, m in (("anchored", anchored), ("plain", plain))
+    }
+    assert errors["anchored"] < 0.03
+    assert errors["plain"] > 0.08
+    slowdowns = [timing.slowdown for timing in anchored.timings if not timing.disturbed]
+    assert all(min(abs(s - 1.0), abs(s - 1.25)) < 0.04 for s in slowdowns)
+
+
+def test_a_series_that_is_throttled_throughout_is_set_right_by_an_earlier_one() -> None:
+    cool = SimulatedDevice()
+    device = SimulatedDevice(noise=0.005, disturbance=lambda _: 1.25)
+    work = Work(MODELS, ANCHOR, reference_ms=cool.true_ms(ANCHOR[1]))
+    for name, measurement in measure(device, work=work).by_name.items():
+        if name in MODELS:
+            assert measurement.median_ms == pytest.approx(cool.true_ms(MODELS[name]), rel=0.02)
+
+
+def test_what_fell_into_a_spell_is_timed_again() -> None:
+    spell = range(20, 26)
+    device = SimulatedDevice(disturbance=lambda number: 1.6 if number in spell else 1.0)
+    measured = with_anchor(device)
+    hit = {timing.name for timing in measured.timings if timing.disturbed} - {"anchor"}
+    assert hit
+    for name in MODELS:
+        whole = [t for t in measured.timings if t.name == name and not t.disturbed]
+        assert len(whole) >= 5
+        assert measured.by_name[name].median_ms == pytest.approx(device.true_ms(MODELS[name]))
+    assert Counter(device.order)[next(iter(hit))] == 6
+
+
+def test_a_broken_run_with_an_anchor_judges_as_a_whole_one() -> None:
+    scratch = MemoryScratch()
+    with pytest.raises(DeviceError):
+        with_anchor(SimulatedDevice(unplug_at=17), scratch=scratch)
+    second = SimulatedDevice()
+    resumed = with_anchor(second, scratch=scratch)
+    whole = with_anchor(SimulatedDevice())
+    assert second.order[0] == "anchor"
+    assert resumed.by_name.keys() == whole.by_name.keys()
+    models = Counter(timing.name for timing in resumed.timings if timing.name != "anchor")
+    assert set(models.values()) == {5}
+
+
+# --- rivals -----------------------------------------------------------------------------------------
+
+
+def test_a_rival_that_is_far_behind_drops_out_and_a_close_one_stays() -> None:
+    slow, fast, close = BLOCKS[5].key, BLOCKS[0].key, BLOCKS[1].key
+    device = SimulatedDevice()
+    times = {name: device.true_ms(MODELS[name]) for name in (slow, fast, close)}
+    assert times[slow] > 1.5 * times[fast]
+    work = Work(MODELS, rivals=[[slow, fast]])
+    measured = measure(device, work=work)
+    assert measured.by_name[slow].rounds == 1
+    assert measured.by_name[fast].rounds == 5
+    again = SimulatedDevice()
+    alike = {**MODELS, "twin": MODELS[fast]}
+    both = measure(again, work=Work(alike, rivals=[["twin", fast]]))
+    assert both.by_name["twin"].rounds == both.by_name[fast].rounds == 5

@@ -14,9 +14,11 @@ from android_bench.device import RuntimeOptions
 from android_bench.local import LocalDevice
 from nasflow.errors import BadMeasurement, DeviceError
 from pipeline.artifact import document_bytes
-from stages.conversion.flatbuffer import block_model
+from stages.conversion.flatbuffer import block_model, network_model
 from stages.documents import LatencyTable
+from stages.latency_model import net_block_ms
 from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.search_space import Candidate
 from stages.spaces import SpaceConfig, load_space
 
 
@@ -36,7 +38,12 @@ def test_the_table_has_a_row_for_every_distinct_block() -> None:
     assert table.invoke is not None
     assert table.invoke.median_ms == pytest.approx(device.invoke_ms, rel=0.02)
     assert table.device == device.info()
-    assert table.threads == 2
+    assert table.runtime.threads == 2
+    assert table.anchor.name == "mobilenet_v2_1.0"
+    assert table.anchor.measurement.median_ms == pytest.approx(
+        device.true_ms(network_model(table.anchor.net)), rel=0.01
+    )
+    assert [timing.name for timing in table.timings] == device.order
     assert LatencyTable.model_validate_json(document_bytes(table)) == table
 
 
@@ -47,7 +54,27 @@ def test_a_killed_run_goes_on() -> None:
         stage(first).run(memory_context("profile", scratch=scratch))
     stage(second).run(memory_context("profile", scratch=scratch))
     assert len(first.order) == 40
-    assert len(first.order) + len(second.order) == 10 * (1 + len(SPACE.distinct_blocks()))
+    blocks = [name for name in (*first.order, *second.order) if name != "mobilenet_v2_1.0"]
+    assert len(blocks) == 10 * (1 + len(SPACE.distinct_blocks()))
+
+
+def test_a_7x7_block_is_measured_in_both_ways_and_the_slow_one_only_once() -> None:
+    device = SimulatedDevice()
+    space = SPACE.model_copy(update={"candidates": (*SPACE.candidates, Candidate(kernel=7, expansion=6))})
+    table = replace(stage(device), space=space).run(memory_context("profile"))
+    sevens = [block for block in space.distinct_blocks() if block.kernel == 7]
+    assert sevens
+    for block in sevens:
+        rows = {row.implementation: row for row in table.rows if row.block == block}
+        assert set(rows) == {"native", "split"}
+        for way, row in rows.items():
+            assert row.measurement.median_ms == pytest.approx(device.true_ms(block_model(block, way)))
+        assert rows["native"].measurement.rounds == 1
+        assert rows["split"].measurement.rounds == 10
+    block_ms, implementations, invoke_ms = net_block_ms(table)
+    assert implementations == {block.key: "split" for block in sevens}
+    for block in sevens:
+        assert block_ms[block.key] + invoke_ms == pytest.approx(device.true_ms(block_model(block, "split")))
 
 
 def test_nonsense_gives_no_table() -> None:

@@ -14,6 +14,7 @@ from nasflow.results import FILES, MANIFEST, Manifest
 from pipeline.artifact import Document
 from pipeline.records import StageRecord
 from stages import documents
+from stages.latency_exchange import LatencyFile
 from stages.reporting.result import ResultDocument
 
 README = Path(__file__).parents[3] / "artifacts" / "README.md"
@@ -34,7 +35,7 @@ def all_models() -> dict[str, type[BaseModel]]:
         if isinstance(member, type) and issubclass(member, Document) and member is not Document
     ]
     found: dict[str, type[BaseModel]] = {}
-    todo: list[type[BaseModel]] = [*outputs, ResultDocument, StageRecord, Manifest]
+    todo: list[type[BaseModel]] = [*outputs, LatencyFile, ResultDocument, StageRecord, Manifest]
     while todo:
         model = todo.pop()
         if model.__name__ in found:

@@ -19,6 +19,7 @@ from stages.documents import SearchResult
 from stages.reporting.figures.architecture import architecture_figure, places
 from stages.reporting.figures.axes import Scale, fitted, log_ticks, nice_ticks, tick_label
 from stages.reporting.figures.labels import beside_points, spread
+from stages.reporting.figures.layers import layers_figure
 from stages.reporting.figures.prediction import prediction_figure
 from stages.reporting.figures.rounds import rounds_figure
 from stages.reporting.figures.search import (
@@ -37,6 +38,7 @@ RUN = RunDocuments.of(sample_documents())
 TRAINED = [*RUN.finetune.networks, *RUN.baseline.networks]
 DRAWINGS: dict[str, Callable[[float], Markup]] = {
     "architecture": lambda w: architecture_figure(RUN.found.net, SPACE, RUN.latency, width=w),
+    "layers": lambda w: layers_figure(SPACE, RUN.latency, RUN.prune.found.choices, width=w),
     "tradeoff": lambda w: tradeoff_figure(RUN.verify, width=w),
     "prediction": lambda w: prediction_figure(RUN.latency, RUN.verify.networks, width=w),
     "rounds": lambda w: rounds_figure(RUN.verify.networks, width=w),
@@ -170,6 +172,30 @@ def test_the_heat_map_outlines_what_was_taken() -> None:
     assert len(chosen) == len(searched)
     assert (chosen[0][0].text or "").startswith("layer 2, k3 e3: ")
     assert (chosen[1][0].text or "").startswith("layer 3, skip: ")
+
+
+def test_every_candidates_cost_is_a_bar_and_the_taken_ones_are_outlined() -> None:
+    drawing = DRAWINGS["layers"](960)
+    searched = [layer for layer in SPACE.layers() if len(layer.blocks) > 1]
+    bars = of_class(drawing, "bar")
+    assert len(bars) == sum(block is not None for layer in searched for block in layer.blocks)
+    costs = [RUN.latency.block_latency_ms(b) for layer in searched for b in layer.blocks if b is not None]
+    heights = [float(bar.get("height") or 0) for bar in bars]
+    assert heights == pytest.approx([max(heights) * ms / max(costs) for ms in costs], abs=0.6)
+    kept = sum(
+        layer.blocks[choice] is not None
+        for layer, choice in zip(SPACE.layers(), RUN.prune.found.choices, strict=True)
+        if len(layer.blocks) > 1
+    )
+    assert len(of_class(drawing, "chosen")) == kept
+
+
+def test_a_block_that_is_computed_in_parts_is_said_to_be() -> None:
+    block = next(b for b in SPACE.layers()[1].blocks if b is not None)
+    latency = RUN.latency.model_copy(update={"implementations": {block.key: "split"}})
+    drawing = layers_figure(SPACE, latency, RUN.prune.found.choices, width=960)
+    titles = [bar[0].text or "" for bar in of_class(drawing, "bar")]
+    assert any("computed in four parts" in title for title in titles)
 
 
 def test_warm_up_is_marked_where_there_is_one() -> None:

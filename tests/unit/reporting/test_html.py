@@ -113,6 +113,8 @@ def test_the_report_shows_the_promised_sections(html: str) -> None:
         "Accuracy against latency",
         "Predicted and measured",
         "How quiet the device was",
+        "Latency by layer and kernel",
+        "±4.4 % (95 % interval)",
         "The search",
         "What every layer prefers",
         "Training",
@@ -136,8 +138,8 @@ def test_every_network_has_its_figures_in_the_table(html: str) -> None:
 
 
 def test_every_figure_is_drawn_for_a_page_and_for_a_phone(html: str) -> None:
-    assert html.count('<div class="wide"><svg') == html.count('<div class="narrow"><svg') == 11
-    assert html.count('role="img"') == 22
+    assert html.count('<div class="wide"><svg') == html.count('<div class="narrow"><svg') == 12
+    assert html.count('role="img"') == 24
 
 
 def test_light_dark_print_and_phone_are_provided_for(html: str) -> None:

@@ -228,10 +228,17 @@ def test_a_speed_up_over_a_more_accurate_network_is_not_called_one_at_equal_accu
     result: ResultDocument,
 ) -> None:
     assert "at equal accuracy" in dict(sentences(with_reference_at(result, 0.1)))["Speed-up"]
-    assert "at equal accuracy" in dict(sentences(with_reference_at(result, -0.9)))["Speed-up"]
+    assert "at better accuracy" in dict(sentences(with_reference_at(result, -0.9)))["Speed-up"]
     behind = dict(sentences(with_reference_at(result, 0.9)))["Speed-up"]
     assert "at 0.90 points less" in behind
     assert "equal accuracy" not in behind
+
+
+def test_a_foreign_table_is_named_wherever_the_result_is_told(result: ResultDocument) -> None:
+    assert "Foreign" not in dict(sentences(result))
+    foreign = result.latency_model.model_copy(update={"foreign": ("OS build: A in the table, B here",)})
+    said = dict(sentences(result.model_copy(update={"latency_model": foreign})))["Foreign"]
+    assert said == "The latency table was not measured on this device: OS build: A in the table, B here."
 
 
 def test_a_baseline_is_called_beaten_only_where_it_is_in_both(result: ResultDocument) -> None:

@@ -91,14 +91,21 @@ def latency_model() -> LatencyModel:
     )
     return LatencyModel(
         device=SCRIPTED,
-        threads=1,
+        runtime=RuntimeOptions(),
         block_ms={block.key: 0.1 for block in small_net(4).blocks},
         scale=1.1,
         overhead_ms=0.01,
+        interval_percent=3.0,
+        timings=(),
         calibration=(),
         held_out=(),
         held_out_error=HeldOutError(
-            networks=0, share_within_5_percent=0, share_within_10_percent=0, mape_percent=0, spearman=0
+            networks=0,
+            share_within_5_percent=0,
+            share_within_10_percent=0,
+            share_within_interval=0,
+            mape_percent=0,
+            spearman=0,
         ),
         reference=ReferenceLatency(name="reference", net=small_net(8), measurement=measured),
         feasible_ms=(0.1, 1.0),

@@ -1,0 +1,174 @@
+"""What drift does to a latency model: a simulated device that fluctuates and throttles, its truth known."""
+
+from __future__ import annotations
+
+import math
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from android_bench.device import (
+    DEFAULT_OPTIONS,
+    BenchmarkRequest,
+    Conditions,
+    DeviceInfo,
+    LatencyMeasurement,
+    RuntimeOptions,
+)
+from benchmarks._report import say
+from pipeline.scratch import FleetingScratch
+from pipeline.stage import Context
+from pipeline.store import Store
+from stages.calibration import draw_networks
+from stages.documents import LatencyModel, LatencyTable
+from stages.latency_model import FitLatency, LatencyConfig
+from stages.profile_ops import EMPTY, ProfileConfig, ProfileOps
+from stages.search_space import BlockSpec, NetConfig
+from stages.spaces import SpaceConfig, load_space
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DEVIATION, CORRELATION, THROTTLED = 0.05, 0.8, 1.25
+SPACE = load_space(SpaceConfig(name="fashion"))
+NETWORKS, SEED = 120, 0
+
+
+class DriftingDevice:
+    """True times by name, at a speed that fluctuates and is a quarter slower from a certain timing on.
+
+    The speed's logarithm is an AR(1) process: standard deviation 5 %, correlation 0.8 from one timing to
+    the next.
+    """
+
+    def __init__(self, true_ms: Callable[[str], float], *, seed: int, throttle_at: int) -> None:
+        self._true_ms = true_ms
+        self._chance = random.Random(seed)
+        self._state = self._chance.gauss(0, DEVIATION)
+        self._throttle_at = throttle_at
+        self.timings = 0
+
+    def info(self) -> DeviceInfo:
+        """A device that is none."""
+        return DeviceInfo(
+            kind="local", model="Drifting device", soc="none", os_build="none", runtime="none", virtual=True
+        )
+
+    def conditions(self) -> Conditions:
+        """Nothing is known but the time."""
+        return Conditions(at=datetime.now(UTC))
+
+    def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
+        """One timing; the next finds the device a little faster or slower."""
+        throttled = THROTTLED if self.timings >= self._throttle_at else 1.0
+        ms = self._true_ms(request.name) * math.exp(self._state) * throttled
+        self.timings += 1
+        innovation = DEVIATION * math.sqrt(1 - CORRELATION**2)
+        self._state = CORRELATION * self._state + self._chance.gauss(0, innovation)
+        return LatencyMeasurement(
+            median_ms=ms,
+            p5_ms=0.98 * ms,
+            p95_ms=1.05 * ms,
+            min_ms=0.97 * ms,
+            runs=10,
+            rounds=1,
+            round_medians_ms=(ms,),
+        )
+
+    def benchmark_many(
+        self, requests: Sequence[BenchmarkRequest]
+    ) -> Iterator[tuple[int, LatencyMeasurement]]:
+        """One after the other."""
+        for index, request in enumerate(requests):
+            yield index, self.benchmark(request)
+
+    def run_model(
+        self,
+        model: bytes,
+        inputs_NHWC: NDArray[np.float32],
+        options: RuntimeOptions = DEFAULT_OPTIONS,
+    ) -> NDArray[np.float32]:
+        """It only measures."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def block_ms(block: BlockSpec) -> float:
+    """What a block takes alone at the reference speed."""
+    return 0.01 + block.macs / 3e7 * (1.1 if block.kernel == 5 else 1.0)
+
+
+def network_ms(net: NetConfig) -> float:
+    """What a whole network takes at the reference speed."""
+    return 0.02 + 1.08 * sum(map(block_ms, net.blocks))
+
+
+@cache
+def true_ms(name: str) -> float:
+    """The same by the name of a timing."""
+    if name == EMPTY:
+        return 1e-6
+    if name.startswith("network_"):
+        return network_ms(SPACE.network([int(word) for word in name.removeprefix("network_").split("_")]))
+    blocks = {block.key: block for block in SPACE.distinct_blocks()}
+    return block_ms(blocks[name]) if name in blocks else 8 * block_ms(SPACE.distinct_blocks()[1])
+
+
+def drift_sessions(sessions: int) -> dict[str, Any]:
+    """Errors of models that were made on the drifting device, with and without its anchor.
+
+    In each session the device throttles at a random moment of the whole work, profile and calibration
+    together; without the anchor, as many timings are spent on the models themselves. Judged on networks
+    drawn evenly over the latency range, by their true latency.
+    """
+    chance = random.Random(SEED)
+    times = {block.key: block_ms(block) for block in SPACE.distinct_blocks()}
+    judged = [SPACE.network(choices) for choices in draw_networks(SPACE, times, NETWORKS, SEED + 1)]
+    errors: dict[str, list[float]] = {"anchored": [], "plain": []}
+    expected = 1300  # timings of a session
+    for session in range(sessions):
+        say(f"latency_model: a drifting device, session {session + 1} of {sessions}")
+        throttle_at = int(chance.uniform(0.1, 0.9) * expected)
+        table, model = _session(session, throttle_at, {}, {})
+        expected = len(table.timings) + len(model.timings)
+        plain = {"anchor_every": 0, "extra_rounds": 0}
+        networks = len(model.calibration) + len(model.held_out)
+        _, without = _session(
+            session,
+            throttle_at,
+            {**plain, "rounds": round(len(table.timings) / (1 + len(table.rows)))},
+            {**plain, "rounds": round(len(model.timings) / networks)},
+        )
+        for kind, made in (("anchored", model), ("plain", without)):
+            errors[kind] += [made.predict_ms(net) / network_ms(net) - 1 for net in judged]
+    figures: dict[str, Any] = {"sessions": sessions, "networks": NETWORKS, "timings_per_session": expected}
+    for kind, found in errors.items():
+        sizes = [abs(error) for error in found]
+        figures[f"{kind}_share_within_5_percent"] = sum(size <= 0.05 for size in sizes) / len(sizes)
+        figures[f"{kind}_mean_error_percent"] = 100 * sum(sizes) / len(sizes)
+        figures[f"{kind}_worst_error_percent"] = 100 * max(sizes)
+    return figures
+
+
+def _session(
+    seed: int, throttle_at: int, profile: Mapping[str, int], latency: Mapping[str, int]
+) -> tuple[LatencyTable, LatencyModel]:
+    device = DriftingDevice(true_ms, seed=seed, throttle_at=throttle_at)
+    options = RuntimeOptions()
+    first = ProfileOps(ProfileConfig.model_validate(profile), SPACE, options, SEED, device)
+    second = FitLatency(LatencyConfig.model_validate(latency), SPACE, options, SEED, device)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder), _silent)
+        table = first.run(Context("profile", "", store, FleetingScratch(), _silent))
+        return table, second.run(Context("latency", "", store, FleetingScratch(), _silent), table=table)
+
+
+def _silent(_: object) -> None:
+    """Three thousand timings are not worth a line each."""

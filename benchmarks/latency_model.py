@@ -1,0 +1,166 @@
+"""How far the latency model is off on networks that it has not seen, and what drift does to it.
+
+The paper's space (``proxyless_mobile``, 224 pixels) on this computer: all blocks measured, the model
+fitted, and then held against other networks, drawn evenly over the latency range, each of which is measured
+until the interval of its median is within +-1 %. Beside it, fitted on the same networks, multiply-accumulates
+as a predictor, and the plain sum of the blocks. Then the same program on a simulated device that drifts and
+throttles, with and without its anchor.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from android_bench.device import RuntimeOptions
+from android_bench.local import LocalDevice
+from benchmarks._drift import drift_sessions
+from benchmarks._report import Bar, Outcome, at_least, at_most, main
+from pipeline.reporters import PlainReporter
+from pipeline.runner import Pipeline
+from pipeline.store import Store
+from stages.documents import LatencyModel, LatencyTable, Timing
+from stages.latency_fit import fit_line
+from stages.latency_model import FitLatency, LatencyConfig
+from stages.measuring import interval_percent
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.search_space import SearchSpace
+from stages.spaces import SpaceConfig, load_space
+from stages.statistics import wilson_interval
+
+HELD_OUT, CALIBRATION = 120, 12
+WITHIN_5 = 114
+SLOWER_PHONE = 4.0
+PACE = {"min_runs": 5, "rounds": 6, "extra_rounds": 14}
+SESSIONS = 20
+SEED = 0
+
+
+def run(full: bool) -> Outcome:
+    """The real device first, then the simulated one."""
+    figures = {**_measured(full), "drift": drift_sessions(SESSIONS if full else 3)}
+    return Outcome(figures, _bars(figures) if full else [])
+
+
+def _bars(figures: dict[str, Any]) -> list[Bar]:
+    ours, drift = figures["ours"], figures["drift"]
+    networks = ours["networks"]
+    return [
+        at_least("within_5_percent", ours["within_5_percent"], WITHIN_5 * networks / HELD_OUT),
+        at_least("within_10_percent", ours["within_10_percent"], networks),
+        at_least("spearman", ours["spearman"], 0.98),
+        at_least("spearman_middle_third", ours["spearman_middle_third"], 0.9),
+        at_most("table_minutes", figures["table_minutes"], 5.0),
+        at_most("phone_minutes", figures["phone_minutes"], 10.0),
+        at_most("worst_truth_interval_percent", figures["worst_truth_interval_percent"], 2.0),
+        at_least("drift_share_within_5_percent", drift["anchored_share_within_5_percent"], 0.95),
+    ]
+
+
+def _measured(full: bool) -> dict[str, Any]:
+    space = load_space(SpaceConfig(name="proxyless_mobile"))
+    folder = user_cache_path("nasflow") / "benchmarks" / f"latency-model-{'full' if full else 'quick'}"
+    reporter = PlainReporter(sys.stderr)
+    profile = ProfileConfig.model_validate(PACE)
+    networks = HELD_OUT if full else 12
+    latency = LatencyConfig.model_validate(
+        # The truth is measured until it is known, however long that takes.
+        {**PACE, "extra_rounds": 60, "calibration_networks": CALIBRATION, "held_out_networks": networks}
+    )
+    with LocalDevice() as device:
+        options = RuntimeOptions()
+        pipeline = Pipeline(
+            [
+                ProfileOps(profile, space, options, SEED, device),
+                FitLatency(latency, space, options, SEED, device),
+            ],
+            Store(folder, reporter),
+            reporter,
+        )
+        with pipeline.store.lock():
+            documents = pipeline.run()
+    reporter.close()
+    table, model = documents["profile"], documents["latency"]
+    assert isinstance(table, LatencyTable)
+    assert isinstance(model, LatencyModel)
+    return summarise(space, table, model)
+
+
+def summarise(space: SearchSpace, table: LatencyTable, model: LatencyModel) -> dict[str, Any]:
+    """All figures that a table and a model hold."""
+    truth = [point.measurement.median_ms for point in model.held_out]
+    nets = [space.network(point.choices) for point in model.held_out]
+    seen = [space.network(point.choices) for point in model.calibration]
+    seen_ms = [point.measurement.median_ms for point in model.calibration]
+    per_mac, offset_ms = fit_line([net.macs / 1e6 for net in seen], seen_ms)
+    raw = {row.block.key: row.measurement.median_ms for row in reversed(table.rows)}
+    raw |= {key: model.block_ms[key] + model.invoke_ms for key in model.implementations}
+    timings = (*table.timings, *model.timings)
+    widths = [interval_percent(point.measurement.round_medians_ms) for point in model.held_out]
+    return {
+        "ours": _error([point.predicted_ms for point in model.held_out], truth),
+        "plain_sum": _error([sum(raw[block.key] for block in net.blocks) for net in nets], truth),
+        "macs": _error([per_mac * net.macs / 1e6 + offset_ms for net in nets], truth),
+        "within_interval": round(model.held_out_error.share_within_interval * len(truth)),
+        "interval_percent": model.interval_percent,
+        "scale": model.scale,
+        "overhead_ms": model.overhead_ms,
+        "ms_per_weight_megabyte": model.ms_per_weight_megabyte,
+        "ms_per_activation_megabyte": model.ms_per_activation_megabyte,
+        "range_ms": [min(truth), max(truth)],
+        "worst_truth_interval_percent": max(widths),
+        "blocks": len(model.block_ms),
+        "split_blocks": sum(way == "split" for way in model.implementations.values()),
+        "split_over_native": _split_gain(table),
+        "table_minutes": table.seconds / 60,
+        "phone_minutes": SLOWER_PHONE * _invocation_seconds(table.timings) / 60,
+        "disturbed_timings_percent": 100 * sum(t.disturbed for t in timings) / len(timings),
+        "networks_minutes": (model.seconds - table.seconds) / 60,
+    }
+
+
+def _error(predicted: Sequence[float], truth: Sequence[float]) -> dict[str, Any]:
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    guess, true = np.asarray(predicted), np.asarray(truth)
+    errors = np.abs(guess / true - 1)
+    low, high = true.min(), true.max()
+    middle = (true >= low + (high - low) / 3) & (true <= high - (high - low) / 3)
+    five, ten = int((errors <= 0.05).sum()), int((errors <= 0.10).sum())
+    return {
+        "networks": len(true),
+        "within_5_percent": five,
+        "within_5_percent_interval_95": list(wilson_interval(five, len(true)).interval),
+        "within_10_percent": ten,
+        "within_10_percent_interval_95": list(wilson_interval(ten, len(true)).interval),
+        "mean_error_percent": float(100 * errors.mean()),
+        "worst_error_percent": float(100 * errors.max()),
+        "spearman": float(spearmanr(guess, true).statistic),
+        "spearman_middle_third": float(spearmanr(guess[middle], true[middle]).statistic),
+        "networks_in_middle_third": int(middle.sum()),
+    }
+
+
+def _split_gain(table: LatencyTable) -> list[float]:
+    """Least and greatest ratio of a k7 block's time in parts to its time as written."""
+    times = {(row.block.key, row.implementation): row.measurement.median_ms for row in table.rows}
+    ratios = [ms / times[key, "native"] for (key, way), ms in times.items() if way == "split"]
+    return [min(ratios), max(ratios)]
+
+
+def _invocation_seconds(timings: Sequence[Timing]) -> float:
+    """Time spent in models: counted invocations, and those that warm up."""
+    total_ms = 0.0
+    for timing in timings:
+        ms = timing.measurement.median_ms
+        warming = max(1.0, ProfileConfig().warmup_ms / ms)
+        total_ms += (timing.measurement.runs + warming) * ms
+    return total_ms / 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main("latency_model", run))

@@ -1,0 +1,207 @@
+"""A latency model as a file: what is written comes back, and what is wrong with a file is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.latency_spaces import TINY
+from support.memory_context import memory_context
+from support.simulated_device import SIMULATED, SimulatedDevice
+
+from android_bench.device import RuntimeOptions
+from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError, UsageError
+from stages.documents import LatencyModel, LatencyTable
+from stages.latency_exchange import differences, export, read_latency_file
+from stages.latency_model import FitLatency, LatencyConfig
+from stages.profile_ops import ProfileConfig, ProfileOps
+
+SPACE = TINY.model_copy(
+    update={"candidates": (*TINY.candidates, TINY.candidates[0].model_copy(update={"kernel": 7}))}
+)
+Change = Callable[[dict[str, Any]], None]
+
+
+def measured() -> tuple[LatencyTable, LatencyModel]:
+    device = SimulatedDevice(noise=0.01)
+    quick = {"rounds": 3, "extra_rounds": 0, "anchor_width": 0.35}
+    table = ProfileOps(ProfileConfig.model_validate(quick), SPACE, RuntimeOptions(), 0, device).run(
+        memory_context("profile")
+    )
+    config = LatencyConfig(rounds=3, extra_rounds=0, calibration_networks=4, held_out_networks=4)
+    model = FitLatency(config, SPACE, RuntimeOptions(), 0, device).run(memory_context("latency"), table=table)
+    return table, model
+
+
+TABLE, MODEL = measured()
+CONTENT = export(SPACE, TABLE, MODEL, at=datetime(2026, 1, 2, tzinfo=UTC), nasflow_version="0.1")
+
+
+def changed(tmp_path: Path, change: Change) -> Path:
+    content = json.loads(CONTENT)
+    change(content)
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_what_is_exported_comes_back_without_the_serial(tmp_path: Path) -> None:
+    path = tmp_path / "latency.json"
+    path.write_bytes(CONTENT)
+    file = read_latency_file(path)
+    assert TABLE.device.serial
+    assert TABLE.device.serial.encode() not in CONTENT
+    nameless = {"device": TABLE.device.model_copy(update={"serial": ""})}
+    assert file.table == TABLE.model_copy(update=nameless)
+    assert file.model == MODEL.model_copy(update={**nameless, "seconds": file.model.seconds})
+    assert file.model.seconds == pytest.approx(MODEL.seconds)
+    assert file.space == SPACE
+
+
+def test_the_file_can_be_read_without_this_program() -> None:
+    content = json.loads(CONTENT)
+    row = content["table"]["rows"][1]
+    assert row["block"]["kind"] == "mbconv"
+    assert {"median_ms", "p5_ms", "p95_ms", "min_ms", "runs"} <= row["measurement"].keys()
+    assert content["table"]["device"]["runtime"] == SIMULATED.runtime
+    assert len(content["table"]["timings"]) == len(TABLE.timings)
+    assert content["table"]["timings"][0]["measurement"]["conditions"]["at"]
+
+
+def test_the_fit_is_made_again_and_not_believed(tmp_path: Path) -> None:
+    def lie(content: dict[str, Any]) -> None:
+        content["model"]["scale"] = 0.1
+        content["model"]["held_out_error"]["mape_percent"] = 0.0
+        content["model"]["block_ms"] = {}
+
+    file = read_latency_file(changed(tmp_path, lie))
+    assert file.model.scale == pytest.approx(MODEL.scale)
+    assert file.model.held_out_error == MODEL.held_out_error
+    assert file.model.block_ms == pytest.approx(MODEL.block_ms)
+
+
+def rows(content: dict[str, Any]) -> list[Any]:
+    found: list[Any] = content["table"]["rows"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: rows(c).pop(2), "has no row for block mbconv_"),
+        (lambda c: rows(c).append(rows(c)[3]), "two rows for block mbconv_"),
+        (lambda c: rows(c)[2]["measurement"].update(median_ms=-1.0), "greater than 0, and it is -1.0"),
+        (lambda c: rows(c)[2]["measurement"].update(median_ms=0), "greater than 0, and it is 0"),
+        (lambda c: rows(c)[2]["measurement"].update(median_ms=float("nan")), "holds NaN"),
+        (lambda c: rows(c)[2]["measurement"].update(median_ms=float("inf")), "holds Infinity"),
+        (lambda c: rows(c)[2]["measurement"].update(median_ms="fast"), "and it is 'fast'"),
+        (lambda c: c.update(schema_version=2), "schema version 2; this nasflow reads up to 1"),
+        (lambda c: c.update(format="other"), "not a latency file"),
+        (lambda c: c["table"].pop("anchor"), "table.anchor"),
+        (lambda c: c["model"].update(calibration=[]), "no model can be fitted"),
+        (lambda c: c["model"]["held_out"][0].update(choices=[9, 9, 9]), "choice 9"),
+        (lambda c: c.update(surprise=1), "surprise"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, change: Change, words: str) -> None:
+    path = changed(tmp_path, change)
+    with pytest.raises(UsageError) as caught:
+        read_latency_file(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_file_of_7x7_blocks_needs_both_ways(tmp_path: Path) -> None:
+    def without_split(content: dict[str, Any]) -> None:
+        content["table"]["rows"] = [row for row in rows(content) if row["implementation"] == "native"]
+
+    with pytest.raises(UsageError, match=r"no row for block mbconv_k7.*\(split\)"):
+        read_latency_file(changed(tmp_path, without_split))
+
+
+@pytest.mark.parametrize("length", [0, 1, 1000, len(CONTENT) - 3])
+def test_a_file_that_is_cut_off_is_said_to_be(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "latency.json"
+    path.write_bytes(CONTENT[:length])
+    with pytest.raises(IntegrityError, match="cut off") as caught:
+        read_latency_file(path)
+    assert caught.value.exit_code == 7
+
+
+def test_a_file_that_is_not_there_is_a_fault_of_the_environment(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault):
+        read_latency_file(tmp_path / "nowhere.json")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_file_is_a_bug(tmp_path: Path, data: st.DataObject) -> None:
+    """Any value anywhere in the file: it is read, or refused as a user's mistake."""
+    content = json.loads(CONTENT)
+    place: Any = content
+    for _ in range(data.draw(st.integers(1, 6))):
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or not place[key]:
+            break
+        parent, place = place, place[key]
+        parent_key = key
+        if data.draw(st.booleans()):
+            parent[parent_key] = data.draw(json_values)
+            break
+    else:
+        place[key if isinstance(place, dict) and key in place else next(iter(place), 0)] = None
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps(content))
+    try:
+        read_latency_file(path)
+    except NasflowError as error:
+        assert error.exit_code in (2, 5, 7)
+
+
+# --- whose table it is ------------------------------------------------------------------------------
+
+
+def test_the_same_device_and_settings_do_not_differ() -> None:
+    other_unit = SIMULATED.model_copy(update={"serial": "ANOTHER"})
+    assert differences(TABLE, MODEL, other_unit, RuntimeOptions()) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "Other Phone"}, "device: Simulated Phone in the table, Other Phone here"),
+        ({"os_build": "update"}, "OS build: test in the table, update here"),
+        ({"runtime": "simulation 2"}, "runtime: simulation 1 in the table, simulation 2 here"),
+        ({"binary_sha256": "ab"}, "benchmark binary: none in the table, ab here"),
+        ({"virtual": False}, "virtual device: true in the table, false here"),
+    ],
+)
+def test_another_device_is_named(change: dict[str, Any], words: str) -> None:
+    device = SIMULATED.model_copy(update=change)
+    assert differences(TABLE, MODEL, device, RuntimeOptions()) == (words,)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [
+        (RuntimeOptions(threads=4), "threads: 1 in the table, 4 here"),
+        (RuntimeOptions(cpu="big"), "cores: all in the table, big here"),
+        (RuntimeOptions(delegate="gpu"), "delegate: cpu in the table, gpu here"),
+    ],
+)
+def test_other_settings_are_named(runtime: RuntimeOptions, words: str) -> None:
+    assert differences(TABLE, MODEL, SIMULATED, runtime) == (words,)

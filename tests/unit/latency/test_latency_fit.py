@@ -1,0 +1,119 @@
+"""Fitting networks' latencies to their blocks', and judging the fit."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from nasflow.errors import BadMeasurement
+from stages.latency_fit import Traits, fit_latency, fit_line, held_out_error
+
+
+def test_a_line_is_found_again() -> None:
+    sums = [0.05, 0.1, 0.2, 0.4]
+    assert fit_line(sums, [1.07 * s + 0.003 for s in sums]) == pytest.approx((1.07, 0.003))
+
+
+def test_a_negative_overhead_that_noise_explains_becomes_zero() -> None:
+    chance, sums = random.Random(5), [0.05 * place for place in range(2, 12)]
+    measured = [1.05 * s * chance.gauss(1, 0.02) for s in sums]
+    design = np.stack([sums, np.ones(10)], axis=1) / np.array(measured)[:, None]
+    assert np.linalg.lstsq(design, np.ones(10))[0][1] < 0
+    scale, overhead_ms = fit_line(sums, measured)
+    assert overhead_ms == 0
+    assert scale == pytest.approx(1.05, rel=0.02)
+
+
+def test_a_negative_overhead_beyond_doubt_stays() -> None:
+    chance, sums = random.Random(5), [0.05 * place for place in range(2, 12)]
+    measured = [(1.05 * s - 0.03) * chance.gauss(1, 0.002) for s in sums]
+    scale, overhead_ms = fit_line(sums, measured)
+    assert overhead_ms == pytest.approx(-0.03, rel=0.05)
+    assert scale == pytest.approx(1.05, rel=0.01)
+
+
+def test_errors_count_relative_to_the_network() -> None:
+    """One per cent of a slow network must not outweigh ten of a fast one."""
+    sums, measured = [0.1, 0.2, 0.3, 0.4, 49.0, 50.0], [0.11, 0.21, 0.31, 0.41, 45.0, 55.0]
+    scale, overhead_ms = fit_line(sums, measured)
+    slope, intercept = np.polyfit(sums, measured, 1)
+    assert scale * 0.1 + overhead_ms == pytest.approx(0.11, rel=0.02)
+    assert slope * 0.1 + intercept != pytest.approx(0.11, rel=0.1)
+
+
+def test_networks_that_get_faster_with_slower_blocks_are_nonsense() -> None:
+    with pytest.raises(BadMeasurement, match="not slower"):
+        fit_line([0.1, 0.2, 0.3, 0.4], [0.5, 0.35, 0.2, 0.05])
+
+
+def test_the_held_out_error_is_computed_as_named() -> None:
+    error = held_out_error([1.04, 2.16, 3.0, 4.8], [1.0, 2.0, 3.0, 4.0], 8.0)
+    assert error.networks == 4
+    assert error.share_within_5_percent == 0.5
+    assert error.share_within_10_percent == 0.75
+    assert error.mape_percent == pytest.approx((4 + 8 + 0 + 20) / 4)
+    assert error.share_within_interval == 0.75
+    assert error.spearman == 1.0
+    assert held_out_error([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], 5.0).spearman == -1.0
+
+
+@pytest.mark.parametrize("constant", ["predicted", "measured"])
+def test_ranks_of_equal_numbers_are_not_made_up(constant: str) -> None:
+    rising, flat = [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]
+    with pytest.raises(BadMeasurement):
+        held_out_error(*((flat, rising) if constant == "predicted" else (rising, flat)), 5.0)
+
+
+# --- the residual term ------------------------------------------------------------------------------
+
+
+def networks(count: int, seed: int) -> list[Traits]:
+    chance = random.Random(seed)
+    return [
+        Traits(10 + 40 * place / count + chance.uniform(0, 2), chance.uniform(5, 20), chance.uniform(10, 40))
+        for place in range(count)
+    ]
+
+
+def truth(traits: Traits, per_weight: float, chance: random.Random, noise: float) -> float:
+    ms = 1.05 * traits.sum_ms + 0.2 + per_weight * traits.weight_megabytes
+    return ms * chance.gauss(1, noise)
+
+
+def test_weights_that_cost_time_in_a_network_are_found() -> None:
+    chance = random.Random(3)
+    seen, fresh = networks(20, 0), networks(50, 1)
+    times = [truth(t, 0.25, chance, 0.005) for t in seen]
+    fit = fit_latency(seen, times)
+    assert fit.ms_per_weight_megabyte == pytest.approx(0.25, rel=0.25)
+    scale, overhead_ms = fit_line([t.sum_ms for t in seen], times)
+    later = [truth(t, 0.25, chance, 0.0) for t in fresh]
+    errors = [abs(fit.predict_ms(t) / ms - 1) for t, ms in zip(fresh, later, strict=True)]
+    line = [abs((scale * t.sum_ms + overhead_ms) / ms - 1) for t, ms in zip(fresh, later, strict=True)]
+    assert np.mean(errors) < 0.5 * np.mean(line)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_residual_term_that_explains_only_noise_is_left_out(seed: int) -> None:
+    """Negative control: two more coefficients always fit better; on networks left out they must not."""
+    chance = random.Random(100 + seed)
+    seen, fresh = networks(10, seed), networks(50, 1000 + seed)
+    fit = fit_latency(seen, [truth(t, 0.0, chance, 0.02) for t in seen])
+    errors = [abs(fit.predict_ms(t) / truth(t, 0.0, chance, 0.0) - 1) for t in fresh]
+    assert np.mean(errors) < 0.03
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.02])
+def test_the_interval_holds_about_95_percent_of_other_networks(noise: float) -> None:
+    hits = total = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        seen, fresh = networks(10, seed), networks(20, 500 + seed)
+        fit = fit_latency(seen, [truth(t, 0.0, chance, noise) for t in seen])
+        for traits in fresh:
+            off = truth(traits, 0.0, chance, noise) / fit.predict_ms(traits) - 1
+            hits += abs(off) <= fit.interval_percent / 100
+            total += 1
+    assert 0.90 <= hits / total <= 0.995
