@@ -137,8 +137,8 @@ def measure_rounds(
         context.warn(
             f"{len(unsure)} of {len(work.models)} latencies are known less well than wanted: their 95 % "
             f"interval is wider than {config.interval_percent:g} % (worst: {worst}, "
-            f"{judged.width_percent(worst):.1f} %). Other programs or heat disturb the device; quieten it and "
-            f"run 'nasflow run --force {context.stage}'."
+            f"{judged.width_percent(worst):.1f} %). Other programs or heat disturb the device; quieten it "
+            f"and run 'nasflow run --force {context.stage}'."
         )
     names = [*work.models, *(name for name in judged.names if name not in work.models)]
     return Measured({name: judged.joined(name) for name in names}, judged.timings(), session.seconds)
