@@ -28,7 +28,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     "prune": {"search": "search", "latency": "latency"},
     "finetune": {"pruned": "prune"},
     "baseline": {},
-    "convert": {"finetuned": "finetune", "baselines": "baseline"},
+    "convert": {"finetuned": "finetune", "baselines": "baseline", "latency": "latency"},
     "verify": {"converted": "convert", "latency": "latency"},
 }
 

@@ -21,7 +21,7 @@ from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
 from android_bench.local import LocalDevice
 from android_bench.local_process import WorkerProcess
 from android_bench.local_worker import read_frame, write_frame
-from nasflow.errors import DeviceError
+from nasflow.errors import DeviceError, UsageError
 from stages.conversion.flatbuffer import block_model, empty_model
 from stages.search_space import BlockSpec
 
@@ -34,6 +34,23 @@ STEM = BlockSpec(kind="stem", kernel=3, stride=2, in_channels=3, out_channels=8,
 def device() -> Iterator[LocalDevice]:
     with LocalDevice() as device:
         yield device
+
+
+@pytest.mark.parametrize("options", [{"cpu": "big"}, {"cpu": "0x3"}, {"delegate": "gpu"}])
+def test_what_only_phones_can_do_is_refused(device: LocalDevice, options: dict[str, str]) -> None:
+    wanted = request(SMALL).model_copy(update={"options": RuntimeOptions.model_validate(options)})
+    with pytest.raises(UsageError, match=next(iter(options.values()))):
+        device.benchmark(wanted)
+    assert device.worker_pid is None
+
+
+def test_a_measurement_at_another_speed_has_all_its_times_divided(device: LocalDevice) -> None:
+    measured = device.benchmark(request(SMALL))
+    faster = measured.divided(1.25)
+    for name in ("median_ms", "p5_ms", "p95_ms", "min_ms"):
+        assert getattr(faster, name) == pytest.approx(getattr(measured, name) / 1.25)
+    assert faster.round_medians_ms == (faster.median_ms,)
+    assert (faster.runs, faster.spread) == (measured.runs, measured.spread)
 
 
 def request(block: BlockSpec, *, min_ms: float = 2.0, **fields: float) -> BenchmarkRequest:

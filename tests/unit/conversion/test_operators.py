@@ -266,6 +266,39 @@ def test_padding_that_something_else_reads_too_is_kept() -> None:
     ]
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "size"), [(7, 8), (7, 9), (9, 10)])
+def test_a_split_depthwise_convolution_computes_what_the_whole_one_does(
+    stride: int, kernel: int, size: int, converter: TensorflowConverter, here: LocalDevice
+) -> None:
+    total = (-(-size // stride) - 1) * stride + kernel - size  # TensorFlow's SAME
+    pads = [total // 2] * 2 + [total - total // 2] * 2
+    case = Case(
+        [
+            ("Conv", ["x", "w", "b"], {"pads": pads, "strides": [stride, stride], "group": 6}),
+            ("Clip", ["s0", "zero", "six"], {}),
+        ],
+        {"w": weights(6, 1, kernel, kernel), "b": weights(6), "zero": scalar(0), "six": scalar(6)},
+        shape=(1, 6, size, size),
+    )
+    x_NCHW = np.random.default_rng(7).normal(0, 2, case.shape).astype(np.float32)
+    (expected,) = ReferenceEvaluator(onnx.load_model_from_string(case.onnx_model())).run(None, {"x": x_NCHW})
+
+    model = converter.convert(case.onnx_model(), name="case", split=[0])
+
+    np.testing.assert_allclose(
+        here.run_model(model, to_nhwc(x_NCHW)), to_nhwc(expected), rtol=1e-4, atol=1e-5
+    )
+    # Bias and ReLU6 are fused, and there is no PAD.
+    assert inspect_model(model).operator_counts == {"DEPTHWISE_CONV_2D": 4, "ADD": 3}
+
+
+def test_a_split_of_what_is_not_there_is_refused() -> None:
+    case = Case([("Conv", ["x", "w"], {"group": 6})], {"w": weights(6, 1, 3, 3)})
+    with pytest.raises(ConversionError, match="depthwise convolution 1 is to be split; there are 1"):
+        simplify(read_graph(case.onnx_model()), split=[1])
+
+
 REFUSED = {
     "MaxPool": (Case([("MaxPool", ["x"], {"kernel_shape": [2, 2]})]), "operator MaxPool (node node0)"),
     "mean over channels": (

@@ -12,7 +12,7 @@ import pytest
 from toy_pipeline import Alone, Draw, DrawConfig, Notes, Numbers, Show, Sum, SumConfig, Total, Toy, plain
 
 from nasflow.errors import DatasetMissing, IntegrityError, NoUsableDevice, UsageError
-from pipeline.artifact import Document
+from pipeline.artifact import Document, blobs_of
 from pipeline.events import Message, StageFailed, StageFinished, StageSkipped, StageStarted
 from pipeline.records import StageRecord
 from pipeline.runner import Pipeline
@@ -363,6 +363,19 @@ def test_damaged_scratch_costs_work_and_nothing_else(tmp_path: Path) -> None:
 
 
 # --- estimates, validity, speed -----------------------------------------------------------------------
+
+
+def test_documents_that_were_made_elsewhere_are_adopted_and_nothing_of_them_runs(tmp_path: Path) -> None:
+    made = Toy(tmp_path / "elsewhere").run(until="double")
+    toy = Toy(tmp_path / "here")
+    for blob in blobs_of(list(made.values())):
+        toy.store.put_bytes(Toy(tmp_path / "elsewhere").store.read_bytes(blob), blob.suffix)
+    toy.pipeline.adopt(made)
+    assert {name: toy.stale().get(name) for name in ("draw", "double")} == {"draw": None, "double": None}
+    toy.run()
+    assert not {"draw", "double"} & set(toy.notes.ran)
+    assert Toy(tmp_path / "here", rows=5).stale()["draw"].startswith("setting `draw.rows`")
+    assert Toy(tmp_path / "here", rows=5).pipeline.status()[0].estimate_seconds == 10.0
 
 
 def test_the_estimate_is_the_stages_guess_until_it_has_run_and_then_scales_its_time(tmp_path: Path) -> None:
