@@ -9,6 +9,7 @@
       Inconclusive .............. 3  the measurement does not decide
       NoUsableDevice ............ 4  none, several, not authorised, wrong ABI, too hot
       DeviceError ............... 5  the device went away, or answered with nonsense
+        DeviceLost                   ... the connection broke or fell silent
         BadMeasurement               ... 0, NaN or negative time
       ConversionError ........... 6  the TFLite model cannot be made, or does not compute the same
       IntegrityError ............ 7  a file is not what its hash says
@@ -82,6 +83,10 @@ class DeviceError(NasflowError):
     """The device was lost, or its answer cannot be used."""
 
     exit_code = 5
+
+
+class DeviceLost(DeviceError):
+    """The connection to a device broke, or fell silent. What was measured until then is kept."""
 
 
 class BadMeasurement(DeviceError):
