@@ -12,12 +12,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nasflow.errors import DeviceError, DeviceLost
+from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
 
-__all__ = ["OUTPUT_LIMIT_BYTES", "Completed", "DeviceLost", "Transport", "plain_text", "quote"]
+__all__ = [
+    "FILE_LIMIT_BYTES",
+    "OUTPUT_LIMIT_BYTES",
+    "STATE_ADVICE",
+    "Completed",
+    "DeviceLost",
+    "NotReady",
+    "Transport",
+    "plain_text",
+    "quote",
+    "too_much_output",
+]
 
 OUTPUT_LIMIT_BYTES = 16_000_000
-"""The most that one command's output, or one pulled file, may hold. A phone that says more is refused."""
+"""The most that one command may write, both streams together. A phone that says more is refused."""
+
+FILE_LIMIT_BYTES = 512_000_000
+"""The most that one pulled file may hold."""
+
+STATE_ADVICE = {
+    "unauthorized": "Unlock the phone, accept the prompt 'Allow USB debugging?' on it, and try again.",
+    "authorizing": "Unlock the phone, accept the prompt 'Allow USB debugging?' on it, and try again.",
+    "offline": "Switch 'USB debugging' off and on again, or plug the cable in anew; if it stays so, "
+    "restart the phone.",
+    "connecting": "Wait a few seconds and try again.",
+    "missing": "Connect the phone, switch 'USB debugging' on (Settings, Developer options), use a cable that "
+    "carries data, and look at 'nasflow devices'.",
+    "no permissions": "Give your account access to the USB device: install the udev rules (Debian: package "
+    "android-sdk-platform-tools-common), or add a rule for the maker's USB id, then plug the cable in anew.",
+    "busy": "Another program, most often an adb server, holds the phone: set android.transport to server, or "
+    "end it with 'adb kill-server'.",
+    "recovery": "Restart the phone into Android.",
+    "sideload": "Restart the phone into Android.",
+    "bootloader": "Restart the phone into Android.",
+    "rescue": "Restart the phone into Android.",
+}
+"""What a person does about each state other than ``device``."""
 
 # CSI and OSC sequences, other two-byte escapes, and control characters besides tab and newline.
 _ESCAPES = re.compile(
@@ -37,6 +70,14 @@ class Completed:
     exit_code: int
 
 
+class NotReady(NoUsableDevice):
+    """A phone that cannot be used as it stands; ``state`` is the word for it (see STATE_ADVICE)."""
+
+    def __init__(self, message: str, *, state: str, hint: str = "", raw: str = "") -> None:
+        super().__init__(message, hint=hint or STATE_ADVICE.get(state, STATE_ADVICE["offline"]), raw=raw)
+        self.state = state
+
+
 class Transport(Protocol):
     """One device's shell and files. Commands are lists; every one goes through :func:`quote`."""
 
@@ -45,9 +86,10 @@ class Transport(Protocol):
         """The device's name on this way: a serial number, or HOST:PORT."""
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
-        """Run a command and wait for its end, whatever its exit code.
+        """Run a command and wait for its end, whatever its exit code. It reads an empty standard input.
 
-        Raises DeviceLost (broken, silent or cut short), NoUsableDevice, DeviceError (too much output).
+        ``timeout_s`` is for the whole of it: set it above the longest that the command may take. Raises
+        DeviceLost (broken, silent or cut short), NoUsableDevice, DeviceError (too much output).
         """
 
     def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
@@ -81,7 +123,7 @@ def quote(argv: Sequence[str]) -> str:
 
 
 def plain_text(output: bytes | str, *, limit: int = 4000) -> str:
-    """Device output for people and logs: UTF-8 with replacements, no escapes, at most ``limit`` characters."""
+    """Device output for people and logs: no escapes or control characters, at most ``limit`` characters."""
     text = output if isinstance(output, str) else output[: 4 * limit + 4].decode("utf-8", "replace")
     text = _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
