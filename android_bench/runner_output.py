@@ -1,0 +1,236 @@
+"""The text of ``benchmark_model``: of the classic TFLite tool and of LiteRT's tool of the same name.
+
+Both print two sections, warm-up first, each a heading and one line of statistics in microseconds::
+
+    INFO: Running benchmark for at least 50 iterations and at least 1 seconds but terminate if ...
+    INFO: count=123 first=7741 curr=7657 min=7551 max=15616 avg=8089.02 std=1187 p5=7591 median=7768 p95=11613
+
+``count=1`` and ``(all same)`` lines have no minimum and no average; older builds print no ``INFO:``, no
+median, or another summary. With op profiling, more ``count=`` follows that is not a latency.
+
+Source: ``tensorflow/lite/tools/benchmark`` and ``core/util/stats_calculator.h`` of TensorFlow,
+``litert/tools/benchmark_litert_model.h`` of LiteRT.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from android_bench.transport import plain_text
+from nasflow.errors import BadMeasurement
+
+SIX_DIGITS = 5.1e-6
+"""Relative error of a number printed with six significant digits, and of its way through a float32."""
+
+MAX_LATENCY_US = 3.6e9
+"""An hour for one inference: beyond it the text is damaged."""
+
+MAX_TEXT_CHARACTERS = 4_000_000
+"""More than a run prints, op profiles included; what comes after it is dropped."""
+
+_AGAIN = "Measure again; if it stays so, run 'nasflow doctor --device android'."
+_PREFIX = re.compile(r"^(?:(?:INFO|WARN|WARNING|ERROR|VERBOSE): )?(?:\[[\w.]{1,60}:\d{1,6}\] )?")
+_NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{1,2})?"
+_HEADING = re.compile(r"Running benchmark for (?:at least )?[0-9]")
+_COUNT = re.compile(r"count=")
+_FIELDS = frozenset({"first", "curr", "min", "max", "avg", "std", "p5", "median", "p95"})
+_CLASSIC = re.compile(
+    rf"Inference timings in us: Init: ({_NUMBER}), First inference: {_NUMBER}, "
+    rf"Warmup \(avg\): {_NUMBER}, Inference \(avg\): ({_NUMBER})"
+)
+_OLDER = re.compile(
+    rf"Average inference timings in us: Warmup: {_NUMBER}, Init: ({_NUMBER}), "
+    rf"(?:no stats|Inference): ({_NUMBER})"
+)
+_LITERT_INIT = re.compile(r"Model initialization: ([0-9]{1,12}\.[0-9]{2}) ms")
+_LITERT = re.compile(r"Inference \(avg\): +([0-9]{1,12}\.[0-9]{2}) ms \(([0-9]{1,10}) runs\)")
+_UNKNOWN = re.compile(r"Unconsumed cmdline flags: *(.*)")
+_APPLIED = re.compile(
+    r"Explicitly applied (\w{1,40}) delegate, and the model graph will be "
+    r"(completely|partially|paritally) executed by the delegate"
+)
+_NOT_APPLIED = re.compile(
+    r"Though (\w{1,40}) delegate is explicitly applied, the model graph will not be executed"
+)
+_REPLACED = re.compile(
+    r"Replacing ([0-9]{1,6}) out of ([0-9]{1,6}) node\(s\) with delegate \(([^()]{1,60})\) node"
+)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """One ``count=`` line. None: this build does not print it."""
+
+    count: int
+    curr_us: float
+    first_us: float | None = None
+    min_us: float | None = None
+    max_us: float | None = None
+    avg_us: float | None = None
+    std_us: float | None = None
+    p5_us: float | None = None
+    median_us: float | None = None
+    p95_us: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The tool's last words. The newer tool rounds to hundredths of a millisecond."""
+
+    avg_us: float
+    init_us: float | None
+    runs: int | None
+    rounded_to_us: float
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """Which delegate took how much of the graph."""
+
+    delegate: str
+    extent: Literal["all", "part", "none"]
+
+
+@dataclass(frozen=True)
+class RunnerOutput:
+    """What one run of ``benchmark_model`` has said."""
+
+    warmup: Timings | None
+    inference: Timings
+    summary: Summary | None
+    unknown_flags: str
+    delegations: tuple[Delegation, ...]
+
+
+def parse_output(stdout: bytes, stderr: bytes = b"") -> RunnerOutput:
+    """Read both streams (``stderr`` is empty where the phone merges them).
+
+    Raises BadMeasurement, with everything that was printed, unless there is one plausible latency above
+    zero that the run's own summary, where it is printed, agrees with.
+    """
+    text = "\n".join(plain_text(stream, limit=MAX_TEXT_CHARACTERS) for stream in (stdout, stderr))
+    lines = [_PREFIX.sub("", line.strip()) for line in text.split("\n")]
+    try:
+        warmup, inference = _sections(lines)
+        summary = _summary(lines)
+        _plausible(inference)
+        if summary is not None:
+            _agree(inference, summary)
+    except _Unreadable as problem:
+        raise BadMeasurement(f"benchmark_model's output {problem}.", hint=_AGAIN, raw=text) from None
+    return RunnerOutput(
+        warmup=warmup,
+        inference=inference,
+        summary=summary,
+        unknown_flags=next((m[1].strip() for line in lines if (m := _UNKNOWN.search(line))), ""),
+        delegations=tuple(_delegations(lines)),
+    )
+
+
+class _Unreadable(Exception):
+    """What is wrong with the text, as the end of a sentence."""
+
+
+def _sections(lines: list[str]) -> tuple[Timings | None, Timings]:
+    """The statistics below each heading; the last is the result."""
+    found: list[Timings | None] = []
+    waiting = False
+    for line in lines:
+        if _HEADING.match(line):
+            if waiting:
+                raise _Unreadable("has a heading without a line of timings behind it")
+            waiting = True
+        elif _COUNT.match(line):
+            if not waiting:
+                raise _Unreadable(f"has timings without a heading: {line[:120]!r}")
+            found.append(_timings(line))
+            waiting = False
+    if waiting:
+        raise _Unreadable("breaks off before its timings")
+    if len(found) != 2:
+        raise _Unreadable(f"has {len(found)} lines of timings where warm-up and result are two")
+    warmup, inference = found
+    if inference is None:
+        raise _Unreadable("counts no inference at all")
+    return warmup, inference
+
+
+def _timings(line: str) -> Timings | None:
+    """One line of statistics; None for ``count=0``."""
+    words = line.removesuffix("(all same)").rstrip().split(" ")
+    fields: dict[str, float] = {}
+    count = re.fullmatch(r"count=([0-9]{1,10})", words[0])
+    for word in words[1:]:
+        key, _, value = word.partition("=")
+        if key not in _FIELDS or key in fields or not re.fullmatch(_NUMBER, value):
+            raise _Unreadable(f"has a damaged line of timings: {line[:120]!r}")
+        fields[key] = float(value)
+    if count is None or (not fields and int(count[1])):
+        raise _Unreadable(f"has a damaged line of timings: {line[:120]!r}")
+    number = int(count[1])
+    if number == 0:
+        if fields:
+            raise _Unreadable(f"has timings of no inference: {line[:120]!r}")
+        return None
+    if set(fields) == {"curr"} and (number == 1 or line.endswith("(all same)")):
+        fields |= dict.fromkeys(("first", "min", "max", "avg", "p5", "median", "p95"), fields["curr"])
+        fields["std"] = 0.0
+    elif not {"first", "curr", "min", "max", "avg", "std"} <= fields.keys() or line.endswith(")"):
+        raise _Unreadable(f"has an incomplete line of timings: {line[:120]!r}")
+    return Timings(count=number, **{f"{key}_us": value for key, value in fields.items()})
+
+
+def _plausible(timings: Timings) -> None:
+    """Order and size of the quantiles. Raises _Unreadable."""
+    known = [timings.min_us, timings.p5_us, timings.median_us, timings.p95_us, timings.max_us]
+    order = [value for value in known if value is not None]
+    inside = [v for v in (timings.avg_us, timings.first_us, timings.curr_us) if v is not None]
+    slack = SIX_DIGITS * order[-1]
+    if not 0 < order[0] <= MAX_LATENCY_US or order[-1] > MAX_LATENCY_US:
+        raise _Unreadable(f"tells an impossible latency: {order[0]:g} to {order[-1]:g} us")
+    if order != sorted(order) or any(not order[0] - slack <= v <= order[-1] + slack for v in inside):
+        raise _Unreadable("contradicts itself: minimum, quantiles, average and maximum are out of order")
+
+
+def _summary(lines: list[str]) -> Summary | None:
+    """What the tool says in the end, in the words of any of its versions."""
+    found: list[Summary] = []
+    init_us = None
+    for line in lines:
+        if classic := _CLASSIC.fullmatch(line) or _OLDER.fullmatch(line):
+            found.append(Summary(float(classic[2]), float(classic[1]), None, 0.0))
+        elif init := _LITERT_INIT.fullmatch(line):
+            init_us = float(init[1]) * 1000
+        elif newer := _LITERT.fullmatch(line):
+            found.append(Summary(float(newer[1]) * 1000, init_us, int(newer[2]), 5.0))
+    if len(found) > 1:
+        raise _Unreadable("has more than one summary")
+    return found[0] if found else None
+
+
+def _agree(timings: Timings, summary: Summary) -> None:
+    average = timings.avg_us if timings.avg_us is not None else timings.curr_us
+    slack = summary.rounded_to_us + 2 * SIX_DIGITS * average + 1e-6
+    if abs(average - summary.avg_us) > slack or summary.runs not in (None, timings.count):
+        raise _Unreadable(
+            f"contradicts itself: {timings.count} inferences of {average:g} us on average, "
+            f"{'' if summary.runs is None else f'{summary.runs} of '}{summary.avg_us:g} us in the summary"
+        )
+
+
+def _delegations(lines: list[str]) -> list[Delegation]:
+    found: list[Delegation] = []
+    for line in lines:
+        if applied := _APPLIED.search(line):
+            found.append(Delegation(applied[1], "all" if applied[2] == "completely" else "part"))
+        elif ignored := _NOT_APPLIED.search(line):
+            found.append(Delegation(ignored[1], "none"))
+        elif replaced := _REPLACED.search(line):
+            taken, nodes = int(replaced[1]), int(replaced[2])
+            extent: Literal["all", "part", "none"] = (
+                "none" if not taken else "all" if taken == nodes else "part"
+            )
+            found.append(Delegation(replaced[3], extent))
+    return found

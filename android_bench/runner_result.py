@@ -1,0 +1,215 @@
+"""The result file of ``benchmark_model`` (``--result_file_path``): a small protobuf, read by hand.
+
+Both tools write the same message, ``tflite.tools.benchmark.BenchmarkResult``: latencies (field 2), memory
+(3), and counts (4). The reader is stricter than protobuf asks for, because the file comes over a cable:
+no field twice, no wrong type, nothing behind the end.
+
+Source: ``tensorflow/lite/tools/benchmark/proto/benchmark_result.proto``; wire format:
+https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from android_bench.runner_output import MAX_LATENCY_US, SIX_DIGITS, RunnerOutput
+from nasflow.errors import BadMeasurement
+
+MAX_RESULT_BYTES = 65_536
+"""A real file has about 80 bytes; one with the model's run-time details has some KB."""
+
+_AGAIN = "Measure again; if it stays so, run 'nasflow doctor --device android'."
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_Value = int | bytes
+
+_LATENCY = {
+    1: "avg_ms",
+    2: "min_ms",
+    3: "max_ms",
+    4: "std_ms",
+    5: "median_ms",
+    6: "p5_ms",
+    7: "p95_ms",
+    8: "init_ms",
+    9: "first_ms",
+    10: "warmup_avg_ms",
+}
+
+
+@dataclass(frozen=True)
+class RunnerResult:
+    """What the result file says. Times in milliseconds, memory in KiB; None: not in the file."""
+
+    median_ms: float
+    p5_ms: float
+    p95_ms: float
+    min_ms: float
+    max_ms: float
+    avg_ms: float
+    std_ms: float
+    runs: int
+    init_ms: float | None = None
+    first_ms: float | None = None
+    warmup_avg_ms: float | None = None
+    warmup_runs: int | None = None
+    init_memory_kib: int | None = None
+    overall_memory_kib: int | None = None
+
+
+def parse_result(content: bytes) -> RunnerResult:
+    """Read a result file. Raises BadMeasurement, with the bytes in hexadecimal, where it is damaged."""
+    try:
+        if len(content) > MAX_RESULT_BYTES:
+            raise _Damaged(f"has {len(content)} bytes, more than {MAX_RESULT_BYTES}")
+        message = dict(_once(content))
+        latency = {name: _float(value) for name, value in _named(message.get(2), _LATENCY)}
+        memory = {name: _count(v) for name, v in _named(message.get(3), {1: "init", 2: "overall"})}
+        misc = {name: _count(v) for name, v in _named(message.get(4), {2: "runs", 3: "warmup_runs"})}
+        missing = [name for name in list(_LATENCY.values())[:7] if name not in latency]
+        # protobuf leaves a zero out; a standard deviation of zero is a real one (one run, or all alike).
+        if missing == ["std_ms"]:
+            latency["std_ms"] = 0.0
+        elif missing:
+            raise _Damaged(f"does not say {', '.join(missing)}")
+        if "runs" not in misc:
+            raise _Damaged("does not say how many runs were counted")
+        result = RunnerResult(
+            **latency,
+            runs=misc["runs"],
+            warmup_runs=misc.get("warmup_runs"),
+            init_memory_kib=memory.get("init"),
+            overall_memory_kib=memory.get("overall"),
+        )
+        _plausible(result)
+    except _Damaged as problem:
+        raise BadMeasurement(
+            f"benchmark_model's result file {problem}.",
+            hint=_AGAIN,
+            raw=content[:MAX_RESULT_BYTES].hex(),
+        ) from None
+    return result
+
+
+def cross_check(result: RunnerResult, text: RunnerOutput) -> None:
+    """Hold the result file against what was printed. Raises BadMeasurement.
+
+    The text has six significant digits and the file float32, so they agree to about 5 in a million. A
+    result file that an earlier run has left behind does not.
+    """
+    timings, warmup = text.inference, text.warmup
+    pairs = {
+        "median": (timings.median_us, result.median_ms),
+        "5 % quantile": (timings.p5_us, result.p5_ms),
+        "95 % quantile": (timings.p95_us, result.p95_ms),
+        "minimum": (timings.min_us, result.min_ms),
+        "maximum": (timings.max_us, result.max_ms),
+        "average": (timings.avg_us, result.avg_ms),
+        "standard deviation": (timings.std_us, result.std_ms),
+        "warm-up's average": (warmup.avg_us if warmup else None, result.warmup_avg_ms),
+        "first inference": (warmup.first_us if warmup else None, result.first_ms),
+    }
+    differing = [
+        f"{name} {printed_us / 1000:g} ms printed, {written_ms:g} ms in the file"
+        for name, (printed_us, written_ms) in pairs.items()
+        if printed_us is not None
+        and written_ms is not None
+        and abs(printed_us / 1000 - written_ms) > SIX_DIGITS * max(printed_us / 1000, written_ms)
+    ]
+    if timings.count != result.runs:
+        differing.append(f"{timings.count} runs printed, {result.runs} in the file")
+    if warmup is not None and result.warmup_runs not in (None, warmup.count):
+        differing.append(f"{warmup.count} warm-up runs printed, {result.warmup_runs} in the file")
+    if differing:
+        raise BadMeasurement(
+            f"benchmark_model's result file is not that of this run: {'; '.join(differing)}.",
+            hint=_AGAIN,
+            raw=f"{text}\n{result}",
+        )
+
+
+class _Damaged(Exception):
+    """What is wrong with the file, as the end of a sentence."""
+
+
+def _plausible(result: RunnerResult) -> None:
+    order = [result.min_ms, result.p5_ms, result.median_ms, result.p95_ms, result.max_ms]
+    slack = SIX_DIGITS * result.max_ms
+    if result.min_ms <= 0 or result.max_ms > MAX_LATENCY_US / 1000:
+        raise _Damaged(f"tells an impossible latency: {result.min_ms:g} to {result.max_ms:g} ms")
+    if order != sorted(order) or not result.min_ms - slack <= result.avg_ms <= result.max_ms + slack:
+        raise _Damaged("contradicts itself: minimum, quantiles, average and maximum are out of order")
+    if result.std_ms < 0 or result.runs < 1:
+        raise _Damaged(f"tells {result.runs} runs with a standard deviation of {result.std_ms:g} ms")
+
+
+def _named(part: _Value | None, names: dict[int, str]) -> Iterator[tuple[str, _Value]]:
+    """The fields of a message that have a name; the others are left out."""
+    if part is None:
+        return
+    if isinstance(part, int):
+        raise _Damaged("has a number where a group of values belongs")
+    yield from ((names[number], value) for number, value in _once(part) if number in names)
+
+
+def _once(content: bytes) -> Iterator[tuple[int, _Value]]:
+    seen: set[int] = set()
+    for number, value in _fields(content):
+        if number in seen:
+            raise _Damaged(f"has field {number} twice")
+        seen.add(number)
+        yield number, value
+
+
+def _fields(content: bytes) -> Iterator[tuple[int, _Value]]:
+    """Every field of one message: varints as int, all else as its bytes."""
+    at = 0
+    while at < len(content):
+        tag, at = _varint(content, at)
+        number, wire_type = tag >> 3, tag & 7
+        if not 1 <= number < 2**29:
+            raise _Damaged(f"has a field of number {number}")
+        if wire_type == _VARINT:
+            value, at = _varint(content, at)
+            yield number, value
+            continue
+        if wire_type == _BYTES:
+            size, at = _varint(content, at)
+        elif wire_type in (_FIXED32, _FIXED64):
+            size = 4 if wire_type == _FIXED32 else 8
+        else:
+            raise _Damaged(f"has a field of the unknown wire type {wire_type}")
+        if size > len(content) - at:
+            raise _Damaged("breaks off in the middle of a field")
+        yield number, content[at : at + size]
+        at += size
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(content):
+            raise _Damaged("breaks off in the middle of a number")
+        byte = content[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise _Damaged("has a number of more than ten bytes")
+
+
+def _float(value: _Value) -> float:
+    if isinstance(value, int) or len(value) != 4:
+        raise _Damaged("has a latency that is no 32-bit floating-point number")
+    number: float = struct.unpack("<f", value)[0]
+    if not math.isfinite(number):
+        raise _Damaged("has a latency that is not a number")
+    return number
+
+
+def _count(value: _Value) -> int:
+    if not isinstance(value, int) or value >= 2**31:
+        raise _Damaged("has a count that is no count")
+    return value
