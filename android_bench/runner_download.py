@@ -1,0 +1,262 @@
+"""Where ``benchmark_model`` comes from: Google's versioned download, a cache, or a path of your own.
+
+``auto`` takes the version of the installed ai-edge-litert, so that phone and computer run the same
+runtime. What is downloaded is held by its SHA-256 in a lock file next to ``pipeline.yaml``: the first use
+records it, every later one must get the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from android_bench.runner import check_abi
+from nasflow.errors import EnvironmentFault, IntegrityError, NoUsableDevice, UsageError
+
+BASE_URL = "https://storage.googleapis.com/litert/binaries"
+LOCK_NAME = "benchmark_model.lock.json"
+MAX_RUNNER_BYTES = 256 * 2**20
+"""Far more than any benchmark_model."""
+
+_DOWNLOAD_S = 600.0
+_CHUNK_BYTES = 2**18
+_TARGETS = {"arm64-v8a": "android_arm64"}
+_VERSION = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){1,3}(?:(?:a|b|rc|\.dev|\.post)[0-9]{1,10})?")
+_OWN = "Or set android.runner to the path of a benchmark_model that you have."
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A benchmark_model and where it comes from. ``news`` is what a person should be told, or empty."""
+
+    content: bytes
+    sha256: str
+    name: str
+    news: str = ""
+
+
+def obtain(
+    setting: str,
+    *,
+    abi: str,
+    project: Path,
+    offline: bool = False,
+    cache: Path | None = None,
+    base_url: str = BASE_URL,
+    version: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Runner:
+    """The program that ``android.runner`` names, checked against the phone's ABI.
+
+    ``project`` is the folder of ``pipeline.yaml``: relative paths start there, and the lock file lies
+    there. ``offline`` never downloads. Raises UsageError, NoUsableDevice (another ABI), IntegrityError (not
+    what the lock file says), EnvironmentFault (network, disk).
+    """
+    if setting != "auto":
+        return _of_path(setting, abi, project)
+    target = _TARGETS.get(abi)
+    if target is None:
+        raise NoUsableDevice(
+            f"there is no benchmark_model to download for a phone of ABI {abi or 'unknown'}, only for "
+            f"{', '.join(_TARGETS)}.",
+            hint="Set android.runner to the path of one that you have built.",
+        )
+    version = version or _litert_version()
+    key = f"{version}/{target}"
+    url = f"{base_url}/{key}/benchmark_model"
+    lock = project / LOCK_NAME
+    locked = _read_lock(lock)
+    place = (cache or _cache_folder()) / "runner" / version / target / "benchmark_model"
+    content = _read_or_none(place)
+    if content is None:
+        if offline:
+            raise EnvironmentFault(
+                f"benchmark_model {key} is not in {place}, and --offline forbids to download it.",
+                hint=f"Run once without --offline. {_OWN}",
+            )
+        content = _download(url, clock)
+        origin, fresh = url, True
+    else:
+        origin, fresh = str(place), False
+    sha256 = hashlib.sha256(content).hexdigest()
+    expected = locked.get(key)
+    if expected not in (None, sha256):
+        raise IntegrityError(
+            f"benchmark_model {key} from {origin} has SHA-256 {sha256}, but {lock} says {expected}.",
+            hint="If Google has replaced the file and you trust that, delete its line from the lock file."
+            if fresh
+            else f"Delete {place}: it is downloaded again.",
+        )
+    check_abi(content, abi, name=origin)
+    if fresh:
+        _write(place, content)
+    news = ""
+    if expected is None:
+        _write_lock(lock, {**locked, key: sha256})
+        news = (
+            f"benchmark_model {key} (SHA-256 {sha256}) is recorded in {lock.name}; keep that file with yours."
+        )
+    return Runner(content, sha256, f"benchmark_model {key}", news)
+
+
+def _of_path(setting: str, abi: str, project: Path) -> Runner:
+    path = project / Path(setting).expanduser()
+    content = _read_or_none(path)
+    if content is None:
+        raise UsageError(
+            f"android.runner names {path}, which is not there.",
+            hint="Set it to auto, or to the path of a benchmark_model.",
+        )
+    check_abi(content, abi, name=str(path))
+    return Runner(content, hashlib.sha256(content).hexdigest(), path.name)
+
+
+def _litert_version() -> str:
+    try:
+        found = installed_version("ai-edge-litert")
+    except PackageNotFoundError as error:
+        raise EnvironmentFault(
+            "android.runner is auto, but ai-edge-litert, whose version it follows, is not installed.",
+            hint=f"Install it: pip install ai-edge-litert. {_OWN}",
+        ) from error
+    if not _VERSION.fullmatch(found):
+        raise EnvironmentFault(
+            f"the installed ai-edge-litert has the version {found[:80]!r}, for which there is no download.",
+            hint=_OWN,
+        )
+    return found
+
+
+def _cache_folder() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("nasflow")
+
+
+def _read_or_none(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_RUNNER_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise EnvironmentFault(f"Cannot read {path}: {error.strerror}.", raw=str(error)) from error
+    if len(content) > MAX_RUNNER_BYTES:
+        raise UsageError(
+            f"{path} has more than {MAX_RUNNER_BYTES} bytes: that is no benchmark_model.", hint=_OWN
+        )
+    return content
+
+
+def _read_lock(lock: Path) -> dict[str, str]:
+    """SHA-256 by ``version/target``. Raises IntegrityError where the file is not as it was written."""
+    content = _read_or_none(lock)
+    if content is None:
+        return {}
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        document = error
+    runners = document.get("sha256") if isinstance(document, dict) else None
+    if not isinstance(runners, dict) or not all(
+        isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) for value in runners.values()
+    ):
+        raise IntegrityError(
+            f"{lock} does not read as a lock file: {str(document)[:120]}.",
+            hint="Take it from your version control again. Delete it only if you trust the next download.",
+        )
+    return runners
+
+
+def _write_lock(lock: Path, runners: dict[str, str]) -> None:
+    text = json.dumps({"schema_version": 1, "sha256": dict(sorted(runners.items()))}, indent=2) + "\n"
+    _write(lock, text.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a whole file or none. Raises EnvironmentFault."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise EnvironmentFault(
+            f"Cannot write {path}: {error.strerror}.",
+            hint="Free some space, or give yourself the right to it; then run the same command again.",
+            raw=str(error),
+        ) from error
+
+
+def _is_safe(url: str, *, base: str) -> bool:
+    """https; or, where the base itself is this computer's loopback, plain http to loopback."""
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return True
+    return all(
+        part.scheme == "http" and part.hostname in ("127.0.0.1", "::1", "localhost")
+        for part in (parts, urlsplit(base))
+    )
+
+
+def _download(url: str, clock: Callable[[], float]) -> bytes:
+    """The file at ``url``, of the size that the server has told. Raises EnvironmentFault."""
+    import http.client
+    import urllib.request
+
+    class OnlySafe(urllib.request.HTTPRedirectHandler):
+        def redirect_request(
+            self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+        ) -> urllib.request.Request | None:
+            if not _is_safe(newurl, base=url):
+                raise EnvironmentFault(f"{url} leads to {newurl[:200]}, which is not https.", hint=_OWN)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    if not _is_safe(url, base=url):
+        raise EnvironmentFault(f"{url} is not https.", hint=_OWN)
+    until = clock() + _DOWNLOAD_S
+    content = bytearray()
+    try:
+        with urllib.request.build_opener(OnlySafe).open(url, timeout=60) as response:
+            told = response.headers.get("Content-Length", "")
+            while chunk := response.read(_CHUNK_BYTES):
+                content += chunk
+                if len(content) > MAX_RUNNER_BYTES:
+                    raise EnvironmentFault(f"{url} sends more than {MAX_RUNNER_BYTES} bytes.", hint=_OWN)
+                if clock() > until:
+                    raise EnvironmentFault(
+                        f"{url} is not here after {_DOWNLOAD_S:.0f} s "
+                        f"({len(content)} of {told or 'unknown'} bytes).",
+                        hint=f"Try again with a faster connection. {_OWN}",
+                    )
+    except (OSError, http.client.HTTPException) as error:
+        raise EnvironmentFault(
+            f"{url} cannot be fetched: {error}.",
+            hint=f"Look at the network and try again. {_OWN}",
+            raw=str(error),
+        ) from error
+    if told.isdecimal() and int(told) != len(content):
+        raise EnvironmentFault(
+            f"{url} broke off: {len(content)} of {told} bytes came.", hint="Run the same command again."
+        )
+    return bytes(content)
