@@ -13,6 +13,8 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
 
 from android_bench.transport import (
     FILE_LIMIT_BYTES,
@@ -46,8 +48,12 @@ class Deadline:
         """Seconds left. Raises TimeoutError when none are."""
         left = self._end - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"no answer within {self.timeout_s:g} s")
+            self.expire()
         return left
+
+    def expire(self) -> NoReturn:
+        """Raise TimeoutError, in words for people."""
+        raise TimeoutError(f"no answer within {self.timeout_s:g} s")
 
 
 class Stream(ABC):
@@ -120,8 +126,12 @@ def _finish_v2(stream: Stream) -> Completed:
         data = stream.read(size)
         if kind == _EXIT and size:
             return Completed(bytes(output[_STDOUT]), bytes(output[_STDERR]), data[0])
-        if kind in output:
-            output[kind] += data
+        if kind not in output:
+            raise DeviceError(
+                f"{stream.peer} answered a command with a packet of kind {kind}, which means nothing.",
+                hint="Restart the phone and try again.",
+            )
+        output[kind] += data
 
 
 def _finish_v1(stream: Stream, token: bytes) -> Completed:
@@ -132,10 +142,10 @@ def _finish_v1(stream: Stream, token: bytes) -> Completed:
             raise too_much_output(stream.peer)
     start = output.rfind(token)
     code, _, rest = bytes(output[start + len(token) + 1 :]).partition(b":")
-    if start < 0 or not code.isdigit() or not rest.endswith(b"\n"):
+    if start < 0 or not code.isdigit() or rest not in (b"\n", b"\r\n"):
         raise lost(stream.peer, "its output was cut short", raw=plain_text(bytes(output)))
     stdout = bytes(output[:start])
-    if rest.endswith(b"\r\n"):  # before Android 7, a terminal stands between: it ends lines with CR LF
+    if rest == b"\r\n":  # before Android 7, a terminal stands between: it ends lines with CR LF
         stdout = stdout.replace(b"\r\n", b"\n")
     return Completed(stdout, b"", int(code))
 
@@ -187,6 +197,29 @@ def receive_file(stream: Stream, remote: str) -> bytes:
         content += stream.read(length)
         if len(content) > FILE_LIMIT_BYTES:
             raise too_much_output(stream.peer, FILE_LIMIT_BYTES)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of an adb server's list of devices."""
+
+    serial: str
+    state: str
+    model: str = ""
+
+
+def parse_device_list(text: str) -> tuple[Listed, ...]:
+    """The answer to ``host:devices-l``: ``SERIAL STATE [key:value ...]``; a state may be of several words."""
+    found = []
+    for line in plain_text(text, limit=100_000).splitlines():
+        serial, _, rest = line.strip().partition(" ")
+        words = rest.split()
+        if not serial or not words:
+            continue
+        tags = dict(word.split(":", 1) for word in words[1:] if ":" in word)
+        state = "no permissions" if words[:2] == ["no", "permissions"] else words[0]
+        found.append(Listed(serial, state, tags.get("model", "").replace("_", " ")))
+    return tuple(found)
 
 
 def _header(stream: Stream) -> tuple[bytes, int]:

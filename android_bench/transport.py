@@ -24,6 +24,7 @@ __all__ = [
     "Transport",
     "plain_text",
     "quote",
+    "split_host_port",
     "too_much_output",
 ]
 
@@ -51,6 +52,8 @@ STATE_ADVICE = {
     "rescue": "Restart the phone into Android.",
 }
 """What a person does about each state other than ``device``."""
+
+_HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 
 # CSI and OSC sequences, other two-byte escapes, and control characters besides tab and newline.
 _ESCAPES = re.compile(
@@ -120,6 +123,14 @@ def quote(argv: Sequence[str]) -> str:
         if "\0" in word:
             raise ValueError(f"a remote command cannot hold a NUL: {word!r}")
     return " ".join(shlex.quote(word) for word in argv)
+
+
+def split_host_port(name: str) -> tuple[str, int] | None:
+    """``HOST:PORT`` or ``[IPv6]:PORT`` as its parts; None for anything else, as a serial number."""
+    match = _HOST_PORT.fullmatch(name)
+    if match is None or not 0 < int(match[3]) < 65536:
+        return None
+    return match[1] or match[2], int(match[3])
 
 
 def plain_text(output: bytes | str, *, limit: int = 4000) -> str:

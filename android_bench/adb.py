@@ -1,0 +1,42 @@
+"""The ways to a phone. Nothing outside ``adb*.py`` knows an ADB library; here they are imported when used.
+
+:class:`~android_bench.adb_direct.DirectTransport` speaks to the phone's daemon itself (adb-shell: TCP,
+USB). :class:`~android_bench.adb_server.ServerTransport` goes through a running adb server (adbutils).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from android_bench.transport import Transport
+
+Way = Literal["auto", "direct", "server"]
+
+
+def open_transport(
+    name: str,
+    how: Way = "auto",
+    *,
+    key: Path | None = None,
+    server_port: int | None = None,
+    start_server: bool = False,
+) -> Transport:
+    """The way to the phone with this serial number or HOST:PORT. Nothing is connected yet.
+
+    ``auto`` takes a running adb server that knows the phone (HOST:PORT may be a serial there), else goes
+    directly. ``key`` is the private key of the direct way, made where it is missing. No server is ever
+    started unless ``start_server`` says so, and none is ever ended. Raises NoUsableDevice, UsageError.
+    """
+    from android_bench import adb_server
+
+    port = adb_server.default_server_port() if server_port is None else server_port
+    if how == "server":
+        if start_server and adb_server.server_devices(port) is None:
+            adb_server.start_server(port)
+        return adb_server.ServerTransport(name, port=port)
+    if how == "auto" and any(found.serial == name for found in adb_server.server_devices(port) or ()):
+        return adb_server.ServerTransport(name, port=port)
+    from android_bench.adb_direct import DirectTransport
+
+    return DirectTransport(name, key=key)
