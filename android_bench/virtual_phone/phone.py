@@ -1,0 +1,269 @@
+"""Start a virtual phone: :func:`serve` for people, :func:`running_phone` for tests and programs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from android_bench.virtual_phone.auth import Answer, KnownKeys
+from android_bench.virtual_phone.connection import Connection, Host, Service
+from android_bench.virtual_phone.described_phone import PhoneDescription
+from android_bench.virtual_phone.device_folder import DeviceFolder
+from android_bench.virtual_phone.faults import FaultPlan, Faults, read_plan
+from android_bench.virtual_phone.machine import Machine
+from android_bench.virtual_phone.protocol import MAX_PAYLOAD_BYTES, VERSION
+from android_bench.virtual_phone.sandbox import Sandbox, find_bubblewrap
+from android_bench.virtual_phone.services import find_service
+from android_bench.virtual_phone.wire import Wire
+from nasflow.errors import EnvironmentFault, UsageError
+
+DEFAULT_PORT = 6555
+SCANNED_PORTS = range(5555, 5586)  # where adb servers look for emulators by themselves
+MAX_CONNECTIONS = 16
+FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir")
+TICK_S = 1.0
+
+
+class VirtualPhone:
+    """A phone that listens on 127.0.0.1. Made by :func:`running_phone`."""
+
+    def __init__(
+        self,
+        folder: DeviceFolder,
+        machine: Machine,
+        faults: Faults,
+        *,
+        port: int = 0,
+        answer: Answer = "accept",
+        authenticate: bool = True,
+        features: tuple[str, ...] = FEATURES,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        version: int = VERSION,
+    ) -> None:
+        self.faults = faults
+        self.folder = folder
+        self.answer: Answer = answer
+        self._machine = machine
+        self._features = features
+        self._host = Host(
+            banner=self._banner,
+            keys=KnownKeys(folder.keys_file),
+            answer=lambda: self.answer,
+            find_service=self._find_service,
+            faults=faults,
+            max_payload_bytes=max_payload_bytes,
+            version=version,
+            authenticate=authenticate,
+        )
+        self._lock = threading.Lock()
+        self._connections: set[Connection] = set()
+        self._closed = threading.Event()
+        self._listener = _listen(port)
+        self.port: int = self._listener.getsockname()[1]
+        faults.on_change = self._on_faults
+        self._on_faults()
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT, as ``adb connect`` takes it."""
+        return f"127.0.0.1:{self.port}"
+
+    def storage(self, path: str) -> Path:
+        """Where a file of the phone, such as ``/data/local/tmp/a``, lies on this computer."""
+        for place, folder in self.folder.storage.items():
+            if path == place or path.startswith(place + "/"):
+                return folder / path[len(place) :].lstrip("/")
+        raise UsageError(f"{path} is in no folder of the virtual phone that can be written to.")
+
+    def accept_clients(self) -> None:
+        """Serve until :meth:`close`; each client gets a thread."""
+        while not self._closed.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                full = len(self._connections) >= MAX_CONNECTIONS
+            if full or self._closed.is_set():
+                client.close()
+                continue
+            segment = self.faults.plan.short_read_bytes
+            if segment is not None:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection = Connection(Wire(client, self.faults), self._host)
+            with self._lock:
+                self._connections.add(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def keep_time(self, control_file: Path | None) -> None:
+        """Tick every second until :meth:`close`: the clock, and the fault file where there is one."""
+        seen: int | None = None
+        while not self._closed.wait(TICK_S):
+            self.folder.tick()
+            if control_file is None:
+                continue
+            with contextlib.suppress(OSError):
+                changed = control_file.stat().st_mtime_ns
+                if changed != seen:
+                    seen = changed
+                    with contextlib.suppress(UsageError):  # half written: it will change again
+                        self.faults.set(read_plan(control_file))
+
+    def disconnect(self) -> None:
+        """Pull the cable: every connection ends."""
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.close()
+
+    def reboot(self) -> None:
+        """Restart: connections and commands end, boot id and uptime are new, files and keys stay."""
+        self.disconnect()
+        self.folder.boot()
+        self._machine.reboot()
+
+    def close(self) -> None:
+        """Switch off. May be called twice."""
+        self._closed.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.faults.close()
+        self.disconnect()
+        self._machine.close()
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            connection.serve()
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
+
+    def _on_faults(self) -> None:
+        self.folder.refresh(self.faults.plan, self.faults.since)
+
+    def _find_service(self, name: str) -> Service | None:
+        self.folder.tick()
+        if name.startswith("shell,v2") and "shell_v2" not in self._features:
+            return None
+        return find_service(name, self._machine, self.faults, self.reboot)
+
+    def _banner(self) -> bytes:
+        phone = self.folder.description
+        return (
+            f"device::ro.product.name={phone.product};ro.product.model={phone.model};"
+            f"ro.product.device={phone.product};features={','.join(self._features)}"
+        ).encode()
+
+
+def _listen(port: int) -> socket.socket:
+    if port in SCANNED_PORTS:
+        raise UsageError(
+            f"Port {port} is one of 5555 to 5585, which adb servers scan for emulators by themselves.",
+            hint=f"Take another one, such as {DEFAULT_PORT}.",
+        )
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        while listener.getsockname()[1] in SCANNED_PORTS:
+            listener.close()
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            listener.bind(("127.0.0.1", 0))
+        listener.listen(MAX_CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise EnvironmentFault(
+            f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.",
+            hint="Choose another with --port, or 0 for any that is free.",
+        ) from error
+    return listener
+
+
+@contextmanager
+def running_phone(
+    folder: Path | None = None,
+    *,
+    port: int = 0,
+    description: PhoneDescription | None = None,
+    plan: FaultPlan | None = None,
+    control_file: Path | None = None,
+    answer: Answer = "accept",
+    authenticate: bool = True,
+    features: tuple[str, ...] = FEATURES,
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+    version: int = VERSION,
+) -> Iterator[VirtualPhone]:
+    """A virtual phone for as long as the block runs; ``port`` 0 takes any that is free.
+
+    ``folder`` keeps its storage and keys; without one they are temporary. ``answer`` is what the owner says
+    to a new key. Raises UsageError, EnvironmentFault.
+    """
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="virtual-phone-")))
+        device = DeviceFolder(folder, description or PhoneDescription())
+        device.create()
+        faults = Faults(plan)
+        device.refresh(faults.plan, faults.since)
+        machine = _machine(device)
+        stack.callback(machine.close)
+        phone = VirtualPhone(
+            device,
+            machine,
+            faults,
+            port=port,
+            answer=answer,
+            authenticate=authenticate,
+            features=features,
+            max_payload_bytes=max_payload_bytes,
+            version=version,
+        )
+        threads = [
+            threading.Thread(target=phone.accept_clients, name="virtual-phone", daemon=True),
+            threading.Thread(target=phone.keep_time, args=(control_file,), name="virtual-clock", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield phone
+        finally:
+            phone.close()
+            for thread in threads:
+                thread.join()
+
+
+def _machine(device: DeviceFolder) -> Machine:
+    bubblewrap = find_bubblewrap()
+    if bubblewrap is None:
+        raise EnvironmentFault("bubblewrap is missing", hint="apt install bubblewrap")
+    sandbox = Sandbox(device, bubblewrap)
+    sandbox.start()
+    return sandbox
+
+
+def serve(
+    *,
+    port: int = DEFAULT_PORT,
+    folder: Path | None = None,
+    description: PhoneDescription | None = None,
+    control_file: Path | None = None,
+    answer: Answer = "accept",
+    on_ready: Callable[[VirtualPhone], None] = lambda phone: None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Run a virtual phone until ``stop`` is set, or an exception (a signal's) ends it.
+
+    ``control_file`` is a JSON object of :class:`~android_bench.virtual_phone.faults.FaultPlan`, read again
+    whenever it changes. Raises UsageError, EnvironmentFault.
+    """
+    with running_phone(
+        folder, port=port, description=description, control_file=control_file, answer=answer
+    ) as phone:
+        on_ready(phone)
+        (stop or threading.Event()).wait()
