@@ -1,0 +1,195 @@
+"""The phone's state around a measurement: read, judged, waited for, compared.
+
+What cannot be read is None and is judged by nothing: a phone that does not tell its temperature is
+measured, and the record says "unknown". What somebody has set by hand is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from android_bench.device import Conditions
+from android_bench.phone_text import (
+    Battery,
+    CpuPolicy,
+    Thermal,
+    parse_battery,
+    parse_boot_id,
+    parse_cpufreq,
+    parse_thermal,
+    parse_uptime,
+)
+from android_bench.transport import Transport, plain_text
+from nasflow.errors import NoUsableDevice
+
+THERMAL_COMMAND = ("dumpsys", "thermalservice")
+BATTERY_COMMAND = ("dumpsys", "battery")
+UPTIME_COMMAND = ("cat", "/proc/uptime")
+BOOT_ID_COMMAND = ("cat", "/proc/sys/kernel/random/boot_id")
+CPUFREQ_COMMAND = (
+    "sh",
+    "-c",
+    "cd /sys/devices/system/cpu/cpufreq && for p in policy*; do "
+    "for f in related_cpus scaling_cur_freq scaling_max_freq cpuinfo_max_freq; do "
+    'echo "$p/$f=$(cat "$p/$f" 2>/dev/null)"; done; done',
+)
+"""Prints ``policy4/scaling_cur_freq=1800000``, four lines for each cluster (:func:`parse_cpufreq`)."""
+
+_TEXT_CHARACTERS = 1_000_000
+_TIMEOUT_S = 20.0
+_CAP_SLACK = 0.98
+_THERMAL_WORDS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a phone must keep to be measured."""
+
+    min_battery_percent: float = 30.0
+    max_thermal_status: int = 0
+    cooling_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The phone's state at one moment. None, or no policies: could not be read."""
+
+    at: datetime
+    thermal: Thermal | None
+    battery: Battery | None
+    policies: tuple[CpuPolicy, ...]
+    uptime_s: float | None
+    boot_id: str | None
+
+    def conditions(self) -> Conditions:
+        """What is stored with a measurement. The clock rate is the fastest cluster's."""
+        current = [policy.current_khz for policy in self.policies if policy.current_khz is not None]
+        return Conditions(
+            at=self.at,
+            cpu_mhz=max(current) / 1000 if current else None,
+            skin_celsius=self.thermal.skin_celsius if self.thermal else None,
+            battery_percent=self.battery.percent if self.battery else None,
+        )
+
+
+def read_conditions(transport: Transport, *, now: Callable[[], datetime] | None = None) -> Reading:
+    """Ask the phone; five short commands. Raises DeviceLost, NoUsableDevice."""
+    thermal = _ask(transport, THERMAL_COMMAND)
+    battery = _ask(transport, BATTERY_COMMAND)
+    cpufreq = _ask(transport, CPUFREQ_COMMAND)
+    uptime, boot_id = _ask(transport, UPTIME_COMMAND), _ask(transport, BOOT_ID_COMMAND)
+    return Reading(
+        at=now() if now else datetime.now(UTC),
+        thermal=None if thermal is None else parse_thermal(thermal),
+        battery=None if battery is None else parse_battery(battery),
+        policies=() if cpufreq is None else parse_cpufreq(cpufreq),
+        uptime_s=None if uptime is None else parse_uptime(uptime),
+        boot_id=None if boot_id is None else parse_boot_id(boot_id),
+    )
+
+
+def too_hot(reading: Reading, limits: Limits) -> str | None:
+    """Why the phone must cool down first, or None."""
+    status = reading.thermal.status if reading.thermal else None
+    if status is None or status <= limits.max_thermal_status:
+        return None
+    skin = reading.thermal.skin_celsius if reading.thermal else None
+    return f"thermal status {status} ({_THERMAL_WORDS[status]})" + (
+        "" if skin is None else f", skin {skin:.1f} degrees Celsius"
+    )
+
+
+def check_usable(reading: Reading, limits: Limits) -> None:
+    """Refuse what waiting does not mend. Raises NoUsableDevice: a state set by hand, an empty battery."""
+    if reading.thermal is not None and reading.thermal.overridden:
+        raise NoUsableDevice(
+            "the phone's thermal status is set by hand (IsStatusOverride: true): it hides throttling.",
+            hint="Undo it: adb shell cmd thermalservice reset",
+        )
+    battery = reading.battery
+    if battery is not None and battery.updates_stopped:
+        raise NoUsableDevice(
+            "the phone's battery state is set by hand (UPDATES STOPPED): its charge is not known.",
+            hint="Undo it: adb shell dumpsys battery reset",
+        )
+    if battery is not None and battery.percent is not None and battery.percent < limits.min_battery_percent:
+        raise NoUsableDevice(
+            f"the phone's battery is at {battery.percent:.0f} %, below {limits.min_battery_percent:.0f} %: "
+            "phones slow down there.",
+            hint="Charge it, or lower android.min_battery_percent.",
+        )
+
+
+def wait_until_ready(
+    transport: Transport,
+    limits: Limits,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    tell: Callable[[str], None] = lambda _text: None,
+    pause_s: float = 10.0,
+) -> Reading:
+    """Read until the phone is cool and return that reading; ``tell`` hears once why it waits.
+
+    Raises NoUsableDevice where it stays hot for ``limits.cooling_s`` or cannot be used at all (see
+    :func:`check_usable`), DeviceLost.
+    """
+    until = clock() + limits.cooling_s
+    told = False
+    while True:
+        reading = read_conditions(transport)
+        check_usable(reading, limits)
+        reason = too_hot(reading, limits)
+        if reason is None:
+            return reading
+        left_s = until - clock()
+        if left_s <= 0:
+            raise NoUsableDevice(
+                f"the phone is still too hot after {limits.cooling_s:.0f} s: {reason}.",
+                hint="Take it out of its case and the sun, let it cool, or raise android.cooling_minutes.",
+            )
+        if not told:
+            tell(f"The phone is too hot: {reason}. Waiting up to {limits.cooling_s / 60:.0f} min.")
+            told = True
+        sleep(min(pause_s, left_s))
+
+
+def disturbance(before: Reading, after: Reading, limits: Limits) -> str | None:
+    """Why what was measured between two readings must be dropped, or None.
+
+    A reboot, a thermal status above the limit, or a cluster that may no longer run as fast as it might.
+    """
+    if rebooted(before, after):
+        return "the phone has restarted"
+    for reading in (before, after):
+        if reason := too_hot(reading, limits):
+            return f"the phone throttles: {reason}"
+    allowed = {policy.number: policy.allowed_max_khz for policy in before.policies}
+    for policy in after.policies:
+        earlier, now = allowed.get(policy.number), policy.allowed_max_khz
+        if earlier is not None and now is not None and now < _CAP_SLACK * earlier:
+            return (
+                f"the phone throttles: cores {policy.cores[0]} to {policy.cores[-1]} may run at "
+                f"{now / 1000:.0f} MHz, before it was {earlier / 1000:.0f}"
+            )
+    return None
+
+
+def rebooted(before: Reading, after: Reading) -> bool:
+    """Whether the phone has started anew in between; by boot id, else by uptime, else it is not known."""
+    if before.boot_id is not None and after.boot_id is not None:
+        return before.boot_id != after.boot_id
+    if before.uptime_s is not None and after.uptime_s is not None:
+        return after.uptime_s < before.uptime_s
+    return False
+
+
+def _ask(transport: Transport, argv: tuple[str, ...]) -> str | None:
+    """What a command prints; None where the phone does not have it or does not allow it."""
+    done = transport.run(argv, timeout_s=_TIMEOUT_S)
+    if done.exit_code != 0:
+        return None
+    return plain_text(done.stdout, limit=_TEXT_CHARACTERS)

@@ -1,0 +1,373 @@
+"""The phone's state: read through any transport, judged, waited for; and its settings always put back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from android_bench.conditions import (
+    BATTERY_COMMAND,
+    BOOT_ID_COMMAND,
+    CPUFREQ_COMMAND,
+    THERMAL_COMMAND,
+    UPTIME_COMMAND,
+    Limits,
+    Reading,
+    check_usable,
+    disturbance,
+    read_conditions,
+    rebooted,
+    too_hot,
+    wait_until_ready,
+)
+from android_bench.phone_settings import NOTE, repair, steady_phone
+from android_bench.phone_text import CpuPolicy
+from android_bench.transport import Completed, Transport
+from nasflow.errors import DeviceError, DeviceLost, Interrupted, NoUsableDevice
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "phone"
+BOOT = "0f7a2b1c-1111-2222-3333-444455556666"
+CPUFREQ = """policy0/related_cpus=0 1 2 3
+policy0/scaling_cur_freq=600000
+policy0/scaling_max_freq=1704000
+policy0/cpuinfo_max_freq=1704000
+policy4/related_cpus=4 5 6 7
+policy4/scaling_cur_freq=2367000
+policy4/scaling_max_freq=2367000
+policy4/cpuinfo_max_freq=2367000
+"""
+
+
+def fixture(name: str) -> str:
+    return (FIXTURES / name).read_text(encoding="utf-8")
+
+
+class ScriptedPhone:
+    """A phone behind a transport: texts by command, files, Android settings; it can be cut off."""
+
+    serial = "scripted"
+
+    def __init__(self) -> None:
+        self.texts: dict[tuple[str, ...], str | Callable[[], str]] = {
+            THERMAL_COMMAND: fixture("thermalservice_samsung_android12.txt"),
+            BATTERY_COMMAND: fixture("battery.txt"),
+            CPUFREQ_COMMAND: CPUFREQ,
+            UPTIME_COMMAND: "1234.56 9876.54\n",
+            BOOT_ID_COMMAND: f"{BOOT}\n",
+        }
+        self.files: dict[str, bytes] = {}
+        self.settings = {"stay_on_while_plugged_in": "0"}
+        self.fixed = False
+        self.knows_fixed = True
+        self.settings_locked = False
+        self.commands_left: int | None = None
+        self.log: list[tuple[str, ...]] = []
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+        assert timeout_s > 0
+        words = tuple(argv)
+        if self.commands_left is not None:
+            if self.commands_left == 0:
+                raise DeviceLost("the cable was pulled.")
+            self.commands_left -= 1
+        self.log.append(words)
+        if words in self.texts:
+            text = self.texts[words]
+            return done(text() if callable(text) else text)
+        match words:
+            case ("settings", "get", "global", key):
+                return done(self.settings.get(key, "null"))
+            case ("settings", "put", "global", key, value) if not self.settings_locked:
+                self.settings[key] = value
+                return done()
+            case ("settings", "delete", "global", key) if not self.settings_locked:
+                self.settings.pop(key, None)
+                return done()
+            case ("cmd", "power", "set-fixed-performance-mode-enabled", value) if self.knows_fixed:
+                self.fixed = value == "true"
+                return done()
+            case ("cat", path) if path in self.files:
+                return Completed(self.files[path], b"", 0)
+            case ("rm", "-f", path):
+                self.files.pop(path, None)
+                return done()
+            case ("mv", old, new):
+                self.files[new] = self.files.pop(old)
+                return done()
+            case ("mkdir", "-p", _):
+                return done()
+        return Completed(b"", f"{words[0]}: not found".encode(), 255)
+
+    def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
+        assert mode == 0o644 and timeout_s > 0
+        self.files[remote] = content
+
+    def pull(self, remote: str, *, timeout_s: float) -> bytes:
+        assert timeout_s > 0
+        return self.files[remote]
+
+    def state(self) -> str:
+        return "device"
+
+    def reconnect(self, *, timeout_s: float) -> None:
+        assert timeout_s > 0
+
+    def close(self) -> None:
+        pass
+
+
+def done(text: str = "") -> Completed:
+    return Completed(text.encode(), b"", 0)
+
+
+def reading(phone: Transport | None = None) -> Reading:
+    return read_conditions(phone or ScriptedPhone(), now=lambda: datetime(2026, 11, 23, tzinfo=UTC))
+
+
+def test_a_phone_that_tells_everything_is_read() -> None:
+    got = reading()
+    assert (got.uptime_s, got.boot_id) == (1234.56, BOOT)
+    assert [policy.cores for policy in got.policies] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    assert got.conditions().model_dump() == {
+        "at": datetime(2026, 11, 23, tzinfo=UTC),
+        "load_1min": None,
+        "cpu_mhz": 2367.0,
+        "skin_celsius": None,
+        "battery_percent": 94.0,
+    }
+
+
+def test_a_phone_that_tells_nothing_is_unknown_and_not_refused() -> None:
+    phone = ScriptedPhone()
+    phone.texts = {}
+    got = reading(phone)
+    assert (got.thermal, got.battery, got.policies, got.uptime_s, got.boot_id) == (None, None, (), None, None)
+    check_usable(got, Limits())
+    assert too_hot(got, Limits()) is None
+    assert disturbance(got, got, Limits()) is None
+    assert wait_until_ready(phone, Limits()).thermal is None
+
+
+def test_nonsense_is_unknown_and_not_guessed() -> None:
+    phone = ScriptedPhone()
+    phone.texts = dict.fromkeys(phone.texts, "Can't find service: thermalservice\n\x1b[31mlevel\x00: soon\n")
+    got = reading(phone)
+    assert got.thermal is not None and got.thermal.status is None and got.thermal.temperatures == ()
+    assert got.conditions().battery_percent is None
+    check_usable(got, Limits())
+
+
+@pytest.mark.parametrize(("level", "fine"), [(29, False), (30, True), (100, True), (0, False)])
+def test_a_battery_below_the_limit_is_refused(level: int, fine: bool) -> None:
+    phone = ScriptedPhone()
+    phone.texts[BATTERY_COMMAND] = fixture("battery.txt").replace("level: 94", f"level: {level}")
+    if fine:
+        check_usable(reading(phone), Limits())
+        return
+    with pytest.raises(NoUsableDevice, match=rf"{level} %") as caught:
+        check_usable(reading(phone), Limits())
+    assert caught.value.exit_code == 4
+
+
+def test_a_thermal_status_set_by_hand_is_refused() -> None:
+    phone = ScriptedPhone()
+    phone.texts[THERMAL_COMMAND] = "IsStatusOverride: true\nThermal Status: 0\n"
+    with pytest.raises(NoUsableDevice, match="thermalservice reset"):
+        wait_until_ready(phone, Limits())
+
+
+def test_a_battery_set_by_hand_is_refused() -> None:
+    phone = ScriptedPhone()
+    phone.texts[BATTERY_COMMAND] = (
+        "Current Battery Service state:\n  (UPDATES STOPPED -- use 'reset' to restart)\n  level: 100\n"
+        "  scale: 100\n"
+    )
+    with pytest.raises(NoUsableDevice, match="dumpsys battery reset"):
+        wait_until_ready(phone, Limits())
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def test_a_hot_phone_is_waited_for_and_it_is_said_once() -> None:
+    phone, clock, told = ScriptedPhone(), Clock(), list[str]()
+    hot, cool = fixture("thermalservice_throttling.txt"), fixture("thermalservice_samsung_android12.txt")
+    answers = itertools.chain([hot, hot, hot], itertools.repeat(cool))
+    phone.texts[THERMAL_COMMAND] = lambda: next(answers)
+    got = wait_until_ready(phone, Limits(), clock=clock, sleep=clock.sleep, tell=told.append)
+    assert got.thermal is not None and got.thermal.status == 0
+    assert clock.slept == [10.0] * 3
+    assert len(told) == 1 and "moderate" in told[0] and "44.6" in told[0]
+
+
+def test_a_phone_that_stays_hot_is_given_up_after_ten_minutes() -> None:
+    phone, clock = ScriptedPhone(), Clock()
+    phone.texts[THERMAL_COMMAND] = fixture("thermalservice_throttling.txt")
+    with pytest.raises(NoUsableDevice, match="after 600 s: thermal status 2"):
+        wait_until_ready(phone, Limits(), clock=clock, sleep=clock.sleep, pause_s=7)
+    assert clock.now == 600
+
+
+def test_throttling_between_two_readings_is_noticed() -> None:
+    phone = ScriptedPhone()
+    before = reading(phone)
+    phone.texts[THERMAL_COMMAND] = fixture("thermalservice_throttling.txt")
+    assert "thermal status 2" in str(disturbance(before, reading(phone), Limits()))
+    assert disturbance(before, before, Limits()) is None
+
+
+def test_a_lowered_clock_is_noticed_without_any_thermal_status() -> None:
+    phone = ScriptedPhone()
+    before = reading(phone)
+    phone.texts[CPUFREQ_COMMAND] = CPUFREQ.replace("scaling_max_freq=2367000", "scaling_max_freq=1800000")
+    assert "cores 4 to 7 may run at 1800 MHz" in str(disturbance(before, reading(phone), Limits()))
+    slower_now = CPUFREQ.replace("scaling_cur_freq=2367000", "scaling_cur_freq=1200000")
+    phone.texts[CPUFREQ_COMMAND] = slower_now
+    assert disturbance(before, reading(phone), Limits()) is None, "an idle core is not a throttled one"
+
+
+def test_a_reboot_is_noticed_by_boot_id_or_by_uptime() -> None:
+    before = reading()
+    assert not rebooted(before, replace(before, uptime_s=2000.0))
+    assert rebooted(before, replace(before, boot_id=BOOT.replace("0", "1"), uptime_s=9999.0))
+    unknown = replace(before, boot_id=None)
+    assert rebooted(unknown, replace(unknown, uptime_s=3.0))
+    assert not rebooted(unknown, replace(unknown, uptime_s=1300.0))
+    assert not rebooted(unknown, replace(unknown, uptime_s=None))
+    assert disturbance(before, replace(before, boot_id=BOOT.replace("0", "1")), Limits()) == (
+        "the phone has restarted"
+    )
+
+
+def test_a_lost_phone_is_not_an_unknown_one() -> None:
+    phone = ScriptedPhone()
+    phone.commands_left = 2
+    with pytest.raises(DeviceLost):
+        reading(phone)
+
+
+def test_clusters_of_one_core_are_named_too() -> None:
+    before = replace(reading(), policies=(CpuPolicy(7, (7,), None, 3_000_000, 3_000_000),))
+    after = replace(before, policies=(CpuPolicy(7, (7,), None, 2_000_000, 3_000_000),))
+    assert "2000 MHz" in str(disturbance(before, after, Limits()))
+
+
+# Settings
+
+
+@pytest.mark.parametrize("stay_on", ["0", "3", None])
+def test_settings_are_on_inside_and_as_before_after(stay_on: str | None) -> None:
+    phone = ScriptedPhone()
+    phone.settings = {} if stay_on is None else {"stay_on_while_plugged_in": stay_on}
+    before = dict(phone.settings)
+    with steady_phone(phone) as steady:
+        assert (steady.fixed_performance, steady.stays_awake, steady.repaired) == (True, True, False)
+        assert phone.fixed and phone.settings == {"stay_on_while_plugged_in": "15"}
+        assert NOTE in phone.files
+    assert (phone.fixed, phone.settings, phone.files) == (False, before, {})
+
+
+@pytest.mark.parametrize("error", [DeviceError("x"), Interrupted("x", signal_number=2), KeyError("x")])
+def test_settings_are_put_back_whatever_happens_inside(error: BaseException) -> None:
+    phone = ScriptedPhone()
+    with pytest.raises(type(error)), steady_phone(phone):
+        raise error
+    assert (phone.fixed, phone.settings["stay_on_while_plugged_in"], phone.files) == (False, "0", {})
+
+
+@pytest.mark.parametrize("commands", range(4, 14))
+def test_a_run_that_dies_anywhere_is_repaired_by_the_next(commands: int) -> None:
+    phone = ScriptedPhone()
+    phone.commands_left = commands
+    try:
+        with steady_phone(phone):
+            pass
+    except DeviceLost:
+        pass
+    phone.commands_left = None
+    with steady_phone(phone):
+        assert phone.fixed
+    assert (phone.fixed, phone.settings["stay_on_while_plugged_in"], phone.files.get(NOTE)) == (
+        False,
+        "0",
+        None,
+    )
+
+
+def test_a_cable_pulled_inside_keeps_its_own_error_and_the_note() -> None:
+    phone = ScriptedPhone()
+    with pytest.raises(DeviceLost, match="while measuring") as caught, steady_phone(phone):
+        phone.commands_left = 0
+        raise DeviceLost("the cable was pulled while measuring.")
+    assert "next run" in caught.value.__notes__[0]
+    phone.commands_left = None
+    assert phone.fixed and repair(phone)
+    assert (phone.fixed, phone.settings["stay_on_while_plugged_in"]) == (False, "0")
+    assert not repair(phone), "a second repair has nothing to do"
+
+
+def test_a_phone_that_grants_nothing_is_left_alone() -> None:
+    phone = ScriptedPhone()
+    phone.knows_fixed, phone.settings_locked = False, True
+    phone.settings = {"stay_on_while_plugged_in": "Error: no permission"}
+    with steady_phone(phone) as steady:
+        assert (steady.fixed_performance, steady.stays_awake) == (False, False)
+    assert phone.settings == {"stay_on_while_plugged_in": "Error: no permission"}
+    assert not any("put" in words or "delete" in words for words in phone.log)
+
+
+def test_a_phone_whose_settings_can_only_be_read_is_measured_all_the_same() -> None:
+    phone = ScriptedPhone()
+    phone.settings_locked = True
+    with steady_phone(phone) as steady:
+        assert (steady.fixed_performance, steady.stays_awake) == (True, False)
+    assert (phone.fixed, phone.settings, phone.files) == (False, {"stay_on_while_plugged_in": "0"}, {})
+
+
+def test_a_setting_that_cannot_be_put_back_is_told_and_the_note_stays() -> None:
+    phone = ScriptedPhone()
+    with pytest.raises(DeviceError, match="put back"), steady_phone(phone):
+        phone.settings_locked = True
+    assert NOTE in phone.files
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 5000,
+        b"\xff\xfe",
+        b'{"stay_changed": true, "stay_on": "1; reboot"}',
+        b'{"stay_changed": 1, "stay_on": "3"}',
+        b'{"stay_changed": true, "stay_on": 3}',
+    ],
+)
+def test_a_damaged_note_puts_nothing_into_the_settings(note: bytes) -> None:
+    phone = ScriptedPhone()
+    phone.fixed, phone.files[NOTE] = True, note
+    assert repair(phone)
+    assert (phone.fixed, phone.settings, phone.files) == (False, {"stay_on_while_plugged_in": "0"}, {})
+
+
+def test_the_note_holds_no_more_than_what_is_to_be_put_back() -> None:
+    phone = ScriptedPhone()
+    with steady_phone(phone):
+        assert json.loads(phone.files[NOTE]) == {"schema_version": 1, "stay_changed": True, "stay_on": "0"}
