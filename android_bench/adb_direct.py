@@ -47,7 +47,8 @@ class _DirectStream(Stream):
     def close(self) -> None:
         if not self._ended:
             self._ended = True
-            self._wire.send_packet(constants.CLSE, self._local_id, self._remote_id)
+            with suppress(OSError):  # a broken connection shows itself elsewhere
+                self._wire.send_packet(constants.CLSE, self._local_id, self._remote_id)
 
     def _receive(self) -> bytes:
         while not self._ended:
@@ -128,9 +129,10 @@ class DirectTransport(AdbTransport):
 
         info = _AdbTransactionInfo(None, None, deadline.timeout_s, deadline.timeout_s)
         try:
-            _, payload_bytes = wire.connect(_BANNER, [signer], deadline.timeout_s, asked, info)
+            connected = wire.connect(_BANNER, [signer], deadline.timeout_s, asked, info)
         except (OSError, exceptions.InvalidResponseError) as error:
             raise self._unreachable(wire, error) from error
+        payload_bytes = int(connected[1])
         state = plain_text(wire.banner).partition(":")[0]
         if state != "device":
             raise NotReady(f"{self.serial} is in the state '{state[:40]}'.", state=state[:40])

@@ -71,11 +71,12 @@ def public_line(key: RSAPrivateKey) -> bytes:
         pow(1 << _KEY_BITS, 2, numbers.n).to_bytes(size, "little"),
         numbers.e,
     )
-    return base64.b64encode(packed) + get_user_info().encode()
+    owner: str = get_user_info()
+    return base64.b64encode(packed) + owner.encode()
 
 
 class Signer(CryptographySigner):
-    """Signs with an adb key (RSA over SHA-1, as the protocol asks); the public half is computed, for its file may be missing."""
+    """Signs with an adb key. The public half is computed, for its file may be missing."""
 
     def __init__(self, path: Path) -> None:
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -97,5 +98,6 @@ class Signer(CryptographySigner):
 def _unreadable(path: Path, reason: str) -> EnvironmentFault:
     return EnvironmentFault(
         f"the adb key {path} cannot be read: {reason}.",
-        hint="Make it readable for your account, or move it away: a new one is made, and the phone asks again.",
+        hint="Make it readable for your account, or move it away: a new one is made, and the phone asks "
+        "again.",
     )
