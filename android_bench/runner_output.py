@@ -30,6 +30,7 @@ MAX_LATENCY_US = 3.6e9
 MAX_TEXT_CHARACTERS = 4_000_000
 """More than a run prints, op profiles included; what comes after it is dropped."""
 
+_HUNDREDTH_MS_US = 10.0
 _AGAIN = "Measure again; if it stays so, run 'nasflow doctor --device android'."
 _PREFIX = re.compile(r"^(?:(?:INFO|WARN|WARNING|ERROR|VERBOSE): )?(?:\[[\w.]{1,60}:\d{1,6}\] )?")
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{1,2})?"
@@ -77,12 +78,11 @@ class Timings:
 
 @dataclass(frozen=True)
 class Summary:
-    """The tool's last words. The newer tool rounds to hundredths of a millisecond."""
+    """The tool's last words. Only the newer tool tells ``runs``; it rounds to 0.01 ms."""
 
     avg_us: float
     init_us: float | None
     runs: int | None
-    rounded_to_us: float
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,6 @@ def _timings(line: str) -> Timings | None:
         return None
     if set(fields) == {"curr"} and (number == 1 or line.endswith("(all same)")):
         fields |= dict.fromkeys(("first", "min", "max", "avg", "p5", "median", "p95"), fields["curr"])
-        fields["std"] = 0.0
     elif not {"first", "curr", "min", "max", "avg", "std"} <= fields.keys() or line.endswith(")"):
         raise _Unreadable(f"has an incomplete line of timings: {line[:120]!r}")
     return Timings(count=number, **{f"{key}_us": value for key, value in fields.items()})
@@ -200,11 +199,11 @@ def _summary(lines: list[str]) -> Summary | None:
     init_us = None
     for line in lines:
         if classic := _CLASSIC.fullmatch(line) or _OLDER.fullmatch(line):
-            found.append(Summary(float(classic[2]), float(classic[1]), None, 0.0))
+            found.append(Summary(float(classic[2]), float(classic[1]), None))
         elif init := _LITERT_INIT.fullmatch(line):
             init_us = float(init[1]) * 1000
         elif newer := _LITERT.fullmatch(line):
-            found.append(Summary(float(newer[1]) * 1000, init_us, int(newer[2]), 5.0))
+            found.append(Summary(float(newer[1]) * 1000, init_us, int(newer[2])))
     if len(found) > 1:
         raise _Unreadable("has more than one summary")
     return found[0] if found else None
@@ -212,7 +211,7 @@ def _summary(lines: list[str]) -> Summary | None:
 
 def _agree(timings: Timings, summary: Summary) -> None:
     average = timings.avg_us if timings.avg_us is not None else timings.curr_us
-    slack = summary.rounded_to_us + 2 * SIX_DIGITS * average + 1e-6
+    slack = 2 * SIX_DIGITS * average + (0 if summary.runs is None else _HUNDREDTH_MS_US / 2 + 1e-6)
     if abs(average - summary.avg_us) > slack or summary.runs not in (None, timings.count):
         raise _Unreadable(
             f"contradicts itself: {timings.count} inferences of {average:g} us on average, "

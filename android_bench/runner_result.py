@@ -196,6 +196,8 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if byte == 0 and shift:
+                raise _Damaged("has a number that is padded with zeros")
             return value, at
     raise _Damaged("has a number of more than ten bytes")
 
