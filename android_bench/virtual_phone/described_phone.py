@@ -122,8 +122,8 @@ def device_files(description: PhoneDescription, moment: Moment) -> dict[str, str
 
 
 def uptime(description: PhoneDescription, seconds: float) -> str:
-    """``/proc/uptime``: seconds since boot, and seconds that the cores idled; of one length always."""
-    return f"{seconds:014.2f} {seconds * description.cores * 0.9:014.2f}\n"
+    """``/proc/uptime``: seconds since boot, and seconds that the cores idled."""
+    return f"{seconds:.2f} {seconds * description.cores * 0.9:.2f}\n"
 
 
 def thermalservice(description: PhoneDescription, plan: FaultPlan) -> str:
@@ -151,8 +151,9 @@ def thermalservice(description: PhoneDescription, plan: FaultPlan) -> str:
         f"Current temperatures from HAL:\n{sensors}"
         f"Current cooling devices from HAL:\n{''.join(coolers)}"
         "Temperature static thresholds from HAL:\n"
-        "\t{.type = SKIN, .name = VIRTUAL-SKIN, .hotThrottlingThresholds = [NaN, 39.0, 43.0, 45.0, 46.5, 52.0,"
-        " 55.0], .coldThrottlingThresholds = [NaN, NaN, NaN, NaN, NaN, NaN, NaN]}\n"
+        "\t{.type = SKIN, .name = VIRTUAL-SKIN, "
+        ".hotThrottlingThresholds = [NaN, 39.0, 43.0, 45.0, 46.5, 52.0, 55.0], "
+        ".coldThrottlingThresholds = [NaN, NaN, NaN, NaN, NaN, NaN, NaN], .vrThrottlingThreshold = NaN}\n"
     )
 
 

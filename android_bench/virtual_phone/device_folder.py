@@ -74,6 +74,7 @@ class DeviceFolder:
         content = uptime(self.description, time.monotonic() - self._booted_at)
         with self.uptime_file.open("r+", encoding="ascii") as file:
             file.write(content)
+            file.truncate()
 
     def refresh(self, plan: FaultPlan, since: float) -> None:
         """Write what follows from the faults in force, each changed file at once by renaming."""

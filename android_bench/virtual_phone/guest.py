@@ -17,15 +17,17 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from android_bench.virtual_phone.sync import SyncOptions, serve_sync
 
 MAX_REQUEST_BYTES = 160 * 1024
 MAX_DESCRIPTORS = 4
+_BUFFER_BYTES = 1 << 17
 
 
-def send_request(link: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
+def send_request(link: socket.socket, request: Mapping[str, object], descriptors: list[int]) -> None:
     """Ask for something; used by the daemon. Raises OSError where the guest is gone."""
     socket.send_fds(link, [json.dumps(request).encode()], descriptors)
 
@@ -57,7 +59,7 @@ def run_shell(request: dict[str, Any], descriptors: list[int]) -> None:
             start_new_session=True,
         )
     except OSError as error:
-        os.write(errors, f"{request['shell']}: {os.strerror(error.errno)}\n".encode())
+        os.write(errors, f"{request['shell']}: {os.strerror(error.errno or 0)}\n".encode())
         os.write(control, b"126")
         for descriptor in descriptors:
             os.close(descriptor)
@@ -89,8 +91,8 @@ def run_sync(request: dict[str, Any], descriptor: int) -> None:
     options = SyncOptions(push_failure=request["push_failure"], free_bytes=request["free_bytes"])
     with (
         socket.socket(fileno=descriptor) as link,
-        link.makefile("rb", buffering=1 << 17) as reader,
-        link.makefile("wb", buffering=1 << 17) as writer,
+        os.fdopen(os.dup(descriptor), "rb", buffering=_BUFFER_BYTES) as reader,
+        os.fdopen(os.dup(descriptor), "wb", buffering=_BUFFER_BYTES) as writer,
     ):
         serve_sync(reader, writer, options)
         link.shutdown(socket.SHUT_RDWR)

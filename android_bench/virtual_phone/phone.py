@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from android_bench.virtual_phone.auth import Answer, KnownKeys
+from android_bench.virtual_phone.command_table import CommandTable
 from android_bench.virtual_phone.connection import Connection, Host, Service
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.device_folder import DeviceFolder
@@ -27,6 +29,7 @@ SCANNED_PORTS = range(5555, 5586)  # where adb servers look for emulators by the
 MAX_CONNECTIONS = 16
 FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir")
 TICK_S = 1.0
+Inside = Literal["auto", "sandbox", "table"]
 
 
 class VirtualPhone:
@@ -49,6 +52,7 @@ class VirtualPhone:
         self.folder = folder
         self.answer: Answer = answer
         self._machine = machine
+        self.is_confined_shell = isinstance(machine, Sandbox)
         self._features = features
         self._host = Host(
             banner=self._banner,
@@ -193,6 +197,7 @@ def running_phone(
     description: PhoneDescription | None = None,
     plan: FaultPlan | None = None,
     control_file: Path | None = None,
+    inside: Inside = "auto",
     answer: Answer = "accept",
     authenticate: bool = True,
     features: tuple[str, ...] = FEATURES,
@@ -201,8 +206,9 @@ def running_phone(
 ) -> Iterator[VirtualPhone]:
     """A virtual phone for as long as the block runs; ``port`` 0 takes any that is free.
 
-    ``folder`` keeps its storage and keys; without one they are temporary. ``answer`` is what the owner says
-    to a new key. Raises UsageError, EnvironmentFault.
+    ``folder`` keeps its storage and keys; without one they are temporary. ``inside``: a sandbox
+    by bubblewrap, a table of commands, or (auto) the first that this computer can run. ``answer`` is what
+    the owner says to a new key. Raises UsageError, EnvironmentFault.
     """
     with contextlib.ExitStack() as stack:
         if folder is None:
@@ -211,7 +217,7 @@ def running_phone(
         device.create()
         faults = Faults(plan)
         device.refresh(faults.plan, faults.since)
-        machine = _machine(device)
+        machine = _machine(device, inside)
         stack.callback(machine.close)
         phone = VirtualPhone(
             device,
@@ -238,10 +244,15 @@ def running_phone(
                 thread.join()
 
 
-def _machine(device: DeviceFolder) -> Machine:
-    bubblewrap = find_bubblewrap()
+def _machine(device: DeviceFolder, inside: Inside) -> Machine:
+    bubblewrap = None if inside == "table" else find_bubblewrap()
     if bubblewrap is None:
-        raise EnvironmentFault("bubblewrap is missing", hint="apt install bubblewrap")
+        if inside == "sandbox":
+            raise EnvironmentFault(
+                "bubblewrap is not installed, or this computer does not let it make a sandbox.",
+                hint="Install the package bubblewrap, and allow user namespaces.",
+            )
+        return CommandTable(device)
     sandbox = Sandbox(device, bubblewrap)
     sandbox.start()
     return sandbox
@@ -253,6 +264,7 @@ def serve(
     folder: Path | None = None,
     description: PhoneDescription | None = None,
     control_file: Path | None = None,
+    inside: Inside = "auto",
     answer: Answer = "accept",
     on_ready: Callable[[VirtualPhone], None] = lambda phone: None,
     stop: threading.Event | None = None,
@@ -263,7 +275,12 @@ def serve(
     whenever it changes. Raises UsageError, EnvironmentFault.
     """
     with running_phone(
-        folder, port=port, description=description, control_file=control_file, answer=answer
+        folder,
+        port=port,
+        description=description,
+        control_file=control_file,
+        inside=inside,
+        answer=answer,
     ) as phone:
         on_ready(phone)
         (stop or threading.Event()).wait()

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from android_bench.virtual_phone.device_folder import DeviceFolder
@@ -62,7 +62,7 @@ def _python_options() -> list[str]:
     """Options that show this Python, and of its packages only those that run models."""
     options: list[str] = []
     shown = [Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
-    shown += [Path(folder) for name in ("stdlib", "platstdlib") if (folder := sysconfig.get_path(name))]
+    shown += [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
     places: list[Path] = []
     for folder in shown:
         if not any(folder.is_relative_to(place) for place in (Path("/usr"), *places)):
@@ -72,9 +72,9 @@ def _python_options() -> list[str]:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:
             continue
-        folder = Path(found.origin).parent
-        options += ["--ro-bind", str(folder), f"/system/lib/nasflow/{name}"]
-        libraries = folder.with_name(f"{name}.libs")  # beside it, where wheels put shared libraries
+        package = Path(found.origin).parent
+        options += ["--ro-bind", str(package), f"/system/lib/nasflow/{name}"]
+        libraries = package.with_name(f"{name}.libs")  # beside it, where wheels put shared libraries
         if libraries.is_dir():
             options += ["--ro-bind", str(libraries), f"/system/lib/nasflow/{libraries.name}"]
     return options
@@ -149,7 +149,7 @@ class Sandbox:
             process.kill()
             words = process.communicate()[1].decode("utf-8", "replace")
             raise EnvironmentFault(
-                f"The sandbox of the virtual phone did not start: {words.strip()[-500:] or 'it said nothing'}.",
+                f"The virtual phone's sandbox did not start: {words.strip()[-500:] or 'it said nothing'}.",
                 hint="bubblewrap needs user namespaces; without them, start with the command table.",
                 raw=words,
             )
@@ -203,7 +203,7 @@ class Sandbox:
         self._closed = True
         self._stop()
 
-    def _ask(self, request: dict[str, object], descriptors: list[int]) -> None:
+    def _ask(self, request: Mapping[str, object], descriptors: list[int]) -> None:
         with self._lock:
             if self._link is None:
                 raise Disconnected("the phone is off")

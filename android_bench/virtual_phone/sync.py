@@ -93,7 +93,7 @@ def _stat_v1(path: str) -> bytes:
 
 def _stat_v2(name: bytes, path: str) -> bytes:
     try:
-        found = os.stat(path) if name == b"STA2" else os.lstat(path)
+        found = os.stat(path) if name == b"STA2" else os.lstat(path)  # noqa: PTH116
     except OSError as error:
         return _STAT_V2.pack(name, error.errno or errno.EIO, *[0] * 10)
     return _STAT_V2.pack(name, 0, *_wide(found))
@@ -116,7 +116,7 @@ def _wide(found: os.stat_result) -> tuple[int, ...]:
 
 def _list(writer: BinaryIO, path: str, *, wide: bool) -> None:
     try:
-        names = [".", "..", *sorted(os.listdir(path))]
+        names = [".", "..", *sorted(os.listdir(path))]  # noqa: PTH208
     except OSError:
         names = []  # as a phone: an unreadable folder is an empty list
     for name in names:
