@@ -93,6 +93,7 @@ class DirectTransport(AdbTransport):
     def __init__(self, serial: str, *, key: Path | None = None) -> None:
         super().__init__(serial)
         self._key = default_key() if key is None else key
+        self._signer: Signer | None = None
         self._wire: Wire | None = None
         self._payload_bytes = 0
         self._next_id = 0
@@ -111,13 +112,14 @@ class DirectTransport(AdbTransport):
     def _connect(self, deadline: Deadline) -> None:
         if self._wire is not None:
             return
-        ensure_key(self._key)
-        signer = Signer(self._key)
+        if self._signer is None:
+            ensure_key(self._key)
+            self._signer = Signer(self._key)
         address = split_host_port(self.serial)
         wire = Wire(Tcp(*address) if address else find_usb(self.serial))
         wire.transport.deadline = deadline
         try:
-            self._payload_bytes = self._handshake(wire, signer, deadline)
+            self._payload_bytes = self._handshake(wire, self._signer, deadline)
         except BaseException:
             wire.close()
             raise

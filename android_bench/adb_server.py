@@ -34,34 +34,29 @@ def default_server_port() -> int:
 
 
 @functools.cache
-def _client_class() -> Any:
-    """adbutils' client, without its habit of starting a server where none answers."""
-    from adbutils import AdbClient, AdbConnection
+def _connection_class() -> Any:
+    """adbutils' connection, without its habit of starting a server where none answers."""
+    from adbutils import AdbConnection
 
     class Connection(AdbConnection):
-        def _safe_connect(self) -> Any:
-            return self._create_socket()
+        def __init__(self, port: int, timeout_s: float) -> None:
+            self._port, self._timeout_s = port, timeout_s
+            super().__init__("127.0.0.1", port)
 
-    class Client(AdbClient):
-        def make_connection(self, timeout: float | None = None) -> Any:
-            connection = Connection(self.host, self.port)
-            connection.conn.settimeout(timeout)
-            return connection
+        def _safe_connect(self) -> socket.socket:
+            return socket.create_connection(("127.0.0.1", self._port), self._timeout_s)
 
-    return Client
+    return Connection
 
 
 def _ask(port: int, deadline: Deadline, *requests: str) -> socket.socket:
     """A connection to the server after it agreed to each request; the last may have more to say.
 
-    Raises OSError (no server, no answer) or ServerRefusal with the server's words.
+    Raises OSError (no server, no answer) or _ServerRefusal with the server's words.
     """
     import adbutils
 
-    try:
-        connection = _client_class()("127.0.0.1", port).make_connection(deadline.remaining_s())
-    except (adbutils.AdbError, adbutils.AdbTimeout) as error:
-        raise ConnectionRefusedError(f"no adb server answers on port {port}") from error
+    connection = _connection_class()(port, deadline.remaining_s())
     try:
         for request in requests:
             words = request.encode()

@@ -40,6 +40,7 @@ class Line:
     drop_after_sent: int | None = None
     sent: int = 0
     received: list[bytes] = field(default_factory=list)
+    heard: list[bytes] = field(default_factory=list)
     peer_id: int = 0
     local_id: int = 100
 
@@ -85,6 +86,7 @@ class Line:
             command, self.peer_id, _, data = self.receive()
             if command == b"OPEN":
                 self.local_id += 1
+                self.heard.clear()
                 self.send(b"OKAY", self.local_id, self.peer_id)
                 assert data.endswith(b"\0")
                 return data[:-1].decode()
@@ -95,13 +97,17 @@ class Line:
         for start in range(0, len(data), self.payload_bytes):
             piece = data[start : start + self.payload_bytes]
             self.send(b"WRTE", self.local_id, self.peer_id, piece)
-            command = self.receive()[0]
-            if command == b"CLSE":
+            while (packet := self.receive())[0] == b"WRTE":  # both sides may speak at once
+                self.heard.append(packet[3])
+                self.send(b"OKAY", self.local_id, self.peer_id)
+            if packet[0] == b"CLSE":
                 raise Left
-            assert command == b"OKAY", command
+            assert packet[0] == b"OKAY", packet[0]
 
     def hear(self) -> bytes:
         """The next WRTE's data, acknowledged."""
+        if self.heard:
+            return self.heard.pop(0)
         command, _, _, data = self.receive()
         if command == b"CLSE":
             raise Left
