@@ -34,7 +34,6 @@ _NEEDED = frozenset(
     {"graph", "num_threads", "num_runs", "min_secs", "max_secs", "warmup_runs", "warmup_min_secs"}
     | {"result_file_path"}
 )
-_GPU_FLAGS = frozenset({"use_gpu", "require_full_delegation"})
 _CPU_DELEGATES = ("xnnpack", "cpu")
 
 # e_machine and word size of each ABI's programs (ELF specification; Android NDK, "Android ABIs").
@@ -258,7 +257,7 @@ def _delegate_flags(tool: RunnerTool, options: RuntimeOptions) -> dict[str, str]
         flags = {"use_gpu": "true", "require_full_delegation": "true"}
         # LiteRT's tool aborts where the CPU is allowed and full delegation is required.
         return flags | ({"use_cpu": "false"} if tool.kind == "litert" else {"use_xnnpack": "false"})
-    return {"use_cpu": "true"} if tool.kind == "litert" else {"use_xnnpack": "true"}
+    return {} if tool.kind == "litert" else {"use_xnnpack": "true"}
 
 
 def _check_delegate(tool: RunnerTool, output: RunnerOutput, options: RuntimeOptions, raw: str) -> None:
@@ -270,21 +269,21 @@ def _check_delegate(tool: RunnerTool, output: RunnerOutput, options: RuntimeOpti
                 f"the CPU was asked for, but {others[0][:60]} computed the model.", hint=_HINT_RUNNER, raw=raw
             )
         return
-    seen = [d for d in output.delegations if not _on_cpu(d.delegate)]
-    on_cpu = [d for d in output.delegations if _on_cpu(d.delegate) and d.extent != "none"]
-    if not seen or any(d.extent != "all" for d in seen) or on_cpu:
-        raise BadMeasurement(
-            "the GPU was asked for, but "
-            + ("computed only a part of the model" if any(d.extent == "part" for d in seen) else "")
-            + (
-                ""
-                if any(d.extent == "part" for d in seen)
-                else f"the {tool.kind} runner does not say that it computed"
-            )
-            + ": the time may be the CPU's.",
-            hint="Set runtime.delegate to cpu, or use the classic benchmark_model, which says what computes.",
-            raw=raw,
-        )
+    seen = [d.extent for d in output.delegations if not _on_cpu(d.delegate)]
+    helped = any(_on_cpu(d.delegate) and d.extent != "none" for d in output.delegations)
+    if seen and set(seen) == {"all"} and not helped:
+        return
+    if "all" in seen or "part" in seen:
+        reason = "it computed only a part of the model"
+    elif seen or helped:
+        reason = "the tool fell back to the CPU"
+    else:
+        reason = f"the {tool.kind} runner does not say that it computed"
+    raise BadMeasurement(
+        f"the GPU was asked for, but {reason}.",
+        hint="Set runtime.delegate to cpu, or use the classic benchmark_model, which says what computes.",
+        raw=raw,
+    )
 
 
 def _on_cpu(delegate: str) -> bool:

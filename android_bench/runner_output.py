@@ -5,8 +5,8 @@ Both print two sections, warm-up first, each a heading and one line of statistic
     INFO: Running benchmark for at least 50 iterations and at least 1 seconds but terminate if ...
     INFO: count=123 first=7741 curr=7657 min=7551 max=15616 avg=8089.02 std=1187 p5=7591 median=7768 p95=11613
 
-``count=1`` and ``(all same)`` lines have no minimum and no average; older builds print no ``INFO:``, no
-median, or another summary. With op profiling, more ``count=`` follows that is not a latency.
+``count=1 curr=5`` and ``count=7 curr=5(all same)`` have no minimum and no average; older builds print no
+``INFO:``, no quantiles, or another summary. With op profiling, more ``count=`` follows that is not a latency.
 
 Source: ``tensorflow/lite/tools/benchmark`` and ``core/util/stats_calculator.h`` of TensorFlow,
 ``litert/tools/benchmark_litert_model.h`` of LiteRT.
@@ -36,7 +36,9 @@ _PREFIX = re.compile(r"^(?:(?:INFO|WARN|WARNING|ERROR|VERBOSE): )?(?:\[[\w.]{1,6
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{1,2})?"
 _HEADING = re.compile(r"Running benchmark for (?:at least )?[0-9]")
 _COUNT = re.compile(r"count=")
-_FIELDS = frozenset({"first", "curr", "min", "max", "avg", "std", "p5", "median", "p95"})
+_QUANTILES = frozenset({"p5", "median", "p95"})
+_FIELDS = frozenset({"first", "curr", "min", "max", "avg", "std"}) | _QUANTILES
+_ALL_SAME = re.compile(r"^(curr=[0-9.e+-]{1,40})\(all same\)")
 _CLASSIC = re.compile(
     rf"Inference timings in us: Init: ({_NUMBER}), First inference: {_NUMBER}, "
     rf"Warmup \(avg\): {_NUMBER}, Inference \(avg\): ({_NUMBER})"
@@ -159,26 +161,32 @@ def _sections(lines: list[str]) -> tuple[Timings | None, Timings]:
 
 def _timings(line: str) -> Timings | None:
     """One line of statistics; None for ``count=0``."""
-    words = line.removesuffix("(all same)").rstrip().split(" ")
+    damaged = _Unreadable(f"has a damaged line of timings: {line[:120]!r}")
+    count, *words = line.split(" ")
+    number, alike = re.fullmatch(r"count=([0-9]{1,10})", count), False
     fields: dict[str, float] = {}
-    count = re.fullmatch(r"count=([0-9]{1,10})", words[0])
-    for word in words[1:]:
+    # "curr=5(all same) p5=5": the remark has a blank within and none before it.
+    for word in _ALL_SAME.sub(r"\1 same", " ".join(words)).split(" ") if words else ():
         key, _, value = word.partition("=")
-        if key not in _FIELDS or key in fields or not re.fullmatch(_NUMBER, value):
-            raise _Unreadable(f"has a damaged line of timings: {line[:120]!r}")
-        fields[key] = float(value)
-    if count is None or (not fields and int(count[1])):
-        raise _Unreadable(f"has a damaged line of timings: {line[:120]!r}")
-    number = int(count[1])
-    if number == 0:
-        if fields:
-            raise _Unreadable(f"has timings of no inference: {line[:120]!r}")
+        if word == "same" and not alike:
+            alike = True
+        elif key in _FIELDS and key not in fields and re.fullmatch(_NUMBER, value):
+            fields[key] = float(value)
+        else:
+            raise damaged
+    if number is None:
+        raise damaged
+    runs = int(number[1])
+    if runs == 0:
+        if fields.keys() - _QUANTILES:
+            raise damaged
         return None
-    if set(fields) == {"curr"} and (number == 1 or line.endswith("(all same)")):
-        fields |= dict.fromkeys(("first", "min", "max", "avg", "p5", "median", "p95"), fields["curr"])
-    elif not {"first", "curr", "min", "max", "avg", "std"} <= fields.keys() or line.endswith(")"):
-        raise _Unreadable(f"has an incomplete line of timings: {line[:120]!r}")
-    return Timings(count=number, **{f"{key}_us": value for key, value in fields.items()})
+    told = fields.keys() - _QUANTILES
+    if told == {"curr"} and len(set(fields.values())) == 1 and alike is (runs > 1):
+        fields |= dict.fromkeys(("first", "min", "max", "avg", *_QUANTILES), fields["curr"])
+    elif alike or told != _FIELDS - _QUANTILES or len(fields) - len(told) not in (0, len(_QUANTILES)):
+        raise damaged
+    return Timings(count=runs, **{f"{key}_us": value for key, value in fields.items()})
 
 
 def _plausible(timings: Timings) -> None:

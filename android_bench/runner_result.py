@@ -107,7 +107,6 @@ def cross_check(result: RunnerResult, text: RunnerOutput) -> None:
         "minimum": (timings.min_us, result.min_ms),
         "maximum": (timings.max_us, result.max_ms),
         "average": (timings.avg_us, result.avg_ms),
-        "standard deviation": (timings.std_us, result.std_ms),
         "warm-up's average": (warmup.avg_us if warmup else None, result.warmup_avg_ms),
         "first inference": (warmup.first_us if warmup else None, result.first_ms),
     }

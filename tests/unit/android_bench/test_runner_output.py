@@ -87,14 +87,19 @@ def test_older_builds_without_info_and_median_are_read(summary: str) -> None:
     assert got.summary == Summary(8089.02, 19039, None)
 
 
-def test_one_run_has_no_minimum_and_no_average() -> None:
-    got = parse_output(output("count=1 curr=2977290", "count=1 curr=3077290"))
+QUANTILES = " p5=2977290 median=2977290 p95=2977290"
+
+
+@pytest.mark.parametrize("quantiles", [QUANTILES, ""], ids=["newer", "older"])
+def test_one_run_has_no_minimum_and_no_average(quantiles: str) -> None:
+    got = parse_output(output(f"count=1 curr=2977290{quantiles}", "count=1 curr=3077290"))
     assert got.inference == Timings(1, *[2977290.0] * 5, None, *[2977290.0] * 3)
 
 
-def test_runs_that_took_equally_long_are_read() -> None:
-    got = parse_output(output("count=7 curr=3(all same)"))
-    assert (got.inference.count, got.inference.median_us) == (7, 3)
+@pytest.mark.parametrize("quantiles", [QUANTILES, ""], ids=["newer", "older"])
+def test_runs_that_took_equally_long_are_read(quantiles: str) -> None:
+    got = parse_output(output(f"count=7 curr=2977290(all same){quantiles}"))
+    assert (got.inference.count, got.inference.median_us, got.inference.min_us) == (7, 2977290, 2977290)
 
 
 def test_six_significant_digits_agree_with_the_full_number() -> None:
@@ -110,6 +115,7 @@ def test_six_significant_digits_agree_with_the_full_number() -> None:
 
 def test_no_warm_up_is_no_warm_up() -> None:
     assert parse_output(output(warmup="count=0")).warmup is None
+    assert parse_output(output(warmup="count=0 p5=0 median=0 p95=0")).warmup is None
 
 
 @pytest.mark.parametrize(
@@ -127,6 +133,13 @@ def test_no_warm_up_is_no_warm_up() -> None:
         "count=1 curr=",
         "count= curr=5",
         "count=5 curr=5",
+        "count=1 curr=5(all same)",
+        "count=5 curr=5(all same)(all same)",
+        "count=5 curr=5(all same) p5=5 median=6 p95=7",
+        "count=1 curr=5 p5=5 median=5 p95=6",
+        "count=1 curr=5 same",
+        "count=0 p5=5 median=5 p95=5",
+        "count=0 curr=5",
         "count=1.5 curr=5",
         "count=123 first=7741 curr=7657 min=7551",
         RESULT.replace("median=7768", "median=12000"),
@@ -135,6 +148,7 @@ def test_no_warm_up_is_no_warm_up() -> None:
         RESULT.replace("median=7768", "median=7768 median=7769"),
         RESULT.replace("median=7768", "median=٣"),
         RESULT.replace("p95=11613", "p95"),
+        RESULT.replace(" p95=11613", ""),
         RESULT.replace("p95=11613", "p95=11613INFO: x"),
         RESULT.replace("p95=", "p96="),
     ],
