@@ -7,7 +7,6 @@ checking, running and reading; detached jobs and scripts need the sandbox.
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import os
 import shutil
@@ -76,7 +75,9 @@ class PathMap:
         for place, folder in (self._writable | self._readable).items():
             if pattern.startswith(place + "/"):
                 rest = pattern[len(place) + 1 :]
-                found = sorted(glob.glob(rest, root_dir=folder))
+                if ".." in PurePosixPath(rest).parts:
+                    break
+                found = sorted(str(path.relative_to(folder)) for path in folder.glob(rest.lstrip("/")))
                 return [f"{place}/{name}" for name in found] or [pattern]
         return [pattern]
 
@@ -129,7 +130,7 @@ class CommandTable:
         if self._closed:
             raise Disconnected("the phone is off")
         ours, theirs = socket.socketpair()
-        options = SyncOptions(plan.push_failure, plan.free_bytes, self._paths.locate)
+        options = SyncOptions(plan.push_failure, plan.free_bytes, self._paths.locate, may_link=False)
 
         def run() -> None:
             with (
@@ -292,6 +293,8 @@ class CommandTable:
             if argument.startswith("-"):
                 continue
             path = Path(self._paths.locate(argument, write=True))
+            if path in self._folder.storage.values():
+                return failed(f"rm: {argument}: Device or resource busy")
             try:
                 if path.is_dir() and "r" in options:
                     shutil.rmtree(path)

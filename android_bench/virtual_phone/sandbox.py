@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from android_bench.virtual_phone.device_folder import DeviceFolder
@@ -86,6 +87,7 @@ class Sandbox:
     def __init__(self, folder: DeviceFolder, bubblewrap: str) -> None:
         self._folder = folder
         self._bubblewrap = bubblewrap
+        self._log = folder.root / "sandbox.log"
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
@@ -95,7 +97,8 @@ class Sandbox:
         """bubblewrap's command line. ``descriptor`` is the guest's end of the socket."""
         folder = self._folder
         python = str(Path(sys.executable).resolve())
-        options = [self._bubblewrap, "--unshare-all", "--new-session", "--hostname", "localhost"]
+        options = [self._bubblewrap, "--unshare-all", "--die-with-parent"]
+        options += ["--new-session", "--hostname", "localhost"]
         options += ["--uid", _SHELL_UID, "--gid", _SHELL_UID, "--clearenv"]
         environment = {
             "PATH": "/system/bin:/usr/bin:/bin",
@@ -130,15 +133,11 @@ class Sandbox:
     def start(self) -> None:
         """Boot. Raises EnvironmentFault with bubblewrap's own words."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            process = subprocess.Popen(
-                self.command(theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+        started: Future[subprocess.Popen[bytes]] = Future()
+        threading.Thread(
+            target=self._keep, args=(theirs, started), name="virtual-phone-inside", daemon=True
+        ).start()
+        process = started.result()
         ours.settimeout(START_TIMEOUT_S)
         try:
             greeting = ours.recv(16)
@@ -147,17 +146,38 @@ class Sandbox:
         if greeting != b"ready":
             ours.close()
             process.kill()
-            words = process.communicate()[1].decode("utf-8", "replace")
+            process.wait()
+            words = self._log.read_text(encoding="utf-8", errors="replace")
             raise EnvironmentFault(
                 f"The virtual phone's sandbox did not start: {words.strip()[-500:] or 'it said nothing'}.",
                 hint="bubblewrap needs user namespaces; without them, start with the command table.",
                 raw=words,
             )
         ours.settimeout(None)
-        if process.stderr is not None:
-            process.stderr.close()
         with self._lock:
             self._process, self._link = process, ours
+
+    def _keep(self, theirs: socket.socket, started: Future[subprocess.Popen[bytes]]) -> None:
+        """Start bubblewrap and stay: what dies with its parent dies with the thread that started it."""
+        with theirs, self._log.open("wb") as log:
+            try:
+                process = subprocess.Popen(
+                    self.command(theirs.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                started.set_exception(
+                    EnvironmentFault(
+                        f"{self._bubblewrap} did not start: {error.strerror}.", hint="Reinstall bubblewrap."
+                    )
+                )
+                return
+        started.set_result(process)
+        process.wait()
 
     def start_shell(self, command: str, *, merged: bool) -> RunningShell:
         """Run a command line in the phone's shell. Raises Disconnected."""

@@ -1,6 +1,6 @@
 """The little of a shell's language that the command table understands.
 
-Words with quotes, backslashes and ``*``; ``;``, ``&&``, ``||``; ``>``, ``>>``, ``2>``, ``2>&1``; ``$?``. Everything
+Words with quotes, backslashes and ``*``; ``;``, ``&&``, ``||``; ``>``, ``>>``, ``2>``, ``2>&1``; ``$?``. All
 else (pipes, variables, substitution, background) is refused, and never guessed at.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-OPERATORS = ("2>&1", "2>>", "2>", "&&", "||", ">>", ">", ";", "\n")
+OPERATORS = ("2>&1", "2>", "&&", "||", ">>", ">", ";", "\n")
 _REFUSED = "`&|<(){}#!"
 
 

@@ -30,11 +30,12 @@ class SyncEnded(Exception):
 
 @dataclass(frozen=True)
 class SyncOptions:
-    """What is wrong with the phone's storage. ``locate`` turns a phone's path into the one to open."""
+    """What is wrong with the storage. ``locate`` turns a phone's path into the one to open."""
 
     push_failure: str = ""
     free_bytes: int | None = None
     locate: Callable[[str], str] = lambda path: path
+    may_link: bool = True
 
 
 def serve_sync(reader: BinaryIO, writer: BinaryIO, options: SyncOptions) -> None:
@@ -183,6 +184,8 @@ class _Upload:
         self._link = b""
         self._file: BinaryIO | None = None
         self.failure = options.push_failure
+        if stat.S_ISLNK(mode) and not options.may_link:
+            self.failure = "symlinks cannot be made on this phone"
         if not self.failure:
             self._open()
 
