@@ -138,9 +138,9 @@ class DirectTransport(AdbTransport):
         state = plain_text(wire.banner).partition(":")[0]
         if state != "device":
             raise NotReady(f"{self.serial} is in the state '{state[:40]}'.", state=state[:40])
-        if not payload_bytes > 0:
+        if payload_bytes < 1:
             raise NotReady(f"{self.serial} takes packets of 0 bytes.", state="offline")
-        return min(int(payload_bytes), constants.MAX_ADB_DATA)
+        return min(payload_bytes, _PAYLOAD_LIMIT_BYTES)
 
     def _unreachable(self, wire: Wire, error: Exception) -> NotReady:
         raw = repr(error)

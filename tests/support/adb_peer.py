@@ -128,6 +128,7 @@ class AdbPeer:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.05)
         self._lines: list[Line] = []
         self._threads: list[threading.Thread] = []
         self.failures: list[BaseException] = []
@@ -168,7 +169,6 @@ class AdbPeer:
         thread.start()
 
     def _listen(self) -> None:
-        self._listener.settimeout(0.05)
         while True:
             try:
                 accepted, _ = self._listener.accept()
@@ -176,6 +176,7 @@ class AdbPeer:
                 continue
             except OSError:
                 return
+            accepted.settimeout(30)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             line = Line(accepted)
             self._lines.append(line)
