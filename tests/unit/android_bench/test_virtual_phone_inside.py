@@ -1,0 +1,250 @@
+"""What commands find inside the sandbox, and what they cannot reach; reached by our own transport."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from android_bench.adb_direct import DirectTransport
+from android_bench.conditions import read_conditions
+from android_bench.phone_text import parse_properties
+from android_bench.transport import Completed, DeviceLost
+from android_bench.virtual_phone.faults import FaultPlan
+from android_bench.virtual_phone.phone import VirtualPhone, running_phone
+from nasflow.errors import EnvironmentFault, UsageError
+
+TIMEOUT_S = 20
+Shell = Callable[[str], Completed]
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "adbkey"
+
+
+@pytest.fixture(scope="module")
+def phone() -> Iterator[VirtualPhone]:
+    with running_phone(inside="sandbox") as phone:
+        yield phone
+
+
+@pytest.fixture
+def transport(phone: VirtualPhone, key: Path) -> Iterator[DirectTransport]:
+    with closing(DirectTransport(phone.address, key=key)) as transport:
+        yield transport
+    phone.faults.clear()
+
+
+@pytest.fixture
+def shell(transport: DirectTransport) -> Shell:
+    return lambda command: transport.run(["sh", "-c", command], timeout_s=TIMEOUT_S)
+
+
+def test_the_tools_that_are_needed_are_there(shell: Shell) -> None:
+    names = "sha256sum mv chmod rm mkdir df ps kill setsid nohup taskset sleep cat ls stat getprop dumpsys"
+    done = shell(f"for name in {names}; do command -v $name >/dev/null || echo $name; done")
+    assert (done.stdout, done.exit_code) == (b"", 0)
+
+
+def test_a_command_is_nobody_on_the_host_and_has_no_network(shell: Shell) -> None:
+    assert shell("/usr/bin/id -u").stdout == b"2000\n"
+    interfaces = shell("tail -n +3 /proc/net/dev | cut -d: -f1").stdout.split()
+    assert set(interfaces) <= {b"lo"}
+
+
+def test_files_of_the_host_are_not_there(shell: Shell, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    for path in (secret, Path.home() / ".android", Path(__file__), "/etc/passwd", "/var"):
+        assert shell(f"ls {path}").exit_code != 0
+
+
+@pytest.mark.parametrize("path", ["/new", "/usr/new", "/system/bin/new", "/system/etc/phone/new", "/data/x"])
+def test_only_storage_can_be_written(shell: Shell, path: str) -> None:
+    assert shell(f"echo x >{path}").exit_code != 0
+
+
+def test_a_link_out_of_the_phone_leads_nowhere(
+    shell: Shell, transport: DirectTransport, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("of the host")
+    assert (
+        shell(f"ln -s {target} /data/local/tmp/link && ln -s {tmp_path} /data/local/tmp/way").exit_code == 0
+    )
+    assert b"of the host" not in shell("cat /data/local/tmp/link").stdout
+    transport.push(b"pushed", "/data/local/tmp/link", timeout_s=TIMEOUT_S)
+    assert target.read_text() == "of the host"
+    assert transport.pull("/data/local/tmp/link", timeout_s=TIMEOUT_S) == b"pushed"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_detached_job_outlives_the_connection_and_can_be_killed(
+    phone: VirtualPhone, transport: DirectTransport, shell: Shell
+) -> None:
+    begun = shell("setsid nohup sleep 1000 </dev/null >/dev/null 2>&1 & echo $!")
+    process = begun.stdout.decode().strip()
+    phone.disconnect()
+    transport.reconnect(timeout_s=TIMEOUT_S)
+    assert shell(f"kill -0 {process}").exit_code == 0
+    assert shell(f"kill {process}; sleep 0.2; kill -0 {process}").exit_code != 0
+
+
+def test_the_phone_is_the_one_that_is_described(shell: Shell) -> None:
+    found = parse_properties(shell("getprop").stdout.decode())
+    assert (found.model, found.abi, found.sdk) == ("Pixel 8 Pro", "arm64-v8a", 34)
+    assert found.soc is not None and "Tensor G3" in found.soc
+    assert shell("getprop ro.product.model").stdout == b"Pixel 8 Pro\n"
+    assert shell("getprop ro.nasflow.virtual").stdout == b"true\n"
+    assert shell("getprop ro.no.such.thing").stdout == b"\n"
+    assert shell("getprop ../battery other").stdout == b"\n"
+    assert shell("uname -m").stdout == b"aarch64\n"
+
+
+def test_its_conditions_are_read_as_a_phone_s(transport: DirectTransport) -> None:
+    reading = read_conditions(transport)
+    assert reading.thermal is not None and reading.battery is not None
+    assert (reading.thermal.status, reading.thermal.overridden) == (0, False)
+    assert reading.thermal.skin_celsius == pytest.approx(28.4)
+    assert (reading.battery.percent, reading.battery.updates_stopped) == (94, False)
+    assert [policy.cores for policy in reading.policies] == [(0, 1, 2, 3), (4, 5, 6, 7), (8,)]
+    assert [policy.hardware_max_khz for policy in reading.policies] == [1_704_000, 2_367_000, 2_914_000]
+    assert reading.uptime_s is not None and reading.uptime_s >= 3600
+    assert reading.boot_id is not None
+
+
+def test_throttling_shows_in_status_temperature_and_clock(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    phone.faults.set(FaultPlan(thermal_status=3, slowdown=2, battery_percent=12))
+    reading = read_conditions(transport)
+    assert reading.thermal is not None and reading.battery is not None
+    assert (reading.thermal.status, reading.thermal.skin_celsius) == (3, 48.0)
+    assert reading.battery.percent == 12
+    assert [policy.allowed_max_khz for policy in reading.policies] == [852_000, 1_183_500, 1_457_000]
+
+
+def test_a_state_set_by_hand_is_told(phone: VirtualPhone, transport: DirectTransport) -> None:
+    phone.faults.set(FaultPlan(thermal_override=True, battery_updates_stopped=True))
+    reading = read_conditions(transport)
+    assert reading.thermal is not None and reading.battery is not None
+    assert reading.thermal.overridden
+    assert reading.battery.updates_stopped
+
+
+def test_a_reboot_ends_connections_and_jobs_and_keeps_files(
+    phone: VirtualPhone, transport: DirectTransport, shell: Shell
+) -> None:
+    shell("echo kept >/data/local/tmp/kept; setsid nohup sleep 1001 </dev/null >/dev/null 2>&1 &")
+    before = read_conditions(transport)
+    phone.reboot()
+    with pytest.raises(DeviceLost):
+        shell("true")
+    transport.reconnect(timeout_s=TIMEOUT_S)
+    after = read_conditions(transport)
+    assert after.boot_id not in (None, before.boot_id)
+    assert after.uptime_s is not None and before.uptime_s is not None and after.uptime_s < before.uptime_s
+    assert shell("cat /data/local/tmp/kept").stdout == b"kept\n"
+    assert shell("ps -A -o args | grep -c '[s]leep 1001'").stdout == b"0\n"
+
+
+def test_settings_are_kept_and_given_back(shell: Shell) -> None:
+    assert shell("settings get global stay_on_while_plugged_in").stdout == b"null\n"
+    shell("svc power stayon usb")
+    assert shell("settings get global stay_on_while_plugged_in").stdout == b"2\n"
+    shell("settings delete global stay_on_while_plugged_in")
+    assert shell("settings get global stay_on_while_plugged_in").stdout == b"null\n"
+    assert shell("settings put global ../../local/tmp/x 1").exit_code != 0
+    assert shell("cmd power set-fixed-performance-mode-enabled true").exit_code == 0
+    assert shell("cmd power set-fixed-performance-mode-enabled maybe").exit_code != 0
+
+
+def test_cores_that_the_phone_lacks_are_refused(shell: Shell) -> None:
+    assert shell("taskset 1f0 echo ran").stdout == b"ran\n"
+    assert shell("taskset e00 echo ran").exit_code != 0
+    assert shell("taskset 0 echo ran").exit_code != 0
+
+
+def test_a_full_phone_says_so(phone: VirtualPhone, shell: Shell) -> None:
+    phone.faults.set(FaultPlan(free_bytes=10_240))
+    assert shell("df -k /data/local/tmp | tail -1").stdout.split()[3] == b"10"
+    phone.faults.clear()
+    assert int(shell("df -k /data/local/tmp | tail -1").stdout.split()[3]) > 10
+
+
+def test_a_command_that_is_too_long_is_refused(transport: DirectTransport) -> None:
+    done = transport.run(["echo", "x" * 200_000], timeout_s=TIMEOUT_S)
+    assert done.exit_code == 126
+    assert b"too long" in done.stderr
+
+
+def test_a_place_on_this_computer_is_told_for_storage_only(phone: VirtualPhone) -> None:
+    assert phone.storage("/data/local/tmp/a/b").name == "b"
+    with pytest.raises(UsageError):
+        phone.storage("/system/bin/sh")
+
+
+@pytest.mark.parametrize("port", [5555, 5585])
+def test_ports_that_adb_servers_scan_are_refused(tmp_path: Path, port: int) -> None:
+    with pytest.raises(UsageError, match="5555 to 5585"), running_phone(tmp_path, port=port, inside="table"):
+        pass
+
+
+def test_a_port_in_use_is_told(phone: VirtualPhone, tmp_path: Path) -> None:
+    with (
+        pytest.raises(EnvironmentFault, match=str(phone.port)),
+        running_phone(tmp_path, port=phone.port, inside="table"),
+    ):
+        pass
+
+
+SERVE = """
+import sys, threading
+from pathlib import Path
+from android_bench.virtual_phone.phone import serve
+
+def ready(phone):
+    shell = phone._machine.start_shell("setsid nohup sleep 1002 >/dev/null 2>&1 & echo begun", merged=True)
+    shell.output.recv(100)
+    print("ready", phone.port, flush=True)
+
+serve(port=0, folder=Path(sys.argv[1]), inside="sandbox", on_ready=ready)
+"""
+
+
+def test_everything_inside_dies_with_a_killed_daemon(tmp_path: Path) -> None:
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    )
+    assert daemon.stdout is not None
+    with daemon.stdout:
+        assert daemon.stdout.readline().startswith(b"ready")
+        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        inside = [number for number in numbers if descends(number, daemon.pid)]
+        handles = [os.pidfd_open(pid) for pid in inside]
+        daemon.send_signal(signal.SIGKILL)
+        daemon.wait(TIMEOUT_S)
+    assert len(inside) >= 4  # two of bubblewrap, the guest, the job
+    for handle in handles:
+        assert select.select([handle], [], [], TIMEOUT_S)[0], "a process outlived the daemon"
+        os.close(handle)
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return False
+        pid = int(status.rpartition(")")[2].split()[1])
+        if pid == ancestor:
+            return True
+    return False
