@@ -212,9 +212,8 @@ def parse_device_list(text: str) -> tuple[Listed, ...]:
     """The answer to ``host:devices-l``: ``SERIAL STATE [key:value ...]``; a state may be of several words."""
     found = []
     for line in plain_text(text, limit=100_000).splitlines():
-        serial, _, rest = line.strip().partition(" ")
-        words = rest.split()
-        if not serial or not words:
+        serial, *words = line.split() or [""]
+        if not words:
             continue
         tags = dict(word.split(":", 1) for word in words[1:] if ":" in word)
         state = "no permissions" if words[:2] == ["no", "permissions"] else words[0]

@@ -191,40 +191,47 @@ class Wire(_AdbIOManager):
 
 def usb_devices() -> list[tuple[str, str]]:
     """Phones on USB as (serial, state): ``device``, or what hinders to look at it; [] without libusb."""
-    import usb1
-
     found = []
     for inner in _usb_interfaces():
-        try:
-            found.append((plain_text(inner.serial_number or "", limit=100), "device"))
-        except usb1.USBErrorAccess:
-            found.append(("", "no permissions"))
-        except usb1.USBError:
-            found.append(("", "offline"))
+        serial, state = _serial(inner)
+        found.append((plain_text(serial, limit=100), state))
     return found
-
-
-def _usb_interfaces() -> Iterator[Any]:
-    try:
-        from adb_shell.transport.usb_transport import UsbTransport
-    except (ImportError, OSError):  # no libusb on this computer
-        return
-    yield from UsbTransport.find_all_adb_devices()
 
 
 def find_usb(serial: str) -> Usb:
     """The phone's USB interface, not opened yet. Raises NotReady."""
-    import usb1
-
     hidden = False
     for inner in _usb_interfaces():
-        try:
-            if inner.serial_number == serial:
-                return Usb(inner, serial)
-        except usb1.USBErrorAccess:
-            hidden = True
-        except usb1.USBError:
-            continue
+        name, state = _serial(inner)
+        if name == serial:
+            return Usb(inner, serial)
+        hidden = hidden or state == "no permissions"
     if hidden:
         raise NotReady("a phone on USB may not be opened by this account.", state="no permissions")
     raise NotReady(f"no phone with the serial number {serial} is connected by USB.", state="missing")
+
+
+def _serial(inner: Any) -> tuple[str, str]:
+    """A USB phone's serial number, empty where it cannot be read, and its state."""
+    import usb1
+
+    try:
+        return str(inner.serial_number or ""), "device"
+    except usb1.USBErrorAccess:
+        return "", "no permissions"
+    except usb1.USBError:
+        return "", "offline"
+
+
+def _usb_interfaces() -> Iterator[Any]:
+    """adb-shell's unopened transports, one for each phone on USB; none where libusb does not work."""
+    try:
+        import usb1
+    except (ImportError, OSError):
+        return
+    try:
+        from adb_shell.transport.usb_transport import UsbTransport
+
+        yield from UsbTransport.find_all_adb_devices()
+    except (ImportError, OSError, usb1.USBError):
+        return

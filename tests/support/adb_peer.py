@@ -129,14 +129,10 @@ class AdbPeer:
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.05)
+        self.port: int = self._listener.getsockname()[1]
         self._lines: list[Line] = []
         self._threads: list[threading.Thread] = []
         self.failures: list[BaseException] = []
-
-    @property
-    def port(self) -> int:
-        port: int = self._listener.getsockname()[1]
-        return port
 
     @property
     def name(self) -> str:
