@@ -43,21 +43,25 @@ def deviation(times_us: Sequence[int]) -> float:
 
 
 def percentile(times_us: Sequence[int], percent: int) -> int:
-    """As the tools: the element at the rounded-down place of the sorted times."""
-    ordered = sorted(times_us)
-    return ordered[int(percent / 100 * (len(ordered) - 1))]
+    """As the tools: the element at this share of the sorted times, rounded down."""
+    return sorted(times_us)[len(times_us) * percent // 100]
+
+
+def plain_statistics(times_us: Sequence[int]) -> str:
+    """``count=123 first=7741 curr=...``; shorter where all times are equal (``stats_calculator.h``)."""
+    if min(times_us) == max(times_us):
+        remark = "(all same)" if len(times_us) > 1 else ""
+        return f"count={len(times_us)} curr={times_us[-1]}{remark}"
+    return (
+        f"count={len(times_us)} first={times_us[0]} curr={times_us[-1]} min={min(times_us)} "
+        f"max={max(times_us)} avg={mean(times_us):g} std={int(deviation(times_us))}"
+    )
 
 
 def statistics_line(times_us: Sequence[int]) -> str:
-    """``count=123 first=7741 curr=...``; shorter where all times are equal, as the tools have it."""
-    if min(times_us) == max(times_us):
-        return f"count={len(times_us)} curr={times_us[-1]}"
-    quantiles = (percentile(times_us, percent) for percent in (5, 50, 95))
-    return (
-        f"count={len(times_us)} first={times_us[0]} curr={times_us[-1]} min={min(times_us)} "
-        f"max={max(times_us)} avg={mean(times_us):g} std={int(deviation(times_us))} "
-        "p5={} median={} p95={}".format(*quantiles)
-    )
+    """The same with three quantiles: the line of a warm-up and of the counted runs."""
+    p5, median, p95 = (percentile(times_us, percent) for percent in (5, 50, 95))
+    return f"{plain_statistics(times_us)} p5={p5} median={median} p95={p95}"
 
 
 def running_line(runs: float, seconds: float, most_seconds: float) -> str:

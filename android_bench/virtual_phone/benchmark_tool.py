@@ -10,6 +10,7 @@ operator's: the runtime's Python interface has none.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -86,7 +87,7 @@ def _run(arguments: Sequence[str], flavour: str, state: dict[str, Any]) -> None:
             _say(line)
         if flags.is_on("enable_op_profiling"):
             _say("Operator-wise Profiling Info for Regular Benchmark Runs:")
-            line = text.statistics_line(measured.runs_us)
+            line = text.plain_statistics(measured.runs_us)
             sys.stdout.write(
                 f"\nTimings (microseconds): {line}\nMemory (bytes): count=0\n0 nodes observed\n\n"
             )
@@ -189,7 +190,10 @@ def _size(tensor: dict[str, Any]) -> int:
 
 
 def _resident_kib() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # no Linux: the peak has to do, in bytes there
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return pages * resource.getpagesize() // 1024
 
 
@@ -205,6 +209,7 @@ def _write_result(path: str, content: bytes, free_bytes: int | None) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # its pauses are not the model's
     code = main(sys.argv[1:])
     sys.stdout.flush()
     os._exit(code)

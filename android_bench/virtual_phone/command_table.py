@@ -222,7 +222,13 @@ class CommandTable:
         return Result(output=Path(self._paths.locate(path)).read_bytes())
 
     def _cat(self, arguments: list[str]) -> Result:
-        return Result(output=b"".join(self._read(path).output for path in arguments))
+        code, output, errors = 0, b"", b""
+        for path in arguments:
+            try:
+                output += self._read(path).output
+            except OSError as error:
+                code, errors = 1, errors + f"cat: {path}: {error.strerror}\n".encode()
+        return Result(code, output, errors)
 
     def _chmod(self, arguments: list[str]) -> Result:
         mode = {"+x": 0o755}.get(arguments[0]) or int(arguments[0], 8) if arguments else 0

@@ -157,7 +157,7 @@ class Connection:
         ).start()
 
     def _run(self, service: Service, stream: Stream) -> None:
-        with contextlib.suppress(StreamClosed, Disconnected):
+        with contextlib.suppress(StreamClosed, Disconnected, OSError):
             service(stream)
             stream.wait_until_acknowledged()
         self._finish(stream)

@@ -1,7 +1,8 @@
 """Android's own commands, as scripts in the sandbox's ``/system/bin``.
 
 They read what :mod:`android_bench.virtual_phone.described_phone` wrote below ``/system/etc/phone``, which
-commands cannot change; what commands may set lies below ``/data/system``.
+commands cannot change; what commands may set lies below ``/data/system``. ``taskset`` refuses cores that the
+phone lacks, and otherwise runs the command where this computer likes: its cores are not the phone's.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ if [ $((0x$mask & 0x$all)) -eq 0 ]; then
   echo "taskset: sched_setaffinity failed: Invalid argument" >&2; exit 1
 fi
 [ $# -gt 0 ] || {{ echo 'taskset: Needs 2 arguments' >&2; exit 1; }}
-PHONE_CPU_MASK=$mask exec "$@"
+exec "$@"
 """
 _ID = """
 echo 'uid=2000(shell) gid=2000(shell) groups=2000(shell),1004(input),1007(log),3003(inet)'

@@ -96,8 +96,7 @@ class VirtualPhone:
             if full or self._closed.is_set():
                 client.close()
                 continue
-            segment = self.faults.plan.short_read_bytes
-            if segment is not None:
+            if self.faults.plan.short_read_bytes is not None:  # the client's writes shall fall short too
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection = Connection(Wire(client, self.faults), self._host)
             with self._lock:
@@ -149,7 +148,12 @@ class VirtualPhone:
                 self._connections.discard(connection)
 
     def _on_faults(self) -> None:
-        self.folder.refresh(self.faults.plan, self.faults.since)
+        plan = self.faults.plan
+        self.folder.refresh(plan, self.faults.since)
+        if hasattr(socket, "TCP_MAXSEG"):  # the next client's pieces shall be as small as ours; 0: any size
+            segment = 0 if plan.segment_bytes is None else min(max(plan.segment_bytes, 88), 32_767)
+            with contextlib.suppress(OSError):
+                self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
 
     def _find_service(self, name: str) -> Service | None:
         self.folder.tick()

@@ -152,23 +152,22 @@ def _receive_file(reader: BinaryIO, writer: BinaryIO, specification: str, option
         raise SyncEnded
     upload = _Upload(options.locate(path), int(digits), options)
     told = False
-    while True:
-        if upload.failure and not told:
-            _fail(writer, upload.failure)  # at once, as a phone does; what still comes is read and dropped
-            told = True
-        name, number = _REQUEST.unpack(_read(reader, _REQUEST.size))
-        if name == b"DONE":
-            upload.finish(number)
-            break
-        if name != b"DATA" or number > DATA_BYTES:
-            upload.abort()
-            _fail(writer, "invalid data message" if name != b"DATA" else "oversize data message")
-            raise SyncEnded
-        try:
+    try:
+        while True:
+            if upload.failure and not told:
+                _fail(writer, upload.failure)  # at once, as a phone does; what still comes is dropped
+                told = True
+            name, number = _REQUEST.unpack(_read(reader, _REQUEST.size))
+            if name == b"DONE":
+                break
+            if name != b"DATA" or number > DATA_BYTES:
+                _fail(writer, "invalid data message" if name != b"DATA" else "oversize data message")
+                raise SyncEnded
             upload.write(_read(reader, number))
-        except SyncEnded:
-            upload.abort()
-            raise
+    except (SyncEnded, OSError):
+        upload.abort()
+        raise
+    upload.finish(number)
     if upload.failure and not told:
         _fail(writer, upload.failure)
     elif not told:

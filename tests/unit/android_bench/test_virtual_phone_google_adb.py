@@ -207,6 +207,25 @@ def test_small_segments_and_short_reads_change_nothing(adb: Run, phone: VirtualP
     assert (tmp_path / "back").read_bytes() == content
 
 
+def test_a_key_that_nobody_accepts_shows_as_unauthorized(adb: Run, tmp_path: Path) -> None:
+    with running_phone(tmp_path, answer="ignore", inside="table") as other:
+        adb("connect", other.address)
+        listed = adb("devices").stdout.decode().splitlines()
+        assert f"{other.address}\tunauthorized" in listed
+        adb("disconnect", other.address)
+
+
+def test_a_reboot_by_adb_ends_the_connection_and_changes_the_boot_id(adb: Run, phone: VirtualPhone) -> None:
+    boot_id = adb("shell", "cat /proc/sys/kernel/random/boot_id").stdout.decode().strip()
+    assert boot_id == phone.folder.boot_id
+    adb("reboot")
+    adb("wait-for-disconnect")
+    adb("connect", phone.address)
+    assert adb("wait-for-device").returncode == 0
+    after = adb("shell", "cat /proc/sys/kernel/random/boot_id").stdout.decode().strip()
+    assert after == phone.folder.boot_id != boot_id
+
+
 def test_many_streams_at_once_keep_apart(adb: Run) -> None:
     script = "for i in 1 2 3 4 5 6 7 8; do echo {n}; done; exit {n}"
     from concurrent.futures import ThreadPoolExecutor
