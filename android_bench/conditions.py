@@ -160,10 +160,13 @@ def wait_until_ready(
 def disturbance(before: Reading, after: Reading, limits: Limits) -> str | None:
     """Why what was measured between two readings must be dropped, or None.
 
-    A reboot, a thermal status above the limit, or a cluster that may no longer run as fast as it might.
+    A reboot, a state set by hand, a thermal status above the limit, or a cluster that may no longer run as
+    fast as it might.
     """
     if rebooted(before, after):
         return "the phone has restarted"
+    if (after.thermal and after.thermal.overridden) or (after.battery and after.battery.updates_stopped):
+        return "somebody has set the phone's state by hand"
     for reading in (before, after):
         if reason := too_hot(reading, limits):
             return f"the phone throttles: {reason}"

@@ -19,8 +19,11 @@ _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _UNKNOWN_CELSIUS = (0.0, -99.9)
 _SKIN_TYPE = 3
 _OTHER_KINDS = ("bat", "cpu", "gpu", "npu", "usb", "ap", "modem", "amplifier", "bcl")
-_TEMPERATURE = re.compile(r"mValue=([^,{}]*), *mType=([^,{}]*), *mName=([^,{}]*), *mStatus=([^,{}]*)")
-_PROPERTY = re.compile(r"^\[([^\[\]\n]{1,200})\]: \[(.*?)\]$", re.MULTILINE | re.DOTALL)
+# Lengths are bounded, so that no text takes more than time in proportion to its size.
+_TEMPERATURE = re.compile(
+    r"mValue=([^,{}]{0,40}), ?mType=([^,{}]{0,40}), ?mName=([^,{}]{0,200}), ?mStatus=([^,{}]{0,40})"
+)
+_PROPERTY = re.compile(r"^\[([^\[\]\n]{1,200})\]: \[(.{0,1000}?)\]$", re.MULTILINE | re.DOTALL)
 _CPUFREQ = re.compile(r"^policy([0-9]{1,3})/([a-z_]{1,40})=([0-9 ]*)$", re.MULTILINE)
 _BOOT_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 

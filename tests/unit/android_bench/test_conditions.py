@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from android_bench.conditions import (
     BATTERY_COMMAND,
@@ -232,6 +234,20 @@ def test_throttling_between_two_readings_is_noticed() -> None:
     assert disturbance(before, before, Limits()) is None
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (THERMAL_COMMAND, "IsStatusOverride: true\nThermal Status: 0\n"),
+        (BATTERY_COMMAND, "(UPDATES STOPPED)"),
+    ],
+)
+def test_a_state_set_by_hand_meanwhile_is_noticed(command: tuple[str, ...], text: str) -> None:
+    phone = ScriptedPhone()
+    before = reading(phone)
+    phone.texts[command] = text
+    assert "by hand" in str(disturbance(before, reading(phone), Limits()))
+
+
 def test_a_lowered_clock_is_noticed_without_any_thermal_status() -> None:
     phone = ScriptedPhone()
     before = reading(phone)
@@ -365,6 +381,39 @@ def test_a_damaged_note_puts_nothing_into_the_settings(note: bytes) -> None:
     phone.fixed, phone.files[NOTE] = True, note
     assert repair(phone)
     assert (phone.fixed, phone.settings, phone.files) == (False, {"stay_on_while_plugged_in": "0"}, {})
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(
+    st.binary(max_size=100)
+    | st.builds(
+        lambda changed, value: json.dumps({"stay_changed": changed, "stay_on": value}).encode(),
+        st.booleans() | st.none(),
+        st.none() | st.text(max_size=5) | st.integers(0, 200).map(str) | st.integers(),
+    )
+)
+def test_any_note_leaves_a_plain_number_or_what_was_there(note: bytes) -> None:
+    phone = ScriptedPhone()
+    phone.fixed, phone.files[NOTE] = True, note
+    assert repair(phone)
+    value = phone.settings.get("stay_on_while_plugged_in")
+    assert value is None or (value.isdecimal() and value.isascii() and len(value) <= 2)
+    assert (phone.fixed, phone.files) == (False, {})
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(st.lists(st.binary(max_size=80), min_size=5, max_size=5))
+def test_a_phone_that_says_anything_is_read_judged_and_compared(texts: list[bytes]) -> None:
+    phone = ScriptedPhone()
+    phone.texts = dict(zip(phone.texts, (text.decode("latin-1") for text in texts), strict=True))
+    got = reading(phone)
+    try:
+        check_usable(got, Limits())
+    except NoUsableDevice:
+        return
+    assert too_hot(got, Limits()) is None or got.thermal is not None
+    assert disturbance(got, got, Limits()) is None or got.thermal is not None
+    assert got.conditions().at == got.at
 
 
 def test_the_note_holds_no_more_than_what_is_to_be_put_back() -> None:

@@ -257,6 +257,29 @@ def test_boot_id(text: str, boot_id: str | None) -> None:
 
 # Any text
 
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "Temperature{mValue=",
+        "mValue=1, mType=",
+        "[a]: [",
+        "[a]: [\n",
+        "policy0/a=",
+        " ",
+        "level:",
+        "[",
+        "policy",
+        "1",
+    ],
+)
+def test_a_hostile_text_is_read_in_time_in_proportion_to_its_size(piece: str) -> None:
+    text = "Current temperatures from HAL:\n" + piece * (300_000 // len(piece))
+    assert (parse_thermal(text).skin_celsius, parse_battery(text).percent) == (None, None)
+    assert (parse_properties(text).sdk, parse_cpufreq(text)) == (None, ())
+    assert (parse_uptime(text), parse_boot_id(text)) == (None, None)
+
+
 PIECES = st.sampled_from(
     [
         *(
