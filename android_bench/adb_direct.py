@@ -14,6 +14,7 @@ from android_bench.adb_services import Deadline, Stream
 from android_bench.adb_session import AdbTransport
 from android_bench.adb_wire import Tcp, Wire, find_usb
 from android_bench.transport import NotReady, plain_text, split_host_port
+from nasflow.errors import DeviceError
 
 _PAYLOAD_LIMIT_BYTES = 1 << 20
 _BANNER = b"features=shell_v2,cmd"
@@ -27,7 +28,13 @@ class _DirectStream(Stream):
         self._wire, self._local_id, self._payload_bytes = wire, local_id, payload_bytes
         self._remote_id = 0
         self._ended = False
-        wire.send_packet(constants.OPEN, local_id, 0, service.encode() + b"\0")
+        name = service.encode() + b"\0"
+        if len(name) > payload_bytes:
+            raise DeviceError(
+                f"{peer} takes commands of {payload_bytes:,} bytes at most; {len(name):,} were needed.",
+                hint="Use a phone with a newer Android.",
+            )
+        wire.send_packet(constants.OPEN, local_id, 0, name)
         if not self._wait_for_okay():
             raise ConnectionResetError(f"it refuses the service {service.partition(':')[0]}")
 

@@ -27,6 +27,7 @@ from android_bench.transport import (
 )
 from nasflow.errors import DeviceError
 
+_COMMAND_LIMIT_BYTES = 32_000  # an adb server takes 65,535
 _CHUNK_BYTES = 65536  # of a sync DATA packet: the protocol's limit
 _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = 1, 2, 3, 4
 _LOST_HINT = "Check the cable or the network; the same command goes on where this one stopped."
@@ -100,8 +101,13 @@ class Stream(ABC):
 
 
 def shell_service(argv: Sequence[str], *, v2: bool) -> tuple[str, bytes]:
-    """The service that runs the words, and the token that ends its output (empty with v2)."""
+    """The service that runs the words, and the token that ends its output (empty with v2).
+
+    Raises ValueError for words that no remote command line can hold.
+    """
     command = quote(argv)
+    if len(command.encode()) > _COMMAND_LIMIT_BYTES:
+        raise ValueError(f"a remote command of {len(command):,} characters is too long: {command[:60]}...")
     if v2:
         return f"shell,v2,raw:{command}", b""
     token = f"end-{secrets.token_hex(12)}"

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _PARTIAL = re.compile(r"[0-9a-f]{64}(?:\.[A-Za-z0-9]{1,16})?\.[0-9a-f]{16}\.part")
 _SHA256 = re.compile(r"\\?([0-9a-f]{64})\b")
 _SLOWEST_BYTES_PER_S = 500_000
-_WORDS_AT_ONCE = 100
+_WORDS_AT_ONCE = 20
 _COMMAND_NOT_FOUND = 127
 
 

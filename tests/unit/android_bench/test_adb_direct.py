@@ -211,6 +211,16 @@ def test_endless_output_is_refused(key: Path, banner: bytes) -> None:
         transport.run(["x"], timeout_s=20)
 
 
+def test_a_command_that_is_too_long_is_never_cut(transport: DirectTransport, phone: Phone) -> None:
+    with pytest.raises(ValueError, match="too long"):
+        transport.run(["echo", "x" * 40_000], timeout_s=5)
+    phone.payload_bytes = 4096
+    transport.close()
+    with pytest.raises(DeviceError, match="4,096 bytes at most"):
+        transport.run(["echo", "x" * 5_000], timeout_s=5)
+    assert transport.run(["echo", "x" * 3_000], timeout_s=5).stdout == b"x" * 3000 + b"\n"
+
+
 def test_what_an_older_stream_still_says_is_not_taken_for_an_answer(key: Path) -> None:
     def script(line: Line) -> None:
         line.greet()
