@@ -231,8 +231,12 @@ def finished_run(
             hint="Look whether the phone's storage is full, then measure again.",
             raw=raw,
         )
-    found = parse_result(result)
-    cross_check(found, output)
+    try:
+        found = parse_result(result)
+        cross_check(found, output)
+    except BadMeasurement as error:
+        error.raw = f"{raw}\n{error.raw}"
+        raise
     if found.runs < request.min_runs:
         raise BadMeasurement(
             f"benchmark_model stopped {request.name} after {found.runs} of {request.min_runs} runs.",

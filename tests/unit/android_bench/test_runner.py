@@ -279,8 +279,10 @@ def test_text_that_breaks_off_with_exit_code_0_is_no_result() -> None:
 
 
 def test_the_file_that_an_earlier_run_left_is_refused() -> None:
-    with pytest.raises(BadMeasurement, match="not that of this run"):
-        replace(CLASSIC_RUN, result=PROFILED_RUN.result).measure()
+    for wrong, reason in ((PROFILED_RUN.result, "not that of this run"), (b"\x12\xff", "breaks off")):
+        with pytest.raises(BadMeasurement, match=reason) as caught:
+            replace(CLASSIC_RUN, result=wrong).measure()
+        assert "median=7768" in caught.value.raw
 
 
 def test_an_ignored_flag_is_an_error_though_the_exit_code_is_0() -> None:
