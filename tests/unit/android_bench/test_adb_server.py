@@ -17,6 +17,7 @@ import pytest
 from android_bench.adb import open_transport
 from android_bench.adb_direct import DirectTransport
 from android_bench.adb_server import ServerTransport, default_server_port, server_devices
+from android_bench.discover import find_phones
 from android_bench.transport import NotReady
 from nasflow.errors import DeviceError, DeviceLost, UsageError
 from tests.support.adb_peer import REMOTE, V1_BANNER, AdbPeer, HungUp, Line, Phone
@@ -210,6 +211,8 @@ def test_auto_takes_the_server_that_knows_the_phone_and_else_goes_directly(
         assert [(f.serial, f.state, f.model) for f in found if f.serial == peer.name] == [
             (peer.name, "device", "Peer")
         ]
+        phones = find_phones("server", server_port=server.port)
+        assert [(p.way, p.state) for p in phones if p.serial == peer.name] == [("server", "device")]
         server.adb("disconnect", peer.name)
     assert not key.exists()
 
