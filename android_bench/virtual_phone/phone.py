@@ -67,6 +67,9 @@ class VirtualPhone:
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._closed = threading.Event()
+        self._rebooting = threading.Lock()
+        self._up = threading.Event()
+        self._up.set()
         self._listener = _listen(port)
         self.port: int = self._listener.getsockname()[1]
         faults.on_change = self._on_faults
@@ -126,9 +129,14 @@ class VirtualPhone:
 
     def reboot(self) -> None:
         """Restart: connections and commands end, boot id and uptime are new, files and keys stay."""
-        self.disconnect()
-        self.folder.boot()
-        self._machine.reboot()
+        with self._rebooting:
+            self._up.clear()  # who connects meanwhile waits
+            self.disconnect()
+            try:
+                self.folder.boot()
+                self._machine.reboot()
+            finally:
+                self._up.set()
 
     def close(self) -> None:
         """Switch off. May be called twice."""
@@ -141,6 +149,7 @@ class VirtualPhone:
         self._machine.close()
 
     def _serve(self, connection: Connection) -> None:
+        self._up.wait()
         try:
             connection.serve()
         finally:

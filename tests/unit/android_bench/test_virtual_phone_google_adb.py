@@ -220,6 +220,7 @@ def test_a_reboot_by_adb_ends_the_connection_and_changes_the_boot_id(adb: Run, p
     assert boot_id == phone.folder.boot_id
     adb("reboot")
     adb("wait-for-disconnect")
+    adb("disconnect", phone.address)  # its server would try again by itself only after 10 s
     adb("connect", phone.address)
     assert adb("wait-for-device").returncode == 0
     after = adb("shell", "cat /proc/sys/kernel/random/boot_id").stdout.decode().strip()
