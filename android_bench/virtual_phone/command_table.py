@@ -41,7 +41,7 @@ class Result:
 
 def failed(words: str, code: int = 1) -> Result:
     """A command's complaint."""
-    return Result(code, errors=words.encode() + b"\n")
+    return Result(code, errors=os.fsencode(words) + b"\n")
 
 
 class PathMap:
@@ -94,7 +94,7 @@ class CommandTable:
             "chmod": self._chmod,
             "df": self._df,
             "dumpsys": self._dumpsys,
-            "echo": lambda arguments: Result(output=(" ".join(arguments) + "\n").encode()),
+            "echo": lambda arguments: Result(output=os.fsencode(" ".join(arguments) + "\n")),
             "false": lambda _: Result(1),
             "getprop": self._getprop,
             "id": lambda _: Result(output=b"uid=2000(shell) gid=2000(shell) groups=2000(shell)\n"),
@@ -198,6 +198,8 @@ class CommandTable:
                 done = Result(done.code, done.output)
         except OSError as error:
             return failed(f"sh: can't create {command.output or command.errors}: {error.strerror}")
+        except ValueError:
+            return failed("sh: bad file name")
         return done
 
     def _write(self, path: str, content: bytes, *, append: bool) -> None:
@@ -217,6 +219,8 @@ class CommandTable:
             return known(words[1:])
         except OSError as error:
             return failed(f"{words[0]}: {words[-1]}: {error.strerror or 'I/O error'}")
+        except (IndexError, ValueError):
+            return failed(f"{words[0]}: bad arguments")
 
     def _read(self, path: str) -> Result:
         return Result(output=Path(self._paths.locate(path)).read_bytes())
@@ -227,7 +231,7 @@ class CommandTable:
             try:
                 output += self._read(path).output
             except OSError as error:
-                code, errors = 1, errors + f"cat: {path}: {error.strerror}\n".encode()
+                code, errors = 1, errors + os.fsencode(f"cat: {path}: {error.strerror}\n")
         return Result(code, output, errors)
 
     def _chmod(self, arguments: list[str]) -> Result:
@@ -262,7 +266,7 @@ class CommandTable:
         try:
             return self._read(f"/system/etc/phone/properties/{PurePosixPath(arguments[0]).name}")
         except FileNotFoundError:
-            return Result(output=(" ".join(arguments[1:2]) + "\n").encode())
+            return Result(output=os.fsencode(" ".join(arguments[1:2]) + "\n"))
 
     def _kill(self, arguments: list[str]) -> Result:
         return failed(f"kill: {arguments[-1] if arguments else ''}: No such process")
@@ -273,7 +277,7 @@ class CommandTable:
             found = Path(self._paths.locate(path))
             lines += sorted(entry.name for entry in found.iterdir()) if found.is_dir() else [path]
             found.lstat()
-        return Result(output="".join(f"{line}\n" for line in lines).encode())
+        return Result(output=os.fsencode("".join(f"{line}\n" for line in lines)))
 
     def _mkdir(self, arguments: list[str]) -> Result:
         parents = "-p" in arguments
@@ -287,6 +291,8 @@ class CommandTable:
         place = Path(self._paths.locate(target, write=True))
         for source in sources:
             path = Path(self._paths.locate(source, write=True))
+            if path in self._folder.storage.values():
+                return failed(f"mv: {source}: Device or resource busy")
             path.replace(place / path.name if place.is_dir() else place)
         return Result()
 
@@ -313,7 +319,7 @@ class CommandTable:
 
     def _sha256sum(self, arguments: list[str]) -> Result:
         lines = [f"{hashlib.sha256(self._read(path).output).hexdigest()}  {path}\n" for path in arguments]
-        return Result(output="".join(lines).encode())
+        return Result(output=os.fsencode("".join(lines)))
 
     def _stat(self, arguments: list[str]) -> Result:
         form = arguments[1] if arguments[:1] == ["-c"] and len(arguments) > 2 else "%s"
@@ -326,7 +332,7 @@ class CommandTable:
             for mark, value in values.items():
                 line = line.replace(mark, str(value))
             lines.append(line + "\n")
-        return Result(output="".join(lines).encode())
+        return Result(output=os.fsencode("".join(lines)))
 
     def _taskset(self, arguments: list[str]) -> Result:
         try:

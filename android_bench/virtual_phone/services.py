@@ -35,7 +35,7 @@ class ShellPacket(IntEnum):
 def find_service(name: str, machine: Machine, faults: Faults, reboot: Callable[[], None]) -> Service | None:
     """The service of an OPEN's destination; None where it is not served."""
     kind, separator, rest = name.partition(":")
-    if not separator:
+    if not separator or "\0" in name:
         return None
     head, *options = kind.split(",")
     if head == "shell" and "v2" in options:
@@ -120,7 +120,7 @@ def _feed(stream: Stream, shell: RunningShell) -> None:
     try:
         while True:
             buffer += stream.read()
-            for kind, content in _take_packets(buffer):
+            for kind, content in take_packets(buffer):
                 if kind == ShellPacket.STDIN:
                     with contextlib.suppress(ConnectionError):  # the command reads no more
                         shell.output.sendall(content)
@@ -137,7 +137,7 @@ def _stop_writing(end: socket.socket) -> None:
         end.shutdown(socket.SHUT_WR)
 
 
-def _take_packets(buffer: bytearray) -> list[tuple[int, bytes]]:
+def take_packets(buffer: bytearray) -> list[tuple[int, bytes]]:
     """Whole packets at the buffer's start, taken out of it. Raises ProtocolError."""
     packets = []
     while len(buffer) >= _PACKET.size:

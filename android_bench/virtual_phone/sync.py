@@ -49,6 +49,9 @@ def serve_sync(reader: BinaryIO, writer: BinaryIO, options: SyncOptions) -> None
                 _fail(writer, "path too long")
                 return
             path = os.fsdecode(_read(reader, length))
+            if "\0" in path:
+                _fail(writer, "invalid path")
+                return
             if name == b"SEND":
                 _receive_file(reader, writer, path, options)
             elif name == b"RECV":

@@ -180,12 +180,6 @@ def test_a_full_phone_says_so(phone: VirtualPhone, shell: Shell) -> None:
     assert int(shell("df -k /data/local/tmp | tail -1").stdout.split()[3]) > 10
 
 
-def test_a_command_that_is_too_long_is_refused(transport: DirectTransport) -> None:
-    done = transport.run(["echo", "x" * 200_000], timeout_s=TIMEOUT_S)
-    assert done.exit_code == 126
-    assert b"too long" in done.stderr
-
-
 def test_a_place_on_this_computer_is_told_for_storage_only(phone: VirtualPhone) -> None:
     assert phone.storage("/data/local/tmp/a/b").name == "b"
     with pytest.raises(UsageError):

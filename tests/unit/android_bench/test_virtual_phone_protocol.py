@@ -18,8 +18,18 @@ from android_bench.virtual_phone.auth import KnownKeys, PublicKey, fingerprint, 
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from android_bench.virtual_phone.protocol import Command, Disconnected, Message, ProtocolError, read_message
+from android_bench.virtual_phone.services import take_packets
+from android_bench.virtual_phone.sync import SyncOptions, serve_sync
 
 NEW, OLD = 0x01000001, 0x01000000
+
+requests = st.builds(
+    lambda name, path: name + struct.pack("<I", len(path)) + path,
+    st.sampled_from(
+        [b"STAT", b"STA2", b"LST2", b"LIST", b"LIS2", b"RECV", b"SEND", b"DATA", b"DONE", b"QUIT"]
+    ),
+    st.binary(max_size=20) | st.just(b"a,33188"),
+)
 
 
 def make_key() -> object:
@@ -306,6 +316,33 @@ def test_two_streams_run_at_once(client: Client) -> None:
 def test_an_unknown_service_is_refused(client: Client) -> None:
     client.send(b"OPEN", 7, 0, b"nosuch:\0")
     assert client.receive() == (b"CLSE", 0, 7, b"")
+
+
+def test_a_command_that_is_too_long_is_refused(client: Client) -> None:
+    told = b"".join(client.read_to_end(1, client.open("shell:echo " + "x" * 200_000)))
+    assert told == b"sh: argument list too long\n"
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=1000, deadline=None)
+def test_any_bytes_are_shell_packets_or_an_error(content: bytes) -> None:
+    buffer = bytearray(content)
+    try:
+        packets = take_packets(buffer)
+    except ProtocolError:
+        return
+    assert sum(5 + len(packet) for _, packet in packets) + len(buffer) == len(content)
+
+
+@given(st.binary(max_size=300) | st.lists(requests, max_size=4).map(b"".join))
+@settings(max_examples=1000, deadline=None)
+def test_any_bytes_are_answered_by_the_file_service(content: bytes) -> None:
+    import io
+
+    answers = io.BytesIO()
+    options = SyncOptions(locate=lambda path: "/dev/null/nowhere")
+    serve_sync(io.BytesIO(content), answers, options)
+    assert answers.getvalue()[:4] in (b"", b"FAIL", b"STAT", b"STA2", b"LST2", b"DONE")
 
 
 def test_a_client_that_leaves_hangs_up_the_command(client: Client, phone: VirtualPhone) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from android_bench.adb_direct import DirectTransport
@@ -86,6 +86,42 @@ def test_any_line_is_understood_or_refused(line: str) -> None:
     assert all(command.words for command in commands)
 
 
+arguments = st.sampled_from(
+    [
+        f"{TMP}",
+        f"{TMP}/a",
+        f"{TMP}/*",
+        "/etc/passwd",
+        "-rf",
+        "-p",
+        "-c",
+        "%s",
+        "755",
+        "f0",
+        "x",
+        "..",
+        "''",
+        "\udcff",
+    ]
+)
+
+
+@given(
+    st.sampled_from(sorted(["cat", "chmod", "df", "dumpsys", "echo", "getprop", "kill", "ls", "mkdir", "mv"]))
+    | st.sampled_from(["nohup", "rm", "setsid", "sha256sum", "stat", "taskset", "uname", "id", "nosuch"]),
+    st.lists(arguments, max_size=4),
+    st.sampled_from(["", f">{TMP}/out", ">/etc/out", "2>&1", "; echo $?"]),
+)
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_use_of_a_command_ends_with_a_code(
+    table: CommandTable, folder: DeviceFolder, name: str, words: list[str], end: str
+) -> None:
+    done = table.run(" ".join([name, *words, end]))
+    assert 0 <= done.code <= 255
+    assert b"root:" not in done.output
+    assert all(place.is_dir() for place in folder.storage.values())
+
+
 def test_files_are_made_read_moved_and_removed(table: CommandTable, folder: DeviceFolder) -> None:
     assert table.run(f"mkdir -p {TMP}/a/b && echo hello >{TMP}/a/b/c; echo $?").output == b"0\n"
     digest = hashlib.sha256(b"hello\n").hexdigest()
@@ -96,6 +132,7 @@ def test_files_are_made_read_moved_and_removed(table: CommandTable, folder: Devi
     assert table.run(f"rm {TMP}/nothing").code == 1
     assert table.run(f"rm -f {TMP}/nothing; rm -rf {TMP}/a; ls {TMP}/a").code == 1
     assert table.run(f"rm -rf {TMP}").code == 1
+    assert table.run(f"mv {TMP} /sdcard/elsewhere").code == 1
     assert folder.storage[TMP].is_dir()
 
 
