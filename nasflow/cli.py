@@ -211,7 +211,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> Action:
-    """Write the device's latency table and model into one file, to share it."""
+    """Write table and model into one file, to share."""
 
     def action() -> Outcome:
         from nasflow.commands.latency import export_model
@@ -236,7 +236,7 @@ def import_(
     ] = False,
     as_json: AsJson = False,
 ) -> Action:
-    """Use a latency file in place of measuring, where it is of this device."""
+    """Use such a file in place of measuring."""
 
     def action() -> Outcome:
         from nasflow.commands.latency import import_model
@@ -258,7 +258,7 @@ def predict(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> Action:
-    """Predict a network's latency, layer by layer, without running it."""
+    """Predict a network's latency, layer by layer."""
 
     def action() -> Outcome:
         from nasflow.commands import latency
@@ -279,7 +279,10 @@ def check(
     ] = 5,
     as_json: AsJson = False,
 ) -> Action:
-    """Measure some networks again (after an update, say): does the model still hold? Exit code 1: no."""
+    """Measure some networks again: does the model hold?
+
+    After an update of the device, say. The exit code is 1 where it no longer holds.
+    """
 
     def action() -> Outcome:
         from nasflow.commands import latency
