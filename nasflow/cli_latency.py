@@ -48,6 +48,7 @@ def import_(
             "--accept-foreign-table", help="Use it although another device measured it; results will say so."
         ),
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what was measured on this device.")] = False,
     as_json: AsJson = False,
 ) -> Action:
     """Use such a file in place of measuring."""
@@ -56,7 +57,7 @@ def import_(
         from nasflow.commands.latency import import_model
 
         chosen = selection(config, assignments, device, seed)
-        return import_model(chosen, file, accept_foreign=accept_foreign)
+        return import_model(chosen, file, accept_foreign=accept_foreign, force=force)
 
     return action
 
@@ -95,12 +96,14 @@ def check(
 ) -> Action:
     """Measure some networks again: does the model hold?
 
-    After an update of the device, say. The exit code is 1 where it no longer holds.
+    After an update of the device, say. The exit code is 1 where it no longer holds, 3 where the device is
+    too restless to tell.
     """
 
     def action() -> Outcome:
         from nasflow.commands import latency
 
-        return latency.check(selection(config, assignments, device, seed), networks=networks)
+        chosen = selection(config, assignments, device, seed)
+        return latency.check(chosen, networks=networks, as_json=as_json)
 
     return action
