@@ -120,6 +120,13 @@ class LatencyMeasurement(Frozen):
             raise ValueError("a latency must be a finite number of milliseconds")
         return value
 
+    @field_validator("round_medians_ms")
+    @classmethod
+    def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(math.isfinite(value) and value > 0 for value in values):
+            raise ValueError("the median of a round must be a finite number of milliseconds above 0")
+        return values
+
     @property
     def spread(self) -> float:
         """Relative half-range of the rounds' medians: (max - min) / (2 median)."""

@@ -7,6 +7,7 @@ over all seeds, latencies round by round. ``--full`` is resumable: killed, it go
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ def run(full: bool) -> Outcome:
     """Run the pipeline once for each seed and put the seeds together."""
     seeds = SEEDS if full else SEEDS[:1]
     outcomes: list[Mapping[str, Document]] = []
+    folders: list[Path] = []
     correct: list[dict[str, NDArray[np.bool_]]] = []
     reporter = PlainReporter(sys.stderr)
     for seed in seeds:
@@ -55,13 +57,18 @@ def run(full: bool) -> Outcome:
         folder = (
             user_cache_path("nasflow") / "benchmarks" / f"quickstart-{'full' if full else 'quick'}-{seed}"
         )
+        folders.append(folder)
         pipeline = build_pipeline(configuration(seed, full=full), folder, reporter)
         with pipeline.store.lock():
             documents = pipeline.run()
         outcomes.append(documents)
         correct.append(_correct(pipeline, _verification(documents)))
     reporter.close()
-    return summarise(outcomes, correct, full=full)
+    outcome = summarise(outcomes, correct, full=full)
+    # They have served to go on after a kill; the next benchmark trains anew.
+    for folder in folders:
+        shutil.rmtree(folder)
+    return outcome
 
 
 def summarise(

@@ -15,11 +15,12 @@ from typing import Annotated
 
 import typer
 
+from nasflow.cli_latency import latency_app
+from nasflow.cli_options import AsJson, Config, Device, DryRun, Force, From, Seed, Set, Until, selection
 from nasflow.commands.options import (
     Action,
     Outcome,
     RunOptions,
-    Selection,
     StageName,
     program,
 )
@@ -48,8 +49,20 @@ STAGE_HELP = {
     "verify": "Measure all networks side by side; judge and report.",
 }
 
+_FIRST = ("run", *(stage.value for stage in StageName))
+
+
+class _InOrder(typer.core.TyperGroup):
+    """Lists ``run`` and the stages first, in their order, whether or not they have sub-commands."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """All names as ``--help`` shows them."""
+        return sorted(self.commands, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+
+
 app = typer.Typer(
     name="nasflow",
+    cls=_InOrder,
     help=HELP,
     epilog=EXIT_CODES,
     add_completion=False,
@@ -57,41 +70,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        help="Configuration; else pipeline.yaml, looked for upwards from here.",
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set one key, as in search.epochs=20. Repeatable."),
-]
-Device = Annotated[
-    str | None, typer.Option("--device", metavar="DEVICE", help="Where to measure: local (this computer).")
-]
-Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
-From = Annotated[
-    StageName | None,
-    typer.Option(
-        "--from", metavar="STAGE", help="Run this stage and all that follow from it again, fresh or not."
-    ),
-]
-Until = Annotated[StageName | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
-Force = Annotated[
-    list[StageName] | None,
-    typer.Option("--force", metavar="STAGE", help="Run this stage again, fresh or not. Repeatable."),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only list what would be done, why, and about how long it takes.")
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")
-]
 
 
 def _version(wanted: bool) -> None:
@@ -129,7 +107,7 @@ def run(
 ) -> Action:
     """Run every stage that is not fresh; write the report."""
     options = RunOptions(
-        selection=_selection(config, assignments, device, seed),
+        selection=selection(config, assignments, device, seed),
         from_stage=from_stage and from_stage.value,
         until=until and until.value,
         force=tuple(name.value for name in force or ()),
@@ -188,8 +166,6 @@ def _stage_group(stage: StageName) -> Callable[..., Action | None]:
     return command
 
 
-latency_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
-
 for _stage in StageName:
     _help = f"{STAGE_HELP[_stage]} Runs what it needs first."
     if _stage is StageName.LATENCY:
@@ -197,96 +173,6 @@ for _stage in StageName:
         app.add_typer(latency_app, name=_stage.value)
     else:
         app.command(name=_stage.value, help=_help)(_stage_command(_stage))
-
-
-@latency_app.command()
-def export(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="Where to write it; else named after the device.")
-    ] = None,
-    device: Device = None,
-    config: Config = None,
-    assignments: Set = None,
-    seed: Seed = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    as_json: AsJson = False,
-) -> Action:
-    """Write the device's latency table and model into one file, to share it."""
-
-    def action() -> Outcome:
-        from nasflow.commands.latency import export_model
-
-        return export_model(_selection(config, assignments, device, seed), file, force=force)
-
-    return action
-
-
-@latency_app.command(name="import")
-def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'nasflow latency export' wrote.")],
-    device: Device = None,
-    config: Config = None,
-    assignments: Set = None,
-    seed: Seed = None,
-    accept_foreign: Annotated[
-        bool,
-        typer.Option(
-            "--accept-foreign-table", help="Use it although another device measured it; results will say so."
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> Action:
-    """Use a latency file in place of measuring, where it is of this device."""
-
-    def action() -> Outcome:
-        from nasflow.commands.latency import import_model
-
-        selection = _selection(config, assignments, device, seed)
-        return import_model(selection, file, accept_foreign=accept_foreign)
-
-    return action
-
-
-@latency_app.command()
-def predict(
-    network: Annotated[
-        Path, typer.Argument(metavar="NET.json", help="A network, as in artifacts/latest/network.json.")
-    ],
-    device: Device = None,
-    config: Config = None,
-    assignments: Set = None,
-    seed: Seed = None,
-    as_json: AsJson = False,
-) -> Action:
-    """Predict a network's latency, layer by layer, without running it."""
-
-    def action() -> Outcome:
-        from nasflow.commands import latency
-
-        return latency.predict(_selection(config, assignments, device, seed), network)
-
-    return action
-
-
-@latency_app.command()
-def check(
-    device: Device = None,
-    config: Config = None,
-    assignments: Set = None,
-    seed: Seed = None,
-    networks: Annotated[
-        int, typer.Option("--networks", min=1, max=100, metavar="N", help="How many to measure again.")
-    ] = 5,
-    as_json: AsJson = False,
-) -> Action:
-    """Measure some networks again (after an update, say): does the model still hold? Exit code 1: no."""
-
-    def action() -> Outcome:
-        from nasflow.commands import latency
-
-        return latency.check(_selection(config, assignments, device, seed), networks=networks)
-
-    return action
 
 
 @app.command()
@@ -302,7 +188,7 @@ def status(
     def action() -> Outcome:
         from nasflow.commands.status import show_status
 
-        return show_status(_selection(config, assignments, device, seed))
+        return show_status(selection(config, assignments, device, seed))
 
     return action
 
@@ -320,7 +206,7 @@ def report(
     def action() -> Outcome:
         from nasflow.commands.report import rewrite_report
 
-        return rewrite_report(_selection(config, assignments, device, seed))
+        return rewrite_report(selection(config, assignments, device, seed))
 
     return action
 
@@ -343,7 +229,7 @@ def clean(
         from nasflow.commands.clean import clean_store
 
         return clean_store(
-            _selection(config, assignments, device, seed), superseded=superseded, dry_run=dry_run
+            selection(config, assignments, device, seed), superseded=superseded, dry_run=dry_run
         )
 
     return action
@@ -375,12 +261,6 @@ def init(
         return write_template(folder, force=force)
 
     return action
-
-
-def _selection(
-    config: Path | None, assignments: list[str] | None, device: str | None, seed: str | None
-) -> Selection:
-    return Selection(config, tuple(assignments or ()), device, seed)
 
 
 def _read(arguments: Sequence[str]) -> Action | int:

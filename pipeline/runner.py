@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from nasflow.errors import EnvironmentFault, NasflowError
 from pipeline import selection, signals
-from pipeline.artifact import Document
+from pipeline.artifact import Document, document_bytes, sha256_hex
 from pipeline.events import (
     Emit,
     Event,
@@ -109,11 +109,13 @@ class Pipeline:
     def adopt(self, made: Mapping[str, Document]) -> None:
         """Take documents that were made elsewhere for the output of these stages, by name, as they are now.
 
-        All that a stage needs must be among them. Raises StoreLocked, EnvironmentFault, IntegrityError.
+        All that a stage needs must be among them. The last stage is committed first: killed in between, a
+        stage whose input is not there yet does not count. Raises StoreLocked, EnvironmentFault,
+        IntegrityError.
         """
-        digests: dict[str, str] = {}
+        digests = {name: sha256_hex(document_bytes(document)) for name, document in made.items()}
         with self.store.lock():
-            for stage in selection.needed_for(self.stages, list(made)[-1]):
+            for stage in reversed(selection.needed_for(self.stages, list(made)[-1])):
                 inputs = {parameter: digests[name] for parameter, name in stage.inputs.items()}
                 environment = dict(stage.environment())
                 draft = RecordDraft(
@@ -126,7 +128,7 @@ class Pipeline:
                     seconds=0.0,  # no time of this pipeline's went into it
                     estimated_seconds=stage.estimate_seconds(),
                 )
-                digests[stage.name] = self.store.commit(draft, made[stage.name]).output.sha256
+                self.store.commit(draft, made[stage.name])
                 self.store.scratch(stage.name, draft.fingerprint).clear()
 
     def sweep(self, *, dry_run: bool = False) -> Freed:

@@ -155,7 +155,7 @@ class LatencyModel(Document):
     def predict(self, net: NetConfig) -> Prediction:
         """Latency of a whole network with its 95 % interval."""
         ms, share = self.predict_ms(net), self.interval_percent / 100
-        return Prediction(ms=ms, low_ms=ms * (1 - share), high_ms=ms * (1 + share))
+        return Prediction(ms=ms, low_ms=max(0.0, ms * (1 - share)), high_ms=ms * (1 + share))
 
 
 # --- search ----------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ into two parts:
   depend on when the device grew hot.
 - *fluctuation* about a level, taken for a stationary process with exponentially decaying memory (an
   Ornstein-Uhlenbeck process) beside noise that belongs to the single timing. How much of each there is, is
-  estimated by maximum likelihood from the anchor itself; what the neighbours of a timing then say about it
-  is the best linear prediction (kriging). Where the anchor's readings tell nothing about their neighbours,
-  nothing is taken out: a correction by mere noise would do harm.
+  estimated by maximum likelihood from the anchor itself; taken out is the best linear prediction from all
+  of the anchor's readings. Where they tell nothing about their neighbours, that is nothing: a correction by
+  mere noise would do harm.
 
 A slowdown is taken to be the same factor for every model. All is done in logarithms.
 """
@@ -48,8 +48,8 @@ class Drift:
     factors: tuple[float, ...]
     disturbed: tuple[bool, ...]
     reference_ms: float | None
-    levels: tuple[float, ...]
-    """Slowness of each level in order of time, relative to the reference."""
+    levels: tuple[tuple[float, float], ...]
+    """(slowness against the reference, share of the anchor's timings) of each level in order of time."""
 
 
 def find_drift(
@@ -73,13 +73,16 @@ def find_drift(
     level = np.repeat(values, np.diff(bounds))
     reference = _reference(readings, level, reference_ms)
     places = np.arange(len(logs))
-    fluctuation = _krige(at, readings - level, places)
+    fluctuation = _smooth(at, readings - level, len(logs))
     # A timing between two levels belongs to neither for sure.
     before = np.clip(np.searchsorted(at, places, side="right") - 1, 0, len(at) - 1)
     after = np.clip(np.searchsorted(at, places, side="left"), 0, len(at) - 1)
     shifts = (level[before] + level[after]) / 2 - reference + fluctuation
     unsure = level[before] != level[after]
-    levels = tuple(math.exp(value - reference) for value in values)
+    shares = np.diff(bounds) / len(readings)
+    levels = tuple(
+        (math.exp(value - reference), float(share)) for value, share in zip(values, shares, strict=True)
+    )
     return Drift(
         tuple(map(float, np.exp(shifts))),
         _disturbed(names, logs - shifts, unsure),
@@ -160,35 +163,63 @@ def _reference(readings: NDArray[np.float64], level: NDArray[np.float64], earlie
     return fastest if faster else earlier
 
 
-def _krige(
-    at: NDArray[np.intp], deviations: NDArray[np.float64], places: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Best linear prediction of the fluctuation at ``places`` from the anchor's deviations ``at`` theirs."""
+def _smooth(at: NDArray[np.intp], deviations: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Best linear prediction of the fluctuation at all ``count`` timings, from the anchor's deviations.
+
+    The process is Markov, so that likelihood and prediction take one pass each (Kalman filter and
+    Rauch-Tung-Striebel smoother). Its variance is 1 in both: it cancels in the prediction.
+    """
     import numpy as np
 
     limit = SPELL_DEVIATIONS * _scatter(deviations)
     kept = np.abs(deviations) <= max(limit, 1e-12)
     at, deviations = at[kept], deviations[kept]
     if len(at) < 2 * SHORTEST_LEVEL or float(np.var(deviations)) == 0.0:
-        return np.zeros(len(places))
-    count = len(at)
-    best = -count / 2 * math.log(float(np.mean(deviations**2))) + _WORTH
-    weights: tuple[float, NDArray[np.float64]] | None = None
-    distances = np.abs(at[:, None] - at[None, :])
-    for memory in _MEMORIES:
-        shape = np.exp(-distances / memory)
-        for ratio in _NOISE_RATIOS:
-            factor = np.linalg.cholesky(shape + ratio * np.eye(count))
-            solved = np.linalg.solve(factor, deviations)
-            likelihood = -count / 2 * math.log(float(solved @ solved) / count)
-            likelihood -= float(np.log(np.diag(factor)).sum())
-            if likelihood > best:
-                best, weights = likelihood, (memory, np.linalg.solve(factor.T, solved))
-    if weights is None:
-        return np.zeros(len(places))
-    memory, solution = weights
-    reach = np.exp(-np.abs(places[:, None] - at[None, :]) / memory)
-    return np.asarray(reach @ solution, float)
+        return np.zeros(count)
+    memories, ratios = (grid.ravel() for grid in np.meshgrid(_MEMORIES, _NOISE_RATIOS))
+    likelihoods = _likelihoods(np.diff(at, prepend=at[0]), deviations, memories, ratios)
+    best = int(np.argmax(likelihoods))
+    alone = -len(at) / 2 * math.log(float(np.mean(deviations**2)))
+    if likelihoods[best] < alone + _WORTH:
+        return np.zeros(count)
+    decay, ratio = math.exp(-1 / memories[best]), float(ratios[best])
+    seen = dict(zip(at.tolist(), deviations.tolist(), strict=True))
+    means, variances, forecasts = np.zeros(count), np.ones(count), np.ones(count)
+    mean, variance = 0.0, 1.0
+    for place in range(count):
+        mean, variance = decay * mean, decay**2 * variance + 1 - decay**2
+        forecasts[place] = variance
+        if place in seen:
+            gain = variance / (variance + ratio)
+            mean, variance = mean + gain * (seen[place] - mean), (1 - gain) * variance
+        means[place], variances[place] = mean, variance
+    for place in range(count - 2, -1, -1):
+        weight = decay * variances[place] / forecasts[place + 1]
+        means[place] += weight * (means[place + 1] - decay * means[place])
+    return means
+
+
+def _likelihoods(
+    gaps: NDArray[np.intp],
+    deviations: NDArray[np.float64],
+    memories: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Log-likelihood, up to a constant, of each pair of memory and noise ratio, at its best variance."""
+    import numpy as np
+
+    mean, variance = np.zeros(len(memories)), np.ones(len(memories))
+    squares, logs = np.zeros(len(memories)), np.zeros(len(memories))
+    for gap, deviation in zip(gaps.tolist(), deviations.tolist(), strict=True):
+        decay = np.exp(-gap / memories)
+        mean, variance = decay * mean, decay**2 * variance + 1 - decay**2
+        spread, surprise = variance + ratios, deviation - mean
+        squares += surprise**2 / spread
+        logs += np.log(spread)
+        gain = variance / spread
+        mean, variance = mean + gain * surprise, (1 - gain) * variance
+    count = len(deviations)
+    return np.asarray(-count / 2 * np.log(squares / count) - logs / 2, float)
 
 
 def _disturbed(
@@ -197,11 +228,12 @@ def _disturbed(
     """Timings far from the others of the same model, and those at a step."""
     import numpy as np
 
-    off = np.zeros(len(corrected))
+    off, known = np.zeros(len(corrected)), np.zeros(len(corrected), bool)
     model_names = np.asarray(names)
     for name in set(names):
         mine = model_names == name
         if mine.sum() > 2:
             off[mine] = corrected[mine] - np.median(corrected[mine])
-    limit = max(SPELL, SPELL_DEVIATIONS * _scatter(off))
+            known |= mine
+    limit = max(SPELL, SPELL_DEVIATIONS * _scatter(off[known])) if known.any() else math.inf
     return tuple(map(bool, unsure | (np.abs(off) > limit)))

@@ -16,12 +16,12 @@ from typing import Any, Literal, NoReturn
 from pydantic import AwareDatetime, ValidationError
 
 from android_bench.device import DeviceInfo, RuntimeOptions
-from nasflow.errors import IntegrityError, UsageError
+from nasflow.errors import BadMeasurement, IntegrityError, NasflowError, UsageError
 from pipeline.artifact import Document
 from pipeline.files import disk_faults
 from stages.documents import LatencyModel, LatencyTable, Precision
-from stages.latency_model import fit_model
-from stages.search_space import SearchSpace
+from stages.latency_model import NetworkTimings, fit_model
+from stages.search_space import NetConfig, SearchSpace
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 500_000_000
@@ -68,11 +68,12 @@ def export(
     return f"{text}\n".encode()
 
 
-def read_latency_file(path: Path) -> LatencyFile:
+def read_latency_file(path: Path, space: SearchSpace, anchor: tuple[str, NetConfig]) -> LatencyFile:
     """A file that ``export`` wrote, its fit made again from its measurements.
 
-    Raises UsageError where it is not such a file, is newer than this program, or where rows are missing,
-    twice there or impossible; IntegrityError where it is cut off; EnvironmentFault where it cannot be read.
+    ``space`` and ``anchor`` are those that it is wanted for. Raises UsageError where it is not such a file,
+    is of another space or anchor, is newer than this program, or where rows are missing, twice there or
+    impossible; IntegrityError where it is cut off; EnvironmentFault where it cannot be read.
     """
     with disk_faults(path, "read"):
         size = path.stat().st_size
@@ -83,6 +84,19 @@ def read_latency_file(path: Path) -> LatencyFile:
             )
         data = path.read_bytes()
     file = _parse(data, path)
+    # First of all: a space that somebody made up could unfold into more blocks than there is memory.
+    if file.space != space:
+        raise UsageError(
+            f"{path} was measured for space {file.space.name} at {file.space.resolution} pixels; this "
+            f"configuration's is {space.name} at {space.resolution} pixels, and not the same.",
+            hint="Choose that space, or measure this one: nasflow latency.",
+        )
+    for reference in (file.table.anchor, file.model.reference):
+        if (reference.name, reference.net) != anchor:
+            raise UsageError(
+                f"{path} was measured beside {reference.name}; this configuration wants {anchor[0]}.",
+                hint="Set profile.anchor_width as it was there, or measure: nasflow latency.",
+            )
     _check_rows(file, path)
     return _refitted(file, path)
 
@@ -105,11 +119,18 @@ def _parse(data: bytes, path: Path) -> LatencyFile:
             f"{path} is not a latency file: it has no format 'nasflow-latency'.",
             hint="Name a file that 'nasflow latency export' wrote.",
         )
-    version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    for name, part, known in (
+        ("", content, SCHEMA_VERSION),
+        ("table.", content.get("table"), LatencyTable.model_fields["schema_version"].default),
+        ("model.", content.get("model"), LatencyModel.model_fields["schema_version"].default),
+    ):
+        version = part.get("schema_version") if isinstance(part, dict) else None
+        if isinstance(version, int) and version == known:
+            continue
+        newer = isinstance(version, int) and version > known
         raise UsageError(
-            f"{path} has schema version {version}; this nasflow reads up to {SCHEMA_VERSION}.",
-            hint="Upgrade nasflow.",
+            f"{path}: {name}schema_version is {_short(version)}; this nasflow reads {known}.",
+            hint="Upgrade nasflow." if newer else "Export it again from where it was measured.",
         )
     try:
         return LatencyFile.model_validate(content)
@@ -152,6 +173,11 @@ def _check_rows(file: LatencyFile, path: Path) -> None:
                 f"fewer than {FEWEST}.",
                 hint="Export it again from where it was measured.",
             )
+    if {point.choices for point in file.model.calibration} & {p.choices for p in file.model.held_out}:
+        raise UsageError(
+            f"{path} judges its model by networks that it was fitted on.",
+            hint="Export it again from where it was measured.",
+        )
 
 
 def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
@@ -162,11 +188,16 @@ def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
             file.table,
             [(p.choices, p.measurement) for p in model.calibration],
             [(p.choices, p.measurement) for p in model.held_out],
-            timings=model.timings,
-            seconds=max(0.0, model.seconds - file.table.seconds),
+            NetworkTimings(
+                device=model.device,
+                runtime=model.runtime,
+                reference=model.reference,
+                timings=model.timings,
+                seconds=max(0.0, model.seconds - file.table.seconds),
+            ),
         )
-    except (UsageError, ValueError) as error:
-        reason = error.message if isinstance(error, UsageError) else str(error)
+    except (UsageError, BadMeasurement, ValueError) as error:
+        reason = error.message if isinstance(error, NasflowError) else str(error)
         raise UsageError(
             f"{path}: no model can be fitted to its measurements ({reason.rstrip('.')}).",
             hint="Export it again from where it was measured.",

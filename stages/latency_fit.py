@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nasflow.errors import BadMeasurement
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WORTHWHILE = 0.9  # the residual term must lower the left-out error at least to that share
+FEWEST_FOR_RESIDUAL = 7  # networks; with fewer, four coefficients explain anything
 _RIDGES = (0.1, 1.0, 10.0)
 
 
@@ -32,7 +33,7 @@ class LatencyFit:
     """Coefficients of :class:`stages.documents.LatencyModel`.
 
     ``interval_percent`` is half the width of a prediction's 95 % interval, from the errors on networks left
-    out of the fit one at a time: Student's t, n - 2 degrees of freedom.
+    out of the fit one at a time: Student's t, as many degrees of freedom as networks less coefficients.
     """
 
     scale: float
@@ -61,39 +62,41 @@ def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> Laten
     """
     from scipy.special import stdtrit
 
-    choices: list[tuple[float, float | None]] = []
-    for ridge in (None, *_RIDGES):
-        errors = _left_out_errors(traits, measured_ms, ridge)
-        choices.append((math.sqrt(sum(e * e for e in errors) / len(errors)), ridge))
-    plain = choices[0]
-    best = min(choices, key=lambda choice: choice[0])
-    error, ridge = best if best[0] < WORTHWHILE * plain[0] else plain
     count = len(measured_ms)
-    reach = float(stdtrit(max(1, count - 2), 0.975)) * math.sqrt(1 + 1 / count)
+    plain = _root_mean_square(_left_out_errors(traits, measured_ms, None))
+    error, ridge = plain, None
+    for candidate in _RIDGES if count >= FEWEST_FOR_RESIDUAL else ():
+        try:
+            tried = _root_mean_square(_left_out_errors(traits, measured_ms, candidate))
+        except BadMeasurement:  # the residual term takes all that the blocks explain: no model
+            continue
+        if tried < min(error, WORTHWHILE * plain):
+            error, ridge = tried, candidate
     fit = _fit(traits, measured_ms, ridge)
-    return LatencyFit(
-        fit.scale,
-        fit.overhead_ms,
-        fit.ms_per_weight_megabyte,
-        fit.ms_per_activation_megabyte,
-        interval_percent=100 * reach * error,
-    )
+    freedom = max(1, count - (2 if ridge is None else 4))
+    reach = float(stdtrit(freedom, 0.975)) * math.sqrt(1 + 1 / count)
+    return replace(fit, interval_percent=100 * reach * error)
+
+
+def _root_mean_square(errors: Sequence[float]) -> float:
+    return math.sqrt(sum(e * e for e in errors) / len(errors))
 
 
 def _left_out_errors(
     traits: Sequence[Traits], measured_ms: Sequence[float], ridge: float | None
 ) -> list[float]:
-    """Relative error of the prediction of each network by a fit to all others."""
+    """How far each network is from its prediction by a fit to all others, relative to the prediction."""
     errors = []
     for place, (left_out, truth_ms) in enumerate(zip(traits, measured_ms, strict=True)):
         others = [t for other, t in enumerate(traits) if other != place]
         times = [ms for other, ms in enumerate(measured_ms) if other != place]
-        errors.append(_fit(others, times, ridge).predict_ms(left_out) / truth_ms - 1)
+        errors.append(truth_ms / _fit(others, times, ridge).predict_ms(left_out) - 1)
     return errors
 
 
 def _fit(traits: Sequence[Traits], measured_ms: Sequence[float], ridge: float | None) -> LatencyFit:
     import numpy as np
+    from scipy.optimize import lsq_linear
 
     sums = [t.sum_ms for t in traits]
     if ridge is None:
@@ -101,10 +104,15 @@ def _fit(traits: Sequence[Traits], measured_ms: Sequence[float], ridge: float | 
     measured = np.asarray(measured_ms, float)
     moved = np.array([[t.weight_megabytes, t.activation_megabytes] for t in traits])
     design = np.column_stack([sums, np.ones_like(measured), moved]) / measured[:, None]
-    # Only the residual term is held small: what it explains, in units of how much networks differ.
-    penalty = np.diag([0.0, 0.0, *(ridge * design[:, 2:].var(axis=0))])
-    coefficients = np.linalg.lstsq(design.T @ design + penalty, design.sum(axis=0))[0]
-    weights = coefficients[2:]
+    # Only the residual term is held small: what it explains, in units of how much networks differ. It may
+    # only cost time: what is in the cache when a block is measured alone is not faster to get in a network.
+    penalty = np.sqrt(ridge) * np.diag([0.0, 0.0, *design[:, 2:].std(axis=0)])[2:]
+    solved = lsq_linear(
+        np.vstack([design, penalty]),
+        np.concatenate([np.ones_like(measured), np.zeros(2)]),
+        bounds=([-np.inf, -np.inf, 0.0, 0.0], np.inf),
+    )
+    weights = solved.x[2:]
     scale, overhead_ms = fit_line(sums, measured - moved @ weights, relative_to=measured)
     return LatencyFit(scale, overhead_ms, float(weights[0]), float(weights[1]))
 

@@ -8,11 +8,18 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
+from android_bench.device import Device, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.errors import UsageError
 from pipeline.stage import TOOL, Context, Stage
 from stages.calibration import Choices, draw_networks, range_ms, split_networks
-from stages.documents import LatencyModel, LatencyTable, PredictionPoint, TableRow, Timing
+from stages.documents import (
+    LatencyModel,
+    LatencyTable,
+    PredictionPoint,
+    ReferenceLatency,
+    TableRow,
+    Timing,
+)
 from stages.latency_fit import Traits, fit_latency, held_out_error
 from stages.measuring import MeasuringConfig, Work, measure_rounds
 from stages.search_space import Implementation, NetConfig, SearchSpace
@@ -76,7 +83,8 @@ class FitLatency(Stage):
                 for name, net in nets.items()
             },
             anchor=(table.anchor.name, network_model(table.anchor.net, seed=self.seed)),
-            reference_ms=table.anchor.measurement.median_ms,
+            # Another device's time says nothing about how fast this one is at present.
+            reference_ms=None if table.foreign else table.anchor.measurement.median_ms,
         )
         measured = measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)
 
@@ -88,8 +96,15 @@ class FitLatency(Stage):
             table,
             [found(choices) for choices in calibration],
             [found(choices) for choices in held_out],
-            timings=measured.timings,
-            seconds=measured.seconds,
+            NetworkTimings(
+                device=self.device.info(),
+                runtime=self.runtime,
+                reference=table.anchor.model_copy(
+                    update={"measurement": measured.by_name[table.anchor.name]}
+                ),
+                timings=measured.timings,
+                seconds=measured.seconds,
+            ),
         )
         fastest, slowest = model.feasible_ms
         error = model.held_out_error
@@ -107,16 +122,25 @@ class FitLatency(Stage):
         return split_networks(networks, config.calibration_networks, self.seed)
 
 
+@dataclass(frozen=True)
+class NetworkTimings:
+    """How the whole networks were measured, and the anchor among them: all at one reference speed."""
+
+    device: DeviceInfo
+    runtime: RuntimeOptions
+    reference: ReferenceLatency
+    timings: tuple[Timing, ...]
+    seconds: float
+
+
 def fit_model(
     space: SearchSpace,
     table: LatencyTable,
     calibration: Measurements,
     held_out: Measurements,
-    *,
-    timings: tuple[Timing, ...],
-    seconds: float,
+    networks: NetworkTimings,
 ) -> LatencyModel:
-    """The latency model of measured blocks and networks; ``seconds`` were spent on the networks.
+    """The latency model of measured blocks and networks.
 
     Raises UsageError where a block is not in the table, BadMeasurement where no line fits.
     """
@@ -136,8 +160,8 @@ def fit_model(
 
     judged = points(held_out)
     model = LatencyModel(
-        device=table.device,
-        runtime=table.runtime,
+        device=networks.device,
+        runtime=networks.runtime,
         precision=table.precision,
         block_ms=block_ms,
         implementations=implementations,
@@ -154,11 +178,11 @@ def fit_model(
             [p.measurement.median_ms for p in judged],
             fit.interval_percent,
         ),
-        reference=table.anchor,
+        reference=networks.reference,
         feasible_ms=(0.0, 0.0),
-        timings=timings,
+        timings=networks.timings,
         foreign=table.foreign,
-        seconds=table.seconds + seconds,
+        seconds=table.seconds + networks.seconds,
     )
     latencies = {block.key: model.block_latency_ms(block) for block in space.distinct_blocks()}
     fastest, slowest = range_ms(space, latencies)

@@ -27,16 +27,18 @@ from stages.drift import Drift, find_drift
 
 _LOG = "measurements"
 NEGLIGIBLE_MS = 2e-4  # twenty ticks of a usual clock; no network's latency hangs on that
-OUT_OF_THE_RACE = 1.5
+OUT_OF_THE_RACE = 1.5  # a rival that much slower will not win; the first timings may have met a spell
+OUT_AT_ONCE, ENOUGH_TIMINGS = 4.0, 3
+PRIOR_TIMINGS = 10.0
 _MAC_PER_MS = 2e7  # a slow core; only for an estimate of the time
 
 
 class MeasuringConfig(Record):
     """How long and how often each model is timed."""
 
-    rounds: int = Field(default=10, ge=3, le=1000, description="rounds in which every model is timed once")
+    rounds: int = Field(default=8, ge=3, le=1000, description="rounds in which every model is timed once")
     extra_rounds: int = Field(
-        default=10, ge=0, le=1000, description="up to so many more rounds for models that are still unsure"
+        default=12, ge=0, le=1000, description="up to so many more rounds for models that are still unsure"
     )
     interval_percent: float = Field(
         default=2.0,
@@ -54,7 +56,7 @@ class MeasuringConfig(Record):
         default=3.0, ge=0, le=60_000, description="uncounted invocations before each timing"
     )
     min_ms: float = Field(default=20.0, gt=0, le=60_000, description="counted invocations of each timing")
-    min_runs: int = Field(default=10, ge=1, le=100_000, description="counted invocations at least")
+    min_runs: int = Field(default=5, ge=1, le=100_000, description="counted invocations at least")
 
     def estimate_seconds(self, macs: Sequence[int], anchor_macs: int = 0) -> float:
         """Roughly how long models of so many multiply-accumulates take, extra rounds left out."""
@@ -94,21 +96,32 @@ class Measured:
     seconds: float
 
 
-def interval_percent(medians_ms: Sequence[float]) -> float:
+def scatter(medians_ms: Sequence[float]) -> float:
+    """Relative standard deviation of some rounds by their median absolute deviation.
+
+    A few disturbed rounds do not move it. 0 for fewer than 2.
+    """
+    middle = median(medians_ms)
+    return 1.4826 * median(abs(value - middle) for value in medians_ms) / middle
+
+
+def interval_percent(medians_ms: Sequence[float], usual_scatter: float | None = None) -> float:
     """Width of the 95 % interval of the median of some rounds, in percent of it; infinite below 2 rounds.
 
-    For normal noise the median's standard error is 1.2533 sigma / sqrt(n), and sigma is 1.4826 times the
-    median absolute deviation, which a few disturbed rounds do not move; Student's t widens it for few.
+    For normal noise the median's standard error is 1.2533 sigma / sqrt(n); Student's t widens it for few.
+    ``usual_scatter`` is the relative scatter of the other models beside which this one was timed. It is
+    weighed as if it were ten timings: where rounds are added until the interval is narrow, a model whose
+    few rounds agree by luck would otherwise stop there, and be known less well than it says.
     """
     from scipy.special import stdtrit
 
     count = len(medians_ms)
     if count < 2:
         return math.inf
-    middle = median(medians_ms)
-    deviation = median(abs(value - middle) for value in medians_ms)
-    error = 1.2533 * 1.4826 * deviation / (middle * math.sqrt(count))
-    return 200 * float(stdtrit(count - 1, 0.975)) * error
+    own, weight = scatter(medians_ms), PRIOR_TIMINGS if usual_scatter is not None else 0.0
+    sigma = math.sqrt((weight * (usual_scatter or 0.0) ** 2 + count * own**2) / (weight + count))
+    error = 1.2533 * sigma / math.sqrt(count)
+    return 200 * float(stdtrit(count - 1 + weight, 0.975)) * error
 
 
 def measure_rounds(
@@ -132,6 +145,12 @@ def measure_rounds(
         random.Random(f"{seed}/{number}").shuffle(wanted)
         session.measure(number, wanted)
     judged = session.judge()
+    if len(judged.drift.levels) > 1:
+        levels = ", ".join(f"{slow:.2f} ({share:.0%})" for slow, share in judged.drift.levels)
+        context.say(
+            f"the device changed its speed meanwhile; time per work, and for how much of the time: {levels}. "
+            "Latencies are those at its fastest lasting speed."
+        )
     if unsure := [name for name in work.models if judged.unsure(name, config)]:
         worst = max(unsure, key=judged.width_percent)
         context.warn(
@@ -159,11 +178,14 @@ class _Judged:
     rows: Sequence[_Row]
     drift: Drift
     rivals: Mapping[str, Sequence[str]]
+    _usual_scatter: float | None = None
     _of: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         for place, row in enumerate(self.rows):
             self._of[row.name].append(place)
+        scatters = [scatter(self.medians_ms(name)) for name in self._of if len(self._of[name]) > 2]
+        self._usual_scatter = median(scatters) if scatters else None
 
     @property
     def names(self) -> list[str]:
@@ -176,22 +198,24 @@ class _Judged:
 
     def width_percent(self, name: str) -> float:
         """Width of the interval of a model's median."""
-        return interval_percent(self.medians_ms(name))
+        return interval_percent(self.medians_ms(name), self._usual_scatter)
 
     def unsure(self, name: str, config: MeasuringConfig) -> bool:
         """Whether a model that may still be used needs more timings."""
         if self.beaten(name):
             return False
-        medians_ms = self.medians_ms(name)
-        width_ms = interval_percent(medians_ms) / 100 * median(medians_ms)
-        wide = interval_percent(medians_ms) > config.interval_percent and width_ms > NEGLIGIBLE_MS
+        width = self.width_percent(name)
+        width_ms = width / 100 * median(self.medians_ms(name))
+        wide = width > config.interval_percent and width_ms > NEGLIGIBLE_MS
         return wide or len(self._whole(name)) < config.rounds
 
     def beaten(self, name: str) -> bool:
         """Whether a rival is so much faster that this model will never be used."""
-        mine = median(self.medians_ms(name))
+        mine = self.medians_ms(name)
+        few = len(mine) < ENOUGH_TIMINGS
+        factor = OUT_AT_ONCE if few else OUT_OF_THE_RACE
         return any(
-            mine > OUT_OF_THE_RACE * median(self.medians_ms(other)) for other in self.rivals.get(name, ())
+            median(mine) > factor * median(self.medians_ms(other)) for other in self.rivals.get(name, ())
         )
 
     def joined(self, name: str) -> LatencyMeasurement:

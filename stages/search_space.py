@@ -224,7 +224,7 @@ class StageSpec(Record):
     """
 
     width: int = Field(ge=1)
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=100)
     stride: Literal[1, 2] = 1
     fixed: Candidate | None = None
 

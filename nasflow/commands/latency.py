@@ -5,23 +5,29 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from nasflow.commands.options import Outcome, Selection
 from nasflow.commands.project import open_project
+from nasflow.commands.run import screen
 from nasflow.console import message_lines
-from nasflow.errors import UsageError
+from nasflow.errors import Inconclusive, UsageError
 from pipeline.events import Event
 from pipeline.files import disk_faults, write_atomic
 from pipeline.runner import Pipeline
 from pipeline.scratch import FleetingScratch
-from pipeline.stage import Context
+from pipeline.stage import Context, Stage
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency
+from stages.profile_ops import ProfileOps
+from stages.reporting.wording import plain_text
 from stages.search_space import NetConfig
 
 MEASURE = "Measure this device first: nasflow latency."
+EXIT_CODES = {"holds": 0, "fails": 1, "inconclusive": Inconclusive.exit_code}
+Kind = TypeVar("Kind", bound=Stage)
 
 
 def export_model(selection: Selection, target: Path | None, *, force: bool) -> Outcome:
@@ -35,7 +41,9 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
     path = target if target is not None else Path(f"latency-{_slug(model.device.model)}.json")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already.", hint="Name another file, or replace it with --force.")
-    content = export(_stage(pipeline).space, table, model, at=datetime.now(UTC), nasflow_version=_version())
+    content = export(
+        _stage(pipeline, FitLatency).space, table, model, at=datetime.now(UTC), nasflow_version=_version()
+    )
     write_atomic(path, content)
     return Outcome(
         {"written": str(path.resolve()), "size_bytes": len(content)},
@@ -43,38 +51,40 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
             [
                 *message_lines(events),
                 f"Wrote {path}: {len(table.rows)} block latencies and {len(model.calibration)} + "
-                f"{len(model.held_out)} networks of {model.device.model}.",
+                f"{len(model.held_out)} networks of {plain_text(model.device.model)}.",
                 f"Use it elsewhere: nasflow latency import {path}",
             ]
         ),
     )
 
 
-def import_model(selection: Selection, source: Path, *, accept_foreign: bool) -> Outcome:
+def import_model(selection: Selection, source: Path, *, accept_foreign: bool, force: bool) -> Outcome:
     """Use a file's table and model in place of measuring, where it is of this device.
 
-    Raises UsageError where it is of another and ``accept_foreign`` is not set, or of another space.
+    Raises UsageError where it is of another device and ``accept_foreign`` is not set, of another space, or
+    where this device has been measured already and ``force`` is not set.
     """
     from stages.latency_exchange import differences, read_latency_file
 
     project = open_project(selection)
-    file = read_latency_file(source)
     events: list[Event] = []
     with closing(project.open_device()) as device:
         pipeline = project.pipeline(events.append, device)
-        stage = _stage(pipeline)
-        if file.space != stage.space:
-            raise UsageError(
-                f"{source} was measured for space {file.space.name} at {file.space.resolution} pixels; "
-                f"this configuration's is {stage.space.name} at {stage.space.resolution}, and not the same.",
-                hint="Choose that space, or measure this one: nasflow latency.",
-            )
-        foreign = differences(file.table, file.model, device.info(), stage.runtime)
+        stage = _stage(pipeline, FitLatency)
+        file = read_latency_file(source, stage.space, _stage(pipeline, ProfileOps).anchor())
+        foreign = tuple(map(plain_text, differences(file.table, file.model, device.info(), stage.runtime)))
         if foreign and not accept_foreign:
             raise UsageError(
                 f"{source} was measured elsewhere: {'; '.join(foreign)}.",
                 hint="Measure this device (nasflow latency), or use it all the same, marked in every result: "
                 "--accept-foreign-table.",
+            )
+        table = pipeline.status(until="latency")[0]
+        if table.fresh and table.record is not None and table.record.seconds > 0 and not force:
+            raise UsageError(
+                "This device has been measured already with this configuration; the file would take the "
+                "place of that.",
+                hint="Keep what was measured, or replace it with --force.",
             )
         mark = {"foreign": foreign}
         pipeline.adopt(
@@ -86,10 +96,12 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool) ->
     lines = [
         *message_lines(events),
         f"{source} is used in place of measuring: {len(file.model.block_ms)} blocks of "
-        f"{file.model.device.model}, held-out error {file.model.held_out_error.mape_percent:.1f} %.",
+        f"{plain_text(file.model.device.model)}, held-out error "
+        f"{file.model.held_out_error.mape_percent:.1f} %.",
+        "Back to measuring: nasflow latency --force profile",
     ]
     if foreign:
-        lines.append(f"It is a foreign table ({'; '.join(foreign)}): every result will say so.")
+        lines.insert(-1, f"It is a foreign table ({'; '.join(foreign)}): every result will say so.")
     return Outcome(
         {"imported": str(source.resolve()), "blocks": len(file.model.block_ms), "foreign": list(foreign)},
         "\n".join(lines),
@@ -104,17 +116,8 @@ def predict(selection: Selection, network: Path) -> Outcome:
     net = read_network(network)
     latencies = [model.block_latency_ms(block) for block in net.blocks]
     prediction = model.predict(net)
-    rows = [
-        {
-            "block": block.key,
-            "name": block.short_name,
-            "layer": net.layers[place] if net.layers else None,
-            "implementation": model.implementations.get(block.key, "native"),
-            "ms": ms,
-            "share": ms / prediction.ms,
-        }
-        for place, (block, ms) in enumerate(zip(net.blocks, latencies, strict=True))
-    ]
+    device = plain_text(model.device.model)
+    ways = [model.implementations.get(block.key, "native") for block in net.blocks]
     document = {
         **prediction.model_dump(),
         "interval_percent": model.interval_percent,
@@ -122,19 +125,28 @@ def predict(selection: Selection, network: Path) -> Outcome:
         "device": model.device.model,
         "runtime": model.runtime.model_dump(),
         "foreign": list(model.foreign),
-        "blocks": rows,
+        "blocks": [
+            {
+                "block": block.key,
+                "name": block.short_name,
+                "layer": net.layers[place] if net.layers else None,
+                "implementation": way,
+                "ms": ms,
+                "share": ms / prediction.ms,
+            }
+            for place, (block, way, ms) in enumerate(zip(net.blocks, ways, latencies, strict=True))
+        ],
     }
     width = max(len(block.key) for block in net.blocks)
     lines = [
-        f"{row['block']:<{width}}  {row['name']:<14} {ms:9.4f} ms  {100 * ms / prediction.ms:5.1f} %"
-        + (f"  ({row['implementation']})" if row["implementation"] != "native" else "")
-        for row, ms in zip(rows, latencies, strict=True)
+        f"{block.key:<{width}}  {block.short_name:<14} {ms:9.4f} ms  {100 * ms / prediction.ms:5.1f} %"
+        + (f"  ({way})" if way != "native" else "")
+        for block, way, ms in zip(net.blocks, ways, latencies, strict=True)
     ]
-    overhead = f"{'every invocation':<{width}}  {'':<14} {model.overhead_ms:9.4f} ms"
     lines += [
-        overhead,
+        f"{'every invocation':<{width}}  {'':<14} {model.overhead_ms:9.4f} ms",
         "",
-        f"{prediction.ms:.4g} ms on {model.device.model}, {model.runtime.describe()}; 95 % interval "
+        f"{prediction.ms:.4g} ms on {device}, {model.runtime.describe()}; 95 % interval "
         f"{prediction.low_ms:.4g} to {prediction.high_ms:.4g} ms.",
     ]
     if model.foreign:
@@ -142,40 +154,40 @@ def predict(selection: Selection, network: Path) -> Outcome:
     return Outcome(document, "\n".join([*message_lines(events), *lines]))
 
 
-def check(selection: Selection, *, networks: int) -> Outcome:
-    """Measure some networks again; exit code 1 where the model no longer holds."""
+def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
+    """Measure some networks again; exit code 1 where the model no longer holds, 3 where none can tell."""
     from stages.latency_check import check_model, verdict
     from stages.latency_exchange import differences
 
     project = open_project(selection)
-    events: list[Event] = []
-    with closing(project.open_device()) as device:
-        pipeline = project.pipeline(events.append, device)
-        stage = _stage(pipeline)
+    with closing(project.open_device()) as device, closing(screen(as_json=as_json)) as reporter:
+        pipeline = project.pipeline(reporter, device)
+        stage = _stage(pipeline, FitLatency)
         table, model = _latest(pipeline)
-        changed = differences(table, model, device.info(), stage.runtime)
-        context = Context("latency", "", pipeline.store, FleetingScratch(), events.append)
-        outcome = check_model(
-            model,
-            stage.space,
-            device,
-            stage.config,
-            stage.runtime,
-            context,
-            networks=networks,
-            seed=stage.seed,
-        )
-    lines = [f"{'predicted ms':>13} {'then ms':>10} {'now ms':>10} {'off':>8}"]
+        changed = [plain_text(d) for d in differences(table, model, device.info(), stage.runtime)]
+        context = Context("latency", "", pipeline.store, FleetingScratch(), reporter)
+        with pipeline.store.lock():
+            found = check_model(
+                model,
+                stage.space,
+                device,
+                stage.config,
+                stage.runtime,
+                context,
+                networks=networks,
+                seed=stage.seed,
+            )
+    lines = [f"{'predicted ms':>13} {'then ms':>10} {'now ms':>10} {'change':>8}"]
     lines += [
         f"{n.predicted_ms:13.4f} {n.measured_then_ms:10.4f} {n.measured_now_ms:10.4f} "
-        f"{n.error_percent:+7.1f}%{'' if n.holds else '  !'}"
-        for n in outcome.networks
+        f"{n.change_percent:+7.1f}%"
+        for n in found.networks
     ]
-    lines += ["", *(f"Changed since: {change}." for change in changed), verdict(outcome)]
-    if not outcome.holds:
-        lines.append("Measure the device anew: nasflow latency --force profile.")
-    document = {**outcome.model_dump(mode="json"), "changed": list(changed)}
-    return Outcome(document, "\n".join([*message_lines(events), *lines]), 0 if outcome.holds else 1)
+    lines += ["", *(f"Changed since: {change}." for change in changed), verdict(found)]
+    if found.outcome == "fails":
+        lines.append("Measure the device anew: nasflow latency --force profile")
+    document = {**found.model_dump(mode="json"), "changed": changed}
+    return Outcome(document, "\n".join(lines), EXIT_CODES[found.outcome])
 
 
 def read_network(path: Path) -> NetConfig:
@@ -195,11 +207,14 @@ def read_network(path: Path) -> NetConfig:
 
 
 def _fresh(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
-    """Table and model of the present configuration and device. Raises UsageError."""
+    """Table and model of the present configuration, and of the device where it can be reached.
+
+    Raises UsageError.
+    """
     for status in pipeline.status(until="latency"):
+        if status.problem is not None:  # the device is not at hand, and is not needed for this
+            break
         if not status.fresh:
-            if status.problem is not None:
-                raise status.problem
             raise UsageError(
                 f"There is no latency model of this configuration yet (stage {status.name}: "
                 f"{status.why.rstrip('.')}).",
@@ -209,15 +224,25 @@ def _fresh(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
 
 
 def _latest(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
-    """Table and model as they were measured last, also where the device has changed since."""
+    """Table and model as they were measured last, also where the device has changed since.
+
+    Raises UsageError where there are none of this space, or not of one another.
+    """
     profile, latency = (status.record for status in pipeline.status(until="latency"))
-    if profile is None or latency is None:
-        raise UsageError("This device has not been measured yet.", hint=MEASURE)
+    stage = _stage(pipeline, FitLatency)
+    space = stage.space.model_dump(mode="json")
+    if (
+        profile is None
+        or latency is None
+        or latency.inputs.get("table") != profile.output.sha256
+        or latency.settings.get("space") != space
+    ):
+        raise UsageError(f"Space {stage.space.name} has not been measured on this device yet.", hint=MEASURE)
     return pipeline.store.document(profile, LatencyTable), pipeline.store.document(latency, LatencyModel)
 
 
-def _stage(pipeline: Pipeline) -> FitLatency:
-    return next(stage for stage in pipeline.stages if isinstance(stage, FitLatency))
+def _stage(pipeline: Pipeline, kind: type[Kind]) -> Kind:
+    return next(stage for stage in pipeline.stages if isinstance(stage, kind))
 
 
 def _slug(text: str) -> str:

@@ -50,7 +50,7 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         device = stack.enter_context(closing(project.open_device()))
         pipeline = project.pipeline(emit, device)
         log = LogFileReporter(project.artifacts / "runs")
-        reporters: tuple[Reporter, ...] = (log, _screen(as_json=options.as_json))
+        reporters: tuple[Reporter, ...] = (log, screen(as_json=options.as_json))
         listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
         log.write(_preface(project))
         with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
@@ -92,7 +92,7 @@ def _announce(pipeline: Pipeline, options: RunOptions, emit: Emit) -> None:
         emit(Message("", f"{work_ahead(stale)}."))
 
 
-def _screen(*, as_json: bool) -> Reporter:
+def screen(*, as_json: bool) -> Reporter:
     """Progress goes to standard error, so that standard output holds the outcome alone."""
     if sys.stderr.isatty():
         return RichReporter(sys.stderr, names=STAGE_NAMES)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.documents import LatencyModel
+from stages.documents import LatencyModel, Timing
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.wording import amount
 
@@ -31,7 +32,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             "Block latency",
             f"{len(run.profile.rows)} one-block models, each alone in a .tflite file, timed in random order "
             f"in {_range(rounds)} rounds ({amount(invocations)} counted invocations); median of the rounds' "
-            f"medians.{_invocation(latency)}",
+            f"medians.{_invocation(latency)}{_drift(run.profile.timings)}",
             run.profile.seconds,
         ),
         Provenance(
@@ -77,6 +78,16 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             verify.seconds,
         ),
     ]
+
+
+def _drift(timings: Sequence[Timing]) -> str:
+    """What the anchor showed of the device's speed meanwhile."""
+    counted = [timing.slowdown for timing in timings if not timing.disturbed]
+    disturbed = len(timings) - len(counted)
+    slowest = max(counted, default=1.0)
+    told = f" A MobileNetV2 between them showed the device's speed: at times {slowest:.2f} times as slow"
+    told += " as at its reference level, which is taken out."
+    return f"{told} {disturbed} of {len(timings)} timings fell into a spell and do not count."
 
 
 def _invocation(latency: LatencyModel) -> str:

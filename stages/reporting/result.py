@@ -30,6 +30,8 @@ class DeviceResult(Record):
     os_build: str
     runtime: str
     threads: int
+    cpu: str
+    delegate: str
     virtual: bool
 
 
@@ -198,6 +200,8 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             os_build=verify.device.os_build,
             runtime=verify.device.runtime,
             threads=verify.runtime.threads,
+            cpu=verify.runtime.cpu,
+            delegate=verify.runtime.delegate,
             virtual=verify.device.virtual,
         ),
         latency_model=LatencyModelResult(

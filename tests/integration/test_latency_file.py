@@ -70,7 +70,7 @@ def test_a_foreign_table_is_refused_by_name_and_marked_where_it_is_accepted(
 def test_a_damaged_file_leaves_what_was_measured_alone(project: ProjectFolder, exported: Path) -> None:
     before = {path: path.read_bytes() for path in project.artifacts.glob("records/*/*")}
     exported.write_bytes(exported.read_bytes()[:-100])
-    answer = project.ask("latency", "import", str(exported))
+    answer = project.ask("latency", "import", str(exported), "--force")
     assert answer.exit_code == 7
     assert "cut off" in answer.document["error"]["message"]
     assert {path: path.read_bytes() for path in project.artifacts.glob("records/*/*")} == before
@@ -81,6 +81,20 @@ def test_a_table_of_another_space_is_refused(exported: Path, other: ProjectFolde
     answer = other.ask("latency", "import", str(exported), "--set", "space.width_multiplier=2")
     assert answer.exit_code == 2
     assert "space tiny" in answer.document["error"]["message"]
+
+
+def test_what_was_measured_here_is_not_replaced_unasked(project: ProjectFolder, exported: Path) -> None:
+    refused = project.ask("latency", "import", str(exported))
+    assert refused.exit_code == 2
+    assert "--force" in refused.document["error"]["hint"]
+    assert project.ask("latency", "import", str(exported), "--force").exit_code == 0
+    assert project.ask("latency", "import", str(exported)).exit_code == 0, "an import may be replaced"
+
+
+def test_a_model_of_another_space_is_not_checked(project: ProjectFolder) -> None:
+    answer = project.ask("latency", "check", "--set", "space.width_multiplier=2")
+    assert answer.exit_code == 2
+    assert "Space tiny has not been measured" in answer.document["error"]["message"]
 
 
 def test_a_file_that_is_there_is_not_overwritten(project: ProjectFolder, exported: Path) -> None:
@@ -115,7 +129,8 @@ def test_a_network_with_a_block_that_was_not_measured_is_not_guessed(project: Pr
 
 def test_the_check_measures_again_and_its_exit_code_is_its_verdict(project: ProjectFolder) -> None:
     answer = project.ask("latency", "check", "--networks", "3")
-    assert answer.exit_code == (0 if answer.document["holds"] else 1)
+    assert answer.exit_code == {"holds": 0, "fails": 1, "inconclusive": 3}[answer.document["outcome"]]
+    assert [e for e in answer.events if e["event"] == "progress"], "it tells how far it is"
     assert len(answer.document["networks"]) == 3
     assert answer.document["changed"] == []
     for network in answer.document["networks"]:
@@ -133,8 +148,8 @@ def test_a_model_that_is_far_off_is_said_not_to_hold(
     exported.write_text(json.dumps(content))
     assert other.ask("latency", "import", str(exported)).exit_code == 0
     answer = other.ask("latency", "check", "--networks", "3")
-    assert answer.exit_code == 1
-    assert answer.document["factor"] < 0.6
+    assert answer.document["outcome"] in ("fails", "inconclusive")
+    assert answer.document["change_percent"] < -40
 
 
 def test_before_anything_was_measured_the_way_is_said(other: ProjectFolder) -> None:

@@ -18,13 +18,15 @@ from support.simulated_device import SIMULATED, SimulatedDevice
 from android_bench.device import RuntimeOptions
 from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError, UsageError
 from stages.documents import LatencyModel, LatencyTable
-from stages.latency_exchange import differences, export, read_latency_file
+from stages.latency_exchange import LatencyFile, differences, export
+from stages.latency_exchange import read_latency_file as read
 from stages.latency_model import FitLatency, LatencyConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
 
 SPACE = TINY.model_copy(
     update={"candidates": (*TINY.candidates, TINY.candidates[0].model_copy(update={"kernel": 7}))}
 )
+ANCHOR = ProfileOps(ProfileConfig(anchor_width=0.35), SPACE, RuntimeOptions(), 0, SimulatedDevice()).anchor()
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -41,6 +43,10 @@ def measured() -> tuple[LatencyTable, LatencyModel]:
 
 TABLE, MODEL = measured()
 CONTENT = export(SPACE, TABLE, MODEL, at=datetime(2026, 1, 2, tzinfo=UTC), nasflow_version="0.1")
+
+
+def read_latency_file(path: Path) -> LatencyFile:
+    return read(path, SPACE, ANCHOR)
 
 
 def changed(tmp_path: Path, change: Change) -> Path:
@@ -101,10 +107,16 @@ def rows(content: dict[str, Any]) -> list[Any]:
         (lambda c: rows(c)[2]["measurement"].update(median_ms=float("nan")), "holds NaN"),
         (lambda c: rows(c)[2]["measurement"].update(median_ms=float("inf")), "holds Infinity"),
         (lambda c: rows(c)[2]["measurement"].update(median_ms="fast"), "and it is 'fast'"),
-        (lambda c: c.update(schema_version=2), "schema version 2; this nasflow reads up to 1"),
+        (lambda c: c.update(schema_version=2), "schema_version is 2; this nasflow reads 1"),
+        (lambda c: c["table"].update(schema_version=3), "table.schema_version is 3; this nasflow reads 2"),
+        (lambda c: c["model"].update(schema_version="99"), "model.schema_version is '99'"),
+        (lambda c: rows(c)[2]["measurement"].update(round_medians_ms=[1.0, -1.0]), "above 0"),
+        (lambda c: c["space"].update(resolution=32), "was measured for space tiny at 32 pixels"),
+        (lambda c: c["table"]["anchor"].update(name="mobilenet_v2_1.0"), "measured beside mobilenet_v2_1.0"),
+        (lambda c: c["model"].update(held_out=c["model"]["calibration"]), "networks that it was fitted on"),
         (lambda c: c.update(format="other"), "not a latency file"),
         (lambda c: c["table"].pop("anchor"), "table.anchor"),
-        (lambda c: c["model"].update(calibration=[]), "no model can be fitted"),
+        (lambda c: c["model"].update(calibration=[]), "0 networks under model.calibration"),
         (lambda c: c["model"]["held_out"][0].update(choices=[9, 9, 9]), "choice 9"),
         (lambda c: c.update(surprise=1), "surprise"),
     ],
@@ -116,6 +128,24 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, change: C
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.hint
+
+
+def test_a_fit_that_is_nonsense_is_the_files_mistake_and_not_the_devices(tmp_path: Path) -> None:
+    def backwards(content: dict[str, Any]) -> None:
+        points = sorted(content["model"]["calibration"], key=lambda p: float(p["measurement"]["median_ms"]))
+        for place, point in enumerate(points):
+            point["measurement"]["median_ms"] = 10.0 - 3 * place
+
+    with pytest.raises(UsageError, match="no model can be fitted"):
+        read_latency_file(changed(tmp_path, backwards))
+
+
+def test_a_space_that_would_fill_the_memory_is_refused_at_once(tmp_path: Path) -> None:
+    def endless(content: dict[str, Any]) -> None:
+        content["space"]["stages"][0]["layers"] = 10**9
+
+    with pytest.raises(UsageError, match="layers"):
+        read_latency_file(changed(tmp_path, endless))
 
 
 def test_a_file_of_7x7_blocks_needs_both_ways(tmp_path: Path) -> None:

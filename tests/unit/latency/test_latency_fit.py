@@ -117,3 +117,22 @@ def test_the_interval_holds_about_95_percent_of_other_networks(noise: float) -> 
             hits += abs(off) <= fit.interval_percent / 100
             total += 1
     assert 0.90 <= hits / total <= 0.995
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_residual_term_never_makes_a_block_cost_less_than_nothing(seed: int) -> None:
+    """Weights that seem to save time are noise: in a network they are not in the cache, alone they are."""
+    chance = random.Random(seed)
+    seen = networks(12, seed)
+    fit = fit_latency(seen, [truth(t, -0.2, chance, 0.01) for t in seen])
+    assert fit.ms_per_weight_megabyte >= 0
+    assert fit.ms_per_activation_megabyte >= 0
+
+
+@pytest.mark.parametrize("count", [3, 4, 6])
+def test_few_networks_give_a_line_and_a_wide_interval(count: int) -> None:
+    chance = random.Random(count)
+    seen = networks(count, 0)
+    fit = fit_latency(seen, [truth(t, 0.3, chance, 0.01) for t in seen])
+    assert (fit.ms_per_weight_megabyte, fit.ms_per_activation_megabyte) == (0, 0)
+    assert fit.interval_percent > 3

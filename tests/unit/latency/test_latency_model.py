@@ -82,6 +82,26 @@ def test_a_device_that_throttles_amid_the_work_gives_the_model_of_a_cool_one() -
         assert model.predict_ms(net) == pytest.approx(cool.predict_ms(net), rel=0.03)
 
 
+def test_the_reference_is_as_fast_as_the_networks_that_it_is_compared_with() -> None:
+    """Blocks on a hot device, networks on a cool one: a relative target must not be a quarter too loose."""
+    table = profile(SimulatedDevice(noise=0.005, disturbance=lambda _: 1.25))
+    cool = SimulatedDevice(noise=0.005)
+    model = fit(cool, table)
+    net = SPACE.network(model.held_out[0].choices)
+    assert model.predict_ms(net) == pytest.approx(cool.true_ms(network_model(net)), rel=0.02)
+    true_ms = cool.true_ms(network_model(model.reference.net))
+    assert model.reference.measurement.median_ms == pytest.approx(true_ms, rel=0.02)
+
+
+def test_a_foreign_table_does_not_say_how_fast_this_device_is() -> None:
+    theirs = profile(SimulatedDevice(disturbance=lambda _: 0.5)).model_copy(update={"foreign": ("device",)})
+    here = SimulatedDevice()
+    model = fit(here, theirs)
+    net = SPACE.network(model.held_out[0].choices)
+    assert model.predict_ms(net) == pytest.approx(here.true_ms(network_model(net)), rel=0.02)
+    assert model.foreign == ("device",)
+
+
 def test_k7_blocks_are_predicted_as_they_will_be_computed() -> None:
     candidates = (*SPACE.candidates[:2], Candidate(kernel=7, expansion=3))
     space, device = SPACE.model_copy(update={"candidates": candidates}), SimulatedDevice()
@@ -135,7 +155,8 @@ def test_a_permuted_table_is_found_out_by_the_held_out_networks(seed: int) -> No
     except BadMeasurement as refused:
         assert "not slower" in refused.message
     else:
-        assert error.mape_percent > 10
+        # Weights and activations, which the residual term knows of, still tell a little.
+        assert error.mape_percent > 5
         assert error.spearman < 0.95
 
 
@@ -200,7 +221,7 @@ def test_the_reference_is_mobilenet_v2_with_the_spaces_strides() -> None:
 def test_networks_and_anchor_are_measured_side_by_side() -> None:
     device, table = SimulatedDevice(), profile(SimulatedDevice())
     fit(device, table, calibration_networks=3, held_out_networks=3)
-    rounds = [device.order[9 * number : 9 * (number + 1)] for number in range(10)]
+    rounds = [device.order[9 * number : 9 * (number + 1)] for number in range(8)]
     assert all(set(one) == set(rounds[0]) for one in rounds)
     assert all(one.count("mobilenet_v2_1.0") == 3 for one in rounds)
 
@@ -218,8 +239,10 @@ def test_a_killed_run_goes_on_and_ends_the_same() -> None:
         for order in (first.order + second.order, whole.order)
     ]
     assert networks[0] == networks[1]
-    same = {"seconds": expected.seconds, "timings": expected.timings}
+    # The anchor was timed once more, where the second run began.
+    same = {name: getattr(expected, name) for name in ("seconds", "timings", "reference")}
     assert resumed.model_copy(update=same) == expected
+    assert resumed.reference.measurement.median_ms == expected.reference.measurement.median_ms
     assert resumed.seconds >= table.seconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.artifact import document_bytes
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.documents import LatencyTable
 from stages.latency_model import net_block_ms
-from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.profile_ops import ProfileConfig, ProfileOps, variant_name
 from stages.search_space import Candidate
 from stages.spaces import SpaceConfig, load_space
 
@@ -55,7 +56,7 @@ def test_a_killed_run_goes_on() -> None:
     stage(second).run(memory_context("profile", scratch=scratch))
     assert len(first.order) == 40
     blocks = [name for name in (*first.order, *second.order) if name != "mobilenet_v2_1.0"]
-    assert len(blocks) == 10 * (1 + len(SPACE.distinct_blocks()))
+    assert len(blocks) == ProfileConfig().rounds * (1 + len(SPACE.distinct_blocks()))
 
 
 def test_a_7x7_block_is_measured_in_both_ways_and_the_slow_one_only_once() -> None:
@@ -70,7 +71,7 @@ def test_a_7x7_block_is_measured_in_both_ways_and_the_slow_one_only_once() -> No
         for way, row in rows.items():
             assert row.measurement.median_ms == pytest.approx(device.true_ms(block_model(block, way)))
         assert rows["native"].measurement.rounds == 1
-        assert rows["split"].measurement.rounds == 10
+        assert rows["split"].measurement.rounds == ProfileConfig().rounds
     block_ms, implementations, invoke_ms = net_block_ms(table)
     assert implementations == {block.key: "split" for block in sevens}
     for block in sevens:
@@ -109,4 +110,5 @@ def test_this_computer_measures_a_table() -> None:
         table = profile.run(memory_context("profile"))
     assert len(table.rows) == len(SPACE.distinct_blocks())
     assert table.device.kind == "local"
-    assert all(row.measurement.rounds == 3 for row in table.rows)
+    timed = Counter(timing.name for timing in table.timings)
+    assert all(timed[variant_name(row.block, row.implementation)] == 3 for row in table.rows)

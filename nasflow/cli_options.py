@@ -1,0 +1,52 @@
+"""Options that several commands have. Imported for ``--help``: keep it light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasflow.commands.options import Selection, StageName
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration; else pipeline.yaml, looked for upwards from here.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set one key, as in search.epochs=20. Repeatable."),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="DEVICE", help="Where to measure: local (this computer).")
+]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
+From = Annotated[
+    StageName | None,
+    typer.Option(
+        "--from", metavar="STAGE", help="Run this stage and all that follow from it again, fresh or not."
+    ),
+]
+Until = Annotated[StageName | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
+Force = Annotated[
+    list[StageName] | None,
+    typer.Option("--force", metavar="STAGE", help="Run this stage again, fresh or not. Repeatable."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only list what would be done, why, and about how long it takes.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")
+]
+
+
+def selection(
+    config: Path | None, assignments: list[str] | None, device: str | None, seed: str | None
+) -> Selection:
+    """What these options select."""
+    return Selection(config, tuple(assignments or ()), device, seed)
