@@ -183,6 +183,33 @@ def test_equal_times_are_told_briefly() -> None:
     assert plain_statistics([5236]) == "count=1 curr=5236"
 
 
+def test_the_deviation_is_whole_microseconds_in_text_and_file() -> None:
+    measured = Measured("m", 1, 1, 1, (9,), (30, 10, 21), 1, 1, "main")  # 8.18 us
+    assert " std=8 " in statistics_line(measured.runs_us)
+    assert parse_result(result_protobuf(measured)).std_ms == pytest.approx(0.008, rel=1e-6)
+
+
+def test_a_quantile_is_the_element_at_its_share_rounded_down() -> None:
+    assert [benchmark_text.percentile(range(20, 0, -1), percent) for percent in (5, 50, 95)] == [2, 11, 20]
+    assert benchmark_text.percentile([4, 3], 50) == 4
+
+
+@given(st.integers(1, 10_000_000), st.integers(1, 500))
+@settings(max_examples=1000, deadline=None)
+def test_equal_times_come_through_text_and_file(time_us: int, count: int) -> None:
+    measured = Measured("m", 1, 1, 1, (time_us,), (time_us,) * count, 1, 1, "main")
+    lines = [
+        benchmark_text.running_line(1, 0.5, 150),
+        statistics_line(measured.warmup_us),
+        benchmark_text.running_line(count, 1, 150),
+        statistics_line(measured.runs_us),
+        *benchmark_text.classic_summary(measured),
+    ]
+    text = parse_output("".join(f"INFO: {line}\n" for line in lines).encode())
+    cross_check(parse_result(result_protobuf(measured)), text)
+    assert (text.inference.count, text.inference.median_us) == (count, time_us)
+
+
 def test_the_line_of_a_count_is_the_real_tools_own() -> None:
     form = r"count=3 first=30 curr=20 min=10 max=30 avg=20 std=8 p5=10 median=20 p95=30"
     assert re.fullmatch(form, statistics_line([30, 10, 20]))
