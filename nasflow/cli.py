@@ -17,6 +17,7 @@ import typer
 
 from nasflow.cli_latency import latency_app
 from nasflow.cli_options import AsJson, Config, Device, DryRun, Force, From, Seed, Set, Until, selection
+from nasflow.cli_phone import devices, virtual_phone
 from nasflow.commands.options import (
     Action,
     Outcome,
@@ -261,6 +262,10 @@ def init(
         return write_template(folder, force=force)
 
     return action
+
+
+app.command()(devices)
+app.command()(virtual_phone)
 
 
 def _read(arguments: Sequence[str]) -> Action | int:

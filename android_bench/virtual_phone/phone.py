@@ -106,9 +106,11 @@ class VirtualPhone:
                 self._connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
-    def keep_time(self, control_file: Path | None) -> None:
-        """Tick every second until :meth:`close`: the clock, and the fault file where there is one."""
-        seen: int | None = None
+    def keep_time(self, control_file: Path | None, seen: int | None = None) -> None:
+        """Tick every second until :meth:`close`: the clock, and the fault file where there is one.
+
+        ``seen`` is the time of change (nanoseconds) of the fault file that is in force already.
+        """
         while not self._closed.wait(TICK_S):
             self.folder.tick()
             if control_file is None:
@@ -223,6 +225,10 @@ def running_phone(
     by bubblewrap, a table of commands, or (auto) the first that this computer can run. ``answer`` is what
     the owner says to a new key. Raises UsageError, EnvironmentFault.
     """
+    seen = None
+    if control_file is not None and plan is None and control_file.exists():
+        seen = control_file.stat().st_mtime_ns
+        plan = read_plan(control_file)
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="virtual-phone-")))
@@ -245,7 +251,9 @@ def running_phone(
         )
         threads = [
             threading.Thread(target=phone.accept_clients, name="virtual-phone", daemon=True),
-            threading.Thread(target=phone.keep_time, args=(control_file,), name="virtual-clock", daemon=True),
+            threading.Thread(
+                target=phone.keep_time, args=(control_file, seen), name="virtual-clock", daemon=True
+            ),
         ]
         for thread in threads:
             thread.start()

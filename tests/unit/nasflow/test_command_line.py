@@ -15,8 +15,19 @@ from nasflow.cli import main
 from nasflow.commands.options import STAGE_NAMES, RunOptions, Selection
 from nasflow.errors import ConfigError, Interrupted, TrainingDiverged
 
-COMMANDS = ("run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init")
-HEAVY = ("torch", "tensorflow", "onnx", "numpy", "scipy", "matplotlib", "rich", "yaml")
+COMMANDS = ("run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init", "devices", "virtual-phone")
+HEAVY = (
+    "torch",
+    "tensorflow",
+    "onnx",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "rich",
+    "yaml",
+    "adb_shell",
+    "adbutils",
+)
 
 
 def test_no_help_page_loads_anything_heavy() -> None:

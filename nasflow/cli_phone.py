@@ -1,0 +1,65 @@
+"""``nasflow devices`` and ``nasflow virtual-phone``. Imported for ``--help``: keep it light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasflow.cli_options import AsJson
+from nasflow.commands.options import Action, Outcome
+
+
+def devices(
+    addresses: Annotated[
+        list[str] | None,
+        typer.Option("--address", metavar="HOST:PORT", help="Ask a phone on the network too. Repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> Action:
+    """List connected phones, and what to do about each.
+
+    On USB, at the addresses given, and what a running adb server knows. $ANDROID_SERIAL counts as an address
+    where it is HOST:PORT. The exit code is 0 with none connected, too.
+    """
+
+    def action() -> Outcome:
+        from nasflow.commands.devices import list_devices
+
+        return list_devices(tuple(addresses or ()))
+
+    return action
+
+
+def virtual_phone(
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", min=0, max=65535, metavar="PORT", help="Of 127.0.0.1; 0 takes any that is free."
+        ),
+    ] = 6555,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", metavar="DIR", help="Keeps its storage and keys; else they are temporary."),
+    ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(
+            "--faults", metavar="FILE", help="What goes wrong, as JSON; read again whenever it changes."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> Action:
+    """Serve a phone that is none, to try things on.
+
+    It speaks the protocol of a real one, on this computer alone. It runs until Ctrl-C. Its models really run,
+    on this computer's processor: its latencies are this computer's.
+    """
+
+    def action() -> Outcome:
+        from nasflow.commands.virtual_phone import serve_virtual_phone
+
+        return serve_virtual_phone(port=port, folder=folder, faults=faults, as_json=as_json)
+
+    return action

@@ -1,0 +1,71 @@
+"""``nasflow devices``: which phones are connected, and what to do about those that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from android_bench.discover import FoundPhone, find_phones, wanted_name
+from android_bench.transport import plain_text, split_host_port
+from nasflow.commands.options import Outcome
+from nasflow.errors import UsageError
+
+_WAYS = {"usb": "USB", "tcp": "network", "server": "adb server"}
+_FIELD_CHARACTERS = 60
+_NONE_FOUND = (
+    "the cable: one that carries data, plugged in at both ends;",
+    "the phone: unlocked, with 'USB debugging' on (Settings, System, Developer options; they appear after "
+    "seven taps on the build number in 'About phone');",
+    "Linux: a udev rule for the phone's maker (Debian: package android-sdk-platform-tools-common);",
+    "a phone on the network: nasflow devices --address HOST:PORT",
+)
+
+
+def list_devices(addresses: Sequence[str]) -> Outcome:
+    """What is connected now; an empty list is an outcome, too. Raises UsageError for no HOST:PORT."""
+    for address in addresses:
+        if split_host_port(address) is None:
+            raise UsageError(
+                f"--address {address!r} is no HOST:PORT.", hint="Write it as in --address 192.168.1.20:5555."
+            )
+    wanted = wanted_name()
+    asked = [*addresses, *([wanted] if split_host_port(wanted) else [])]
+    phones = find_phones(addresses=asked)
+    shown = [_shown(phone) for phone in phones]
+    return Outcome(
+        document={
+            "phones": shown,
+            "usable": sum(phone.usable for phone in phones),
+            "advice": [] if phones else list(_NONE_FOUND),
+        },
+        text="\n".join(_lines(shown)),
+    )
+
+
+def _shown(phone: FoundPhone) -> dict[str, Any]:
+    """A phone's fields; its own words without escapes, on one line, and short."""
+    told = {
+        name: " ".join(plain_text(getattr(phone, name), limit=_FIELD_CHARACTERS).split())
+        for name in ("serial", "way", "state", "model", "soc", "android")
+    }
+    return {**told, "usable": phone.usable, "advice": phone.advice}
+
+
+def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:
+    if not phones:
+        return ["No phone is connected. Look at:", *(f"  - {line}" for line in _NONE_FOUND)]
+    rows = [_cells(phone) for phone in phones]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for phone, row in zip(phones, rows, strict=True):
+        lines.append("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip())
+        if phone["advice"]:
+            lines.append(f"  -> {phone['advice']}")
+    return lines
+
+
+def _cells(phone: dict[str, Any]) -> tuple[str, str, str, str]:
+    android = f"Android {phone['android']}" if phone["android"] else ""
+    what = ", ".join(filter(None, (phone["model"], phone["soc"], android)))
+    state = "ready" if phone["usable"] else phone["state"]
+    return phone["serial"] or "(no serial)", _WAYS[phone["way"]], state, what

@@ -1,0 +1,70 @@
+"""``nasflow virtual-phone``: a phone that is none, served until somebody stops it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+from android_bench.virtual_phone.faults import read_plan
+from android_bench.virtual_phone.phone import VirtualPhone, serve
+from nasflow.commands.options import Outcome, program
+from nasflow.console import write
+from nasflow.errors import Interrupted
+from pipeline.events import Message
+from pipeline.reporters import JsonLinesReporter
+
+_HOW_COMMANDS_RUN = {
+    True: "Commands run in a shell that is confined to its folder (bubblewrap).",
+    False: "Commands are answered from a fixed table: this computer cannot confine a shell (it takes the "
+    "package bubblewrap, and user namespaces). No other program runs.",
+}
+_HONEST = (
+    "This is no phone: models run on this computer's processor, and every latency is this computer's. "
+    "Use it to try things, not to learn how fast a network is on a phone."
+)
+
+
+def serve_virtual_phone(
+    *,
+    port: int,
+    folder: Path | None,
+    faults: Path | None,
+    as_json: bool,
+    stop: threading.Event | None = None,
+) -> Outcome:
+    """Serve until a signal comes, or ``stop`` is set. Raises Interrupted, UsageError, EnvironmentFault."""
+    if faults is not None:
+        read_plan(faults)  # the phone itself would wait for a file that is missing
+    served = ""
+
+    def tell(phone: VirtualPhone) -> None:
+        nonlocal served
+        served = phone.address
+        again = shlex.join([*program(), "devices", "--address", phone.address])
+        texts = (
+            f"The virtual phone listens on {phone.address}, and on no network.",
+            _HOW_COMMANDS_RUN[phone.is_confined_shell],
+            _HONEST,
+            f"Try next, in another terminal: {again}",
+            "Ctrl-C ends it.",
+        )
+        if as_json:
+            with closing(JsonLinesReporter(sys.stderr)) as reporter:
+                for text in texts:
+                    reporter(Message(stage="", text=text))
+        else:
+            write(sys.stderr, "\n".join(texts))
+
+    try:
+        serve(port=port, folder=folder, control_file=faults, on_ready=tell, stop=stop)
+    except Interrupted as stopped:
+        kept = f" What it stored is in {folder}." if folder is not None else ""
+        raise Interrupted(
+            "The virtual phone was switched off.",
+            signal_number=stopped.signal_number,
+            hint=f"Start it again with the same command.{kept}",
+        ) from stopped
+    return Outcome({"served": served}, f"The virtual phone at {served} was switched off.")
