@@ -77,12 +77,21 @@ class Reading:
 
 def read_conditions(transport: Transport, *, now: Callable[[], datetime] | None = None) -> Reading:
     """Ask the phone; five short commands. Raises DeviceLost, NoUsableDevice."""
-    thermal = _ask(transport, THERMAL_COMMAND)
-    battery = _ask(transport, BATTERY_COMMAND)
-    cpufreq = _ask(transport, CPUFREQ_COMMAND)
-    uptime, boot_id = _ask(transport, UPTIME_COMMAND), _ask(transport, BOOT_ID_COMMAND)
+    return reading_of(lambda argv: _ask(transport, argv), at=now)
+
+
+def reading_of(
+    ask: Callable[[tuple[str, ...]], str | None], *, at: datetime | Callable[[], datetime] | None = None
+) -> Reading:
+    """A reading from what each of the five commands printed; None: it failed. ``at`` None is now."""
+    thermal = ask(THERMAL_COMMAND)
+    battery = ask(BATTERY_COMMAND)
+    cpufreq = ask(CPUFREQ_COMMAND)
+    uptime, boot_id = ask(UPTIME_COMMAND), ask(BOOT_ID_COMMAND)
+    if at is None:
+        at = datetime.now(UTC)
     return Reading(
-        at=now() if now else datetime.now(UTC),
+        at=at if isinstance(at, datetime) else at(),
         thermal=None if thermal is None else parse_thermal(thermal),
         battery=None if battery is None else parse_battery(battery),
         policies=() if cpufreq is None else parse_cpufreq(cpufreq),

@@ -1,0 +1,354 @@
+"""An Android phone as a device: ``benchmark_model`` in detached jobs, judged by the phone's own state."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from android_bench.conditions import (
+    Limits,
+    Reading,
+    disturbance,
+    read_conditions,
+    wait_until_ready,
+)
+from android_bench.device import (
+    DEFAULT_OPTIONS,
+    BenchmarkRequest,
+    Conditions,
+    DeviceInfo,
+    LatencyMeasurement,
+    RuntimeOptions,
+)
+from android_bench.phone_job import (
+    MAX_TIMINGS,
+    PhoneJob,
+    Progress,
+    key_of,
+    left_jobs,
+    remove_folder,
+    stretches_of,
+)
+from android_bench.phone_link import PATIENCE_S, PhoneLink
+from android_bench.phone_settings import steady_phone
+from android_bench.phone_tool import PhoneTool, find_tool
+from android_bench.remote_files import RemoteFiles, remote_path
+from android_bench.runner import command, cpu_mask, finished_run, longest_run_s
+from android_bench.transport import Transport, plain_text
+from nasflow.errors import DeviceError, DeviceLost, NasflowError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from android_bench.runner_download import Runner
+
+MAX_DROPS = 3
+"""How often a stretch of timings is taken again before the phone is given up."""
+
+_STRETCH_S = 15.0
+_STRETCH_TIMINGS = 25
+_LOAD_S = 0.3  # a process, a model and its tensors: a guess that only cuts the stretches
+_POLL_S = (0.2, 2.0)
+_TIMEOUT_S = 30.0
+_OLDEST_S = 86_400.0
+_MODEL_NAME = re.compile(r"[0-9a-f]{64}\.tflite")
+_MODEL_SUFFIX = ".tflite"
+_RESULT = "result.pb"
+
+Result = tuple[int, LatencyMeasurement]
+
+
+class AndroidDevice:
+    """Runs models on one phone's official benchmark tool (a :class:`~android_bench.device.Device`).
+
+    ``runner`` is the program to push, or what obtains it for an ABI; a virtual phone brings its own.
+    ``patience_s`` is how long the phone may be away. One client measures on a phone at a time.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        runner: Runner | Callable[[str], Runner],
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        tell: Callable[[str], None] = lambda _text: None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._runner = runner
+        self._limits = limits or Limits()
+        self._clock, self._sleep, self._tell = clock, sleep, tell
+        self._link = PhoneLink(transport, clock=clock, sleep=sleep, tell=tell, patience_s=patience_s)
+        self._files = RemoteFiles(transport)
+        self._link.on_return = self._files.forget
+        self._tool: PhoneTool | None = None
+        self._steady = ExitStack()
+        self._is_steady = False
+        self._folder: str | None = None
+        self._started: str | None = None
+        self._lost = False
+
+    def info(self) -> DeviceInfo:
+        """Which phone this is; pushes the tool where needed. Raises NoUsableDevice, DeviceLost."""
+        tool = self._prepared()
+        about = tool.properties
+        return DeviceInfo(
+            kind="android",
+            model=about.model or "unknown",
+            soc=about.soc or "unknown",
+            os_build=about.os_build or "unknown",
+            runtime=tool.runtime,
+            binary_sha256=tool.sha256,
+            serial=self._link.transport.serial,
+            virtual=tool.virtual,
+        )
+
+    def conditions(self) -> Conditions:
+        """The phone's present state. Raises DeviceLost, NoUsableDevice."""
+        return self._link.do(read_conditions).conditions()
+
+    def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
+        """Time one model, one round. Raises DeviceError, BadMeasurement, NoUsableDevice."""
+        return next(measured for _, measured in self.benchmark_many([request]))
+
+    def benchmark_many(self, requests: Sequence[BenchmarkRequest]) -> Iterator[Result]:
+        """Time each request in order; yields index and result after each stretch that nothing disturbed.
+
+        A phone that goes away is waited for. Where it stays away, DeviceLost is raised, and a later call
+        whose list goes on where this one's results ended finds what the phone has finished meanwhile.
+        Raises DeviceError, BadMeasurement, NoUsableDevice.
+        """
+        if not requests:
+            return
+        try:
+            tool = self._prepared()
+            commands = self._commands(tool, requests, self._ready())
+            start = 0
+            while start < len(requests):
+                rest = slice(start, start + MAX_TIMINGS)
+                job, offset = (self._taken_over(commands) if start == 0 else None) or (
+                    self._new_job(commands[rest], requests[rest]),
+                    0,
+                )
+                done = 0
+                for index, measured in self._results(job, offset, tool, requests[start:]):
+                    done = index + 1
+                    yield start + index, measured
+                start += done
+        except DeviceLost:
+            self._lost = True  # what it does may be found again: nothing is cleaned
+            raise
+        finally:
+            self._remove_job()
+
+    def run_model(
+        self,
+        model: bytes,
+        inputs_NHWC: NDArray[np.float32],
+        options: RuntimeOptions = DEFAULT_OPTIONS,
+    ) -> NDArray[np.float32]:
+        """Not possible: raises UsageError. The official tools time models, and give no outputs."""
+        raise UsageError(
+            "benchmark_model times models on a phone, but gives no outputs.",
+            hint="Compare outputs on this computer: it runs the same .tflite file.",
+        )
+
+    def close(self) -> None:
+        """End what runs, delete the models, put the settings back. May be called twice."""
+        try:
+            self._remove_job()
+            if not self._lost and self._tool is not None:
+                self._files.forget()
+                self._files.remove(name for name in self._files.names() if _MODEL_NAME.fullmatch(name))
+        except NasflowError as error:
+            self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
+        self._settle()
+        self._tool = None
+        self._files.forget()
+        self._link.transport.close()
+
+    def _prepared(self) -> PhoneTool:
+        self._lost = False
+        if self._tool is None:
+            self._tool = self._link.do(find_tool, self._files, self._runner)
+            if self._tool.news:
+                self._tell(self._tool.news)
+            self._link.do(lambda _: self._files.remove_partial())
+        return self._tool
+
+    def _ready(self) -> Reading:
+        """A phone at rest and ready, with its settings made steady."""
+        if not self._is_steady:
+            self._link.do(lambda transport: self._steady.enter_context(steady_phone(transport)))
+            self._is_steady = True
+        return self._link.do(
+            wait_until_ready, self._limits, clock=self._clock, sleep=self._sleep, tell=self._tell
+        )
+
+    def _settle(self) -> None:
+        """Put the settings back; a phone that is away keeps its note, and the next run does it."""
+        try:
+            self._steady.close()
+        except NasflowError as error:
+            self._tell(f"The phone's settings are not put back yet, the next run does it: {error.message}")
+        self._is_steady = False
+
+    def _commands(
+        self, tool: PhoneTool, requests: Sequence[BenchmarkRequest], reading: Reading
+    ) -> list[tuple[str, ...]]:
+        return [
+            command(
+                tool.tool,
+                request,
+                binary=tool.path,
+                model=_model_path(request.model),
+                result=_RESULT,
+                mask=cpu_mask(request.options, reading.policies),
+            )
+            for request in requests
+        ]
+
+    def _new_job(self, commands: Sequence[tuple[str, ...]], requests: Sequence[BenchmarkRequest]) -> PhoneJob:
+        seconds = [_LOAD_S + (request.warmup_ms + request.min_ms) / 1000 for request in requests]
+        return PhoneJob.of(commands, stretches_of(seconds, longest_s=_STRETCH_S, most=_STRETCH_TIMINGS))
+
+    def _taken_over(self, commands: Sequence[tuple[str, ...]]) -> tuple[PhoneJob, int] | None:
+        """The job of an earlier client whose end is this list's beginning, and where; others go."""
+        keys = tuple(key_of(words) for words in commands)
+        found: tuple[PhoneJob, int] | None = None
+        for folder in self._link.do(left_jobs):
+            job = self._link.do(PhoneJob.left_in, folder)
+            offset = None if job is None or found is not None else self._common(job, keys)
+            if job is not None and offset is not None:
+                self._tell("Going on with what the phone has measured meanwhile.")
+                found = job, offset
+            else:
+                self._link.do(remove_folder, folder)
+        return found
+
+    def _common(self, job: PhoneJob, keys: tuple[str, ...]) -> int | None:
+        """The first timing of ``job`` from which on it does what ``keys`` say; None: another list."""
+        for first, _ in job.stretches:
+            rest = job.keys[first:]
+            if rest == keys[: len(rest)] and self._link.do(_is_fresh, job):
+                return first
+        return None
+
+    def _results(
+        self, job: PhoneJob, offset: int, tool: PhoneTool, requests: Sequence[BenchmarkRequest]
+    ) -> Iterator[Result]:
+        """Results of a job, counted from ``offset``; only another client's job may end too early."""
+        self._folder = job.folder
+        drops = 0
+        wanted = [number for number, (first, _) in enumerate(job.stretches) if first >= offset]
+        for number in wanted:
+            first, end = job.stretches[number]
+            while True:
+                if not self._finished(job, number, requests[: len(job.keys) - offset]):
+                    return  # another client's job ended early: a new one does the rest
+                before, after = self._link.do(job.readings, number)
+                reason = disturbance(before, after, self._limits)
+                if reason is None:
+                    break
+                drops += 1
+                self._drop(job, number, reason, drops)
+            drops = 0
+            codes = self._link.do(job.poll).codes
+            for index in range(first, end):
+                request = requests[index - offset]
+                completed, result = self._link.do(job.output, index, codes.get(index, -1))
+                yield (
+                    index - offset,
+                    finished_run(tool.tool, completed, result, request, conditions=after.conditions()),
+                )
+        self._remove_job()
+
+    def _drop(self, job: PhoneJob, number: int, reason: str, drops: int) -> None:
+        """Throw a stretch away and wait until it can be taken again. Raises DeviceError."""
+        first, end = job.stretches[number]
+        self._link.do(job.stop)
+        self._link.do(job.drop, number)
+        if drops > MAX_DROPS:
+            raise DeviceError(
+                f"{end - first} timings were disturbed {drops} times and given up: {reason}.",
+                hint="Let the phone lie still and cool, with no other app open, and start again.",
+            )
+        self._tell(f"{end - first} timings are dropped and taken again: {reason}.")
+
+    def _finished(self, job: PhoneJob, number: int, requests: Sequence[BenchmarkRequest]) -> bool:
+        """Wait for a stretch, starting the job where it does not run; False: it cannot be started."""
+        starts, seen = 0, -1
+        silent_until = 0.0
+        pause_s = _POLL_S[0]
+        longest_s = max(longest_run_s(request) for request in requests) + _TIMEOUT_S
+        while True:
+            progress: Progress = self._link.do(job.poll)
+            if number in progress.finished:
+                return True
+            if not progress.alive:
+                if not job.commands:
+                    return False
+                if starts > MAX_DROPS:
+                    raise DeviceError(
+                        f"the phone ended a measurement {starts} times before it was done.",
+                        hint="Close other apps, look at the phone's free memory, and start again.",
+                    )
+                self._start(job, requests)
+                starts += 1
+                seen = -1
+            if len(progress.codes) != seen:
+                seen, silent_until = len(progress.codes), self._clock() + longest_s
+            elif self._clock() > silent_until:
+                raise DeviceError(
+                    f"benchmark_model has been silent for more than {longest_s:.0f} s on the phone.",
+                    hint="Restart the phone and try again.",
+                )
+            self._sleep(pause_s)
+            pause_s = min(1.5 * pause_s, _POLL_S[1])
+
+    def _start(self, job: PhoneJob, requests: Sequence[BenchmarkRequest]) -> None:
+        """Have the models on a phone that is ready, and start. A second start may follow a restart."""
+        if self._started == job.folder:
+            self._files.forget()
+            self._settle()
+            self._tool = None
+            self._prepared()
+        self._started = job.folder
+        for model in {request.model: None for request in requests}:
+            self._link.do(self._put_model, model)
+        self._ready()
+        self._link.do(job.start)
+
+    def _put_model(self, _transport: Transport, model: bytes) -> None:
+        self._files.put(model, suffix=_MODEL_SUFFIX)
+
+    def _remove_job(self) -> None:
+        """End the present job and delete its folder, unless the phone is away."""
+        folder, self._folder = self._folder, None
+        self._started = None
+        if folder is None or self._lost:
+            return
+        try:
+            remove_folder(self._link.transport, folder)
+        except DeviceError as error:
+            self._tell(f"{folder} is left on the phone, the next run deletes it: {error.message}")
+
+
+def _model_path(model: bytes) -> str:
+    return remote_path(hashlib.sha256(model).hexdigest() + _MODEL_SUFFIX)
+
+
+def _is_fresh(transport: Transport, job: PhoneJob) -> bool:
+    """Whether a job was begun within the last day, by the phone's own clock."""
+    begun = transport.run(["head", "-n", "1", f"{job.folder}/0000.before"], timeout_s=_TIMEOUT_S)
+    now = transport.run(["date", "+%s"], timeout_s=_TIMEOUT_S)
+    times = [plain_text(done.stdout, limit=20) for done in (begun, now)]
+    if not all(re.fullmatch(r"[0-9]{1,11}", text) for text in times):
+        return False
+    return 0 <= int(times[1]) - int(times[0]) <= _OLDEST_S

@@ -1,0 +1,306 @@
+"""A list of timings as one detached job on the phone: it goes on while the cable is out.
+
+The job lies in a folder of its own. Its script times model after model in stretches, and writes the phone's
+state before and after each stretch, so that a stretch can be judged whoever was connected meanwhile. Files
+are written under other names and renamed: what has its name is whole. ``0007.0.txt`` is what timing 7
+printed when it ended with exit code 0, ``0007.pb`` its result file, ``0002.after`` ends stretch 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from android_bench.conditions import (
+    BATTERY_COMMAND,
+    BOOT_ID_COMMAND,
+    CPUFREQ_COMMAND,
+    THERMAL_COMMAND,
+    UPTIME_COMMAND,
+    Reading,
+    reading_of,
+)
+from android_bench.remote_files import FOLDER
+from android_bench.transport import Completed, Transport, plain_text, quote
+from nasflow.errors import DeviceError
+
+MAX_TIMINGS = 500
+"""A job's folder stays small: a longer list becomes several jobs."""
+
+_COMMANDS = (THERMAL_COMMAND, BATTERY_COMMAND, CPUFREQ_COMMAND, UPTIME_COMMAND, BOOT_ID_COMMAND)
+_FOLDER_NAME = re.compile(r"job-[0-9a-f]{32}")
+_TEXT_NAME = re.compile(r"([0-9]{4})\.([0-9]{1,3})\.txt")
+_AFTER_NAME = re.compile(r"([0-9]{4})\.after")
+_KEY_LINE = re.compile(r"([0-9]{1,4}) ([0-9a-f]{64})")
+_TIMEOUT_S = 30.0
+_MAX_LISTING = 1_000_000
+_LONGEST_FILE_512 = 20_000  # ulimit counts 512 bytes: a tool that does not stop printing fills no phone
+
+_FUNCTIONS = """\
+ulimit -f {limit} 2>/dev/null
+cd {folder} || exit 1
+echo $$ >pid.part && mv -f pid.part pid
+ours() {{
+  [ "$(cat pid 2>/dev/null)" = $$ ] || exit 1
+}}
+one() {{
+  ours
+  n=$1
+  shift
+  rm -f result.pb $n.*.txt $n.pb
+  "$@" >text.part 2>&1 </dev/null
+  code=$?
+  if [ -f result.pb ]; then mv -f result.pb $n.pb; fi
+  mv -f text.part $n.$code.txt
+}}
+part() {{
+  words=$("$@" 2>/dev/null </dev/null)
+  echo "== {token} $?"
+  echo "$words"
+}}
+state() {{
+  ours
+  {{
+    date +%s
+{parts}
+  }} >state.part
+  mv -f state.part $1
+}}
+last=
+"""
+
+# Whether process $p is the job in folder $1: a number may belong to another after a restart.
+_IS_JOB = 'case "$(cat pid 2>/dev/null)" in ""|*[!0-9]*) p=0 ;; *) p=$(cat pid) ;; esac; '
+_KILL = (
+    _IS_JOB + 'case "$(tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null)" in '
+    '*"$1/run.sh"*) kill -9 -"$p" ;; esac; '
+)
+_POLL_SCRIPT = (
+    'cd "$1" 2>/dev/null || exit 3; ls -1; echo ==; '
+    + _IS_JOB
+    + 'tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null; exit 0'
+)
+_START_SCRIPT = (
+    'cd "$1" || exit 3; ' + _KILL + "rm -f pid; "
+    'setsid nohup sh "$1/run.sh" >/dev/null 2>&1 </dev/null & '
+    "i=0; while [ ! -f pid ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; [ -f pid ]"
+)
+_STOP_SCRIPT = 'cd "$1" 2>/dev/null || exit 0; ' + _KILL + "exit 0"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a look into the job's folder shows: exit codes by timing, finished stretches."""
+
+    alive: bool
+    codes: dict[int, int]
+    finished: frozenset[int]
+
+
+@dataclass(frozen=True)
+class PhoneJob:
+    """A job's folder, and its stretches: (first, end) of the timings of each.
+
+    ``commands`` are command lines that write ``result.pb``; none for the job of another client, which can
+    be watched and read, but not started.
+    """
+
+    folder: str
+    stretches: tuple[tuple[int, int], ...]
+    keys: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def of(cls, commands: Sequence[tuple[str, ...]], stretches: Sequence[tuple[int, int]]) -> Self:
+        """The job that does this; equal work has an equal name."""
+        if not 0 < len(commands) <= MAX_TIMINGS:
+            raise ValueError(f"a job has 1 to {MAX_TIMINGS} timings, not {len(commands)}")
+        keys = tuple(key_of(words) for words in commands)
+        identity = "\n".join([*keys, repr(tuple(stretches))])
+        name = "job-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
+        return cls(f"{FOLDER}/{name}", tuple(stretches), keys, tuple(commands))
+
+    @classmethod
+    def left_in(cls, transport: Transport, folder: str) -> Self | None:
+        """The job that an earlier client has left in a folder; None where the folder is damaged."""
+        done = _run(transport, "cat", f"{_checked(folder)}/keys")
+        if done.exit_code != 0:
+            return None
+        lines = plain_text(done.stdout, limit=80 * MAX_TIMINGS).split("\n")
+        found = [_KEY_LINE.fullmatch(line) for line in lines]
+        keys = tuple(match[2] for match in found if match)
+        numbers = [int(match[1]) for match in found if match]
+        cuts = [index for index, number in enumerate(numbers) if index == 0 or number != numbers[index - 1]]
+        if len(keys) != len(lines) or [numbers[cut] for cut in cuts] != list(range(len(cuts))):
+            return None
+        return cls(folder, tuple(zip(cuts, [*cuts[1:], len(keys)], strict=True)), keys)
+
+    @property
+    def token(self) -> str:
+        """What separates the parts of a state file."""
+        return self.folder.rpartition("-")[2]
+
+    def script(self) -> str:
+        """The job as a shell script; every foreign word is quoted."""
+        parts = "\n".join(f"    part {quote(words)}" for words in _COMMANDS)
+        lines = [
+            _FUNCTIONS.format(
+                limit=_LONGEST_FILE_512, folder=quote([self.folder]), token=self.token, parts=parts
+            )
+        ]
+        for number, (first, end) in enumerate(self.stretches):
+            lines.append(f"if [ -f {number:04d}.after ]; then last=; else")
+            lines.append(f'  if [ -n "$last" ]; then cp $last {number:04d}.before')
+            lines.append(f"  else state {number:04d}.before; fi")
+            lines += [f"  one {index:04d} {quote(self.commands[index])}" for index in range(first, end)]
+            lines.append(f"  state {number:04d}.after")
+            lines.append(f"  last={number:04d}.after")
+            lines.append("fi")
+        return "\n".join([*lines, ""])
+
+    def start(self, transport: Transport) -> None:
+        """Start it, or go on behind the stretches that are finished. Whatever ran of it ends first.
+
+        Raises DeviceLost, and DeviceError where the phone does not start it.
+        """
+        _do(transport, "mkdir", "-p", self.folder)
+        keys = "".join(
+            f"{number} {key}\n"
+            for number, (first, end) in enumerate(self.stretches)
+            for key in self.keys[first:end]
+        )
+        for name, text in (("run.sh", self.script()), ("keys", keys)):
+            part = f"{self.folder}/{name}.{secrets.token_hex(4)}.part"
+            transport.push(text.encode(), part, timeout_s=_TIMEOUT_S)
+            _do(transport, "mv", "-f", part, f"{self.folder}/{name}")
+        done = _run(transport, "sh", "-c", _START_SCRIPT, "sh", self.folder)
+        if done.exit_code != 0:
+            words = plain_text(done.stderr or done.stdout, limit=300)
+            raise DeviceError(
+                f"the phone does not start a detached job (exit code {done.exit_code}): "
+                f"{words or 'no reason given'}.",
+                hint="It needs sh, setsid, nohup and tr, which Android has since version 6. A virtual phone "
+                "needs bubblewrap.",
+                raw=words,
+            )
+
+    def poll(self, transport: Transport) -> Progress:
+        """How far it is. A folder that is not there is a job that has not begun. Raises DeviceLost."""
+        done = _run(transport, "sh", "-c", _POLL_SCRIPT, "sh", self.folder)
+        listing, _, command_line = plain_text(done.stdout, limit=_MAX_LISTING).rpartition("==")
+        codes: dict[int, int] = {}
+        finished = set()
+        for name in listing.split("\n") if done.exit_code == 0 else []:
+            if text := _TEXT_NAME.fullmatch(name):
+                codes[int(text[1])] = int(text[2])
+            elif after := _AFTER_NAME.fullmatch(name):
+                finished.add(int(after[1]))
+        alive = done.exit_code == 0 and f"{self.folder}/run.sh" in command_line
+        return Progress(alive, codes, frozenset(finished))
+
+    def readings(self, transport: Transport, stretch: int) -> tuple[Reading, Reading]:
+        """The phone's state before and after a finished stretch. Raises DeviceLost, DeviceError."""
+        before, after = (
+            self._reading(_cat(transport, f"{self.folder}/{stretch:04d}.{moment}"))
+            for moment in ("before", "after")
+        )
+        return before, after
+
+    def output(self, transport: Transport, index: int, code: int) -> tuple[Completed, bytes | None]:
+        """What a finished timing printed, and its result file; None where it left none."""
+        text = _cat(transport, f"{self.folder}/{index:04d}.{code}.txt")
+        result = _run(transport, "cat", f"{self.folder}/{index:04d}.pb")
+        return Completed(text, b"", code), result.stdout if result.exit_code == 0 else None
+
+    def drop(self, transport: Transport, stretch: int) -> None:
+        """Take a stretch's end away: the next start takes it again. Stop the job first."""
+        _do(transport, "rm", "-f", f"{self.folder}/{stretch:04d}.after")
+
+    def stop(self, transport: Transport) -> None:
+        """End it with all that it has started; what it has finished stays."""
+        stop_folder(transport, self.folder)
+
+    def _reading(self, content: bytes) -> Reading:
+        stamp, *parts = re.split(rf"^== {self.token} ", plain_text(content, limit=_MAX_LISTING), flags=re.M)
+        if len(parts) != len(_COMMANDS) or not re.fullmatch(r"[0-9]{1,11}\s*", stamp):
+            raise DeviceError(
+                f"a note of the phone's state is damaged: {len(parts)} of {len(_COMMANDS)} parts.",
+                hint="Look whether the phone's storage is full, then measure again.",
+                raw=plain_text(content),
+            )
+        answers: dict[tuple[str, ...], str | None] = {}
+        for words, part in zip(_COMMANDS, parts, strict=True):
+            code, _, text = part.partition("\n")
+            answers[words] = text if code.strip() == "0" else None
+        return reading_of(answers.__getitem__, at=datetime.fromtimestamp(int(stamp), UTC))
+
+
+def left_jobs(transport: Transport) -> tuple[str, ...]:
+    """Folders of jobs on the phone, of this or of an earlier client."""
+    listed = _run(transport, "ls", "-1", FOLDER)
+    names = plain_text(listed.stdout, limit=_MAX_LISTING).split("\n") if listed.exit_code == 0 else []
+    return tuple(sorted(f"{FOLDER}/{name}" for name in names if _FOLDER_NAME.fullmatch(name)))
+
+
+def key_of(words: Sequence[str]) -> str:
+    """A hash of a timing's command line; binary and model are named by their content there."""
+    return hashlib.sha256(quote(words).encode()).hexdigest()
+
+
+def stop_folder(transport: Transport, folder: str) -> None:
+    """End what runs of the job in this folder."""
+    _run(transport, "sh", "-c", _STOP_SCRIPT, "sh", _checked(folder))
+
+
+def remove_folder(transport: Transport, folder: str) -> None:
+    """End what runs of the job in this folder, and delete the folder. Raises DeviceLost, DeviceError."""
+    stop_folder(transport, folder)
+    _do(transport, "rm", "-rf", _checked(folder))
+
+
+def stretches_of(seconds: Sequence[float], *, longest_s: float, most: int) -> tuple[tuple[int, int], ...]:
+    """Cut timings that take so long into stretches of about ``longest_s`` and at most ``most`` timings."""
+    cuts, spent_s = [0], 0.0
+    for index, each_s in enumerate(seconds):
+        if index > cuts[-1] and (spent_s + each_s > longest_s or index - cuts[-1] >= most):
+            cuts.append(index)
+            spent_s = 0.0
+        spent_s += each_s
+    return tuple(zip(cuts, [*cuts[1:], len(seconds)], strict=True))
+
+
+def _checked(folder: str) -> str:
+    parent, _, name = folder.rpartition("/")
+    if parent != FOLDER or not _FOLDER_NAME.fullmatch(name):
+        raise ValueError(f"{folder!r} is no job's folder")
+    return folder
+
+
+def _cat(transport: Transport, path: str) -> bytes:
+    done = _run(transport, "cat", path)
+    if done.exit_code != 0:
+        raise DeviceError(
+            f"{path} is gone from the phone: {plain_text(done.stderr or done.stdout, limit=200)}.",
+            hint="Measure again, and let no other program use nasflow's folder meanwhile.",
+        )
+    return done.stdout
+
+
+def _do(transport: Transport, *argv: str) -> None:
+    done = _run(transport, *argv)
+    if done.exit_code != 0:
+        reason = plain_text(done.stderr or done.stdout, limit=300) or "no reason given"
+        raise DeviceError(
+            f"{argv[0]} failed on {transport.serial} with exit code {done.exit_code}: {reason}.",
+            hint=f"Look at {FOLDER} on the phone: is there space, and may the shell write there?",
+            raw=reason,
+        )
+
+
+def _run(transport: Transport, *argv: str) -> Completed:
+    return transport.run(argv, timeout_s=_TIMEOUT_S)
