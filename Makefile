@@ -45,7 +45,9 @@ $(STAMP): pyproject.toml constraints.txt
 	of_debian() { "$$PYTHON" -c 'import sys; sys.exit(sys.base_prefix != "/usr")'; }
 	if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
 	    missing=
-	    installed dataset-fashion-mnist || missing=' dataset-fashion-mnist'
+	    for package in dataset-fashion-mnist bubblewrap mksh; do
+	        installed "$$package" || missing="$$missing $$package"
+	    done
 	    if ! has_venv && of_debian; then missing="$$missing python3-venv"; fi
 	    if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && [ "$$NASFLOW_APT" != 0 ]; then
 	        say "installing the Debian packages$$missing (NASFLOW_APT=0 would leave them out)"
@@ -55,6 +57,8 @@ $(STAMP): pyproject.toml constraints.txt
 	    elif [ -n "$$missing" ]; then
 	        say "these Debian packages are missing: sudo apt-get install$$missing"
 	        case "$$missing" in *fashion*) say "(without dataset-fashion-mnist the first run downloads the images)";; esac
+	        case "$$missing" in *bubblewrap*) say "(without bubblewrap the virtual phone has a table of commands in place of a shell, and the tests of that shell fail)";; esac
+	        case "$$missing" in *mksh*) say "(without mksh, Android's shell, the virtual phone takes /bin/sh, and the tests that ask for it fail)";; esac
 	    fi
 	else
 	    say "no Debian here: the first run downloads the images (30 MB) into your cache."

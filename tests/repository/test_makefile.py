@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+DEBIAN_PACKAGES = "dataset-fashion-mnist bubblewrap mksh"
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_python_without_venv_is_told_what_to_install(clone: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("user", "apt", "calls"),
     [
-        ("0", "1", ["update", "install -y --no-install-recommends dataset-fashion-mnist"]),
+        ("0", "1", ["update", f"install -y --no-install-recommends {DEBIAN_PACKAGES}"]),
         ("0", "0", []),
         ("7", "1", []),
     ],
@@ -103,9 +104,24 @@ def test_debian_packages_are_installed_by_root_alone_and_only_if_allowed(
     done = _make(clone, "install", f"PYTHON={lacking}", apt=apt, path=tools)
     called = tmp_path / "calls"
     assert (called.read_text(encoding="utf-8").splitlines() if called.exists() else []) == calls
-    announced = "installing the Debian packages dataset-fashion-mnist" in done.stdout
-    named = "missing: sudo apt-get install dataset-fashion-mnist" in done.stdout
+    announced = f"installing the Debian packages {DEBIAN_PACKAGES}" in done.stdout
+    named = f"missing: sudo apt-get install {DEBIAN_PACKAGES}" in done.stdout
     assert (announced, named) == (bool(calls), not calls)
+
+
+def test_only_what_is_missing_is_asked_for(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / "ensurepip.py").write_text("raise ImportError", encoding="utf-8")
+    lacking = _script(tmp_path / "lacking", f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("id", "apt-get"):
+        _script(tools / name, "echo 7")
+    _script(tools / "dpkg-query", 'for name; do :; done; [ "$name" = mksh ] || echo install ok installed')
+    done = _make(clone, "install", f"PYTHON={lacking}", path=tools)
+    assert "missing: sudo apt-get install mksh\n" in done.stdout
+    assert "without mksh" in done.stdout
+    assert "without bubblewrap" not in done.stdout
+    assert "without dataset-fashion-mnist" not in done.stdout
 
 
 def test_a_second_install_does_nothing(clone: Path) -> None:
