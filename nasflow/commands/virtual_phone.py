@@ -19,7 +19,8 @@ from pipeline.reporters import JsonLinesReporter
 _HOW_COMMANDS_RUN = {
     True: "Commands run in a shell that is confined to its folder (bubblewrap).",
     False: "Commands are answered from a fixed table: this computer cannot confine a shell (it takes the "
-    "package bubblewrap, and user namespaces). No other program runs.",
+    "package bubblewrap, and user namespaces). No shell runs, "
+    "and of this computer's programs only nasflow's own benchmark tool.",
 }
 _HONEST = (
     "This is no phone: models run on this computer's processor, and every latency is this computer's. "
