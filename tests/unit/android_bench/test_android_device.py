@@ -158,6 +158,191 @@ def test_a_connection_that_breaks_costs_nothing_and_measures_nothing_twice(
     assert len(starts) == 1
 
 
+def test_a_phone_that_stays_away_is_lost_in_time_and_the_next_device_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = bench.device(patience_s=50)
+    device.info()
+    polls = 0
+
+    def go_away() -> None:
+        nonlocal polls
+        polls += 1
+        if polls == 1:
+            bench.phone.faults.set(FaultPlan(authorisation="refuse"))
+            bench.phone.disconnect()
+
+    bench.clock.on_sleep = go_away
+    asked = requests(3, min_ms=150)
+    with pytest.raises(DeviceLost, match="stayed away for 50 s"):
+        list(device.benchmark_many(asked))
+    assert 50 <= bench.clock.now < 60
+    device.close()
+    bench.phone.faults.clear()
+
+    def never(job: PhoneJob, transport: Transport) -> None:
+        raise AssertionError(f"{job.folder} is measured again")
+
+    monkeypatch.setattr(PhoneJob, "start", never)
+    later = bench.device()
+    check(list(later.benchmark_many(asked)), 3)
+    assert any("measured meanwhile" in line for line in bench.told)
+    later.close()
+    assert bench.left() == []
+
+
+def test_a_list_that_goes_on_behind_what_was_received_is_found_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("android_bench.android._STRETCH_TIMINGS", 2)
+    device = bench.device(patience_s=5)
+    asked = requests(6)
+    results = device.benchmark_many(asked)
+    check([next(results), next(results)], 2)
+    bench.phone.faults.set(FaultPlan(authorisation="refuse"))
+    bench.phone.disconnect()
+    with pytest.raises(DeviceLost):
+        next(results)
+    device.close()
+    bench.phone.faults.clear()
+    keys = []
+    start = PhoneJob.start
+
+    def counted(job: PhoneJob, transport: Transport) -> None:
+        keys.append(len(job.keys))
+        start(job, transport)
+
+    monkeypatch.setattr(PhoneJob, "start", counted)
+    found = list(bench.device().benchmark_many([*asked[2:], *requests(1)]))
+    assert [index for index, _ in found] == [0, 1, 2, 3, 4]
+    assert [measured.runs >= least for (_, measured), least in zip(found, [5, 6, 7, 8, 3], strict=True)] == [
+        True
+    ] * 5
+    assert keys == [1]
+
+
+def test_a_stretch_that_saw_throttling_is_dropped_and_taken_again(bench: Bench) -> None:
+    device = bench.device()
+    device.info()
+    sleeps = 0
+
+    def heat() -> None:
+        nonlocal sleeps
+        sleeps += 1
+        if sleeps == 1:
+            bench.phone.faults.set(FaultPlan(thermal_status=3, slowdown=50))
+        elif any("too hot" in line for line in bench.told):
+            bench.phone.faults.clear()
+
+    bench.clock.on_sleep = heat
+    results = list(device.benchmark_many(requests(2, min_ms=300)))
+    check(results, 2)
+    assert any("dropped and taken again: the phone throttles" in line for line in bench.told)
+    assert all(measured.conditions and measured.conditions.cpu_mhz == 2914 for _, measured in results)
+
+
+def test_a_phone_that_always_throttles_is_given_up_with_the_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "android_bench.android.disturbance", lambda *_: "the phone throttles: cores 0 to 3 may run at 500 MHz"
+    )
+    with pytest.raises(DeviceError, match=f"disturbed {MAX_DROPS + 1} times .*500 MHz"):
+        list(bench.device().benchmark_many(requests(1)))
+    assert not [name for name in bench.left() if name.startswith("job-")]
+
+
+def test_a_phone_that_restarts_gets_everything_again(bench: Bench) -> None:
+    device = bench.device()
+    device.info()
+    sleeps = 0
+
+    def restart() -> None:
+        nonlocal sleeps
+        sleeps += 1
+        if sleeps == 1:
+            for model in bench.phone.storage(FOLDER).glob("*.tflite"):
+                model.unlink()
+            bench.phone.reboot()
+
+    bench.clock.on_sleep = restart
+    check(list(device.benchmark_many(requests(2, min_ms=200))), 2)
+    device.close()
+    assert bench.left() == []
+
+
+def test_a_tool_that_prints_nonsense_is_no_measurement_and_its_words_are_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "android_bench.android.command", lambda *_, **__: ("echo", "INFO: count=5 \x1b[31mavg=banana")
+    )
+    with pytest.raises(BadMeasurement) as caught:
+        list(bench.device().benchmark_many(requests(1)))
+    assert "avg=banana" in caught.value.raw
+    assert "\x1b" not in caught.value.raw
+
+
+def test_a_model_that_the_tool_refuses_ends_the_list_with_its_words(bench: Bench) -> None:
+    broken = BenchmarkRequest(name="broken", model=b"no model")
+    results = bench.device().benchmark_many([requests(1)[0], broken])
+    assert next(results)[0] == 0
+    with pytest.raises(DeviceError, match="broken with exit code 1") as caught:
+        next(results)
+    assert caught.value.raw
+
+
+def test_threads_and_cores_reach_the_command_line(bench: Bench) -> None:
+    device = bench.device()
+    options = RuntimeOptions(threads=2, cpu="big")
+    results = device.benchmark_many(requests(2, options=options))
+    next(results)
+    (script,) = bench.phone.storage(FOLDER).glob("job-*/run.sh")
+    (text,) = bench.phone.storage(FOLDER).glob("job-*/0000.0.txt")
+    assert "one 0000 taskset f0 /system/bin/benchmark_model" in script.read_text()
+    assert "#threads used for CPU inference: [2]" in text.read_text()
+    results.close()  # type: ignore[attr-defined]
+    assert not [name for name in bench.left() if name.startswith("job-")]
+
+
+def test_cores_that_the_phone_does_not_tell_are_no_usable_device(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("android_bench.conditions.parse_cpufreq", lambda _text: ())
+    with pytest.raises(NoUsableDevice, match="which of its cores"):
+        bench.device().benchmark(requests(1, options=RuntimeOptions(cpu="big"))[0])
+
+
+def test_a_state_set_by_hand_and_an_empty_battery_are_refused(bench: Bench) -> None:
+    for plan, words in (
+        (FaultPlan(thermal_override=True), "set by hand"),
+        (FaultPlan(battery_percent=10), "at 10 %"),
+    ):
+        bench.phone.faults.set(plan)
+        with pytest.raises(NoUsableDevice, match=words):
+            bench.device().benchmark(requests(1)[0])
+
+
+def test_what_a_killed_client_left_is_cleaned_at_the_next_start(bench: Bench) -> None:
+    killed = bench.device()
+    results = killed.benchmark_many(requests(3, min_ms=20_000))
+    bench.clock.on_sleep = lambda: (_ for _ in ()).throw(Killed())
+    killed._remove_job = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        next(results)
+    bench.clock.on_sleep = lambda: None
+    assert [name for name in bench.left() if name.startswith("job-")]
+    assert bench.shell("settings get global stay_on_while_plugged_in").strip() == "15"
+    check(list(bench.device().benchmark_many(requests(1))), 1)
+    running = bench.shell("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null")
+    assert "/run.sh" not in running
+    assert "--min_secs=20" not in running
+
+
+class Killed(BaseException):
+    """Ends a client between two words, as SIGKILL does."""
+
+
 def test_outputs_are_refused_with_a_reason(bench: Bench) -> None:
     import numpy as np
 
