@@ -19,6 +19,10 @@ _NONE_FOUND = (
     "Linux: a udev rule for the phone's maker (Debian: package android-sdk-platform-tools-common);",
     "a phone on the network: nasflow devices --address HOST:PORT",
 )
+_NOTHING_THERE = (
+    "Nothing answers there. Check the address, and that both are on one network. A phone listens after "
+    "'adb tcpip 5555', or by 'Wireless debugging' (which needs 'adb pair' and a running adb server)."
+)
 
 
 def list_devices(addresses: Sequence[str]) -> Outcome:
@@ -48,7 +52,8 @@ def _shown(phone: FoundPhone) -> dict[str, Any]:
         name: " ".join(plain_text(getattr(phone, name), limit=_FIELD_CHARACTERS).split())
         for name in ("serial", "way", "state", "model", "soc", "android")
     }
-    return {**told, "usable": phone.usable, "advice": phone.advice}
+    advice = _NOTHING_THERE if (phone.way, phone.state) == ("tcp", "missing") else phone.advice
+    return {**told, "usable": phone.usable, "advice": advice}
 
 
 def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:

@@ -145,4 +145,4 @@ def test_an_address_where_nothing_answers_is_missing_and_no_error(
     assert main(["devices", "--address", address]) == 0
     line, advice = capfd.readouterr().out.splitlines()
     assert line.split() == [address, "network", "missing"]
-    assert advice == f"  -> {STATE_ADVICE['missing']}"
+    assert advice.startswith("  -> Nothing answers there. Check the address")
