@@ -28,9 +28,10 @@ from android_bench.phone_job import (
     MAX_TIMINGS,
     PhoneJob,
     Progress,
-    key_of,
+    keys_of,
     left_jobs,
     remove_folder,
+    stop_folder,
     stretches_of,
 )
 from android_bench.phone_link import PATIENCE_S, PhoneLink
@@ -93,6 +94,7 @@ class AndroidDevice:
         self._folder: str | None = None
         self._started: str | None = None
         self._lost = False
+        self._left: str | None = None
 
     def info(self) -> DeviceInfo:
         """Which phone this is; pushes the tool where needed. Raises NoUsableDevice, DeviceLost."""
@@ -129,11 +131,11 @@ class AndroidDevice:
         try:
             tool = self._prepared()
             commands = self._commands(tool, requests, self._ready())
+            keys = keys_of(commands)
             start = 0
             while start < len(requests):
-                rest = slice(start, start + MAX_TIMINGS)
-                job, offset = (self._taken_over(commands) if start == 0 else None) or (
-                    self._new_job(commands[rest], requests[rest]),
+                job, offset = (self._taken_over(keys) if start == 0 else None) or (
+                    self._new_job(commands[start:], keys[start:], requests[start:]),
                     0,
                 )
                 done = 0
@@ -142,7 +144,7 @@ class AndroidDevice:
                     yield start + index, measured
                 start += done
         except DeviceLost:
-            self._lost = True  # what it does may be found again: nothing is cleaned
+            self._lost, self._left = True, self._folder  # it may be found again: nothing is cleaned
             raise
         finally:
             self._remove_job()
@@ -163,7 +165,9 @@ class AndroidDevice:
         """End what runs, delete the models, put the settings back. May be called twice."""
         try:
             self._remove_job()
-            if not self._lost and self._tool is not None:
+            if self._left is not None:  # back again: no more timings once the settings are put back
+                stop_folder(self._link.transport, self._left)
+            elif not self._lost and self._tool is not None:
                 self._files.forget()
                 self._files.remove(name for name in self._files.names() if _MODEL_NAME.fullmatch(name))
         except NasflowError as error:
@@ -174,7 +178,7 @@ class AndroidDevice:
         self._link.transport.close()
 
     def _prepared(self) -> PhoneTool:
-        self._lost = False
+        self._lost, self._left = False, None
         if self._tool is None:
             self._tool = self._link.do(find_tool, self._files, self._runner)
             if self._tool.news:
@@ -214,31 +218,32 @@ class AndroidDevice:
             for request in requests
         ]
 
-    def _new_job(self, commands: Sequence[tuple[str, ...]], requests: Sequence[BenchmarkRequest]) -> PhoneJob:
-        seconds = [_LOAD_S + (request.warmup_ms + request.min_ms) / 1000 for request in requests]
-        return PhoneJob.of(commands, stretches_of(seconds, longest_s=_STRETCH_S, most=_STRETCH_TIMINGS))
+    def _new_job(
+        self,
+        commands: Sequence[tuple[str, ...]],
+        keys: Sequence[str],
+        requests: Sequence[BenchmarkRequest],
+    ) -> PhoneJob:
+        """A job of as many of these timings as one may have."""
+        some = slice(MAX_TIMINGS)
+        seconds = [_LOAD_S + (request.warmup_ms + request.min_ms) / 1000 for request in requests[some]]
+        stretches = stretches_of(seconds, longest_s=_STRETCH_S, most=_STRETCH_TIMINGS)
+        return PhoneJob.of(commands[some], stretches, keys=keys[some])
 
-    def _taken_over(self, commands: Sequence[tuple[str, ...]]) -> tuple[PhoneJob, int] | None:
+    def _taken_over(self, keys: tuple[str, ...]) -> tuple[PhoneJob, int] | None:
         """The job of an earlier client whose end is this list's beginning, and where; others go."""
-        keys = tuple(key_of(words) for words in commands)
         found: tuple[PhoneJob, int] | None = None
         for folder in self._link.do(left_jobs):
             job = self._link.do(PhoneJob.left_in, folder)
-            offset = None if job is None or found is not None else self._common(job, keys)
-            if job is not None and offset is not None:
-                self._tell("Going on with what the phone has measured meanwhile.")
-                found = job, offset
-            else:
-                self._link.do(remove_folder, folder)
+            if found is None and job is not None and keys[0] in job.keys:
+                offset = job.keys.index(keys[0])
+                rest = job.keys[offset:]
+                if rest == keys[: len(rest)] and self._link.do(_is_fresh, job):
+                    self._tell("Going on with what the phone has measured meanwhile.")
+                    found = job, offset
+                    continue
+            self._link.do(remove_folder, folder)
         return found
-
-    def _common(self, job: PhoneJob, keys: tuple[str, ...]) -> int | None:
-        """The first timing of ``job`` from which on it does what ``keys`` say; None: another list."""
-        for first, _ in job.stretches:
-            rest = job.keys[first:]
-            if rest == keys[: len(rest)] and self._link.do(_is_fresh, job):
-                return first
-        return None
 
     def _results(
         self, job: PhoneJob, offset: int, tool: PhoneTool, requests: Sequence[BenchmarkRequest]
@@ -246,12 +251,13 @@ class AndroidDevice:
         """Results of a job, counted from ``offset``; only another client's job may end too early."""
         self._folder = job.folder
         drops = 0
-        wanted = [number for number, (first, _) in enumerate(job.stretches) if first >= offset]
-        for number in wanted:
-            first, end = job.stretches[number]
+        for number, (first, end) in enumerate(job.stretches):
+            if end <= offset:
+                continue
             while True:
                 if not self._finished(job, number, requests[: len(job.keys) - offset]):
-                    return  # another client's job ended early: a new one does the rest
+                    self._remove_job()  # another client's job ended early: a new one does the rest
+                    return
                 before, after = self._link.do(job.readings, number)
                 reason = disturbance(before, after, self._limits)
                 if reason is None:
@@ -259,10 +265,10 @@ class AndroidDevice:
                 drops += 1
                 self._drop(job, number, reason, drops)
             drops = 0
-            codes = self._link.do(job.poll).codes
-            for index in range(first, end):
+            progress = self._link.do(job.poll)
+            for index in range(max(first, offset), end):
                 request = requests[index - offset]
-                completed, result = self._link.do(job.output, index, codes.get(index, -1))
+                completed, result = self._link.do(job.output, index, progress)
                 yield (
                     index - offset,
                     finished_run(tool.tool, completed, result, request, conditions=after.conditions()),

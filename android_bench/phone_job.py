@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -35,6 +35,7 @@ MAX_TIMINGS = 500
 _COMMANDS = (THERMAL_COMMAND, BATTERY_COMMAND, CPUFREQ_COMMAND, UPTIME_COMMAND, BOOT_ID_COMMAND)
 _FOLDER_NAME = re.compile(r"job-[0-9a-f]{32}")
 _TEXT_NAME = re.compile(r"([0-9]{4})\.([0-9]{1,3})\.txt")
+_RESULT_NAME = re.compile(r"([0-9]{4})\.pb")
 _AFTER_NAME = re.compile(r"([0-9]{4})\.after")
 _KEY_LINE = re.compile(r"([0-9]{1,4}) ([0-9a-f]{64})")
 _TIMEOUT_S = 30.0
@@ -95,10 +96,11 @@ _STOP_SCRIPT = 'cd "$1" 2>/dev/null || exit 0; ' + _KILL + "exit 0"
 
 @dataclass(frozen=True)
 class Progress:
-    """What a look into the job's folder shows: exit codes by timing, finished stretches."""
+    """What a look into the job's folder shows: exit codes by timing, result files, finished stretches."""
 
     alive: bool
-    codes: dict[int, int]
+    codes: Mapping[int, int]
+    results: frozenset[int]
     finished: frozenset[int]
 
 
@@ -116,11 +118,17 @@ class PhoneJob:
     commands: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
-    def of(cls, commands: Sequence[tuple[str, ...]], stretches: Sequence[tuple[int, int]]) -> Self:
-        """The job that does this; equal work has an equal name."""
+    def of(
+        cls,
+        commands: Sequence[tuple[str, ...]],
+        stretches: Sequence[tuple[int, int]],
+        *,
+        keys: Sequence[str] | None = None,
+    ) -> Self:
+        """The job that does this; equal work has an equal name. ``keys`` are those of :func:`keys_of`."""
         if not 0 < len(commands) <= MAX_TIMINGS:
             raise ValueError(f"a job has 1 to {MAX_TIMINGS} timings, not {len(commands)}")
-        keys = tuple(key_of(words) for words in commands)
+        keys = keys_of(commands) if keys is None else tuple(keys)
         identity = "\n".join([*keys, repr(tuple(stretches))])
         name = "job-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
         return cls(f"{FOLDER}/{name}", tuple(stretches), keys, tuple(commands))
@@ -194,14 +202,16 @@ class PhoneJob:
         done = _run(transport, "sh", "-c", _POLL_SCRIPT, "sh", self.folder)
         listing, _, command_line = plain_text(done.stdout, limit=_MAX_LISTING).rpartition("==")
         codes: dict[int, int] = {}
-        finished = set()
+        finished, results = set(), set()
         for name in listing.split("\n") if done.exit_code == 0 else []:
             if text := _TEXT_NAME.fullmatch(name):
                 codes[int(text[1])] = int(text[2])
             elif after := _AFTER_NAME.fullmatch(name):
                 finished.add(int(after[1]))
+            elif result := _RESULT_NAME.fullmatch(name):
+                results.add(int(result[1]))
         alive = done.exit_code == 0 and f"{self.folder}/run.sh" in command_line
-        return Progress(alive, codes, frozenset(finished))
+        return Progress(alive, codes, frozenset(results), frozenset(finished))
 
     def readings(self, transport: Transport, stretch: int) -> tuple[Reading, Reading]:
         """The phone's state before and after a finished stretch. Raises DeviceLost, DeviceError."""
@@ -211,11 +221,17 @@ class PhoneJob:
         )
         return before, after
 
-    def output(self, transport: Transport, index: int, code: int) -> tuple[Completed, bytes | None]:
-        """What a finished timing printed, and its result file; None where it left none."""
+    def output(self, transport: Transport, index: int, progress: Progress) -> tuple[Completed, bytes | None]:
+        """What a finished timing printed, and its result file; None where it left none.
+
+        Raises DeviceLost, and DeviceError where the files are gone.
+        """
+        code = progress.codes.get(index, 0)
         text = _cat(transport, f"{self.folder}/{index:04d}.{code}.txt")
-        result = _run(transport, "cat", f"{self.folder}/{index:04d}.pb")
-        return Completed(text, b"", code), result.stdout if result.exit_code == 0 else None
+        result = None
+        if index in progress.results:  # pulled: a shell of old may change bytes
+            result = transport.pull(f"{self.folder}/{index:04d}.pb", timeout_s=_TIMEOUT_S)
+        return Completed(text, b"", code), result
 
     def drop(self, transport: Transport, stretch: int) -> None:
         """Take a stretch's end away: the next start takes it again. Stop the job first."""
@@ -247,9 +263,16 @@ def left_jobs(transport: Transport) -> tuple[str, ...]:
     return tuple(sorted(f"{FOLDER}/{name}" for name in names if _FOLDER_NAME.fullmatch(name)))
 
 
-def key_of(words: Sequence[str]) -> str:
-    """A hash of a timing's command line; binary and model are named by their content there."""
-    return hashlib.sha256(quote(words).encode()).hexdigest()
+def keys_of(commands: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """A hash for each timing of a list: of its command line, and of how many timings follow it.
+
+    What is left of a list thus has the keys that it had in the list, and equal timings of one list have
+    different ones, so that none is given out twice.
+    """
+    return tuple(
+        hashlib.sha256(f"{len(commands) - index} {quote(words)}".encode()).hexdigest()
+        for index, words in enumerate(commands)
+    )
 
 
 def stop_folder(transport: Transport, folder: str) -> None:

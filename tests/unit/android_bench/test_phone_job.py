@@ -1,0 +1,182 @@
+"""The detached job's script and folder: quoted words, whole files, nothing of others."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from android_bench import phone_job
+from android_bench.phone_job import (
+    MAX_TIMINGS,
+    PhoneJob,
+    keys_of,
+    left_jobs,
+    remove_folder,
+    stretches_of,
+)
+from android_bench.transport import Completed
+from nasflow.errors import DeviceError
+
+FOLDER = "/data/local/tmp/nasflow"
+
+
+class ThisComputer:
+    """A transport that runs commands here, with the phone's folder somewhere below a test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.serial = "here"
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+        words = [word.replace(FOLDER, str(self.folder)) for word in argv]
+        done = subprocess.run(
+            words, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+        )
+        return Completed(done.stdout, done.stderr, done.returncode)
+
+    def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
+        place = Path(remote.replace(FOLDER, str(self.folder)))
+        place.write_bytes(content.replace(FOLDER.encode(), str(self.folder).encode()))
+
+    def pull(self, remote: str, *, timeout_s: float) -> bytes:
+        return Path(remote.replace(FOLDER, str(self.folder))).read_bytes()
+
+    def state(self) -> str:
+        return "device"
+
+    def reconnect(self, *, timeout_s: float) -> None:
+        raise AssertionError("nothing was lost")
+
+    def close(self) -> None:
+        raise AssertionError("nobody asked for it")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> ThisComputer:
+    (tmp_path / "phone").mkdir()
+    return ThisComputer(tmp_path / "phone")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30), min_size=1
+    )
+)
+def test_foreign_words_stay_words(words: list[str]) -> None:
+    script = PhoneJob.of([tuple(words)], [(0, 1)]).script()
+    begin = script.index("  one 0000 ") + 2
+    line = script[begin : script.index("\n  state 0000.after")]
+    assert shlex.split(line) == ["one", "0000", *words]
+
+
+def test_foreign_words_run_nothing_in_the_script(here: ThisComputer, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    words = ("echo", f"$(touch {trap}) `touch {trap}`; touch {trap} '&& touch {trap}\n touch {trap}")
+    script = PhoneJob.of([words], [(0, 1)]).script()
+    place = tmp_path / "run.sh"
+    place.write_text(script.replace(FOLDER, str(here.folder)))
+    folder = Path(PhoneJob.of([words], [(0, 1)]).folder.replace(FOLDER, str(here.folder)))
+    folder.mkdir()
+    subprocess.run(["sh", str(place)], check=True, timeout=20, stdin=subprocess.DEVNULL)
+    assert (folder / "0000.0.txt").read_text() == words[1] + "\n" or not trap.exists()
+    assert not trap.exists()
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=200), st.floats(0.1, 60), st.integers(1, 30))
+def test_stretches_cover_every_timing_once_and_are_short(
+    seconds: list[float], longest_s: float, most: int
+) -> None:
+    stretches = stretches_of(seconds, longest_s=longest_s, most=most)
+    assert [index for first, end in stretches for index in range(first, end)] == list(range(len(seconds)))
+    for first, end in stretches:
+        assert 1 <= end - first <= most
+        assert end - first == 1 or sum(seconds[first:end]) <= longest_s * 1.000001
+
+
+def test_keys_are_those_of_the_list_that_is_left_and_never_equal_within_one() -> None:
+    commands = [("a",), ("b",)] * 4
+    keys = keys_of(commands)
+    assert len(set(keys)) == 8
+    assert keys_of(commands[3:]) == keys[3:]
+
+
+def test_equal_work_has_an_equal_name_and_other_work_another() -> None:
+    job = PhoneJob.of([("a",), ("b",)], [(0, 1), (1, 2)])
+    assert job == PhoneJob.of([("a",), ("b",)], [(0, 1), (1, 2)])
+    assert job.folder != PhoneJob.of([("a",), ("b",)], [(0, 2)]).folder
+    assert job.folder != PhoneJob.of([("a",), ("c",)], [(0, 1), (1, 2)]).folder
+
+
+@pytest.mark.parametrize("count", [0, MAX_TIMINGS + 1])
+def test_a_job_has_a_bounded_size(count: int) -> None:
+    with pytest.raises(ValueError, match="1 to 500"):
+        PhoneJob.of([("true",)] * count, [(0, count)])
+
+
+def test_a_job_is_read_again_by_another_client(here: ThisComputer) -> None:
+    job = PhoneJob.of([("true",), ("false",), ("true",)], [(0, 2), (2, 3)])
+    folder = Path(job.folder.replace(FOLDER, str(here.folder)))
+    assert not job.poll(here).alive
+    job.start(here)
+    while 1 not in (progress := job.poll(here)).finished:
+        assert progress.alive or job.poll(here).finished == {0, 1}
+    assert progress.codes == {0: 0, 1: 1, 2: 0}
+    assert progress.results == frozenset()
+    assert job.output(here, 1, progress) == (Completed(b"", b"", 1), None)
+    (folder / "keys").write_text("".join(f"{n} {key}\n" for n, key in zip((0, 0, 1), job.keys, strict=True)))
+    found = PhoneJob.left_in(here, job.folder)
+    assert found is not None
+    assert (found.stretches, found.keys, found.commands) == (job.stretches, job.keys, ())
+    before, after = found.readings(here, 1)
+    assert before.at <= after.at
+    assert before.boot_id == after.boot_id
+    assert left_jobs(here) == (job.folder,)
+    remove_folder(here, job.folder)
+    assert left_jobs(here) == ()
+
+
+@pytest.mark.parametrize("text", ["", "0 abc\n", f"1 {'a' * 64}\n", f"0 {'a' * 64}\n../x\n"])
+def test_damaged_keys_are_no_job(here: ThisComputer, text: str) -> None:
+    name = "job-" + "0" * 32
+    (here.folder / name).mkdir()
+    (here.folder / name / "keys").write_text(text)
+    assert PhoneJob.left_in(here, f"{FOLDER}/{name}") is None
+
+
+@pytest.mark.parametrize(
+    "folder", ["/", FOLDER, f"{FOLDER}/../x", f"{FOLDER}/job-1", f"/sdcard/job-{'0' * 32}", f"{FOLDER}/job-*"]
+)
+def test_nothing_but_a_jobs_folder_is_deleted(here: ThisComputer, folder: str) -> None:
+    with pytest.raises(ValueError, match="no job's folder"):
+        remove_folder(here, folder)
+
+
+def test_a_note_of_the_state_that_is_torn_is_no_reading(here: ThisComputer) -> None:
+    job = PhoneJob.of([("true",)], [(0, 1)])
+    folder = Path(job.folder.replace(FOLDER, str(here.folder)))
+    folder.mkdir()
+    for name in ("0000.before", "0000.after"):
+        (folder / name).write_text(f"1700000000\n== {job.token} 0\nThermal Sta")
+    with pytest.raises(DeviceError, match="1 of 5 parts"):
+        job.readings(here, 0)
+
+
+def test_another_process_with_the_jobs_number_is_left_alone(here: ThisComputer) -> None:
+    job = PhoneJob.of([("true",)], [(0, 1)])
+    folder = Path(job.folder.replace(FOLDER, str(here.folder)))
+    folder.mkdir()
+    with subprocess.Popen(["sleep", "30"], start_new_session=True) as other:
+        for number in (str(other.pid), "1", "0", "-1", "$(touch x)", "../1"):
+            (folder / "pid").write_text(number)
+            assert not job.poll(here).alive
+            phone_job.stop_folder(here, job.folder)
+        assert other.poll() is None
+        other.kill()
+    assert not (folder / "x").exists()
