@@ -45,9 +45,11 @@ def started(*words: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]
         address = next(line for line in told if "listens on" in line).split("listens on ")[1].split(",")[0]
         yield process, address, told
     finally:
-        if process.poll() is None:
+        process.terminate()  # it clears its folder away
+        try:
+            process.communicate(timeout=TIMEOUT_S)
+        finally:
             process.kill()
-        process.communicate(timeout=TIMEOUT_S)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
