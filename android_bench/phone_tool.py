@@ -75,7 +75,8 @@ def _sha256(transport: Transport, path: str) -> str:
     match = re.match(rb"\\?([0-9a-f]{64})\b", done.stdout)
     if done.exit_code != 0 or match is None:
         raise DeviceError(
-            f"the virtual phone has no {path} to measure with: {plain_text(done.stdout, limit=200)}.",
-            hint="Start it again with 'nasflow virtual-phone'.",
+            f"the virtual phone has no {path} to measure with: "
+            f"{plain_text(done.stderr or done.stdout, limit=200) or 'no reason given'}.",
+            hint="Without bubblewrap it only answers questions: install bubblewrap and start it again.",
         )
     return match[1].decode()

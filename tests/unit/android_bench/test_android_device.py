@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -339,6 +340,60 @@ def test_what_a_killed_client_left_is_cleaned_at_the_next_start(bench: Bench) ->
 
 class Killed(BaseException):
     """Ends a client between two words, as SIGKILL does."""
+
+
+def test_what_a_phone_measured_while_it_throttled_alone_is_taken_again(bench: Bench) -> None:
+    device = bench.device(patience_s=5)
+    device.info()
+    sleeps = 0
+
+    def go_away_hot() -> None:
+        nonlocal sleeps
+        sleeps += 1
+        if sleeps == 1:
+            bench.phone.faults.set(FaultPlan(authorisation="refuse", thermal_status=2, slowdown=30))
+            bench.phone.disconnect()
+
+    bench.clock.on_sleep = go_away_hot
+    asked = requests(2, min_ms=200)
+    with pytest.raises(DeviceLost):
+        list(device.benchmark_many(asked))
+    device.close()
+    folder = bench.phone.storage(FOLDER)
+    while not list(folder.glob("job-*/0000.after")):
+        threading.Event().wait(0.05)
+    bench.phone.faults.clear()
+    check(list(bench.device().benchmark_many(asked)), 2)
+    assert any("dropped and taken again" in line for line in bench.told)
+    assert not [name for name in bench.left() if name.startswith("job-")]
+
+
+def test_a_tool_that_hangs_is_given_up_in_time_and_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("sleep", "4321"))
+    monkeypatch.setattr("android_bench.android.longest_run_s", lambda _request: 5.0)
+    with pytest.raises(DeviceError, match="silent for more than 35 s"):
+        bench.device().benchmark(requests(1)[0])
+    assert bench.clock.now < 60
+    assert "sleep\n4321" not in bench.shell("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'")
+
+
+def test_a_phone_that_ends_every_job_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = PhoneJob.script
+    monkeypatch.setattr(PhoneJob, "script", lambda job: script(job).replace("one 0000", "exit; one 0000"))
+    with pytest.raises(DeviceError, match="ended a measurement 4 times"):
+        bench.device().benchmark(requests(1)[0])
+
+
+def test_a_virtual_phone_without_a_shell_says_what_is_missing(tmp_path: Path) -> None:
+    with running_phone(inside="table") as phone:
+        bench = Bench(phone, tmp_path / "adbkey")
+        with closing(bench.device()) as device:
+            assert device.conditions().battery_percent == 94
+            with pytest.raises(DeviceError, match="to measure with") as caught:
+                device.benchmark(requests(1)[0])
+            assert "bubblewrap" in caught.value.hint
 
 
 def test_outputs_are_refused_with_a_reason(bench: Bench) -> None:
