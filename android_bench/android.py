@@ -35,7 +35,7 @@ from android_bench.phone_job import (
     stretches_of,
 )
 from android_bench.phone_link import PATIENCE_S, PhoneLink
-from android_bench.phone_settings import steady_phone
+from android_bench.phone_settings import repair, steady_phone
 from android_bench.phone_tool import PhoneTool, find_tool
 from android_bench.remote_files import RemoteFiles, remote_path
 from android_bench.runner import command, cpu_mask, finished_run, longest_run_s
@@ -117,7 +117,8 @@ class AndroidDevice:
 
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
         """Time one model, one round. Raises DeviceError, BadMeasurement, NoUsableDevice."""
-        return next(measured for _, measured in self.benchmark_many([request]))
+        ((_, measured),) = self.benchmark_many([request])
+        return measured
 
     def benchmark_many(self, requests: Sequence[BenchmarkRequest]) -> Iterator[Result]:
         """Time each request in order; yields index and result after each stretch that nothing disturbed.
@@ -165,17 +166,21 @@ class AndroidDevice:
         """End what runs, delete the models, put the settings back. May be called twice."""
         try:
             self._remove_job()
-            if self._left is not None:  # back again: no more timings once the settings are put back
-                stop_folder(self._link.transport, self._left)
-            elif not self._lost and self._tool is not None:
-                self._files.forget()
-                self._files.remove(name for name in self._files.names() if _MODEL_NAME.fullmatch(name))
+            _twice(self._clean)
         except NasflowError as error:
             self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
         self._settle()
         self._tool = None
         self._files.forget()
         self._link.transport.close()
+
+    def _clean(self) -> None:
+        if self._left is not None:  # back again: no more timings once the settings are put back
+            stop_folder(self._link.transport, self._left)
+        elif not self._lost and self._tool is not None:
+            self._files.forget()
+            self._files.remove_partial()
+            self._files.remove(name for name in self._files.names() if _MODEL_NAME.fullmatch(name))
 
     def _prepared(self) -> PhoneTool:
         self._lost, self._left = False, None
@@ -198,7 +203,10 @@ class AndroidDevice:
     def _settle(self) -> None:
         """Put the settings back; a phone that is away keeps its note, and the next run does it."""
         try:
-            self._steady.close()
+            try:
+                self._steady.close()
+            except DeviceLost:
+                repair(self._link.transport)
         except NasflowError as error:
             self._tell(f"The phone's settings are not put back yet, the next run does it: {error.message}")
         self._is_steady = False
@@ -341,9 +349,17 @@ class AndroidDevice:
         if folder is None or self._lost:
             return
         try:
-            remove_folder(self._link.transport, folder)
+            _twice(lambda: remove_folder(self._link.transport, folder))
         except DeviceError as error:
             self._tell(f"{folder} is left on the phone, the next run deletes it: {error.message}")
+
+
+def _twice(action: Callable[[], None]) -> None:
+    """Clean up; a connection that breaks meanwhile is made anew once, and a phone not waited for."""
+    try:
+        action()
+    except DeviceLost:
+        action()
 
 
 def _model_path(model: bytes) -> str:
