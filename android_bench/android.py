@@ -111,6 +111,9 @@ class AndroidDevice:
             virtual=tool.virtual,
         )
 
+    def renew(self) -> None:
+        """Nothing: the tool is a process of its own for every timing."""
+
     def conditions(self) -> Conditions:
         """The phone's present state. Raises DeviceLost, NoUsableDevice."""
         return self._link.do(read_conditions).conditions()

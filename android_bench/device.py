@@ -169,6 +169,12 @@ class Device(Protocol):
     ) -> NDArray[np.float32]:
         """Outputs (N, ...) of a model with batch size 1, image by image."""
 
+    def renew(self) -> None:
+        """Let the next timing share no process with those before.
+
+        One process's luck with its memory layout (2-3 %) would else look like a property of a model.
+        """
+
     def close(self) -> None:
         """Give back what was opened. May be called twice."""
 

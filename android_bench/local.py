@@ -100,6 +100,10 @@ class LocalDevice:
         """Process id of the worker, None where none runs."""
         return self._worker.pid if self._worker is not None and self._worker.alive else None
 
+    def renew(self) -> None:
+        """End the worker: the next measurement starts another."""
+        self.close()
+
     def close(self) -> None:
         """Stop the worker. May be called twice; the next measurement starts another."""
         if self._worker is not None:

@@ -96,6 +96,9 @@ class DriftingDevice:
         """It only measures."""
         raise NotImplementedError
 
+    def renew(self) -> None:
+        """It has no processes."""
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -5,12 +5,13 @@ Importing this is light (pydantic, no numpy), so that a mistake in ``pipeline.ya
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from android_bench.device import Device, RuntimeOptions
-from nasflow.errors import NoUsableDevice, UsageError
+from nasflow.phone import AndroidConfig, phone
 from pipeline.artifact import Record
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
@@ -34,12 +35,17 @@ class PipelineConfig(Record):
     """The whole of ``pipeline.yaml``; a section for each stage. Every key has a default."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="decides every random choice")
-    device: str = Field("local", description="where latency is measured: local is this computer's CPU")
+    device: str = Field(
+        "local",
+        description="where latency is measured: local is this computer's CPU, android the phone connected, "
+        "android:SERIAL or android:HOST:PORT a certain one",
+    )
     artifacts: str = Field(
         "artifacts", min_length=1, description="folder of all results, relative to this file"
     )
     data: DataConfig = Field(DataConfig(), description="the images to learn from")
     space: SpaceConfig = Field(SpaceConfig(), description="the family of networks to search")
+    android: AndroidConfig = Field(AndroidConfig(), description="the phone, where the device is one")
     runtime: RuntimeOptions = Field(RuntimeOptions(), description="how models are run on the device")
     profile: ProfileConfig = Field(ProfileConfig(), description="measuring the building blocks")
     latency: LatencyConfig = Field(LatencyConfig(), description="predicting a network's latency")
@@ -55,23 +61,24 @@ class PipelineConfig(Record):
     def _known_device(cls, value: str) -> str:
         kind = value.partition(":")[0]
         if kind not in _DEVICE_KINDS or value in {"local:", "android:"} or value.startswith("local:"):
-            raise ValueError("there is no such device: 'local' is this computer")
+            raise ValueError(
+                "there is no such device: 'local' is this computer, 'android' the phone connected, "
+                "'android:SERIAL' or 'android:HOST:PORT' a certain one"
+            )
         return value
 
 
-def open_device(name: str) -> Device:
-    """The device that ``name`` stands for; nothing is started yet.
+def _silent(_text: str) -> None:
+    """For commands that do not measure."""
 
-    Raises NoUsableDevice for a phone, UsageError for anything else that is not ``local``.
+
+def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], None] = _silent) -> Device:
+    """The device that the configuration names; nothing is started or looked for yet.
+
+    ``tell`` is given what a person should know meanwhile (a phone that must cool, a download).
     """
-    kind = name.partition(":")[0]
-    if kind == "android":
-        raise NoUsableDevice(
-            f"This version cannot measure on phones (device {name}); that comes with the next one.",
-            hint="Measure on this computer: --device local.",
-        )
-    if name != "local":
-        raise UsageError(f"There is no device {name!r}.", hint="Measure on this computer: --device local.")
+    if config.device.partition(":")[0] == "android":
+        return phone(config.device, config.android, base_dir, tell)
     from android_bench.local import LocalDevice
 
     return LocalDevice()
@@ -111,8 +118,8 @@ def build_pipeline(
 ) -> Pipeline:
     """The pipeline of a configuration whose paths are relative to ``base_dir``.
 
-    ``device`` replaces the one that the configuration names. Raises UsageError, NoUsableDevice.
+    ``device`` replaces the one that the configuration names. Raises UsageError.
     """
-    chosen = device if device is not None else open_device(config.device)
+    chosen = device if device is not None else open_device(config, base_dir)
     store = Store(artifacts_folder(config, base_dir), emit)
     return Pipeline(build_stages(config, base_dir, chosen), store, emit)

@@ -23,7 +23,12 @@ Set = Annotated[
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set one key, as in search.epochs=20. Repeatable."),
 ]
 Device = Annotated[
-    str | None, typer.Option("--device", metavar="DEVICE", help="Where to measure: local (this computer).")
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where to measure: local (this computer), android, android:SERIAL or android:HOST:PORT.",
+    ),
 ]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
 From = Annotated[

@@ -200,14 +200,17 @@ class _Judged:
         """Width of the interval of a model's median."""
         return interval_percent(self.medians_ms(name), self._usual_scatter)
 
-    def unsure(self, name: str, config: MeasuringConfig) -> bool:
+    def wanting(self, name: str, config: MeasuringConfig) -> bool:
         """Whether a model that may still be used needs more timings."""
+        return not self.beaten(name) and (self.unsure(name, config) or len(self._whole(name)) < config.rounds)
+
+    def unsure(self, name: str, config: MeasuringConfig) -> bool:
+        """Whether the latency of a model that may still be used is known less well than wanted."""
         if self.beaten(name):
             return False
         width = self.width_percent(name)
         width_ms = width / 100 * median(self.medians_ms(name))
-        wide = width > config.interval_percent and width_ms > NEGLIGIBLE_MS
-        return wide or len(self._whole(name)) < config.rounds
+        return width > config.interval_percent and width_ms > NEGLIGIBLE_MS
 
     def beaten(self, name: str) -> bool:
         """Whether a rival is so much faster that this model will never be used."""
@@ -292,7 +295,7 @@ class _Session:
         judged = self.judge(number)
         if number < self._config.rounds:
             return [name for name in names if not judged.beaten(name)]
-        return [name for name in names if judged.unsure(name, self._config)]
+        return [name for name in names if judged.wanting(name, self._config)]
 
     def judge(self, before: int | None = None) -> _Judged:
         """What the timings of the rounds ``before`` one say."""

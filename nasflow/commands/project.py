@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -47,9 +48,9 @@ class Project:
         """Where the results of the last finished run are put for people to find."""
         return self.artifacts / "latest"
 
-    def open_device(self) -> Device:
-        """The device that the configuration names; nothing is started yet."""
-        return open_device(self.config.device)
+    def open_device(self, tell: Callable[[str], None] = lambda _text: None) -> Device:
+        """The device that the configuration names; nothing is started yet. ``tell``: what it has to say."""
+        return open_device(self.config, self.base_dir, tell)
 
     def pipeline(self, emit: Emit, device: Device | None = None) -> Pipeline:
         """The pipeline; ``device`` is for one that the caller closes itself."""

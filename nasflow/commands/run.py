@@ -47,7 +47,7 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             listener(event)
 
     with ExitStack() as stack:
-        device = stack.enter_context(closing(project.open_device()))
+        device = stack.enter_context(closing(project.open_device(lambda text: emit(Message("", text)))))
         pipeline = project.pipeline(emit, device)
         log = LogFileReporter(project.artifacts / "runs")
         reporters: tuple[Reporter, ...] = (log, screen(as_json=options.as_json))

@@ -44,9 +44,7 @@ class Rounds:
             names[index]: measurement.model_dump(mode="json")
             for index, measurement in self._device.benchmark_many([self._requests[n] for n in names])
         }
-        # The next round starts with fresh processes: one process's luck with its memory layout (2-3 %)
-        # would else look like a property of the network.
-        self._device.close()
+        self._device.renew()
         if lost := sorted(set(names) - set(measured)):
             raise DeviceError(
                 f"the device gave no latency for {', '.join(lost)}.",

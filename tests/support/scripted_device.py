@@ -42,6 +42,7 @@ class ScriptedDevice:
     unplug_at: int | None = None
     leaves_out: str | None = None
     order: list[str] = field(default_factory=list)
+    renewed: int = 0
     closed: int = 0
     _random: random.Random = field(default_factory=lambda: random.Random(0))
 
@@ -81,6 +82,9 @@ class ScriptedDevice:
         options: RuntimeOptions = ONE_THREAD,
     ) -> NDArray[np.float32]:
         raise AssertionError("accuracy is computed on this computer, not on the device")
+
+    def renew(self) -> None:
+        self.renewed += 1
 
     def close(self) -> None:
         self.closed += 1

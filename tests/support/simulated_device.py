@@ -89,6 +89,7 @@ class SimulatedDevice:
     unplug_at: int | None = None
     leaves_out: int | None = None
     order: list[str] = field(default_factory=list)
+    renewed: int = 0
     seed: int = 0
 
     def true_ms(self, model: bytes) -> float:
@@ -132,6 +133,9 @@ class SimulatedDevice:
         options: RuntimeOptions = ONE_THREAD,
     ) -> NDArray[np.float32]:
         raise AssertionError("the simulated phone only measures")
+
+    def renew(self) -> None:
+        self.renewed += 1
 
     def close(self) -> None:
         pass

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from android_bench.local import LocalDevice
 from nasflow.assemble import PipelineConfig, build_pipeline, build_stages, open_device, resolve_data
 from nasflow.commands.init import template
 from nasflow.commands.options import STAGE_NAMES
-from nasflow.errors import NoUsableDevice, UsageError
+from nasflow.errors import NoUsableDevice
 from pipeline.config import load_config
 from pipeline.events import Event
 from stages.training.data import DataConfig
@@ -88,11 +89,24 @@ def test_fingerprints_do_not_depend_on_where_the_project_lies(tmp_path: Path) ->
     assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
 
 
-@pytest.mark.parametrize("name", ["android", "android:", "android:emulator-5554", "androidx"])
-def test_a_phone_is_refused_with_the_way_on(name: str) -> None:
-    with pytest.raises(NoUsableDevice if name != "androidx" else UsageError) as caught:
-        open_device(name)
-    assert "--device local" in caught.value.hint
+def test_a_phone_is_looked_for_only_when_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(nobody.getsockname()[1]))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        device = open_device(PipelineConfig(device="android:no-such-serial"), tmp_path)
+        device.close()
+        device.renew()
+        with pytest.raises(NoUsableDevice, match="no-such-serial"):
+            device.info()
+
+
+@pytest.mark.parametrize("name", ["android:", "androidx", "local:1", ""])
+def test_a_device_that_is_none_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(ValidationError, match="'android:SERIAL' or 'android:HOST:PORT'"):
+        PipelineConfig(device=name)
 
 
 def test_a_relative_data_folder_is_relative_to_the_configuration(tmp_path: Path) -> None:

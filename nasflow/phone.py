@@ -1,0 +1,67 @@
+"""From ``device: android`` and the section ``android`` to a phone that measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from android_bench.device import Device
+from android_bench.lazy import LazyDevice
+from pipeline.artifact import Record
+
+
+class AndroidConfig(Record):
+    """How a phone is reached, and what it must keep to be measured."""
+
+    transport: Literal["auto", "direct", "server"] = Field(
+        "auto", description="auto: a running adb server that knows the phone, else directly"
+    )
+    runner: str = Field(
+        "auto",
+        min_length=1,
+        description="the benchmark_model to run: auto (the runtime's version, downloaded once), or a path",
+    )
+    offline: bool = Field(False, description="never download")
+    min_battery_percent: float = Field(30.0, ge=0, le=100, description="refuse a phone below that charge")
+    cooling_minutes: float = Field(10.0, ge=0, le=240, description="wait so long for a hot phone to cool")
+    patience_minutes: float = Field(
+        5.0, ge=0, le=240, description="wait so long for a phone that was unplugged"
+    )
+
+
+def phone(name: str, config: AndroidConfig, project: Path, tell: Callable[[str], None]) -> Device:
+    """The phone that ``android``, ``android:SERIAL`` or ``android:HOST:PORT`` stands for.
+
+    Nothing is looked for before it is needed; then NoUsableDevice is raised where there is none, or
+    several and none is named. ``project`` is the folder of ``pipeline.yaml``.
+    """
+
+    def find() -> Device:
+        from android_bench.adb import open_transport
+        from android_bench.android import AndroidDevice
+        from android_bench.conditions import Limits
+        from android_bench.discover import choose, find_phones, wanted_name
+        from android_bench.runner_download import Runner, obtain
+        from android_bench.transport import split_host_port
+
+        wanted = wanted_name(name.partition(":")[2])
+        addresses = [wanted] if split_host_port(wanted) else []
+        chosen = choose(wanted, find_phones(config.transport, addresses=addresses))
+
+        def runner(abi: str) -> Runner:
+            return obtain(config.runner, abi=abi, project=project, offline=config.offline)
+
+        return AndroidDevice(
+            open_transport(chosen.serial, "server" if chosen.way == "server" else "direct"),
+            runner=runner,
+            limits=Limits(
+                min_battery_percent=config.min_battery_percent, cooling_s=60 * config.cooling_minutes
+            ),
+            tell=tell,
+            patience_s=60 * config.patience_minutes,
+        )
+
+    return LazyDevice(find)

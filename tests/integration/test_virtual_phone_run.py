@@ -1,0 +1,69 @@
+"""The whole chain on the virtual phone: the real command line, the real protocol, real LiteRT."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration.conftest import TINY
+from support.command_line import ProjectFolder
+
+from android_bench.virtual_phone.phone import VirtualPhone, running_phone
+from stages.training.data import FILES, DataConfig, find_file, load_images
+
+
+@pytest.fixture
+def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualPhone]:
+    """A phone of this test's own; no adb server, and keys in a home of its own."""
+    with socket.socket() as nobody, running_phone() as phone:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(nobody.getsockname()[1]))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        yield phone
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> ProjectFolder:
+    folder = tmp_path / "project"
+    shutil.copytree(TINY, folder)
+    (folder / "images").mkdir()
+    for name in FILES:
+        if find_file(name, None) is None:
+            load_images(DataConfig(), "test" if name.startswith("t10k") else "train")  # fetches it
+        source = find_file(name, None)
+        assert source is not None
+        (folder / "images" / source.name).symlink_to(source)
+    return ProjectFolder(folder)
+
+
+def test_the_whole_chain_runs_on_the_virtual_phone(phone: VirtualPhone, project: ProjectFolder) -> None:
+    on_it = ("--device", f"android:{phone.address}")
+    answer = project.ask("run", *on_it)
+    assert answer.exit_code == 0, answer.document
+    result = json.loads((project.latest / "result.json").read_text())
+    assert (result["device"]["kind"], result["device"]["virtual"]) == ("android", True)
+    assert result["device"]["model"] == "Pixel 8 Pro"
+    assert result["latency_model"]["blocks"] == 15
+    assert all(network["median_ms"] > 0 for network in result["verification"]["networks"])
+    assert "A virtual phone" in (project.latest / "report.html").read_text()
+    assert not list(phone.storage("/data/local/tmp/nasflow").glob("*")), "nothing of ours stays on it"
+
+    again = project.ask("run", *on_it)
+    assert again.document["nothing_to_do"] is True
+    serial = phone.address
+    records = [path.read_text() for path in project.artifacts.glob("records/*/*")]
+    assert records
+    assert not any(serial in record.split('"settings"')[0] for record in records)
+
+
+def test_a_phone_that_is_not_there_is_told_in_one_line(project: ProjectFolder, phone: VirtualPhone) -> None:
+    phone.close()
+    answer = project.ask("profile", "--device", f"android:{phone.address}")
+    assert answer.exit_code == 4
+    assert phone.address in answer.document["error"]["message"]
+    assert answer.document["error"]["hint"]
