@@ -17,7 +17,7 @@ import typer
 
 from nasflow.cli_latency import latency_app
 from nasflow.cli_options import AsJson, Config, Device, DryRun, Force, From, Seed, Set, Until, selection
-from nasflow.cli_phone import devices, virtual_phone
+from nasflow.cli_phone import bench, devices, virtual_phone
 from nasflow.commands.options import (
     Action,
     Outcome,
@@ -237,13 +237,13 @@ def clean(
 
 
 @app.command()
-def doctor(config: Config = None, as_json: AsJson = False) -> Action:
-    """Check this computer; say how to mend what is wrong."""
+def doctor(device: Device = None, config: Config = None, as_json: AsJson = False) -> Action:
+    """Check this computer (and a phone), and say what to mend."""
 
     def action() -> Outcome:
         from nasflow.commands.doctor import examine
 
-        return examine(config)
+        return examine(config, device)
 
     return action
 
@@ -264,6 +264,7 @@ def init(
     return action
 
 
+app.command()(bench)
 app.command()(devices)
 app.command()(virtual_phone)
 

@@ -1,4 +1,4 @@
-"""``nasflow devices`` and ``nasflow virtual-phone``. Imported for ``--help``: keep it light."""
+"""``nasflow devices``, ``bench`` and ``virtual-phone``. Imported for ``--help``: keep it light."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasflow.cli_options import AsJson
+from nasflow.cli_options import AsJson, Config, Device, Set, selection
 from nasflow.commands.options import Action, Outcome
 
 
@@ -18,7 +18,7 @@ def devices(
     ] = None,
     as_json: AsJson = False,
 ) -> Action:
-    """List connected phones, and what to do about each.
+    """List the phones that are connected.
 
     On USB, at the addresses given, and what a running adb server knows. $ANDROID_SERIAL counts as an address
     where it is HOST:PORT. The exit code is 0 with none connected, too.
@@ -28,6 +28,36 @@ def devices(
         from nasflow.commands.devices import list_devices
 
         return list_devices(tuple(addresses or ()))
+
+    return action
+
+
+def bench(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Files that TFLite can run.")],
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    threads: Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads.")] = None,
+    cpu: Annotated[
+        str | None,
+        typer.Option("--cpu", metavar="CORES", help="A phone's cores: all, big, little, prime, or a mask."),
+    ] = None,
+    delegate: Annotated[
+        str | None, typer.Option("--delegate", metavar="WHAT", help="What computes: cpu, or a phone's gpu.")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, max=1000, metavar="N", help="Every model once a round.")
+    ] = 5,
+    as_json: AsJson = False,
+) -> Action:
+    """Time any models on a device, side by side."""
+
+    def action() -> Outcome:
+        from nasflow.commands.bench import BenchOptions
+        from nasflow.commands.bench import bench as time_models
+
+        options = BenchOptions(tuple(models), threads, cpu, delegate, rounds)
+        return time_models(selection(config, assignments, device, None), options, as_json=as_json)
 
     return action
 

@@ -5,19 +5,31 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from nasflow.assemble import PipelineConfig
 from nasflow.commands.options import Outcome
 from nasflow.doctor import Check, examine_all
-from nasflow.errors import EnvironmentFault
+from nasflow.errors import EnvironmentFault, NoUsableDevice
+from pipeline.config import FILE_NAME, find_config, load_config
 
 _MARKS = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
 
 
-def examine(config: Path | None) -> Outcome:
-    """Run all checks; exit code 8 where one has failed, 0 otherwise."""
+def examine(config: Path | None, device: str | None = None) -> Outcome:
+    """Run all checks, and where ``device`` is a phone, the way to it.
+
+    The exit code is 8 where something on this computer has failed, 4 where only the phone has, else 0.
+    """
     checks = list(examine_all(config, Path.cwd()))
+    here = sum(check.state == "failed" for check in checks)
+    if device is not None and device.partition(":")[0] == "android":
+        from nasflow.doctor_phone import examine_phone
+
+        path = config if config is not None else find_config(Path.cwd())
+        settings = load_config(PipelineConfig, path, [f"device={device}"])
+        checks += examine_phone(settings, (path or Path.cwd() / FILE_NAME).parent)
     failed = sum(check.state == "failed" for check in checks)
     warnings = sum(check.state == "warning" for check in checks)
-    exit_code = EnvironmentFault.exit_code if failed else 0
+    exit_code = EnvironmentFault.exit_code if here else NoUsableDevice.exit_code if failed else 0
     return Outcome(
         document={
             "healthy": not failed,

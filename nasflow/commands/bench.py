@@ -1,0 +1,117 @@
+"""``nasflow bench``: how long any models take on a device, side by side."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions, combine
+from nasflow.assemble import PipelineConfig
+from nasflow.commands.options import Outcome, Selection
+from nasflow.commands.project import Project
+from nasflow.commands.run import screen
+from nasflow.errors import DeviceError, UsageError
+from pipeline.config import FILE_NAME, find_config, load_config
+from pipeline.events import Message, Progress
+from pipeline.files import disk_faults
+from stages.reporting.wording import plain_text
+
+MAX_BYTES = 2_000_000_000
+_TFLITE = b"TFL3"
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How models are timed. None: as the configuration says."""
+
+    models: tuple[Path, ...]
+    threads: int | None = None
+    cpu: str | None = None
+    delegate: str | None = None
+    rounds: int = 5
+    min_ms: float = 500.0
+
+    @property
+    def overrides(self) -> list[str]:
+        """These settings as assignments to keys of the configuration."""
+        given = {"threads": self.threads, "cpu": self.cpu, "delegate": self.delegate}
+        return [f"runtime.{key}={value}" for key, value in given.items() if value is not None]
+
+
+def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outcome:
+    """Time models in interleaved rounds, each round in random order.
+
+    Needs no ``pipeline.yaml``; where there is one, it says how phones are reached. Raises UsageError for a
+    file that is no model, and whatever the device raises.
+    """
+    path = selection.config if selection.config is not None else find_config(Path.cwd())
+    config = load_config(PipelineConfig, path, [*selection.overrides, *options.overrides])
+    project = Project(config, (path or Path.cwd() / FILE_NAME).absolute())
+    requests = _requests(options, config.runtime)
+    with ExitStack() as stack:
+        reporter = stack.enter_context(closing(screen(as_json=as_json)))
+        device = stack.enter_context(
+            closing(project.open_device(lambda text: reporter(Message("bench", text))))
+        )
+        info = device.info()
+        rounds: dict[str, list[LatencyMeasurement]] = {request.name: [] for request in requests}
+        for number in range(options.rounds):
+            order = list(requests)
+            random.Random(number).shuffle(order)
+            for index, measured in device.benchmark_many(order):
+                rounds[order[index].name].append(measured)
+            device.renew()
+            reporter(Progress("bench", number + 1, options.rounds, "rounds", ""))
+    if lost := [name for name, measured in rounds.items() if len(measured) < options.rounds]:
+        raise DeviceError(f"{info.model} gave no latency for {', '.join(lost)}.", hint="Run it again.")
+    return _outcome(info, config.runtime, {name: combine(measured) for name, measured in rounds.items()})
+
+
+def _requests(options: BenchOptions, runtime: RuntimeOptions) -> list[BenchmarkRequest]:
+    requests = []
+    for path in options.models:
+        with disk_faults(path, "read"):
+            size = path.stat().st_size
+            content = path.read_bytes() if size <= MAX_BYTES else b""
+        if content[4:8] != _TFLITE:
+            raise UsageError(f"{path} is no .tflite model.", hint="Name files that TFLite can run.")
+        requests.append(
+            BenchmarkRequest(
+                name=str(path), model=content, options=runtime, warmup_ms=100.0, min_ms=options.min_ms
+            )
+        )
+    if len({request.name for request in requests}) < len(requests):
+        raise UsageError("a model is named twice.", hint="Name each file once.")
+    return requests
+
+
+def _outcome(info: DeviceInfo, runtime: RuntimeOptions, measured: dict[str, LatencyMeasurement]) -> Outcome:
+    fastest = min(m.median_ms for m in measured.values())
+    width = max(len(name) for name in measured)
+    lines = [
+        f"{'model':<{width}}  {'median ms':>10}  {'spread':>7}  {'p5 to p95 ms':>19}  {'time/fastest':>12}"
+    ]
+    lines += [_line(name, m, fastest, width) for name, m in measured.items()]
+    virtual = " A virtual phone: these are this computer's latencies." if info.virtual else ""
+    lines += ["", f"{plain_text(info.model)}, {plain_text(info.runtime)}, {runtime.describe()}.{virtual}"]
+    return Outcome(
+        {
+            "device": info.model_copy(update={"serial": ""}).model_dump(mode="json"),
+            "runtime": runtime.model_dump(mode="json"),
+            "models": [
+                {"name": name, **m.model_dump(mode="json"), "time_over_fastest": m.median_ms / fastest}
+                for name, m in measured.items()
+            ],
+        },
+        "\n".join(lines),
+    )
+
+
+def _line(name: str, measured: LatencyMeasurement, fastest: float, width: int) -> str:
+    between = f"{measured.p5_ms:.4g} to {measured.p95_ms:.4g}"
+    return (
+        f"{plain_text(name):<{width}}  {measured.median_ms:>10.4g}  ±{100 * measured.spread:>4.1f} %"
+        f"  {between:>19}  {measured.median_ms / fastest:>12.2f}"
+    )

@@ -1,0 +1,127 @@
+"""What ``nasflow doctor --device android`` looks at: the whole way to a phone, step by step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasflow.doctor import Check
+from nasflow.errors import NasflowError
+
+if TYPE_CHECKING:
+    from android_bench.device import Device
+    from android_bench.discover import FoundPhone
+    from nasflow.assemble import PipelineConfig
+
+NEEDED_PHONE_BYTES = 500_000_000
+_TIMEOUT_S = 15.0
+
+
+def examine_phone(config: PipelineConfig, base_dir: Path) -> Iterator[Check]:
+    """Keys, connection, space, tool, a trial of a second, conditions; ends where the way ends."""
+    yield _failing("adb key", _key)
+    found: list[FoundPhone] = []
+    check = _failing("phone", lambda: _phone(config, found))
+    yield check
+    if not found:
+        return
+    yield _failing("phone space", lambda: _space(found[0]))
+    from nasflow.phone import phone
+
+    told: list[str] = []
+    with closing(phone(config.device, config.android, base_dir, told.append)) as device:
+        check = _failing("phone tool", lambda: _tool(device, told))
+        yield check
+        if check.state != "failed":
+            yield _failing("phone trial", lambda: _trial(device, config))
+            yield _failing("phone state", lambda: _state(device))
+
+
+def _failing(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except NasflowError as error:
+        return Check(name, "failed", error.message, error.hint)
+
+
+def _key() -> Check:
+    from android_bench.adb_keys import default_key, ensure_key
+
+    path = default_key()
+    made = ensure_key(path)
+    return Check(
+        "adb key", "ok", f"{path}{', made just now: the phone will ask for approval' if made else ''}"
+    )
+
+
+def _phone(config: PipelineConfig, found: list[FoundPhone]) -> Check:
+    from android_bench.discover import choose, find_phones, wanted_name
+    from android_bench.transport import split_host_port
+
+    wanted = wanted_name(config.device.partition(":")[2])
+    addresses = [wanted] if split_host_port(wanted) else []
+    chosen = choose(wanted, find_phones(config.android.transport, addresses=addresses))
+    found.append(chosen)
+    ways = {"server": "through the adb server", "usb": "on USB", "tcp": "on the network"}
+    return Check("phone", "ok", f"{chosen.describe()}, {ways[chosen.way]}")
+
+
+def _space(chosen: FoundPhone) -> Check:
+    """``df -k``: its last line has the size, what is used and what is left, in units of 1024 bytes."""
+    from android_bench.adb import open_transport
+
+    with closing(
+        open_transport(chosen.serial, "server" if chosen.way == "server" else "direct")
+    ) as transport:
+        done = transport.run(["df", "-k", "/data/local/tmp"], timeout_s=_TIMEOUT_S)
+    numbers = re.findall(r"\s(\d+)\s+(\d+)\s+(\d+)\s", done.stdout.decode("ascii", "replace"))
+    if not numbers:
+        return Check("phone space", "warning", "cannot be read", "Keep half a gigabyte free.")
+    free = 1024 * int(numbers[-1][2])
+    said = f"{free / 1e9:.1f} GB free"
+    if free < NEEDED_PHONE_BYTES:
+        return Check("phone space", "failed", said, "Free half a gigabyte on the phone.")
+    return Check("phone space", "ok", said)
+
+
+def _tool(device: Device, told: list[str]) -> Check:
+    info = device.info()
+    news = "".join(f"\n{text}" for text in told)
+    return Check("phone tool", "ok", f"{info.runtime} ({info.binary_sha256[:12]}){news}")
+
+
+def _trial(device: Device, config: PipelineConfig) -> Check:
+    from android_bench.device import BenchmarkRequest
+    from stages.conversion.flatbuffer import network_model
+    from stages.mobilenet_v2 import mobilenet_v2
+
+    net = mobilenet_v2(resolution=96, classes=10, width=0.35)
+    measured = device.benchmark(
+        BenchmarkRequest(
+            name="doctor", model=network_model(net), options=config.runtime, warmup_ms=100.0, min_ms=1000.0
+        )
+    )
+    spread = 50 * (measured.p95_ms - measured.p5_ms) / measured.median_ms
+    return Check(
+        "phone trial",
+        "ok",
+        f"MobileNetV2 0.35 at 96 pixels, {config.runtime.describe()}: {measured.median_ms:.3f} ms "
+        f"(±{spread:.0f} % within a second)",
+    )
+
+
+def _state(device: Device) -> Check:
+    state = device.conditions()
+    known = (
+        ("battery", state.battery_percent, "{:.0f} %"),
+        ("skin", state.skin_celsius, "{:.1f} °C"),
+        ("clock", state.cpu_mhz, "{:.0f} MHz"),
+    )
+    said = [f"{name} {form.format(value)}" for name, value, form in known if value is not None]
+    unknown = [name for name, value, _ in known if value is None]
+    if unknown:
+        said.append(f"{', '.join(unknown)} cannot be read")
+    return Check("phone state", "ok", ", ".join(said))
