@@ -71,9 +71,10 @@ def test_the_error_tree_is_drawn_as_it_is() -> None:
 def test_the_readme_speaks_of_commands_that_exist() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     made = set(re.findall(r"^\s*(?:\$ )?make (\w+)", readme, re.MULTILINE))
-    called = set(re.findall(r"(?:^|`)\s*(?:\$ )?nasflow (\w+)", readme, re.MULTILINE))
+    called = set(re.findall(r"(?:^|`)\s*(?:\$ )?nasflow ([\w-]+)", readme, re.MULTILINE))
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    commands = {"run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init"}
+    phones = {"bench", "devices", "virtual-phone"}
+    commands = {"run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init", *phones}
     assert {"run", "test"} <= made <= targets
     assert {"run", "init", "doctor"} <= called <= commands
 

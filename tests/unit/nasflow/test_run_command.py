@@ -16,7 +16,7 @@ from support.toy_pipeline import ToyPipeline
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
-from nasflow.errors import NoUsableDevice, TrainingDiverged
+from nasflow.errors import TrainingDiverged
 from nasflow.perform import perform
 from pipeline.stage import Context
 from stages.search_space import NetConfig
@@ -268,11 +268,3 @@ def test_an_artifacts_folder_that_cannot_be_made_is_told(run: Run, folder: Path)
 def test_a_run_says_beforehand_how_much_there_is_to_do(run: Run) -> None:
     assert "8 stages to do, about 8 min 00 s." in run()[2]
     assert "to do" not in run()[2]
-
-
-def test_a_phone_is_honestly_refused(folder: Path) -> None:
-    selection = Selection(folder / "pipeline.yaml", device="android:emulator-5554")
-    with pytest.raises(NoUsableDevice, match="comes with the next one") as caught:
-        run_pipeline(RunOptions(selection), open_project(selection, ToyPipeline()))
-    assert "--device local" in caught.value.hint
-    assert not (folder / "artifacts").exists()

@@ -193,7 +193,7 @@ def test_every_network_is_timed_once_a_round_in_ever_another_order(run: Run) -> 
     rounds = [tuple(device.order[i : i + size]) for i in range(0, len(device.order), size)]
     assert all(sorted(one) == sorted(TRUE_MS) for one in rounds)
     assert len(set(rounds)) > 5
-    assert device.closed == 10, "fresh processes for every round"
+    assert device.renewed == 10, "fresh processes for every round"
 
 
 def test_rounds_are_the_same_for_the_same_seed(run: Run) -> None:
