@@ -82,7 +82,7 @@ class Frame:
     def axes(
         self, x_title: str, y_title: str, *, x_ticks: int = 6, y_ticks: int = 5, whole_x: bool = False
     ) -> Markup:
-        """Grid lines, tick figures and titles."""
+        """Grid lines, tick figures and titles; no ticks where their number is 0."""
         left, right, bottom, top = self.x.start, self.x.end, self.y.start, self.y.end
         parts = []
         for tick in self.y.ticks(y_ticks):
@@ -91,7 +91,7 @@ class Frame:
                 line(left, y, right, y, class_="grid"),
                 text(left - 7, y + 4, tick_label(tick), class_="tick end"),
             ]
-        for tick in self.x.ticks(x_ticks):
+        for tick in self.x.ticks(x_ticks) if x_ticks else ():
             if whole_x and tick != round(tick):
                 continue
             x = self.x(tick)

@@ -188,6 +188,10 @@ def test_every_candidates_cost_is_a_bar_and_the_taken_ones_are_outlined() -> Non
         if len(layer.blocks) > 1
     )
     assert len(of_class(drawing, "chosen")) == kept
+    numbers = [word for word in texts(drawing) if word.isdigit()]
+    assert numbers.count("2") == 1, "below the groups stand the layers' numbers and nothing else"
+    assert "0" in numbers
+    assert "1" not in numbers
 
 
 def test_a_block_that_is_computed_in_parts_is_said_to_be() -> None:
