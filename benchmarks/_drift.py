@@ -20,6 +20,7 @@ from android_bench.device import (
     RuntimeOptions,
 )
 from benchmarks._report import say
+from nasflow.errors import UsageError
 from pipeline.scratch import FleetingScratch
 from pipeline.stage import Context
 from pipeline.store import Store
@@ -93,8 +94,8 @@ class DriftingDevice:
         inputs_NHWC: NDArray[np.float32],
         options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
-        """It only measures."""
-        raise NotImplementedError
+        """It has no models to run: it only measures. Raises UsageError."""
+        raise UsageError("the drifting device is simulated and computes nothing.")
 
     def renew(self) -> None:
         """It has no processes."""
