@@ -1,0 +1,200 @@
+"""Train every network of a small space, three times each: the truth that a search can be held against.
+
+``python -m benchmarks.tabular_space`` writes ``benchmarks/data/tabular_space.jsonl``: a line that says how it
+was made, then one line for each training. It goes on where it was stopped; whole, it only says so. The file
+is kept in the repository, for it takes one core about an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from benchmarks._report import say
+from nasflow.errors import UsageError
+from pipeline.scratch import FleetingScratch
+from pipeline.stage import Context
+from pipeline.store import Store
+from stages.search_space import SearchSpace
+from stages.training.data import DataConfig, dataset_identity
+from stages.training.recipe import Recipe
+
+FOLDER = Path(__file__).parent / "data"
+TABLE = FOLDER / "tabular_space.jsonl"
+SEEDS = (0, 1, 2)
+DATA = DataConfig(train_images=20_000)
+RECIPE = Recipe(epochs=3)
+PACKAGES = ("torch", "numpy", "lightning-fabric")
+
+Choices = tuple[int, ...]
+
+
+@cache
+def tabular_space() -> SearchSpace:
+    """Five searched layers of three candidates each: 243 networks."""
+    text = (FOLDER / "tabular_space.yaml").read_text(encoding="utf-8")
+    return SearchSpace.model_validate(yaml.safe_load(text))
+
+
+def block_keys(choices: Choices) -> tuple[str, ...]:
+    """What a network is made of: choices that skip at different places may give the same network."""
+    return tuple(block.key for block in tabular_space().network(choices).blocks)
+
+
+@cache
+def distinct_networks() -> tuple[Choices, ...]:
+    """Each different network once, by the first choices that give it."""
+    seen: dict[tuple[str, ...], Choices] = {}
+    for choices in product(*(range(len(layer.blocks)) for layer in tabular_space().layers())):
+        seen.setdefault(block_keys(choices), choices)
+    return tuple(seen.values())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training from fresh weights. Accuracies are those of the epoch that was best on validation images."""
+
+    choices: Choices
+    seed: int
+    validation_percent: float
+    test_percent: float
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """From a line of the table."""
+        read = json.loads(line)
+        return cls(**{**read, "choices": tuple(read["choices"])})
+
+
+@dataclass(frozen=True)
+class TrainedSpace:
+    """All runs of the table, by network. ``test_percent`` averages over the seeds."""
+
+    runs: dict[tuple[str, ...], list[Run]]
+
+    @classmethod
+    def read(cls, path: Path = TABLE) -> Self:
+        """Raises UsageError where the table is not whole."""
+        runs: dict[tuple[str, ...], list[Run]] = {}
+        for run in _runs(path):
+            runs.setdefault(block_keys(run.choices), []).append(run)
+        missing = len(distinct_networks()) * len(SEEDS) - sum(map(len, runs.values()))
+        if missing:
+            raise UsageError(
+                f"{path} lacks {missing} trainings.", hint="Make them: python -m benchmarks.tabular_space"
+            )
+        return cls(runs)
+
+    def test_percent(self, choices: Choices) -> float:
+        """A network's accuracy on test images, mean of all seeds."""
+        runs = self.runs[block_keys(choices)]
+        return sum(run.test_percent for run in runs) / len(runs)
+
+
+def provenance() -> dict[str, Any]:
+    """What decides the numbers besides the code."""
+    return {
+        "space": tabular_space().model_dump(mode="json"),
+        "data": DATA.model_dump(mode="json") | dataset_identity(DATA),
+        "recipe": RECIPE.model_dump(mode="json"),
+        "seeds": list(SEEDS),
+        "threads": 1,
+        "versions": {
+            name: version(name).partition("+")[0] for name in ("torch", "numpy", "lightning-fabric")
+        },
+    }
+
+
+def make(path: Path = TABLE) -> None:
+    """Train what the table lacks. Raises UsageError where the table was begun in another way."""
+    head = json.dumps(provenance(), sort_keys=True)
+    if not path.exists():
+        path.write_text(head + "\n", encoding="utf-8")
+    _drop_torn_line(path)
+    with path.open(encoding="utf-8") as file:
+        if (begun := file.readline().rstrip("\n")) != head:
+            raise UsageError(
+                f"{path} was begun in another way than this one would go on: {begun[:200]}...",
+                hint="Move it away to begin anew, or install the versions that it names.",
+            )
+    done = {(run.choices, run.seed) for run in _runs(path)}
+    work = [(choices, seed) for seed in SEEDS for choices in distinct_networks()]
+    left = [job for job in work if job not in done]
+    say(f"tabular_space: {len(work) - len(left)} of {len(work)} trainings are there.")
+    with path.open("a", encoding="utf-8") as file:
+        for place, run in enumerate(_train(left)):
+            file.write(json.dumps(vars(run)) + "\n")
+            file.flush()
+            say(f"tabular_space: {place + 1} of {len(left)}: {run.test_percent:.2f} %")
+
+
+def _drop_torn_line(path: Path) -> None:
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        path.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def _runs(path: Path) -> list[Run]:
+    if not path.exists():
+        return []
+    _, *lines = path.read_text(encoding="utf-8").splitlines()
+    return [Run.parse(line) for line in lines]
+
+
+def _train(jobs: list[tuple[Choices, int]]) -> Iterator[Run]:
+    import torch
+
+    from stages.nn.network import Network, load_network
+    from stages.training.batches import Batches, derived_seed
+    from stages.training.data import load_images
+    from stages.training.loop import train
+    from stages.training.optimisation import accuracy_percent, make_fabric
+
+    torch.set_num_threads(1)
+    fabric = make_fabric(0)
+    training = Batches(load_images(DATA, "train"), RECIPE.batch_size, fabric.device)
+    validation, test = (
+        Batches(load_images(DATA, split), 500, fabric.device) for split in ("validation", "test")
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context("table", "", Store(Path(folder), _silent), FleetingScratch(), _silent)
+        for choices, seed in jobs:
+            net = tabular_space().network(choices)
+            torch.manual_seed(derived_seed(seed, 1))
+            trained = train(
+                Network(net),
+                training,
+                validation,
+                RECIPE,
+                seed=derived_seed(seed, 2),
+                name=f"{choices} {seed}",
+                context=context,
+                fabric=fabric,
+            )
+            yield Run(
+                choices,
+                seed,
+                trained.validation_accuracy_percent,
+                accuracy_percent(load_network(net, trained.weights), test.in_order()),
+            )
+
+
+def _silent(event: object) -> None:
+    """The table tells of whole trainings only."""
+
+
+if __name__ == "__main__":
+    try:
+        make()
+    except UsageError as error:
+        sys.exit(f"{error.message} {error.hint}")
