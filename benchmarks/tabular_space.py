@@ -62,7 +62,7 @@ def distinct_networks() -> tuple[Choices, ...]:
 
 @dataclass(frozen=True)
 class Run:
-    """One training from fresh weights. Accuracies are those of the epoch that was best on validation images."""
+    """One training from fresh weights; accuracies of the epoch that was best on validation images."""
 
     choices: Choices
     seed: int
