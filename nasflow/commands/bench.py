@@ -13,9 +13,9 @@ from nasflow.commands.options import Outcome, Selection
 from nasflow.commands.project import Project
 from nasflow.commands.run import screen
 from nasflow.errors import DeviceError, UsageError
+from nasflow.files import disk_faults
 from pipeline.config import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
-from pipeline.files import disk_faults
 from stages.reporting.wording import plain_text
 
 MAX_BYTES = 2_000_000_000

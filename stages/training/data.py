@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from nasflow.errors import DatasetMissing, EnvironmentFault, IntegrityError, UsageError
+from nasflow.files import write_atomic
 from pipeline.artifact import Record
-from pipeline.files import write_atomic
 from stages.search_space import SearchSpace
 
 if TYPE_CHECKING:
