@@ -81,8 +81,8 @@ def obtain(
     if content is None:
         if offline:
             raise EnvironmentFault(
-                f"benchmark_model {key} is not in {place}, and --offline forbids to download it.",
-                hint=f"Run once without --offline. {_OWN}",
+                f"benchmark_model {key} is not in {place}, and offline it is not downloaded.",
+                hint=f"Run once without --offline (key offline). {_OWN}",
             )
         content = _download(url, clock)
         origin, fresh = url, True

@@ -43,6 +43,9 @@ class PipelineConfig(Record):
     artifacts: str = Field(
         "artifacts", min_length=1, description="folder of all results, relative to this file"
     )
+    offline: bool = Field(
+        False, description="never download: neither the images nor a phone's benchmark_model"
+    )
     data: DataConfig = Field(DataConfig(), description="the images to learn from")
     space: SpaceConfig = Field(SpaceConfig(), description="the family of networks to search")
     android: AndroidConfig = Field(AndroidConfig(), description="the phone, where the device is one")
@@ -78,7 +81,7 @@ def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], No
     ``tell`` is given what a person should know meanwhile (a phone that must cool, a download).
     """
     if config.device.partition(":")[0] == "android":
-        return phone(config.device, config.android, base_dir, tell)
+        return phone(config.device, config.android, base_dir, tell, offline=config.offline)
     from android_bench.local import LocalDevice
 
     return LocalDevice()

@@ -32,7 +32,9 @@ def examine_phone(config: PipelineConfig, base_dir: Path) -> Iterator[Check]:
     from nasflow.phone import phone
 
     told: list[str] = []
-    with closing(phone(config.device, config.android, base_dir, told.append)) as device:
+    with closing(
+        phone(config.device, config.android, base_dir, told.append, offline=config.offline)
+    ) as device:
         check = _failing("phone tool", lambda: _tool(device, told))
         yield check
         if check.state != "failed":
