@@ -18,6 +18,7 @@ from android_bench.conditions import (
 )
 from android_bench.device import (
     DEFAULT_OPTIONS,
+    PHONE_OVERHEAD,
     BenchmarkRequest,
     Conditions,
     DeviceInfo,
@@ -70,6 +71,8 @@ class AndroidDevice:
     ``runner`` is the program to push, or what obtains it for an ABI; a virtual phone brings its own.
     ``patience_s`` is how long the phone may be away. One client measures on a phone at a time.
     """
+
+    overhead = PHONE_OVERHEAD
 
     def __init__(
         self,

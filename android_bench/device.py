@@ -141,8 +141,24 @@ class LatencyMeasurement(Frozen):
         return self.model_copy(update={**times, "round_medians_ms": rounds})
 
 
+class Overhead(Frozen):
+    """What measuring takes beside the invocations asked for. A guess, for estimates beforehand."""
+
+    timing_ms: float = Field(ge=0, description="for each timing: a process, loading the model")
+    list_ms: float = Field(ge=0, description="for each list of timings, whatever its length")
+
+
+LOCAL_OVERHEAD = Overhead(timing_ms=4.0, list_ms=0.0)
+PHONE_OVERHEAD = Overhead(timing_ms=200.0, list_ms=1500.0)
+"""A process for every timing, a job for every list: as the virtual phone takes, rounded up."""
+
+
 class Device(Protocol):
     """Something that runs `.tflite` models. Opening is lazy: making one costs nothing."""
+
+    @property
+    def overhead(self) -> Overhead:
+        """What measuring on it takes beside the invocations; known before it is looked for."""
 
     def info(self) -> DeviceInfo:
         """Which device this is. Raises NoUsableDevice."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from android_bench.device import Device
+from android_bench.device import PHONE_OVERHEAD, Device
 from android_bench.lazy import LazyDevice
 from pipeline.artifact import Record
 
@@ -65,4 +65,4 @@ def phone(
             patience_s=60 * config.patience_minutes,
         )
 
-    return LazyDevice(find)
+    return LazyDevice(find, PHONE_OVERHEAD)

@@ -12,6 +12,7 @@ from typing import Any
 
 from nasflow.assemble import resolve_data
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions
+from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
@@ -56,6 +57,8 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
         log.write(_preface(project))
         with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
+            if phone := before_the_phone_is_asked(project.config, pipeline, options):
+                emit(Message("", phone.describe()))
             stale = [
                 s for s in pipeline.status(options.until, options.from_stage, options.force) if not s.fresh
             ]
