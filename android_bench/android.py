@@ -36,6 +36,7 @@ from android_bench.phone_job import (
     stretches_of,
 )
 from android_bench.phone_link import PATIENCE_S, PhoneLink
+from android_bench.phone_lock import STALE_S, Owner, PhoneLock
 from android_bench.phone_settings import repair, steady_phone
 from android_bench.phone_tool import PhoneTool, find_tool
 from android_bench.remote_files import RemoteFiles, remote_path
@@ -69,7 +70,8 @@ class AndroidDevice:
     """Runs models on one phone's official benchmark tool (a :class:`~android_bench.device.Device`).
 
     ``runner`` is the program to push, or what obtains it for an ABI; a virtual phone brings its own.
-    ``patience_s`` is how long the phone may be away. One client measures on a phone at a time.
+    ``patience_s`` is how long the phone may be away. One client measures on a phone at a time: ``owner``
+    (this process) holds a lock on it from the first measurement to :meth:`close`.
     """
 
     overhead = PHONE_OVERHEAD
@@ -84,11 +86,13 @@ class AndroidDevice:
         sleep: Callable[[float], None] = time.sleep,
         tell: Callable[[str], None] = lambda _text: None,
         patience_s: float = PATIENCE_S,
+        owner: Owner | None = None,
     ) -> None:
         self._runner = runner
         self._limits = limits or Limits()
         self._clock, self._sleep, self._tell = clock, sleep, tell
         self._link = PhoneLink(transport, clock=clock, sleep=sleep, tell=tell, patience_s=patience_s)
+        self._lock = PhoneLock(owner=owner, clock=clock, sleep=sleep)
         self._files = RemoteFiles(transport)
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
@@ -131,12 +135,13 @@ class AndroidDevice:
 
         A phone that goes away is waited for. Where it stays away, DeviceLost is raised, and a later call
         whose list goes on where this one's results ended finds what the phone has finished meanwhile.
-        Raises DeviceError, BadMeasurement, NoUsableDevice.
+        Raises DeviceError, BadMeasurement, NoUsableDevice (another run measures on it, too).
         """
         if not requests:
             return
         try:
             tool = self._prepared()
+            self._occupy()
             commands = self._commands(tool, requests, self._ready())
             keys = keys_of(commands)
             start = 0
@@ -169,16 +174,31 @@ class AndroidDevice:
         )
 
     def close(self) -> None:
-        """End what runs, delete the models, put the settings back. May be called twice."""
-        try:
-            self._remove_job()
-            _twice(self._clean)
-        except NasflowError as error:
-            self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
-        self._settle()
+        """End what runs, delete the models, put the settings back. May be called twice.
+
+        A phone that another run has taken meanwhile is left to that one.
+        """
+        if self._lock.held:
+            self._tidy()
         self._tool = None
         self._files.forget()
         self._link.transport.close()
+
+    def _tidy(self) -> None:
+        transport = self._link.transport
+        try:
+            _twice(lambda: self._lock.look(transport))
+            if self._lock.held:
+                self._remove_job()
+                _twice(self._clean)
+        except NasflowError as error:
+            self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
+        self._settle()
+        if self._lock.held:
+            try:
+                _twice(lambda: self._lock.release(transport))
+            except NasflowError as error:
+                self._tell(f"The phone stays reserved for {STALE_S} s: {error.message}")
 
     def _clean(self) -> None:
         if self._left is not None:  # back again: no more timings once the settings are put back
@@ -194,16 +214,31 @@ class AndroidDevice:
             self._tool = self._link.do(find_tool, self._files, self._runner)
             if self._tool.news:
                 self._tell(self._tool.news)
-            self._link.do(lambda _: self._files.remove_partial())
         return self._tool
+
+    def _occupy(self) -> None:
+        """Keep other runs out. Where another may have been here meanwhile, everything is made anew."""
+        if self._link.do(self._lock.take):
+            self._settle()
+            self._files.forget()
+            self._link.do(lambda _: self._files.remove_partial())
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep while the phone is ours."""
+        self._sleep(seconds)
+        self._lock.renew(self._link.transport)
 
     def _ready(self) -> Reading:
         """A phone at rest and ready, with its settings made steady."""
         if not self._is_steady:
-            self._link.do(lambda transport: self._steady.enter_context(steady_phone(transport)))
+            self._link.do(
+                lambda transport: self._steady.enter_context(
+                    steady_phone(transport, is_ours=lambda: self._lock.held)
+                )
+            )
             self._is_steady = True
         return self._link.do(
-            wait_until_ready, self._limits, clock=self._clock, sleep=self._sleep, tell=self._tell
+            wait_until_ready, self._limits, clock=self._clock, sleep=self._pause, tell=self._tell
         )
 
     def _settle(self) -> None:
@@ -212,7 +247,8 @@ class AndroidDevice:
             try:
                 self._steady.close()
             except DeviceLost:
-                repair(self._link.transport)
+                if self._lock.held:
+                    repair(self._link.transport)
         except NasflowError as error:
             self._tell(f"The phone's settings are not put back yet, the next run does it: {error.message}")
         self._is_steady = False
@@ -308,6 +344,7 @@ class AndroidDevice:
         pause_s = _POLL_S[0]
         longest_s = max(longest_run_s(request) for request in requests) + _TIMEOUT_S
         while True:
+            self._link.do(self._lock.renew)
             progress: Progress = self._link.do(job.poll)
             if number in progress.finished:
                 return True
@@ -340,7 +377,9 @@ class AndroidDevice:
             self._tool = None
             self._prepared()
         self._started = job.folder
+        self._occupy()
         for model in {request.model: None for request in requests}:
+            self._link.do(self._lock.renew)
             self._link.do(self._put_model, model)
         self._ready()
         self._link.do(job.start)
@@ -352,7 +391,7 @@ class AndroidDevice:
         """End the present job and delete its folder, unless the phone is away."""
         folder, self._folder = self._folder, None
         self._started = None
-        if folder is None or self._lost:
+        if folder is None or self._lost or not self._lock.held:
             return
         try:
             _twice(lambda: remove_folder(self._link.transport, folder))

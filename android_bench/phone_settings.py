@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,11 +40,12 @@ class Steady:
 
 
 @contextmanager
-def steady_phone(transport: Transport) -> Iterator[Steady]:
+def steady_phone(transport: Transport, *, is_ours: Callable[[], bool] = lambda: True) -> Iterator[Steady]:
     """Fixed performance and a phone that stays awake, as far as it allows, while the block runs.
 
-    A phone that is lost keeps its note: the next start on it puts everything back. Raises DeviceLost,
-    DeviceError.
+    A phone that is lost keeps its note: the next start on it puts everything back. One that is no longer
+    ours in the end is left alone: whoever took it has put our settings back and made its own. Raises
+    DeviceLost, DeviceError.
     """
     repaired = repair(transport)
     value = _stay_on(transport)
@@ -55,11 +56,13 @@ def steady_phone(transport: Transport) -> Iterator[Steady]:
         yield Steady(fixed, awake, repaired)
     except BaseException as error:
         try:
-            repair(transport)
+            if is_ours():
+                repair(transport)
         except NasflowError as later:
             error.add_note(f"The phone's settings are not put back yet, the next run does it: {later}")
         raise
-    repair(transport)
+    if is_ours():
+        repair(transport)
 
 
 def repair(transport: Transport) -> bool:
