@@ -14,7 +14,8 @@ import subprocess
 from contextlib import closing, suppress
 from typing import Any
 
-from android_bench.adb_services import Deadline, Listed, Stream, parse_device_list
+from android_bench.adb_deadline import Deadline
+from android_bench.adb_services import Listed, Stream, parse_device_list
 from android_bench.adb_session import AdbTransport
 from android_bench.transport import DeviceLost, NotReady, plain_text, split_host_port
 from nasflow.errors import NoUsableDevice, UsageError
@@ -121,11 +122,8 @@ class _ServerStream(Stream):
         self._connection, self._deadline = connection, deadline
 
     def write(self, data: bytes) -> bool:
-        self._connection.settimeout(self._deadline.remaining_s())
         try:
-            self._connection.sendall(data)
-        except TimeoutError:
-            self._deadline.expire()
+            self._deadline.send(self._connection, data)
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
@@ -137,11 +135,7 @@ class _ServerStream(Stream):
         self._connection.close()
 
     def _receive(self) -> bytes:
-        self._connection.settimeout(self._deadline.remaining_s())
-        try:
-            return self._connection.recv(65536)
-        except TimeoutError:
-            self._deadline.expire()
+        return self._deadline.receive(self._connection, 65536)
 
 
 class ServerTransport(AdbTransport):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -340,7 +341,7 @@ class AndroidDevice:
         for model in {request.model: None for request in requests}:
             self._link.do(self._put_model, model)
         self._ready()
-        self._link.do(job.start)
+        self._link.do(job.start, secrets.token_hex(8))
 
     def _put_model(self, _transport: Transport, model: bytes) -> None:
         self._files.put(model, suffix=_MODEL_SUFFIX)
