@@ -9,7 +9,7 @@ from typing import NoReturn
 
 Clock = Callable[[], float]
 
-_LOOK_S = 0.1  # the clock need not be the computer's: it is looked at again while a socket is silent
+_LOOK_S = 0.05  # the clock need not be the computer's: it is looked at again while a socket is silent
 
 
 class Deadline:

@@ -81,10 +81,11 @@ _KILL = (
     _IS_JOB + 'case "$(tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null)" in '
     '*"$1/run.sh"*) kill -9 -"$p" ;; esac; '
 )
+# Whether it runs comes first: one that ends meanwhile has then written all that the listing shows.
 _POLL_SCRIPT = (
-    'cd "$1" 2>/dev/null || exit 3; ls -1; echo ==; '
+    'cd "$1" 2>/dev/null || exit 3; '
     + _IS_JOB
-    + 'tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null; exit 0'
+    + 'tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null; echo; echo ==; ls -1; exit 0'
 )
 # $2 names one wish to start. A wish that is told again, since its answer was lost, starts nothing twice; the
 # first telling may still be on its way. pid goes before start is written: both together are this wish's.
@@ -207,7 +208,7 @@ class PhoneJob:
     def poll(self, transport: Transport) -> Progress:
         """How far it is. A folder that is not there is a job that has not begun. Raises DeviceLost."""
         done = _run(transport, "sh", "-c", _POLL_SCRIPT, "sh", self.folder)
-        listing, _, command_line = plain_text(done.stdout, limit=_MAX_LISTING).rpartition("==")
+        command_line, _, listing = plain_text(done.stdout, limit=_MAX_LISTING).partition("==")
         codes: dict[int, int] = {}
         finished, results = set(), set()
         for name in listing.split("\n") if done.exit_code == 0 else []:
