@@ -148,12 +148,12 @@ class Trap:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one client ended: exit code, the error's words, seconds by its clock, all and since the fault."""
+    """How one client ended. Seconds are by its clock; ``fault_seconds`` None: nothing has struck."""
 
     exit_code: int
     words: str
     seconds: float
-    fault_seconds: float
+    fault_seconds: float | None
 
 
 @dataclass
@@ -178,10 +178,10 @@ class Client:
             if heal is not None and ("phone is away" in text or "too hot" in text):
                 clock.later(HEALING_S, heal)
 
-        struck = [0.0]
+        struck: list[float] = []
 
         def spring() -> None:
-            struck[0] = clock()
+            struck.append(clock())
             strike()
 
         left = [index for index in range(len(self.asked)) if index not in self.kept]
@@ -197,7 +197,8 @@ class Client:
                     self.kept[left[place]] = measured
             except NasflowError as error:
                 code, words = error.exit_code, str(error)
-        return Attempt(code, words, clock(), clock() - struck[0])
+        end = clock()
+        return Attempt(code, words, end, end - struck[0] if struck else None)
 
     def table(self) -> tuple[Row, ...]:
         """What is known of each request, without the moment when it was measured."""
