@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from android_bench.conditions import (
@@ -37,12 +37,12 @@ from android_bench.phone_job import (
 )
 from android_bench.phone_link import PATIENCE_S, PhoneLink
 from android_bench.phone_lock import STALE_S, Owner, PhoneLock
-from android_bench.phone_settings import repair, steady_phone
+from android_bench.phone_settings import make_steady, repair
 from android_bench.phone_tool import PhoneTool, find_tool
 from android_bench.remote_files import RemoteFiles, remote_path
 from android_bench.runner import command, cpu_mask, finished_run, longest_run_s
 from android_bench.transport import Transport, plain_text
-from nasflow.errors import DeviceError, DeviceLost, NasflowError, UsageError
+from nasflow.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +58,7 @@ _STRETCH_TIMINGS = 25
 _LOAD_S = 0.3  # a process, a model and its tensors: a guess that only cuts the stretches
 _POLL_S = (0.2, 2.0)
 _TIMEOUT_S = 30.0
+_LAST_LOOK_S = 5.0
 _OLDEST_S = 86_400.0
 _MODEL_NAME = re.compile(r"[0-9a-f]{64}\.tflite")
 _MODEL_SUFFIX = ".tflite"
@@ -96,7 +97,6 @@ class AndroidDevice:
         self._files = RemoteFiles(transport)
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
-        self._steady = ExitStack()
         self._is_steady = False
         self._folder: str | None = None
         self._started: str | None = None
@@ -176,7 +176,8 @@ class AndroidDevice:
     def close(self) -> None:
         """End what runs, delete the models, put the settings back. May be called twice.
 
-        A phone that another run has taken meanwhile is left to that one.
+        A phone that was lost and is not there now keeps everything, and is not waited for. One that another
+        run has taken meanwhile is left to that one.
         """
         if self._lock.held:
             self._tidy()
@@ -185,16 +186,19 @@ class AndroidDevice:
         self._link.transport.close()
 
     def _tidy(self) -> None:
-        transport = self._link.transport
+        transport, away = self._link.transport, False
         try:
+            if self._lost:
+                transport.reconnect(timeout_s=_LAST_LOOK_S)
             _twice(lambda: self._lock.look(transport))
             if self._lock.held:
                 self._remove_job()
                 _twice(self._clean)
         except NasflowError as error:
             self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
-        self._settle()
-        if self._lock.held:
+            away = isinstance(error, DeviceLost | NoUsableDevice)
+        self._settle(away=away)
+        if self._lock.held and not away:
             try:
                 _twice(lambda: self._lock.release(transport))
             except NasflowError as error:
@@ -231,27 +235,28 @@ class AndroidDevice:
     def _ready(self) -> Reading:
         """A phone at rest and ready, with its settings made steady."""
         if not self._is_steady:
-            self._link.do(
-                lambda transport: self._steady.enter_context(
-                    steady_phone(transport, is_ours=lambda: self._lock.held)
-                )
-            )
-            self._is_steady = True
+            self._is_steady = True  # a part of it may be done when it fails
+            self._link.do(make_steady)
         return self._link.do(
             wait_until_ready, self._limits, clock=self._clock, sleep=self._pause, tell=self._tell
         )
 
-    def _settle(self) -> None:
-        """Put the settings back; a phone that is away keeps its note, and the next run does it."""
-        try:
+    def _settle(self, *, away: bool = False) -> None:
+        """Put the settings back; a phone that is away keeps its note, and the next run does it.
+
+        Another run that has taken the phone meanwhile has done so already, and made its own.
+        """
+        was_steady, self._is_steady = self._is_steady, False
+        if not was_steady or not self._lock.held:
+            return
+        reason = "the phone is away."
+        if not away:
             try:
-                self._steady.close()
-            except DeviceLost:
-                if self._lock.held:
-                    repair(self._link.transport)
-        except NasflowError as error:
-            self._tell(f"The phone's settings are not put back yet, the next run does it: {error.message}")
-        self._is_steady = False
+                _twice(lambda: repair(self._link.transport))
+                return
+            except NasflowError as error:
+                reason = error.message
+        self._tell(f"The phone's settings are not put back yet, the next run does it: {reason}")
 
     def _commands(
         self, tool: PhoneTool, requests: Sequence[BenchmarkRequest], reading: Reading
@@ -382,7 +387,7 @@ class AndroidDevice:
             self._link.do(self._lock.renew)
             self._link.do(self._put_model, model)
         self._ready()
-        self._link.do(job.start)
+        self._link.do(job.start, secrets.token_hex(8))
 
     def _put_model(self, _transport: Transport, model: bytes) -> None:
         self._files.put(model, suffix=_MODEL_SUFFIX)
@@ -399,7 +404,7 @@ class AndroidDevice:
             self._tell(f"{folder} is left on the phone, the next run deletes it: {error.message}")
 
 
-def _twice(action: Callable[[], None]) -> None:
+def _twice(action: Callable[[], object]) -> None:
     """Clean up; a connection that breaks meanwhile is made anew once, and a phone not waited for."""
     try:
         action()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from android_bench.adb import Way, open_transport
-from android_bench.transport import STATE_ADVICE, DeviceLost, NotReady, Transport, plain_text, split_host_port
-from nasflow.errors import NoUsableDevice
+from android_bench.transport import STATE_ADVICE, NotReady, Transport, plain_text, split_host_port
+from nasflow.errors import DeviceError, NoUsableDevice
 
 _PROPERTIES = {
     "model": ("ro.product.model",),
@@ -101,7 +101,7 @@ def _ask(phone: FoundPhone, transport: Transport, timeout_s: float) -> FoundPhon
                     break
     except NotReady as error:
         return FoundPhone(phone.serial, phone.way, error.state, phone.model)
-    except DeviceLost:
+    except DeviceError:  # lost, or it answers with nonsense: the other phones are looked at all the same
         return FoundPhone(phone.serial, phone.way, "offline", phone.model)
     return FoundPhone(phone.serial, phone.way, "device", **told)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,29 +40,31 @@ class Steady:
 
 
 @contextmanager
-def steady_phone(transport: Transport, *, is_ours: Callable[[], bool] = lambda: True) -> Iterator[Steady]:
+def steady_phone(transport: Transport) -> Iterator[Steady]:
     """Fixed performance and a phone that stays awake, as far as it allows, while the block runs.
 
-    A phone that is lost keeps its note: the next start on it puts everything back. One that is no longer
-    ours in the end is left alone: whoever took it has put our settings back and made its own. Raises
-    DeviceLost, DeviceError.
+    A phone that is lost keeps its note: the next start on it puts everything back. Raises DeviceLost,
+    DeviceError.
     """
-    repaired = repair(transport)
-    value = _stay_on(transport)
-    _write_note(transport, Before(value is not None, None if value == "null" else value))
     try:
-        awake = value is not None and _run(transport, *_put_stay(_STAY_ON_ALL_CHARGERS)).exit_code == 0
-        fixed = _run(transport, *_fixed("true")).exit_code == 0
-        yield Steady(fixed, awake, repaired)
+        yield make_steady(transport)
     except BaseException as error:
         try:
-            if is_ours():
-                repair(transport)
+            repair(transport)
         except NasflowError as later:
             error.add_note(f"The phone's settings are not put back yet, the next run does it: {later}")
         raise
-    if is_ours():
-        repair(transport)
+    repair(transport)
+
+
+def make_steady(transport: Transport) -> Steady:
+    """Switch both on, as far as the phone allows; :func:`repair` puts them back. See :func:`steady_phone`."""
+    repaired = repair(transport)
+    value = _stay_on(transport)
+    _write_note(transport, Before(value is not None, None if value == "null" else value))
+    awake = value is not None and _run(transport, *_put_stay(_STAY_ON_ALL_CHARGERS)).exit_code == 0
+    fixed = _run(transport, *_fixed("true")).exit_code == 0
+    return Steady(fixed, awake, repaired)
 
 
 def repair(transport: Transport) -> bool:

@@ -90,6 +90,12 @@ class Faults:
             return self._plan
 
     @property
+    def is_silent(self) -> bool:
+        """Whether it keeps its connections and says nothing: frozen, offline, or its owner is away."""
+        with self._condition:
+            return self._frozen or self._plan.offline or self._plan.authorisation == "ignore"
+
+    @property
     def since(self) -> float:
         """The clock's reading when the plan was set; drift counts from it."""
         with self._condition:

@@ -70,6 +70,8 @@ class VirtualPhone:
         self._rebooting = threading.Lock()
         self._up = threading.Event()
         self._up.set()
+        self._daemon_runs = threading.Event()
+        self._daemon_runs.set()
         self._listener = _listen(port)
         self.port: int = self._listener.getsockname()[1]
         faults.on_change = self._on_faults
@@ -90,10 +92,14 @@ class VirtualPhone:
     def accept_clients(self) -> None:
         """Serve until :meth:`close`; each client gets a thread."""
         while not self._closed.is_set():
+            self._daemon_runs.wait()
+            listener = self._listener
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
-                return
+                if self._daemon_runs.is_set() and listener is self._listener:
+                    return
+                continue  # its daemon was killed
             with self._lock:
                 full = len(self._connections) >= MAX_CONNECTIONS
             if full or self._closed.is_set():
@@ -140,15 +146,31 @@ class VirtualPhone:
             finally:
                 self._up.set()
 
+    def kill_daemon(self) -> None:
+        """End what speaks ADB: connections break, new ones are refused. Detached commands go on."""
+        self._daemon_runs.clear()
+        self._close_listener()
+        self.disconnect()
+
+    def start_daemon(self) -> None:
+        """Listen again, at the same port, if it was killed. Raises EnvironmentFault where another took it."""
+        if not self._daemon_runs.is_set():
+            self._listener = _listen(self.port)
+            self._daemon_runs.set()
+
     def close(self) -> None:
         """Switch off. May be called twice."""
         self._closed.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._daemon_runs.set()
+        self._close_listener()
         self.faults.close()
         self.disconnect()
         self._machine.close()
+
+    def _close_listener(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def _serve(self, connection: Connection) -> None:
         self._up.wait()
