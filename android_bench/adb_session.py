@@ -123,7 +123,8 @@ class AdbTransport(ABC):
                 done = True
             except NotReady as error:
                 if self._reached and error.state in ("missing", "offline", "connecting"):
-                    raise lost(self.serial, error.message.rstrip("."), raw=error.raw) from error
+                    what = error.message.removeprefix(f"{self.serial} ").rstrip(".")
+                    raise lost(self.serial, what, raw=error.raw) from error
                 raise
             except self._wire_errors as error:
                 raise lost(self.serial, str(error) or type(error).__name__, raw=repr(error)) from error

@@ -20,6 +20,13 @@ _PROPERTIES = {
 }
 
 
+NOTHING_ANSWERS = (
+    "Check the address, and that both are on one network. A phone listens after 'adb tcpip 5555', or by "
+    "'Wireless debugging' (which needs 'adb pair' and a running adb server); the virtual phone while "
+    "'nasflow virtual-phone' runs."
+)
+
+
 @dataclass(frozen=True)
 class FoundPhone:
     """One phone that is connected somehow. What it did not tell is empty."""
@@ -39,7 +46,11 @@ class FoundPhone:
     @property
     def advice(self) -> str:
         """What to do about its state; empty for a usable phone."""
-        return "" if self.usable else STATE_ADVICE.get(self.state, STATE_ADVICE["offline"])
+        if self.usable:
+            return ""
+        if (self.way, self.state) == ("tcp", "missing"):
+            return NOTHING_ANSWERS
+        return STATE_ADVICE.get(self.state, STATE_ADVICE["offline"])
 
     def describe(self) -> str:
         """``R5CT1 (Pixel 8 Pro, Tensor G3, Android 15)``, or its state in place of what it is."""
@@ -140,8 +151,11 @@ def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
 def _checked(phone: FoundPhone) -> FoundPhone:
     if phone.usable:
         return phone
-    name = phone.serial or "The phone on USB"
-    raise NotReady(f"{name} is in the state '{phone.state}'.", state=phone.state)
+    if (phone.way, phone.state) == ("tcp", "missing"):
+        message = f"nothing answers at {phone.serial}."
+    else:
+        message = f"{phone.serial or 'The phone on USB'} is in the state '{phone.state}'."
+    raise NotReady(message, state=phone.state, hint=phone.advice)
 
 
 def _listing(found: Sequence[FoundPhone]) -> str:

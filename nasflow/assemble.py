@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from android_bench.device import Device, RuntimeOptions
+from android_bench.transport import split_host_port
 from nasflow.phone import AndroidConfig, phone
 from pipeline.artifact import Record
 from pipeline.events import Emit
@@ -64,8 +65,9 @@ class PipelineConfig(Record):
     def _known_device(cls, value: str) -> str:
         kind = value.partition(":")[0]
         if kind not in _DEVICE_KINDS or value in {"local:", "android:"} or value.startswith("local:"):
+            meant = f" (is 'android:{value}' meant?)" if split_host_port(value) else ""
             raise ValueError(
-                "there is no such device: 'local' is this computer, 'android' the phone connected, "
+                f"there is no such device{meant}: 'local' is this computer, 'android' the phone connected, "
                 "'android:SERIAL' or 'android:HOST:PORT' a certain one"
             )
         return value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +24,7 @@ _TIMEOUT_S = 15.0
 
 def examine_phone(config: PipelineConfig, base_dir: Path) -> Iterator[Check]:
     """Keys, connection, space, tool, a trial of a second, conditions; ends where the way ends."""
-    yield _failing("adb key", _key)
+    yield _failing("adb key", check_key)
     found: list[FoundPhone] = []
     check = _failing("phone", lambda: _phone(config, found))
     yield check
@@ -49,11 +51,19 @@ def _failing(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, "failed", error.message, error.hint)
 
 
-def _key() -> Check:
+def check_key() -> Check:
+    """The key by which phones know this computer: made when missing, and for its owner alone."""
     from android_bench.adb_keys import default_key, ensure_key
 
     path = default_key()
     made = ensure_key(path)
+    if os.name != "nt" and path.stat().st_mode & 0o077:
+        return Check(
+            "adb key",
+            "warning",
+            f"{path} may be read by others on this computer: whoever has it may use your phone",
+            f"chmod 600 {shlex.quote(str(path))}",
+        )
     return Check(
         "adb key", "ok", f"{path}{', made just now: the phone will ask for approval' if made else ''}"
     )

@@ -255,7 +255,14 @@ def running_phone(
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="virtual-phone-")))
         device = DeviceFolder(folder, description or PhoneDescription())
-        device.create()
+        try:
+            device.create()
+        except OSError as error:
+            raise EnvironmentFault(
+                f"The virtual phone's folder {folder} cannot be made: {error.strerror}.",
+                hint="Choose a folder that you may write to.",
+                raw=str(error),
+            ) from error
         faults = Faults(plan)
         device.refresh(faults.plan, faults.since)
         machine = _machine(device, inside)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from nasflow.assemble import PipelineConfig
 from nasflow.commands.options import Outcome, Selection
+from nasflow.commands.project import as_it_was_typed
 from nasflow.doctor import Check, examine_all
-from nasflow.errors import EnvironmentFault, NasflowError, NoUsableDevice
+from nasflow.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice
 from pipeline.config import FILE_NAME, find_config, load_config
 
 _MARKS = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
@@ -23,7 +24,10 @@ def examine(config: Path | None, device: str | None = None, *, offline: bool = F
     """
     chosen = Selection(config, device=device, offline=offline)
     if device is not None:
-        load_config(PipelineConfig, None, [f"device={device}"])
+        try:
+            load_config(PipelineConfig, None, [f"device={device}"])
+        except ConfigError as error:
+            raise as_it_was_typed(error, chosen) from error
     checks = list(examine_all(config, Path.cwd(), chosen.overrides))
     here = sum(check.state == "failed" for check in checks)
     checks += _phone(chosen)

@@ -267,6 +267,14 @@ def test_a_failed_run_is_an_error_that_keeps_its_words() -> None:
     assert "STARTING!" in caught.value.raw
 
 
+def test_a_gpu_that_does_not_take_all_of_a_model_is_told_in_the_tools_telling_words() -> None:
+    words = b"ERROR: Disallowed CPU fallback detected.\nERROR: Benchmarking failed.\n"
+    asked = request(options=RuntimeOptions(delegate="gpu"))
+    with pytest.raises(DeviceError, match="exit code 1: ERROR: Disallowed CPU fallback") as caught:
+        finished_run(CLASSIC, Completed(words, b"", 1), None, asked)
+    assert "use the CPU" in caught.value.hint
+
+
 def test_a_missing_result_file_is_an_error() -> None:
     with pytest.raises(BadMeasurement, match="no result file"):
         finished_run(CLASSIC, Completed(CLASSIC_RUN.stdout, b"", 0), None, request())

@@ -127,6 +127,12 @@ def test_the_only_phone_locked_says_what_to_do(name: str) -> None:
     assert caught.value.state == "unauthorized"
 
 
+def test_an_address_where_nothing_answers_is_told_so() -> None:
+    with pytest.raises(NotReady, match=r"nothing answers at 10\.0\.0\.1:5555") as caught:
+        choose("10.0.0.1:5555", [FoundPhone("10.0.0.1:5555", "tcp", "missing")])
+    assert "Check the address" in caught.value.hint
+
+
 def test_several_unusable_phones_are_each_told_about() -> None:
     with pytest.raises(NoUsableDevice, match="none of the phones") as caught:
         choose("", [LOCKED, replace(LOCKED, serial="X", state="offline")])

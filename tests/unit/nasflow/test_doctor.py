@@ -184,3 +184,14 @@ def test_a_broken_configuration_is_told_although_a_phone_is_named(tmp_path: Path
     checks = {check["name"]: check for check in outcome.document["checks"]}
     assert (checks["configuration"]["state"], checks["phone"]["found"]) == ("failed", "not looked at")
     assert outcome.exit_code == 8
+
+
+def test_a_key_that_others_may_read_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasflow.doctor_phone import check_key
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_key().state == "ok"
+    key = tmp_path / ".android" / "adbkey"
+    key.chmod(0o644)
+    check = check_key()
+    assert (check.state, check.mend) == ("warning", f"chmod 600 {key}")

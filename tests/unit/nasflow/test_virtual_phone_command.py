@@ -111,6 +111,12 @@ def test_a_port_in_use_is_the_environments_fault(capfd: pytest.CaptureFixture[st
     assert "--port" in capfd.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["virtual-phone", "--port", "0", "--folder", str(tmp_path / "file")]) == 8
+    assert "Choose a folder that you may write to" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("content", [None, "{", '{"no_such_fault": 1}', "[]"])
 def test_a_fault_file_that_cannot_be_used_is_told_before_anything_starts(
     content: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
