@@ -181,6 +181,7 @@ class AndroidDevice:
             away = isinstance(error, DeviceLost | NoUsableDevice)
         self._settle(away=away)
         self._tool = None
+        self._lost, self._left = False, None
         self._files.forget()
         self._link.transport.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -192,6 +193,7 @@ def examine(pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...]) 
         phone.faults.clear()
         phone.start_daemon()
 
+    wait_for_quiet(phone)  # the fault is for this client, and not for the end of the last
     client = Client(phone, key, requests())
     first = last = client.attempt(
         pair.moment or _MOMENTS[pair.step], lambda: pair.strike(phone), heal if pair.heals else None
@@ -215,7 +217,8 @@ def examine(pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...]) 
     outcome = "lost" if not complete else "resumed" if first.exit_code else "same table"
     say(f"{pair.fault} / {pair.step}: {outcome}, exit code {first.exit_code}, {first.seconds:.0f} s")
     if not as_specified:
-        say(f"  not as specified: struck: {happened}, {timings} timings, left {left}; {first.words} {last.words}")
+        say(f"  not as specified: struck: {happened}, {timings} timings, left {left}")
+        say(f"  {first.words} {last.words}")
     return Finding(
         pair.fault,
         pair.step,
@@ -227,6 +230,13 @@ def examine(pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...]) 
         round(time.perf_counter() - begin, 2),
         as_specified,
     )
+
+
+def wait_for_quiet(phone: VirtualPhone) -> None:
+    """Until nobody is connected."""
+    pause = threading.Event()
+    while phone.clients:
+        pause.wait(0.01)
 
 
 def waiting(plan: FaultPlan) -> bool:
