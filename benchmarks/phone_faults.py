@@ -42,6 +42,8 @@ SILENCE_S = 31.0 + COARSE_S
 AWAY_S = SILENCE_S + PATIENCE_S + 2.0 + COARSE_S + 5.0 + COARSE_S
 """Silence, patience with its last attempt, and one look whether the phone can be cleaned."""
 WALL_S = 90.0
+IN_ANSWER_BYTES = 24 + 24 + 10
+"""Behind the headers that agree to a command and take its input: the command has run, its answer is torn."""
 
 Step = Literal["connect", "push", "run", "pull", "poll"]
 
@@ -110,7 +112,13 @@ PAIRS = (
     Pair("short reads", "push", planned(short_read_bytes=1448)),
     Pair("refused push", "push", planned(push_failure="Permission denied"), 5, limit_s=SILENCE_S, quick=True),
     Pair("full storage", "push", planned(free_bytes=100_000), 5, limit_s=SILENCE_S),
-    Pair("drop, answer to the start", "run", planned(drop_after_sent_bytes=24), moment="start", quick=True),
+    Pair(
+        "drop, answer to the start",
+        "run",
+        planned(drop_after_sent_bytes=IN_ANSWER_BYTES),
+        moment="start",
+        quick=True,
+    ),
     Pair("restart", "run", VirtualPhone.reboot, moment="timing", spoiled=2),
     Pair("throttling", "run", planned(thermal_status=3, slowdown=4), heals=True, moment="timing", spoiled=4),
     Pair(
@@ -127,7 +135,7 @@ PAIRS = (
     Pair("small segments", "pull", planned(segment_bytes=100)),
     Pair("restart", "pull", VirtualPhone.reboot, spoiled=2),
     Pair("killed daemon for a while", "pull", VirtualPhone.kill_daemon, heals=True),
-    Pair("drop, in the answer", "poll", planned(drop_after_sent_bytes=30)),
+    Pair("drop, in the answer", "poll", planned(drop_after_sent_bytes=IN_ANSWER_BYTES)),
     Pair("freeze for a while", "poll", planned(freeze_after_received_bytes=10), heals=True),
     Pair("unauthorised", "poll", revoked, 5, limit_s=AWAY_S),
     Pair("offline", "poll", gone_offline, 5, limit_s=AWAY_S),
