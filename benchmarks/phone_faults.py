@@ -42,8 +42,9 @@ SILENCE_S = 31.0 + COARSE_S
 AWAY_S = SILENCE_S + PATIENCE_S + 2.0 + COARSE_S + 5.0 + COARSE_S
 """Silence, patience with its last attempt, and one look whether the phone can be cleaned."""
 WALL_S = 90.0
-IN_ANSWER_BYTES = 24 + 24 + 10
-"""Behind the headers that agree to a command and take its input: the command has run, its answer is torn."""
+IN_ANSWER_BYTES = 75
+"""Within a command's answer: behind two headers that agree to it and take its input, or three, where the
+one that ends the command before is late. The command has run, or still writes."""
 
 Step = Literal["connect", "push", "run", "pull", "poll"]
 
