@@ -189,6 +189,8 @@ class ServerTransport(AdbTransport):
         for request in [*requests, "host:connect"]:
             with suppress(_ServerRefusal):  # the state tells
                 _answer(self._port, deadline, f"{request}:{self.serial}")
+        if (state := self.state()) in ("device", "missing"):
+            return state
         # While keys are exchanged, a phone passes for offline or unauthorized.
         soon = Deadline(min(_AUTHORISING_S, deadline.remaining_s()))
         with suppress(_ServerRefusal, OSError, DeviceLost):

@@ -181,7 +181,9 @@ class AndroidDevice:
         """
         if self._lock.held:
             self._tidy()
+            self._lock.held = False
         self._tool = None
+        self._lost, self._left = False, None
         self._files.forget()
         self._link.transport.close()
 

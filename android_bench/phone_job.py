@@ -78,14 +78,14 @@ last=
 # Whether process $p is the job in folder $1: a number may belong to another after a restart.
 _IS_JOB = 'case "$(cat pid 2>/dev/null)" in ""|*[!0-9]*) p=0 ;; *) p=$(cat pid) ;; esac; '
 _KILL = (
-    _IS_JOB + 'case "$(tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null)" in '
+    _IS_JOB + 'case "$(tr "\\0" " " 2>/dev/null <"/proc/$p/cmdline")" in '
     '*"$1/run.sh"*) kill -9 -"$p" ;; esac; '
 )
 # Whether it runs comes first: one that ends meanwhile has then written all that the listing shows.
 _POLL_SCRIPT = (
     'cd "$1" 2>/dev/null || exit 3; '
     + _IS_JOB
-    + 'tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null; echo; echo ==; ls -1; exit 0'
+    + 'tr "\\0" " " 2>/dev/null <"/proc/$p/cmdline"; echo; echo ==; ls -1; exit 0'
 )
 # $2 names one wish to start. A wish that is told again, since its answer was lost, starts nothing twice; the
 # first telling may still be on its way. pid goes before start is written: both together are this wish's.

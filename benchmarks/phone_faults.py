@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -41,6 +42,9 @@ SILENCE_S = 31.0 + COARSE_S
 AWAY_S = SILENCE_S + PATIENCE_S + 2.0 + COARSE_S + 5.0 + COARSE_S
 """Silence, patience with its last attempt, and one look whether the phone can be cleaned."""
 WALL_S = 90.0
+IN_ANSWER_BYTES = 75
+"""Within a command's answer: behind two headers that agree to it and take its input, or three, where the
+one that ends the command before is late. The command has run, or still writes."""
 
 Step = Literal["connect", "push", "run", "pull", "poll"]
 
@@ -109,7 +113,13 @@ PAIRS = (
     Pair("short reads", "push", planned(short_read_bytes=1448)),
     Pair("refused push", "push", planned(push_failure="Permission denied"), 5, limit_s=SILENCE_S, quick=True),
     Pair("full storage", "push", planned(free_bytes=100_000), 5, limit_s=SILENCE_S),
-    Pair("drop, answer to the start", "run", planned(drop_after_sent_bytes=24), moment="start", quick=True),
+    Pair(
+        "drop, answer to the start",
+        "run",
+        planned(drop_after_sent_bytes=IN_ANSWER_BYTES),
+        moment="start",
+        quick=True,
+    ),
     Pair("restart", "run", VirtualPhone.reboot, moment="timing", spoiled=2),
     Pair("throttling", "run", planned(thermal_status=3, slowdown=4), heals=True, moment="timing", spoiled=4),
     Pair(
@@ -126,7 +136,7 @@ PAIRS = (
     Pair("small segments", "pull", planned(segment_bytes=100)),
     Pair("restart", "pull", VirtualPhone.reboot, spoiled=2),
     Pair("killed daemon for a while", "pull", VirtualPhone.kill_daemon, heals=True),
-    Pair("drop, in the answer", "poll", planned(drop_after_sent_bytes=30)),
+    Pair("drop, in the answer", "poll", planned(drop_after_sent_bytes=IN_ANSWER_BYTES)),
     Pair("freeze for a while", "poll", planned(freeze_after_received_bytes=10), heals=True),
     Pair("unauthorised", "poll", revoked, 5, limit_s=AWAY_S),
     Pair("offline", "poll", gone_offline, 5, limit_s=AWAY_S),
@@ -192,6 +202,7 @@ def examine(pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...]) 
         phone.faults.clear()
         phone.start_daemon()
 
+    wait_for_quiet(phone)  # the fault is for this client, and not for the end of the last
     client = Client(phone, key, requests())
     first = last = client.attempt(
         pair.moment or _MOMENTS[pair.step], lambda: pair.strike(phone), heal if pair.heals else None
@@ -215,7 +226,8 @@ def examine(pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...]) 
     outcome = "lost" if not complete else "resumed" if first.exit_code else "same table"
     say(f"{pair.fault} / {pair.step}: {outcome}, exit code {first.exit_code}, {first.seconds:.0f} s")
     if not as_specified:
-        say(f"  not as specified: struck: {happened}, {timings} timings, left {left}; {first.words} {last.words}")
+        say(f"  not as specified: struck: {happened}, {timings} timings, left {left}")
+        say(f"  {first.words} {last.words}")
     return Finding(
         pair.fault,
         pair.step,
@@ -227,6 +239,13 @@ def examine(pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...]) 
         round(time.perf_counter() - begin, 2),
         as_specified,
     )
+
+
+def wait_for_quiet(phone: VirtualPhone) -> None:
+    """Until nobody is connected."""
+    pause = threading.Event()
+    while phone.clients:
+        pause.wait(0.01)
 
 
 def waiting(plan: FaultPlan) -> bool:

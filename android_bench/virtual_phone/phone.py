@@ -82,6 +82,12 @@ class VirtualPhone:
         """HOST:PORT, as ``adb connect`` takes it."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def clients(self) -> int:
+        """How many are connected now."""
+        with self._lock:
+            return len(self._connections)
+
     def storage(self, path: str) -> Path:
         """Where a file of the phone, such as ``/data/local/tmp/a``, lies on this computer."""
         for place, folder in self.folder.storage.items():

@@ -15,7 +15,7 @@ from android_bench.adb_keys import ensure_key
 from android_bench.discover import FoundPhone, choose, find_phones, wanted_name
 from android_bench.transport import STATE_ADVICE, NotReady
 from nasflow.errors import NoUsableDevice, UsageError
-from tests.support.adb_peer import AdbPeer, Line, Phone
+from tests.support.adb_peer import AdbPeer, HungUp, Line, Phone
 
 PIXEL = FoundPhone("R5CT1", "usb", "device", "Pixel 8 Pro", "Tensor G3", "15")
 LOCKED = FoundPhone("HT7", "server", "unauthorized")
@@ -76,6 +76,36 @@ def test_phones_that_cannot_be_used_are_listed_with_their_state(tmp_path: Path, 
     assert [(phone.serial, phone.state) for phone in found] == [(peer.name, "offline"), (missing, "missing")]
     assert all(phone.advice for phone in found)
     assert not any(phone.usable for phone in found)
+
+
+@pytest.mark.usefixtures("getprop")
+def test_a_phone_that_talks_nonsense_does_not_hide_the_others(tmp_path: Path, no_server: int) -> None:
+    def nonsense(line: Line) -> None:
+        line.greet()
+        line.accept()
+        line.say(b"\x07\x01\x00\x00\x00!")
+        line.receive()
+
+    with AdbPeer(nonsense) as other, AdbPeer(Phone(tmp_path / "phone")) as peer:
+        found = find_phones(addresses=[other.name, peer.name], key=tmp_path / "adbkey", server_port=no_server)
+    assert [(phone.serial, phone.state) for phone in found] == [
+        (other.name, "offline"),
+        (peer.name, "device"),
+    ]
+
+
+@pytest.mark.usefixtures("getprop")
+def test_a_phone_whose_first_greeting_is_lost_is_found(tmp_path: Path, no_server: int) -> None:
+    phone = Phone(tmp_path / "phone")
+
+    def script(line: Line) -> None:
+        if len(peer.lines) == 1:
+            raise HungUp
+        phone(line)
+
+    with AdbPeer(script) as peer:
+        found = find_phones(addresses=[peer.name], key=tmp_path / "adbkey", server_port=no_server)
+    assert [(one.state, one.model) for one in found] == [("device", "Pixel 8 Pro")]
 
 
 def test_nothing_connected_is_no_phone(no_server: int) -> None:
