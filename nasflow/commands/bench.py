@@ -13,7 +13,7 @@ from nasflow.assemble import PipelineConfig
 from nasflow.commands.options import Outcome, Selection
 from nasflow.commands.project import Project, as_it_was_typed
 from nasflow.commands.run import screen
-from nasflow.errors import ConfigError, DeviceError, UsageError
+from nasflow.errors import ConfigError, DeviceError, Interrupted, UsageError
 from nasflow.files import disk_faults
 from pipeline.config import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
@@ -79,9 +79,15 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
 
 @contextmanager
 def _words_told(reporter: Reporter) -> Iterator[None]:
-    """Tell what a tool had printed when it failed: there is no log to look into."""
+    """Tell what a tool had printed when it failed, for there is no log; and that no timing is kept."""
     try:
         yield
+    except Interrupted as stopped:
+        raise Interrupted(
+            stopped.message,
+            signal_number=stopped.signal_number,
+            hint="Nothing is left running, and nothing is kept: bench starts anew.",
+        ) from stopped
     except DeviceError as error:
         if error.raw:
             words = "; ".join(plain_text(line) for line in error.raw.splitlines()[-_LAST_LINES:])

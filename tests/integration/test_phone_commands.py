@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_a_gpu_that_is_not_there_is_no_latency_and_the_tools_words_are_told(
     assert answer.exit_code == 5
     assert "Disallowed CPU fallback" in answer.document["error"]["message"]
     assert any("Require full delegation" in text or "last words" in text for text in answer.texts)
+
+
+def test_a_bench_that_is_stopped_leaves_nothing_and_promises_nothing(
+    phone: VirtualPhone, folder: ProjectFolder
+) -> None:
+    with folder.started("bench", "small.tflite", "--device", f"android:{phone.address}") as running:
+        running.wait_for(lambda event: event["event"] == "progress")
+        running.process.send_signal(signal.SIGINT)
+        answer = running.ends()
+    assert answer.exit_code == 130
+    assert "starts anew" in answer.document["error"]["hint"]
+    assert not list(phone.storage("/data/local/tmp/nasflow").iterdir())
 
 
 def checks(answer_document: dict[str, object]) -> dict[str, dict[str, str]]:
