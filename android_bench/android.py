@@ -13,6 +13,8 @@ from android_bench.conditions import (
     Limits,
     Reading,
     disturbance,
+    fastest_of,
+    held_back,
     read_conditions,
     wait_until_ready,
 )
@@ -38,6 +40,7 @@ from android_bench.phone_job import (
 from android_bench.phone_link import PATIENCE_S, PhoneLink
 from android_bench.phone_lock import STALE_S, Owner, PhoneLock
 from android_bench.phone_settings import make_steady, repair
+from android_bench.phone_text import CpuPolicy
 from android_bench.phone_tool import PhoneTool, find_tool
 from android_bench.remote_files import RemoteFiles, remote_path
 from android_bench.runner import command, cpu_mask, finished_run, longest_run_s
@@ -98,6 +101,7 @@ class AndroidDevice:
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
         self._is_steady = False
+        self._fastest: tuple[CpuPolicy, ...] = ()
         self._folder: str | None = None
         self._started: str | None = None
         self._lost = False
@@ -239,9 +243,17 @@ class AndroidDevice:
         if not self._is_steady:
             self._is_steady = True  # a part of it may be done when it fails
             self._link.do(make_steady)
-        return self._link.do(
-            wait_until_ready, self._limits, clock=self._clock, sleep=self._pause, tell=self._tell
+        reading = self._link.do(
+            wait_until_ready,
+            self._limits,
+            clock=self._clock,
+            sleep=self._pause,
+            tell=self._tell,
+            fastest=self._fastest,
         )
+        known = () if held_back(self._fastest, reading) else self._fastest
+        self._fastest = fastest_of(known, reading)
+        return reading
 
     def _settle(self, *, away: bool = False) -> None:
         """Put the settings back; a phone that is away keeps its note, and the next run does it.
@@ -316,7 +328,7 @@ class AndroidDevice:
                     self._remove_job()  # another client's job ended early: a new one does the rest
                     return
                 before, after = self._link.do(job.readings, number)
-                reason = disturbance(before, after, self._limits)
+                reason = disturbance(before, after, self._limits, fastest=self._fastest)
                 if reason is None:
                     break
                 drops += 1

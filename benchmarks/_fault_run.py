@@ -175,7 +175,9 @@ class Client:
         clock = LeapingClock(lambda: self.phone.faults.is_silent)
 
         def tell(text: str) -> None:
-            if heal is not None and ("phone is away" in text or "too hot" in text):
+            if heal is not None and (
+                "phone is away" in text or "phone is too hot" in text or "phone throttles" in text
+            ):
                 clock.later(HEALING_S, heal)
 
         struck: list[float] = []

@@ -121,9 +121,9 @@ PAIRS = (
         quick=True,
     ),
     Pair("restart", "run", VirtualPhone.reboot, moment="timing", spoiled=2),
-    Pair("throttling", "run", planned(thermal_status=3, slowdown=4), heals=True, moment="timing", spoiled=4),
+    Pair("throttling, clocks only", "run", planned(slowdown=4), heals=True, moment="timing", spoiled=4),
     Pair(
-        "drift",
+        "drift with heat",
         "run",
         planned(thermal_status=1, drift_per_minute=50),
         heals=True,
