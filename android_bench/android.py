@@ -9,15 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from android_bench.conditions import (
-    Limits,
-    Reading,
-    disturbance,
-    fastest_of,
-    held_back,
-    read_conditions,
-    wait_until_ready,
-)
 from android_bench.device import (
     DEFAULT_OPTIONS,
     PHONE_OVERHEAD,
@@ -27,7 +18,16 @@ from android_bench.device import (
     LatencyMeasurement,
     RuntimeOptions,
 )
-from android_bench.phone_job import (
+from android_bench.phone.conditions import (
+    Limits,
+    Reading,
+    disturbance,
+    fastest_of,
+    held_back,
+    read_conditions,
+    wait_until_ready,
+)
+from android_bench.phone.job import (
     MAX_TIMINGS,
     PhoneJob,
     Progress,
@@ -37,13 +37,13 @@ from android_bench.phone_job import (
     stop_folder,
     stretches_of,
 )
-from android_bench.phone_link import PATIENCE_S, PhoneLink
-from android_bench.phone_lock import STALE_S, Owner, PhoneLock
-from android_bench.phone_settings import make_steady, repair
-from android_bench.phone_text import CpuPolicy
-from android_bench.phone_tool import PhoneTool, find_tool
-from android_bench.remote_files import RemoteFiles, remote_path
-from android_bench.runner import command, cpu_mask, finished_run, longest_run_s
+from android_bench.phone.link import PATIENCE_S, PhoneLink
+from android_bench.phone.lock import STALE_S, Owner, PhoneLock
+from android_bench.phone.remote_files import RemoteFiles, remote_path
+from android_bench.phone.settings import make_steady, repair
+from android_bench.phone.text import CpuPolicy
+from android_bench.phone.tool import PhoneTool, find_tool
+from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
 from android_bench.transport import Transport, plain_text
 from nasflow.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from android_bench.runner_download import Runner
+    from android_bench.runner.download import Runner
 
 MAX_DROPS = 3
 """How often a stretch of timings is taken again before the phone is given up."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from android_bench.adb import Way, open_transport
+from android_bench.adb.ways import Way, open_transport
 from android_bench.transport import STATE_ADVICE, NotReady, Transport, plain_text, split_host_port
 from nasflow.errors import DeviceError, NoUsableDevice
 
@@ -74,7 +74,8 @@ def find_phones(
     Each is asked what it is, which takes up to ``timeout_s`` for one that is silent. Starts no server,
     searches no network. Raises UsageError for a server port that is none.
     """
-    from android_bench import adb_server, adb_wire
+    from android_bench.adb import server as adb_server
+    from android_bench.adb import wire as adb_wire
 
     port = adb_server.default_server_port() if server_port is None else server_port
     listed: list[FoundPhone] = []

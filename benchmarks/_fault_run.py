@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.android import AndroidDevice
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
-from android_bench.remote_files import FOLDER
+from android_bench.phone.remote_files import FOLDER
 from android_bench.transport import Completed, Transport
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.phone import VirtualPhone
@@ -26,7 +26,7 @@ from stages.conversion.flatbuffer import block_model
 from stages.search_space import BlockSpec
 
 if TYPE_CHECKING:
-    from android_bench.runner_download import Runner
+    from android_bench.runner.download import Runner
 
 PATIENCE_S = 60.0
 HEALING_S = 20.0

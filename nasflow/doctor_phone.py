@@ -53,7 +53,7 @@ def _failing(name: str, check: Callable[[], Check]) -> Check:
 
 def check_key() -> Check:
     """The key by which phones know this computer: made when missing, and for its owner alone."""
-    from android_bench.adb_keys import default_key, ensure_key
+    from android_bench.adb.keys import default_key, ensure_key
 
     path = default_key()
     made = ensure_key(path)
@@ -83,7 +83,7 @@ def _phone(config: PipelineConfig, found: list[FoundPhone]) -> Check:
 
 def _space(chosen: FoundPhone) -> Check:
     """``df -k``: its last line has the size, what is used and what is left, in units of 1024 bytes."""
-    from android_bench.adb import open_transport
+    from android_bench.adb.ways import open_transport
 
     with closing(
         open_transport(chosen.serial, "server" if chosen.way == "server" else "direct")

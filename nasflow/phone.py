@@ -41,11 +41,11 @@ def phone(
     """
 
     def find() -> Device:
-        from android_bench.adb import open_transport
+        from android_bench.adb.ways import open_transport
         from android_bench.android import AndroidDevice
-        from android_bench.conditions import Limits
         from android_bench.discover import choose, find_phones, wanted_name
-        from android_bench.runner_download import Runner, obtain
+        from android_bench.phone.conditions import Limits
+        from android_bench.runner.download import Runner, obtain
         from android_bench.transport import split_host_port
 
         wanted = wanted_name(name.partition(":")[2])

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from android_bench.adb_deadline import Deadline
+from android_bench.adb.deadline import Deadline
 
 
 class Steps:

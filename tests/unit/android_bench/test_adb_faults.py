@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
-from android_bench.remote_files import RemoteFiles
+from android_bench.adb.direct import DirectTransport
+from android_bench.phone.remote_files import RemoteFiles
 from android_bench.transport import NotReady
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone

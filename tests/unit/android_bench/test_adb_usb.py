@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import usb1
 
-from android_bench import adb_wire
-from android_bench.adb_deadline import Deadline
-from android_bench.adb_direct import DirectTransport
-from android_bench.adb_keys import ensure_key
+from android_bench.adb import wire as adb_wire
+from android_bench.adb.deadline import Deadline
+from android_bench.adb.direct import DirectTransport
+from android_bench.adb.keys import ensure_key
 from android_bench.transport import NotReady
 from nasflow.errors import DeviceLost
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.android import MAX_DROPS, AndroidDevice
-from android_bench.conditions import Limits
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
-from android_bench.phone_job import PhoneJob
+from android_bench.phone.conditions import Limits
+from android_bench.phone.job import PhoneJob
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -335,7 +335,7 @@ def test_threads_and_cores_reach_the_command_line(bench: Bench) -> None:
 def test_cores_that_the_phone_does_not_tell_are_no_usable_device(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("android_bench.conditions.parse_cpufreq", lambda _text: ())
+    monkeypatch.setattr("android_bench.phone.conditions.parse_cpufreq", lambda _text: ())
     with pytest.raises(NoUsableDevice, match="which of its cores"):
         bench.device().benchmark(requests(1, options=RuntimeOptions(cpu="big"))[0])
 

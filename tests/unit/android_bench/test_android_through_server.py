@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
-from android_bench.adb_server import ServerTransport, server_devices
+from android_bench.adb.direct import DirectTransport
+from android_bench.adb.server import ServerTransport, server_devices
 from android_bench.android import AndroidDevice
 from android_bench.device import LatencyMeasurement
 from android_bench.transport import Transport

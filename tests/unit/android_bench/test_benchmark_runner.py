@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from android_bench.device import BenchmarkRequest, Conditions, RuntimeOptions
-from android_bench.phone_text import CpuPolicy
-from android_bench.runner import (
+from android_bench.phone.text import CpuPolicy
+from android_bench.runner.output import parse_output
+from android_bench.runner.tool import (
     RunnerTool,
     check_abi,
     command,
@@ -21,7 +22,6 @@ from android_bench.runner import (
     identify,
     longest_run_s,
 )
-from android_bench.runner_output import parse_output
 from android_bench.transport import Completed
 from benchmarks.parser_fuzz import Run, encode_result, real_runs
 from nasflow.errors import BadMeasurement, DeviceError, NasflowError, NoUsableDevice, UsageError

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.conditions import (
+from android_bench.phone.conditions import (
     BATTERY_COMMAND,
     BOOT_ID_COMMAND,
     CPUFREQ_COMMAND,
@@ -31,8 +31,8 @@ from android_bench.conditions import (
     too_hot,
     wait_until_ready,
 )
-from android_bench.phone_settings import NOTE, repair, steady_phone
-from android_bench.phone_text import CpuPolicy
+from android_bench.phone.settings import NOTE, repair, steady_phone
+from android_bench.phone.text import CpuPolicy
 from android_bench.transport import Completed, Transport
 from nasflow.errors import DeviceError, DeviceLost, Interrupted, NoUsableDevice
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import adb_wire
-from android_bench.adb_keys import ensure_key
+from android_bench.adb import wire as adb_wire
+from android_bench.adb.keys import ensure_key
 from android_bench.discover import FoundPhone, choose, find_phones, wanted_name
 from android_bench.transport import STATE_ADVICE, NotReady
 from nasflow.errors import NoUsableDevice, UsageError

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench import phone_job
-from android_bench.phone_job import (
+from android_bench.phone import job as phone_job
+from android_bench.phone.job import (
     MAX_TIMINGS,
     PhoneJob,
     keys_of,

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.android import AndroidDevice
 from android_bench.device import BenchmarkRequest
-from android_bench.phone_lock import LOCK, STALE_S, Owner, PhoneLock
+from android_bench.phone.lock import LOCK, STALE_S, Owner, PhoneLock
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.errors import DeviceError, NoUsableDevice
 from stages.conversion.flatbuffer import empty_model
@@ -334,7 +334,7 @@ def test_a_phone_that_was_lent_to_another_meanwhile_is_made_ready_anew(
 MEASURE_FOR_LONG = """
 import sys
 from pathlib import Path
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.android import AndroidDevice
 from android_bench.device import BenchmarkRequest
 from stages.conversion.flatbuffer import empty_model

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.transport import DeviceLost, NotReady
 from android_bench.virtual_phone.faults import FaultPlan, Faults, read_plan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -197,8 +197,7 @@ def test_a_killed_daemon_refuses_and_what_is_detached_goes_on(
 
 def test_a_silent_phone_is_known_as_such(phone: VirtualPhone, transport: DirectTransport) -> None:
     assert not phone.faults.is_silent
-    phone.faults.set(FaultPlan(freeze_after_sent_bytes=0))
-    assert not phone.faults.is_silent
+    phone.faults.set(FaultPlan(freeze_after_sent_bytes=0))  # what it still has to say freezes it, too
     with pytest.raises(DeviceLost):
         transport.run(["true"], timeout_s=0.3)
     assert phone.faults.is_silent

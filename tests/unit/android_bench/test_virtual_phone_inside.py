@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
-from android_bench.conditions import read_conditions
-from android_bench.phone_text import parse_properties
+from android_bench.adb.direct import DirectTransport
+from android_bench.phone.conditions import read_conditions
+from android_bench.phone.text import parse_properties
 from android_bench.transport import Completed, DeviceLost
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone

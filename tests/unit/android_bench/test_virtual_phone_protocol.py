@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb_keys import public_line
+from android_bench.adb.keys import public_line
 from android_bench.virtual_phone.auth import KnownKeys, PublicKey, fingerprint, parse_public_key
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone

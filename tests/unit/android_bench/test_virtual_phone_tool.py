@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
-from android_bench.runner import command, finished_run, identify
-from android_bench.runner_output import parse_output
-from android_bench.runner_result import cross_check, parse_result
+from android_bench.runner.output import parse_output
+from android_bench.runner.result import cross_check, parse_result
+from android_bench.runner.tool import command, finished_run, identify
 from android_bench.virtual_phone import benchmark_text
 from android_bench.virtual_phone.benchmark_flags import FLAGS, parse_flags
 from android_bench.virtual_phone.benchmark_text import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import adb_wire
+from android_bench.adb import wire as adb_wire
 from android_bench.discover import FoundPhone
 from android_bench.transport import STATE_ADVICE
 from android_bench.virtual_phone.phone import running_phone

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.virtual_phone import phone as virtual
 from android_bench.virtual_phone.sandbox import find_bubblewrap
 from nasflow.cli import main

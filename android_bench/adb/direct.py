@@ -10,11 +10,11 @@ from pathlib import Path
 from adb_shell import constants, exceptions
 from adb_shell.hidden_helpers import _AdbTransactionInfo
 
-from android_bench.adb_deadline import Clock, Deadline
-from android_bench.adb_keys import Signer, default_key, ensure_key
-from android_bench.adb_services import Stream
-from android_bench.adb_session import AdbTransport
-from android_bench.adb_wire import Tcp, Wire, find_usb
+from android_bench.adb.deadline import Clock, Deadline
+from android_bench.adb.keys import Signer, default_key, ensure_key
+from android_bench.adb.services import Stream
+from android_bench.adb.session import AdbTransport
+from android_bench.adb.wire import Tcp, Wire, find_usb
 from android_bench.transport import NotReady, plain_text, split_host_port
 from nasflow.errors import DeviceError
 

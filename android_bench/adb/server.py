@@ -14,9 +14,9 @@ import subprocess
 from contextlib import closing, suppress
 from typing import Any
 
-from android_bench.adb_deadline import Deadline
-from android_bench.adb_services import Listed, Stream, parse_device_list
-from android_bench.adb_session import AdbTransport
+from android_bench.adb.deadline import Deadline
+from android_bench.adb.services import Listed, Stream, parse_device_list
+from android_bench.adb.session import AdbTransport
 from android_bench.transport import DeviceLost, NotReady, plain_text, split_host_port
 from nasflow.errors import NoUsableDevice, UsageError
 

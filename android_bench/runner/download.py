@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from android_bench.runner import check_abi
+from android_bench.runner.tool import check_abi
 from nasflow.errors import EnvironmentFault, IntegrityError, NoUsableDevice, UsageError
 from nasflow.files import disk_faults, write_atomic
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from android_bench.conditions import (
+from android_bench.phone.conditions import (
     BATTERY_COMMAND,
     BOOT_ID_COMMAND,
     CPUFREQ_COMMAND,
@@ -25,7 +25,7 @@ from android_bench.conditions import (
     Reading,
     reading_of,
 )
-from android_bench.remote_files import FOLDER
+from android_bench.phone.remote_files import FOLDER
 from android_bench.transport import Completed, Transport, plain_text, quote
 from nasflow.errors import DeviceError
 

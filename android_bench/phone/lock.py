@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
-from android_bench.remote_files import FOLDER
+from android_bench.phone.remote_files import FOLDER
 from android_bench.transport import Completed, Transport, plain_text
 from nasflow.errors import DeviceError, NoUsableDevice
 

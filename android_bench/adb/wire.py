@@ -17,7 +17,7 @@ from adb_shell.adb_message import AdbMessage
 from adb_shell.transport.base_transport import BaseTransport
 from adb_shell.transport.tcp_transport import TcpTransport
 
-from android_bench.adb_deadline import Deadline
+from android_bench.adb.deadline import Deadline
 from android_bench.transport import NotReady, plain_text
 
 _VERSION_WITHOUT_CHECKSUMS = 0x01000001

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from android_bench.device import Conditions
-from android_bench.phone_text import (
+from android_bench.phone.text import (
     Battery,
     CpuPolicy,
     Thermal,

@@ -19,9 +19,9 @@ from android_bench.device import (
     RuntimeOptions,
     parse_measurement,
 )
-from android_bench.phone_text import CpuPolicy
-from android_bench.runner_output import MAX_TEXT_CHARACTERS, RunnerOutput, parse_output
-from android_bench.runner_result import cross_check, parse_result
+from android_bench.phone.text import CpuPolicy
+from android_bench.runner.output import MAX_TEXT_CHARACTERS, RunnerOutput, parse_output
+from android_bench.runner.result import cross_check, parse_result
 from android_bench.transport import Completed, plain_text
 from nasflow.errors import BadMeasurement, DeviceError, NoUsableDevice, UsageError
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import ClassVar, Self
 
-from android_bench.adb_deadline import Clock, Deadline
-from android_bench.adb_services import (
+from android_bench.adb.deadline import Clock, Deadline
+from android_bench.adb.services import (
     Stream,
     finish_shell,
     lost,
