@@ -197,7 +197,7 @@ def test_a_killed_daemon_refuses_and_what_is_detached_goes_on(
 
 def test_a_silent_phone_is_known_as_such(phone: VirtualPhone, transport: DirectTransport) -> None:
     assert not phone.faults.is_silent
-    phone.faults.set(FaultPlan(freeze_after_sent_bytes=0))  # what it still has to say freezes it, too
+    phone.faults.set(FaultPlan(freeze_after_sent_bytes=0))
     with pytest.raises(DeviceLost):
         transport.run(["true"], timeout_s=0.3)
     assert phone.faults.is_silent
