@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from android_bench.conditions import (
-    Limits,
-    Reading,
-    disturbance,
-    read_conditions,
-    wait_until_ready,
-)
 from android_bench.device import (
     DEFAULT_OPTIONS,
+    PHONE_OVERHEAD,
     BenchmarkRequest,
     Conditions,
     DeviceInfo,
     LatencyMeasurement,
     RuntimeOptions,
 )
-from android_bench.phone_job import (
+from android_bench.phone.conditions import (
+    Limits,
+    Reading,
+    disturbance,
+    fastest_of,
+    held_back,
+    read_conditions,
+    wait_until_ready,
+)
+from android_bench.phone.job import (
     MAX_TIMINGS,
     PhoneJob,
     Progress,
@@ -34,19 +37,21 @@ from android_bench.phone_job import (
     stop_folder,
     stretches_of,
 )
-from android_bench.phone_link import PATIENCE_S, PhoneLink
-from android_bench.phone_settings import repair, steady_phone
-from android_bench.phone_tool import PhoneTool, find_tool
-from android_bench.remote_files import RemoteFiles, remote_path
-from android_bench.runner import command, cpu_mask, finished_run, longest_run_s
+from android_bench.phone.link import PATIENCE_S, PhoneLink
+from android_bench.phone.lock import STALE_S, Owner, PhoneLock
+from android_bench.phone.remote_files import RemoteFiles, remote_path
+from android_bench.phone.settings import make_steady, repair
+from android_bench.phone.text import CpuPolicy
+from android_bench.phone.tool import PhoneTool, find_tool
+from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
 from android_bench.transport import Transport, plain_text
-from nasflow.errors import DeviceError, DeviceLost, NasflowError, UsageError
+from nasflow.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from android_bench.runner_download import Runner
+    from android_bench.runner.download import Runner
 
 MAX_DROPS = 3
 """How often a stretch of timings is taken again before the phone is given up."""
@@ -56,6 +61,7 @@ _STRETCH_TIMINGS = 25
 _LOAD_S = 0.3  # a process, a model and its tensors: a guess that only cuts the stretches
 _POLL_S = (0.2, 2.0)
 _TIMEOUT_S = 30.0
+_LAST_LOOK_S = 5.0
 _OLDEST_S = 86_400.0
 _MODEL_NAME = re.compile(r"[0-9a-f]{64}\.tflite")
 _MODEL_SUFFIX = ".tflite"
@@ -68,8 +74,11 @@ class AndroidDevice:
     """Runs models on one phone's official benchmark tool (a :class:`~android_bench.device.Device`).
 
     ``runner`` is the program to push, or what obtains it for an ABI; a virtual phone brings its own.
-    ``patience_s`` is how long the phone may be away. One client measures on a phone at a time.
+    ``patience_s`` is how long the phone may be away. One client measures on a phone at a time: ``owner``
+    (this process) holds a lock on it from the first measurement to :meth:`close`.
     """
+
+    overhead = PHONE_OVERHEAD
 
     def __init__(
         self,
@@ -81,16 +90,18 @@ class AndroidDevice:
         sleep: Callable[[float], None] = time.sleep,
         tell: Callable[[str], None] = lambda _text: None,
         patience_s: float = PATIENCE_S,
+        owner: Owner | None = None,
     ) -> None:
         self._runner = runner
         self._limits = limits or Limits()
         self._clock, self._sleep, self._tell = clock, sleep, tell
         self._link = PhoneLink(transport, clock=clock, sleep=sleep, tell=tell, patience_s=patience_s)
+        self._lock = PhoneLock(owner=owner, clock=clock, sleep=sleep)
         self._files = RemoteFiles(transport)
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
-        self._steady = ExitStack()
         self._is_steady = False
+        self._fastest: tuple[CpuPolicy, ...] = ()
         self._folder: str | None = None
         self._started: str | None = None
         self._lost = False
@@ -128,12 +139,13 @@ class AndroidDevice:
 
         A phone that goes away is waited for. Where it stays away, DeviceLost is raised, and a later call
         whose list goes on where this one's results ended finds what the phone has finished meanwhile.
-        Raises DeviceError, BadMeasurement, NoUsableDevice.
+        Raises DeviceError, BadMeasurement, NoUsableDevice (another run measures on it, too).
         """
         if not requests:
             return
         try:
             tool = self._prepared()
+            self._occupy()
             commands = self._commands(tool, requests, self._ready())
             keys = keys_of(commands)
             start = 0
@@ -166,16 +178,37 @@ class AndroidDevice:
         )
 
     def close(self) -> None:
-        """End what runs, delete the models, put the settings back. May be called twice."""
-        try:
-            self._remove_job()
-            _twice(self._clean)
-        except NasflowError as error:
-            self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
-        self._settle()
+        """End what runs, delete the models, put the settings back. May be called twice.
+
+        A phone that was lost and is not there now keeps everything, and is not waited for. One that another
+        run has taken meanwhile is left to that one.
+        """
+        if self._lock.held:
+            self._tidy()
+            self._lock.held = False
         self._tool = None
+        self._lost, self._left = False, None
         self._files.forget()
         self._link.transport.close()
+
+    def _tidy(self) -> None:
+        transport, away = self._link.transport, False
+        try:
+            if self._lost:
+                transport.reconnect(timeout_s=_LAST_LOOK_S)
+            _twice(lambda: self._lock.look(transport))
+            if self._lock.held:
+                self._remove_job()
+                _twice(self._clean)
+        except NasflowError as error:
+            self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
+            away = isinstance(error, DeviceLost | NoUsableDevice)
+        self._settle(away=away)
+        if self._lock.held and not away:
+            try:
+                _twice(lambda: self._lock.release(transport))
+            except NasflowError as error:
+                self._tell(f"The phone stays reserved for {STALE_S} s: {error.message}")
 
     def _clean(self) -> None:
         if self._left is not None:  # back again: no more timings once the settings are put back
@@ -191,28 +224,53 @@ class AndroidDevice:
             self._tool = self._link.do(find_tool, self._files, self._runner)
             if self._tool.news:
                 self._tell(self._tool.news)
-            self._link.do(lambda _: self._files.remove_partial())
         return self._tool
+
+    def _occupy(self) -> None:
+        """Keep other runs out. Where another may have been here meanwhile, everything is made anew."""
+        if self._link.do(self._lock.take):
+            self._settle()
+            self._files.forget()
+            self._link.do(lambda _: self._files.remove_partial())
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep while the phone is ours."""
+        self._sleep(seconds)
+        self._lock.renew(self._link.transport)
 
     def _ready(self) -> Reading:
         """A phone at rest and ready, with its settings made steady."""
         if not self._is_steady:
-            self._link.do(lambda transport: self._steady.enter_context(steady_phone(transport)))
-            self._is_steady = True
-        return self._link.do(
-            wait_until_ready, self._limits, clock=self._clock, sleep=self._sleep, tell=self._tell
+            self._is_steady = True  # a part of it may be done when it fails
+            self._link.do(make_steady)
+        reading = self._link.do(
+            wait_until_ready,
+            self._limits,
+            clock=self._clock,
+            sleep=self._pause,
+            tell=self._tell,
+            fastest=self._fastest,
         )
+        known = () if held_back(self._fastest, reading) else self._fastest
+        self._fastest = fastest_of(known, reading)
+        return reading
 
-    def _settle(self) -> None:
-        """Put the settings back; a phone that is away keeps its note, and the next run does it."""
-        try:
+    def _settle(self, *, away: bool = False) -> None:
+        """Put the settings back; a phone that is away keeps its note, and the next run does it.
+
+        Another run that has taken the phone meanwhile has done so already, and made its own.
+        """
+        was_steady, self._is_steady = self._is_steady, False
+        if not was_steady or not self._lock.held:
+            return
+        reason = "the phone is away."
+        if not away:
             try:
-                self._steady.close()
-            except DeviceLost:
-                repair(self._link.transport)
-        except NasflowError as error:
-            self._tell(f"The phone's settings are not put back yet, the next run does it: {error.message}")
-        self._is_steady = False
+                _twice(lambda: repair(self._link.transport))
+                return
+            except NasflowError as error:
+                reason = error.message
+        self._tell(f"The phone's settings are not put back yet, the next run does it: {reason}")
 
     def _commands(
         self, tool: PhoneTool, requests: Sequence[BenchmarkRequest], reading: Reading
@@ -270,7 +328,7 @@ class AndroidDevice:
                     self._remove_job()  # another client's job ended early: a new one does the rest
                     return
                 before, after = self._link.do(job.readings, number)
-                reason = disturbance(before, after, self._limits)
+                reason = disturbance(before, after, self._limits, fastest=self._fastest)
                 if reason is None:
                     break
                 drops += 1
@@ -305,6 +363,7 @@ class AndroidDevice:
         pause_s = _POLL_S[0]
         longest_s = max(longest_run_s(request) for request in requests) + _TIMEOUT_S
         while True:
+            self._link.do(self._lock.renew)
             progress: Progress = self._link.do(job.poll)
             if number in progress.finished:
                 return True
@@ -337,10 +396,12 @@ class AndroidDevice:
             self._tool = None
             self._prepared()
         self._started = job.folder
+        self._occupy()
         for model in {request.model: None for request in requests}:
+            self._link.do(self._lock.renew)
             self._link.do(self._put_model, model)
         self._ready()
-        self._link.do(job.start)
+        self._link.do(job.start, secrets.token_hex(8))
 
     def _put_model(self, _transport: Transport, model: bytes) -> None:
         self._files.put(model, suffix=_MODEL_SUFFIX)
@@ -349,7 +410,7 @@ class AndroidDevice:
         """End the present job and delete its folder, unless the phone is away."""
         folder, self._folder = self._folder, None
         self._started = None
-        if folder is None or self._lost:
+        if folder is None or self._lost or not self._lock.held:
             return
         try:
             _twice(lambda: remove_folder(self._link.transport, folder))
@@ -357,7 +418,7 @@ class AndroidDevice:
             self._tell(f"{folder} is left on the phone, the next run deletes it: {error.message}")
 
 
-def _twice(action: Callable[[], None]) -> None:
+def _twice(action: Callable[[], object]) -> None:
     """Clean up; a connection that breaks meanwhile is made anew once, and a phone not waited for."""
     try:
         action()

@@ -6,6 +6,7 @@ A device runs `.tflite` models and says how long they take. Times are in millise
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -29,13 +30,23 @@ class RuntimeOptions(Frozen):
     threads: int = Field(default=1, ge=1, le=64, description="CPU threads of the interpreter")
     cpu: str = Field(
         default="all",
-        pattern=r"^(all|big|little|prime|0x[0-9a-f]{1,16})$",
         description="the cores that may be used: all, big, little, prime, or a mask such as 0xf0; "
         "this computer's are not chosen",
     )
     delegate: Literal["cpu", "gpu"] = Field(
         default="cpu", description="what computes: the CPU by XNNPACK, or a phone's GPU"
     )
+
+    @field_validator("cpu", mode="before")
+    @classmethod
+    def _cores(cls, value: object) -> object:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            return value
+        lower = str(value).lower()
+        if not re.fullmatch(r"all|big|little|prime|0x[0-9a-f]{1,16}", lower):
+            mask = f", as in 0x{lower}" if re.fullmatch(r"[0-9a-f]{1,16}", lower) else " such as 0xf0"
+            raise ValueError(f"it should be all, big, little, prime, or a mask of cores{mask}")
+        return lower
 
     def describe(self) -> str:
         """``1 thread``, ``4 threads, big cores``, ``1 thread, gpu``."""
@@ -141,8 +152,24 @@ class LatencyMeasurement(Frozen):
         return self.model_copy(update={**times, "round_medians_ms": rounds})
 
 
+class Overhead(Frozen):
+    """What measuring takes beside the invocations asked for. A guess, for estimates beforehand."""
+
+    timing_ms: float = Field(ge=0, description="for each timing: a process, loading the model")
+    list_ms: float = Field(ge=0, description="for each list of timings, whatever its length")
+
+
+LOCAL_OVERHEAD = Overhead(timing_ms=4.0, list_ms=0.0)
+PHONE_OVERHEAD = Overhead(timing_ms=200.0, list_ms=1500.0)
+"""A process for every timing, a job for every list: as the virtual phone takes, rounded up."""
+
+
 class Device(Protocol):
     """Something that runs `.tflite` models. Opening is lazy: making one costs nothing."""
+
+    @property
+    def overhead(self) -> Overhead:
+        """What measuring on it takes beside the invocations; known before it is looked for."""
 
     def info(self) -> DeviceInfo:
         """Which device this is. Raises NoUsableDevice."""

@@ -9,15 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from android_bench.adb import Way, open_transport
-from android_bench.transport import STATE_ADVICE, DeviceLost, NotReady, Transport, plain_text, split_host_port
-from nasflow.errors import NoUsableDevice
+from android_bench.adb.ways import Way, open_transport
+from android_bench.transport import STATE_ADVICE, NotReady, Transport, plain_text, split_host_port
+from nasflow.errors import DeviceError, NoUsableDevice
 
 _PROPERTIES = {
     "model": ("ro.product.model",),
     "soc": ("ro.soc.model", "ro.board.platform", "ro.hardware"),
     "android": ("ro.build.version.release",),
 }
+
+
+NOTHING_ANSWERS = (
+    "Check the address, and that both are on one network. A phone listens after 'adb tcpip 5555', or by "
+    "'Wireless debugging' (which needs 'adb pair' and a running adb server); the virtual phone while "
+    "'nasflow virtual-phone' runs."
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,11 @@ class FoundPhone:
     @property
     def advice(self) -> str:
         """What to do about its state; empty for a usable phone."""
-        return "" if self.usable else STATE_ADVICE.get(self.state, STATE_ADVICE["offline"])
+        if self.usable:
+            return ""
+        if (self.way, self.state) == ("tcp", "missing"):
+            return NOTHING_ANSWERS
+        return STATE_ADVICE.get(self.state, STATE_ADVICE["offline"])
 
     def describe(self) -> str:
         """``R5CT1 (Pixel 8 Pro, Tensor G3, Android 15)``, or its state in place of what it is."""
@@ -63,7 +74,8 @@ def find_phones(
     Each is asked what it is, which takes up to ``timeout_s`` for one that is silent. Starts no server,
     searches no network. Raises UsageError for a server port that is none.
     """
-    from android_bench import adb_server, adb_wire
+    from android_bench.adb import server as adb_server
+    from android_bench.adb import wire as adb_wire
 
     port = adb_server.default_server_port() if server_port is None else server_port
     listed: list[FoundPhone] = []
@@ -101,7 +113,7 @@ def _ask(phone: FoundPhone, transport: Transport, timeout_s: float) -> FoundPhon
                     break
     except NotReady as error:
         return FoundPhone(phone.serial, phone.way, error.state, phone.model)
-    except DeviceLost:
+    except DeviceError:  # lost, or it answers with nonsense: the other phones are looked at all the same
         return FoundPhone(phone.serial, phone.way, "offline", phone.model)
     return FoundPhone(phone.serial, phone.way, "device", **told)
 
@@ -140,8 +152,11 @@ def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
 def _checked(phone: FoundPhone) -> FoundPhone:
     if phone.usable:
         return phone
-    name = phone.serial or "The phone on USB"
-    raise NotReady(f"{name} is in the state '{phone.state}'.", state=phone.state)
+    if (phone.way, phone.state) == ("tcp", "missing"):
+        message = f"nothing answers at {phone.serial}."
+    else:
+        message = f"{phone.serial or 'The phone on USB'} is in the state '{phone.state}'."
+    raise NotReady(message, state=phone.state, hint=phone.advice)
 
 
 def _listing(found: Sequence[FoundPhone]) -> str:

@@ -12,6 +12,7 @@ from android_bench.device import (
     Device,
     DeviceInfo,
     LatencyMeasurement,
+    Overhead,
     RuntimeOptions,
 )
 
@@ -24,11 +25,12 @@ class LazyDevice:
     """Stands for the device that ``find`` returns (a :class:`~android_bench.device.Device`).
 
     A run in which everything is fresh, and every command that only reads, need no phone at all. What
-    ``find`` raises (NoUsableDevice), every method raises.
+    ``find`` raises (NoUsableDevice), every method raises. ``overhead`` is that of the device to be found.
     """
 
-    def __init__(self, find: Callable[[], Device]) -> None:
+    def __init__(self, find: Callable[[], Device], overhead: Overhead) -> None:
         self._find = find
+        self.overhead = overhead
         self._found: Device | None = None
 
     def _device(self) -> Device:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from android_bench.device import (
     DEFAULT_OPTIONS,
+    LOCAL_OVERHEAD,
     BenchmarkRequest,
     Conditions,
     DeviceInfo,
@@ -32,6 +33,8 @@ class LocalDevice:
     The worker process starts with the first measurement and again after a failure. ``timeout_seconds``
     is how long a model may be silent beyond the time that it was asked to take.
     """
+
+    overhead = LOCAL_OVERHEAD
 
     def __init__(self, *, timeout_seconds: float = 120.0) -> None:
         self._timeout_seconds = timeout_seconds

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from android_bench.device import (
     DEFAULT_OPTIONS,
+    LOCAL_OVERHEAD,
     BenchmarkRequest,
     Conditions,
     DeviceInfo,
@@ -46,6 +47,8 @@ class DriftingDevice:
     The speed's logarithm is an AR(1) process: standard deviation 5 %, correlation 0.8 from one timing to
     the next.
     """
+
+    overhead = LOCAL_OVERHEAD
 
     def __init__(self, true_ms: Callable[[str], float], *, seed: int, throttle_at: int) -> None:
         self._true_ms = true_ms

@@ -22,7 +22,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import SCANNED_PORTS, VirtualPhone, running_phone
 from benchmarks._report import Outcome, at_least, main, say

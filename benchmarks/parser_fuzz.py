@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
-from android_bench.phone_text import (
+from android_bench.phone.text import (
     parse_battery,
     parse_boot_id,
     parse_cpufreq,
@@ -28,9 +28,9 @@ from android_bench.phone_text import (
     parse_thermal,
     parse_uptime,
 )
-from android_bench.runner import RunnerTool, finished_run
-from android_bench.runner_output import RunnerOutput, Timings, parse_output
-from android_bench.runner_result import parse_result
+from android_bench.runner.output import RunnerOutput, Timings, parse_output
+from android_bench.runner.result import parse_result
+from android_bench.runner.tool import RunnerTool, finished_run
 from android_bench.transport import Completed, plain_text
 from benchmarks._report import Outcome, at_most, main, say
 from nasflow.errors import NasflowError

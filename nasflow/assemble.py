@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from android_bench.device import Device, RuntimeOptions
+from android_bench.transport import split_host_port
 from nasflow.phone import AndroidConfig, phone
 from pipeline.artifact import Record
 from pipeline.events import Emit
@@ -43,6 +44,9 @@ class PipelineConfig(Record):
     artifacts: str = Field(
         "artifacts", min_length=1, description="folder of all results, relative to this file"
     )
+    offline: bool = Field(
+        False, description="never download: neither the images nor a phone's benchmark_model"
+    )
     data: DataConfig = Field(DataConfig(), description="the images to learn from")
     space: SpaceConfig = Field(SpaceConfig(), description="the family of networks to search")
     android: AndroidConfig = Field(AndroidConfig(), description="the phone, where the device is one")
@@ -61,8 +65,9 @@ class PipelineConfig(Record):
     def _known_device(cls, value: str) -> str:
         kind = value.partition(":")[0]
         if kind not in _DEVICE_KINDS or value in {"local:", "android:"} or value.startswith("local:"):
+            meant = f" (is 'android:{value}' meant?)" if split_host_port(value) else ""
             raise ValueError(
-                "there is no such device: 'local' is this computer, 'android' the phone connected, "
+                f"there is no such device{meant}: 'local' is this computer, 'android' the phone connected, "
                 "'android:SERIAL' or 'android:HOST:PORT' a certain one"
             )
         return value
@@ -78,7 +83,7 @@ def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], No
     ``tell`` is given what a person should know meanwhile (a phone that must cool, a download).
     """
     if config.device.partition(":")[0] == "android":
-        return phone(config.device, config.android, base_dir, tell)
+        return phone(config.device, config.android, base_dir, tell, offline=config.offline)
     from android_bench.local import LocalDevice
 
     return LocalDevice()

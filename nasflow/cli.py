@@ -16,7 +16,19 @@ from typing import Annotated
 import typer
 
 from nasflow.cli_latency import latency_app
-from nasflow.cli_options import AsJson, Config, Device, DryRun, Force, From, Seed, Set, Until, selection
+from nasflow.cli_options import (
+    AsJson,
+    Config,
+    Device,
+    DryRun,
+    Force,
+    From,
+    Offline,
+    Seed,
+    Set,
+    Until,
+    selection,
+)
 from nasflow.cli_phone import bench, devices, virtual_phone
 from nasflow.commands.options import (
     Action,
@@ -103,12 +115,13 @@ def run(
     from_stage: From = None,
     until: Until = None,
     force: Force = None,
+    offline: Offline = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> Action:
     """Run every stage that is not fresh; write the report."""
     options = RunOptions(
-        selection=selection(config, assignments, device, seed),
+        selection=selection(config, assignments, device, seed, offline=offline),
         from_stage=from_stage and from_stage.value,
         until=until and until.value,
         force=tuple(name.value for name in force or ()),
@@ -135,10 +148,11 @@ def _stage_command(stage: StageName) -> Callable[..., Action]:
         seed: Seed = None,
         from_stage: From = None,
         force: Force = None,
+        offline: Offline = False,
         dry_run: DryRun = False,
         as_json: AsJson = False,
     ) -> Action:
-        return run(device, config, assignments, seed, from_stage, stage, force, dry_run, as_json)
+        return run(device, config, assignments, seed, from_stage, stage, force, offline, dry_run, as_json)
 
     return command
 
@@ -154,11 +168,12 @@ def _stage_group(stage: StageName) -> Callable[..., Action | None]:
         seed: Seed = None,
         from_stage: From = None,
         force: Force = None,
+        offline: Offline = False,
         dry_run: DryRun = False,
         as_json: AsJson = False,
     ) -> Action | None:
         if context.invoked_subcommand is None:
-            return run(device, config, assignments, seed, from_stage, stage, force, dry_run, as_json)
+            return run(device, config, assignments, seed, from_stage, stage, force, offline, dry_run, as_json)
         given = [name for name, value in context.params.items() if value]
         if given:
             raise typer.BadParameter(f"options come behind '{context.invoked_subcommand}', not before it")
@@ -237,13 +252,15 @@ def clean(
 
 
 @app.command()
-def doctor(device: Device = None, config: Config = None, as_json: AsJson = False) -> Action:
+def doctor(
+    device: Device = None, config: Config = None, offline: Offline = False, as_json: AsJson = False
+) -> Action:
     """Check this computer (and a phone), and say what to mend."""
 
     def action() -> Outcome:
         from nasflow.commands.doctor import examine
 
-        return examine(config, device)
+        return examine(config, device, offline=offline)
 
     return action
 

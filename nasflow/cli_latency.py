@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasflow.cli_options import AsJson, Config, Device, Seed, Set, selection
+from nasflow.cli_options import AsJson, Config, Device, Offline, Seed, Set, selection
 from nasflow.commands.options import Action, Outcome
 
 latency_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -92,6 +92,7 @@ def check(
     networks: Annotated[
         int, typer.Option("--networks", min=1, max=100, metavar="N", help="How many to measure again.")
     ] = 5,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> Action:
     """Measure some networks again: does the model hold?
@@ -103,7 +104,7 @@ def check(
     def action() -> Outcome:
         from nasflow.commands import latency
 
-        chosen = selection(config, assignments, device, seed)
+        chosen = selection(config, assignments, device, seed, offline=offline)
         return latency.check(chosen, networks=networks, as_json=as_json)
 
     return action

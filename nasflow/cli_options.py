@@ -42,6 +42,10 @@ Force = Annotated[
     list[StageName] | None,
     typer.Option("--force", metavar="STAGE", help="Run this stage again, fresh or not. Repeatable."),
 ]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Download nothing: neither the images nor a phone's benchmark_model."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only list what would be done, why, and about how long it takes.")
 ]
@@ -51,7 +55,12 @@ AsJson = Annotated[
 
 
 def selection(
-    config: Path | None, assignments: list[str] | None, device: str | None, seed: str | None
+    config: Path | None,
+    assignments: list[str] | None,
+    device: str | None,
+    seed: str | None,
+    *,
+    offline: bool = False,
 ) -> Selection:
     """What these options select."""
-    return Selection(config, tuple(assignments or ()), device, seed)
+    return Selection(config, tuple(assignments or ()), device, seed, offline)

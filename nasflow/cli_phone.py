@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasflow.cli_options import AsJson, Config, Device, Set, selection
+from nasflow.cli_options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.commands.options import Action, Outcome
 
 
@@ -48,6 +48,7 @@ def bench(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, max=1000, metavar="N", help="Every model once a round.")
     ] = 5,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> Action:
     """Time any models on a device, side by side."""
@@ -56,8 +57,9 @@ def bench(
         from nasflow.commands.bench import BenchOptions
         from nasflow.commands.bench import bench as time_models
 
+        chosen = selection(config, assignments, device, None, offline=offline)
         options = BenchOptions(tuple(models), threads, cpu, delegate, rounds)
-        return time_models(selection(config, assignments, device, None), options, as_json=as_json)
+        return time_models(chosen, options, as_json=as_json)
 
     return action
 

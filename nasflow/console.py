@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nasflow.errors import ConfigError, EnvironmentFault, Interrupted, NasflowError
+from nasflow.files import fault
 from pipeline.events import Event, Message
-from pipeline.files import fault
 
 UNFORESEEN = 70
 _MACHINES_PART = frozenset(

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -40,15 +40,16 @@ class Check:
     mend: str = ""
 
 
-def examine_all(config: Path | None, here: Path) -> Iterator[Check]:
+def examine_all(config: Path | None, here: Path, overrides: Sequence[str] = ()) -> Iterator[Check]:
     """All checks in order, each as soon as it is known.
 
     ``config`` names a configuration file; without it the one above ``here`` counts, if there is one.
+    ``overrides`` change its keys, as in ``offline=true``.
     """
     yield check_python()
     yield check_own_packages()
     yield from check_packages()
-    check, settings, base = _configuration(config, here)
+    check, settings, base = _configuration(config, here, overrides)
     yield check
     yield check_dataset(settings, base)
     artifacts = base / (settings.artifacts if settings is not None else "artifacts")
@@ -123,24 +124,26 @@ def check_packages() -> Iterator[Check]:
             yield Check(name, "failed", f"{version}, but {wanted.specifier} is needed", mend)
 
 
-def _configuration(config: Path | None, here: Path) -> tuple[Check, PipelineConfig | None, Path]:
+def _configuration(
+    config: Path | None, here: Path, overrides: Sequence[str]
+) -> tuple[Check, PipelineConfig | None, Path]:
     """The configuration's check, its values, and the folder that its paths are relative to."""
     try:
         from nasflow.assemble import PipelineConfig
         from pipeline.config import find_config, load_config
 
         path = config if config is not None else find_config(here)
-        if path is None:
-            return (
-                Check("configuration", "ok", "no pipeline.yaml here: 'nasflow init' writes one"),
-                None,
-                here,
-            )
-        settings = load_config(PipelineConfig, path, ())
+        settings = load_config(PipelineConfig, path, overrides)
     except NasflowError as error:
         return Check("configuration", "failed", error.message, error.hint or "Mend the file."), None, here
     except ImportError as error:
         return Check("configuration", "failed", f"cannot be read: {error}", _REINSTALL), None, here
+    if path is None:
+        return (
+            Check("configuration", "ok", "no pipeline.yaml here: 'nasflow init' writes one"),
+            settings,
+            here,
+        )
     return Check("configuration", "ok", str(path)), settings, path.resolve().parent
 
 
@@ -151,11 +154,13 @@ def check_dataset(settings: PipelineConfig | None, base: Path) -> Check:
 
 def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
     from nasflow.assemble import PipelineConfig, resolve_data
-    from stages.training.data import FILES, find_file, load_images
+    from stages.training.data import FILES, check_at_hand, find_file, is_at_hand, load_images
 
-    data = resolve_data((settings or PipelineConfig()).data, base)
-    missing = [name for name in FILES if find_file(name, data.folder) is None]
-    if missing and data.folder is None:
+    settings = settings or PipelineConfig()
+    data = resolve_data(settings.data, base)
+    if settings.offline:
+        check_at_hand(data)
+    if data.folder is None and not is_at_hand(data):
         return Check(
             "data set",
             "warning",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +24,7 @@ _TIMEOUT_S = 15.0
 
 def examine_phone(config: PipelineConfig, base_dir: Path) -> Iterator[Check]:
     """Keys, connection, space, tool, a trial of a second, conditions; ends where the way ends."""
-    yield _failing("adb key", _key)
+    yield _failing("adb key", check_key)
     found: list[FoundPhone] = []
     check = _failing("phone", lambda: _phone(config, found))
     yield check
@@ -32,7 +34,9 @@ def examine_phone(config: PipelineConfig, base_dir: Path) -> Iterator[Check]:
     from nasflow.phone import phone
 
     told: list[str] = []
-    with closing(phone(config.device, config.android, base_dir, told.append)) as device:
+    with closing(
+        phone(config.device, config.android, base_dir, told.append, offline=config.offline)
+    ) as device:
         check = _failing("phone tool", lambda: _tool(device, told))
         yield check
         if check.state != "failed":
@@ -47,11 +51,19 @@ def _failing(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, "failed", error.message, error.hint)
 
 
-def _key() -> Check:
-    from android_bench.adb_keys import default_key, ensure_key
+def check_key() -> Check:
+    """The key by which phones know this computer: made when missing, and for its owner alone."""
+    from android_bench.adb.keys import default_key, ensure_key
 
     path = default_key()
     made = ensure_key(path)
+    if os.name != "nt" and path.stat().st_mode & 0o077:
+        return Check(
+            "adb key",
+            "warning",
+            f"{path} may be read by others on this computer: whoever has it may use your phone",
+            f"chmod 600 {shlex.quote(str(path))}",
+        )
     return Check(
         "adb key", "ok", f"{path}{', made just now: the phone will ask for approval' if made else ''}"
     )
@@ -71,7 +83,7 @@ def _phone(config: PipelineConfig, found: list[FoundPhone]) -> Check:
 
 def _space(chosen: FoundPhone) -> Check:
     """``df -k``: its last line has the size, what is used and what is left, in units of 1024 bytes."""
-    from android_bench.adb import open_transport
+    from android_bench.adb.ways import open_transport
 
     with closing(
         open_transport(chosen.serial, "server" if chosen.way == "server" else "direct")

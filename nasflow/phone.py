@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from android_bench.device import Device
+from android_bench.device import PHONE_OVERHEAD, Device
 from android_bench.lazy import LazyDevice
 from pipeline.artifact import Record
 
@@ -24,7 +24,6 @@ class AndroidConfig(Record):
         min_length=1,
         description="the benchmark_model to run: auto (the runtime's version, downloaded once), or a path",
     )
-    offline: bool = Field(False, description="never download")
     min_battery_percent: float = Field(30.0, ge=0, le=100, description="refuse a phone below that charge")
     cooling_minutes: float = Field(10.0, ge=0, le=240, description="wait so long for a hot phone to cool")
     patience_minutes: float = Field(
@@ -32,19 +31,21 @@ class AndroidConfig(Record):
     )
 
 
-def phone(name: str, config: AndroidConfig, project: Path, tell: Callable[[str], None]) -> Device:
+def phone(
+    name: str, config: AndroidConfig, project: Path, tell: Callable[[str], None], *, offline: bool = False
+) -> Device:
     """The phone that ``android``, ``android:SERIAL`` or ``android:HOST:PORT`` stands for.
 
     Nothing is looked for before it is needed; then NoUsableDevice is raised where there is none, or
-    several and none is named. ``project`` is the folder of ``pipeline.yaml``.
+    several and none is named. ``project`` is the folder of ``pipeline.yaml``; ``offline`` never downloads.
     """
 
     def find() -> Device:
-        from android_bench.adb import open_transport
+        from android_bench.adb.ways import open_transport
         from android_bench.android import AndroidDevice
-        from android_bench.conditions import Limits
         from android_bench.discover import choose, find_phones, wanted_name
-        from android_bench.runner_download import Runner, obtain
+        from android_bench.phone.conditions import Limits
+        from android_bench.runner.download import Runner, obtain
         from android_bench.transport import split_host_port
 
         wanted = wanted_name(name.partition(":")[2])
@@ -52,7 +53,7 @@ def phone(name: str, config: AndroidConfig, project: Path, tell: Callable[[str],
         chosen = choose(wanted, find_phones(config.transport, addresses=addresses))
 
         def runner(abi: str) -> Runner:
-            return obtain(config.runner, abi=abi, project=project, offline=config.offline)
+            return obtain(config.runner, abi=abi, project=project, offline=offline)
 
         return AndroidDevice(
             open_transport(chosen.serial, "server" if chosen.way == "server" else "direct"),
@@ -64,4 +65,4 @@ def phone(name: str, config: AndroidConfig, project: Path, tell: Callable[[str],
             patience_s=60 * config.patience_minutes,
         )
 
-    return LazyDevice(find)
+    return LazyDevice(find, PHONE_OVERHEAD)

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from nasflow.files import hash_or_none, read_or_none, write_atomic
 from pipeline.artifact import Document, Record, canonical_json, document_bytes, sha256_hex
 from pipeline.events import Emit, Message
-from pipeline.files import hash_or_none, read_or_none, write_atomic
 from pipeline.store import Store
 from stages.reporting.result import ResultDocument, build_result, run_facts
 from stages.reporting.run_documents import RunDocuments

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasflow.errors import EnvironmentFault, StoreLocked
-from pipeline.files import delete, disk_faults, make_folder, read_or_none, write_atomic
+from nasflow.files import delete, disk_faults, make_folder, read_or_none, write_atomic
 
 if TYPE_CHECKING:
     from filelock import FileLock

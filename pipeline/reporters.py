@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from nasflow.files import disk_faults, make_folder
 from pipeline.events import (
     Event,
     Message,
@@ -26,7 +27,6 @@ from pipeline.events import (
     StageSkipped,
     StageStarted,
 )
-from pipeline.files import disk_faults, make_folder
 from pipeline.rich_reporter import RichReporter
 from pipeline.streams import QuietStream
 from pipeline.words import Remaining, clock_time, human_count, human_duration, share

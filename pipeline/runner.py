@@ -33,6 +33,10 @@ __all__ = ["Pipeline", "StageStatus"]
 _FORCED = "forced to run again"
 
 
+def _own_environment(stage: Stage) -> Mapping[str, str]:
+    return stage.environment()
+
+
 class Pipeline:
     """Stages in an order in which every stage comes after its inputs."""
 
@@ -56,17 +60,23 @@ class Pipeline:
         self._clock = clock
 
     def status(
-        self, until: str | None = None, from_stage: str | None = None, force: Collection[str] = ()
+        self,
+        until: str | None = None,
+        from_stage: str | None = None,
+        force: Collection[str] = (),
+        *,
+        environment: Callable[[Stage], Mapping[str, str]] = _own_environment,
     ) -> tuple[StageStatus, ...]:
         """Each stage, fresh or stale and why, as :meth:`run` with the same arguments would find it.
 
-        Changes nothing on the disk. Raises UsageError for a name that is no stage's, EnvironmentFault.
+        ``environment`` answers in place of the stages, for one who does not want them to look yet. Changes
+        nothing on the disk. Raises UsageError for a name that is no stage's, EnvironmentFault.
         """
         selected = selection.needed_for(self.stages, until)
         forced = selection.forced(self.stages, selected, from_stage, force)
         statuses: dict[str, StageStatus] = {}
         for stage in selected:
-            status = self._status(stage, statuses)
+            status = self._status(stage, statuses, environment)
             if status.fresh and stage.name in forced:
                 status = replace(status, fresh=False, why=_FORCED)
             statuses[stage.name] = status
@@ -212,7 +222,12 @@ class Pipeline:
         if isinstance(event, Progress):  # some libraries swallow what a signal handler raises
             signals.check()
 
-    def _status(self, stage: Stage, earlier: Mapping[str, StageStatus]) -> StageStatus:
+    def _status(
+        self,
+        stage: Stage,
+        earlier: Mapping[str, StageStatus],
+        environment: Callable[[Stage], Mapping[str, str]],
+    ) -> StageStatus:
         stale = [name for name in stage.inputs.values() if not earlier[name].fresh]
         if stale:
             return waiting(stage, self.store, stale)
@@ -222,10 +237,10 @@ class Pipeline:
             assert record is not None, "a fresh stage has a record"
             inputs[parameter] = record.output.sha256
         try:
-            environment = dict(stage.environment())
+            found = dict(environment(stage))
         except NasflowError as error:
             return unknown(stage, self.store, error)
-        return judge(stage, self.store, inputs, environment).status
+        return judge(stage, self.store, inputs, found).status
 
 
 class _Stopwatch:

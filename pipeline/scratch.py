@@ -16,10 +16,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from pipeline import signals
-from pipeline.artifact import canonical_json, sha256_hex
-from pipeline.events import Emit, Message
-from pipeline.files import (
+from nasflow.files import (
     delete,
     delete_folder,
     disk_faults,
@@ -28,6 +25,9 @@ from pipeline.files import (
     sync_folder,
     write_atomic,
 )
+from pipeline import signals
+from pipeline.artifact import canonical_json, sha256_hex
+from pipeline.events import Emit, Message
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENTRY, _LOG, _BASIS, _SPENT = ".entry", ".log", "basis", "spent"

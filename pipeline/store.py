@@ -22,10 +22,10 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from nasflow.errors import IntegrityError
+from nasflow.files import disk_faults, files_below, hash_or_none, read_or_none, write_atomic
 from pipeline import signals, sweeping
 from pipeline.artifact import Blob, Document, blobs_of, document_bytes, sha256_hex
 from pipeline.events import Emit, Message
-from pipeline.files import disk_faults, files_below, hash_or_none, read_or_none, write_atomic
 from pipeline.lock import FolderLock
 from pipeline.records import RecordDraft, StageRecord, parse_record, record_bytes
 from pipeline.scratch import FolderScratch, scratch_folder

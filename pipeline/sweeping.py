@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.files import (
+from nasflow.files import (
     delete,
     delete_folder,
     disk_faults,

@@ -17,8 +17,8 @@ from pydantic import AwareDatetime, ValidationError
 
 from android_bench.device import DeviceInfo, RuntimeOptions
 from nasflow.errors import BadMeasurement, IntegrityError, NasflowError, UsageError
+from nasflow.files import disk_faults
 from pipeline.artifact import Document
-from pipeline.files import disk_faults
 from stages.documents import LatencyModel, LatencyTable, Precision
 from stages.latency_model import NetworkTimings, fit_model
 from stages.search_space import NetConfig, SearchSpace

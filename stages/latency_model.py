@@ -62,7 +62,12 @@ class FitLatency(Stage):
         layers = self.space.layers()
         middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
         networks = self.config.calibration_networks + self.config.held_out_networks
-        return self.config.estimate_seconds([middle] * networks, middle)
+        return self.config.estimate_seconds([middle] * networks, middle, self.device.overhead)
+
+    def device_seconds(self) -> tuple[float, float]:
+        """All of it."""
+        seconds = self.estimate_seconds()
+        return seconds, self.config.most_seconds(seconds)
 
     def run(self, context: Context, **inputs: Any) -> LatencyModel:
         """Measure what is not yet measured, then fit. Raises DeviceError, BadMeasurement, UsageError."""

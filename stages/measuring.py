@@ -15,10 +15,19 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field, ValidationError
 
-from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, RuntimeOptions, combine
+from android_bench.device import (
+    LOCAL_OVERHEAD,
+    BenchmarkRequest,
+    Device,
+    LatencyMeasurement,
+    Overhead,
+    RuntimeOptions,
+    combine,
+)
 from nasflow.errors import DeviceError
 from pipeline.artifact import Record
 from pipeline.stage import Context
@@ -30,7 +39,15 @@ NEGLIGIBLE_MS = 2e-4  # twenty ticks of a usual clock; no network's latency hang
 OUT_OF_THE_RACE = 1.5  # a rival that much slower will not win; the first timings may have met a spell
 OUT_AT_ONCE, ENOUGH_TIMINGS = 4.0, 3
 PRIOR_TIMINGS = 10.0
-_MAC_PER_MS = 2e7  # a slow core; only for an estimate of the time
+MACS_PER_MS = 2e7  # a slow core; only for an estimate of the time
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A stage that measures on the device."""
+
+    def device_seconds(self) -> tuple[float, float]:
+        """A guess how long the device is at work: at least, and at most where its timings scatter."""
 
 
 class MeasuringConfig(Record):
@@ -58,15 +75,21 @@ class MeasuringConfig(Record):
     min_ms: float = Field(default=20.0, gt=0, le=60_000, description="counted invocations of each timing")
     min_runs: int = Field(default=5, ge=1, le=100_000, description="counted invocations at least")
 
-    def estimate_seconds(self, macs: Sequence[int], anchor_macs: int = 0) -> float:
+    def estimate_seconds(
+        self, macs: Sequence[int], anchor_macs: int = 0, overhead: Overhead = LOCAL_OVERHEAD
+    ) -> float:
         """Roughly how long models of so many multiply-accumulates take, extra rounds left out."""
         anchors = 1 + len(macs) // self.anchor_every if self.anchor_every else 0
-        one_round_ms = sum(self._timing_ms(mac) for mac in macs) + anchors * self._timing_ms(anchor_macs)
-        return self.rounds * one_round_ms / 1000
+        invoking_ms = sum(self._invoking_ms(mac) for mac in macs) + anchors * self._invoking_ms(anchor_macs)
+        timings = len(macs) + anchors
+        return self.rounds * (invoking_ms + timings * overhead.timing_ms + overhead.list_ms) / 1000
 
-    def _timing_ms(self, macs: int) -> float:
-        overhead_ms = 4.0
-        return overhead_ms + max(self.warmup_ms + self.min_ms, (1 + self.min_runs) * macs / _MAC_PER_MS)
+    def most_seconds(self, seconds: float) -> float:
+        """What becomes of such an estimate where every model needs all extra rounds."""
+        return seconds * (self.rounds + self.extra_rounds) / self.rounds
+
+    def _invoking_ms(self, macs: int) -> float:
+        return max(self.warmup_ms + self.min_ms, (1 + self.min_runs) * macs / MACS_PER_MS)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,12 @@ class ProfileOps(Stage):
     def estimate_seconds(self) -> float:
         """Time on the device."""
         macs = [block.macs for block, _ in self._variants()]
-        return self.config.estimate_seconds([0, *macs], self.anchor()[1].macs)
+        return self.config.estimate_seconds([0, *macs], self.anchor()[1].macs, self.device.overhead)
+
+    def device_seconds(self) -> tuple[float, float]:
+        """All of it."""
+        seconds = self.estimate_seconds()
+        return seconds, self.config.most_seconds(seconds)
 
     def run(self, context: Context, **inputs: Any) -> LatencyTable:
         """Measure what is not yet measured. Raises DeviceError, BadMeasurement."""

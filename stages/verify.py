@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_NETWORKS = 8  # of a run with its defaults, for estimates
+
+
 class VerifyConfig(Record):
     """How the networks are measured, and what the found one must reach."""
 
@@ -98,8 +101,14 @@ class Verify(Stage):
 
     def estimate_seconds(self) -> float:
         """Rounds and answers of about eight networks."""
-        timed = self.config.rounds * (self.config.min_ms + self.config.warmup_ms) / 1000
-        return 8 * (timed + 5)
+        return self.device_seconds()[0] + _NETWORKS * 5
+
+    def device_seconds(self) -> tuple[float, float]:
+        """The rounds."""
+        config, overhead = self.config, self.device.overhead
+        timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
+        one_round_s = (_NETWORKS * timing_ms + overhead.list_ms) / 1000
+        return config.rounds * one_round_s, max(config.rounds, config.max_rounds) * one_round_s
 
     def run(self, context: Context, **inputs: Any) -> Verification:
         """Answers first, then rounds until the ratio is sure enough, then the verdict.

@@ -90,6 +90,7 @@ class DeviceFolder:
                 "drift_per_minute": plan.drift_per_minute,
                 "since_monotonic_s": since,
                 "free_bytes": plan.free_bytes,
+                "run_us": self.description.run_us,
             }
         )
         if plan.free_bytes is not None:

@@ -63,8 +63,9 @@ def read_plan(file: Path) -> FaultPlan:
     try:
         return FaultPlan.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(
-            f"The fault file {file} cannot be used: {error}",
+            f"The fault file {file} cannot be used: {reason}.",
             hint='It holds one JSON object, such as {"drop_after_sent_bytes": 1000}.',
         ) from error
 
@@ -88,6 +89,12 @@ class Faults:
         """What is wrong now."""
         with self._condition:
             return self._plan
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it keeps its connections and says nothing: frozen, offline, or its owner is away."""
+        with self._condition:
+            return self._frozen or self._plan.offline or self._plan.authorisation == "ignore"
 
     @property
     def since(self) -> float:

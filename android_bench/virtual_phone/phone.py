@@ -70,6 +70,8 @@ class VirtualPhone:
         self._rebooting = threading.Lock()
         self._up = threading.Event()
         self._up.set()
+        self._daemon_runs = threading.Event()
+        self._daemon_runs.set()
         self._listener = _listen(port)
         self.port: int = self._listener.getsockname()[1]
         faults.on_change = self._on_faults
@@ -79,6 +81,12 @@ class VirtualPhone:
     def address(self) -> str:
         """HOST:PORT, as ``adb connect`` takes it."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def clients(self) -> int:
+        """How many are connected now."""
+        with self._lock:
+            return len(self._connections)
 
     def storage(self, path: str) -> Path:
         """Where a file of the phone, such as ``/data/local/tmp/a``, lies on this computer."""
@@ -90,10 +98,14 @@ class VirtualPhone:
     def accept_clients(self) -> None:
         """Serve until :meth:`close`; each client gets a thread."""
         while not self._closed.is_set():
+            self._daemon_runs.wait()
+            listener = self._listener
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
-                return
+                if self._daemon_runs.is_set() and listener is self._listener:
+                    return
+                continue  # its daemon was killed
             with self._lock:
                 full = len(self._connections) >= MAX_CONNECTIONS
             if full or self._closed.is_set():
@@ -140,15 +152,31 @@ class VirtualPhone:
             finally:
                 self._up.set()
 
+    def kill_daemon(self) -> None:
+        """End what speaks ADB: connections break, new ones are refused. Detached commands go on."""
+        self._daemon_runs.clear()
+        self._close_listener()
+        self.disconnect()
+
+    def start_daemon(self) -> None:
+        """Listen again, at the same port, if it was killed. Raises EnvironmentFault where another took it."""
+        if not self._daemon_runs.is_set():
+            self._listener = _listen(self.port)
+            self._daemon_runs.set()
+
     def close(self) -> None:
         """Switch off. May be called twice."""
         self._closed.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._daemon_runs.set()
+        self._close_listener()
         self.faults.close()
         self.disconnect()
         self._machine.close()
+
+    def _close_listener(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def _serve(self, connection: Connection) -> None:
         self._up.wait()
@@ -233,7 +261,14 @@ def running_phone(
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="virtual-phone-")))
         device = DeviceFolder(folder, description or PhoneDescription())
-        device.create()
+        try:
+            device.create()
+        except OSError as error:
+            raise EnvironmentFault(
+                f"The virtual phone's folder {folder} cannot be made: {error.strerror}.",
+                hint="Choose a folder that you may write to.",
+                raw=str(error),
+            ) from error
         faults = Faults(plan)
         device.refresh(faults.plan, faults.since)
         machine = _machine(device, inside)

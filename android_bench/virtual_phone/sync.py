@@ -7,6 +7,7 @@ the phone's own; standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -241,9 +242,11 @@ class _Upload:
             self.failure = _reason("couldn't create file", error)
 
     def abort(self) -> None:
-        """Leave nothing half written, as the daemon of a phone does."""
+        """Leave nothing half written, as the daemon of a phone does; what another has put there stays."""
         if self._file is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):  # noqa: PTH116
+                    os.unlink(self._path)  # noqa: PTH108
             self._file.close()
-            os.unlink(self._path)  # noqa: PTH108
             self._file = None
             self.failure = self.failure or "transfer was broken off"

@@ -19,6 +19,7 @@ class Wire:
         self._socket = connection
         self._faults = faults
         self._sending = threading.Lock()
+        self._closed = False
         self.checksum = True
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -41,6 +42,7 @@ class Wire:
 
     def close(self) -> None:
         """End the connection at once; threads that wait on it see Disconnected."""
+        self._closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -61,6 +63,8 @@ class Wire:
         return bytes(buffer)
 
     def _allow(self, direction: str, wanted: int) -> int:
+        if self._closed:  # a fault is for those that are connected
+            raise Disconnected("the connection is closed")
         try:
             return self._faults.allow("sent" if direction == "sent" else "received", wanted)
         except Disconnected:

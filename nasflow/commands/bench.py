@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import random
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions, combine
 from nasflow.assemble import PipelineConfig
 from nasflow.commands.options import Outcome, Selection
-from nasflow.commands.project import Project
+from nasflow.commands.project import Project, as_it_was_typed
 from nasflow.commands.run import screen
-from nasflow.errors import DeviceError, UsageError
+from nasflow.errors import ConfigError, DeviceError, Interrupted, UsageError
+from nasflow.files import disk_faults
 from pipeline.config import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
-from pipeline.files import disk_faults
+from pipeline.reporters import Reporter
 from stages.reporting.wording import plain_text
 
 MAX_BYTES = 2_000_000_000
+_LAST_LINES, _WORDS_CHARACTERS = 6, 800
 _TFLITE = b"TFL3"
 
 
@@ -34,10 +37,10 @@ class BenchOptions:
     min_ms: float = 500.0
 
     @property
-    def overrides(self) -> list[str]:
-        """These settings as assignments to keys of the configuration."""
+    def settings(self) -> dict[str, object]:
+        """Those that were given, by their keys of the configuration."""
         given = {"threads": self.threads, "cpu": self.cpu, "delegate": self.delegate}
-        return [f"runtime.{key}={value}" for key, value in given.items() if value is not None]
+        return {f"runtime.{key}": value for key, value in given.items() if value is not None}
 
 
 def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outcome:
@@ -47,7 +50,11 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
     file that is no model, and whatever the device raises.
     """
     path = selection.config if selection.config is not None else find_config(Path.cwd())
-    config = load_config(PipelineConfig, path, [*selection.overrides, *options.overrides])
+    overrides = [f"{key}={value}" for key, value in options.settings.items()]
+    try:
+        config = load_config(PipelineConfig, path, [*selection.overrides, *overrides])
+    except ConfigError as error:
+        raise as_it_was_typed(error, selection, options.settings) from error
     project = Project(config, (path or Path.cwd() / FILE_NAME).absolute())
     requests = _requests(options, config.runtime)
     with ExitStack() as stack:
@@ -55,6 +62,7 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
         device = stack.enter_context(
             closing(project.open_device(lambda text: reporter(Message("bench", text))))
         )
+        stack.enter_context(_words_told(reporter))
         info = device.info()
         rounds: dict[str, list[LatencyMeasurement]] = {request.name: [] for request in requests}
         for number in range(options.rounds):
@@ -69,9 +77,32 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
     return _outcome(info, config.runtime, {name: combine(measured) for name, measured in rounds.items()})
 
 
+@contextmanager
+def _words_told(reporter: Reporter) -> Iterator[None]:
+    """Tell what a tool had printed when it failed, for there is no log; and that no timing is kept."""
+    try:
+        yield
+    except Interrupted as stopped:
+        raise Interrupted(
+            stopped.message,
+            signal_number=stopped.signal_number,
+            hint="Nothing is left running, and nothing is kept: bench starts anew.",
+        ) from stopped
+    except DeviceError as error:
+        if error.raw:
+            words = "; ".join(plain_text(line) for line in error.raw.splitlines()[-_LAST_LINES:])
+            reporter(Message("bench", f"the tool's last words: {words[-_WORDS_CHARACTERS:]}"))
+        raise
+
+
 def _requests(options: BenchOptions, runtime: RuntimeOptions) -> list[BenchmarkRequest]:
     requests = []
     for path in options.models:
+        if not path.is_file():
+            raise UsageError(
+                f"{path} is {'a folder' if path.is_dir() else 'not there'}.",
+                hint="Name .tflite files, such as artifacts/latest/network.tflite.",
+            )
         with disk_faults(path, "read"):
             size = path.stat().st_size
             content = path.read_bytes() if size <= MAX_BYTES else b""
@@ -111,7 +142,8 @@ def _outcome(info: DeviceInfo, runtime: RuntimeOptions, measured: dict[str, Late
 
 def _line(name: str, measured: LatencyMeasurement, fastest: float, width: int) -> str:
     between = f"{measured.p5_ms:.4g} to {measured.p95_ms:.4g}"
+    spread = f"±{100 * measured.spread:>4.1f} %" if measured.rounds > 1 else ""  # of one round: unknown
     return (
-        f"{plain_text(name):<{width}}  {measured.median_ms:>10.4g}  ±{100 * measured.spread:>4.1f} %"
+        f"{plain_text(name):<{width}}  {measured.median_ms:>10.4g}  {spread:>7}"
         f"  {between:>19}  {measured.median_ms / fastest:>12.2f}"
     )

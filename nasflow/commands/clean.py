@@ -8,8 +8,8 @@ from pathlib import Path
 from nasflow.commands.options import Outcome, Selection
 from nasflow.commands.project import Project, open_project
 from nasflow.console import message_lines
+from nasflow.files import delete_folder, files_below, size_or_zero
 from pipeline.events import Event
-from pipeline.files import delete_folder, files_below, size_or_zero
 from pipeline.runner import Pipeline
 from pipeline.store import Freed
 from pipeline.words import human_bytes

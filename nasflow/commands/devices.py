@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +18,8 @@ _NONE_FOUND = (
     "the phone: unlocked, with 'USB debugging' on (Settings, System, Developer options; they appear after "
     "seven taps on the build number in 'About phone');",
     "Linux: a udev rule for the phone's maker (Debian: package android-sdk-platform-tools-common);",
-    "a phone on the network: nasflow devices --address HOST:PORT",
-)
-_NOTHING_THERE = (
-    "Nothing answers there. Check the address, and that both are on one network. A phone listens after "
-    "'adb tcpip 5555', or by 'Wireless debugging' (which needs 'adb pair' and a running adb server)."
+    "a phone on the network: nasflow devices --address HOST:PORT;",
+    "no phone at hand: 'nasflow virtual-phone' serves one to try things on",
 )
 
 
@@ -52,8 +50,7 @@ def _shown(phone: FoundPhone) -> dict[str, Any]:
         name: " ".join(plain_text(getattr(phone, name), limit=_FIELD_CHARACTERS).split())
         for name in ("serial", "way", "state", "model", "soc", "android")
     }
-    advice = _NOTHING_THERE if (phone.way, phone.state) == ("tcp", "missing") else phone.advice
-    return {**told, "usable": phone.usable, "advice": advice}
+    return {**told, "usable": phone.usable, "advice": phone.advice}
 
 
 def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:
@@ -66,6 +63,11 @@ def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:
         lines.append("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip())
         if phone["advice"]:
             lines.append(f"  -> {phone['advice']}")
+    ready = next((phone["serial"] for phone in phones if phone["usable"]), None)
+    if ready is not None:
+        alone = len(phones) == 1 and split_host_port(ready) is None
+        name = "android" if alone else shlex.quote(f"android:{ready}")
+        lines += ["", f"Next: nasflow doctor --device {name}"]
     return lines
 
 

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from nasflow.assemble import PipelineConfig
-from nasflow.commands.options import Outcome
+from nasflow.commands.options import Outcome, Selection
+from nasflow.commands.project import as_it_was_typed
 from nasflow.doctor import Check, examine_all
-from nasflow.errors import EnvironmentFault, NoUsableDevice
+from nasflow.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice
 from pipeline.config import FILE_NAME, find_config, load_config
 
 _MARKS = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
 
 
-def examine(config: Path | None, device: str | None = None) -> Outcome:
-    """Run all checks, and where ``device`` is a phone, the way to it.
+def examine(config: Path | None, device: str | None = None, *, offline: bool = False) -> Outcome:
+    """Run all checks, and where ``device``, or else the configuration's, is a phone, the way to it.
 
     The exit code is 8 where something on this computer has failed, 4 where only the phone has, else 0.
+    Raises UsageError where ``device`` is none.
     """
-    checks = list(examine_all(config, Path.cwd()))
+    chosen = Selection(config, device=device, offline=offline)
+    if device is not None:
+        try:
+            load_config(PipelineConfig, None, [f"device={device}"])
+        except ConfigError as error:
+            raise as_it_was_typed(error, chosen) from error
+    checks = list(examine_all(config, Path.cwd(), chosen.overrides))
     here = sum(check.state == "failed" for check in checks)
-    if device is not None and device.partition(":")[0] == "android":
-        from nasflow.doctor_phone import examine_phone
-
-        path = config if config is not None else find_config(Path.cwd())
-        settings = load_config(PipelineConfig, path, [f"device={device}"])
-        checks += examine_phone(settings, (path or Path.cwd() / FILE_NAME).parent)
+    checks += _phone(chosen)
     failed = sum(check.state == "failed" for check in checks)
     warnings = sum(check.state == "warning" for check in checks)
     exit_code = EnvironmentFault.exit_code if here else NoUsableDevice.exit_code if failed else 0
@@ -41,6 +45,21 @@ def examine(config: Path | None, device: str | None = None) -> Outcome:
         text="\n".join([*_lines(checks), "", _verdict(failed, warnings)]),
         exit_code=exit_code,
     )
+
+
+def _phone(chosen: Selection) -> Iterator[Check]:
+    """What there is to say of the phone that is meant; nothing where none is."""
+    path = chosen.config if chosen.config is not None else find_config(Path.cwd())
+    try:
+        settings = load_config(PipelineConfig, path, chosen.overrides)
+    except NasflowError:  # a finding already
+        if (chosen.device or "").startswith("android"):
+            yield Check("phone", "failed", "not looked at", "Mend the configuration first.")
+        return
+    if settings.device.startswith("android"):
+        from nasflow.doctor_phone import examine_phone
+
+        yield from examine_phone(settings, (path or Path.cwd() / FILE_NAME).absolute().parent)
 
 
 def _lines(checks: list[Check]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nasflow.commands.options import Outcome, program
 from nasflow.errors import UsageError
-from pipeline.files import write_atomic
+from nasflow.files import write_atomic
 
 FILE_NAME = "pipeline.yaml"
 

@@ -14,8 +14,8 @@ from nasflow.commands.project import open_project
 from nasflow.commands.run import screen
 from nasflow.console import message_lines
 from nasflow.errors import Inconclusive, UsageError
+from nasflow.files import disk_faults, write_atomic
 from pipeline.events import Event
-from pipeline.files import disk_faults, write_atomic
 from pipeline.runner import Pipeline
 from pipeline.scratch import FleetingScratch
 from pipeline.stage import Context, Stage

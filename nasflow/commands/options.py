@@ -49,11 +49,12 @@ class Selection:
     assignments: tuple[str, ...] = ()
     device: str | None = None
     seed: str | None = None
+    offline: bool = False
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """All assignments, the options' own last: they win."""
-        named = {"device": self.device, "seed": self.seed}
+        named = {"device": self.device, "seed": self.seed, "offline": "true" if self.offline else None}
         return (*self.assignments, *(f"{key}={value}" for key, value in named.items() if value is not None))
 
     def arguments(self) -> list[str]:
@@ -67,6 +68,8 @@ class Selection:
             words += ["--device", self.device]
         if self.seed is not None:
             words += ["--seed", self.seed]
+        if self.offline:
+            words.append("--offline")
         return words
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from android_bench.device import Device
@@ -71,16 +72,21 @@ def open_project(selection: Selection, build: Build = build_pipeline) -> Project
     try:
         config = load_config(PipelineConfig, path, selection.overrides)
     except ConfigError as error:
-        raise _as_it_was_typed(error, selection) from error
+        raise as_it_was_typed(error, selection) from error
     return Project(config, path.absolute(), build)
 
 
-def _as_it_was_typed(error: ConfigError, selection: Selection) -> ConfigError:
-    """An error that speaks of ``--seed 7`` where that, and not ``--set seed=7``, was typed."""
+def as_it_was_typed(
+    error: ConfigError, selection: Selection, options: Mapping[str, object] = MappingProxyType({})
+) -> ConfigError:
+    """An error that speaks of ``--seed 7`` where that, and not ``--set seed=7``, was typed.
+
+    ``options``: further ones of a command, by the key that they set; the option has the key's last word.
+    """
     source, message = error.source, error.message
-    for option, value in (("device", selection.device), ("seed", selection.seed)):
-        stands_for = f"--set {option}={value}"
+    for key, value in {"device": selection.device, "seed": selection.seed, **options}.items():
+        stands_for, typed = f"--set {key}={value}", f"--{key.rpartition('.')[2]} {value}"
         if value is not None and stands_for not in {f"--set {word}" for word in selection.assignments}:
-            source = source.replace(stands_for, f"--{option} {value}")
-            message = message.replace(stands_for, f"--{option} {value}")
+            source = source.replace(stands_for, typed)
+            message = message.replace(stands_for, typed)
     return ConfigError(message, source=source, key=error.key, value=error.value, hint=error.hint)

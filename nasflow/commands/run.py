@@ -5,19 +5,21 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from nasflow.assemble import resolve_data
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions
+from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
 from nasflow.errors import Inconclusive, Interrupted, NasflowError
 from nasflow.results import COMPLETE, Published, publish
 from pipeline.artifact import Document
-from pipeline.events import Emit, Event, Message, StageFinished, StageSkipped, StageStarted
+from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
 from pipeline.reporters import (
     JsonLinesReporter,
     LogFileReporter,
@@ -25,7 +27,8 @@ from pipeline.reporters import (
     Reporter,
     RichReporter,
 )
-from pipeline.runner import Pipeline
+from pipeline.runner import Pipeline, StageStatus
+from stages.training.data import check_at_hand
 
 EXIT_CODES: Mapping[str, int] = {"ungated": 0, "pass": 0, "fail": 1, "inconclusive": Inconclusive.exit_code}
 """Verdict -> exit code of the process."""
@@ -54,7 +57,14 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
         log.write(_preface(project))
         with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
-            _announce(pipeline, options, emit)
+            if phone := before_the_phone_is_asked(project.config, pipeline, options):
+                emit(Message("", phone.describe()))
+            stale = [
+                s for s in pipeline.status(options.until, options.from_stage, options.force) if not s.fresh
+            ]
+            _check_images(project, pipeline, stale)
+            if stale:
+                emit(Message("", f"{work_ahead(stale)}."))
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
@@ -85,11 +95,11 @@ class _Recorder:
         return all(stage["action"] == "fresh" for stage in self.stages.values())
 
 
-def _announce(pipeline: Pipeline, options: RunOptions, emit: Emit) -> None:
-    """Tell beforehand how much there is to do."""
-    stages = pipeline.status(options.until, options.from_stage, options.force)
-    if stale := [stage for stage in stages if not stage.fresh]:
-        emit(Message("", f"{work_ahead(stale)}."))
+def _check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStatus]) -> None:
+    """Find out before any work that images are missing which may not be downloaded. Raises DatasetMissing."""
+    names = {stage.name for stage in stale}
+    if project.config.offline and any("data" in s.settings() for s in pipeline.stages if s.name in names):
+        check_at_hand(resolve_data(project.config.data, project.base_dir))
 
 
 def screen(*, as_json: bool) -> Reporter:

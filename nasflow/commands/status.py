@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from nasflow.commands.options import Outcome, RunOptions, Selection
+from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
 from nasflow.console import message_lines
 from pipeline.events import Event
@@ -47,9 +49,17 @@ def plan(options: RunOptions, project: Project) -> Outcome:
         if stale
         else "Nothing to do: every stage is fresh."
     )
+    phone = phone_time(project.config, pipeline, stages)
     return Outcome(
-        document={"config": str(project.path), "artifacts": str(project.artifacts), **_document(stages)},
-        text="\n".join([*message_lines(events), *_table(stages), "", closing]),
+        document={
+            "config": str(project.path),
+            "artifacts": str(project.artifacts),
+            **_document(stages),
+            **({"phone": asdict(phone)} if phone else {}),
+        },
+        text="\n".join(
+            [*message_lines(events), *_table(stages), "", *([phone.describe()] if phone else []), closing]
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from nasflow.errors import ConversionError, EnvironmentFault, NasflowError
-from pipeline.files import disk_faults
+from nasflow.files import disk_faults
 
 WORKER = "stages.conversion.tensorflow_worker"
 QUIET: Mapping[str, str] = {

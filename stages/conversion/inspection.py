@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasflow.errors import ConversionError
-from pipeline.files import disk_faults
+from nasflow.files import disk_faults
 from stages.conversion.converter import manner_of_death
 
 WORKER = "stages.conversion.inspection_worker"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nasflow.errors import ConversionError, EnvironmentFault
-from pipeline.files import disk_faults
+from nasflow.files import disk_faults
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasflow.files import write_atomic
 from pipeline.artifact import Document
-from pipeline.files import write_atomic
 from stages.documents import Role, TrainedNetwork, Verification
 from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from nasflow.errors import DatasetMissing, EnvironmentFault, IntegrityError, UsageError
+from nasflow.files import write_atomic
 from pipeline.artifact import Record
-from pipeline.files import write_atomic
 from stages.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -152,6 +152,21 @@ def find_file(name: str, folder: str | None) -> Path | None:
     """Where a file of the data set is on this machine (packed), or None."""
     folders = [Path(folder)] if folder else [DEBIAN_FOLDER, cache_folder()]
     return next((path for f in folders if (path := f / f"{name}.gz").is_file()), None)
+
+
+def is_at_hand(config: DataConfig) -> bool:
+    """Whether every file of the data set is on this machine."""
+    return all(find_file(name, config.folder) is not None for name in FILES)
+
+
+def check_at_hand(config: DataConfig) -> None:
+    """For those who may not download. Raises DatasetMissing where a file would have to be fetched."""
+    if config.folder is None and not is_at_hand(config):
+        raise DatasetMissing(
+            f"Fashion-MNIST is not on this machine (neither in {DEBIAN_FOLDER} nor in {cache_folder()}), and "
+            "offline it is not downloaded.",
+            hint=f"{BOTH_WAYS} Or run once without --offline (key offline).",
+        )
 
 
 def cache_folder() -> Path:

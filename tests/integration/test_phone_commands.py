@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,10 +55,47 @@ def test_this_computer_needs_neither_phone_nor_configuration(folder: ProjectFold
 def test_a_file_that_is_no_model_and_a_core_that_cannot_be_chosen_are_refused(folder: ProjectFolder) -> None:
     (folder.path / "notes.tflite").write_text("not a model")
     assert folder.ask("bench", "notes.tflite").exit_code == 2
+    missing = folder.ask("bench", "nothere.tflite")
+    assert (missing.exit_code, missing.document["error"]["message"]) == (2, "nothere.tflite is not there.")
+    assert folder.ask("bench", ".").document["error"]["message"] == ". is a folder."
+    for cores, said in (("f0", "as in 0xf0"), ("7", "as in 0x7"), ("bigg", "all, big, little, prime")):
+        message = folder.ask("bench", "small.tflite", "--cpu", cores).document["error"]["message"]
+        assert message.startswith(f"--cpu {cores}: ")
+        assert said in message
     assert folder.ask("bench", "small.tflite", "small.tflite").exit_code == 2
     refused = folder.ask("bench", "small.tflite", "--cpu", "big")
     assert refused.exit_code == 2
     assert "cpu big" in refused.document["error"]["message"]
+
+
+@pytest.mark.parametrize("cores", ["big", "little", "prime", "all", "0xF0"])
+def test_cores_are_chosen_by_name_or_mask(phone: VirtualPhone, folder: ProjectFolder, cores: str) -> None:
+    words = ("bench", "small.tflite", "--device", f"android:{phone.address}", "--rounds", "1", "--cpu", cores)
+    answer = folder.ask(*words)
+    assert answer.exit_code == 0, answer.document
+    assert answer.document["runtime"]["cpu"] == cores.lower()
+
+
+def test_a_gpu_that_is_not_there_is_no_latency_and_the_tools_words_are_told(
+    phone: VirtualPhone, folder: ProjectFolder
+) -> None:
+    on_it = ("--device", f"android:{phone.address}", "--delegate", "gpu")
+    answer = folder.ask("bench", "small.tflite", *on_it)
+    assert answer.exit_code == 5
+    assert "Disallowed CPU fallback" in answer.document["error"]["message"]
+    assert any("Require full delegation" in text or "last words" in text for text in answer.texts)
+
+
+def test_a_bench_that_is_stopped_leaves_nothing_and_promises_nothing(
+    phone: VirtualPhone, folder: ProjectFolder
+) -> None:
+    with folder.started("bench", "small.tflite", "--device", f"android:{phone.address}") as running:
+        running.wait_for(lambda event: event["event"] == "progress")
+        running.process.send_signal(signal.SIGINT)
+        answer = running.ends()
+    assert answer.exit_code == 130
+    assert "starts anew" in answer.document["error"]["hint"]
+    assert not list(phone.storage("/data/local/tmp/nasflow").iterdir())
 
 
 def checks(answer_document: dict[str, object]) -> dict[str, dict[str, str]]:

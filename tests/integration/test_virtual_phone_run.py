@@ -53,6 +53,13 @@ def test_the_whole_chain_runs_on_the_virtual_phone(phone: VirtualPhone, project:
     assert "A virtual phone" in (project.latest / "report.html").read_text()
     assert not list(phone.storage("/data/local/tmp/nasflow").glob("*")), "nothing of ours stays on it"
 
+    exported = project.ask("latency", "export", "shared.json", *on_it)
+    assert exported.exit_code == 0, exported.document
+    shared = [*project.latest.iterdir(), project.path / "shared.json"]
+    assert {"report.html", "result.json", "shared.json"} <= {path.name for path in shared}
+    assert not [path.name for path in shared if phone.address.encode() in path.read_bytes()], "no serial"
+    assert json.loads((project.path / "shared.json").read_text())["table"]["device"]["virtual"] is True
+
     again = project.ask("run", *on_it)
     assert again.document["nothing_to_do"] is True
     serial = phone.address

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from android_bench.device import (
+    PHONE_OVERHEAD,
     BenchmarkRequest,
     Conditions,
     DeviceInfo,
     LatencyMeasurement,
+    Overhead,
     RuntimeOptions,
 )
 from nasflow.errors import DeviceError
@@ -44,6 +46,7 @@ class ScriptedDevice:
     order: list[str] = field(default_factory=list)
     renewed: int = 0
     closed: int = 0
+    overhead: Overhead = PHONE_OVERHEAD
     _random: random.Random = field(default_factory=lambda: random.Random(0))
 
     def info(self) -> DeviceInfo:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from ai_edge_litert import schema_py_generated as schema
 
 from android_bench.device import (
+    LOCAL_OVERHEAD,
     BenchmarkRequest,
     Conditions,
     DeviceInfo,
     LatencyMeasurement,
+    Overhead,
     RuntimeOptions,
     parse_measurement,
 )
@@ -91,6 +93,7 @@ class SimulatedDevice:
     order: list[str] = field(default_factory=list)
     renewed: int = 0
     seed: int = 0
+    overhead: Overhead = LOCAL_OVERHEAD
 
     def true_ms(self, model: bytes) -> float:
         """How long a model takes when nothing disturbs it."""

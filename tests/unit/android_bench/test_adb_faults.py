@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
-from android_bench.remote_files import RemoteFiles
+from android_bench.adb.direct import DirectTransport
+from android_bench.phone.remote_files import RemoteFiles
 from android_bench.transport import NotReady
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.errors import DeviceError, DeviceLost
+from tests.support.adb_peer import AdbPeer, HungUp, Line
 
 CONTENT = os.urandom(3_000_000)
 TIMEOUT_S = 0.5
@@ -108,6 +109,32 @@ def test_an_unapproved_key_says_to_accept_the_prompt(
     phone.faults.set(FaultPlan.model_validate({"authorisation": answer}))
     with pytest.raises(NotReady, match="accept the prompt"):
         transport.reconnect(timeout_s=0.5)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 24, 30])
+@pytest.mark.parametrize("fault", ["drop_after_received_bytes", "drop_after_sent_bytes"])
+def test_a_handshake_broken_off_anywhere_is_tried_once_more(tmp_path: Path, fault: str, cut: int) -> None:
+    with (
+        running_phone(plan=FaultPlan.model_validate({fault: cut}), inside="table") as phone,
+        DirectTransport(phone.address, key=tmp_path / "adbkey") as transport,
+    ):
+        assert transport.run(["echo", "there"], timeout_s=10).stdout == b"there\n"
+        assert phone.faults.fired == 1
+
+
+def test_a_daemon_that_always_breaks_off_is_offline(tmp_path: Path) -> None:
+    def rude(line: Line) -> None:
+        line.receive()
+        raise HungUp
+
+    with (
+        AdbPeer(rude) as peer,
+        DirectTransport(peer.name, key=tmp_path / "adbkey") as transport,
+        pytest.raises(NotReady, match="does not answer") as caught,
+    ):
+        transport.run(["echo"], timeout_s=10)
+    assert caught.value.state == "offline"
+    assert len(peer.lines) == 2
 
 
 def test_a_phone_that_restarts_is_lost_and_found_again(

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb import open_transport
-from android_bench.adb_direct import DirectTransport
-from android_bench.adb_server import ServerTransport, default_server_port, server_devices
+from android_bench.adb.direct import DirectTransport
+from android_bench.adb.server import ServerTransport, default_server_port, server_devices
+from android_bench.adb.ways import open_transport
 from android_bench.discover import find_phones
 from android_bench.transport import NotReady
 from nasflow.errors import DeviceError, DeviceLost, UsageError

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import usb1
 
-from android_bench import adb_wire
-from android_bench.adb_direct import DirectTransport
-from android_bench.adb_keys import ensure_key
+from android_bench.adb import wire as adb_wire
+from android_bench.adb.deadline import Deadline
+from android_bench.adb.direct import DirectTransport
+from android_bench.adb.keys import ensure_key
 from android_bench.transport import NotReady
 from nasflow.errors import DeviceLost
 
@@ -143,7 +144,7 @@ def test_data_of_whole_usb_packets_is_followed_by_an_empty_transfer() -> None:
     handle = Handle()
     usb = adb_wire.Usb(Interface("R5CT1", handle), "R5CT1")
     usb.connect()
-    usb.deadline = adb_wire.Deadline(5)
+    usb.deadline = Deadline(5)
     handle._take = lambda data: None  # type: ignore[method-assign]
     for size, transfers in ((100, [100]), (512, [512, 0]), (1024, [1024, 0]), (1025, [1025])):
         handle.written.clear()

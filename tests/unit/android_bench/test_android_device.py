@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.android import MAX_DROPS, AndroidDevice
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
-from android_bench.phone_job import PhoneJob
+from android_bench.phone.conditions import Limits
+from android_bench.phone.job import PhoneJob
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -60,13 +61,14 @@ class Bench:
         self.told: list[str] = []
         self.devices: list[AndroidDevice] = []
 
-    def device(self, *, patience_s: float = 60.0) -> AndroidDevice:
+    def device(self, *, patience_s: float = 60.0, limits: Limits | None = None) -> AndroidDevice:
         def no_runner(abi: str) -> object:
             raise AssertionError(f"a virtual phone brings its own tool, and {abi} was asked for")
 
         device = AndroidDevice(
             DirectTransport(self.phone.address, key=self.key),
             runner=no_runner,  # type: ignore[arg-type]
+            limits=limits,
             clock=self.clock,
             sleep=self.clock.sleep,
             tell=self.told.append,
@@ -147,9 +149,9 @@ def test_a_connection_that_breaks_costs_nothing_and_measures_nothing_twice(
     starts: list[str] = []
     start = PhoneJob.start
 
-    def counted(job: PhoneJob, transport: Transport) -> None:
+    def counted(job: PhoneJob, transport: Transport, wish: str) -> None:
         starts.append(job.folder)
-        start(job, transport)
+        start(job, transport, wish)
 
     monkeypatch.setattr(PhoneJob, "start", counted)
     bench.clock.on_sleep = break_it
@@ -181,7 +183,7 @@ def test_a_phone_that_stays_away_is_lost_in_time_and_the_next_device_goes_on(
     device.close()
     bench.phone.faults.clear()
 
-    def never(job: PhoneJob, transport: Transport) -> None:
+    def never(job: PhoneJob, transport: Transport, wish: str) -> None:
         raise AssertionError(f"{job.folder} is measured again")
 
     monkeypatch.setattr(PhoneJob, "start", never)
@@ -209,9 +211,9 @@ def test_a_list_that_goes_on_behind_what_was_received_is_found_too(
     keys = []
     start = PhoneJob.start
 
-    def counted(job: PhoneJob, transport: Transport) -> None:
+    def counted(job: PhoneJob, transport: Transport, wish: str) -> None:
         keys.append(len(job.keys))
-        start(job, transport)
+        start(job, transport, wish)
 
     monkeypatch.setattr(PhoneJob, "start", counted)
     found = list(bench.device().benchmark_many(asked[3:]))
@@ -240,11 +242,37 @@ def test_a_stretch_that_saw_throttling_is_dropped_and_taken_again(bench: Bench) 
     assert all(measured.conditions and measured.conditions.cpu_mhz == 2914 for _, measured in results)
 
 
+def test_clocks_that_are_held_back_are_noticed_and_waited_for_whatever_the_heat_is_said_to_be(
+    bench: Bench,
+) -> None:
+    device = bench.device(limits=Limits(cooling_s=20))
+    device.benchmark(requests(1)[0])
+    bench.phone.faults.set(FaultPlan(slowdown=2))
+
+    def cool() -> None:
+        if any("phone throttles" in line for line in bench.told):
+            bench.phone.faults.clear()
+
+    bench.clock.on_sleep = cool
+    check(list(device.benchmark_many(requests(2))), 2)
+    assert any("may run at 852 MHz, before it was 1704" in line for line in bench.told)
+    bench.phone.faults.set(FaultPlan(slowdown=2))
+    bench.clock.on_sleep = lambda: None
+    begin = bench.clock.now
+    assert device.benchmark(requests(1)[0]).conditions is not None
+    assert 20 <= bench.clock.now - begin < 60
+    assert any("still throttles after 20 s, and is measured so: cores 0 to 3" in line for line in bench.told)
+    told = len(bench.told)
+    device.benchmark(requests(1)[0])
+    assert bench.told[told:] == [], "that is how it is now"
+
+
 def test_a_phone_that_always_throttles_is_given_up_with_the_reason(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "android_bench.android.disturbance", lambda *_: "the phone throttles: cores 0 to 3 may run at 500 MHz"
+        "android_bench.android.disturbance",
+        lambda *_, **__: "the phone throttles: cores 0 to 3 may run at 500 MHz",
     )
     with pytest.raises(DeviceError, match=f"disturbed {MAX_DROPS + 1} times .*500 MHz"):
         list(bench.device().benchmark_many(requests(1)))
@@ -307,7 +335,7 @@ def test_threads_and_cores_reach_the_command_line(bench: Bench) -> None:
 def test_cores_that_the_phone_does_not_tell_are_no_usable_device(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("android_bench.conditions.parse_cpufreq", lambda _text: ())
+    monkeypatch.setattr("android_bench.phone.conditions.parse_cpufreq", lambda _text: ())
     with pytest.raises(NoUsableDevice, match="which of its cores"):
         bench.device().benchmark(requests(1, options=RuntimeOptions(cpu="big"))[0])
 

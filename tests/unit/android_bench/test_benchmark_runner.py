@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from android_bench.device import BenchmarkRequest, Conditions, RuntimeOptions
-from android_bench.phone_text import CpuPolicy
-from android_bench.runner import (
+from android_bench.phone.text import CpuPolicy
+from android_bench.runner.output import parse_output
+from android_bench.runner.tool import (
     RunnerTool,
     check_abi,
     command,
@@ -21,7 +22,6 @@ from android_bench.runner import (
     identify,
     longest_run_s,
 )
-from android_bench.runner_output import parse_output
 from android_bench.transport import Completed
 from benchmarks.parser_fuzz import Run, encode_result, real_runs
 from nasflow.errors import BadMeasurement, DeviceError, NasflowError, NoUsableDevice, UsageError
@@ -265,6 +265,14 @@ def test_a_failed_run_is_an_error_that_keeps_its_words() -> None:
     with pytest.raises(DeviceError, match="exit code 1: ERROR: Benchmarking failed") as caught:
         finished_run(CLASSIC, Completed(b"STARTING!", b"ERROR: Benchmarking failed.\n", 1), None, request())
     assert "STARTING!" in caught.value.raw
+
+
+def test_a_gpu_that_does_not_take_all_of_a_model_is_told_in_the_tools_telling_words() -> None:
+    words = b"ERROR: Disallowed CPU fallback detected.\nERROR: Benchmarking failed.\n"
+    asked = request(options=RuntimeOptions(delegate="gpu"))
+    with pytest.raises(DeviceError, match="exit code 1: ERROR: Disallowed CPU fallback") as caught:
+        finished_run(CLASSIC, Completed(words, b"", 1), None, asked)
+    assert "use the CPU" in caught.value.hint
 
 
 def test_a_missing_result_file_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.conditions import (
+from android_bench.phone.conditions import (
     BATTERY_COMMAND,
     BOOT_ID_COMMAND,
     CPUFREQ_COMMAND,
@@ -23,13 +24,15 @@ from android_bench.conditions import (
     Reading,
     check_usable,
     disturbance,
+    fastest_of,
+    held_back,
     read_conditions,
     rebooted,
     too_hot,
     wait_until_ready,
 )
-from android_bench.phone_settings import NOTE, repair, steady_phone
-from android_bench.phone_text import CpuPolicy
+from android_bench.phone.settings import NOTE, repair, steady_phone
+from android_bench.phone.text import CpuPolicy
 from android_bench.transport import Completed, Transport
 from nasflow.errors import DeviceError, DeviceLost, Interrupted, NoUsableDevice
 
@@ -224,6 +227,37 @@ def test_a_phone_that_stays_hot_is_given_up_after_ten_minutes() -> None:
     with pytest.raises(NoUsableDevice, match="after 600 s: thermal status 2"):
         wait_until_ready(phone, Limits(), clock=clock, sleep=clock.sleep, pause_s=7)
     assert clock.now == 600
+
+
+def test_cores_that_are_held_back_are_waited_for_and_then_taken_as_they_are() -> None:
+    phone, clock, told = ScriptedPhone(), Clock(), list[str]()
+    fastest = fastest_of((), reading(phone))
+    slow = CPUFREQ.replace("scaling_max_freq=2367000", "scaling_max_freq=1800000")
+    answers = itertools.chain([slow, slow], itertools.repeat(CPUFREQ))
+    phone.texts[CPUFREQ_COMMAND] = lambda: next(answers)
+    wait = functools.partial(
+        wait_until_ready, clock=clock, sleep=clock.sleep, tell=told.append, fastest=fastest
+    )
+    assert held_back(fastest, wait(phone, Limits())) is None
+    assert clock.slept == [10.0] * 2
+    assert told == [
+        "The phone throttles: cores 4 to 7 may run at 1800 MHz, before it was 2367. Waiting up to 10 min."
+    ]
+    phone.texts[CPUFREQ_COMMAND] = slow
+    assert held_back(fastest, wait(phone, Limits())) is not None
+    assert clock.now == 620
+    assert "still throttles after 600 s, and is measured so: cores 4 to 7" in told[-1]
+
+
+def test_a_stretch_that_was_slow_from_its_beginning_is_noticed() -> None:
+    phone = ScriptedPhone()
+    fastest = fastest_of((), reading(phone))
+    phone.texts[CPUFREQ_COMMAND] = CPUFREQ.replace("scaling_max_freq=2367000", "scaling_max_freq=1800000")
+    slow = reading(phone)
+    assert disturbance(slow, slow, Limits()) is None
+    assert "cores 4 to 7 may run at 1800 MHz" in str(disturbance(slow, slow, Limits(), fastest=fastest))
+    assert fastest_of(fastest, slow) == fastest
+    assert fastest_of(slow.policies, reading()) == fastest
 
 
 def test_throttling_between_two_readings_is_noticed() -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import adb_wire
-from android_bench.adb_keys import ensure_key
+from android_bench.adb import wire as adb_wire
+from android_bench.adb.keys import ensure_key
 from android_bench.discover import FoundPhone, choose, find_phones, wanted_name
 from android_bench.transport import STATE_ADVICE, NotReady
 from nasflow.errors import NoUsableDevice, UsageError
-from tests.support.adb_peer import AdbPeer, Line, Phone
+from tests.support.adb_peer import AdbPeer, HungUp, Line, Phone
 
 PIXEL = FoundPhone("R5CT1", "usb", "device", "Pixel 8 Pro", "Tensor G3", "15")
 LOCKED = FoundPhone("HT7", "server", "unauthorized")
@@ -78,6 +78,36 @@ def test_phones_that_cannot_be_used_are_listed_with_their_state(tmp_path: Path, 
     assert not any(phone.usable for phone in found)
 
 
+@pytest.mark.usefixtures("getprop")
+def test_a_phone_that_talks_nonsense_does_not_hide_the_others(tmp_path: Path, no_server: int) -> None:
+    def nonsense(line: Line) -> None:
+        line.greet()
+        line.accept()
+        line.say(b"\x07\x01\x00\x00\x00!")
+        line.receive()
+
+    with AdbPeer(nonsense) as other, AdbPeer(Phone(tmp_path / "phone")) as peer:
+        found = find_phones(addresses=[other.name, peer.name], key=tmp_path / "adbkey", server_port=no_server)
+    assert [(phone.serial, phone.state) for phone in found] == [
+        (other.name, "offline"),
+        (peer.name, "device"),
+    ]
+
+
+@pytest.mark.usefixtures("getprop")
+def test_a_phone_whose_first_greeting_is_lost_is_found(tmp_path: Path, no_server: int) -> None:
+    phone = Phone(tmp_path / "phone")
+
+    def script(line: Line) -> None:
+        if len(peer.lines) == 1:
+            raise HungUp
+        phone(line)
+
+    with AdbPeer(script) as peer:
+        found = find_phones(addresses=[peer.name], key=tmp_path / "adbkey", server_port=no_server)
+    assert [(one.state, one.model) for one in found] == [("device", "Pixel 8 Pro")]
+
+
 def test_nothing_connected_is_no_phone(no_server: int) -> None:
     assert find_phones(server_port=no_server) == ()
     with pytest.raises(NoUsableDevice, match=r"no phone is connected.*USB debugging") as caught:
@@ -125,6 +155,12 @@ def test_the_only_phone_locked_says_what_to_do(name: str) -> None:
     with pytest.raises(NotReady, match="accept the prompt") as caught:
         choose(name, [LOCKED])
     assert caught.value.state == "unauthorized"
+
+
+def test_an_address_where_nothing_answers_is_told_so() -> None:
+    with pytest.raises(NotReady, match=r"nothing answers at 10\.0\.0\.1:5555") as caught:
+        choose("10.0.0.1:5555", [FoundPhone("10.0.0.1:5555", "tcp", "missing")])
+    assert "Check the address" in caught.value.hint
 
 
 def test_several_unusable_phones_are_each_told_about() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench import phone_job
-from android_bench.phone_job import (
+from android_bench.phone import job as phone_job
+from android_bench.phone.job import (
     MAX_TIMINGS,
     PhoneJob,
     keys_of,
@@ -38,7 +40,8 @@ class ThisComputer:
         done = subprocess.run(
             words, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
         )
-        return Completed(done.stdout, done.stderr, done.returncode)
+        stdout = done.stdout.replace(str(self.folder).encode(), FOLDER.encode())
+        return Completed(stdout, done.stderr, done.returncode)
 
     def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
         place = Path(remote.replace(FOLDER, str(self.folder)))
@@ -140,6 +143,64 @@ def test_a_job_is_read_again_by_another_client(here: ThisComputer) -> None:
     assert left_jobs(here) == (job.folder,)
     remove_folder(here, job.folder)
     assert left_jobs(here) == ()
+
+
+def running_number(here: ThisComputer, job: PhoneJob) -> str:
+    return (here.folder / job.folder.rpartition("/")[2] / "pid").read_text().strip()
+
+
+def test_a_start_that_is_told_twice_starts_once_and_another_starts_anew(here: ThisComputer) -> None:
+    job = PhoneJob.of([("sleep", "60")], [(0, 1)])
+    job.start(here, "a1")
+    first = running_number(here, job)
+    job.start(here, "a1")
+    assert running_number(here, job) == first
+    assert job.poll(here).alive
+    job.start(here, "b2")
+    assert running_number(here, job) != first
+    ended = Path(f"/proc/{first}/cmdline")
+    assert not (ended.exists() and ended.read_bytes())
+    job.start(here)
+    assert job.poll(here).alive
+    remove_folder(here, job.folder)
+
+
+def test_a_start_that_broke_off_before_the_job_ran_is_made_up_for(here: ThisComputer) -> None:
+    job = PhoneJob.of([("sleep", "60")], [(0, 1)])
+    folder = here.folder / job.folder.rpartition("/")[2]
+    folder.mkdir()
+    (folder / "start").write_text("a1\n")
+    job.start(here, "a1")
+    assert job.poll(here).alive
+    remove_folder(here, job.folder)
+
+
+def test_a_start_that_is_told_again_after_the_job_has_ended_measures_nothing_twice(
+    here: ThisComputer,
+) -> None:
+    job = PhoneJob.of([("sh", "-c", "echo >>../count")], [(0, 1)])
+    for _ in range(2):
+        job.start(here, "a1")
+        while job.poll(here).alive:
+            pass
+    assert (here.folder / "count").read_text() == "\n"
+
+
+def test_a_job_that_ends_while_it_is_looked_at_is_not_taken_for_broken_off(
+    here: ThisComputer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = PhoneJob.of([("sleep", "60")], [(0, 1)])
+    job.start(here)
+    listing = tmp_path / "bin" / "ls"
+    listing.parent.mkdir()
+    listing.write_text(f'#!/bin/sh\n{shutil.which("ls")} "$@"\ntouch 0000.after\nkill -9 -$(cat pid)\n')
+    listing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{listing.parent}:{os.environ['PATH']}")
+    progress = job.poll(here)
+    assert progress.alive or 0 in progress.finished
+    monkeypatch.undo()
+    assert not job.poll(here).alive
+    assert job.poll(here).finished == {0}
 
 
 @pytest.mark.parametrize("text", ["", "0 abc\n", f"1 {'a' * 64}\n", f"0 {'a' * 64}\n../x\n"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.phone_text import (
+from android_bench.phone.text import (
     Battery,
     CpuPolicy,
     PhoneProperties,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from android_bench.phone_tool import find_tool
-from android_bench.remote_files import RemoteFiles
-from android_bench.runner_download import Runner
+from android_bench.phone.remote_files import RemoteFiles
+from android_bench.phone.tool import find_tool
+from android_bench.runner.download import Runner
 from android_bench.transport import Completed
 from nasflow.errors import NoUsableDevice, UsageError
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb_direct import DirectTransport
-from android_bench.adb_keys import ensure_key
-from android_bench.remote_files import FOLDER, RemoteFiles, remote_path
+from android_bench.adb.direct import DirectTransport
+from android_bench.adb.keys import ensure_key
+from android_bench.phone.remote_files import FOLDER, RemoteFiles, remote_path
 from android_bench.transport import Completed
 from nasflow.errors import DeviceError, DeviceLost, IntegrityError
 from tests.support.adb_peer import AdbPeer, Phone

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import runner_download
-from android_bench.runner_download import LOCK_NAME, obtain
+from android_bench.runner import download as runner_download
+from android_bench.runner.download import LOCK_NAME, obtain
 from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError, NoUsableDevice, UsageError
 
 ARM64 = "arm64-v8a"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.runner_output import Delegation, Summary, Timings, parse_output
+from android_bench.runner.output import Delegation, Summary, Timings, parse_output
 from android_bench.transport import plain_text
 from benchmarks.parser_fuzz import invented
 from nasflow.errors import BadMeasurement

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.runner_output import parse_output
-from android_bench.runner_result import MAX_RESULT_BYTES, cross_check, parse_result
+from android_bench.runner.output import parse_output
+from android_bench.runner.result import MAX_RESULT_BYTES, cross_check, parse_result
 from benchmarks.parser_fuzz import Run, encode_result, real_runs, varint
 from nasflow.errors import BadMeasurement
 

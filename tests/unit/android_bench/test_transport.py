@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb_services import parse_device_list
+from android_bench.adb.services import parse_device_list
 from android_bench.transport import STATE_ADVICE, NotReady, plain_text, quote, split_host_port
 from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
 

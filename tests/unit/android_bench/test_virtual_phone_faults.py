@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.transport import DeviceLost, NotReady
 from android_bench.virtual_phone.faults import FaultPlan, Faults, read_plan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -175,6 +175,37 @@ def test_a_closed_phone_lets_go_of_what_is_frozen() -> None:
     faults.close()
     assert ended.wait(TIMEOUT_S)
     thread.join()
+
+
+def test_a_killed_daemon_refuses_and_what_is_detached_goes_on(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    job = "setsid nohup sh -c 'sleep 0.3; echo done >/data/local/tmp/detached' >/dev/null 2>&1 &"
+    transport.run(["sh", "-c", job], timeout_s=TIMEOUT_S)
+    for _ in range(2):
+        phone.kill_daemon()
+        with pytest.raises(DeviceLost):
+            transport.run(["true"], timeout_s=TIMEOUT_S)
+        with pytest.raises(DeviceLost, match="refused"):
+            transport.reconnect(timeout_s=TIMEOUT_S)
+        phone.start_daemon()
+        phone.start_daemon()
+        assert transport.run(["true"], timeout_s=TIMEOUT_S).exit_code == 0
+    watch = "until [ -f /data/local/tmp/detached ]; do sleep 0.05; done; cat /data/local/tmp/detached"
+    assert transport.run(["sh", "-c", watch], timeout_s=TIMEOUT_S).stdout == b"done\n"
+
+
+def test_a_silent_phone_is_known_as_such(phone: VirtualPhone, transport: DirectTransport) -> None:
+    assert not phone.faults.is_silent
+    phone.faults.set(FaultPlan(freeze_after_sent_bytes=0))
+    with pytest.raises(DeviceLost):
+        transport.run(["true"], timeout_s=0.3)
+    assert phone.faults.is_silent
+    for plan in (FaultPlan(offline=True), FaultPlan(authorisation="ignore")):
+        phone.faults.set(plan)
+        assert phone.faults.is_silent
+    phone.faults.clear()
+    assert not phone.faults.is_silent
 
 
 def test_a_plan_is_read_from_its_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb_keys import public_line
+from android_bench.adb.keys import public_line
 from android_bench.virtual_phone.auth import KnownKeys, PublicKey, fingerprint, parse_public_key
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -337,12 +338,32 @@ def test_any_bytes_are_shell_packets_or_an_error(content: bytes) -> None:
 @given(st.binary(max_size=300) | st.lists(requests, max_size=4).map(b"".join))
 @settings(max_examples=1000, deadline=None)
 def test_any_bytes_are_answered_by_the_file_service(content: bytes) -> None:
-    import io
-
     answers = io.BytesIO()
     options = SyncOptions(locate=lambda path: "/dev/null/nowhere")
     serve_sync(io.BytesIO(content), answers, options)
     assert answers.getvalue()[:4] in (b"", b"FAIL", b"STAT", b"STA2", b"LST2", b"DONE")
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_transfer_that_breaks_off_takes_its_own_file_away_and_no_other(tmp_path: Path, again: bool) -> None:
+    """The next transfer of the same file may have begun before the end of the last was noticed."""
+    file = tmp_path / "file"
+
+    class Broken(io.BytesIO):
+        """Ends in the middle, after the file was begun and another has come in its place."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            content = super().read(size)
+            if again and size is not None and len(content) < size:
+                file.unlink()
+                file.write_bytes(b"another's")
+            return content
+
+    target = f"{file},33188".encode()
+    half = struct.pack("<4sI", b"SEND", len(target)) + target + struct.pack("<4sI", b"DATA", 10) + b"half"
+    serve_sync(Broken(half), io.BytesIO(), SyncOptions())
+    assert file.exists() == again
+    assert not again or file.read_bytes() == b"another's"
 
 
 def test_a_client_that_leaves_hangs_up_the_command(client: Client, phone: VirtualPhone) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.virtual_phone.command_table import CommandTable, Result
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.device_folder import DeviceFolder

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
-from android_bench.runner import command, finished_run, identify
-from android_bench.runner_output import parse_output
-from android_bench.runner_result import cross_check, parse_result
+from android_bench.runner.output import parse_output
+from android_bench.runner.result import cross_check, parse_result
+from android_bench.runner.tool import command, finished_run, identify
 from android_bench.virtual_phone import benchmark_text
 from android_bench.virtual_phone.benchmark_flags import FLAGS, parse_flags
 from android_bench.virtual_phone.benchmark_text import (
@@ -26,12 +26,14 @@ from android_bench.virtual_phone.benchmark_text import (
     statistics_line,
 )
 from android_bench.virtual_phone.benchmark_tool import Slowness, main, time_runs
+from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import Inside, VirtualPhone, running_phone
 from nasflow.errors import BadMeasurement, DeviceError
 from stages.conversion.flatbuffer import block_model
 from stages.search_space import BlockSpec
 
+OTHER = BlockSpec(kind="mbconv", kernel=3, expansion=3, in_channels=8, out_channels=8, resolution=8)
 BLOCK = BlockSpec(kind="mbconv", kernel=5, expansion=6, in_channels=32, out_channels=32, resolution=32)
 TOOLS = ["classic", "litert"]
 MODEL, RESULT = "/data/local/tmp/model.tflite", "/data/local/tmp/result.pb"
@@ -257,3 +259,26 @@ def test_the_tools_are_told_apart_by_their_flags(tmp_path: Path, capsys: pytest.
         told = capsys.readouterr().err
         assert f"--{own}=" in told
         assert f"--{other}=" not in told
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_times_that_the_description_gives_are_the_same_each_time_and_another_for_another_model(
+    tmp_path: Path, model: bytes, tool: str
+) -> None:
+    with (
+        running_phone(description=PhoneDescription(run_us=1000), inside="sandbox") as phone,
+        closing(DirectTransport(phone.address, key=tmp_path / "adbkey")) as transport,
+    ):
+
+        def times(content: bytes) -> list[float]:
+            phone.storage(MODEL).write_bytes(content)
+            found = measure(transport, tool, content)
+            return [found.median_ms, found.p5_ms, found.p95_ms, found.min_ms, found.runs]
+
+        once = times(model)
+        assert times(model) == once
+        assert times(block_model(OTHER)) != once
+        assert 1.0 <= once[3] <= once[0] <= 2.02
+        assert 20 / 2.02 <= once[4] <= 21
+        phone.faults.set(FaultPlan(slowdown=3))
+        assert times(model)[0] == pytest.approx(3 * once[0], rel=0.001)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.memory_context import MemoryScratch, Told, memory_context
 from support.simulated_device import SimulatedDevice
 
-from android_bench.device import RuntimeOptions
+from android_bench.device import Overhead, RuntimeOptions
 from nasflow.errors import BadMeasurement, DeviceError
 from pipeline.events import Progress
 from stages.conversion.flatbuffer import block_model, empty_model
@@ -369,3 +369,11 @@ def test_a_spell_in_the_first_round_does_not_drop_the_better_rival() -> None:
     measured = measure(Spell(), work=Work(MODELS, rivals=[[better, worse]]))
     assert measured.by_name[better].rounds >= 5
     assert measured.by_name[better].median_ms < measured.by_name[worse].median_ms
+
+
+def test_the_estimate_counts_what_starting_takes_and_what_scatter_adds() -> None:
+    quick = CONFIG.estimate_seconds([1_000] * 10, overhead=Overhead(timing_ms=0, list_ms=0))
+    slow = CONFIG.estimate_seconds([1_000] * 10, overhead=Overhead(timing_ms=100, list_ms=1000))
+    timings = 10 + (1 + 10 // CONFIG.anchor_every if CONFIG.anchor_every else 0)
+    assert slow - quick == pytest.approx(CONFIG.rounds * (1.0 + 0.1 * timings))
+    assert CONFIG.most_seconds(slow) == pytest.approx(slow * (1 + CONFIG.extra_rounds / CONFIG.rounds))

@@ -195,16 +195,25 @@ def test_a_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
 
 def test_the_command_that_resumes_selects_the_same_run_and_repeats_no_force() -> None:
     options = RunOptions(
-        selection=Selection(Path("my project/pipeline.yaml"), ("search.epochs=3",), "local", "7"),
+        selection=Selection(
+            Path("my project/pipeline.yaml"), ("search.epochs=3",), "local", "7", offline=True
+        ),
         from_stage="search",
         until="verify",
         force=("profile",),
     )
     assert options.resume_command() == (
         "nasflow run --config 'my project/pipeline.yaml' --set search.epochs=3 --device local --seed 7 "
-        "--until verify"
+        "--offline --until verify"
     )
 
 
 def test_options_win_over_assignments() -> None:
     assert Selection(assignments=("seed=1",), seed="2").overrides == ("seed=1", "seed=2")
+    assert Selection(assignments=("offline=false",), offline=True).overrides[-1] == "offline=true"
+
+
+@pytest.mark.parametrize("command", ["run", *STAGE_NAMES, "bench", "doctor"])
+def test_whatever_may_download_can_be_kept_from_it(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert "--offline" in capfd.readouterr().out

@@ -14,6 +14,7 @@ from nasflow import doctor
 from nasflow.assemble import PipelineConfig
 from nasflow.cli import main
 from nasflow.commands.doctor import examine
+from nasflow.errors import ConfigError
 
 DiskUsage = namedtuple("DiskUsage", ["total", "used", "free"])
 
@@ -144,3 +145,53 @@ def test_a_runtime_that_does_not_load_fails(monkeypatch: pytest.MonkeyPatch) -> 
     assert check.state == "failed"
     assert "ai_edge_litert" in check.found
     assert check.mend
+
+
+def test_offline_a_missing_data_set_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.training.data.DEBIAN_FOLDER", tmp_path / "no-package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    outcome = examine(None, offline=True)
+    check = next(check for check in outcome.document["checks"] if check["name"] == "data set")
+    assert (check["state"], outcome.exit_code) == ("failed", 8)
+    assert "offline it is not downloaded" in check["found"]
+    assert "dataset-fashion-mnist" in check["mend"]
+
+
+def test_a_device_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="there is no such device"):
+        examine(None, "andriod")
+
+
+def test_a_phone_is_looked_at_where_the_configuration_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def no_phone(settings: PipelineConfig, base_dir: Path) -> list[doctor.Check]:
+        asked.append(settings.device)
+        return []
+
+    monkeypatch.setattr("nasflow.doctor_phone.examine_phone", no_phone)
+    (tmp_path / "pipeline.yaml").write_text("device: android:R5CT1\n", encoding="utf-8")
+    examine(tmp_path / "pipeline.yaml")
+    examine(tmp_path / "pipeline.yaml", "local")
+    assert asked == ["android:R5CT1"]
+
+
+def test_a_broken_configuration_is_told_although_a_phone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text("serach: {}\n", encoding="utf-8")
+    outcome = examine(tmp_path / "pipeline.yaml", "android")
+    checks = {check["name"]: check for check in outcome.document["checks"]}
+    assert (checks["configuration"]["state"], checks["phone"]["found"]) == ("failed", "not looked at")
+    assert outcome.exit_code == 8
+
+
+def test_a_key_that_others_may_read_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasflow.doctor_phone import check_key
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_key().state == "ok"
+    key = tmp_path / ".android" / "adbkey"
+    key.chmod(0o644)
+    check = check_key()
+    assert (check.state, check.mend) == ("warning", f"chmod 600 {key}")

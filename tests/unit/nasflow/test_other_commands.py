@@ -206,6 +206,7 @@ def test_a_mistyped_key_is_told_with_file_line_value_and_the_nearest_key(
     [
         (["--seed", "many"], "--seed many"),
         (["--device", "toaster"], "--device toaster"),
+        (["--device", "127.0.0.1:6555"], "is 'android:127.0.0.1:6555' meant?"),
         (["--set", "seed=many"], "--set seed=many"),
         (["--device", "local:0"], "there is no such device"),
     ],

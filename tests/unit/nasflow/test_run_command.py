@@ -16,7 +16,7 @@ from support.toy_pipeline import ToyPipeline
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
-from nasflow.errors import TrainingDiverged
+from nasflow.errors import DatasetMissing, TrainingDiverged
 from nasflow.perform import perform
 from pipeline.stage import Context
 from stages.search_space import NetConfig
@@ -268,3 +268,14 @@ def test_an_artifacts_folder_that_cannot_be_made_is_told(run: Run, folder: Path)
 def test_a_run_says_beforehand_how_much_there_is_to_do(run: Run) -> None:
     assert "8 stages to do, about 8 min 00 s." in run()[2]
     assert "to do" not in run()[2]
+
+
+def test_offline_missing_images_are_told_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.training.data.DEBIAN_FOLDER", tmp_path / "no-package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    selection = Selection(folder / "pipeline.yaml", offline=True)
+    with pytest.raises(DatasetMissing, match="offline it is not downloaded"):
+        run_pipeline(RunOptions(selection, until="baseline"), open_project(selection))
+    assert not list((folder / "artifacts").glob("scratch/*"))

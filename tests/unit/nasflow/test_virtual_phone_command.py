@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.adb_direct import DirectTransport
+from android_bench.adb.direct import DirectTransport
 from android_bench.virtual_phone import phone as virtual
 from android_bench.virtual_phone.sandbox import find_bubblewrap
 from nasflow.cli import main
@@ -109,6 +109,12 @@ def test_a_port_in_use_is_the_environments_fault(capfd: pytest.CaptureFixture[st
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["virtual-phone", "--port", str(taken.getsockname()[1])]) == 8
     assert "--port" in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["virtual-phone", "--port", "0", "--folder", str(tmp_path / "file")]) == 8
+    assert "Choose a folder that you may write to" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"no_such_fault": 1}', "[]"])

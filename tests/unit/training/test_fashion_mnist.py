@@ -236,6 +236,16 @@ def test_missing_files_are_fetched_once_into_the_cache(
     assert server.asked == list(TEST_FILES)
 
 
+def test_offline_missing_files_are_told_and_not_fetched(
+    source: Path, bare: Path, mirror: Callable[[Answer], Mirror]
+) -> None:
+    server = mirror(lambda name: (source / name).read_bytes())
+    with pytest.raises(DatasetMissing, match="offline it is not downloaded"):
+        data.check_at_hand(DataConfig())
+    assert server.asked == []
+    data.check_at_hand(DataConfig(folder=str(source)))
+
+
 def test_a_damaged_file_in_the_cache_may_be_deleted_to_be_fetched_again(
     source: Path, bare: Path, mirror: Callable[[Answer], Mirror]
 ) -> None:

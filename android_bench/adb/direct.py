@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from adb_shell import constants, exceptions
 from adb_shell.hidden_helpers import _AdbTransactionInfo
 
-from android_bench.adb_keys import Signer, default_key, ensure_key
-from android_bench.adb_services import Deadline, Stream
-from android_bench.adb_session import AdbTransport
-from android_bench.adb_wire import Tcp, Wire, find_usb
+from android_bench.adb.deadline import Clock, Deadline
+from android_bench.adb.keys import Signer, default_key, ensure_key
+from android_bench.adb.services import Stream
+from android_bench.adb.session import AdbTransport
+from android_bench.adb.wire import Tcp, Wire, find_usb
 from android_bench.transport import NotReady, plain_text, split_host_port
 from nasflow.errors import DeviceError
 
@@ -97,8 +99,8 @@ class DirectTransport(AdbTransport):
 
     _wire_errors = (OSError, exceptions.InvalidResponseError)
 
-    def __init__(self, serial: str, *, key: Path | None = None) -> None:
-        super().__init__(serial)
+    def __init__(self, serial: str, *, key: Path | None = None, clock: Clock = time.monotonic) -> None:
+        super().__init__(serial, clock=clock)
         self._key = default_key() if key is None else key
         self._signer: Signer | None = None
         self._wire: Wire | None = None
@@ -122,15 +124,24 @@ class DirectTransport(AdbTransport):
         if self._signer is None:
             ensure_key(self._key)
             self._signer = Signer(self._key)
+        try:
+            self._wire = self._greeted(self._signer, deadline)
+        except NotReady as error:
+            if error.state != "offline" or not isinstance(error.__cause__, ConnectionError):
+                raise
+            # It answered and broke off: a daemon that has just started does so. Once more, in the same time.
+            self._wire = self._greeted(self._signer, deadline)
+
+    def _greeted(self, signer: Signer, deadline: Deadline) -> Wire:
         address = split_host_port(self.serial)
         wire = Wire(Tcp(*address) if address else find_usb(self.serial))
         wire.transport.deadline = deadline
         try:
-            self._payload_bytes = self._handshake(wire, self._signer, deadline)
+            self._payload_bytes = self._handshake(wire, signer, deadline)
         except BaseException:
             wire.close()
             raise
-        self._wire = wire
+        return wire
 
     def _handshake(self, wire: Wire, signer: Signer, deadline: Deadline) -> int:
         def asked(_: object) -> None:

@@ -14,12 +14,14 @@ import subprocess
 from contextlib import closing, suppress
 from typing import Any
 
-from android_bench.adb_services import Deadline, Listed, Stream, parse_device_list
-from android_bench.adb_session import AdbTransport
+from android_bench.adb.deadline import Deadline
+from android_bench.adb.services import Listed, Stream, parse_device_list
+from android_bench.adb.session import AdbTransport
 from android_bench.transport import DeviceLost, NotReady, plain_text, split_host_port
 from nasflow.errors import NoUsableDevice, UsageError
 
 _DEFAULT_PORT = 5037
+_AUTHORISING_S = 3.0
 
 
 def default_server_port() -> int:
@@ -121,11 +123,8 @@ class _ServerStream(Stream):
         self._connection, self._deadline = connection, deadline
 
     def write(self, data: bytes) -> bool:
-        self._connection.settimeout(self._deadline.remaining_s())
         try:
-            self._connection.sendall(data)
-        except TimeoutError:
-            self._deadline.expire()
+            self._deadline.send(self._connection, data)
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
@@ -137,11 +136,7 @@ class _ServerStream(Stream):
         self._connection.close()
 
     def _receive(self) -> bytes:
-        self._connection.settimeout(self._deadline.remaining_s())
-        try:
-            return self._connection.recv(65536)
-        except TimeoutError:
-            self._deadline.expire()
+        return self._deadline.receive(self._connection, 65536)
 
 
 class ServerTransport(AdbTransport):
@@ -177,10 +172,8 @@ class ServerTransport(AdbTransport):
                 hint="Start it with 'adb start-server', or set android.transport to direct.",
             )
         state = next((found.state for found in known if found.serial == self.serial), "missing")
-        if state == "missing" and split_host_port(self.serial):
-            with suppress(_ServerRefusal):  # the state tells
-                _answer(self._port, deadline, f"host:connect:{self.serial}")
-            state = self.state()
+        if state in ("missing", "offline") and split_host_port(self.serial):
+            state = self._connected_anew(state, deadline)
         if state != "device":
             raise NotReady(f"the adb server calls {self.serial} '{state[:40]}'.", state=state[:40])
         try:
@@ -188,6 +181,23 @@ class ServerTransport(AdbTransport):
         except _ServerRefusal as error:
             raise NotReady(f"{self.serial} does not answer: {error}.", state="offline") from error
         self._features = frozenset(filter(None, answer.strip().split(",")))
+
+    def _connected_anew(self, state: str, deadline: Deadline) -> str:
+        """Have the server connect to a phone at an address; the phone's state afterwards."""
+        # A connection that broke stays listed as offline, and the server does not connect beside it.
+        requests = ["host:disconnect"] if state == "offline" else []
+        for request in [*requests, "host:connect"]:
+            with suppress(_ServerRefusal):  # the state tells
+                _answer(self._port, deadline, f"{request}:{self.serial}")
+        if (state := self.state()) in ("device", "missing"):
+            return state
+        # While keys are exchanged, a phone passes for offline or unauthorized.
+        soon = Deadline(min(_AUTHORISING_S, deadline.remaining_s()))
+        with suppress(_ServerRefusal, OSError, DeviceLost):
+            request = f"host-serial:{self.serial}:wait-for-any-device"
+            with closing(_ServerStream(self.serial, _ask(self._port, soon, request), soon)) as stream:
+                stream.read(4)
+        return self.state()
 
     def _open(self, service: str, deadline: Deadline) -> Stream:
         try:

@@ -7,12 +7,9 @@ records it, every later one must get the same bytes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from android_bench.runner import check_abi
+from android_bench.runner.tool import check_abi
 from nasflow.errors import EnvironmentFault, IntegrityError, NoUsableDevice, UsageError
+from nasflow.files import disk_faults, write_atomic
 
 BASE_URL = "https://storage.googleapis.com/litert/binaries"
 LOCK_NAME = "benchmark_model.lock.json"
@@ -83,8 +81,8 @@ def obtain(
     if content is None:
         if offline:
             raise EnvironmentFault(
-                f"benchmark_model {key} is not in {place}, and --offline forbids to download it.",
-                hint=f"Run once without --offline. {_OWN}",
+                f"benchmark_model {key} is not in {place}, and offline it is not downloaded.",
+                hint=f"Run once without --offline (key offline). {_OWN}",
             )
         content = _download(url, clock)
         origin, fresh = url, True
@@ -101,7 +99,7 @@ def obtain(
         )
     check_abi(content, abi, name=origin)
     if fresh:
-        _write(place, content)
+        write_atomic(place, content)
     news = ""
     if expected is None:
         _write_lock(lock, {**locked, key: sha256})
@@ -146,13 +144,12 @@ def _cache_folder() -> Path:
 
 
 def _read_or_none(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_RUNNER_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise EnvironmentFault(f"Cannot read {path}: {error.strerror}.", raw=str(error)) from error
+    with disk_faults(path, "read"):
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_RUNNER_BYTES + 1)
+        except FileNotFoundError:
+            return None
     if len(content) > MAX_RUNNER_BYTES:
         raise UsageError(
             f"{path} has more than {MAX_RUNNER_BYTES} bytes: that is no benchmark_model.", hint=_OWN
@@ -182,30 +179,7 @@ def _read_lock(lock: Path) -> dict[str, str]:
 
 def _write_lock(lock: Path, runners: dict[str, str]) -> None:
     text = json.dumps({"schema_version": 1, "sha256": dict(sorted(runners.items()))}, indent=2) + "\n"
-    _write(lock, text.encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a whole file or none. Raises EnvironmentFault."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise EnvironmentFault(
-            f"Cannot write {path}: {error.strerror}.",
-            hint="Free some space, or give yourself the right to it; then run the same command again.",
-            raw=str(error),
-        ) from error
+    write_atomic(lock, text.encode())
 
 
 def _is_safe(url: str, *, base: str) -> bool:

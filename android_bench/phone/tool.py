@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from android_bench.phone_text import PhoneProperties, parse_getprop, parse_properties
-from android_bench.remote_files import RemoteFiles
-from android_bench.runner import RunnerTool, check_abi, identify
+from android_bench.phone.remote_files import RemoteFiles
+from android_bench.phone.text import PhoneProperties, parse_getprop, parse_properties
+from android_bench.runner.tool import RunnerTool, check_abi, identify
 from android_bench.transport import Transport, plain_text
 from nasflow.errors import DeviceError, NoUsableDevice
 
 if TYPE_CHECKING:
-    from android_bench.runner_download import Runner
+    from android_bench.runner.download import Runner
 
 VIRTUAL_PROPERTY = "ro.nasflow.virtual"
 VIRTUAL_TOOL = "/system/bin/benchmark_model"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from android_bench.conditions import (
+from android_bench.phone.conditions import (
     BATTERY_COMMAND,
     BOOT_ID_COMMAND,
     CPUFREQ_COMMAND,
@@ -25,7 +25,7 @@ from android_bench.conditions import (
     Reading,
     reading_of,
 )
-from android_bench.remote_files import FOLDER
+from android_bench.phone.remote_files import FOLDER
 from android_bench.transport import Completed, Transport, plain_text, quote
 from nasflow.errors import DeviceError
 
@@ -78,16 +78,23 @@ last=
 # Whether process $p is the job in folder $1: a number may belong to another after a restart.
 _IS_JOB = 'case "$(cat pid 2>/dev/null)" in ""|*[!0-9]*) p=0 ;; *) p=$(cat pid) ;; esac; '
 _KILL = (
-    _IS_JOB + 'case "$(tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null)" in '
+    _IS_JOB + 'case "$(tr "\\0" " " 2>/dev/null <"/proc/$p/cmdline")" in '
     '*"$1/run.sh"*) kill -9 -"$p" ;; esac; '
 )
+# Whether it runs comes first: one that ends meanwhile has then written all that the listing shows.
 _POLL_SCRIPT = (
-    'cd "$1" 2>/dev/null || exit 3; ls -1; echo ==; '
+    'cd "$1" 2>/dev/null || exit 3; '
     + _IS_JOB
-    + 'tr "\\0" " " <"/proc/$p/cmdline" 2>/dev/null; exit 0'
+    + 'tr "\\0" " " 2>/dev/null <"/proc/$p/cmdline"; echo; echo ==; ls -1; exit 0'
 )
+# $2 names one wish to start. A wish that is told again, since its answer was lost, starts nothing twice; the
+# first telling may still be on its way. pid goes before start is written: both together are this wish's.
 _START_SCRIPT = (
-    'cd "$1" || exit 3; ' + _KILL + "rm -f pid; "
+    'cd "$1" || exit 3; '
+    'if [ "$(cat start 2>/dev/null)" = "$2" ]; then '
+    "i=0; while [ ! -f pid ] && [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done; [ ! -f pid ] || exit 0; fi; "
+    + _KILL
+    + 'rm -f pid; echo "$2" >start.part && mv -f start.part start; '
     'setsid nohup sh "$1/run.sh" >/dev/null 2>&1 </dev/null & '
     "i=0; while [ ! -f pid ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; [ -f pid ]"
 )
@@ -171,10 +178,11 @@ class PhoneJob:
             lines.append("fi")
         return "\n".join([*lines, ""])
 
-    def start(self, transport: Transport) -> None:
+    def start(self, transport: Transport, wish: str = "") -> None:
         """Start it, or go on behind the stretches that are finished. Whatever ran of it ends first.
 
-        Raises DeviceLost, and DeviceError where the phone does not start it.
+        Called again with the same ``wish`` (hexadecimal), because the answer was lost, it leaves alone what
+        the first call has started. Raises DeviceLost, and DeviceError where the phone does not start it.
         """
         _do(transport, "mkdir", "-p", self.folder)
         keys = "".join(
@@ -186,7 +194,7 @@ class PhoneJob:
             part = f"{self.folder}/{name}.{secrets.token_hex(4)}.part"
             transport.push(text.encode(), part, timeout_s=_TIMEOUT_S)
             _do(transport, "mv", "-f", part, f"{self.folder}/{name}")
-        done = _run(transport, "sh", "-c", _START_SCRIPT, "sh", self.folder)
+        done = _run(transport, "sh", "-c", _START_SCRIPT, "sh", self.folder, wish or secrets.token_hex(8))
         if done.exit_code != 0:
             words = plain_text(done.stderr or done.stdout, limit=300)
             raise DeviceError(
@@ -200,7 +208,7 @@ class PhoneJob:
     def poll(self, transport: Transport) -> Progress:
         """How far it is. A folder that is not there is a job that has not begun. Raises DeviceLost."""
         done = _run(transport, "sh", "-c", _POLL_SCRIPT, "sh", self.folder)
-        listing, _, command_line = plain_text(done.stdout, limit=_MAX_LISTING).rpartition("==")
+        command_line, _, listing = plain_text(done.stdout, limit=_MAX_LISTING).partition("==")
         codes: dict[int, int] = {}
         finished, results = set(), set()
         for name in listing.split("\n") if done.exit_code == 0 else []:

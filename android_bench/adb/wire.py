@@ -17,7 +17,7 @@ from adb_shell.adb_message import AdbMessage
 from adb_shell.transport.base_transport import BaseTransport
 from adb_shell.transport.tcp_transport import TcpTransport
 
-from android_bench.adb_services import Deadline
+from android_bench.adb.deadline import Deadline
 from android_bench.transport import NotReady, plain_text
 
 _VERSION_WITHOUT_CHECKSUMS = 0x01000001
@@ -43,11 +43,7 @@ class Tcp(TcpTransport):
         """Some bytes, at least one. Raises OSError: TimeoutError, or ConnectionError when it ended."""
         if self._connection is None:
             raise ConnectionResetError("the connection is closed")
-        self._connection.settimeout(self.deadline.remaining_s())
-        try:
-            data: bytes = self._connection.recv(numbytes)
-        except TimeoutError:
-            self.deadline.expire()
+        data = self.deadline.receive(self._connection, numbytes)
         if not data:
             raise ConnectionResetError("the phone's daemon closed the connection")
         return data
@@ -56,11 +52,7 @@ class Tcp(TcpTransport):
         """Send all of it. Raises OSError."""
         if self._connection is None:
             raise ConnectionResetError("the connection is closed")
-        self._connection.settimeout(self.deadline.remaining_s())
-        try:
-            self._connection.sendall(data)
-        except TimeoutError:
-            self.deadline.expire()
+        self.deadline.send(self._connection, data)
         return len(data)
 
 

@@ -7,12 +7,12 @@ measured, and the record says "unknown". What somebody has set by hand is refuse
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from android_bench.device import Conditions
-from android_bench.phone_text import (
+from android_bench.phone.text import (
     Battery,
     CpuPolicy,
     Thermal,
@@ -111,6 +111,29 @@ def too_hot(reading: Reading, limits: Limits) -> str | None:
     )
 
 
+def held_back(fastest: Sequence[CpuPolicy], reading: Reading) -> str | None:
+    """Which cores may no longer run as fast as they might in ``fastest``, or None."""
+    allowed = {policy.number: policy.allowed_max_khz for policy in fastest}
+    for policy in reading.policies:
+        earlier, now = allowed.get(policy.number), policy.allowed_max_khz
+        if earlier is not None and now is not None and now < _CAP_SLACK * earlier:
+            return (
+                f"cores {policy.cores[0]} to {policy.cores[-1]} may run at {now / 1000:.0f} MHz, "
+                f"before it was {earlier / 1000:.0f}"
+            )
+    return None
+
+
+def fastest_of(known: Sequence[CpuPolicy], reading: Reading) -> tuple[CpuPolicy, ...]:
+    """Each cluster as it might run fastest so far."""
+    found = {policy.number: policy for policy in known}
+    for policy in reading.policies:
+        before = found.get(policy.number)
+        if before is None or (policy.allowed_max_khz or 0) > (before.allowed_max_khz or 0):
+            found[policy.number] = policy
+    return tuple(found.values())
+
+
 def check_usable(reading: Reading, limits: Limits) -> None:
     """Refuse what waiting does not mend. Raises NoUsableDevice: a state set by hand, an empty battery."""
     if reading.thermal is not None and reading.thermal.overridden:
@@ -140,37 +163,46 @@ def wait_until_ready(
     sleep: Callable[[float], None] = time.sleep,
     tell: Callable[[str], None] = lambda _text: None,
     pause_s: float = 10.0,
+    fastest: Sequence[CpuPolicy] = (),
 ) -> Reading:
     """Read until the phone is cool and return that reading; ``tell`` hears once why it waits.
 
-    Raises NoUsableDevice where it stays hot for ``limits.cooling_s`` or cannot be used at all (see
-    :func:`check_usable`), DeviceLost.
+    ``fastest`` is how its cores might run before. Held back, they are waited for as long; then that is how
+    this phone is now (its owner may save power), and it is returned. Raises NoUsableDevice where it stays
+    hot for ``limits.cooling_s`` or cannot be used at all (see :func:`check_usable`), DeviceLost.
     """
     until = clock() + limits.cooling_s
     told = False
     while True:
         reading = read_conditions(transport)
         check_usable(reading, limits)
-        reason = too_hot(reading, limits)
+        state, reason = "is too hot", too_hot(reading, limits)
+        if reason is None:
+            state, reason = "throttles", held_back(fastest, reading)
         if reason is None:
             return reading
         left_s = until - clock()
+        if left_s <= 0 and state == "throttles":
+            tell(f"The phone still throttles after {limits.cooling_s:.0f} s, and is measured so: {reason}.")
+            return reading
         if left_s <= 0:
             raise NoUsableDevice(
                 f"the phone is still too hot after {limits.cooling_s:.0f} s: {reason}.",
                 hint="Take it out of its case and the sun, let it cool, or raise android.cooling_minutes.",
             )
         if not told:
-            tell(f"The phone is too hot: {reason}. Waiting up to {limits.cooling_s / 60:.0f} min.")
+            tell(f"The phone {state}: {reason}. Waiting up to {limits.cooling_s / 60:.0f} min.")
             told = True
         sleep(min(pause_s, left_s))
 
 
-def disturbance(before: Reading, after: Reading, limits: Limits) -> str | None:
+def disturbance(
+    before: Reading, after: Reading, limits: Limits, *, fastest: Sequence[CpuPolicy] = ()
+) -> str | None:
     """Why what was measured between two readings must be dropped, or None.
 
     A reboot, a state set by hand, a thermal status above the limit, or a cluster that may no longer run as
-    fast as it might.
+    fast as it might before, or in ``fastest``.
     """
     if rebooted(before, after):
         return "the phone has restarted"
@@ -179,14 +211,10 @@ def disturbance(before: Reading, after: Reading, limits: Limits) -> str | None:
     for reading in (before, after):
         if reason := too_hot(reading, limits):
             return f"the phone throttles: {reason}"
-    allowed = {policy.number: policy.allowed_max_khz for policy in before.policies}
-    for policy in after.policies:
-        earlier, now = allowed.get(policy.number), policy.allowed_max_khz
-        if earlier is not None and now is not None and now < _CAP_SLACK * earlier:
-            return (
-                f"the phone throttles: cores {policy.cores[0]} to {policy.cores[-1]} may run at "
-                f"{now / 1000:.0f} MHz, before it was {earlier / 1000:.0f}"
-            )
+    best = fastest_of(fastest, before)
+    for reading in (before, after):
+        if reason := held_back(best, reading):
+            return f"the phone throttles: {reason}"
     return None
 
 

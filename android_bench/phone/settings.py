@@ -46,13 +46,8 @@ def steady_phone(transport: Transport) -> Iterator[Steady]:
     A phone that is lost keeps its note: the next start on it puts everything back. Raises DeviceLost,
     DeviceError.
     """
-    repaired = repair(transport)
-    value = _stay_on(transport)
-    _write_note(transport, Before(value is not None, None if value == "null" else value))
     try:
-        awake = value is not None and _run(transport, *_put_stay(_STAY_ON_ALL_CHARGERS)).exit_code == 0
-        fixed = _run(transport, *_fixed("true")).exit_code == 0
-        yield Steady(fixed, awake, repaired)
+        yield make_steady(transport)
     except BaseException as error:
         try:
             repair(transport)
@@ -60,6 +55,16 @@ def steady_phone(transport: Transport) -> Iterator[Steady]:
             error.add_note(f"The phone's settings are not put back yet, the next run does it: {later}")
         raise
     repair(transport)
+
+
+def make_steady(transport: Transport) -> Steady:
+    """Switch both on, as far as the phone allows; :func:`repair` puts them back. See :func:`steady_phone`."""
+    repaired = repair(transport)
+    value = _stay_on(transport)
+    _write_note(transport, Before(value is not None, None if value == "null" else value))
+    awake = value is not None and _run(transport, *_put_stay(_STAY_ON_ALL_CHARGERS)).exit_code == 0
+    fixed = _run(transport, *_fixed("true")).exit_code == 0
+    return Steady(fixed, awake, repaired)
 
 
 def repair(transport: Transport) -> bool:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from android_bench.runner_output import MAX_LATENCY_US, SIX_DIGITS, RunnerOutput
+from android_bench.runner.output import MAX_LATENCY_US, SIX_DIGITS, RunnerOutput
 from nasflow.errors import BadMeasurement
 
 MAX_RESULT_BYTES = 65_536

@@ -19,9 +19,9 @@ from android_bench.device import (
     RuntimeOptions,
     parse_measurement,
 )
-from android_bench.phone_text import CpuPolicy
-from android_bench.runner_output import MAX_TEXT_CHARACTERS, RunnerOutput, parse_output
-from android_bench.runner_result import cross_check, parse_result
+from android_bench.phone.text import CpuPolicy
+from android_bench.runner.output import MAX_TEXT_CHARACTERS, RunnerOutput, parse_output
+from android_bench.runner.result import cross_check, parse_result
 from android_bench.transport import Completed, plain_text
 from nasflow.errors import BadMeasurement, DeviceError, NoUsableDevice, UsageError
 
@@ -205,10 +205,14 @@ def finished_run(
     )
     if completed.exit_code != 0:
         reason = [line.strip() for line in raw.split("\n") if "ERROR" in line or "error" in line]
+        telling = [line for line in reason if "Benchmarking failed" not in line] or reason  # says nothing
+        hint = "The model may use an operator that this runner lacks."
+        if request.options.delegate == "gpu":
+            hint = "The phone's GPU does not compute all of this model, or has no driver: use the CPU."
         raise DeviceError(
             f"benchmark_model failed on {request.name} with exit code {completed.exit_code}"
-            + (f": {plain_text(reason[-1], limit=200)}" if reason else "."),
-            hint="Its own words are in the log. The model may use an operator that this runner lacks.",
+            + (f": {plain_text(telling[-1], limit=200)}" if telling else "."),
+            hint=hint,
             raw=raw,
         )
     output = parse_output(completed.stdout, completed.stderr)

@@ -14,7 +14,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from android_bench.transport import (
     FILE_LIMIT_BYTES,
@@ -36,25 +35,6 @@ _LOST_HINT = "Check the cable or the network; the same command goes on where thi
 def lost(peer: str, what: str, *, raw: str = "") -> DeviceLost:
     """``PEER was lost: WHAT.``, with what to do about it."""
     return DeviceLost(f"{peer} was lost: {what}.", hint=_LOST_HINT, raw=raw)
-
-
-class Deadline:
-    """A moment until which something has to be done."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        self._end = time.monotonic() + timeout_s
-
-    def remaining_s(self) -> float:
-        """Seconds left. Raises TimeoutError when none are."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            self.expire()
-        return left
-
-    def expire(self) -> NoReturn:
-        """Raise TimeoutError, in words for people."""
-        raise TimeoutError(f"no answer within {self.timeout_s:g} s")
 
 
 class Stream(ABC):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import ClassVar, Self
 
-from android_bench.adb_services import (
-    Deadline,
+from android_bench.adb.deadline import Clock, Deadline
+from android_bench.adb.services import (
     Stream,
     finish_shell,
     lost,
@@ -28,13 +29,15 @@ class AdbTransport(ABC):
 
     Opening is lazy. After any failure the connection is given up, and the next call makes a new one: no
     half-read answer is ever taken for the next one's. Calls from several threads wait for each other.
+    ``clock`` (seconds) is what time-outs are counted by.
     """
 
     _wire_errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
     _batch_bytes: ClassVar[int] = 262_144
 
-    def __init__(self, serial: str) -> None:
+    def __init__(self, serial: str, *, clock: Clock = time.monotonic) -> None:
         self._serial = serial
+        self._clock = clock
         self._lock = threading.RLock()
         self._reached = False
 
@@ -111,16 +114,17 @@ class AdbTransport(ABC):
     @contextmanager
     def _session(self, timeout_s: float) -> Iterator[Deadline]:
         with self._lock:
-            deadline = Deadline(timeout_s)
+            deadline = Deadline(timeout_s, self._clock)
             done = False
             try:
-                self._connect(Deadline(min(timeout_s, _CONNECT_TIMEOUT_S)))
+                self._connect(Deadline(min(timeout_s, _CONNECT_TIMEOUT_S), self._clock))
                 self._reached = True
                 yield deadline
                 done = True
             except NotReady as error:
                 if self._reached and error.state in ("missing", "offline", "connecting"):
-                    raise lost(self.serial, error.message.rstrip("."), raw=error.raw) from error
+                    what = error.message.removeprefix(f"{self.serial} ").rstrip(".")
+                    raise lost(self.serial, what, raw=error.raw) from error
                 raise
             except self._wire_errors as error:
                 raise lost(self.serial, str(error) or type(error).__name__, raw=repr(error)) from error

@@ -17,6 +17,7 @@ PATIENCE_S = 300.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _RECONNECT_TIMEOUT_S = 10.0
+_LAST_LOOK_S = 2.0
 
 
 class PhoneLink:
@@ -60,7 +61,7 @@ class PhoneLink:
         while (left_s := until - self._clock()) > 0:
             self._sleep(min(pause_s, left_s))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            left_s = max(0.1, until - self._clock())
+            left_s = max(_LAST_LOOK_S, until - self._clock())
             try:
                 self.transport.reconnect(timeout_s=min(_RECONNECT_TIMEOUT_S, left_s))
             except (DeviceLost, NotReady) as error:

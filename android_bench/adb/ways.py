@@ -1,7 +1,7 @@
-"""The ways to a phone. Nothing outside ``adb*.py`` knows an ADB library; here they are imported when used.
+"""The ways to a phone. Nothing outside this folder knows an ADB library; here they are imported when used.
 
-:class:`~android_bench.adb_direct.DirectTransport` speaks to the phone's daemon itself (adb-shell: TCP,
-USB). :class:`~android_bench.adb_server.ServerTransport` goes through a running adb server (adbutils).
+:class:`~android_bench.adb.direct.DirectTransport` speaks to the phone's daemon itself (adb-shell: TCP,
+USB). :class:`~android_bench.adb.server.ServerTransport` goes through a running adb server (adbutils).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def open_transport(
     directly. ``key`` is the private key of the direct way, made where it is missing. No server is ever
     started unless ``start_server`` says so, and none is ever ended. Raises NoUsableDevice, UsageError.
     """
-    from android_bench import adb_server
+    from android_bench.adb import server as adb_server
 
     port = adb_server.default_server_port() if server_port is None else server_port
     if how == "server":
@@ -37,6 +37,6 @@ def open_transport(
         return adb_server.ServerTransport(name, port=port)
     if how == "auto" and any(found.serial == name for found in adb_server.server_devices(port) or ()):
         return adb_server.ServerTransport(name, port=port)
-    from android_bench.adb_direct import DirectTransport
+    from android_bench.adb.direct import DirectTransport
 
     return DirectTransport(name, key=key)

@@ -1,0 +1,1 @@
+"""What is done on a phone: jobs, files, settings, its lock and its state."""

@@ -1,0 +1,245 @@
+"""One run at a time on one phone: a folder on it that says who measures, for others to respect.
+
+Whoever makes the folder measures, and says again and again that it is still there. A lock that nobody has
+renewed for :data:`STALE_S` seconds, or whose process on this computer has ended, is taken over: what SIGKILL
+left behind keeps nobody out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from android_bench.phone.remote_files import FOLDER
+from android_bench.transport import Completed, Transport, plain_text
+from nasflow.errors import DeviceError, NoUsableDevice
+
+LOCK = f"{FOLDER}/lock"
+STALE_S = 120
+"""By the phone's clock. A client that is away for longer finds its phone free, or taken by another."""
+
+_RENEW_S = 15.0
+_LOOK_AGAIN_S = 3.0
+_RACE_S = 0.5
+_ATTEMPTS = 5
+_TIMEOUT_S = 20.0
+_OURS, _NEW, _TAKEN, _RACE = 0, 10, 11, 12
+
+# Words: lock, owner, then nothing, or "replace" and the owner that may be, or "force" for one that cannot be
+# read. mkdir succeeds for one of several. Who replaces a lock keeps others from doing so at the same time by
+# a second folder, named by the minute so that one left behind counts for no longer.
+_TAKE_SCRIPT = f"""\
+now=$(date +%s)
+put() {{ echo "$2" >"$1.part" && mv -f "$1.part" "$1"; }}
+make() {{
+  why=$(mkdir "$1" 2>&1) || return {_RACE}
+  put "$1/seen" "$now" && put "$1/owner" "$2" && return {_NEW}
+  rm -rf "$1"
+  return 1
+}}
+mkdir -p "${{1%/*}}" || exit 1
+make "$1" "$2"
+code=$?
+[ $code = {_RACE} ] || exit $code
+if [ ! -d "$1" ]; then
+  case $why in *exist*) exit {_RACE} ;; esac  # it was there, and was deleted since
+  echo "$why"
+  exit 1
+fi
+found=$(cat "$1/owner" 2>/dev/null)
+if [ "$found" = "$2" ]; then
+  put "$1/seen" "$now"
+  exit {_OURS}
+fi
+if [ -n "$3" ]; then
+  guard=$1.$((now / 60))
+  mkdir "$guard" 2>/dev/null || exit {_RACE}
+  code={_RACE}
+  if [ "$3" = force ] || [ "$(cat "$1/owner" 2>/dev/null)" = "$4" ]; then
+    rm -rf "$1"
+    make "$1" "$2"
+    code=$?
+  fi
+  rm -rf "$guard"
+  exit $code
+fi
+echo "$now"
+cat "$1/seen" 2>/dev/null || echo
+echo "$found"
+exit {_TAKEN}
+"""
+_RELEASE_SCRIPT = 'if [ "$(cat "$1/owner" 2>/dev/null)" = "$2" ]; then rm -rf "$1" "$1".[0-9]*; fi'
+
+_OWNER = re.compile(r"run ([0-9a-f]{16}) ([0-9]{1,10}) ([0-9]{1,20}) ([A-Za-z0-9._-]{1,40})")
+_SECONDS = re.compile(r"[0-9]{1,11}")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who measures: a process of a computer. ``computer`` is a hash that changes when that one restarts."""
+
+    computer: str
+    pid: int
+    started: int
+    name: str
+
+    @classmethod
+    def of_this_process(cls) -> Self:
+        """This process."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", platform.node())[:40] or "unnamed"
+        return cls(_this_computer(), os.getpid(), _started(os.getpid()) or 0, name)
+
+    @classmethod
+    def parse(cls, line: str) -> Self | None:
+        """The owner that a line on a phone names; None for anything else."""
+        found = _OWNER.fullmatch(line)
+        return cls(found[1], int(found[2]), int(found[3]), found[4]) if found else None
+
+    def line(self) -> str:
+        """What stands on the phone."""
+        return f"run {self.computer} {self.pid} {self.started} {self.name}"
+
+    def has_ended(self) -> bool:
+        """Whether this is a process of this computer that is no more; False where that cannot be known."""
+        if self.computer != _this_computer() or os.name == "nt":  # there, signal 0 is not a question
+            return False
+        with suppress(PermissionError):  # it is alive and someone else's
+            try:
+                os.kill(self.pid, 0)
+            except (ProcessLookupError, OverflowError):
+                return True
+        started = _started(self.pid)
+        return started is not None and started != self.started
+
+    def describe(self) -> str:
+        """``process 4711 on this computer``."""
+        here = self.computer == _this_computer()
+        return f"process {self.pid} on {'this computer' if here else self.name}"
+
+
+class PhoneLock:
+    """The lock of one phone. ``held``: it was ours when we last looked.
+
+    Times are by ``clock`` here and by the phone's own there, so that no two clocks are compared.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: Owner | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._owner = owner or Owner.of_this_process()
+        self._clock, self._sleep = clock, sleep
+        self._renewed = 0.0
+        self.held = False
+
+    def take(self, transport: Transport) -> bool:
+        """Have it, or say that we still do. Returns whether it is new: another may have been here meanwhile.
+
+        Raises NoUsableDevice where another run measures, DeviceLost, DeviceError.
+        """
+        replace: tuple[str, ...] = ()
+        unreadable: str | None = None
+        for _ in range(_ATTEMPTS):
+            done = _run(transport, _TAKE_SCRIPT, LOCK, self._owner.line(), *replace)
+            if done.exit_code in (_OURS, _NEW):
+                self.held, self._renewed = True, self._clock()
+                return done.exit_code == _NEW
+            self.held = False
+            replace = ()
+            if done.exit_code == _RACE:
+                self._sleep(_RACE_S)
+                continue
+            if done.exit_code != _TAKEN:
+                _fail(transport, done)
+            answer = plain_text(done.stdout, limit=1000)
+            now, seen, line = (*answer.split("\n"), "", "")[:3]
+            owner = Owner.parse(line)
+            age_s = int(now) - int(seen) if _SECONDS.fullmatch(now) and _SECONDS.fullmatch(seen) else None
+            if owner is None or age_s is None:  # being made at this moment, or damaged
+                rest = answer.partition("\n")[2]
+                if rest == unreadable:
+                    replace = ("force",)
+                else:
+                    unreadable = rest
+                    self._sleep(_LOOK_AGAIN_S)
+                continue
+            if not (owner.has_ended() or abs(age_s) > STALE_S):
+                raise NoUsableDevice(
+                    f"{transport.serial} is being measured by another run: {owner.describe()}, last heard of "
+                    f"{max(0, age_s)} s ago.",
+                    hint="Wait until that run has ended, or end it; two at once would spoil each other's "
+                    f"timings. A run that is no more keeps the phone for {STALE_S} s at most.",
+                )
+            replace = ("replace", line)
+        raise NoUsableDevice(
+            f"{transport.serial} is wanted by several runs at this moment.", hint="Try again in a minute."
+        )
+
+    def renew(self, transport: Transport) -> None:
+        """Say that we are still here, where the last time is a while ago. Raises as :meth:`take`."""
+        if self._clock() - self._renewed >= _RENEW_S:
+            self.take(transport)
+
+    def look(self, transport: Transport) -> None:
+        """Find out whether it is still ours (``held``). Raises DeviceLost."""
+        done = transport.run(["cat", f"{LOCK}/owner"], timeout_s=_TIMEOUT_S)
+        self.held = done.exit_code == 0 and plain_text(done.stdout, limit=200) == self._owner.line()
+
+    def release(self, transport: Transport) -> None:
+        """Give it back, unless another has it. Raises DeviceLost."""
+        self.held = False
+        _run(transport, _RELEASE_SCRIPT, LOCK, self._owner.line())
+
+
+def _run(transport: Transport, script: str, *words: str) -> Completed:
+    return transport.run(["sh", "-c", script, "sh", *words], timeout_s=_TIMEOUT_S)
+
+
+def _fail(transport: Transport, done: Completed) -> None:
+    reason = plain_text(done.stderr or done.stdout, limit=300) or "no reason given"
+    raise DeviceError(
+        f"{LOCK} cannot be made on {transport.serial} (exit code {done.exit_code}): {reason}.",
+        hint=f"Look at {FOLDER} on the phone: is there space, and may the shell write there?",
+        raw=reason,
+    )
+
+
+@cache
+def _this_computer() -> str:
+    """This computer since its last start; where the system does not tell of that, its name alone."""
+    try:
+        identity = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        identity = platform.node()
+    return hashlib.sha256(f"{identity} {_namespace()}".encode()).hexdigest()[:16]
+
+
+def _namespace() -> str:
+    """The namespace of process numbers: in a container, they are others than outside."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in ticks since the computer's start; None where that is not told (proc(5))."""
+    try:
+        after_name = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        )
+        return int(after_name.split()[19])
+    except (OSError, ValueError, IndexError):
+        return None

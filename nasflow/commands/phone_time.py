@@ -1,0 +1,79 @@
+"""How long a run will keep a phone busy, told before the phone is asked for anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from android_bench.device import PHONE_OVERHEAD
+from nasflow.assemble import PipelineConfig
+from nasflow.commands.options import RunOptions
+from pipeline.records import StageRecord
+from pipeline.runner import Pipeline, StageStatus
+from pipeline.stage import Stage
+from pipeline.words import human_duration
+from stages.measuring import MACS_PER_MS, Measures
+
+
+@dataclass(frozen=True)
+class PhoneTime:
+    """Seconds by stage, and in all where the phone's timings scatter."""
+
+    seconds: Mapping[str, float]
+    most_seconds: float
+
+    def describe(self) -> str:
+        """One line, with what is assumed."""
+        parts = ", ".join(f"{name} {human_duration(seconds)}" for name, seconds in self.seconds.items())
+        total = sum(self.seconds.values())
+        words = f"Measuring takes the phone about {human_duration(total)}"
+        if len(self.seconds) > 1:
+            words += f" ({parts})"
+        if self.most_seconds > 1.1 * total:
+            words += f", and up to {human_duration(self.most_seconds)} where its timings scatter"
+        return (
+            f"{words}. Its speed is not known yet: "
+            f"assumed are {PHONE_OVERHEAD.timing_ms / 1000:g} s to start each timing and "
+            f"{MACS_PER_MS / 1e6:.0f} million multiply-accumulates a millisecond."
+        )
+
+
+def phone_time(config: PipelineConfig, pipeline: Pipeline, stages: Sequence[StageStatus]) -> PhoneTime | None:
+    """What the stale ones among these stages take on the phone; None without a phone, or with none stale.
+
+    A stage that a phone has run before is taken to be as much longer than its guess as it was then.
+    """
+    if config.device.partition(":")[0] != "android":
+        return None
+    stale = {status.name: status for status in stages if not status.fresh}
+    seconds: dict[str, float] = {}
+    most = 0.0
+    for stage in pipeline.stages:
+        if stage.name not in stale or not isinstance(stage, Measures):
+            continue
+        least_s, most_s = stage.device_seconds()
+        experience = 1.0
+        if _of_a_phone(stale[stage.name].record):
+            experience = stale[stage.name].estimate_seconds / stage.estimate_seconds()
+        seconds[stage.name] = experience * least_s
+        most += max(most_s, seconds[stage.name])
+    return PhoneTime(seconds, most) if seconds else None
+
+
+def before_the_phone_is_asked(
+    config: PipelineConfig, pipeline: Pipeline, options: RunOptions
+) -> PhoneTime | None:
+    """The same for a run that has not looked for its phone yet: as if it were the one of the last run."""
+
+    def environment(stage: Stage) -> Mapping[str, str]:
+        if not isinstance(stage, Measures):
+            return stage.environment()
+        latest = pipeline.store.latest(stage.name)
+        return latest.environment if latest is not None and _of_a_phone(latest) else {}
+
+    stages = pipeline.status(options.until, options.from_stage, options.force, environment=environment)
+    return phone_time(config, pipeline, stages)
+
+
+def _of_a_phone(record: StageRecord | None) -> bool:
+    return record is not None and record.environment.get("device_kind") == "android"

@@ -1,0 +1,367 @@
+"""One run at a time on one phone: the lock itself, and devices that meet."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from android_bench.adb.direct import DirectTransport
+from android_bench.android import AndroidDevice
+from android_bench.device import BenchmarkRequest
+from android_bench.phone.lock import LOCK, STALE_S, Owner, PhoneLock
+from android_bench.virtual_phone.phone import VirtualPhone, running_phone
+from nasflow.errors import DeviceError, NoUsableDevice
+from stages.conversion.flatbuffer import empty_model
+
+FOLDER = "/data/local/tmp/nasflow"
+ELSEWHERE = Owner("0123456789abcdef", 4711, 99, "far-away")
+ANOTHER = replace(ELSEWHERE, pid=4712)
+
+
+@pytest.fixture(scope="module")
+def shared_phone() -> Iterator[VirtualPhone]:
+    with running_phone(inside="sandbox") as phone:
+        yield phone
+
+
+@pytest.fixture
+def phone(shared_phone: VirtualPhone) -> Iterator[VirtualPhone]:
+    yield shared_phone
+    shared_phone.faults.clear()
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return tmp_path / "adbkey"
+
+
+@pytest.fixture
+def transport(phone: VirtualPhone, key: Path) -> Iterator[DirectTransport]:
+    with DirectTransport(phone.address, key=key) as transport:
+        transport.run(["rm", "-rf", FOLDER], timeout_s=20)
+        yield transport
+        transport.run(["rm", "-rf", FOLDER], timeout_s=20)
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def lock(owner: Owner, clock: Clock | None = None) -> PhoneLock:
+    clock = clock or Clock()
+    return PhoneLock(owner=owner, clock=clock, sleep=clock.sleep)
+
+
+def ended_process() -> Owner:
+    """A process of this computer that is no more."""
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    return replace(Owner.of_this_process(), pid=done.pid, started=1)
+
+
+def set_age(phone: VirtualPhone, seconds: int) -> None:
+    """Make the lock one that was renewed so long ago."""
+    seen = phone.storage(LOCK) / "seen"
+    seen.write_text(f"{int(seen.read_text()) - seconds}\n")
+
+
+def test_the_second_is_refused_and_told_by_whom_and_gets_it_afterwards(transport: DirectTransport) -> None:
+    first, second = lock(ELSEWHERE), lock(ANOTHER)
+    assert first.take(transport) is True
+    with pytest.raises(
+        NoUsableDevice, match=r"another run: process 4711 on far-away, last heard of \d+ s"
+    ) as e:
+        second.take(transport)
+    assert e.value.exit_code == 4
+    assert "Wait until that run has ended" in e.value.hint
+    assert (first.held, second.held) == (True, False)
+    assert first.take(transport) is False
+    first.release(transport)
+    assert second.take(transport) is True
+
+
+def test_what_a_killed_process_of_this_computer_left_is_taken_over_at_once(
+    transport: DirectTransport,
+) -> None:
+    lock(ended_process()).take(transport)
+    assert lock(Owner.of_this_process()).take(transport) is True
+
+
+def test_a_process_number_that_belongs_to_another_by_now_is_no_owner() -> None:
+    me = Owner.of_this_process()
+    assert not me.has_ended()
+    assert replace(me, started=me.started - 1).has_ended()
+    assert not replace(ELSEWHERE, pid=2**31 - 1).has_ended(), "of another computer nobody can tell"
+
+
+def test_a_lock_of_another_computer_holds_until_it_has_not_been_renewed_for_long(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    lock(ELSEWHERE).take(transport)
+    set_age(phone, STALE_S - 20)
+    with pytest.raises(NoUsableDevice):
+        lock(ANOTHER).take(transport)
+    set_age(phone, 30)
+    assert lock(ANOTHER).take(transport) is True
+    assert [path.name for path in phone.storage(FOLDER).iterdir()] == ["lock"]
+
+
+def test_a_phone_whose_clock_was_set_back_is_not_reserved_for_ever(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    lock(ELSEWHERE).take(transport)
+    set_age(phone, -86_400)
+    assert lock(ANOTHER).take(transport) is True
+
+
+@pytest.mark.parametrize("owner", [None, "", "who?\n", "run \x1b[31m 1 2 x\n", "run 0 0 0 ../..\n"])
+def test_a_lock_that_cannot_be_read_is_looked_at_twice_and_replaced(
+    phone: VirtualPhone, transport: DirectTransport, owner: str | None
+) -> None:
+    lock(ELSEWHERE).take(transport)
+    file = phone.storage(LOCK) / "owner"
+    file.unlink() if owner is None else file.write_text(owner)
+    clock = Clock()
+    assert lock(ANOTHER, clock).take(transport) is True
+    assert clock.now == 3.0
+
+
+def test_a_lock_that_is_just_being_made_is_respected(phone: VirtualPhone, transport: DirectTransport) -> None:
+    lock(ELSEWHERE).take(transport)
+    file = phone.storage(LOCK) / "owner"
+    file.unlink()
+    clock = Clock()
+
+    def finished_meanwhile(seconds: float) -> None:
+        clock.sleep(seconds)
+        file.write_text(f"{ELSEWHERE.line()}\n")
+
+    with pytest.raises(NoUsableDevice, match="process 4711"):
+        PhoneLock(owner=ANOTHER, clock=clock, sleep=finished_meanwhile).take(transport)
+
+
+def test_of_many_who_want_a_stale_lock_exactly_one_gets_it(
+    phone: VirtualPhone, transport: DirectTransport, key: Path
+) -> None:
+    for _ in range(3):
+        lock(ELSEWHERE).take(transport)
+        set_age(phone, 2 * STALE_S)
+        gate = threading.Barrier(5)
+        winners: list[int] = []
+
+        def want(pid: int, gate: threading.Barrier = gate, winners: list[int] = winners) -> None:
+            mine = PhoneLock(owner=replace(ELSEWHERE, pid=pid), sleep=lambda s: threading.Event().wait(s))
+            with DirectTransport(phone.address, key=key) as own:
+                own.run(["true"], timeout_s=20)
+                gate.wait(20)
+                try:
+                    mine.take(own)
+                except NoUsableDevice:
+                    return
+            winners.append(pid)
+
+        threads = [threading.Thread(target=want, args=(pid,)) for pid in range(1, 6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(winners) == 1, winners
+        assert (phone.storage(LOCK) / "owner").read_text().split()[2] == str(winners[0])
+        transport.run(["rm", "-rf", FOLDER], timeout_s=20)
+
+
+def test_it_is_renewed_now_and_then_and_its_loss_is_noticed(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    clock = Clock()
+    mine = lock(ELSEWHERE, clock)
+    mine.take(transport)
+    set_age(phone, 50)
+    mine.renew(transport)
+    old = (phone.storage(LOCK) / "seen").read_text()
+    clock.now += 16
+    mine.renew(transport)
+    assert int((phone.storage(LOCK) / "seen").read_text()) >= int(old) + 50
+    set_age(phone, 2 * STALE_S)
+    lock(ANOTHER).take(transport)
+    clock.now += 16
+    with pytest.raises(NoUsableDevice, match="process 4712"):
+        mine.renew(transport)
+    assert not mine.held
+    mine.release(transport)
+    assert ANOTHER.line() in (phone.storage(LOCK) / "owner").read_text(), "it is the other's, and stays"
+
+
+def test_a_phone_that_lets_nobody_write_says_so(phone: VirtualPhone, transport: DirectTransport) -> None:
+    phone.storage("/data/local/tmp").joinpath("nasflow").write_text("in the way")
+    with pytest.raises(DeviceError, match="cannot be made") as caught:
+        lock(ELSEWHERE).take(transport)
+    assert "may the shell write there" in caught.value.hint
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.text() | st.from_regex(r"run [0-9a-f]{16} [0-9]+ [0-9]+ [A-Za-z.]+", fullmatch=True))
+def test_any_line_names_an_owner_or_none(line: str) -> None:
+    owner = Owner.parse(line)
+    if owner is not None:
+        assert Owner.parse(owner.line()) == owner
+        assert owner.describe()
+
+
+def test_this_process_has_a_line_that_is_read_back() -> None:
+    me = Owner.of_this_process()
+    assert Owner.parse(me.line()) == me
+    assert me.describe() == f"process {os.getpid()} on this computer"
+
+
+# --- devices that meet -------------------------------------------------------------------------------
+
+
+def device(phone: VirtualPhone, key: Path, owner: Owner, clock: Clock, told: list[str]) -> AndroidDevice:
+    def no_runner(abi: str) -> object:
+        raise AssertionError(f"a virtual phone brings its own tool, and {abi} was asked for")
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        threading.Event().wait(min(seconds / 4, 0.2))
+
+    return AndroidDevice(
+        DirectTransport(phone.address, key=key),
+        runner=no_runner,  # type: ignore[arg-type]
+        clock=clock,
+        sleep=sleep,
+        tell=told.append,
+        patience_s=20,
+        owner=owner,
+    )
+
+
+def requests(count: int, min_ms: float = 2) -> list[BenchmarkRequest]:
+    return [
+        BenchmarkRequest(
+            name=f"m{index}", model=empty_model(), warmup_ms=1, min_ms=min_ms, min_runs=3 + index
+        )
+        for index in range(count)
+    ]
+
+
+def stay_on(transport: DirectTransport) -> str:
+    words = ["settings", "get", "global", "stay_on_while_plugged_in"]
+    return transport.run(words, timeout_s=20).stdout.decode().strip()
+
+
+def test_a_second_device_neither_measures_nor_disturbs(
+    phone: VirtualPhone, key: Path, transport: DirectTransport
+) -> None:
+    clock, told = Clock(), list[str]()
+    with ExitStack() as stack:
+        first = stack.enter_context(closing(device(phone, key, ELSEWHERE, clock, told)))
+        second = stack.enter_context(closing(device(phone, key, ANOTHER, clock, told)))
+        results = first.benchmark_many(requests(3))
+        assert next(results)[0] == 0
+        assert second.info().model == "Pixel 8 Pro", "to look at the phone is allowed"
+        with pytest.raises(NoUsableDevice, match="process 4711 on far-away"):
+            list(second.benchmark_many(requests(1)))
+        second.close()
+        assert stay_on(transport) == "15"
+        assert list(phone.storage(FOLDER).glob("*.tflite")), "the first one's models stay"
+        assert [index for index, _ in results] == [1, 2]
+        first.close()
+        assert stay_on(transport) == "null"
+        assert len(list(second.benchmark_many(requests(1)))) == 1
+    assert not list(phone.storage(FOLDER).iterdir())
+    assert told == []
+
+
+def test_a_device_that_was_away_for_too_long_finds_its_phone_taken_and_leaves_it_alone(
+    phone: VirtualPhone, key: Path, transport: DirectTransport
+) -> None:
+    clock, told = Clock(), list[str]()
+    with ExitStack() as stack:
+        first = stack.enter_context(closing(device(phone, key, ELSEWHERE, clock, told)))
+        second = stack.enter_context(closing(device(phone, key, ANOTHER, clock, told)))
+        assert len(list(first.benchmark_many(requests(1)))) == 1
+        set_age(phone, 2 * STALE_S)
+        results = second.benchmark_many(requests(3))
+        assert next(results)[0] == 0
+        with pytest.raises(NoUsableDevice, match="process 4712"):
+            list(first.benchmark_many(requests(2)))
+        first.close()
+        assert stay_on(transport) == "15"
+        assert [index for index, _ in results] == [1, 2]
+    assert stay_on(transport) == "null"
+    assert not list(phone.storage(FOLDER).iterdir())
+
+
+def test_a_phone_that_was_lent_to_another_meanwhile_is_made_ready_anew(
+    phone: VirtualPhone, key: Path, transport: DirectTransport
+) -> None:
+    """Between two stages that measure lie hours of training."""
+    clock, told = Clock(), list[str]()
+    with closing(device(phone, key, ELSEWHERE, clock, told)) as first:
+        list(first.benchmark_many(requests(1)))
+        set_age(phone, 2 * STALE_S)
+        with closing(device(phone, key, ANOTHER, clock, told)) as second:
+            list(second.benchmark_many(requests(1)))
+        assert stay_on(transport) == "null"
+        results = first.benchmark_many(requests(2))
+        assert next(results)[0] == 0
+        assert stay_on(transport) == "15"
+        assert [index for index, _ in results] == [1]
+    assert stay_on(transport) == "null"
+    assert not list(phone.storage(FOLDER).iterdir())
+
+
+MEASURE_FOR_LONG = """
+import sys
+from pathlib import Path
+from android_bench.adb.direct import DirectTransport
+from android_bench.android import AndroidDevice
+from android_bench.device import BenchmarkRequest
+from stages.conversion.flatbuffer import empty_model
+device = AndroidDevice(DirectTransport(sys.argv[1], key=Path(sys.argv[2])), runner=None)
+request = BenchmarkRequest(name="m", model=empty_model(), warmup_ms=1, min_ms=30_000)
+list(device.benchmark_many([request] * 3))
+"""
+
+
+def test_sigkill_keeps_nobody_out_and_its_job_and_settings_are_put_right(
+    phone: VirtualPhone, key: Path, transport: DirectTransport
+) -> None:
+    running = subprocess.Popen([sys.executable, "-c", MEASURE_FOR_LONG, phone.address, str(key)])
+    try:
+        while not list(phone.storage(FOLDER).glob("job-*/pid")):
+            assert running.poll() is None
+            threading.Event().wait(0.05)
+        assert stay_on(transport) == "15"
+        with (
+            closing(device(phone, key, Owner.of_this_process(), Clock(), [])) as second,
+            pytest.raises(NoUsableDevice, match=f"process {running.pid} on this computer"),
+        ):
+            second.benchmark(requests(1)[0])
+    finally:
+        running.kill()
+        running.wait()
+    with closing(device(phone, key, Owner.of_this_process(), Clock(), [])) as third:
+        assert third.benchmark(requests(1)[0]).runs >= 3
+    assert stay_on(transport) == "null"
+    assert not list(phone.storage(FOLDER).iterdir())
