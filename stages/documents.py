@@ -13,7 +13,8 @@ from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpac
 
 Precision = Literal["float32"]
 Role = Literal["found", "random", "front", "baseline", "baseline_published"]
-"""``front``: found for another target; ``baseline``: MobileNetV2 with the space's stride plan; ``baseline_published``: with its own."""
+"""``front``: found for another target. ``baseline``: MobileNetV2 with the space's stride plan;
+``baseline_published``: with its own."""
 
 
 # --- profile ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.measuring import MeasuringConfig
+from stages.search_space import SearchSpace
 from stages.training.data import DataConfig, dataset_identity
 
 
@@ -20,16 +21,19 @@ class PruneConfig(MeasuringConfig):
 
     rank_by: Literal["value", "probability"] = Field(
         "value",
-        description="value: what candidates add, estimated by judging many networks with the supernet's weights; "
+        description="value: what candidates add, estimated by judging many networks in the supernet; "
         "probability: the search's own, the paper's rule",
-    )  # fmt: skip
+    )
     evaluations: int = Field(
         600, ge=50, le=1_000_000, description="networks judged to estimate values, each on one batch"
     )
     candidates: int = Field(
-        5, ge=1, le=100, description="best-ranked networks under the target to judge on all validation images; "
-        "1 is the paper's rule"
-    )  # fmt: skip
+        5,
+        ge=1,
+        le=100,
+        description="best-ranked networks under the target to judge on all validation images; 1 is the "
+        "paper's rule",
+    )
     use_at_least: float = Field(
         0.9,
         ge=0,
@@ -51,6 +55,7 @@ class Prune(Stage):
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
     config: PruneConfig
+    space: SearchSpace
     data: DataConfig
     runtime: RuntimeOptions
     seed: int
@@ -62,9 +67,16 @@ class Prune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""
-        timed = self.config.estimate_seconds([1_000_000] * 2 * self.config.candidates, 1_000_000)
         judged = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
-        return 3.0 + 2.0 * self.config.candidates + judged + timed
+        return self.device_seconds()[0] + 3.0 + 2.0 * self.config.candidates + judged
+
+    def device_seconds(self) -> tuple[float, float]:
+        """The candidates of one target, as if each layer took its middle one."""
+        layers = self.space.layers()
+        middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
+        models = [middle] * 2 * self.config.candidates
+        seconds = self.config.estimate_seconds(models, middle, self.device.overhead)
+        return seconds, self.config.most_seconds(seconds)
 
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
         """Rank, measure, pick, cut out, and draw the random network beside it.

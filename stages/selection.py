@@ -125,7 +125,7 @@ def best_by_value(
 def improved(
     path_L: Integers, values: PathValues, costs_ms: Sequence[Sequence[float]], bounds: tuple[float, float]
 ) -> Integers:
-    """The path after the best changes of one or two layers, as long as one adds value and keeps the bounds."""
+    """The path after the best changes of one or two layers, until none adds value within the bounds."""
     import numpy as np
 
     cost_C = np.concatenate([np.asarray(row, dtype=float) for row in costs_ms])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ROLES: dict[Role, str] = {
     "found": "found by this search",
     "random": "drawn at random, as slow",
+    "front": "found for other latencies",
     "baseline": "MobileNetV2, same strides",
     "baseline_published": "MobileNetV2, published",
 }

@@ -194,8 +194,8 @@ class _Picker:
         if not keep:
             raise InfeasibleTarget(
                 f"all {len(paths)} networks that should take {target_ms:.4g} ms or less take longer on "
-                f"{self.latency.device.model}, the fastest {min(times_ms):.4g} ms: the latency model does not "
-                "hold for them.",
+                f"{self.latency.device.model}, the fastest {min(times_ms):.4g} ms: the latency model does "
+                "not hold for them.",
                 hint="Measure anew: nasflow run --force profile. Or choose a higher target.",
             )
         considered = []

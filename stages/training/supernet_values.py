@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,7 @@ def explore_supernet(
     in its batch normalisations: the supernet's are a mixture of all paths. Evaluations are kept in
     the context's scratch one by one; a killed run goes on behind the last.
     """
-    batches = [batch for batch, _ in zip(validation.in_order(validation.batch_size), range(MOST_BATCHES))]
+    batches = list(islice(validation.in_order(validation.batch_size), MOST_BATCHES))
     kept = [float(row["value"]) for row in context.scratch.rows(_LOG)]
     done = 0
 

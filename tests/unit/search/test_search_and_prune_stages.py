@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load
-from support.memory_context import MemoryStore, Told, memory_context
-from support.toy_search import DATA, SPACE, latency_model
+from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
+from support.scripted_device import ScriptedDevice
+from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
 
+from android_bench.device import RuntimeOptions
 from nasflow.errors import InfeasibleTarget, UsageError
 from pipeline.artifact import document_bytes
 from stages.documents import PrunedNetworks, SearchResult
@@ -50,14 +54,30 @@ def pruned(
     store: MemoryStore,
     *,
     target_ms: float = 0.08,
+    front_targets_ms: tuple[float, ...] = (),
     told: Told | None = None,
-    **config: float,
+    scratch: MemoryScratch | None = None,
+    device: ScriptedDevice | None = None,
+    **config: float | str,
 ) -> PrunedNetworks:
-    return Prune(config=PruneConfig.model_validate(config), data=DATA, seed=1).run(
-        memory_context("prune", store=store, told=told),
-        search=searched.model_copy(update={"target_ms": target_ms}),
+    stage = Prune(
+        config=PruneConfig.model_validate({"evaluations": 60, "rank_by": "probability", **config}),
+        space=SPACE,
+        data=DATA,
+        runtime=RuntimeOptions(),
+        seed=1,
+        device=device or toy_device(),
+    )
+    targets = {"target_ms": target_ms, "front_targets_ms": front_targets_ms}
+    return stage.run(
+        memory_context("prune", store=store, told=told, scratch=scratch),
+        search=searched.model_copy(update=targets),
         latency=LATENCY,
     )
+
+
+def untimed(outcome: PrunedNetworks) -> bytes:
+    return document_bytes(outcome.model_copy(update={"seconds": 0.0}))
 
 
 # --- the target ------------------------------------------------------------------------------------
@@ -123,9 +143,10 @@ def test_the_most_probable_networks_within_the_target_are_judged(
         if least <= LATENCY.predict_ms(SPACE.network(path)) <= most
     ]
     likely = sorted((path_ms(searched.log_probabilities, path) for path in within), reverse=True)
-    assert [c.log_probability for c in outcome.considered] == pytest.approx(likely[:4], abs=2e-6)
-    assert all(least <= c.predicted_ms <= most for c in outcome.considered)
-    best = max(outcome.considered, key=lambda c: c.validation_accuracy_percent)
+    judged = [c for c in outcome.considered if c.validation_accuracy_percent is not None]
+    assert [c.log_probability for c in judged] == pytest.approx(likely[:4], abs=2e-6)
+    assert all(least <= c.predicted_ms <= most for c in judged)
+    best = max(judged, key=lambda c: c.validation_accuracy_percent or 0)
     assert outcome.found.choices == best.choices
     assert PrunedNetworks.model_validate_json(document_bytes(outcome)) == outcome
 
@@ -180,7 +201,7 @@ def test_the_random_network_is_another_one_of_about_equal_latency(
 
 
 def test_pruning_repeats_exactly(searched: SearchResult, store: MemoryStore) -> None:
-    outcomes = [document_bytes(pruned(searched, store, candidates=2, use_at_least=0.8)) for _ in range(2)]
+    outcomes = [untimed(pruned(searched, store, candidates=2, use_at_least=0.8)) for _ in range(2)]
     assert outcomes[0] == outcomes[1]
 
 
@@ -204,3 +225,91 @@ def test_a_target_of_exactly_the_fastest_networks_latency_is_met_by_it(
 ) -> None:
     outcome = pruned(searched, store, target_ms=FASTEST, use_at_least=0.5)
     assert outcome.found.predicted_ms == pytest.approx(FASTEST)
+
+
+# --- measured on the device ------------------------------------------------------------------------
+
+
+def test_candidates_that_take_longer_than_the_target_are_dropped(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    paths = product(*(range(len(layer.blocks)) for layer in SPACE.layers()))
+    times = sorted(LATENCY.predict_ms(SPACE.network(path)) for path in paths)
+    target_ms = 1.001 * times[-2]
+    outcome = pruned(
+        searched, store, target_ms=target_ms, candidates=50, use_at_least=0, device=toy_device(slower=1.01)
+    )
+    late = [c for c in outcome.considered if c.measurement.median_ms > target_ms]
+    assert late, "no candidate was late: the test shows nothing"
+    assert all(c.predicted_ms <= target_ms for c in outcome.considered)
+    assert all(c.validation_accuracy_percent is None for c in late)
+    assert outcome.found.choices not in [c.choices for c in late]
+    assert 1.01 * outcome.found.predicted_ms <= target_ms
+
+
+def test_a_device_on_which_no_candidate_keeps_the_target_ends_the_stage(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    with pytest.raises(InfeasibleTarget, match="the latency model does not hold") as caught:
+        pruned(searched, store, device=toy_device(slower=1.2))
+    assert "--force profile" in caught.value.hint
+
+
+def test_every_further_target_gets_a_network_that_keeps_it(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    targets = SearchConfig(front=4).front_targets_for(LATENCY)
+    assert targets[-1] == pytest.approx(SLOWEST)
+    outcome = pruned(searched, store, candidates=2, use_at_least=0.5, front_targets_ms=targets)
+    assert [network.target_ms for network in outcome.front] == list(targets)
+    assert {network.role for network in outcome.front} == {"front"}
+    for network in outcome.front:
+        assert network.predicted_ms <= network.target_ms * (1 + 1e-9)
+    alone = pruned(searched, store, candidates=2, use_at_least=0.5)
+    assert outcome.found == alone.found, "further targets have changed the first one's network"
+
+
+def test_targets_may_be_listed_and_the_first_is_searched_for() -> None:
+    config = SearchConfig(targets=(0.08, RelativeTarget(ratio=0.45), 0.07))
+    assert config.target_for(LATENCY) == 0.08
+    assert config.front_targets_for(LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
+    with pytest.raises(InfeasibleTarget, match=r"search\.targets, number 2: no network"):
+        SearchConfig(targets=(0.08, 0.5 * FASTEST)).front_targets_for(LATENCY)
+    with pytest.raises(ValidationError, match="targets or front"):
+        SearchConfig(targets=(0.08,), front=3)
+
+
+# --- ranked by value -------------------------------------------------------------------------------
+
+
+def test_a_killed_prune_goes_on_behind_its_last_evaluation(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    class Killed(MemoryScratch):
+        def append(self, name: str, row: Mapping[str, Any]) -> None:
+            if name == "evaluations" and len(self.rows(name)) == 37:
+                raise Stopped
+            super().append(name, row)
+
+    undisturbed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5)
+    killed = Killed()
+    with pytest.raises(Stopped):
+        pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=killed)
+    kept = MemoryScratch()
+    for row in killed.rows("evaluations"):
+        kept.append("evaluations", row)
+    resumed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=kept)
+    assert len(kept.rows("evaluations")) == 60
+    assert untimed(resumed) == untimed(undisturbed)
+
+
+def test_networks_are_ranked_by_what_they_lose_on_validation_images(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    outcome = pruned(
+        searched, store, rank_by="value", evaluations=300, candidates=3, target_ms=SLOWEST, use_at_least=0
+    )
+    scores = [c.score for c in outcome.considered]
+    assert outcome.evaluations == 300
+    assert all(-4 < score < 0 for score in scores), "a score is a negative cross entropy"
+    assert scores[:3] == sorted(scores[:3], reverse=True)
