@@ -40,9 +40,10 @@ def learned_tensors(
 def traced_peak(step: Callable[[], object], learned: Callable[[], Iterable[Tensor]] = tuple) -> int:
     """The most memory that was in use at once, of what the step itself took from PyTorch's CPU allocator.
 
-    What :func:`learned` names after the step does not count, from its first moment on: so do gradients and
-    optimizer state that the step makes. What was there before the step does not count either. The
-    temporary memory inside an operator (a convolution's reordered weights, say) does.
+    The tensors that ``learned`` gives after the step do not count, from their first moment on: gradients
+    and optimizer state are told from activations, whenever the step makes them. What was there before the
+    step does not count either. Temporary memory inside an operator does (a convolution's reordered
+    weights, say).
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()

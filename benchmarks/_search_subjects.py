@@ -30,6 +30,7 @@ from stages.search_space import Candidate, SearchSpace
 from stages.training.batches import Batches
 from stages.training.data import ImageSet
 from stages.training.optimisation import set_learning_rate, sgd
+from stages.training.recipe import Recipe
 from stages.training.search_loop import SearchLoop
 
 RATE = 0.01
@@ -103,7 +104,7 @@ class Searching:
         architecture = Architecture(block_ms, fixed_ms=0.01)
         self.setting = setting
         self.loop = SearchLoop(
-            SearchConfig(),
+            SearchConfig(learning_rate=RATE),
             space,
             0,
             architecture,
@@ -129,7 +130,7 @@ class Searching:
     def architecture_step(self, pairs: Pairs) -> None:
         """On the pairs."""
         with self.setting.autocast():
-            self.loop.architecture_step(self.x_NCHW, self.labels_N, pairs)
+            self.loop.two_path_step(self.x_NCHW, self.labels_N, pairs)
 
     def warm_up(self) -> None:
         """Both steps on all candidates, so that optimizer state and the operators' plans are there."""
@@ -160,9 +161,11 @@ class Alone:
     def _train(self, module: nn.Module, searching: Searching) -> None:
         self.module = module.train()
         self.searching = searching
-        self.optimizer = sgd(module, searching.loop.recipe)
+        config = searching.loop.config
+        recipe = Recipe(momentum=config.momentum, weight_decay=config.weight_decay)
+        self.optimizer = sgd(module, recipe)
         set_learning_rate(self.optimizer, RATE)
-        self.smoothing = searching.loop.config.label_smoothing
+        self.smoothing = config.label_smoothing
 
     def step(self) -> None:
         """One step of training."""

@@ -233,14 +233,27 @@ def bars_of(figures: Mapping[str, Any], prefix: str = "") -> list[Bar]:
     return [at_most(f"{prefix}{name}", figures[name], limit) for name, limit in limits.items()]
 
 
+def summary(figures: Mapping[str, Any], gpu: Mapping[str, Any] | str) -> Outcome:
+    """The processor's figures and bars, and a GPU's, or why there are none."""
+    if isinstance(gpu, str):
+        return Outcome({**figures, "gpu": None, "gpu_left_out": gpu}, bars_of(figures))
+    return Outcome({**figures, "gpu": gpu}, bars_of(figures) + bars_of(gpu, "gpu_"))
+
+
+def measure_gpu(setting: Setting) -> dict[str, Any] | str:
+    """The figures of a CUDA GPU, or why there are none."""
+    if not torch.cuda.is_available():
+        return "no CUDA GPU"
+    try:
+        return measure(setting)
+    except torch.OutOfMemoryError:
+        return f"{_name(setting.device)} has too little memory for batches of {setting.batch_size}"
+
+
 def run(full: bool) -> Outcome:
     """Measure on the processor, and on a GPU where there is one."""
     figures = measure(cpu_setting(full)) | second_meter(full)
-    bars = bars_of(figures)
-    gpu = measure(gpu_setting(full)) if torch.cuda.is_available() else None
-    if gpu is not None:
-        bars += bars_of(gpu, "gpu_")
-    return Outcome(figures | {"gpu": gpu}, bars)
+    return summary(figures, measure_gpu(gpu_setting(full)))
 
 
 if __name__ == "__main__":

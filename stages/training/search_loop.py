@@ -148,6 +148,7 @@ class SearchLoop:
         self._restore()
 
     def to_the_end(self) -> SearchResult:
+        """Take all steps that are left. Raises TrainingDiverged."""
         while self.now.epoch < self.epochs:
             self._run_epoch()
         return SearchResult(
@@ -176,8 +177,7 @@ class SearchLoop:
             self.weight_step(x_NCHW, labels_N, self._path())
             self.now.step += 1
             if not self._warming_up and self.now.step % self.config.architecture_every == 0:
-                batch = self._validation_batch(self.now.architecture_steps)
-                self.architecture_step(*batch, self.architecture.sample_pairs(self._generator(4)))
+                self._architecture_step()
             if time.monotonic() - started > self.checkpoint_seconds:
                 self._add_seconds(time.monotonic() - started)
                 self._save()
@@ -225,7 +225,11 @@ class SearchLoop:
         turn, batch = divmod(number, len(self.validation))
         return next(self.validation.training(derived_seed(self.seed, 3), turn, first=batch))
 
-    def architecture_step(self, x_NCHW: Tensor, labels_N: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
+    def _architecture_step(self) -> None:
+        x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
+        self.two_path_step(x_NCHW, labels_N, self.architecture.sample_pairs(self._generator(4)))
+
+    def two_path_step(self, x_NCHW: Tensor, labels_N: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
         """Move each layer's pair on one batch of validation images. Raises TrainingDiverged."""
         before = [alpha.detach().clone() for alpha in self.architecture.alphas]
         seen = two_path_gradient(
