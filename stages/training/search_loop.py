@@ -8,9 +8,11 @@ target that comes down gradually.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import lightning_fabric
 import torch
 from torch import Tensor, nn
 
@@ -58,7 +60,20 @@ def run_search(
     An interrupted search ends with the same numbers as an undisturbed one: all that is random is
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDiverged.
     """
-    loop = _SearchLoop(config, space, data, seed, latency, target_ms, context, checkpoint_seconds)
+    fabric = make_fabric(seed)
+    training, validation = (load_images(data, split) for split in ("train", "validation"))
+    loop = SearchLoop(
+        config,
+        space,
+        seed,
+        price_candidates(space, latency),
+        target_ms,
+        context,
+        checkpoint_seconds,
+        fabric,
+        Batches(training, config.batch_size, fabric.device),
+        Batches(validation, config.architecture_batch_size, fabric.device),
+    )
     return loop.to_the_end()
 
 
@@ -79,22 +94,25 @@ class _Progress:
 
 
 @dataclass
-class _SearchLoop:
+class SearchLoop:
+    """A search and its two kinds of steps; :func:`run_search` takes them in turn.
+
+    ``architecture`` is that of ``space``; ``training`` and ``validation`` are on the device of ``fabric``.
+    """
+
     config: SearchConfig
     space: SearchSpace
-    data: DataConfig
     seed: int
-    latency: LatencyModel
+    architecture: Architecture
     target_ms: float
     context: Context
     checkpoint_seconds: float
+    fabric: lightning_fabric.Fabric
+    training: Batches
+    validation: Batches
 
     def __post_init__(self) -> None:
         config = self.config
-        self.fabric = make_fabric(self.seed)
-        train, validation = (load_images(self.data, split) for split in ("train", "validation"))
-        self.training = Batches(train, config.batch_size, self.fabric.device)
-        self.validation = Batches(validation, config.architecture_batch_size, self.fabric.device)
         self.epochs = config.warmup_epochs + config.epochs
         self.recipe = Recipe(
             epochs=self.epochs,
@@ -106,7 +124,6 @@ class _SearchLoop:
         self.supernet = Supernet(self.space)
         to_channels_last(self.supernet)
         self.module, self.optimizer = self.fabric.setup(self.supernet, sgd(self.supernet, self.recipe))
-        self.architecture = price_candidates(self.space, self.latency)
         self.architecture_optimizer = torch.optim.Adam(
             self.architecture.parameters(),
             lr=config.architecture_learning_rate,
@@ -131,6 +148,7 @@ class _SearchLoop:
         self._restore()
 
     def to_the_end(self) -> SearchResult:
+        """Take all steps that are left. Raises TrainingDiverged."""
         while self.now.epoch < self.epochs:
             self._run_epoch()
         return SearchResult(
@@ -156,7 +174,7 @@ class _SearchLoop:
         started = time.monotonic()
         self.module.train()
         for x_NCHW, labels_N in self.training.training(self.seed, self.now.epoch, first=self.now.step):
-            self._weight_step(x_NCHW, labels_N, self._path())
+            self.weight_step(x_NCHW, labels_N, self._path())
             self.now.step += 1
             if not self._warming_up and self.now.step % self.config.architecture_every == 0:
                 self._architecture_step()
@@ -187,7 +205,8 @@ class _SearchLoop:
             path.append(int(torch.randperm(len(alpha), generator=order)[position]))
         return path
 
-    def _weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: list[int]) -> None:
+    def weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: Sequence[int]) -> None:
+        """Train the weights of one path on one batch. Raises TrainingDiverged."""
         step = self._total_step
         set_learning_rate(self.optimizer, learning_rate(self.recipe, step, len(self.training), self.epochs))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
@@ -208,7 +227,10 @@ class _SearchLoop:
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
-        pairs = self.architecture.sample_pairs(self._generator(4))
+        self.two_path_step(x_NCHW, labels_N, self.architecture.sample_pairs(self._generator(4)))
+
+    def two_path_step(self, x_NCHW: Tensor, labels_N: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
+        """Move each layer's pair on one batch of validation images. Raises TrainingDiverged."""
         before = [alpha.detach().clone() for alpha in self.architecture.alphas]
         seen = two_path_gradient(
             self.supernet,
