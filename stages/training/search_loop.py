@@ -17,14 +17,29 @@ from torch import Tensor, nn
 from nasflow.errors import UsageError
 from pipeline.stage import Context
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
-from stages.nn.architecture import Architecture, LatencyPrice, rescale_pairs, two_path_gradient
+from stages.nn.architecture import (
+    Architecture,
+    LatencyPrice,
+    SeenImages,
+    rescale_pairs,
+    two_path_gradient,
+)
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import save_weights
+from stages.nn.reinforce import RewardBaseline, reinforce_gradient
 from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
 from stages.search_space import SearchSpace
 from stages.training.batches import Batches, derived_seed
-from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpack_optimizer
+from stages.training.checkpoint import (
+    VERSION,
+    check_origin,
+    pack,
+    pack_optimizer,
+    under,
+    unpack,
+    unpack_optimizer,
+)
 from stages.training.data import DataConfig, load_images
 from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
@@ -39,6 +54,7 @@ from stages.training.recipe import Recipe
 
 CHECKPOINT = "search.checkpoint"
 ARCHITECTURE_BETAS = (0.0, 0.999)
+"""The paper's. The first is no setting: with momentum, a path would move in steps that did not sample it."""
 WARMUP_PROBES = 8
 
 
@@ -126,6 +142,7 @@ class _SearchLoop:
             anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
             limit=config.price_limit,
         )
+        self.baseline = RewardBaseline(config.baseline_decay)
         self.now = _Progress()
         self.history: list[SearchEpoch] = []
         self._restore()
@@ -170,6 +187,21 @@ class _SearchLoop:
         self._add_seconds(time.monotonic() - started)
         self._close_epoch()
 
+    def _rate(self) -> float:
+        """The weights' learning rate: one cosine over all epochs, or one for each phase."""
+        steps, config = len(self.training), self.config
+        if config.warmup_learning_rate is None:
+            return learning_rate(self.recipe, self._total_step, steps, self.epochs)
+        if self._warming_up:
+            recipe = self.recipe.model_copy(update={"learning_rate": config.warmup_learning_rate})
+            return learning_rate(recipe, self._total_step, steps, config.warmup_epochs)
+        return learning_rate(
+            self.recipe.model_copy(update={"warmup_epochs": 0.0}),
+            self._total_step - config.warmup_epochs * steps,
+            steps,
+            config.epochs,
+        )
+
     def _generator(self, purpose: int) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(self.seed, purpose, self.now.epoch, self.now.step))
 
@@ -189,7 +221,7 @@ class _SearchLoop:
 
     def _weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: list[int]) -> None:
         step = self._total_step
-        set_learning_rate(self.optimizer, learning_rate(self.recipe, step, len(self.training), self.epochs))
+        set_learning_rate(self.optimizer, self._rate())
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
         loss = nn.functional.cross_entropy(
@@ -208,6 +240,15 @@ class _SearchLoop:
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
+        if self.config.gradient == "reinforce":
+            seen = self._reinforce_step(x_NCHW, labels_N)
+        else:
+            seen = self._two_path_step(x_NCHW, labels_N)
+        self.price.update(self.architecture.expected_ms())
+        self.now.architecture_steps += 1
+        self._count(seen.loss, seen.correct, seen.images)
+
+    def _two_path_step(self, x_NCHW: Tensor, labels_N: Tensor) -> SeenImages:
         pairs = self.architecture.sample_pairs(self._generator(4))
         before = [alpha.detach().clone() for alpha in self.architecture.alphas]
         seen = two_path_gradient(
@@ -219,15 +260,33 @@ class _SearchLoop:
             price=self.price.value,
             target_ms=self.target_ms,
         )
+        self._follow_gradient(seen)
+        rescale_pairs(self.architecture, before, pairs)
+        return seen
+
+    def _reinforce_step(self, x_NCHW: Tensor, labels_N: Tensor) -> SeenImages:
+        generator = self._generator(4)
+        paths = [self.architecture.sample_path(generator) for _ in range(self.config.draws_per_step)]
+        seen = reinforce_gradient(
+            self.supernet,
+            self.architecture,
+            x_NCHW,
+            labels_N,
+            paths,
+            baseline=self.baseline,
+            price=self.price.value,
+            target_ms=self.target_ms,
+        )
+        self._follow_gradient(seen)
+        self.baseline.update(-seen.loss)
+        return seen
+
+    def _follow_gradient(self, seen: SeenImages) -> None:
         check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
         # The paths that were not active had no part in the loss, but in the gradient.
         gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
         check_finite(gradients, what="search (architecture)", step=self.now.architecture_steps)
         self.architecture_optimizer.step()
-        rescale_pairs(self.architecture, before, pairs)
-        self.price.update(self.architecture.expected_ms())
-        self.now.architecture_steps += 1
-        self._count(seen.loss, seen.correct, seen.images)
 
     def _count(self, loss: float, correct: int, images: int) -> None:
         self.now.pair_loss_sum += loss
@@ -285,20 +344,32 @@ class _SearchLoop:
         tensors |= {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
         tensors |= {f"architecture.{n}": t for n, t in self.architecture.state_dict().items()}
         state: dict[str, Any] = {
+            "origin": self._origin(),
             "now": vars(self.now),
             "price": self.price.state(),
+            "baseline": self.baseline.state(),
             "history": [point.model_dump() for point in self.history],
             "optimizer": numbers | more_numbers,
         }
         self.context.scratch.save(CHECKPOINT, pack(tensors, state))
+
+    def _origin(self) -> dict[str, Any]:
+        """What a checkpoint must have been made by, for this search to go on from it."""
+        return {
+            "version": VERSION,
+            "gradient": self.config.gradient,
+            "space": self.space.model_dump(mode="json"),
+        }
 
     def _restore(self) -> None:
         payload = self.context.scratch.load(CHECKPOINT)
         if payload is None:
             return
         tensors, state = unpack(payload)
+        check_origin(state.get("origin"), self._origin(), self.context)
         self.now = _Progress(**state["now"])
         self.price.restore(state["price"])
+        self.baseline.restore(state["baseline"])
         self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
         self.supernet.load_state_dict(under("supernet", tensors))
         self.architecture.load_state_dict(under("architecture", tensors))
