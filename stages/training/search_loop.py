@@ -78,6 +78,29 @@ def run_search(
     return loop.to_the_end()
 
 
+def weights_recipe(config: SearchConfig) -> Recipe:
+    """How the supernet's weights learn."""
+    return Recipe(
+        epochs=config.warmup_epochs + config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+
+
+def weights_rate(config: SearchConfig, step: int, steps_per_epoch: int) -> float:
+    """The weights' learning rate: one cosine over all epochs, or one for each phase, without a rise."""
+    recipe, first = weights_recipe(config), config.warmup_learning_rate
+    if first is None:
+        return learning_rate(recipe, step, steps_per_epoch, recipe.epochs)
+    recipe, before = recipe.model_copy(update={"warmup_epochs": 0.0}), config.warmup_epochs * steps_per_epoch
+    if step < before:
+        recipe = recipe.model_copy(update={"learning_rate": first})
+        return learning_rate(recipe, step, steps_per_epoch, config.warmup_epochs)
+    return learning_rate(recipe, step - before, steps_per_epoch, config.epochs)
+
+
 @dataclass
 class _Progress:
     """Where the search stands; part of the checkpoint. Sums are over the running epoch."""
@@ -112,16 +135,11 @@ class _SearchLoop:
         self.training = Batches(train, config.batch_size, self.fabric.device)
         self.validation = Batches(validation, config.architecture_batch_size, self.fabric.device)
         self.epochs = config.warmup_epochs + config.epochs
-        self.recipe = Recipe(
-            epochs=self.epochs,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
         self.supernet = Supernet(self.space)
         to_channels_last(self.supernet)
-        self.module, self.optimizer = self.fabric.setup(self.supernet, sgd(self.supernet, self.recipe))
+        self.module, self.optimizer = self.fabric.setup(
+            self.supernet, sgd(self.supernet, weights_recipe(config))
+        )
         self.architecture = price_candidates(self.space, self.latency)
         self.architecture_optimizer = torch.optim.Adam(
             self.architecture.parameters(),
@@ -187,21 +205,6 @@ class _SearchLoop:
         self._add_seconds(time.monotonic() - started)
         self._close_epoch()
 
-    def _rate(self) -> float:
-        """The weights' learning rate: one cosine over all epochs, or one for each phase."""
-        steps, config = len(self.training), self.config
-        if config.warmup_learning_rate is None:
-            return learning_rate(self.recipe, self._total_step, steps, self.epochs)
-        if self._warming_up:
-            recipe = self.recipe.model_copy(update={"learning_rate": config.warmup_learning_rate})
-            return learning_rate(recipe, self._total_step, steps, config.warmup_epochs)
-        return learning_rate(
-            self.recipe.model_copy(update={"warmup_epochs": 0.0}),
-            self._total_step - config.warmup_epochs * steps,
-            steps,
-            config.epochs,
-        )
-
     def _generator(self, purpose: int) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(self.seed, purpose, self.now.epoch, self.now.step))
 
@@ -221,7 +224,7 @@ class _SearchLoop:
 
     def _weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: list[int]) -> None:
         step = self._total_step
-        set_learning_rate(self.optimizer, self._rate())
+        set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
         loss = nn.functional.cross_entropy(
