@@ -4,7 +4,8 @@ Toys of 3 layers with 3 candidates each, small enough to run every network (27) 
 The estimators are the ones that the search uses; their mean and variance over all draws, each with its exact
 probability, are held against the gradient of the expected loss. Accuracy and latency terms are looked at
 apart. ``fresh``: random weights, all paths equally likely. ``trained``: weights trained on a small task with
-paths drawn evenly, probabilities uneven, as in the midst of a search.
+paths drawn evenly, probabilities uneven, as in the midst of a search. ``by_layers``: trained toys of two
+candidates a layer, deeper and deeper, because three layers are few.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ SPACE = SearchSpace(
     candidates=(Candidate(kernel=3, expansion=1), Candidate(kernel=5, expansion=2)),
 )
 """Each layer: two blocks and the skip."""
+LAYERS = (3, 5, 7)
 IMAGES, TRAINING_STEPS, TARGET_MS = 64, 150, 0.5
 BIAS_LIMIT = 1e-9
 """REINFORCE has no bias: what is left is rounding."""
@@ -104,6 +106,14 @@ class Toy:
 
         return estimate
 
+    def scores(self) -> list[Tensor]:
+        """d log p(path) / d alpha of every path, in the order of :meth:`paths`."""
+        rows = self.architecture.probabilities()
+        return [
+            torch.cat([torch.eye(len(p))[i].double() - p for p, i in zip(rows, path, strict=True)])
+            for path, _ in self.paths()
+        ]
+
     def losses(self) -> list[float]:
         """Cross entropy of every path, in the order of :meth:`paths`."""
         with torch.no_grad(), self.supernet.architecture_step():
@@ -132,10 +142,16 @@ def _layer_pairs(p: Tensor) -> list[tuple[tuple[int, int], float]]:
     return drawn
 
 
-def make_toy(seed: int, *, trained: bool) -> Toy:
+def deeper(layers: int) -> SearchSpace:
+    """So many layers, each a block or the skip."""
+    stages = (StageSpec(width=8, layers=layers),)
+    return SPACE.model_copy(update={"stages": stages, "candidates": SPACE.candidates[1:]})
+
+
+def make_toy(seed: int, space: SearchSpace = SPACE, *, trained: bool) -> Toy:
     """A toy whose weights and images are drawn from ``seed``."""
     torch.manual_seed(seed)
-    supernet = Supernet(SPACE).double().train()
+    supernet = Supernet(space).double().train()
     for part in supernet.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.weight.data.uniform_(0.5, 1.5)
@@ -148,15 +164,16 @@ def make_toy(seed: int, *, trained: bool) -> Toy:
         labels_N = torch.randint(SPACE.classes, (IMAGES,))
         return patterns[labels_N] + 2.0 * torch.randn(IMAGES, *patterns.shape[1:]).double(), labels_N
 
-    block_ms = [[*(0.02 + 0.1 * torch.rand(2)).tolist(), 0.0] for _ in SPACE.layers()]
+    sizes = [len(layer.blocks) for layer in space.layers()]
+    block_ms = [[*(0.02 + 0.1 * torch.rand(size - 1)).tolist(), 0.0] for size in sizes]
     architecture = Architecture(block_ms, 0.1).double()
     if trained:
         optimizer = torch.optim.SGD(supernet.parameters(), lr=0.05, momentum=0.9)
         for step in range(TRAINING_STEPS):
             x_NCHW, labels_N = batch()
             optimizer.zero_grad(set_to_none=True)
-            path = [int(torch.randint(3, ())) for _ in block_ms]
-            nn.functional.cross_entropy(supernet(x_NCHW, path), labels_N).backward()
+            path = [int(torch.randint(size, ())) for size in sizes]
+            torch.autograd.backward(nn.functional.cross_entropy(supernet(x_NCHW, path), labels_N))
             for group in optimizer.param_groups:
                 group["lr"] = 0.05 * (1 - step / TRAINING_STEPS)
             optimizer.step()
@@ -201,6 +218,10 @@ def compare(toy: Toy, draws: int) -> dict[str, float]:
     exact_latency = toy.exact(milliseconds)
     priced = [toy.two_path(1.0)(pair) - before for (pair, _), before in zip(pairs, free, strict=True)]
     latency = moments(priced, [share for _, share in pairs])
+    costs = [loss + ms for loss, ms in zip(losses, milliseconds, strict=True)]
+    usual = sum(share * cost for share, cost in zip(shares, costs, strict=True))
+    scored = [(cost - usual) * score for cost, score in zip(costs, toy.scores(), strict=True)]
+    in_reward = moments(scored, shares)
     length = float(exact.norm())
     return {
         "two_path_bias": float((two_path.mean - exact).norm()) / length,
@@ -212,6 +233,7 @@ def compare(toy: Toy, draws: int) -> dict[str, float]:
         "reinforce_bias": float((with_baseline.mean - exact).norm()) / length,
         "reinforce_noise": math.sqrt(with_baseline.variance / draws) / length,
         "reinforce_noise_without_baseline": math.sqrt(without.variance / draws) / length,
+        "latency_in_the_reward_over_exact": math.sqrt(in_reward.variance / with_baseline.variance),
     }
 
 
@@ -230,7 +252,7 @@ def summary(rows: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 def run(full: bool) -> Outcome:
     """Look at toys with fresh and with trained weights."""
-    toys, draws = 40 if full else 4, SearchConfig().draws_per_step
+    toys, draws = 20 if full else 4, SearchConfig().draws_per_step
     figures: dict[str, object] = {"toys": toys, "draws_per_step": draws}
     worst = 0.0
     for state in ("fresh", "trained"):
@@ -240,6 +262,13 @@ def run(full: bool) -> Outcome:
             say(f"{state}: toy {seed + 1} of {toys}")
         figures[state] = summary(rows)
         worst = max(worst, *(row["reinforce_bias"] for row in rows))
+    by_layers = {}
+    for layers in LAYERS if full else LAYERS[:2]:
+        rows = [compare(make_toy(seed, deeper(layers), trained=True), draws) for seed in range(toys // 2)]
+        by_layers[str(layers)] = summary(rows)
+        worst = max(worst, *(row["reinforce_bias"] for row in rows))
+        say(f"{layers} layers: {len(rows)} toys")
+    figures["by_layers"] = by_layers
     return Outcome(figures=figures, bars=[at_most("reinforce_bias", worst, BIAS_LIMIT)])
 
 

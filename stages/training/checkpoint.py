@@ -55,7 +55,7 @@ def check_origin(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], con
     ]
     more = f"; and {len(names) - len(told)} more" if len(names) > len(told) else ""
     raise UsageError(
-        f"{context.stage}: the checkpoint that is to be gone on from is of something else: "
+        f"{context.stage}: the checkpoint of its unfinished work was made for something else: "
         f"{'; '.join(told)}{more}.",
         hint=f"Go back to the settings and the version that made it, or delete the folder "
         f"scratch/{context.stage}-{context.fingerprint[:16]} in the artifacts folder to begin anew.",
