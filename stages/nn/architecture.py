@@ -72,7 +72,7 @@ class Architecture(nn.Module):
 
 @dataclass(frozen=True)
 class SeenImages:
-    """What an architecture step saw of the paths that it ran: their mean loss, right answers of ``images``."""
+    """What an architecture step saw of the paths that it ran: mean loss, right answers of ``images``."""
 
     loss: float
     correct: int

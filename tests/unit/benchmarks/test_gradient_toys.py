@@ -1,9 +1,10 @@
-"""The toys on which gradient estimators are judged: their exact gradient is exact, their draws are all there are."""
+"""The toys on which gradient estimators are judged: the exact gradient is exact, the draws are complete."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+
 from benchmarks.gradient_bias import BIAS_LIMIT, compare, deeper, make_toy, moments
 
 
