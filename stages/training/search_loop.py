@@ -8,6 +8,7 @@ target that comes down gradually.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,16 +244,15 @@ class _SearchLoop:
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
+        generator = self._generator(4)
         if self.config.gradient == "reinforce":
-            seen = self._reinforce_step(x_NCHW, labels_N)
+            paths = [self.architecture.sample_path(generator) for _ in range(self.config.draws_per_step)]
+            self.reinforce_step(x_NCHW, labels_N, paths)
         else:
-            seen = self._two_path_step(x_NCHW, labels_N)
-        self.price.update(self.architecture.expected_ms())
-        self.now.architecture_steps += 1
-        self._count(seen.loss, seen.correct, seen.images)
+            self.two_path_step(x_NCHW, labels_N, self.architecture.sample_pairs(generator))
 
-    def _two_path_step(self, x_NCHW: Tensor, labels_N: Tensor) -> SeenImages:
-        pairs = self.architecture.sample_pairs(self._generator(4))
+    def two_path_step(self, x_NCHW: Tensor, labels_N: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
+        """Move each layer's pair on one batch of validation images. Raises TrainingDiverged."""
         before = [alpha.detach().clone() for alpha in self.architecture.alphas]
         seen = two_path_gradient(
             self.supernet,
@@ -265,11 +265,10 @@ class _SearchLoop:
         )
         self._follow_gradient(seen)
         rescale_pairs(self.architecture, before, pairs)
-        return seen
+        self._end_architecture_step(seen)
 
-    def _reinforce_step(self, x_NCHW: Tensor, labels_N: Tensor) -> SeenImages:
-        generator = self._generator(4)
-        paths = [self.architecture.sample_path(generator) for _ in range(self.config.draws_per_step)]
+    def reinforce_step(self, x_NCHW: Tensor, labels_N: Tensor, paths: Sequence[Sequence[int]]) -> None:
+        """Judge drawn paths on one batch of validation images. Raises TrainingDiverged."""
         seen = reinforce_gradient(
             self.supernet,
             self.architecture,
@@ -282,7 +281,7 @@ class _SearchLoop:
         )
         self._follow_gradient(seen)
         self.baseline.update(-seen.loss)
-        return seen
+        self._end_architecture_step(seen)
 
     def _follow_gradient(self, seen: SeenImages) -> None:
         check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
@@ -290,6 +289,11 @@ class _SearchLoop:
         gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
         check_finite(gradients, what="search (architecture)", step=self.now.architecture_steps)
         self.architecture_optimizer.step()
+
+    def _end_architecture_step(self, seen: SeenImages) -> None:
+        self.price.update(self.architecture.expected_ms())
+        self.now.architecture_steps += 1
+        self._count(seen.loss, seen.correct, seen.images)
 
     def _count(self, loss: float, correct: int, images: int) -> None:
         self.now.pair_loss_sum += loss
