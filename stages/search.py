@@ -45,6 +45,12 @@ class SearchConfig(Record):
     epochs: int = Field(2, ge=1, description="then weights and architecture in turn")
     batch_size: int = Field(64, ge=2, le=4096, description="images per weight step")
     learning_rate: float = Field(0.1, gt=0, le=10, description="of the weights, cosine to zero")
+    warmup_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="of the weights in the warm-up, with a cosine of its own; unset: one cosine over both",
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of the weights")
     weight_decay: float = Field(4e-5, ge=0, le=1, description="on convolution and dense weights only")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the weights' loss")
@@ -53,6 +59,16 @@ class SearchConfig(Record):
         128, ge=2, le=4096, description="validation images per architecture step"
     )
     architecture_learning_rate: float = Field(0.03, gt=0, le=10, description="Adam's, with betas (0, 0.999)")
+    gradient: Literal["two_path", "reinforce"] = Field(
+        "two_path",
+        description="how the architecture's gradient is estimated: the paper's section 3.2.1 or 3.3.1",
+    )
+    draws_per_step: int = Field(
+        4, ge=1, le=100, description="reinforce: networks drawn in an architecture step"
+    )
+    baseline_decay: float = Field(
+        0.95, ge=0, lt=1, description="reinforce: how slowly the reward that counts as usual follows"
+    )
     price_rate: float = Field(0.03, gt=0, le=10, description="how fast the latency multiplier follows a miss")
     price_damping: float = Field(
         3.0, ge=0, le=100, description="the multiplier's direct answer to a miss; keeps it from overshooting"
