@@ -161,7 +161,13 @@ def regrets_of(seed: int) -> dict[str, list[float]]:
         gap = optimum - planted.mean_of_latency(target_ms, random)
         explored = explore(evaluate, planted.costs_ms, [target_ms], budget=BUDGET, seed=seed)
         (ours,) = best_by_value(
-            explored.values, planted.costs_ms, at_least_ms=0.0, at_most_ms=target_ms, count=1, seed=seed
+            explored.values,
+            planted.costs_ms,
+            at_least_ms=0.0,
+            at_most_ms=target_ms,
+            count=1,
+            seed=seed,
+            known_NL=explored.paths_NL,
         )
         log_p = policy_log_probabilities(evaluate, planted.costs_ms, target_ms, random)
         chosen = {

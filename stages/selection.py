@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stages.path_values import Integers
 
 INFEASIBLE = 2  # of scipy.optimize.milp's status
-_STARTS, _COOL, _LEAST_GAIN = 32, 0.02, 1e-9
+_STARTS, _COOL, _LEAST_GAIN = 48, 0.02, 1e-9
 
 
 def best_paths(
@@ -88,14 +88,15 @@ def best_by_value(
     at_most_ms: float,
     count: int,
     seed: int,
+    known_NL: Integers | None = None,
     identity: Callable[[tuple[int, ...]], Hashable] = tuple,
 ) -> list[tuple[int, ...]]:
     """The ``count`` best paths by estimated value, in falling order; of equal ``identity`` the better one.
 
-    Where pairs of layers matter, no exact method is fast enough. The exact optimum of the layers' parts alone
-    and paths drawn near the target are each improved, one or two layers at a time, until no such step helps;
-    the neighbours of all these join them. Without pairs' parts this is the exact optimum. Raises
-    InfeasibleTarget.
+    Where pairs of layers matter, no exact method is fast enough. The exact optimum of single layers' parts,
+    paths drawn near the target, and the best of those ``known_NL`` from evaluations are each improved, one or
+    two layers at a time, until no such step helps; the neighbours of all these join them. Without pairs'
+    parts this is the exact optimum. Raises InfeasibleTarget.
     """
     import numpy as np
 
@@ -111,8 +112,11 @@ def best_by_value(
     random = np.random.default_rng(seed)
     estimate_NC = np.repeat(values.layer_C[None], _STARTS, axis=0)
     drawn_NL = draw_near(estimate_NC, values, costs_ms, at_most_ms, random, temperature=_COOL)
-    starts = [np.array(path) for path in exact]
-    starts += [path for path in np.unique(drawn_NL, axis=0) if _within(path_ms(costs_ms, path), bounds)]
+    known_NL = drawn_NL if known_NL is None else np.concatenate([drawn_NL, known_NL])
+    known_NL = np.unique(known_NL, axis=0)
+    known_NL = known_NL[[_within(path_ms(costs_ms, path), bounds) for path in known_NL.tolist()]]
+    best_first = np.argsort(-values.value(known_NL), kind="stable")
+    starts = [*np.array(exact), *known_NL[best_first[:_STARTS]]]
     tops = np.unique([improved(start, values, costs_ms, bounds) for start in starts], axis=0)
     pool = np.unique(np.concatenate([tops, *(_neighbours(top, values.sizes) for top in tops), exact]), axis=0)
     pool = pool[[_within(path_ms(costs_ms, path), bounds) for path in pool]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from safetensors.torch import load
 
@@ -31,6 +32,9 @@ from stages.training.data import DataConfig, load_images
 from stages.training.optimisation import accuracy_percent, make_fabric
 from stages.training.search_loop import price_candidates
 from stages.training.supernet_values import explore_supernet
+
+if TYPE_CHECKING:
+    from stages.path_values import Integers
 
 BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
 
@@ -81,8 +85,8 @@ class _Picker:
 
     def pick(self) -> PrunedNetworks:
         targets_ms = (self.search.target_ms, *self.search.front_targets_ms)
-        values = self._values(targets_ms)
-        ranked = {target_ms: self._best_ranked(values, target_ms) for target_ms in targets_ms}
+        values, known_NL = self._values(targets_ms)
+        ranked = {target_ms: self._best_ranked(values, known_NL, target_ms) for target_ms in targets_ms}
         measured = self._measure([path for paths in ranked.values() for path in paths])
         considered: list[ConsideredNetwork] = []
         picked: list[PrunedNetwork] = []
@@ -110,11 +114,11 @@ class _Picker:
             seconds=measured.seconds,
         )
 
-    def _values(self, targets_ms: Sequence[float]) -> PathValues:
-        """What the networks are ranked by."""
+    def _values(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
+        """What the networks are ranked by, and those that were evaluated for it."""
         if self.config.rank_by == "probability":
-            return values_of_parts(self.search.log_probabilities)
-        return explore_supernet(
+            return values_of_parts(self.search.log_probabilities), None
+        explored = explore_supernet(
             self.supernet,
             Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device),
             self.costs_ms,
@@ -122,20 +126,23 @@ class _Picker:
             budget=self.config.evaluations,
             seed=derived_seed(self.seed, 3),
             context=self.context,
-        ).values
+        )
+        return explored.values, explored.paths_NL
 
-    def _best_ranked(self, values: PathValues, target_ms: float) -> list[Path]:
+    def _best_ranked(self, values: PathValues, known_NL: Integers | None, target_ms: float) -> list[Path]:
         """The best under the target, and those under a target that is lower by the prediction's interval.
 
         The latter step in where the device takes longer than predicted.
         """
         careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
-        paths = self._under(values, target_ms, target_ms)
+        paths = self._under(values, known_NL, target_ms, target_ms)
         if careful_ms >= self.latency.feasible_ms[0]:
-            paths += self._under(values, careful_ms, target_ms)
+            paths += self._under(values, known_NL, careful_ms, target_ms)
         return list(dict.fromkeys(paths))
 
-    def _under(self, values: PathValues, limit_ms: float, target_ms: float) -> list[Path]:
+    def _under(
+        self, values: PathValues, known_NL: Integers | None, limit_ms: float, target_ms: float
+    ) -> list[Path]:
         """Well-ranked paths within a limit that use enough of the target. Raises InfeasibleTarget."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
         # Of a target that every network meets, no network can use more than the slowest does.
@@ -148,6 +155,7 @@ class _Picker:
                 at_most_ms=limit_ms - self.fixed_ms,
                 count=self.config.candidates,
                 seed=derived_seed(self.seed, 4),
+                known_NL=known_NL,
                 identity=self._blocks,
             )
         except InfeasibleTarget as error:
