@@ -20,7 +20,8 @@ def numeric_keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str,
         key = f"{above}{name}"
         inner = set(_types(field.annotation))
         for kind in inner:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            # What stands in a list has no dotted name.
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and key != "search.targets":
                 yield from numeric_keys(kind, f"{key}.")
         if inner & {int, float}:
             yield key, get_origin(field.annotation) is tuple
@@ -51,6 +52,12 @@ def test_no_key_takes_nan_or_infinity(value: str) -> None:
         assert caught.value.exit_code == 2
         assert caught.value.key.startswith(key)
         assert key in caught.value.message
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "0", "-1", "{ratio: .nan}", "{ratio: -1}"])
+def test_no_target_of_a_list_may_be_no_positive_number(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"search\.targets"):
+        load_config(PipelineConfig, None, [f"search.targets=[0.1, {value}]"])
 
 
 @pytest.mark.parametrize("key", ["search.target_ms", "search.target.ratio"])
