@@ -49,7 +49,7 @@ Offline = Annotated[
 Front = Annotated[
     bool,
     typer.Option(
-        "--front", help="Find networks for ten more latencies in the same search (--set search.front=10)."
+        "--front", help="Find networks for ten more latencies in the same search (--set prune.front=10)."
     ),
 ]
 DryRun = Annotated[
@@ -70,5 +70,5 @@ def selection(
     front: bool = False,
 ) -> Selection:
     """What these options select."""
-    chosen = (*(assignments or ()), *(["search.front=10"] if front else []))
+    chosen = (*(assignments or ()), *(["prune.front=10"] if front else []))
     return Selection(config, chosen, device, seed, offline)

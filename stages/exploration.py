@@ -9,10 +9,18 @@ sampling), so that a candidate that had bad luck is seen again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.path_values import PathValues, estimate_values, likely_variances, one_hot, starts_of
+from stages.path_values import (
+    LIKELIHOOD_NETWORKS,
+    PathValues,
+    Variances,
+    estimate_values,
+    likely_variances,
+    one_hot,
+    starts_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 ROUNDS = 9
 FEWEST_AT_RANDOM = 200
 _TEMPERATURE = 0.1  # of the spread of a uniformly drawn network's estimated value
-_SWEEPS, _BISECTIONS = 6, 20
+_SWEEPS, _BISECTIONS = 6, 24
 
 
 @dataclass(frozen=True)
@@ -47,47 +55,66 @@ def explore(
 
     ``evaluate`` takes paths (n, L) and for each the number of a context (n,), such as the batch of images
     that it is to be judged on; it returns a noisy value of each, higher is better. What a context adds to all
-    values is estimated like a layer's part, and left out of the result. ``targets_ms`` bound the sum of
-    ``costs_ms`` over a path. The same seed and answers give the same paths.
+    values is estimated and left out of the result. ``targets_ms`` bound the sum of ``costs_ms`` over a path;
+    half of the later evaluations are for the first. The same seed and answers give the same paths.
     """
     import numpy as np
 
     random = np.random.default_rng(seed)
     sizes = [len(row) for row in costs_ms]
-    with_context = [*sizes, contexts]
     at_random = min(budget, max(budget // (ROUNDS + 1), min(budget // 2, FEWEST_AT_RANDOM)))
     new_NL = random.integers(sizes, size=(at_random, len(sizes)))
-    seen_NL = np.empty((0, len(with_context)), dtype=np.int64)
-    observed_N = np.empty(0)
-    variances = None
+    seen_NL, context_N = np.empty((0, len(sizes)), dtype=np.int64), np.empty(0, dtype=np.int64)
+    observed_N, offset_C = np.empty(0), np.zeros(contexts)
+    variances: Variances | None = None
     for number in range(ROUNDS + 1):
-        context_N = (len(seen_NL) + np.arange(len(new_NL))) % contexts
-        observed_N = np.concatenate([observed_N, evaluate(new_NL, context_N)])
-        seen_NL = np.concatenate([seen_NL, np.column_stack([new_NL, context_N])])
-        variances = variances or likely_variances(seen_NL, observed_N, with_context)
-        estimate = estimate_values(seen_NL, observed_N, with_context, variances)
-        values = context_free(estimate)
-        count = at_random + (budget - at_random) * (number + 1) // ROUNDS - len(seen_NL)
+        new_context_N = (len(seen_NL) + np.arange(len(new_NL))) % contexts
+        observed_N = np.concatenate([observed_N, evaluate(new_NL, new_context_N)])
+        seen_NL = np.concatenate([seen_NL, new_NL])
+        context_N = np.concatenate([context_N, new_context_N])
+        if number == 0:
+            offset_C = _offsets(observed_N, context_N, contexts)
+        if variances is None or len(seen_NL) - len(new_NL) < LIKELIHOOD_NETWORKS:
+            variances = likely_variances(seen_NL, observed_N - offset_C[context_N], sizes)
+        values = estimate_values(seen_NL, observed_N - offset_C[context_N], sizes, variances)
+        if contexts > 1:
+            # What the networks do not explain is the context's; with that known, the networks again.
+            offset_C = _offsets(observed_N - values.value(seen_NL), context_N, contexts)
+            values = estimate_values(seen_NL, observed_N - offset_C[context_N], sizes, variances)
         if number == ROUNDS:
             break
-        if count == 0:
-            new_NL = new_NL[:0]
-            continue
-        layer_NC = shaken(estimate, seen_NL, count, random)[:, : len(values.layer_C)]
-        parts = zip(np.array_split(layer_NC, len(targets_ms)), targets_ms, strict=True)
-        new_NL = np.concatenate([draw_near(part, values, costs_ms, ms, random) for part, ms in parts])
-    return Explored(seen_NL[:, :-1], observed_N, values)
+        count = at_random + (budget - at_random) * (number + 1) // ROUNDS - len(seen_NL)
+        layer_NC = shaken(values, seen_NL, count, random)
+        shares = _shares(count, len(targets_ms), number)
+        drawn = [
+            draw_near(part, values, costs_ms, target_ms, random)
+            for part, target_ms in zip(np.split(layer_NC, np.cumsum(shares)[:-1]), targets_ms, strict=True)
+            if len(part)
+        ]
+        new_NL = np.concatenate([seen_NL[:0], *drawn])
+    return Explored(seen_NL, observed_N, values)
 
 
-def context_free(values: PathValues) -> PathValues:
-    """The estimate without its last layer, which is no part of the networks."""
-    kept = sum(values.sizes[:-1])
-    return replace(
-        values,
-        sizes=values.sizes[:-1],
-        layer_C=values.layer_C[:kept],
-        pair_CC=values.pair_CC[:kept, :kept],
-    )
+def _offsets(rest_N: Array, context_N: Integers, contexts: int) -> Array:
+    """What each context adds: mean of what is left of its evaluations; together they add nothing."""
+    import numpy as np
+
+    counts = np.bincount(context_N, minlength=contexts)
+    means: Array = np.bincount(context_N, rest_N, minlength=contexts) / np.maximum(1, counts)
+    means -= np.average(means, weights=counts)
+    means[counts == 0] = 0.0
+    return means
+
+
+def _shares(count: int, targets: int, number: int) -> list[int]:
+    """How many of a round's networks each target gets: the first half, the others in turn the rest."""
+    if targets == 1:
+        return [count]
+    others = count // 2
+    shares = [count - others] + [others // (targets - 1)] * (targets - 1)
+    for extra in range(others % (targets - 1)):
+        shares[1 + (number + extra) % (targets - 1)] += 1
+    return shares
 
 
 def shaken(values: PathValues, paths_NL: Integers, count: int, random: np.random.Generator) -> Array:
@@ -151,8 +178,9 @@ def _prices(added_NC: Array, cost_C: Array, starts: Integers, target_ms: float, 
     import numpy as np
 
     spread = float(np.ptp(added_NC, axis=1).max()) + heat
+    within = [float(np.ptp(costs)) for costs in np.split(cost_C, starts[1:])]
     low = np.zeros(len(added_NC))
-    high = np.full(len(added_NC), 100 * spread / max(1e-12, float(np.ptp(cost_C))))
+    high = np.full(len(added_NC), 100 * spread / min((w for w in within if w > 0), default=1.0))
     for _ in range(_BISECTIONS):
         price = (low + high) / 2
         scaled = (added_NC - price[:, None] * cost_C) / heat

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-_LIKELIHOOD_NETWORKS = 1000  # of which the variances are found: an eigenvalue problem of that size
+LIKELIHOOD_NETWORKS = 1000  # of which the variances are found: an eigenvalue problem of that size
 _PAIR_SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 _NOISE_RATIOS = 40
 _TOLERANCE, _MOST_ITERATIONS = 1e-4, 500  # of a residual that is noise for the most part
@@ -93,6 +93,7 @@ def estimate_values(
 
     variances = variances or likely_variances(paths_NL, observed_N, sizes)
     distinct_NL, which = np.unique(paths_NL, axis=0, return_inverse=True)
+    which = which.reshape(-1)
     counts = np.bincount(which).astype(float)
     mean = float(observed_N.mean())
     target = np.bincount(which, observed_N) / counts - mean
@@ -163,8 +164,8 @@ def likely_variances(paths_NL: Integers, observed_N: Array, sizes: Sequence[int]
     """
     import numpy as np
 
-    hot_NC = one_hot(paths_NL[:_LIKELIHOOD_NETWORKS], sizes)
-    observed = observed_N[:_LIKELIHOOD_NETWORKS]
+    hot_NC = one_hot(paths_NL[:LIKELIHOOD_NETWORKS], sizes)
+    observed = observed_N[:LIKELIHOOD_NETWORKS]
     centred = observed - observed.mean()
     layers, pairs = len(sizes), max(1, len(sizes) * (len(sizes) - 1) // 2)
     agreed = hot_NC @ hot_NC.T
@@ -175,7 +176,7 @@ def likely_variances(paths_NL: Integers, observed_N: Array, sizes: Sequence[int]
         projected = (vectors.T @ centred) ** 2
         for ratio in np.logspace(-3, 4, _NOISE_RATIOS):
             spectrum = np.maximum(values, 0.0) + ratio
-            scale = float((projected / spectrum).mean())
+            scale = max(float((projected / spectrum).mean()), 1e-300)
             likelihood = -0.5 * len(centred) * np.log(scale) - 0.5 * float(np.log(spectrum).sum())
             if likelihood > best:
                 best, chosen = likelihood, (scale * layer, scale * pair, scale * ratio)

@@ -25,14 +25,20 @@ class PruneConfig(MeasuringConfig):
         "probability: the search's own, the paper's rule",
     )
     evaluations: int = Field(
-        600, ge=50, le=1_000_000, description="networks judged to estimate values, each on one batch"
+        600, ge=50, le=100_000, description="networks judged to estimate values, each on one batch"
     )
     candidates: int = Field(
         5,
         ge=1,
         le=100,
-        description="best-ranked networks under the target to judge on all validation images; 1 is the "
-        "paper's rule",
+        description="best-ranked networks under the target to judge on all validation images; 1 and "
+        "rank_by probability is the paper's rule",
+    )
+    front: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="give so many further targets, spread over the space's latencies, a network each",
     )
     use_at_least: float = Field(
         0.9,
@@ -71,10 +77,10 @@ class Prune(Stage):
         return self.device_seconds()[0] + 3.0 + 2.0 * self.config.candidates + judged
 
     def device_seconds(self) -> tuple[float, float]:
-        """The candidates of one target, as if each layer took its middle one."""
+        """The candidates of all targets, as if each layer took its middle one."""
         layers = self.space.layers()
         middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
-        models = [middle] * 2 * self.config.candidates
+        models = [middle] * 2 * self.config.candidates * (1 + self.config.front)
         seconds = self.config.estimate_seconds(models, middle, self.device.overhead)
         return seconds, self.config.most_seconds(seconds)
 

@@ -33,12 +33,6 @@ class SearchConfig(Record):
         min_length=1,
         description="or several: the first is searched for, the others get a network from the same supernet",
     )
-    front: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="give so many further targets, spread over the space's latencies, a network each",
-    )
     warmup_epochs: int = Field(
         1, ge=0, description="weights alone first, every candidate equally often (FairNAS, arXiv 1907.01845)"
     )
@@ -85,8 +79,6 @@ class SearchConfig(Record):
     def _one_target(self) -> Self:
         if sum(given is not None for given in (self.target_ms, self.target, self.targets)) > 1:
             raise ValueError("give one of target_ms, target and targets, not both or all")
-        if self.targets is not None and self.front:
-            raise ValueError("give targets or front, not both")
         return self
 
     def target_for(self, latency: LatencyModel) -> float:
@@ -98,16 +90,9 @@ class SearchConfig(Record):
         return _feasible("search.target", self.target or RelativeTarget(), latency)
 
     def front_targets_for(self, latency: LatencyModel) -> tuple[float, ...]:
-        """Further targets in ms: those listed, or such as lie evenly spread over the space's latencies.
-
-        The latter by their ratios, the last the slowest network's. Raises InfeasibleTarget.
-        """
-        if self.targets is not None:
-            rest = enumerate(self.targets[1:], start=2)
-            return tuple(_feasible(f"search.targets, number {n}", target, latency) for n, target in rest)
-        fastest, slowest = latency.feasible_ms
-        step = (slowest / fastest) ** (1 / max(1, self.front))
-        return tuple(fastest * step ** (place + 1) for place in range(self.front))
+        """The other targets in ms. Raises InfeasibleTarget."""
+        rest = enumerate((self.targets or ())[1:], start=2)
+        return tuple(_feasible(f"search.targets, number {n}", target, latency) for n, target in rest)
 
 
 def _feasible(origin: str, target: float | RelativeTarget, latency: LatencyModel) -> float:

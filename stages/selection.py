@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nasflow.errors import InfeasibleTarget
+from nasflow.errors import InfeasibleTarget, UsageError
 from stages.exploration import draw_near
 from stages.path_values import PathValues, starts_of
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stages.path_values import Integers
 
 INFEASIBLE = 2  # of scipy.optimize.milp's status
+SOLVER_SECONDS = 20.0  # usually it needs milliseconds; what it has found by then is good enough
 _STARTS, _COOL, _LEAST_GAIN = 48, 0.02, 1e-9
 
 
@@ -57,12 +58,17 @@ def best_paths(
             integrality=np.ones(total, dtype=int),
             bounds=Bounds(0, 1),
             constraints=constraints,
-            options={"mip_rel_gap": 0.0},  # the solver's default stops within 0.01 % of the best
+            options={"mip_rel_gap": 0.0, "time_limit": SOLVER_SECONDS},  # by default it stops at 0.01 %
         )
         if found.status == INFEASIBLE:
             break
         if found.x is None:
-            raise RuntimeError(f"the solver gave up: {found.message}")
+            if paths:
+                break
+            raise InfeasibleTarget(
+                f"no path was found between {at_least_ms:.4g} and {at_most_ms:.4g} ms: {found.message}",
+                hint="Raise the target, or lower prune.use_at_least.",
+            )
         path = tuple(int(np.argmax(found.x[start:stop])) for start, stop in pairwise(starts))
         taken = np.zeros(total)
         taken[[start + choice for start, choice in zip(starts[:-1], path, strict=True)]] = 1
@@ -183,13 +189,14 @@ def random_path_near(
     wanted_ms: float,
     *,
     seed: int,
-    other_than: Sequence[int],
+    other_than: Callable[[tuple[int, ...]], bool],
     tolerance: float = 0.01,
 ) -> tuple[int, ...]:
     """A uniformly drawn path whose latency is within ``tolerance`` of ``wanted_ms``.
 
-    Drawn by rejection, so that every path of that latency is equally likely. Where 20,000 draws
-    hold none, the nearest of them is taken.
+    Drawn by rejection, so that every path of that latency is equally likely; those for which ``other_than``
+    is true are left out. Where 20,000 draws hold none, the nearest of them is taken. Raises UsageError where
+    there is no other path.
     """
     import numpy as np
 
@@ -197,7 +204,13 @@ def random_path_near(
     draws = np.stack([random.integers(len(row), size=20_000) for row in costs_ms], axis=1)
     ms = sum(np.asarray(row, dtype=float)[draws[:, place]] for place, row in enumerate(costs_ms))
     off = np.abs(np.asarray(ms) - wanted_ms)
-    off[(draws == np.asarray(other_than)).all(axis=1)] = np.inf
     within = np.flatnonzero(off <= tolerance * wanted_ms)
-    chosen = within[0] if len(within) else np.argmin(off)
-    return tuple(int(choice) for choice in draws[chosen])
+    beyond = np.argsort(off, kind="stable")
+    for place in (*within, *beyond):
+        path: tuple[int, ...] = tuple(draws[place].tolist())
+        if not other_than(path):
+            return path
+    raise UsageError(
+        "the space holds no other network to compare the found one with.",
+        hint="Give its layers more than one candidate.",
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from stages.path_values import Integers
 
 BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
+FOUND: Role = "found"
+FRONT: Role = "front"
 
 Path = tuple[int, ...]
 
@@ -84,22 +87,26 @@ class _Picker:
         self.judged: dict[Path, tuple[float, Network]] = {}
 
     def pick(self) -> PrunedNetworks:
-        targets_ms = (self.search.target_ms, *self.search.front_targets_ms)
+        targets_ms = self._targets_ms()
         values, known_NL = self._values(targets_ms)
-        ranked = {target_ms: self._best_ranked(values, known_NL, target_ms) for target_ms in targets_ms}
+        ranked: dict[float, list[Path]] = {}
+        for target_ms in targets_ms:
+            with self._optional(target_ms):
+                ranked[target_ms] = self._best_ranked(values, known_NL, target_ms)
         measured = self._measure([path for paths in ranked.values() for path in paths])
         considered: list[ConsideredNetwork] = []
-        picked: list[PrunedNetwork] = []
-        for place, target_ms in enumerate(targets_ms):
-            about = self._consider(target_ms, ranked[target_ms], values, measured)
-            considered += about
-            best = max(
-                (c for c in about if c.validation_accuracy_percent is not None),
-                key=lambda c: c.validation_accuracy_percent or 0.0,
-            )
-            name, role = ("found", "found") if place == 0 else (f"front_{place}", "front")
-            picked.append(self._pruned(name, role, best.choices, target_ms))  # type: ignore[arg-type]
-        found, *front = picked
+        picked: dict[tuple[str, ...], PrunedNetwork] = {}
+        for target_ms, paths in ranked.items():
+            with self._optional(target_ms):
+                about = self._consider(target_ms, paths, values, measured)
+                considered += about
+                judged = [c for c in about if c.validation_accuracy_percent is not None]
+                best = max(judged, key=lambda c: c.validation_accuracy_percent or 0.0).choices
+                # Two targets may lead to the same network, which is then there already.
+                if self._blocks(best) not in picked:
+                    name, role = (f"front_{len(picked)}", FRONT) if picked else ("found", FOUND)
+                    picked[self._blocks(best)] = self._pruned(name, role, best, target_ms)
+        found, *front = picked.values()
         self._tell(found, considered)
         reference = self.latency.reference
         return PrunedNetworks(
@@ -113,6 +120,23 @@ class _Picker:
             front=tuple(front),
             seconds=measured.seconds,
         )
+
+    def _targets_ms(self) -> tuple[float, ...]:
+        """The search's targets, and the front's: ratios evenly spread over the space, each target once."""
+        fastest_ms, slowest_ms = self.latency.feasible_ms
+        step = (slowest_ms / fastest_ms) ** (1 / max(1, self.config.front))
+        spread = (fastest_ms * step ** (place + 1) for place in range(self.config.front))
+        return tuple(dict.fromkeys((self.search.target_ms, *self.search.front_targets_ms, *spread)))
+
+    @contextmanager
+    def _optional(self, target_ms: float) -> Iterator[None]:
+        """Only the first target must get a network: another one without is told of."""
+        try:
+            yield
+        except InfeasibleTarget as error:
+            if target_ms == self.search.target_ms:
+                raise
+            self.context.warn(f"no network for the further target {target_ms:.4g} ms: {error.message}")
 
     def _values(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
         """What the networks are ranked by, and those that were evaluated for it."""
@@ -135,18 +159,16 @@ class _Picker:
         The latter step in where the device takes longer than predicted.
         """
         careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
-        paths = self._under(values, known_NL, target_ms, target_ms)
-        if careful_ms >= self.latency.feasible_ms[0]:
-            paths += self._under(values, known_NL, careful_ms, target_ms)
+        paths = self._under(values, known_NL, target_ms)
+        with suppress(InfeasibleTarget):  # the first list may do without
+            paths += self._under(values, known_NL, careful_ms)
         return list(dict.fromkeys(paths))
 
-    def _under(
-        self, values: PathValues, known_NL: Integers | None, limit_ms: float, target_ms: float
-    ) -> list[Path]:
-        """Well-ranked paths within a limit that use enough of the target. Raises InfeasibleTarget."""
+    def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
+        """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
-        # Of a target that every network meets, no network can use more than the slowest does.
-        least_ms = min(self.config.use_at_least * min(target_ms, slowest_ms), limit_ms)
+        # Of a limit that every network meets, no network can use more than the slowest does.
+        least_ms = self.config.use_at_least * min(limit_ms, slowest_ms)
         try:
             return best_by_value(
                 values,
@@ -161,7 +183,7 @@ class _Picker:
         except InfeasibleTarget as error:
             raise InfeasibleTarget(
                 f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
-                f"{self.config.use_at_least:g} of the target) and {limit_ms:.4g} ms; they take "
+                f"{self.config.use_at_least:g} of the target) and {limit_ms:.4g} ms (the target); they take "
                 f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
                 hint="Lower prune.use_at_least, or choose another target.",
             ) from error
@@ -197,14 +219,14 @@ class _Picker:
         import numpy as np
 
         scores = values.value(np.array(paths)).tolist()
-        times_ms = [measured.by_name[_name(path)].median_ms for path in paths]
+        times_ms = [self._model_ms(measured, path) for path in paths]
         keep = [place for place, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
         if not keep:
             raise InfeasibleTarget(
                 f"all {len(paths)} networks that should take {target_ms:.4g} ms or less take longer on "
-                f"{self.latency.device.model}, the fastest {min(times_ms):.4g} ms: the latency model does "
+                f"{self.device.info().model}, the fastest {min(times_ms):.4g} ms: the latency model does "
                 "not hold for them.",
-                hint="Measure anew: nasflow run --force profile. Or choose a higher target.",
+                hint="Choose a higher target, or measure anew: nasflow run --force profile.",
             )
         considered = []
         for place, (path, score) in enumerate(zip(paths, scores, strict=True)):
@@ -224,6 +246,16 @@ class _Picker:
             self.context.progress(place + 1, len(paths), "candidates")
         return considered
 
+    def _model_ms(self, measured: Measured, path: Path) -> float:
+        """A network's time as the latency model's device would take it.
+
+        A model of another device is in that device's milliseconds: there the anchor tells the ratio.
+        """
+        ms, reference = measured.by_name[_name(path)].median_ms, self.latency.reference
+        if not self.latency.foreign:
+            return ms
+        return ms * reference.measurement.median_ms / measured.by_name[reference.name].median_ms
+
     def _judge(self, path: Path) -> tuple[float, Network]:
         """Accuracy on all validation images with the supernet's weights and the network's own statistics."""
         if path not in self.judged:
@@ -240,7 +272,7 @@ class _Picker:
             self.costs_ms,
             found.predicted_ms - self.fixed_ms,
             seed=derived_seed(self.seed, 1),
-            other_than=found.choices,
+            other_than=lambda path: self._blocks(path) == self._blocks(found.choices),
         )
         return self._pruned("random", "random", path, found.target_ms)
 

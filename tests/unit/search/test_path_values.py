@@ -147,15 +147,24 @@ def test_later_rounds_look_where_networks_are_good_and_fast_enough() -> None:
     assert spent.mean() < 2.5
 
 
-def test_a_batch_that_is_harder_than_others_is_not_held_against_the_networks() -> None:
-    truth, difficulty = planted(10, pairs=0.0), np.array([0.0, 8.0])
+@pytest.mark.parametrize("spread", [1.0, 10.0])
+def test_a_batch_that_is_harder_than_others_is_not_held_against_the_networks(spread: float) -> None:
+    truth, random = planted(10, pairs=0.0), np.random.default_rng(3)
+    difficulty = spread * random.normal(size=16)
 
     def evaluate(paths_NL: NDArray[np.int64], contexts_N: NDArray[np.int64]) -> Array:
-        return truth.value(paths_NL) - difficulty[contexts_N]
+        noise = random.normal(size=len(paths_NL))
+        return truth.value(paths_NL) - difficulty[contexts_N] + noise
 
-    explored = explore(evaluate, costs(10), [9.0], budget=600, seed=0, contexts=2)
+    explored = explore(evaluate, costs(10), [9.0], budget=600, seed=0, contexts=16)
     assert explored.values.sizes == SIZES
-    assert np.corrcoef(explored.values.value(ALL), truth.value(ALL))[0, 1] > 0.95
+    assert np.corrcoef(explored.values.value(ALL), truth.value(ALL))[0, 1] > 0.9
+
+
+def test_there_may_be_more_targets_than_networks_in_a_round() -> None:
+    targets = list(np.linspace(2.0, 4.0, 45))
+    explored = explore(noisy(planted(1), 1.0, 1), costs(1), targets, budget=250, seed=0)
+    assert len(explored.paths_NL) == 250
 
 
 def test_the_same_answers_give_the_same_paths() -> None:

@@ -17,7 +17,7 @@ from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
 from android_bench.device import RuntimeOptions
 from nasflow.errors import InfeasibleTarget, UsageError
 from pipeline.artifact import document_bytes
-from stages.documents import PrunedNetworks, SearchResult
+from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nn.network import load_network
 from stages.nn.supernet import Supernet
 from stages.prune import Prune, PruneConfig
@@ -58,6 +58,7 @@ def pruned(
     told: Told | None = None,
     scratch: MemoryScratch | None = None,
     device: ScriptedDevice | None = None,
+    latency: LatencyModel = LATENCY,
     **config: float | str,
 ) -> PrunedNetworks:
     stage = Prune(
@@ -72,7 +73,7 @@ def pruned(
     return stage.run(
         memory_context("prune", store=store, told=told, scratch=scratch),
         search=searched.model_copy(update=targets),
-        latency=LATENCY,
+        latency=latency,
     )
 
 
@@ -255,18 +256,57 @@ def test_a_device_on_which_no_candidate_keeps_the_target_ends_the_stage(
     assert "--force profile" in caught.value.hint
 
 
-def test_every_further_target_gets_a_network_that_keeps_it(
-    searched: SearchResult, store: MemoryStore
+@pytest.mark.parametrize("rank_by", ["probability", "value"])
+def test_every_further_target_gets_a_network_that_keeps_it_or_is_told_of(
+    searched: SearchResult, store: MemoryStore, rank_by: str
 ) -> None:
-    targets = SearchConfig(front=4).front_targets_for(LATENCY)
-    assert targets[-1] == pytest.approx(SLOWEST)
-    outcome = pruned(searched, store, candidates=2, use_at_least=0.5, front_targets_ms=targets)
-    assert [network.target_ms for network in outcome.front] == list(targets)
+    told = Told()
+    outcome = pruned(searched, store, candidates=2, front=10, rank_by=rank_by, evaluations=100, told=told)
+    fastest, slowest = LATENCY.feasible_ms
+    wanted = [fastest * (slowest / fastest) ** ((place + 1) / 10) for place in range(10)]
+    missing = [text for text in told.warnings if "further target" in text]
+    targets = [network.target_ms for network in outcome.front]
+    assert all(any(target == pytest.approx(ms) for ms in wanted) for target in targets)
+    nets = [network.net for network in (outcome.found, *outcome.front)]
+    assert all(nets.count(net) == 1 for net in nets), "two targets have the same network"
+    assert 3 <= len(targets) <= 10 - len(missing)
     assert {network.role for network in outcome.front} == {"front"}
     for network in outcome.front:
-        assert network.predicted_ms <= network.target_ms * (1 + 1e-9)
+        assert 0.9 * network.target_ms <= network.predicted_ms <= network.target_ms * (1 + 1e-9)
+
+
+def test_further_targets_do_not_change_the_first_ones_network_where_probability_decides(
+    searched: SearchResult, store: MemoryStore
+) -> None:
     alone = pruned(searched, store, candidates=2, use_at_least=0.5)
-    assert outcome.found == alone.found, "further targets have changed the first one's network"
+    assert pruned(searched, store, candidates=2, use_at_least=0.5, front=4).found == alone.found
+
+
+def test_a_further_target_that_no_network_uses_is_told_of_and_the_first_ends_the_stage(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    told = Told()
+    outcome = pruned(
+        searched,
+        store,
+        front_targets_ms=(FASTEST * 0.9999,),
+        use_at_least=0.99,
+        told=told,
+        target_ms=1.001 * SLOWEST,
+    )
+    assert outcome.front == ()
+    assert any("no network for the further target" in text for text in told.warnings)
+
+
+def test_under_another_devices_model_the_anchor_tells_what_is_late(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    """Every network, the anchor too, takes three times as long here: by its own measure nothing is late."""
+    slow = toy_device()
+    slow = ScriptedDevice({name: 3 * ms for name, ms in slow.true_ms.items()}, noise=0.0)
+    foreign = LATENCY.model_copy(update={"foreign": ("device",)})
+    outcome = pruned(searched, store, candidates=2, use_at_least=0.5, device=slow, latency=foreign)
+    assert all(c.validation_accuracy_percent is not None for c in outcome.considered[:2])
 
 
 def test_targets_may_be_listed_and_the_first_is_searched_for() -> None:
@@ -275,8 +315,6 @@ def test_targets_may_be_listed_and_the_first_is_searched_for() -> None:
     assert config.front_targets_for(LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
     with pytest.raises(InfeasibleTarget, match=r"search\.targets, number 2: no network"):
         SearchConfig(targets=(0.08, 0.5 * FASTEST)).front_targets_for(LATENCY)
-    with pytest.raises(ValidationError, match="targets or front"):
-        SearchConfig(targets=(0.08,), front=3)
 
 
 # --- ranked by value -------------------------------------------------------------------------------
@@ -287,7 +325,7 @@ def test_a_killed_prune_goes_on_behind_its_last_evaluation(
 ) -> None:
     class Killed(MemoryScratch):
         def append(self, name: str, row: Mapping[str, Any]) -> None:
-            if name == "evaluations" and len(self.rows(name)) == 37:
+            if name == "evaluations" and len(self.rows(name)) == 9:
                 raise Stopped
             super().append(name, row)
 
@@ -295,12 +333,15 @@ def test_a_killed_prune_goes_on_behind_its_last_evaluation(
     killed = Killed()
     with pytest.raises(Stopped):
         pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=killed)
-    kept = MemoryScratch()
-    for row in killed.rows("evaluations"):
-        kept.append("evaluations", row)
-    resumed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=kept)
-    assert len(kept.rows("evaluations")) == 60
-    assert untimed(resumed) == untimed(undisturbed)
+    rows = killed.rows("evaluations")
+    for damaged in (False, True):
+        kept = MemoryScratch()
+        for row in rows[:4] + rows[5 if damaged else 4 :]:
+            kept.append("evaluations", row)
+        before = len(kept.rows("evaluations"))
+        resumed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=kept)
+        assert before < len(kept.rows("evaluations")) <= 60
+        assert untimed(resumed) == untimed(undisturbed)
 
 
 def test_networks_are_ranked_by_what_they_lose_on_validation_images(
