@@ -1,8 +1,8 @@
 """Train every network of a small space, three times each: the truth that a search can be held against.
 
-``python -m benchmarks.tabular_space`` writes ``benchmarks/data/tabular_space.jsonl``: a line that says how it
-was made, then one line for each training. It goes on where it was stopped; whole, it only says so. The file
-is kept in the repository, for it takes one core about an hour.
+``--full`` writes ``benchmarks/data/tabular_space.jsonl``: a line that says how it was made, then one line for
+each training. It goes on where it was stopped. The file is kept in the repository; the quick form only says
+what is in it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import yaml
 
-from benchmarks._report import say
+from benchmarks._report import Outcome, at_least, main, say
 from nasflow.errors import UsageError
 from pipeline.scratch import FleetingScratch
 from pipeline.stage import Context
@@ -193,8 +193,34 @@ def _silent(event: object) -> None:
     """The table tells of whole trainings only."""
 
 
-if __name__ == "__main__":
-    try:
+def run(full: bool) -> Outcome:
+    """Complete the table, or look at what there is of it."""
+    if full:
         make()
-    except UsageError as error:
-        sys.exit(f"{error.message} {error.hint}")
+    of_network: dict[tuple[str, ...], list[float]] = {}
+    for training in _runs(TABLE):
+        of_network.setdefault(block_keys(training.choices), []).append(training.test_percent)
+    means = sorted(sum(accuracies) / len(accuracies) for accuracies in of_network.values())
+    done, wanted = sum(map(len, of_network.values())), len(distinct_networks()) * len(SEEDS)
+    figures = {
+        "networks_in_space": tabular_space().size,
+        "different_networks": len(distinct_networks()),
+        "trainings": done,
+        "accuracy_percent": [means[0], means[len(means) // 2], means[-1]] if means else [],
+        # Within a network, over its seeds; what is common to a seed is still in it.
+        "seed_deviation_points": _pooled_deviation(of_network.values()),
+    }
+    return Outcome(figures, [at_least("trainings", done, wanted)] if full else [])
+
+
+def _pooled_deviation(groups: Iterable[list[float]]) -> float | None:
+    squares = freedom = 0.0
+    for group in groups:
+        middle = sum(group) / len(group)
+        squares += sum((value - middle) ** 2 for value in group)
+        freedom += len(group) - 1
+    return (squares / freedom) ** 0.5 if freedom else None
+
+
+if __name__ == "__main__":
+    sys.exit(main("tabular_space", run))

@@ -110,7 +110,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
         ProfileOps(config=config.profile, space=space, runtime=runtime, seed=seed, device=device),
         FitLatency(config=config.latency, space=space, runtime=runtime, seed=seed, device=device),
         Search(config=config.search, space=space, data=data, seed=seed),
-        Prune(config=config.prune, data=data, seed=seed),
+        Prune(config=config.prune, space=space, data=data, runtime=runtime, seed=seed, device=device),
         Finetune(config=config.finetune, data=data, seed=seed),
         Baseline(config=config.baseline, recipe=config.finetune, space=space, data=data, seed=seed),
         Convert(config=config.convert, data=data),

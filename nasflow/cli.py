@@ -23,6 +23,7 @@ from nasflow.cli_options import (
     DryRun,
     Force,
     From,
+    Front,
     Offline,
     Seed,
     Set,
@@ -118,10 +119,11 @@ def run(
     offline: Offline = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
+    front: Front = False,
 ) -> Action:
     """Run every stage that is not fresh; write the report."""
     options = RunOptions(
-        selection=selection(config, assignments, device, seed, offline=offline),
+        selection=selection(config, assignments, device, seed, offline=offline, front=front),
         from_stage=from_stage and from_stage.value,
         until=until and until.value,
         force=tuple(name.value for name in force or ()),
@@ -151,8 +153,11 @@ def _stage_command(stage: StageName) -> Callable[..., Action]:
         offline: Offline = False,
         dry_run: DryRun = False,
         as_json: AsJson = False,
+        front: Front = False,
     ) -> Action:
-        return run(device, config, assignments, seed, from_stage, stage, force, offline, dry_run, as_json)
+        return run(
+            device, config, assignments, seed, from_stage, stage, force, offline, dry_run, as_json, front
+        )
 
     return command
 

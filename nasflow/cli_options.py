@@ -46,6 +46,12 @@ Offline = Annotated[
     bool,
     typer.Option("--offline", help="Download nothing: neither the images nor a phone's benchmark_model."),
 ]
+Front = Annotated[
+    bool,
+    typer.Option(
+        "--front", help="Find networks for ten more latencies in the same search (--set prune.front=10)."
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only list what would be done, why, and about how long it takes.")
 ]
@@ -61,6 +67,8 @@ def selection(
     seed: str | None,
     *,
     offline: bool = False,
+    front: bool = False,
 ) -> Selection:
     """What these options select."""
-    return Selection(config, tuple(assignments or ()), device, seed, offline)
+    chosen = (*(assignments or ()), *(["prune.front=10"] if front else []))
+    return Selection(config, chosen, device, seed, offline)

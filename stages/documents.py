@@ -12,8 +12,9 @@ from pipeline.artifact import Blob, Document, Record
 from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
 
 Precision = Literal["float32"]
-Role = Literal["found", "random", "baseline", "baseline_published"]
-"""``baseline``: MobileNetV2 with the space's stride plan; ``baseline_published``: with its own."""
+Role = Literal["found", "random", "front", "baseline", "baseline_published"]
+"""``front``: found for another target. ``baseline``: MobileNetV2 with the space's stride plan;
+``baseline_published``: with its own."""
 
 
 # --- profile ---------------------------------------------------------------------------------------
@@ -179,8 +180,12 @@ class SearchEpoch(Record):
 class SearchResult(Document):
     """Output of ``search``: the trained supernet and what it prefers."""
 
+    schema_version: int = 2
     space: SearchSpace
     target_ms: float
+    front_targets_ms: tuple[float, ...] = Field(
+        default=(), description="further targets that get a network from the same supernet"
+    )
     log_probabilities: tuple[tuple[float, ...], ...] = Field(description="[layer][candidate]")
     expected_ms: float
     supernet: Blob
@@ -192,32 +197,50 @@ class SearchResult(Document):
 
 
 class ConsideredNetwork(Record):
-    """A network that met the target, judged with the supernet's weights."""
+    """A well-ranked network that should meet a target, measured whole.
+
+    ``validation_accuracy_percent`` is that with the supernet's weights; None where the device took longer
+    than the target, or enough better-ranked networks met it.
+    """
 
     choices: tuple[int, ...]
+    target_ms: float
+    score: float = Field(description="what it was ranked by: estimated value, or log-probability")
     log_probability: float
     predicted_ms: float
-    validation_accuracy_percent: float
+    measurement: LatencyMeasurement
+    validation_accuracy_percent: float | None
 
 
 class PrunedNetwork(Record):
-    """A network cut out of the supernet with the weights it has there."""
+    """A network cut out of the supernet with the weights it has there, and its accuracy with them."""
 
     name: str
     role: Role
     choices: tuple[int, ...]
     net: NetConfig
+    target_ms: float
     predicted_ms: float
+    supernet_accuracy_percent: float = Field(description="on validation images")
     weights: Blob
 
 
 class PrunedNetworks(Document):
-    """Output of ``prune``: the found network, and a random one of equal predicted latency."""
+    """Output of ``prune``: the found network, a random one of equal predicted latency, and the front's.
 
+    ``anchor`` was measured between the considered networks.
+    """
+
+    schema_version: int = 2
     target_ms: float
+    rank_by: Literal["value", "probability"]
+    evaluations: int
     considered: tuple[ConsideredNetwork, ...]
+    anchor: ReferenceLatency
     found: PrunedNetwork
     random: PrunedNetwork
+    front: tuple[PrunedNetwork, ...] = ()
+    seconds: float = Field(description="device time of the considered networks")
 
 
 # --- finetune, baseline ----------------------------------------------------------------------------

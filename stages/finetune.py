@@ -44,13 +44,13 @@ class Finetune(Stage):
         return 2 * self.config.epochs * 30.0
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
-        """Train both networks, or go on where that was stopped. Raises TrainingDiverged."""
+        """Train all networks, or go on where that was stopped. Raises TrainingDiverged."""
         pruned: PrunedNetworks = inputs["pruned"]
         from stages.training.many import Job, train_all
 
         inherit = self.config.start == "inherited"
         jobs = [
             Job(n.name, n.role, n.net, context.store.read_bytes(n.weights) if inherit else None)
-            for n in (pruned.found, pruned.random)
+            for n in (pruned.found, pruned.random, *pruned.front)
         ]
         return train_all(jobs, self.config, self.data, self.seed, context)

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.artifact import Record
-from pipeline.stage import Context, Stage
+from android_bench.device import Device, RuntimeOptions
+from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
+from stages.measuring import MeasuringConfig
+from stages.search_space import SearchSpace
 from stages.training.data import DataConfig, dataset_identity
 
 
-class PruneConfig(Record):
-    """How the one network is picked."""
+class PruneConfig(MeasuringConfig):
+    """How the one network is picked, and how those that it is picked from are timed."""
 
+    rank_by: Literal["value", "probability"] = Field(
+        "value",
+        description="value: what candidates add, estimated by judging many networks in the supernet; "
+        "probability: the search's own, the paper's rule",
+    )
+    evaluations: int = Field(
+        600, ge=50, le=100_000, description="networks judged to estimate values, each on one batch"
+    )
     candidates: int = Field(
-        5, ge=1, le=100, description="most probable networks under the target to judge on validation images; "
-        "1 is the paper's rule"
-    )  # fmt: skip
+        5,
+        ge=1,
+        le=100,
+        description="best-ranked networks under the target to judge on all validation images; 1 and "
+        "rank_by probability is the paper's rule",
+    )
+    front: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="give so many further targets, spread over the space's latencies, a network each",
+    )
     use_at_least: float = Field(
         0.9,
         ge=0,
@@ -34,31 +53,53 @@ class PruneConfig(Record):
 
 @dataclass(frozen=True)
 class Prune(Stage):
-    """The most probable networks under the target; the best of them on validation images."""
+    """The best-ranked networks under the target, measured whole; the best of them on validation images."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
     config: PruneConfig
+    space: SearchSpace
     data: DataConfig
+    runtime: RuntimeOptions
     seed: int
+    device: Device = field(metadata=TOOL)
 
     def environment(self) -> Mapping[str, str]:
-        """The images."""
-        return dataset_identity(self.data)
+        """The images, and the device that candidates are measured on."""
+        return {**self.device.info().identity(), **dataset_identity(self.data)}
 
     def estimate_seconds(self) -> float:
-        """A guess for a desktop computer."""
-        return 3.0 + 2.0 * self.config.candidates
+        """A guess for a desktop computer at the quick start's size."""
+        judged = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
+        return self.device_seconds()[0] + 3.0 + 2.0 * self.config.candidates + judged
+
+    def device_seconds(self) -> tuple[float, float]:
+        """The candidates of all targets, as if each layer took its middle one."""
+        layers = self.space.layers()
+        middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
+        models = [middle] * 2 * self.config.candidates * (1 + self.config.front)
+        seconds = self.config.estimate_seconds(models, middle, self.device.overhead)
+        return seconds, self.config.most_seconds(seconds)
 
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
-        """Pick, cut out, and draw the random network beside it."""
+        """Rank, measure, pick, cut out, and draw the random network beside it.
+
+        Raises InfeasibleTarget, DeviceError.
+        """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
         from stages.training.pick import pick_networks
 
         return pick_networks(
-            self.config, self.data, self.seed, search=search, latency=latency, context=context
+            self.config,
+            self.data,
+            self.seed,
+            search=search,
+            latency=latency,
+            device=self.device,
+            runtime=self.runtime,
+            context=context,
         )

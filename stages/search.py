@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from nasflow.errors import InfeasibleTarget
 from pipeline.artifact import Record
@@ -28,12 +28,23 @@ class SearchConfig(Record):
 
     target_ms: float | None = Field(None, gt=0, description="latency target in milliseconds")
     target: RelativeTarget | None = Field(None, description="or relative to MobileNetV2 (the default)")
+    targets: tuple[PositiveFloat | RelativeTarget, ...] | None = Field(
+        None,
+        min_length=1,
+        description="or several: the first is searched for, the others get a network from the same supernet",
+    )
     warmup_epochs: int = Field(
         1, ge=0, description="weights alone first, every candidate equally often (FairNAS, arXiv 1907.01845)"
     )
     epochs: int = Field(2, ge=1, description="then weights and architecture in turn")
     batch_size: int = Field(64, ge=2, le=4096, description="images per weight step")
     learning_rate: float = Field(0.1, gt=0, le=10, description="of the weights, cosine to zero")
+    warmup_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="of the weights in the warm-up, with a cosine of its own; unset: one cosine over both",
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of the weights")
     weight_decay: float = Field(4e-5, ge=0, le=1, description="on convolution and dense weights only")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the weights' loss")
@@ -42,6 +53,16 @@ class SearchConfig(Record):
         128, ge=2, le=4096, description="validation images per architecture step"
     )
     architecture_learning_rate: float = Field(0.03, gt=0, le=10, description="Adam's, with betas (0, 0.999)")
+    gradient: Literal["two_path", "reinforce"] = Field(
+        "two_path",
+        description="how the architecture's gradient is estimated: the paper's section 3.2.1 or 3.3.1",
+    )
+    draws_per_step: int = Field(
+        4, ge=1, le=100, description="reinforce: networks drawn in an architecture step"
+    )
+    baseline_decay: float = Field(
+        0.95, ge=0, lt=1, description="reinforce: how slowly the reward that counts as usual follows"
+    )
     price_rate: float = Field(0.03, gt=0, le=10, description="how fast the latency multiplier follows a miss")
     price_damping: float = Field(
         3.0, ge=0, le=100, description="the multiplier's direct answer to a miss; keeps it from overshooting"
@@ -56,30 +77,43 @@ class SearchConfig(Record):
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        if self.target_ms is not None and self.target is not None:
-            raise ValueError("give target_ms or target, not both")
+        if sum(given is not None for given in (self.target_ms, self.target, self.targets)) > 1:
+            raise ValueError("give one of target_ms, target and targets, not both or all")
         return self
 
     def target_for(self, latency: LatencyModel) -> float:
-        """The target in ms on the measured device. Raises InfeasibleTarget."""
-        fastest, slowest = latency.feasible_ms
+        """The target in ms on the measured device that is searched for. Raises InfeasibleTarget."""
         if self.target_ms is not None:
-            target_ms, origin = self.target_ms, "search.target_ms"
-        else:
-            relative = self.target or RelativeTarget()
-            reference = latency.reference
-            target_ms = relative.ratio * reference.measurement.median_ms
-            origin = (
-                f"search.target (ratio {relative.ratio:g} of {reference.name}'s "
-                f"{reference.measurement.median_ms:.4g} ms)"
-            )
-        if target_ms < fastest:
-            raise InfeasibleTarget(
-                f"{origin}: no network of the space takes {target_ms:.4g} ms or less on "
-                f"{latency.device.model}; the fastest takes {fastest:.4g} ms.",
-                hint=f"Choose a target above {fastest:.4g} ms; the slowest network takes {slowest:.4g} ms.",
-            )
-        return target_ms
+            return _feasible("search.target_ms", self.target_ms, latency)
+        if self.targets is not None:
+            return _feasible("search.targets, number 1", self.targets[0], latency)
+        return _feasible("search.target", self.target or RelativeTarget(), latency)
+
+    def front_targets_for(self, latency: LatencyModel) -> tuple[float, ...]:
+        """The other targets in ms. Raises InfeasibleTarget."""
+        rest = enumerate((self.targets or ())[1:], start=2)
+        return tuple(_feasible(f"search.targets, number {n}", target, latency) for n, target in rest)
+
+
+def _feasible(origin: str, target: float | RelativeTarget, latency: LatencyModel) -> float:
+    """A target in ms. Raises InfeasibleTarget where no network of the space is that fast."""
+    if isinstance(target, RelativeTarget):
+        reference = latency.reference
+        target_ms = target.ratio * reference.measurement.median_ms
+        origin = (
+            f"{origin} (ratio {target.ratio:g} of {reference.name}'s "
+            f"{reference.measurement.median_ms:.4g} ms)"
+        )
+    else:
+        target_ms = target
+    fastest, slowest = latency.feasible_ms
+    if target_ms < fastest:
+        raise InfeasibleTarget(
+            f"{origin}: no network of the space takes {target_ms:.4g} ms or less on "
+            f"{latency.device.model}; the fastest takes {fastest:.4g} ms.",
+            hint=f"Choose a target above {fastest:.4g} ms; the slowest network takes {slowest:.4g} ms.",
+        )
+    return target_ms
 
 
 @dataclass(frozen=True)
@@ -87,7 +121,7 @@ class Search(Stage):
     """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
 
     name: ClassVar[str] = "search"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     output: ClassVar[type[SearchResult]] = SearchResult
 
@@ -114,6 +148,7 @@ class Search(Stage):
         check_fits(self.data, self.space)
         latency: LatencyModel = inputs["latency"]
         target_ms = self.config.target_for(latency)
+        front_targets_ms = self.config.front_targets_for(latency)
         fastest, slowest = latency.feasible_ms
         context.say(
             f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."
@@ -132,4 +167,4 @@ class Search(Stage):
             latency=latency,
             target_ms=target_ms,
             context=context,
-        )
+        ).model_copy(update={"front_targets_ms": front_targets_ms})

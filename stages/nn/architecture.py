@@ -71,8 +71,8 @@ class Architecture(nn.Module):
 
 
 @dataclass(frozen=True)
-class PairStep:
-    """What an architecture step saw: accuracy figures of the active path."""
+class SeenImages:
+    """What an architecture step saw of the paths that it ran: mean loss, right answers of ``images``."""
 
     loss: float
     correct: int
@@ -88,7 +88,7 @@ def two_path_gradient(
     *,
     price: float,
     target_ms: float,
-) -> PairStep:
+) -> SeenImages:
     """Put the two-path gradient of ``cross entropy + price * E[latency] / target`` into ``alphas.grad``.
 
     Within a pair with rescaled probabilities q (q_0 + q_1 = 1) and gates g:
@@ -121,7 +121,7 @@ def two_path_gradient(
         gate_grad = next(gate_grads).cpu().double()
         cost = gate_grad + price / target_ms * mass * ms[which]
         alpha.grad[which] = (q * (cost - (q * cost).sum())).to(alpha)
-    return PairStep(
+    return SeenImages(
         loss=float(loss.detach()),
         correct=int((logits.detach().argmax(1) == labels_N).sum()),
         images=len(labels_N),

@@ -62,7 +62,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         headline=headline(result),
         sentences=[pair for pair in sentences(result) if pair[0] not in ("Found", "Verdict")],
         verdict_reason=verdict_reason(result),
-        roles=ROLES,
+        roles={role: words for role, words in ROLES.items() if role in _present(run)},
         markers=_markers(),
         strokes=CLASSES,
         figures=_figures(run),
@@ -128,6 +128,10 @@ def _in_order(run: RunDocuments) -> list[TrainedNetwork]:
     """Found and random network last, so that they are drawn above the others."""
     trained = [*run.finetune.networks, *run.baseline.networks]
     return sorted(trained, key=lambda network: (network.role == "found", network.role == "random"))
+
+
+def _present(run: RunDocuments) -> set[Role]:
+    return {network.role for network in run.verify.networks}
 
 
 def _markers() -> dict[Role, Markup]:

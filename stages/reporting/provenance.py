@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.documents import LatencyModel, Timing
+from stages.documents import LatencyModel, PrunedNetworks, Timing
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.wording import amount
 
@@ -50,8 +50,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         ),
         Provenance(
             "Choice",
-            f"The {len(run.prune.considered)} most probable networks within the target were judged on the "
-            "validation split with the weights of the search.",
+            _choice(run.prune),
         ),
         Provenance(
             "Training",
@@ -101,3 +100,19 @@ def _invocation(latency: LatencyModel) -> str:
 
 def _range(values: list[int]) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+
+
+def _choice(prune: PrunedNetworks) -> str:
+    considered = [c for c in prune.considered if c.target_ms == prune.target_ms]
+    judged = sum(c.validation_accuracy_percent is not None for c in considered)
+    ranked = "The networks that the search finds most probable"
+    if prune.rank_by == "value":
+        ranked = (
+            f"{amount(prune.evaluations)} networks were judged on a batch of the validation split each, to "
+            "estimate what every candidate adds. The best by that estimate"
+        )
+    return (
+        f"{ranked} within the target, {len(considered)} of them, were measured whole; the best {judged} that "
+        "kept the target were judged on the whole validation split, with the weights of the search and "
+        "statistics of their own."
+    )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ROLES: dict[Role, str] = {
     "found": "found by this search",
     "random": "drawn at random, as slow",
+    "front": "found for other latencies",
     "baseline": "MobileNetV2, same strides",
     "baseline_published": "MobileNetV2, published",
 }
@@ -265,7 +266,10 @@ def _head_start(result: ResultDocument) -> str:
     }
     if not by_origin["inherited"] or not by_origin["fresh"]:
         return ""
+    front = [n.name for n in result.verification.networks if n.role == "front"]
+    names = [name for name in by_origin["inherited"] if name not in front]
+    names += ["those found for other latencies"] if set(front) & set(by_origin["inherited"]) else []
     return (
-        f"Those of {' and '.join(by_origin['inherited'])} were inherited from the search, which had trained "
+        f"Those of {' and '.join(names)} were inherited from the search, which had trained "
         "them; the others started fresh. Images seen count from there."
     )

@@ -12,7 +12,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nasflow.errors import IntegrityError
+from nasflow.errors import IntegrityError, UsageError
+from pipeline.stage import Context
+
+VERSION = 2
+"""Of what checkpoints hold; raised where a loop could no longer go on from an older one."""
+_MOST_DIFFERENCES = 3
 
 
 def pack(tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> bytes:
@@ -33,6 +38,40 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"a checkpoint of {len(payload)} bytes cannot be read: {error}.",
             hint="Run again with --force and the stage's name.",
         ) from error
+
+
+def check_origin(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], context: Context) -> None:
+    """Refuse a checkpoint that something else made: another space or network, another version of the code.
+
+    Both are what a loop says of itself, as JSON has it. Raises UsageError that names what differs.
+    """
+    there, here = _flat("", found or {}), _flat("", json.loads(json.dumps(wanted)))
+    names = [name for name in {**here, **there} if there.get(name, "nothing") != here.get(name, "nothing")]
+    if not names:
+        return
+    told = [
+        f"{name} is {there.get(name, 'nothing')!s:.40} there and {here.get(name, 'nothing')!s:.40} here"
+        for name in names[:_MOST_DIFFERENCES]
+    ]
+    more = f"; and {len(names) - len(told)} more" if len(names) > len(told) else ""
+    raise UsageError(
+        f"{context.stage}: the checkpoint of its unfinished work was made for something else: "
+        f"{'; '.join(told)}{more}.",
+        hint=f"Go back to the settings and the version that made it, or delete the folder "
+        f"scratch/{context.stage}-{context.fingerprint[:16]} in the artifacts folder to begin anew.",
+    )
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """Single values by their dotted names, ``space.stages.1.width``."""
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = {str(place): item for place, item in enumerate(value)}.items()
+    else:
+        return {name: value}
+    parts = [_flat(f"{name}.{key}" if name else str(key), item) for key, item in inner]
+    return {key: single for part in parts for key, single in part.items()}
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

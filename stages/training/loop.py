@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import lightning_fabric
 from torch import Tensor, nn
@@ -16,7 +17,15 @@ from stages.documents import EpochPoint
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state
 from stages.training.batches import Batches
-from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpack_optimizer
+from stages.training.checkpoint import (
+    VERSION,
+    check_origin,
+    pack,
+    pack_optimizer,
+    under,
+    unpack,
+    unpack_optimizer,
+)
 from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
     AveragedWeights,
@@ -178,14 +187,19 @@ class _Run:
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         curve = [point.model_dump() for point in self.curve]
-        state = {"now": vars(self.now), "curve": curve, "optimizer": numbers}
+        state = {"origin": self._origin(), "now": vars(self.now), "curve": curve, "optimizer": numbers}
         self.context.scratch.save(f"{self.name}.checkpoint", pack(tensors, state))
+
+    def _origin(self) -> dict[str, Any]:
+        """What a checkpoint must have been made by, for this training to go on from it."""
+        return {"version": VERSION, "network": self.network.net.model_dump(mode="json")}
 
     def _restore(self) -> None:
         payload = self.context.scratch.load(f"{self.name}.checkpoint")
         if payload is None:
             return
         tensors, state = unpack(payload)
+        check_origin(state.get("origin"), self._origin(), self.context)
         self.now = now = _Progress(**state["now"])
         self.curve = [EpochPoint.model_validate(point) for point in state["curve"]]
         self.network.load_state_dict(under("network", tensors))

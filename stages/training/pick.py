@@ -1,13 +1,16 @@
-"""Pick one network from a searched supernet, and a random one of equal latency to hold against it."""
+"""Pick one network for each target from a searched supernet, and a random one to hold against the first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from safetensors.torch import load
 
+from android_bench.device import Device, RuntimeOptions
 from nasflow.errors import InfeasibleTarget
 from pipeline.stage import Context
 from stages.documents import (
@@ -18,18 +21,27 @@ from stages.documents import (
     Role,
     SearchResult,
 )
+from stages.measuring import Measured, Work, measure_rounds
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
+from stages.path_values import PathValues, values_of_parts
 from stages.prune import PruneConfig
-from stages.search_space import NetConfig
-from stages.selection import best_paths, random_path_near
+from stages.selection import best_by_value, random_path_near
 from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
 from stages.training.optimisation import accuracy_percent, make_fabric
 from stages.training.search_loop import price_candidates
+from stages.training.supernet_values import explore_supernet
 
-BATCH_SIZE = 128
+if TYPE_CHECKING:
+    from stages.path_values import Integers
+
+BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
+FOUND: Role = "found"
+FRONT: Role = "front"
+
+Path = tuple[int, ...]
 
 
 def pick_networks(
@@ -39,10 +51,15 @@ def pick_networks(
     *,
     search: SearchResult,
     latency: LatencyModel,
+    device: Device,
+    runtime: RuntimeOptions,
     context: Context,
 ) -> PrunedNetworks:
-    """The pick among the most probable networks, and its random companion, with their weights."""
-    return _Picker(config, data, seed, search, latency, context).pick()
+    """The pick among the best-ranked networks of each target, and a random companion, with their weights.
+
+    Raises InfeasibleTarget, DeviceError.
+    """
+    return _Picker(config, data, seed, search, latency, device, runtime, context).pick()
 
 
 @dataclass
@@ -52,88 +69,237 @@ class _Picker:
     seed: int
     search: SearchResult
     latency: LatencyModel
+    device: Device
+    runtime: RuntimeOptions
     context: Context
 
     def __post_init__(self) -> None:
-        self.device = make_fabric(self.seed).device
+        self.torch_device = make_fabric(self.seed).device
         self.supernet = Supernet(self.search.space)
         self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
-        self.supernet.to(self.device)
-        self.training = Batches(load_images(self.data, "train"), BATCH_SIZE, self.device)
-        self.validation = Batches(load_images(self.data, "validation"), BATCH_SIZE, self.device)
+        self.supernet.to(self.torch_device)
+        to_channels_last(self.supernet)
+        self.training = Batches(load_images(self.data, "train"), BATCH_SIZE, self.torch_device)
+        self.validation = load_images(self.data, "validation")
+        architecture = price_candidates(self.search.space, self.latency)
+        self.costs_ms = [row.tolist() for row in architecture.block_ms]
+        self.fixed_ms = architecture.fixed_ms
+        self.judged: dict[Path, tuple[float, Network]] = {}
 
     def pick(self) -> PrunedNetworks:
-        architecture = price_candidates(self.search.space, self.latency)
-        costs = [row.tolist() for row in architecture.block_ms]
-        paths = self._most_probable(costs, architecture.fixed_ms)
-        judged = [self._judge(place, path, len(paths)) for place, path in enumerate(paths)]
-        best, network = max(judged, key=lambda pair: pair[0].validation_accuracy_percent)
-        self.context.say(
-            f"picked of {len(paths)} candidates: {best.predicted_ms:.4g} ms predicted "
-            f"({best.predicted_ms / self.search.target_ms:.0%} of the target), "
-            f"{best.validation_accuracy_percent:.2f} % on validation images with the supernet's weights."
-        )
-        random = random_path_near(
-            costs,
-            best.predicted_ms - architecture.fixed_ms,
-            seed=derived_seed(self.seed, 1),
-            other_than=best.choices,
-        )
+        targets_ms = self._targets_ms()
+        values, known_NL = self._values(targets_ms)
+        ranked: dict[float, list[Path]] = {}
+        for target_ms in targets_ms:
+            with self._optional(target_ms):
+                ranked[target_ms] = self._best_ranked(values, known_NL, target_ms)
+        measured = self._measure([path for paths in ranked.values() for path in paths])
+        considered: list[ConsideredNetwork] = []
+        picked: dict[tuple[str, ...], PrunedNetwork] = {}
+        for target_ms, paths in ranked.items():
+            with self._optional(target_ms):
+                about = self._consider(target_ms, paths, values, measured)
+                considered += about
+                judged = [c for c in about if c.validation_accuracy_percent is not None]
+                best = max(judged, key=lambda c: c.validation_accuracy_percent or 0.0).choices
+                # Two targets may lead to the same network, which is then there already.
+                if self._blocks(best) not in picked:
+                    name, role = (f"front_{len(picked)}", FRONT) if picked else ("found", FOUND)
+                    picked[self._blocks(best)] = self._pruned(name, role, best, target_ms)
+        found, *front = picked.values()
+        self._tell(found, considered)
+        reference = self.latency.reference
         return PrunedNetworks(
             target_ms=self.search.target_ms,
-            considered=tuple(considered for considered, _ in judged),
-            found=self._pruned("found", "found", best.choices, network),
-            random=self._pruned("random", "random", random, self._extract(random)),
+            rank_by=self.config.rank_by,
+            evaluations=self.config.evaluations if self.config.rank_by == "value" else 0,
+            considered=tuple(considered),
+            anchor=reference.model_copy(update={"measurement": measured.by_name[reference.name]}),
+            found=found,
+            random=self._random(found),
+            front=tuple(front),
+            seconds=measured.seconds,
         )
 
-    def _most_probable(self, costs_ms: Sequence[Sequence[float]], fixed_ms: float) -> list[tuple[int, ...]]:
-        """Paths under the target that use enough of it. Raises InfeasibleTarget where there are none."""
-        target_ms, (fastest_ms, slowest_ms) = self.search.target_ms, self.latency.feasible_ms
-        # Of a target that every network meets, no network can use more than the slowest does.
-        least_ms = self.config.use_at_least * min(target_ms, slowest_ms)
+    def _targets_ms(self) -> tuple[float, ...]:
+        """The search's targets, and the front's: ratios evenly spread over the space, each target once."""
+        fastest_ms, slowest_ms = self.latency.feasible_ms
+        step = (slowest_ms / fastest_ms) ** (1 / max(1, self.config.front))
+        spread = (fastest_ms * step ** (place + 1) for place in range(self.config.front))
+        return tuple(dict.fromkeys((self.search.target_ms, *self.search.front_targets_ms, *spread)))
+
+    @contextmanager
+    def _optional(self, target_ms: float) -> Iterator[None]:
+        """Only the first target must get a network: another one without is told of."""
         try:
-            return best_paths(
-                self.search.log_probabilities,
-                costs_ms,
-                at_least_ms=least_ms - fixed_ms,
-                at_most_ms=target_ms - fixed_ms,
+            yield
+        except InfeasibleTarget as error:
+            if target_ms == self.search.target_ms:
+                raise
+            self.context.warn(f"no network for the further target {target_ms:.4g} ms: {error.message}")
+
+    def _values(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
+        """What the networks are ranked by, and those that were evaluated for it."""
+        if self.config.rank_by == "probability":
+            return values_of_parts(self.search.log_probabilities), None
+        explored = explore_supernet(
+            self.supernet,
+            Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device),
+            self.costs_ms,
+            [target_ms - self.fixed_ms for target_ms in targets_ms],
+            budget=self.config.evaluations,
+            seed=derived_seed(self.seed, 3),
+            context=self.context,
+        )
+        return explored.values, explored.paths_NL
+
+    def _best_ranked(self, values: PathValues, known_NL: Integers | None, target_ms: float) -> list[Path]:
+        """The best under the target, and those under a target that is lower by the prediction's interval.
+
+        The latter step in where the device takes longer than predicted.
+        """
+        careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
+        paths = self._under(values, known_NL, target_ms)
+        with suppress(InfeasibleTarget):  # the first list may do without
+            paths += self._under(values, known_NL, careful_ms)
+        return list(dict.fromkeys(paths))
+
+    def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
+        """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""
+        fastest_ms, slowest_ms = self.latency.feasible_ms
+        # Of a limit that every network meets, no network can use more than the slowest does.
+        least_ms = self.config.use_at_least * min(limit_ms, slowest_ms)
+        try:
+            return best_by_value(
+                values,
+                self.costs_ms,
+                at_least_ms=least_ms - self.fixed_ms,
+                at_most_ms=limit_ms - self.fixed_ms,
                 count=self.config.candidates,
+                seed=derived_seed(self.seed, 4),
+                known_NL=known_NL,
+                identity=self._blocks,
             )
         except InfeasibleTarget as error:
             raise InfeasibleTarget(
                 f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
-                f"{self.config.use_at_least:g} of the target) and {target_ms:.4g} ms (the target); they take "
+                f"{self.config.use_at_least:g} of the target) and {limit_ms:.4g} ms (the target); they take "
                 f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
                 hint="Lower prune.use_at_least, or choose another target.",
             ) from error
 
-    def _judge(self, place: int, path: tuple[int, ...], total: int) -> tuple[ConsideredNetwork, Network]:
-        network = self._extract(path)
-        accuracy = accuracy_percent(network, self.validation.in_order())
-        self.context.progress(place + 1, total, "candidates", f"{accuracy:.2f} %")
-        log_p = sum(row[choice] for row, choice in zip(self.search.log_probabilities, path, strict=True))
-        considered = ConsideredNetwork(
-            choices=path,
-            log_probability=log_p,
-            predicted_ms=self.latency.predict_ms(network.net),
-            validation_accuracy_percent=accuracy,
+    def _blocks(self, path: Path) -> tuple[str, ...]:
+        """What a path's network is made of: skips at different places may give the same network."""
+        return tuple(block.key for block in self.search.space.network(path).blocks)
+
+    def _measure(self, paths: Sequence[Path]) -> Measured:
+        """Time whole networks on the device, at the speed that the latency model stands for."""
+        from stages.conversion.flatbuffer import network_model
+
+        reference = self.latency.reference
+        models = {
+            _name(path): network_model(
+                self.search.space.network(path),
+                seed=self.seed,
+                implementations=self.latency.implementations,
+            )
+            for path in paths
+        }
+        work = Work(
+            models,
+            anchor=(reference.name, network_model(reference.net, seed=self.seed)),
+            reference_ms=None if self.latency.foreign else reference.measurement.median_ms,
         )
-        return considered, network
+        return measure_rounds(self.context, self.device, work, self.config, self.runtime, self.seed)
 
-    def _extract(self, path: Sequence[int]) -> Network:
-        network = self.supernet.extract(path).to(self.device)
-        to_channels_last(network)
-        batches = self.training.training(derived_seed(self.seed, 2), 0)
-        recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
-        return network
+    def _consider(
+        self, target_ms: float, paths: Sequence[Path], values: PathValues, measured: Measured
+    ) -> list[ConsideredNetwork]:
+        """All candidates of a target; the first that keep it are judged. Raises InfeasibleTarget."""
+        import numpy as np
 
-    def _pruned(self, name: str, role: Role, path: tuple[int, ...], network: Network) -> PrunedNetwork:
-        net: NetConfig = network.net
+        scores = values.value(np.array(paths)).tolist()
+        times_ms = [self._model_ms(measured, path) for path in paths]
+        keep = [place for place, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
+        if not keep:
+            raise InfeasibleTarget(
+                f"all {len(paths)} networks that should take {target_ms:.4g} ms or less take longer on "
+                f"{self.device.info().model}, the fastest {min(times_ms):.4g} ms: the latency model does "
+                "not hold for them.",
+                hint="Choose a higher target, or measure anew: nasflow run --force profile.",
+            )
+        considered = []
+        for place, (path, score) in enumerate(zip(paths, scores, strict=True)):
+            considered.append(
+                ConsideredNetwork(
+                    choices=path,
+                    target_ms=target_ms,
+                    score=score,
+                    log_probability=sum(
+                        row[choice] for row, choice in zip(self.search.log_probabilities, path, strict=True)
+                    ),
+                    predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
+                    measurement=measured.by_name[_name(path)],
+                    validation_accuracy_percent=self._judge(path)[0] if place in keep else None,
+                )
+            )
+            self.context.progress(place + 1, len(paths), "candidates")
+        return considered
+
+    def _model_ms(self, measured: Measured, path: Path) -> float:
+        """A network's time as the latency model's device would take it.
+
+        A model of another device is in that device's milliseconds: there the anchor tells the ratio.
+        """
+        ms, reference = measured.by_name[_name(path)].median_ms, self.latency.reference
+        if not self.latency.foreign:
+            return ms
+        return ms * reference.measurement.median_ms / measured.by_name[reference.name].median_ms
+
+    def _judge(self, path: Path) -> tuple[float, Network]:
+        """Accuracy on all validation images with the supernet's weights and the network's own statistics."""
+        if path not in self.judged:
+            network = self.supernet.extract(path).to(self.torch_device)
+            to_channels_last(network)
+            batches = self.training.training(derived_seed(self.seed, 2), 0)
+            recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
+            images = Batches(self.validation, BATCH_SIZE, self.torch_device)
+            self.judged[path] = accuracy_percent(network, images.in_order()), network
+        return self.judged[path]
+
+    def _random(self, found: PrunedNetwork) -> PrunedNetwork:
+        path = random_path_near(
+            self.costs_ms,
+            found.predicted_ms - self.fixed_ms,
+            seed=derived_seed(self.seed, 1),
+            other_than=lambda path: self._blocks(path) == self._blocks(found.choices),
+        )
+        return self._pruned("random", "random", path, found.target_ms)
+
+    def _pruned(self, name: str, role: Role, path: Path, target_ms: float) -> PrunedNetwork:
+        accuracy, network = self._judge(path)
         return PrunedNetwork(
             name=name,
             role=role,
             choices=path,
-            net=net,
-            predicted_ms=self.latency.predict_ms(net),
+            net=network.net,
+            target_ms=target_ms,
+            predicted_ms=self.latency.predict_ms(network.net),
+            supernet_accuracy_percent=accuracy,
             weights=self.context.store.put_bytes(save_weights(network), ".safetensors"),
         )
+
+    def _tell(self, found: PrunedNetwork, considered: Sequence[ConsideredNetwork]) -> None:
+        own = [c for c in considered if c.target_ms == found.target_ms]
+        times: Mapping[Path, float] = {c.choices: c.measurement.median_ms for c in own}
+        over = sum(ms > found.target_ms for ms in times.values())
+        self.context.say(
+            f"picked of {len(own)} measured candidates ({over} above the target): "
+            f"{times[found.choices]:.4g} ms measured, {found.predicted_ms:.4g} ms predicted "
+            f"({found.predicted_ms / found.target_ms:.0%} of the target), "
+            f"{found.supernet_accuracy_percent:.2f} % on validation images with the supernet's weights."
+        )
+
+
+def _name(path: Path) -> str:
+    return "network_" + "_".join(map(str, path))

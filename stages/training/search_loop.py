@@ -8,23 +8,40 @@ target that comes down gradually.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import lightning_fabric
 import torch
 from torch import Tensor, nn
 
 from nasflow.errors import UsageError
 from pipeline.stage import Context
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
-from stages.nn.architecture import Architecture, LatencyPrice, rescale_pairs, two_path_gradient
+from stages.nn.architecture import (
+    Architecture,
+    LatencyPrice,
+    SeenImages,
+    rescale_pairs,
+    two_path_gradient,
+)
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import save_weights
+from stages.nn.reinforce import RewardBaseline, reinforce_gradient
 from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
 from stages.search_space import SearchSpace
 from stages.training.batches import Batches, derived_seed
-from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpack_optimizer
+from stages.training.checkpoint import (
+    VERSION,
+    check_origin,
+    pack,
+    pack_optimizer,
+    under,
+    unpack,
+    unpack_optimizer,
+)
 from stages.training.data import DataConfig, load_images
 from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
@@ -39,6 +56,7 @@ from stages.training.recipe import Recipe
 
 CHECKPOINT = "search.checkpoint"
 ARCHITECTURE_BETAS = (0.0, 0.999)
+"""The paper's. The first is no setting: with momentum, a path would move in steps that did not sample it."""
 WARMUP_PROBES = 8
 
 
@@ -58,8 +76,44 @@ def run_search(
     An interrupted search ends with the same numbers as an undisturbed one: all that is random is
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDiverged.
     """
-    loop = _SearchLoop(config, space, data, seed, latency, target_ms, context, checkpoint_seconds)
+    fabric = make_fabric(seed)
+    training, validation = (load_images(data, split) for split in ("train", "validation"))
+    loop = SearchLoop(
+        config,
+        space,
+        seed,
+        price_candidates(space, latency),
+        target_ms,
+        context,
+        checkpoint_seconds,
+        fabric,
+        Batches(training, config.batch_size, fabric.device),
+        Batches(validation, config.architecture_batch_size, fabric.device),
+    )
     return loop.to_the_end()
+
+
+def weights_recipe(config: SearchConfig) -> Recipe:
+    """How the supernet's weights learn."""
+    return Recipe(
+        epochs=config.warmup_epochs + config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+
+
+def weights_rate(config: SearchConfig, step: int, steps_per_epoch: int) -> float:
+    """The weights' learning rate: one cosine over all epochs, or one for each phase, without a rise."""
+    recipe, first = weights_recipe(config), config.warmup_learning_rate
+    if first is None:
+        return learning_rate(recipe, step, steps_per_epoch, recipe.epochs)
+    recipe, before = recipe.model_copy(update={"warmup_epochs": 0.0}), config.warmup_epochs * steps_per_epoch
+    if step < before:
+        recipe = recipe.model_copy(update={"learning_rate": first})
+        return learning_rate(recipe, step, steps_per_epoch, config.warmup_epochs)
+    return learning_rate(recipe, step - before, steps_per_epoch, config.epochs)
 
 
 @dataclass
@@ -79,34 +133,31 @@ class _Progress:
 
 
 @dataclass
-class _SearchLoop:
+class SearchLoop:
+    """A search and its two kinds of steps; :func:`run_search` takes them in turn.
+
+    ``architecture`` is that of ``space``; ``training`` and ``validation`` are on the device of ``fabric``.
+    """
+
     config: SearchConfig
     space: SearchSpace
-    data: DataConfig
     seed: int
-    latency: LatencyModel
+    architecture: Architecture
     target_ms: float
     context: Context
     checkpoint_seconds: float
+    fabric: lightning_fabric.Fabric
+    training: Batches
+    validation: Batches
 
     def __post_init__(self) -> None:
         config = self.config
-        self.fabric = make_fabric(self.seed)
-        train, validation = (load_images(self.data, split) for split in ("train", "validation"))
-        self.training = Batches(train, config.batch_size, self.fabric.device)
-        self.validation = Batches(validation, config.architecture_batch_size, self.fabric.device)
         self.epochs = config.warmup_epochs + config.epochs
-        self.recipe = Recipe(
-            epochs=self.epochs,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
         self.supernet = Supernet(self.space)
         to_channels_last(self.supernet)
-        self.module, self.optimizer = self.fabric.setup(self.supernet, sgd(self.supernet, self.recipe))
-        self.architecture = price_candidates(self.space, self.latency)
+        self.module, self.optimizer = self.fabric.setup(
+            self.supernet, sgd(self.supernet, weights_recipe(config))
+        )
         self.architecture_optimizer = torch.optim.Adam(
             self.architecture.parameters(),
             lr=config.architecture_learning_rate,
@@ -126,11 +177,13 @@ class _SearchLoop:
             anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
             limit=config.price_limit,
         )
+        self.baseline = RewardBaseline(config.baseline_decay)
         self.now = _Progress()
         self.history: list[SearchEpoch] = []
         self._restore()
 
     def to_the_end(self) -> SearchResult:
+        """Take all steps that are left. Raises TrainingDiverged."""
         while self.now.epoch < self.epochs:
             self._run_epoch()
         return SearchResult(
@@ -156,7 +209,7 @@ class _SearchLoop:
         started = time.monotonic()
         self.module.train()
         for x_NCHW, labels_N in self.training.training(self.seed, self.now.epoch, first=self.now.step):
-            self._weight_step(x_NCHW, labels_N, self._path())
+            self.weight_step(x_NCHW, labels_N, self._path())
             self.now.step += 1
             if not self._warming_up and self.now.step % self.config.architecture_every == 0:
                 self._architecture_step()
@@ -187,9 +240,10 @@ class _SearchLoop:
             path.append(int(torch.randperm(len(alpha), generator=order)[position]))
         return path
 
-    def _weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: list[int]) -> None:
+    def weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: Sequence[int]) -> None:
+        """Train the weights of one path on one batch. Raises TrainingDiverged."""
         step = self._total_step
-        set_learning_rate(self.optimizer, learning_rate(self.recipe, step, len(self.training), self.epochs))
+        set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
         loss = nn.functional.cross_entropy(
@@ -208,7 +262,15 @@ class _SearchLoop:
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
-        pairs = self.architecture.sample_pairs(self._generator(4))
+        generator = self._generator(4)
+        if self.config.gradient == "reinforce":
+            paths = [self.architecture.sample_path(generator) for _ in range(self.config.draws_per_step)]
+            self.reinforce_step(x_NCHW, labels_N, paths)
+        else:
+            self.two_path_step(x_NCHW, labels_N, self.architecture.sample_pairs(generator))
+
+    def two_path_step(self, x_NCHW: Tensor, labels_N: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
+        """Move each layer's pair on one batch of validation images. Raises TrainingDiverged."""
         before = [alpha.detach().clone() for alpha in self.architecture.alphas]
         seen = two_path_gradient(
             self.supernet,
@@ -219,12 +281,34 @@ class _SearchLoop:
             price=self.price.value,
             target_ms=self.target_ms,
         )
+        self._follow_gradient(seen)
+        rescale_pairs(self.architecture, before, pairs)
+        self._end_architecture_step(seen)
+
+    def reinforce_step(self, x_NCHW: Tensor, labels_N: Tensor, paths: Sequence[Sequence[int]]) -> None:
+        """Judge drawn paths on one batch of validation images. Raises TrainingDiverged."""
+        seen = reinforce_gradient(
+            self.supernet,
+            self.architecture,
+            x_NCHW,
+            labels_N,
+            paths,
+            baseline=self.baseline,
+            price=self.price.value,
+            target_ms=self.target_ms,
+        )
+        self._follow_gradient(seen)
+        self.baseline.update(-seen.loss)
+        self._end_architecture_step(seen)
+
+    def _follow_gradient(self, seen: SeenImages) -> None:
         check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
         # The paths that were not active had no part in the loss, but in the gradient.
         gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
         check_finite(gradients, what="search (architecture)", step=self.now.architecture_steps)
         self.architecture_optimizer.step()
-        rescale_pairs(self.architecture, before, pairs)
+
+    def _end_architecture_step(self, seen: SeenImages) -> None:
         self.price.update(self.architecture.expected_ms())
         self.now.architecture_steps += 1
         self._count(seen.loss, seen.correct, seen.images)
@@ -285,20 +369,32 @@ class _SearchLoop:
         tensors |= {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
         tensors |= {f"architecture.{n}": t for n, t in self.architecture.state_dict().items()}
         state: dict[str, Any] = {
+            "origin": self._origin(),
             "now": vars(self.now),
             "price": self.price.state(),
+            "baseline": self.baseline.state(),
             "history": [point.model_dump() for point in self.history],
             "optimizer": numbers | more_numbers,
         }
         self.context.scratch.save(CHECKPOINT, pack(tensors, state))
+
+    def _origin(self) -> dict[str, Any]:
+        """What a checkpoint must have been made by, for this search to go on from it."""
+        return {
+            "version": VERSION,
+            "gradient": self.config.gradient,
+            "space": self.space.model_dump(mode="json"),
+        }
 
     def _restore(self) -> None:
         payload = self.context.scratch.load(CHECKPOINT)
         if payload is None:
             return
         tensors, state = unpack(payload)
+        check_origin(state.get("origin"), self._origin(), self.context)
         self.now = _Progress(**state["now"])
         self.price.restore(state["price"])
+        self.baseline.restore(state["baseline"])
         self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
         self.supernet.load_state_dict(under("supernet", tensors))
         self.architecture.load_state_dict(under("architecture", tensors))

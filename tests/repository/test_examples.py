@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from support.memory_context import memory_context
 
 from android_bench.local import LocalDevice
 from nasflow.assemble import PipelineConfig, build_stages
 from nasflow.cli import main
-from nasflow.errors import Inconclusive
+from nasflow.errors import Inconclusive, UsageError
 from pipeline.config import load_config
 from stages.baseline import Baseline
+from stages.spaces import load_space
+from stages.training.optimisation import sgd
+from stages.training.search_loop import ARCHITECTURE_BETAS, weights_rate, weights_recipe
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CONFIGURATIONS = sorted(EXAMPLES.glob("*/pipeline.yaml"))
@@ -42,6 +47,37 @@ def test_an_example_says_only_what_differs_from_the_defaults(path: Path) -> None
         if defaults[section].get(key) == value
     ]
     assert same == []
+
+
+def test_the_imagenet_example_has_the_papers_numbers() -> None:
+    path = EXAMPLES / "imagenet" / "pipeline.yaml"
+    config = load_config(PipelineConfig, path)
+    space, search = load_space(config.space, path.parent), config.search
+    assert (space.name, space.resolution, space.classes) == ("proxyless_mobile", 224, 1000)
+    assert space.size == 6**6 * 7**15
+    assert (search.warmup_epochs, search.epochs) == (40, 120)
+    assert (search.batch_size, search.learning_rate, search.label_smoothing) == (256, 0.025, 0.1)
+    assert (search.momentum, search.weight_decay) == (0.9, 4e-5)
+    assert (search.gradient, search.architecture_every) == ("two_path", 5)
+    assert (search.architecture_learning_rate, ARCHITECTURE_BETAS) == (1e-3, (0.0, 0.999))
+    optimizer = sgd(torch.nn.Linear(2, 2), weights_recipe(search))
+    assert optimizer.defaults["nesterov"] is True
+    steps = 1_231_167 // search.batch_size  # ImageNet's training images less 50,000 for validation
+    rates = [weights_rate(search, epoch * steps, steps) for epoch in (0, 40, 100, 160)]
+    assert rates == pytest.approx([0.05, 0.025, 0.0125, 0.0])
+
+
+def test_the_imagenet_example_says_that_its_images_cannot_be_loaded() -> None:
+    path = EXAMPLES / "imagenet" / "pipeline.yaml"
+    told = path.read_text(encoding="utf-8")
+    assert "nasflow can load one data set, Fashion-MNIST" in told
+    config = load_config(PipelineConfig, path)
+    stages = {stage.name: stage for stage in build_stages(config, path.parent, LocalDevice())}
+    with pytest.raises(UsageError, match="1000 classes; fashion_mnist has 32 pixels") as caught:
+        stages["search"].run(memory_context("search"), latency=None)
+    assert caught.value.exit_code == 2
+    assert "can be profiled, but not searched" in caught.value.hint
+    assert stages["profile"].estimate_seconds() > 0
 
 
 def test_every_example_is_listed() -> None:

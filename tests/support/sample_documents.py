@@ -314,7 +314,9 @@ class _Sample:
                 role=ROLES[name],
                 choices=choices,
                 net=self.nets[name],
+                target_ms=1.02 * latency.predict_ms(self.nets[name]),
                 predicted_ms=latency.predict_ms(self.nets[name]),
+                supernet_accuracy_percent=87.9,
                 weights=_blob(f"{name} pruned", 4 * self.nets[name].parameters, ".safetensors"),
             )
 
@@ -322,14 +324,21 @@ class _Sample:
         considered = tuple(
             ConsideredNetwork(
                 choices=self.choices,
+                target_ms=1.02 * found.predicted_ms,
+                score=-0.4 - 0.01 * place,
                 log_probability=-4.0 - 0.4 * place,
                 predicted_ms=found.predicted_ms * (1 - 0.012 * place),
+                measurement=latency.reference.measurement,
                 validation_accuracy_percent=87.9 - 0.21 * place,
             )
             for place in range(8)
         )
         return PrunedNetworks(
             target_ms=1.02 * found.predicted_ms,
+            rank_by="value",
+            evaluations=600,
+            anchor=latency.reference,
+            seconds=2.0,
             considered=considered,
             found=found,
             random=pruned("random", self.random_choices),

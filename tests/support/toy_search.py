@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 
 from support.memory_context import MemoryScratch
+from support.scripted_device import ScriptedDevice
 
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from stages.documents import HeldOutError, LatencyModel, ReferenceLatency
@@ -30,6 +32,19 @@ SPACE = SearchSpace(
     candidates=(Candidate(kernel=3, expansion=2), Candidate(kernel=5, expansion=3)),
 )
 """Layers: one fixed; then k3 e2, k5 e3 or skip; k3 e2 or k5 e3 at stride 2; k3 e2, k5 e3 or skip."""
+
+
+def toy_device(slower: float = 1.0) -> ScriptedDevice:
+    """Networks take what :func:`latency_model` predicts, or all but the reference longer."""
+    latency = latency_model()
+    paths = product(*(range(len(layer.blocks)) for layer in SPACE.layers()))
+    times = {
+        "network_" + "_".join(map(str, path)): slower * latency.predict_ms(SPACE.network(path))
+        for path in paths
+    }
+    return ScriptedDevice(
+        {**times, latency.reference.name: latency.reference.measurement.median_ms}, noise=0.0
+    )
 
 
 class Stopped(BaseException):

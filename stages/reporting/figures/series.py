@@ -12,18 +12,22 @@ from stages.reporting.figures.svg import element, polygon, tooltip
 CLASSES: dict[Role, str] = {
     "found": "found",
     "random": "random",
+    "front": "front",
     "baseline": "baseline",
     "baseline_published": "published",
 }
 
 
 def marker(role: Role, x: float, y: float, *, title: str = "", size: float = 6) -> Markup:
-    """Found: star. Random: triangle. MobileNetV2: disc, with its published strides a hollow square."""
+    """Found: star; for other latencies: diamond. Random: triangle. MobileNetV2: disc or hollow square."""
     style = f"marker {CLASSES[role]}"
     if role == "found":
         return polygon(_star(x, y, 1.6 * size), title=title, class_=style)
     if role == "random":
         corners = [(x, y - 1.15 * size), (x + size, y + 0.75 * size), (x - size, y + 0.75 * size)]
+        return polygon(corners, title=title, class_=style)
+    if role == "front":
+        corners = [(x, y - 1.1 * size), (x + 1.1 * size, y), (x, y + 1.1 * size), (x - 1.1 * size, y)]
         return polygon(corners, title=title, class_=style)
     if role == "baseline":
         return element("circle", tooltip(title), cx=x, cy=y, r=0.85 * size, class_=style)

@@ -6,12 +6,19 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from stages.documents import Verification, VerifiedNetwork
+from stages.documents import Role, Verification, VerifiedNetwork
 from stages.reporting.figures.axes import Frame, Scale, fitted
 from stages.reporting.figures.labels import Box, beside_points
 from stages.reporting.figures.series import CLASSES, marker
 from stages.reporting.figures.svg import figure, group, line, polyline, text
 from stages.reporting.wording import display_name, milliseconds
+
+CURVES: tuple[Role, ...] = ("baseline", "baseline_published", "front")
+"""Roles whose networks are joined by a line."""
+
+
+def _curve_of(role: Role) -> Role:
+    return "front" if role == "found" else role
 
 
 def tradeoff_figure(verification: Verification, *, width: float) -> Markup:
@@ -20,8 +27,10 @@ def tradeoff_figure(verification: Verification, *, width: float) -> Markup:
     networks = verification.networks
     frame = Frame(_latencies(networks, 52, width - 16), _accuracies(networks, height - 52, 26))
     parts = [frame.axes("measured latency, ms", "test accuracy, %", x_ticks=8 if width >= 600 else 4)]
-    for role in ("baseline", "baseline_published"):
-        curve = sorted((n.measurement.median_ms, n.accuracy_percent) for n in networks if n.role == role)
+    for role in CURVES:
+        curve = sorted(
+            (n.measurement.median_ms, n.accuracy_percent) for n in networks if _curve_of(n.role) == role
+        )
         if len(curve) > 1:
             points = [frame.at(*point) for point in curve]
             parts.append(polyline(points, class_=f"curve {CLASSES[role]}"))
@@ -95,9 +104,11 @@ def _drawn(networks: tuple[VerifiedNetwork, ...], frame: Frame) -> list[Box]:
         rounds = n.measurement.round_medians_ms
         taken.append((x - 2, frame.y(high), x + 2, frame.y(low)))
         taken.append((frame.x(min(rounds)), y - 2, frame.x(max(rounds)), y + 2))
-    for role in ("baseline", "baseline_published"):
+    for role in CURVES:
         curve = sorted(
-            frame.at(n.measurement.median_ms, n.accuracy_percent) for n in networks if n.role == role
+            frame.at(n.measurement.median_ms, n.accuracy_percent)
+            for n in networks
+            if _curve_of(n.role) == role
         )
         for (x, y), (to_x, to_y) in pairwise(curve):
             steps = 1 + int(abs(to_x - x) / 6)

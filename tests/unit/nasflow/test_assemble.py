@@ -68,11 +68,11 @@ def test_the_templates_lines_fit_a_screen_and_are_explained() -> None:
 
 
 def test_values_in_a_comment_are_valid_too(tmp_path: Path) -> None:
-    both = "(not both)"
-    assert both in template()
-    for key in ("target_ms", "max_ratio", "train_images", "width_multiplier", "resolution", "folder"):
+    assert "(one of these three)" in template()
+    others = ("max_ratio", "train_images", "width_multiplier", "resolution", "folder")
+    for key in ("target_ms", "targets", *others):
         text, count = re.subn(rf"^  # ({key}: )", r"  \1", template(), flags=re.MULTILINE)
-        if key == "target_ms":
+        if key in ("target_ms", "targets"):
             text = re.sub(r"^  target:.*\n(    .*\n)+", "", text, flags=re.MULTILINE)
         file = tmp_path / f"{key}.yaml"
         file.write_text(text, encoding="utf-8")

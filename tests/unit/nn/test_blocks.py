@@ -1,4 +1,4 @@
-"""Every block of every shipped space: its shape, its parameters, its multiply-accumulates."""
+"""Blocks and their names. What each candidate of the shipped spaces computes: tests/unit/conversion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor, nn
+from support.multiply_accumulates import multiply_accumulates
 
 from stages.mobilenet_v2 import mobilenet_v2
 from stages.nn.blocks import build_block
@@ -16,43 +16,6 @@ from stages.search_space import BlockSpec, SearchSpace
 from stages.spaces import SpaceConfig, load_space, shipped_spaces
 
 SPACES = {name: load_space(SpaceConfig(name=name)) for name in shipped_spaces()}
-
-
-def multiply_accumulates(module: nn.Module, x_NCHW: Tensor) -> tuple[Tensor, int]:
-    """A module's output, and its multiply-accumulates as seen by its convolutions and dense layers."""
-    counted = 0
-
-    def count(layer: nn.Module, _: object, out: Tensor) -> None:
-        nonlocal counted
-        if isinstance(layer, nn.Conv2d):
-            counted += out[0].numel() * layer.weight[0].numel()
-        elif isinstance(layer, nn.Linear):
-            counted += layer.weight.numel()
-
-    hooks = [part.register_forward_hook(count) for part in module.modules()]
-    out = module(x_NCHW)
-    for hook in hooks:
-        hook.remove()
-    return out, counted
-
-
-def assert_as_described(block: BlockSpec) -> None:
-    with torch.device("meta"):
-        module = build_block(block).eval()
-        x_NCHW = torch.empty(2, block.in_channels, block.resolution, block.resolution)
-    out, macs = multiply_accumulates(module, x_NCHW)
-    side = block.out_resolution
-    shape = (2, block.out_channels) if block.kind == "classifier" else (2, block.out_channels, side, side)
-    assert out.shape == shape
-    assert sum(p.numel() for p in module.parameters()) == block.parameters
-    assert macs == block.macs
-
-
-@pytest.mark.parametrize("space", SPACES.values(), ids=lambda space: space.name)
-def test_every_candidate_at_every_place_computes_what_its_description_says(space: SearchSpace) -> None:
-    fixed = list(space.fixed_blocks())
-    for block in [*fixed, *(block for layer in space.layers() for block in layer.blocks if block)]:
-        assert_as_described(block)
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=lambda space: space.name)

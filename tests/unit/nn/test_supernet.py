@@ -62,6 +62,22 @@ def test_what_is_cut_out_is_a_copy(supernet: Supernet) -> None:
     assert save_weights(supernet) == before
 
 
+def test_the_network_cut_out_is_the_one_asked_for_whatever_chance_says(supernet: Supernet) -> None:
+    """Not a path drawn from the probabilities, and nothing of a network's random beginning is left in it."""
+    stored = supernet.state_dict()
+    for path in PATHS:
+        exports = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            exports.append(supernet.extract(path))
+        assert save_weights(exports[0]) == save_weights(exports[1])
+        assert exports[0].net == SPACE.network(path)
+        for block, place in zip(exports[0].blocks, exports[0].net.layers, strict=True):
+            for name, tensor in block.state_dict().items():
+                if place >= 0:
+                    assert torch.equal(tensor, stored[f"layers.{place}.candidates.{path[place]}.{name}"])
+
+
 def test_a_found_network_loads_in_two_lines(supernet: Supernet, tmp_path: Path) -> None:
     found = supernet.extract(PATHS[2]).eval()
     (tmp_path / "network.json").write_text(found.net.model_dump_json())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stages.documents import LatencyModel, SearchResult
 from stages.nn.architecture import Architecture, rescale_pairs, two_path_gradient
+from stages.nn.reinforce import RewardBaseline, reinforce_gradient
 from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
 from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
@@ -60,6 +61,12 @@ def test_a_search_meets_its_target_and_with_permuted_latencies_it_misses_it() ->
     assert true_expectation_ms(wrong) > 1.2 * TARGET_MS
 
 
+def test_by_reinforce_a_search_meets_its_target_too() -> None:
+    config = CONFIG.model_copy(update={"gradient": "reinforce"})
+    result = search(latency_model(cost=device_ms), config)
+    assert true_expectation_ms(result) == pytest.approx(TARGET_MS, rel=0.05)
+
+
 def test_frozen_parameters_stay_uniform() -> None:
     config = CONFIG.model_copy(update={"architecture_learning_rate": 1e-12, "epochs": 1, "warmup_epochs": 1})
     result = search(latency_model(cost=device_ms), config)
@@ -106,34 +113,76 @@ def supernet() -> Supernet:
     return supernet
 
 
-def learned_probabilities(supernet: Supernet, relabel: Callable[[Tensor], Tensor]) -> list[float]:
+Step = Callable[[Supernet, Architecture, Tensor, Tensor, torch.Generator, torch.optim.Optimizer], None]
+
+
+def two_path_step(
+    supernet: Supernet,
+    architecture: Architecture,
+    x_NCHW: Tensor,
+    labels_N: Tensor,
+    generator: torch.Generator,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    pairs = architecture.sample_pairs(generator)
+    before = [alpha.detach().clone() for alpha in architecture.alphas]
+    two_path_gradient(supernet, architecture, x_NCHW, labels_N, pairs, price=0.0, target_ms=1.0)
+    optimizer.step()
+    rescale_pairs(architecture, before, pairs)
+
+
+def reinforce_step() -> Step:
+    """With a baseline that lasts from step to step."""
+    baseline = RewardBaseline(0.95)
+
+    def step(
+        supernet: Supernet,
+        architecture: Architecture,
+        x_NCHW: Tensor,
+        labels_N: Tensor,
+        generator: torch.Generator,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        paths = [architecture.sample_path(generator) for _ in range(4)]
+        seen = reinforce_gradient(
+            supernet, architecture, x_NCHW, labels_N, paths, baseline=baseline, price=0.0, target_ms=1.0
+        )
+        optimizer.step()
+        baseline.update(-seen.loss)
+
+    return step
+
+
+ESTIMATORS: dict[str, Callable[[], Step]] = {"two_path": lambda: two_path_step, "reinforce": reinforce_step}
+
+
+def learned_probabilities(
+    supernet: Supernet, relabel: Callable[[Tensor], Tensor], estimator: str
+) -> list[float]:
     """The planted candidate's probability after 80 architecture steps, for three seeds."""
     images = Batches(load_images(DATA, "validation"), 50, torch.device("cpu"))
     found = []
     for seed in range(3):
         architecture = Architecture([[0.0, 0.0, 0.0]], 1.0)
         optimizer = torch.optim.Adam(architecture.parameters(), lr=0.05, betas=(0.0, 0.999))
-        generator = torch.Generator().manual_seed(seed)
+        generator, step = torch.Generator().manual_seed(seed), ESTIMATORS[estimator]()
         for turn in range(20):
             for x_NCHW, labels_N in images.training(seed, turn):
-                pairs = architecture.sample_pairs(generator)
-                before = [alpha.detach().clone() for alpha in architecture.alphas]
-                labels_N = relabel(labels_N)
-                two_path_gradient(supernet, architecture, x_NCHW, labels_N, pairs, price=0.0, target_ms=1.0)
-                optimizer.step()
-                rescale_pairs(architecture, before, pairs)
+                step(supernet, architecture, x_NCHW, relabel(labels_N), generator, optimizer)
         found.append(float(architecture.probabilities()[0][GOOD]))
     return found
 
 
-def test_a_candidate_that_is_clearly_better_is_found(supernet: Supernet) -> None:
-    assert min(learned_probabilities(supernet, lambda labels_N: labels_N)) > 0.7
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_candidate_that_is_clearly_better_is_found(supernet: Supernet, estimator: str) -> None:
+    assert min(learned_probabilities(supernet, lambda labels_N: labels_N, estimator)) > 0.7
 
 
-def test_with_shuffled_labels_it_is_not(supernet: Supernet) -> None:
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_with_shuffled_labels_it_is_not(supernet: Supernet, estimator: str) -> None:
     generator = torch.Generator().manual_seed(2)
     shuffled = learned_probabilities(
-        supernet, lambda labels_N: labels_N[torch.randperm(len(labels_N), generator=generator)]
+        supernet, lambda labels_N: labels_N[torch.randperm(len(labels_N), generator=generator)], estimator
     )
     assert sum(shuffled) / len(shuffled) < 0.5
     assert max(shuffled) < 0.7

@@ -15,13 +15,16 @@ from pipeline.events import Event, Metric
 from pipeline.stage import Context
 from stages.documents import SearchResult
 from stages.search import SearchConfig
-from stages.training.checkpoint import unpack
+from stages.search_space import SearchSpace
+from stages.training.checkpoint import VERSION, pack, unpack
 from stages.training.data import DataConfig
 from stages.training.search_loop import CHECKPOINT, run_search
 
 CONFIG = SearchConfig(
     warmup_epochs=1, epochs=2, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
+REINFORCE = CONFIG.model_copy(update={"gradient": "reinforce", "draws_per_step": 2})
+CONFIGS = {"two_path": CONFIG, "reinforce": REINFORCE}
 DATA = DataConfig(train_images=300, validation_images=200)
 LATENCY = latency_model()
 TARGET_MS = 0.08
@@ -71,11 +74,20 @@ def end_state(scratch: MemoryScratch) -> Mapping[str, object]:
     return {**{name: tensor.numpy().tobytes() for name, tensor in tensors.items()}, "numbers": numbers}
 
 
+def left_alone(config: SearchConfig) -> Undisturbed:
+    scratch = MemoryScratch()
+    result = search(memory_context("search", scratch=scratch), config, checkpoint_seconds=1e9)
+    return Undisturbed(without_seconds(result), end_state(scratch))
+
+
 @pytest.fixture(scope="module")
 def undisturbed() -> Undisturbed:
-    scratch = MemoryScratch()
-    result = search(memory_context("search", scratch=scratch), checkpoint_seconds=1e9)
-    return Undisturbed(without_seconds(result), end_state(scratch))
+    return left_alone(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_reinforce() -> Undisturbed:
+    return left_alone(REINFORCE)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +109,55 @@ def test_stopped_at_any_checkpoint_it_ends_as_if_undisturbed(
     resumed = search(memory_context("search", scratch=scratch))
     assert without_seconds(resumed) == undisturbed.result
     assert end_state(scratch) == undisturbed.state
+
+
+@pytest.mark.parametrize("write", [3, 7, 9, 13, 16, WRITES])
+def test_by_reinforce_too_it_ends_as_if_undisturbed(undisturbed_reinforce: Undisturbed, write: int) -> None:
+    scratch = StoppingScratch(stop_at=write)
+    with pytest.raises(Stopped):
+        search(memory_context("search", scratch=scratch), REINFORCE)
+    resumed = search(memory_context("search", scratch=scratch), REINFORCE)
+    assert without_seconds(resumed) == undisturbed_reinforce.result
+    assert end_state(scratch) == undisturbed_reinforce.state
+
+
+def test_a_checkpoint_holds_all_that_is_not_drawn_anew(
+    undisturbed: Undisturbed, undisturbed_reinforce: Undisturbed
+) -> None:
+    for state in (undisturbed.state, undisturbed_reinforce.state):
+        numbers = state["numbers"]
+        assert isinstance(numbers, dict)
+        assert numbers["price"]["steps"] == numbers["now"]["architecture_steps"] == 2 * STEPS // 2
+        for part in ("supernet", "architecture", "weights_optimizer", "architecture_optimizer"):
+            assert any(name.startswith(f"{part}.") for name in state)
+    by_pairs, by_draws = undisturbed.state["numbers"], undisturbed_reinforce.state["numbers"]
+    assert isinstance(by_pairs, dict)
+    assert isinstance(by_draws, dict)
+    assert by_pairs["baseline"]["weight"] == 0.0
+    assert by_draws["baseline"]["weight"] == pytest.approx(1 - REINFORCE.baseline_decay ** (STEPS))
+    assert by_draws["baseline"]["sum"] < 0.0
+
+
+def test_bn_statistics_have_seen_weight_steps_and_nothing_else(
+    undisturbed: Undisturbed, undisturbed_reinforce: Undisturbed
+) -> None:
+    """Architecture steps, their draws and the warm-up's probes leave no trace in them."""
+    for state in (undisturbed.state, undisturbed_reinforce.state):
+        counts = {}
+        for name, content in state.items():
+            if name.endswith("num_batches_tracked"):
+                assert isinstance(content, bytes)
+                counts[name] = int.from_bytes(content, "little")
+        assert counts["supernet.stem.1.num_batches_tracked"] == 3 * STEPS
+        for place, layer in enumerate(SPACE.layers()):
+            prefix = f"supernet.layers.{place}.candidates."
+            by_candidate = {
+                name.removeprefix(prefix).split(".")[0]: count
+                for name, count in counts.items()
+                if name.startswith(prefix)
+            }
+            taken = sum(by_candidate.values())
+            assert taken <= 3 * STEPS if None in layer.blocks else taken == 3 * STEPS
 
 
 def test_stopped_three_times_it_ends_as_if_undisturbed(undisturbed: Undisturbed) -> None:
@@ -155,9 +216,12 @@ def test_the_stored_supernet_and_probabilities_are_those_of_the_last_step(undist
     assert result.expected_ms == result.history[-1].expected_ms
 
 
+@pytest.mark.parametrize("gradient", CONFIGS)
 @pytest.mark.parametrize("warmup_epochs", [20, 0], ids=["in the warm-up", "in the search"])
-def test_a_search_that_diverges_names_its_step_and_leaves_a_sound_checkpoint(warmup_epochs: int) -> None:
-    explosive = CONFIG.model_copy(
+def test_a_search_that_diverges_names_its_step_and_leaves_a_sound_checkpoint(
+    warmup_epochs: int, gradient: str
+) -> None:
+    explosive = CONFIGS[gradient].model_copy(
         update={"learning_rate": 10.0, "weight_decay": 1.0, "warmup_epochs": warmup_epochs, "epochs": 20}
     )
     scratch = MemoryScratch()
@@ -165,14 +229,71 @@ def test_a_search_that_diverges_names_its_step_and_leaves_a_sound_checkpoint(war
         search(memory_context("search", scratch=scratch), explosive)
     assert first.value.step > 2
     assert f"at step {first.value.step}" in first.value.message
+    assert "learning_rate" in first.value.hint
     tensors, numbers = unpack(scratch.entries[CHECKPOINT])
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
     assert numbers["now"]["epoch"] * STEPS + numbers["now"]["step"] <= first.value.step
     with pytest.raises(TrainingDiverged) as second:
         search(memory_context("search", scratch=scratch), explosive)
-    assert second.value.step == first.value.step
+    assert (second.value.step, second.value.exit_code) == (first.value.step, 9)
 
 
 def test_epochs_without_an_architecture_step_are_refused() -> None:
     with pytest.raises(UsageError, match="architecture_every is 7, but an epoch has only 6 steps"):
         search(memory_context("search"), CONFIG.model_copy(update={"architecture_every": 7}))
+
+
+# --- somebody else's checkpoint --------------------------------------------------------------------
+
+
+def half_done(config: SearchConfig = CONFIG) -> StoppingScratch:
+    scratch = StoppingScratch(stop_at=9)
+    with pytest.raises(Stopped):
+        search(memory_context("search", scratch=scratch), config)
+    return scratch
+
+
+def refused(scratch: MemoryScratch, *, space: SearchSpace = SPACE) -> UsageError:
+    before = dict(scratch.entries)
+    with pytest.raises(UsageError) as caught:
+        run_search(
+            CONFIG,
+            space,
+            DATA,
+            4,
+            latency=latency_model(space),
+            target_ms=TARGET_MS,
+            context=memory_context("search", scratch=scratch),
+        )
+    assert scratch.entries == before, "it is kept as it was"
+    assert caught.value.exit_code == 2
+    assert "scratch/search-0000000000000000" in caught.value.hint
+    return caught.value
+
+
+def test_a_checkpoint_of_another_space_is_refused_with_what_differs() -> None:
+    stem = SPACE.stem.model_copy(update={"width": 16})
+    error = refused(half_done(), space=SPACE.model_copy(update={"stem": stem}))
+    assert "space.stem.width is 8 there and 16 here" in error.message
+    other = SPACE.model_copy(update={"name": "other", "candidates": SPACE.candidates[:1], "head_width": 40})
+    error = refused(half_done(), space=other)
+    assert "space.name is toy there and other here" in error.message
+    assert "space.head_width is 32 there and 40 here" in error.message
+    assert error.message.endswith("space.candidates.1.kind is mbconv there and nothing here; and 2 more.")
+
+
+@pytest.mark.parametrize("version", [1, VERSION + 1, None])
+def test_a_checkpoint_of_another_version_is_refused_with_what_differs(version: int | None) -> None:
+    scratch = half_done()
+    tensors, numbers = unpack(scratch.entries[CHECKPOINT])
+    if version is None:
+        del numbers["origin"]
+    else:
+        numbers["origin"]["version"] = version
+    scratch.entries[CHECKPOINT] = pack(tensors, numbers)
+    assert f"version is {version or 'nothing'} there and {VERSION} here" in refused(scratch).message
+
+
+def test_a_checkpoint_of_the_other_gradient_is_refused() -> None:
+    error = refused(half_done(REINFORCE))
+    assert "gradient is reinforce there and two_path here" in error.message

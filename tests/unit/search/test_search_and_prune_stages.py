@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load
-from support.memory_context import MemoryStore, Told, memory_context
-from support.toy_search import DATA, SPACE, latency_model
+from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
+from support.scripted_device import ScriptedDevice
+from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
 
+from android_bench.device import RuntimeOptions
 from nasflow.errors import InfeasibleTarget, UsageError
 from pipeline.artifact import document_bytes
-from stages.documents import PrunedNetworks, SearchResult
+from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nn.network import load_network
 from stages.nn.supernet import Supernet
 from stages.prune import Prune, PruneConfig
@@ -50,14 +54,31 @@ def pruned(
     store: MemoryStore,
     *,
     target_ms: float = 0.08,
+    front_targets_ms: tuple[float, ...] = (),
     told: Told | None = None,
-    **config: float,
+    scratch: MemoryScratch | None = None,
+    device: ScriptedDevice | None = None,
+    latency: LatencyModel = LATENCY,
+    **config: float | str,
 ) -> PrunedNetworks:
-    return Prune(config=PruneConfig.model_validate(config), data=DATA, seed=1).run(
-        memory_context("prune", store=store, told=told),
-        search=searched.model_copy(update={"target_ms": target_ms}),
-        latency=LATENCY,
+    stage = Prune(
+        config=PruneConfig.model_validate({"evaluations": 60, "rank_by": "probability", **config}),
+        space=SPACE,
+        data=DATA,
+        runtime=RuntimeOptions(),
+        seed=1,
+        device=device or toy_device(),
     )
+    targets = {"target_ms": target_ms, "front_targets_ms": front_targets_ms}
+    return stage.run(
+        memory_context("prune", store=store, told=told, scratch=scratch),
+        search=searched.model_copy(update=targets),
+        latency=latency,
+    )
+
+
+def untimed(outcome: PrunedNetworks) -> bytes:
+    return document_bytes(outcome.model_copy(update={"seconds": 0.0}))
 
 
 # --- the target ------------------------------------------------------------------------------------
@@ -123,9 +144,10 @@ def test_the_most_probable_networks_within_the_target_are_judged(
         if least <= LATENCY.predict_ms(SPACE.network(path)) <= most
     ]
     likely = sorted((path_ms(searched.log_probabilities, path) for path in within), reverse=True)
-    assert [c.log_probability for c in outcome.considered] == pytest.approx(likely[:4], abs=2e-6)
-    assert all(least <= c.predicted_ms <= most for c in outcome.considered)
-    best = max(outcome.considered, key=lambda c: c.validation_accuracy_percent)
+    judged = [c for c in outcome.considered if c.validation_accuracy_percent is not None]
+    assert [c.log_probability for c in judged] == pytest.approx(likely[:4], abs=2e-6)
+    assert all(least <= c.predicted_ms <= most for c in judged)
+    best = max(judged, key=lambda c: c.validation_accuracy_percent or 0)
     assert outcome.found.choices == best.choices
     assert PrunedNetworks.model_validate_json(document_bytes(outcome)) == outcome
 
@@ -180,7 +202,7 @@ def test_the_random_network_is_another_one_of_about_equal_latency(
 
 
 def test_pruning_repeats_exactly(searched: SearchResult, store: MemoryStore) -> None:
-    outcomes = [document_bytes(pruned(searched, store, candidates=2, use_at_least=0.8)) for _ in range(2)]
+    outcomes = [untimed(pruned(searched, store, candidates=2, use_at_least=0.8)) for _ in range(2)]
     assert outcomes[0] == outcomes[1]
 
 
@@ -204,3 +226,131 @@ def test_a_target_of_exactly_the_fastest_networks_latency_is_met_by_it(
 ) -> None:
     outcome = pruned(searched, store, target_ms=FASTEST, use_at_least=0.5)
     assert outcome.found.predicted_ms == pytest.approx(FASTEST)
+
+
+# --- measured on the device ------------------------------------------------------------------------
+
+
+def test_candidates_that_take_longer_than_the_target_are_dropped(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    paths = product(*(range(len(layer.blocks)) for layer in SPACE.layers()))
+    times = sorted(LATENCY.predict_ms(SPACE.network(path)) for path in paths)
+    target_ms = 1.001 * times[-2]
+    outcome = pruned(
+        searched, store, target_ms=target_ms, candidates=50, use_at_least=0, device=toy_device(slower=1.01)
+    )
+    late = [c for c in outcome.considered if c.measurement.median_ms > target_ms]
+    assert late, "no candidate was late: the test shows nothing"
+    assert all(c.predicted_ms <= target_ms for c in outcome.considered)
+    assert all(c.validation_accuracy_percent is None for c in late)
+    assert outcome.found.choices not in [c.choices for c in late]
+    assert 1.01 * outcome.found.predicted_ms <= target_ms
+
+
+def test_a_device_on_which_no_candidate_keeps_the_target_ends_the_stage(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    with pytest.raises(InfeasibleTarget, match="the latency model does not hold") as caught:
+        pruned(searched, store, device=toy_device(slower=1.2))
+    assert "--force profile" in caught.value.hint
+
+
+@pytest.mark.parametrize("rank_by", ["probability", "value"])
+def test_every_further_target_gets_a_network_that_keeps_it_or_is_told_of(
+    searched: SearchResult, store: MemoryStore, rank_by: str
+) -> None:
+    told = Told()
+    outcome = pruned(searched, store, candidates=2, front=10, rank_by=rank_by, evaluations=100, told=told)
+    fastest, slowest = LATENCY.feasible_ms
+    wanted = [fastest * (slowest / fastest) ** ((place + 1) / 10) for place in range(10)]
+    missing = [text for text in told.warnings if "further target" in text]
+    targets = [network.target_ms for network in outcome.front]
+    assert all(any(target == pytest.approx(ms) for ms in wanted) for target in targets)
+    nets = [network.net for network in (outcome.found, *outcome.front)]
+    assert all(nets.count(net) == 1 for net in nets), "two targets have the same network"
+    assert 3 <= len(targets) <= 10 - len(missing)
+    assert {network.role for network in outcome.front} == {"front"}
+    for network in outcome.front:
+        assert 0.9 * network.target_ms <= network.predicted_ms <= network.target_ms * (1 + 1e-9)
+
+
+def test_further_targets_do_not_change_the_first_ones_network_where_probability_decides(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    alone = pruned(searched, store, candidates=2, use_at_least=0.5)
+    assert pruned(searched, store, candidates=2, use_at_least=0.5, front=4).found == alone.found
+
+
+def test_a_further_target_that_no_network_uses_is_told_of_and_the_first_ends_the_stage(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    told = Told()
+    outcome = pruned(
+        searched,
+        store,
+        front_targets_ms=(FASTEST * 0.9999,),
+        use_at_least=0.99,
+        told=told,
+        target_ms=1.001 * SLOWEST,
+    )
+    assert outcome.front == ()
+    assert any("no network for the further target" in text for text in told.warnings)
+
+
+def test_under_another_devices_model_the_anchor_tells_what_is_late(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    """Every network, the anchor too, takes three times as long here: by its own measure nothing is late."""
+    slow = toy_device()
+    slow = ScriptedDevice({name: 3 * ms for name, ms in slow.true_ms.items()}, noise=0.0)
+    foreign = LATENCY.model_copy(update={"foreign": ("device",)})
+    outcome = pruned(searched, store, candidates=2, use_at_least=0.5, device=slow, latency=foreign)
+    assert all(c.validation_accuracy_percent is not None for c in outcome.considered[:2])
+
+
+def test_targets_may_be_listed_and_the_first_is_searched_for() -> None:
+    config = SearchConfig(targets=(0.08, RelativeTarget(ratio=0.45), 0.07))
+    assert config.target_for(LATENCY) == 0.08
+    assert config.front_targets_for(LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
+    with pytest.raises(InfeasibleTarget, match=r"search\.targets, number 2: no network"):
+        SearchConfig(targets=(0.08, 0.5 * FASTEST)).front_targets_for(LATENCY)
+
+
+# --- ranked by value -------------------------------------------------------------------------------
+
+
+def test_a_killed_prune_goes_on_behind_its_last_evaluation(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    class Killed(MemoryScratch):
+        def append(self, name: str, row: Mapping[str, Any]) -> None:
+            if name == "evaluations" and len(self.rows(name)) == 9:
+                raise Stopped
+            super().append(name, row)
+
+    undisturbed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5)
+    killed = Killed()
+    with pytest.raises(Stopped):
+        pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=killed)
+    rows = killed.rows("evaluations")
+    for damaged in (False, True):
+        kept = MemoryScratch()
+        for row in rows[:4] + rows[5 if damaged else 4 :]:
+            kept.append("evaluations", row)
+        before = len(kept.rows("evaluations"))
+        resumed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=kept)
+        assert before < len(kept.rows("evaluations")) <= 60
+        assert untimed(resumed) == untimed(undisturbed)
+
+
+def test_networks_are_ranked_by_what_they_lose_on_validation_images(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    outcome = pruned(
+        searched, store, rank_by="value", evaluations=300, candidates=3, target_ms=SLOWEST, use_at_least=0
+    )
+    scores = [c.score for c in outcome.considered]
+    assert outcome.evaluations == 300
+    assert all(-4 < score < 0 for score in scores), "a score is a negative cross entropy"
+    assert scores[:3] == sorted(scores[:3], reverse=True)

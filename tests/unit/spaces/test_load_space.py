@@ -47,6 +47,12 @@ def test_a_file_of_ones_own_is_relative_to_the_configuration(tmp_path: Path) -> 
     assert load_space(SpaceConfig(name=str(tmp_path / "own.yaml")), Path("/")) == space
 
 
+def test_one_candidate_is_allowed(tmp_path: Path) -> None:
+    space = own_space(tmp_path, candidates=[{"kernel": 3, "expansion": 2}])
+    assert space.size == 2 * 2
+    assert own_space(tmp_path, candidates=[{"kernel": 3, "expansion": 2}], skip=False).size == 1
+
+
 def test_width_and_resolution_may_be_overridden(tmp_path: Path) -> None:
     own_space(tmp_path)
     space = load_space(SpaceConfig(name="own.yaml", width_multiplier=2.0, resolution=64), tmp_path)
@@ -87,6 +93,19 @@ def test_what_is_no_yaml_is_told(content: bytes, tmp_path: Path) -> None:
             "not permitted",
         ),
         ({"candidates": [{"kernel": 4, "expansion": 2}]}, "candidates.0.kernel", "odd"),
+        (
+            {"candidates": [{"kind": "shuffle", "kernel": 3, "expansion": 2}]},
+            "candidates.0.kind",
+            "'mbconv' or 'fused'",
+        ),
+        (
+            {"stages": [{"width": 8, "layers": 1, "fixed": {"kernel": 3}}]},
+            "stages.0.fixed.expansion",
+            "required",
+        ),
+        ({"width_multiplier": float("nan")}, "width_multiplier", "finite"),
+        ({"width_multiplier": float("inf")}, "width_multiplier", "finite"),
+        ({"head_width": float("inf")}, "head_width", "finite"),
         ({"candidates": []}, "candidates", "at least 1"),
         ({"candidates": [{"kernel": 3, "expansion": 2}] * 2}, "", "listed twice"),
         (

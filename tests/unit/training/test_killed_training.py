@@ -29,6 +29,7 @@ TESTS = Path(__file__).parents[2]
 CONFIG = SearchConfig(
     warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
+CONFIGS = {"two_path": CONFIG, "reinforce": CONFIG.model_copy(update={"gradient": "reinforce"})}
 
 
 class TellingScratch(FolderScratch):
@@ -47,9 +48,9 @@ def ignore(event: Event) -> None:
 def perform(what: str, folder: Path) -> bytes:
     """A training or a search, with a checkpoint after each step; its outcome as bytes."""
     context = Context(what, "0" * 64, MemoryStore(), TellingScratch(folder, what, ignore), ignore)
-    if what == "search":
+    if what in CONFIGS:
         result = run_search(
-            CONFIG,
+            CONFIGS[what],
             SPACE,
             DATA,
             1,
@@ -75,13 +76,16 @@ def perform(what: str, folder: Path) -> bytes:
     return outcome.weights + repr([point.train_loss for point in outcome.curve]).encode()
 
 
-@pytest.mark.parametrize(("what", "saves"), [("training", 7), ("search", 14)])
+@pytest.mark.parametrize(
+    ("what", "saves"), [("training", 7), ("two_path", 5), ("two_path", 14), ("reinforce", 17)]
+)
 def test_killed_without_warning_it_ends_as_if_undisturbed(what: str, saves: int, tmp_path: Path) -> None:
+    """The searches: in the warm-up, behind it, and by REINFORCE."""
     child = subprocess.Popen(
         [sys.executable, __file__, what, str(tmp_path / "killed")],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])},
     )
     with child:
         assert child.stdout is not None

@@ -10,7 +10,7 @@ import torch
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch
 
-from nasflow.errors import TrainingDiverged
+from nasflow.errors import TrainingDiverged, UsageError
 from pipeline.events import Event, Metric
 from pipeline.scratch import FolderScratch
 from pipeline.stage import Context
@@ -177,3 +177,24 @@ def test_a_loss_that_is_no_number_stops_at_once() -> None:
         )
     assert caught.value.step == 0
     assert not scratch.entries
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_what_differs() -> None:
+    scratch = StoppingScratch(stop_at=3)
+    with pytest.raises(Stopped):
+        trained(memory_context("finetune", scratch=scratch))
+    fabric, other = make_fabric(0), SPACE.network((0, 0, 1, 1))
+    images = Batches(load_images(DATA, "train"), RECIPE.batch_size, fabric.device)
+    with pytest.raises(UsageError, match=r"network\.blocks\.\d\.kernel is 3 there and 5 here") as caught:
+        train(
+            Network(other),
+            images,
+            images,
+            RECIPE,
+            seed=3,
+            name="toy",
+            context=memory_context("finetune", scratch=scratch),
+            fabric=fabric,
+        )
+    assert caught.value.exit_code == 2
+    assert "scratch/finetune-" in caught.value.hint

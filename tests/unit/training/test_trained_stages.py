@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
-from support.toy_search import SPACE, Stopped, latency_model
+from support.toy_search import SPACE, Stopped, latency_model, toy_device
 
+from android_bench.device import RuntimeOptions
 from nasflow.errors import IntegrityError, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Event, Message, Progress
@@ -63,13 +64,19 @@ def pruned_networks(store: MemoryStore) -> PrunedNetworks:
             role=role,
             choices=choices,
             net=net,
+            target_ms=0.1,
             predicted_ms=latency_model().predict_ms(net),
+            supernet_accuracy_percent=10.0,
             weights=weights,
         )
 
     return PrunedNetworks(
         target_ms=0.1,
+        rank_by="probability",
+        evaluations=0,
         considered=(),
+        anchor=latency_model().reference,
+        seconds=0.0,
         found=one("found", "found", (0, 1, 0, 2)),
         random=one("random", "random", (0, 2, 1, 0)),
     )
@@ -108,9 +115,14 @@ def test_no_stage_before_verify_reads_the_test_images(opened: list[str]) -> None
     searched = Search(config=config, space=SPACE, data=DATA, seed=0).run(
         memory_context("search", store=store), latency=latency
     )
-    pruned = Prune(config=PruneConfig(candidates=2, use_at_least=0.5), data=DATA, seed=0).run(
-        memory_context("prune", store=store), search=searched, latency=latency
-    )
+    pruned = Prune(
+        config=PruneConfig(candidates=2, use_at_least=0.5, evaluations=50),
+        space=SPACE,
+        data=DATA,
+        runtime=RuntimeOptions(),
+        seed=0,
+        device=toy_device(),
+    ).run(memory_context("prune", store=store), search=searched, latency=latency)
     finetuned(pruned, memory_context("finetune", store=store), short)
     baseline = BaselineConfig(widths=(0.1,), published_widths=())
     Baseline(config=baseline, recipe=short, space=SPACE, data=DATA, seed=0).run(
