@@ -89,9 +89,10 @@ class TrainedSpace:
         for run in _runs(path):
             runs.setdefault(block_keys(run.choices), []).append(run)
         missing = len(distinct_networks()) * len(SEEDS) - sum(map(len, runs.values()))
-        if missing:
+        if missing > 0:
             raise UsageError(
-                f"{path} lacks {missing} trainings.", hint="Make them: python -m benchmarks.tabular_space"
+                f"{path} lacks {missing} trainings.",
+                hint="Make them: python -m benchmarks.tabular_space --full",
             )
         return cls(runs)
 
@@ -118,9 +119,11 @@ def provenance() -> dict[str, Any]:
 def make(path: Path = TABLE) -> None:
     """Train what the table lacks. Raises UsageError where the table was begun in another way."""
     head = json.dumps(provenance(), sort_keys=True)
-    if not path.exists():
+    if path.exists():
+        _drop_torn_line(path)
+    # A kill while the first line was written leaves an empty file.
+    if not path.exists() or not path.stat().st_size:
         path.write_text(head + "\n", encoding="utf-8")
-    _drop_torn_line(path)
     with path.open(encoding="utf-8") as file:
         if (begun := file.readline().rstrip("\n")) != head:
             raise UsageError(
