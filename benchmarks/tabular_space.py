@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -134,11 +135,24 @@ def make(path: Path = TABLE) -> None:
     work = [(choices, seed) for seed in SEEDS for choices in distinct_networks()]
     left = [job for job in work if job not in done]
     say(f"tabular_space: {len(work) - len(left)} of {len(work)} trainings are there.")
-    with path.open("a", encoding="utf-8") as file:
+    with one_thread(), path.open("a", encoding="utf-8") as file:
         for place, run in enumerate(_train(left)):
             file.write(json.dumps(vars(run)) + "\n")
             file.flush()
             say(f"tabular_space: {place + 1} of {len(left)}: {run.test_percent:.2f} %")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, so that sums have one order; afterwards on as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -163,7 +177,6 @@ def _train(jobs: list[tuple[Choices, int]]) -> Iterator[Run]:
     from stages.training.loop import train
     from stages.training.optimisation import accuracy_percent, make_fabric
 
-    torch.set_num_threads(1)
     fabric = make_fabric(0)
     training = Batches(load_images(DATA, "train"), RECIPE.batch_size, fabric.device)
     validation, test = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,3 +18,12 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--phone SERIAL`` names the phone that tests marked ``phone`` may use."""
     parser.addoption("--phone", default=None, help="serial of a connected Android phone")
+
+
+@pytest.fixture(autouse=True)
+def threads_stay() -> Iterator[None]:
+    """How many threads torch computes on decides the last digits of all that a later test trains."""
+    before = torch.get_num_threads() if (torch := sys.modules.get("torch")) else None
+    yield
+    if before is not None and torch is not None:
+        assert torch.get_num_threads() == before, "this test changed torch's number of threads for all others"

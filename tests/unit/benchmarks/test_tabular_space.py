@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import tabular_space
 from nasflow.errors import UsageError
@@ -45,3 +46,14 @@ def test_skips_at_different_places_are_one_network() -> None:
     assert tabular_space.tabular_space().size == 243
     networks = tabular_space.distinct_networks()
     assert len({tabular_space.block_keys(choices) for choices in networks}) == len(networks) == 147
+
+
+def test_a_table_is_made_on_one_thread_and_gives_the_others_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with tabular_space.one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
