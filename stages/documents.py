@@ -17,6 +17,14 @@ Role = Literal["found", "random", "front", "baseline", "baseline_published"]
 ``baseline_published``: with its own."""
 
 
+class Effort(Record):
+    """What computing took, interrupted runs included; the measured device has no part in it."""
+
+    seconds: float = Field(ge=0, description="wall clock")
+    processor_seconds: float = Field(ge=0, description="user and system time, all cores added up")
+    accelerator_seconds: float = Field(ge=0, description="for how long a GPU was held; 0 without one")
+
+
 # --- profile ---------------------------------------------------------------------------------------
 
 
@@ -191,6 +199,7 @@ class SearchResult(Document):
     supernet: Blob
     history: tuple[SearchEpoch, ...]
     seconds: float
+    effort: Effort | None = Field(default=None, description="None: a version that kept none has had a part")
 
 
 # --- prune -----------------------------------------------------------------------------------------
@@ -241,6 +250,7 @@ class PrunedNetworks(Document):
     random: PrunedNetwork
     front: tuple[PrunedNetwork, ...] = ()
     seconds: float = Field(description="device time of the considered networks")
+    effort: Effort | None = Field(default=None, description="of the pick, without the device's time")
 
 
 # --- finetune, baseline ----------------------------------------------------------------------------
@@ -269,6 +279,7 @@ class TrainedNetwork(Record):
     best_epoch: int
     validation_accuracy_percent: float
     seconds: float
+    effort: Effort | None = None
 
 
 class TrainedNetworks(Document):

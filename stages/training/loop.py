@@ -13,7 +13,7 @@ import lightning_fabric
 from torch import Tensor, nn
 
 from pipeline.stage import Context
-from stages.documents import EpochPoint
+from stages.documents import Effort, EpochPoint
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state
 from stages.training.batches import Batches
@@ -26,6 +26,7 @@ from stages.training.checkpoint import (
     unpack,
     unpack_optimizer,
 )
+from stages.training.effort import EffortClock
 from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
     AveragedWeights,
@@ -49,6 +50,7 @@ class Trained:
     curve: tuple[EpochPoint, ...]
     best_epoch: int
     images_seen: int
+    effort: Effort | None
 
     @property
     def validation_accuracy_percent(self) -> float:
@@ -102,6 +104,7 @@ class _Run:
     checkpoint_seconds: float
 
     def __post_init__(self) -> None:
+        self.effort = EffortClock(self.fabric.device)
         to_channels_last(self.network)
         self.module, self.optimizer = self.fabric.setup(self.network, sgd(self.network, self.recipe))
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
@@ -119,6 +122,7 @@ class _Run:
             curve=tuple(self.curve),
             best_epoch=self.now.best_epoch,
             images_seen=len(self.curve) * self.steps * self.training.batch_size,
+            effort=self.effort.total(),
         )
 
     @property
@@ -187,7 +191,13 @@ class _Run:
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         curve = [point.model_dump() for point in self.curve]
-        state = {"origin": self._origin(), "now": vars(self.now), "curve": curve, "optimizer": numbers}
+        state = {
+            "origin": self._origin(),
+            "now": vars(self.now),
+            "effort": self.effort.state(),
+            "curve": curve,
+            "optimizer": numbers,
+        }
         self.context.scratch.save(f"{self.name}.checkpoint", pack(tensors, state))
 
     def _origin(self) -> dict[str, Any]:
@@ -201,6 +211,7 @@ class _Run:
         tensors, state = unpack(payload)
         check_origin(state.get("origin"), self._origin(), self.context)
         self.now = now = _Progress(**state["now"])
+        self.effort.restore(state.get("effort"))
         self.curve = [EpochPoint.model_validate(point) for point in state["curve"]]
         self.network.load_state_dict(under("network", tensors))
         self.average.restore(under("average", tensors), now.ema_updates)

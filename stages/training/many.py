@@ -65,6 +65,7 @@ def train_all(
                 best_epoch=outcome.best_epoch,
                 validation_accuracy_percent=outcome.validation_accuracy_percent,
                 seconds=sum(point.seconds for point in outcome.curve),
+                effort=outcome.effort,
             )
         )
     return TrainedNetworks(networks=tuple(done))

@@ -15,6 +15,7 @@ from nasflow.errors import InfeasibleTarget
 from pipeline.stage import Context
 from stages.documents import (
     ConsideredNetwork,
+    Effort,
     LatencyModel,
     PrunedNetwork,
     PrunedNetworks,
@@ -30,14 +31,16 @@ from stages.prune import PruneConfig
 from stages.selection import best_by_value, random_path_near
 from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
+from stages.training.effort import EffortClock
 from stages.training.optimisation import accuracy_percent, make_fabric
 from stages.training.search_loop import price_candidates
-from stages.training.supernet_values import explore_supernet
+from stages.training.supernet_values import EVALUATIONS, explore_supernet
 
 if TYPE_CHECKING:
     from stages.path_values import Integers
 
 BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
+EFFORT = "effort"
 FOUND: Role = "found"
 FRONT: Role = "front"
 
@@ -85,6 +88,23 @@ class _Picker:
         self.costs_ms = [row.tolist() for row in architecture.block_ms]
         self.fixed_ms = architecture.fixed_ms
         self.judged: dict[Path, tuple[float, Network]] = {}
+        self.effort = self._effort()
+        self._keep_effort()
+
+    def _effort(self) -> EffortClock:
+        """A clock that goes on behind the laps of a killed run."""
+        clock, scratch = EffortClock(self.torch_device), self.context.scratch
+        laps = scratch.rows(EFFORT)
+        if not laps and scratch.rows(EVALUATIONS):
+            clock.add(None)  # a version that kept no laps has judged them: this one begins with a lap
+        for lap in laps:
+            clock.add(Effort.model_validate(lap))
+        return clock
+
+    def _keep_effort(self) -> None:
+        lap = self.effort.lap()
+        if self.effort.known:
+            self.context.scratch.append(EFFORT, lap.model_dump())
 
     def pick(self) -> PrunedNetworks:
         targets_ms = self._targets_ms()
@@ -93,7 +113,9 @@ class _Picker:
         for target_ms in targets_ms:
             with self._optional(target_ms):
                 ranked[target_ms] = self._best_ranked(values, known_NL, target_ms)
+        self._keep_effort()
         measured = self._measure([path for paths in ranked.values() for path in paths])
+        self.effort.skip()  # that was the device's time
         considered: list[ConsideredNetwork] = []
         picked: dict[tuple[str, ...], PrunedNetwork] = {}
         for target_ms, paths in ranked.items():
@@ -107,6 +129,7 @@ class _Picker:
                     name, role = (f"front_{len(picked)}", FRONT) if picked else ("found", FOUND)
                     picked[self._blocks(best)] = self._pruned(name, role, best, target_ms)
         found, *front = picked.values()
+        random = self._random(found)
         self._tell(found, considered)
         reference = self.latency.reference
         return PrunedNetworks(
@@ -116,9 +139,10 @@ class _Picker:
             considered=tuple(considered),
             anchor=reference.model_copy(update={"measurement": measured.by_name[reference.name]}),
             found=found,
-            random=self._random(found),
+            random=random,
             front=tuple(front),
             seconds=measured.seconds,
+            effort=self.effort.total(),
         )
 
     def _targets_ms(self) -> tuple[float, ...]:
@@ -150,6 +174,7 @@ class _Picker:
             budget=self.config.evaluations,
             seed=derived_seed(self.seed, 3),
             context=self.context,
+            every_few=self._keep_effort,
         )
         return explored.values, explored.paths_NL
 
@@ -265,6 +290,7 @@ class _Picker:
             recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
             images = Batches(self.validation, BATCH_SIZE, self.torch_device)
             self.judged[path] = accuracy_percent(network, images.in_order()), network
+            self._keep_effort()
         return self.judged[path]
 
     def _random(self, found: PrunedNetwork) -> PrunedNetwork:

@@ -43,6 +43,7 @@ from stages.training.checkpoint import (
     unpack_optimizer,
 )
 from stages.training.data import DataConfig, load_images
+from stages.training.effort import EffortClock
 from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
     check_finite,
@@ -152,6 +153,7 @@ class SearchLoop:
 
     def __post_init__(self) -> None:
         config = self.config
+        self.effort = EffortClock(self.fabric.device)
         self.epochs = config.warmup_epochs + config.epochs
         self.supernet = Supernet(self.space)
         to_channels_last(self.supernet)
@@ -194,6 +196,7 @@ class SearchLoop:
             supernet=self.context.store.put_bytes(save_weights(self.supernet), ".safetensors"),
             history=tuple(self.history),
             seconds=self.now.seconds,
+            effort=self.effort.total(),
         )
 
     @property
@@ -371,6 +374,7 @@ class SearchLoop:
         state: dict[str, Any] = {
             "origin": self._origin(),
             "now": vars(self.now),
+            "effort": self.effort.state(),
             "price": self.price.state(),
             "baseline": self.baseline.state(),
             "history": [point.model_dump() for point in self.history],
@@ -393,6 +397,7 @@ class SearchLoop:
         tensors, state = unpack(payload)
         check_origin(state.get("origin"), self._origin(), self.context)
         self.now = _Progress(**state["now"])
+        self.effort.restore(state.get("effort"))
         self.price.restore(state["price"])
         self.baseline.restore(state["baseline"])
         self.history = [SearchEpoch.model_validate(point) for point in state["history"]]

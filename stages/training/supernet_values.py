@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from stages.training.optimisation import check_loss
 if TYPE_CHECKING:
     from stages.path_values import Array, Integers
 
-_LOG = "evaluations"
+EVALUATIONS = "evaluations"
 MOST_BATCHES = 16
 
 
@@ -32,19 +32,21 @@ def explore_supernet(
     budget: int,
     seed: int,
     context: Context,
+    every_few: Callable[[], object] | None = None,
 ) -> Explored:
     """What every path is worth: the negative cross entropy of networks that share the supernet's weights.
 
     Each of ``budget`` networks is judged on one batch of validation images, with the batch's own statistics
     in its batch normalisations: the supernet's are a mixture of all paths. Evaluations are kept in
-    the context's scratch one by one; a killed run goes on behind the last. Raises TrainingDiverged where a
-    loss is no number.
+    the context's scratch one by one; a killed run goes on behind the last. ``every_few`` is called after
+    some of them, to keep what they took. Raises TrainingDiverged where a loss is no number.
     """
     count = min(MOST_BATCHES, len(validation))
     batches = list(islice(validation.in_order(validation.batch_size), count))
     # By what was judged, not by its place: a damaged line costs an evaluation, and nothing else.
     kept = {
-        (tuple(row["path"]), int(row["batch"])): float(row["value"]) for row in context.scratch.rows(_LOG)
+        (tuple(row["path"]), int(row["batch"])): float(row["value"])
+        for row in context.scratch.rows(EVALUATIONS)
     }
     done = 0
 
@@ -61,11 +63,13 @@ def explore_supernet(
             key = (tuple(path), batch)
             if key not in kept:
                 kept[key] = judge(path, batch)
-                context.scratch.append(_LOG, {"path": path, "batch": batch, "value": kept[key]})
+                context.scratch.append(EVALUATIONS, {"path": path, "batch": batch, "value": kept[key]})
             values.append(kept[key])
             done += 1
             if done % 20 == 0:
                 context.progress(done, budget, "evaluations")
+                if every_few is not None:
+                    every_few()
         return np.array(values)
 
     supernet.train()

@@ -55,7 +55,7 @@ def search(
 def without_seconds(result: SearchResult) -> SearchResult:
     """A result without what the clock says."""
     history = tuple(point.model_copy(update={"seconds": 0.0}) for point in result.history)
-    return result.model_copy(update={"history": history, "seconds": 0.0})
+    return result.model_copy(update={"history": history, "seconds": 0.0, "effort": None})
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Undisturbed:
 
 def end_state(scratch: MemoryScratch) -> Mapping[str, object]:
     tensors, numbers = unpack(scratch.entries[CHECKPOINT])
+    numbers.pop("effort")
     for point in (numbers["now"], *numbers["history"]):
         point.pop("seconds")
         point.pop("epoch_seconds", None)

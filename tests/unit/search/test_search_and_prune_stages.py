@@ -78,7 +78,7 @@ def pruned(
 
 
 def untimed(outcome: PrunedNetworks) -> bytes:
-    return document_bytes(outcome.model_copy(update={"seconds": 0.0}))
+    return document_bytes(outcome.model_copy(update={"seconds": 0.0, "effort": None}))
 
 
 # --- the target ------------------------------------------------------------------------------------

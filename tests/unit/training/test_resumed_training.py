@@ -47,7 +47,7 @@ def trained(context: Context, recipe: Recipe = RECIPE, *, checkpoint_seconds: fl
 
 def without_seconds(outcome: Trained) -> Trained:
     curve = tuple(point.model_copy(update={"seconds": 0.0}) for point in outcome.curve)
-    return replace(outcome, curve=curve)
+    return replace(outcome, curve=curve, effort=None)
 
 
 @pytest.fixture(scope="module")
