@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nasflow.files import write_atomic
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification
+from stages.reporting.cost import FINDING, PARTS, TRAINING, hours
 from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
+_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet")
 _FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
@@ -44,6 +46,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from stages.reporting.figures.evolution import candidate_legend
     from stages.reporting.figures.series import CLASSES
 
     run = RunDocuments.of(documents)
@@ -55,12 +58,17 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         lstrip_blocks=True,
     )
     environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_text)
+    environment.filters.update(hours=hours, ranks=_ranks)
     environment.filters["speedup_terms"] = speedup_terms
     return environment.get_template("report.html.j2").render(
         run=run,
         result=result,
         headline=headline(result),
-        sentences=[pair for pair in sentences(result) if pair[0] not in ("Found", "Verdict")],
+        sentences=[pair for pair in sentences(result) if pair[0] not in _SAID_ELSEWHERE],
+        search_sentences=[pair for pair in sentences(result) if pair[0] in ("Search cost", "Supernet")],
+        cost_groups=[("To find the network", FINDING), ("To train and to prove", (*TRAINING, "verify"))],
+        cost_parts=PARTS,
+        candidates=candidate_legend(run.search.space),
         verdict_reason=verdict_reason(result),
         roles={role: words for role, words in ROLES.items() if role in _present(run)},
         markers=_markers(),
@@ -77,6 +85,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
 def _figures(run: RunDocuments) -> dict[str, Markup]:
     """Every figure twice: for the page's width and for a phone's; the style sheet shows one."""
     from stages.reporting.figures.architecture import architecture_figure
+    from stages.reporting.figures.evolution import evolution_figure
     from stages.reporting.figures.layers import layers_figure
     from stages.reporting.figures.prediction import prediction_figure
     from stages.reporting.figures.rounds import rounds_figure
@@ -109,6 +118,10 @@ def _figures(run: RunDocuments) -> dict[str, Markup]:
         "entropy": (_HALF, lambda w: entropy_figure(run.search, width=w)),
         "multiplier": (_HALF, lambda w: multiplier_figure(run.search, width=w)),
         "supernet": (_HALF, lambda w: supernet_accuracy_figure(run.search, width=w)),
+        "evolution": (
+            _FULL,
+            lambda w: evolution_figure(run.search, run.prune.found.choices, width=w),
+        ),
         "probabilities": (
             _FULL,
             lambda w: probabilities_figure(run.search, run.prune.found.choices, width=w),
@@ -153,6 +166,16 @@ def _kernels(run: RunDocuments) -> list[tuple[str, str]]:
     for size in sorted(sizes):
         classes["k3" if size <= 3 else "k5" if size <= 5 else "k7"].append(size)
     return [(style, ", ".join(f"{k}×{k}" for k in found)) for style, found in classes.items() if found]
+
+
+def _ranks(values: Iterable[float]) -> list[str]:
+    """1 for the highest; equal values share their mean rank."""
+    seen = list(values)
+    places = [
+        sum(other > value for other in seen) + (1 + sum(other == value for other in seen)) / 2
+        for value in seen
+    ]
+    return [f"{place:g}" for place in places]
 
 
 def _measured_at(verification: Verification) -> str:

@@ -17,6 +17,8 @@ from stages.documents import (
     Verdict,
     VerifiedNetwork,
 )
+from stages.reporting.cost import SearchCost, search_cost
+from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.wording import architecture_line
 
@@ -60,6 +62,8 @@ class SearchOutcome(Record):
     budget_used: float = Field(description="predicted_ms / target_ms")
     considered: int = Field(description="networks judged after the search")
     seconds: float
+    cost: SearchCost
+    rank_agreement: RankAgreement
 
 
 class FoundNetwork(Record):
@@ -259,6 +263,8 @@ def _search(run: RunDocuments) -> SearchOutcome:
         budget_used=predicted_ms / search.target_ms,
         considered=len(run.prune.considered),
         seconds=search.seconds,
+        cost=search_cost(run),
+        rank_agreement=rank_agreement(run),
     )
 
 

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from stages.documents import Role
+from stages.reporting.cost import cost_sentence
+from stages.reporting.rank_agreement import agreement_sentence
 from stages.search_space import BlockSpec, NetConfig
 
 if TYPE_CHECKING:
@@ -168,6 +170,8 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
             f"±{result.latency_model.interval_percent:.1f} %.",
         )
     )
+    said.append(("Search cost", cost_sentence(search.cost)))
+    said.append(("Supernet", agreement_sentence(search.rank_agreement)))
     if result.latency_model.foreign:
         differing = "; ".join(result.latency_model.foreign)
         said.append(("Foreign", f"The latency table was not measured on this device: {differing}."))

@@ -18,6 +18,7 @@ from support.sample_documents import ROUNDS, SPACE, sample_documents
 from stages.documents import SearchResult
 from stages.reporting.figures.architecture import architecture_figure, places
 from stages.reporting.figures.axes import Scale, fitted, log_ticks, nice_ticks, tick_label
+from stages.reporting.figures.evolution import candidate_legend, evolution_figure
 from stages.reporting.figures.labels import beside_points, spread
 from stages.reporting.figures.layers import layers_figure
 from stages.reporting.figures.prediction import prediction_figure
@@ -33,6 +34,7 @@ from stages.reporting.figures.svg import element, figure, text, text_width
 from stages.reporting.figures.tradeoff import tradeoff_figure
 from stages.reporting.figures.training import accuracy_figure, loss_figure
 from stages.reporting.run_documents import RunDocuments
+from stages.spaces import SpaceConfig, load_space
 
 RUN = RunDocuments.of(sample_documents())
 TRAINED = [*RUN.finetune.networks, *RUN.baseline.networks]
@@ -48,6 +50,7 @@ DRAWINGS: dict[str, Callable[[float], Markup]] = {
     "entropy": lambda w: entropy_figure(RUN.search, width=w),
     "multiplier": lambda w: multiplier_figure(RUN.search, width=w),
     "supernet": lambda w: supernet_accuracy_figure(RUN.search, width=w),
+    "evolution": lambda w: evolution_figure(RUN.search, RUN.prune.found.choices, width=w),
     "probabilities": lambda w: probabilities_figure(RUN.search, RUN.prune.found.choices, width=w),
 }
 
@@ -207,6 +210,103 @@ def test_warm_up_is_marked_where_there_is_one() -> None:
     searching = tuple(e for e in RUN.search.history if e.phase == "search")
     search = cast(SearchResult, RUN.search.model_copy(update={"history": searching}))
     assert "warm-up" not in texts(entropy_figure(search, width=466))
+
+
+# --- probabilities over the epochs -----------------------------------------------------------------
+
+
+SEARCHED = [place for place, layer in enumerate(SPACE.layers()) if len(layer.blocks) > 1]
+
+
+def thicknesses(drawing: Markup, moment: int) -> list[float]:
+    """How high each band is at a moment, in the order of their titles."""
+    heights = {}
+    for band in of_class(drawing, "share"):
+        points = [tuple(map(float, p.split(","))) for p in (band.get("points") or "").split()]
+        moments = len(points) // 2
+        below, above = points[:moments], points[: -moments - 1 : -1]
+        assert [x for x, _ in below] == [x for x, _ in above]
+        heights[band[0].text or ""] = below[moment][1] - above[moment][1]
+    return [heights[title] for title in sorted(heights)]
+
+
+def test_every_layer_has_a_panel_with_a_band_for_every_candidate() -> None:
+    drawing = DRAWINGS["evolution"](960)
+    assert len(of_class(drawing, "ground")) == len(SEARCHED)
+    bands = of_class(drawing, "share")
+    assert len(bands) == sum(len(SPACE.layers()[place].blocks) for place in SEARCHED)
+    assert len(of_class(drawing, "chosen")) == len(SEARCHED)
+    skips = sum(None in SPACE.layers()[place].blocks for place in SEARCHED)
+    assert sum("skip" in (band.get("class") or "") for band in bands) == skips
+
+
+def test_all_bands_of_a_layer_start_alike_and_end_at_their_probabilities() -> None:
+    panel = 104.0
+    titles = sorted(
+        (f"layer {place + 1}, {SPACE.layers()[place].label(i)}: ", place, i)
+        for place in SEARCHED
+        for i in range(len(SPACE.layers()[place].blocks))
+    )
+    for width in (344.0, 960.0):
+        drawing = DRAWINGS["evolution"](width)
+        start = [panel / len(SPACE.layers()[place].blocks) for _, place, _ in titles]
+        assert thicknesses(drawing, 0) == pytest.approx(start, abs=0.02)
+        end = [panel * RUN.search.history[-1].probabilities[place][i] for _, place, i in titles]
+        assert thicknesses(drawing, -1) == pytest.approx(end, abs=0.02)
+
+
+def test_a_long_search_is_thinned_and_keeps_its_start_and_its_end() -> None:
+    history = tuple(
+        RUN.search.history[min(epoch // 8, 23)].model_copy(update={"epoch": epoch}) for epoch in range(193)
+    )
+    drawing = evolution_figure(
+        RUN.search.model_copy(update={"history": history}), RUN.prune.found.choices, width=960
+    )
+    counts = {len((band.get("points") or "").split()) // 2 for band in of_class(drawing, "share")}
+    assert counts == {40}
+    assert "193" in texts(drawing)
+    assert thicknesses(drawing, -1) == pytest.approx(thicknesses(DRAWINGS["evolution"](960), -1))
+
+
+@pytest.mark.parametrize("name", ["fashion", "proxyless_mobile"])
+@pytest.mark.parametrize("width", [344.0, 960.0])
+def test_panels_of_a_shipped_space_stay_in_the_frame_and_apart(name: str, width: float) -> None:
+    space = load_space(SpaceConfig(name=name))
+    layers = space.layers()
+    uniform = tuple((1 / len(layer.blocks),) * len(layer.blocks) for layer in layers)
+    search = RUN.search.model_copy(
+        update={
+            "space": space,
+            "log_probabilities": uniform,
+            "history": (RUN.search.history[-1].model_copy(update={"probabilities": uniform}),),
+        }
+    )
+    drawing = evolution_figure(search, [0] * len(layers), width=width)
+    boxes = [
+        tuple(float(ground.get(key) or 0) for key in ("x", "y", "width", "height"))
+        for ground in of_class(drawing, "ground")
+    ]
+    assert len(boxes) == sum(len(layer.blocks) > 1 for layer in layers)
+    assert all(x >= 0 and x + w <= width + 0.1 and w > 70 and h > 70 for x, y, w, h in boxes)
+    for place, (x, y, w, h) in enumerate(boxes):
+        for x2, y2, _, _ in boxes[place + 1 :]:
+            assert x2 >= x + w or x2 < x or y2 >= y + h
+    striped = sum(b is not None and b.kind == "fused" for layer in layers for b in layer.blocks)
+    assert len(of_class(drawing, "stripes")) == striped
+
+
+@pytest.mark.parametrize("name", ["fashion", "proxyless_mobile"])
+def test_no_two_candidates_of_a_shipped_space_look_alike(name: str) -> None:
+    legend = candidate_legend(load_space(SpaceConfig(name=name)))
+    looks = [str(swatch) for swatch, _ in legend]
+    assert len(set(looks)) == len(looks) >= 6
+    assert legend[-1][1] == "skip"
+
+
+def test_what_is_spoken_of_the_evolution_names_every_layer() -> None:
+    said = parsed(DRAWINGS["evolution"](344)).get("aria-label") or ""
+    assert "over 24 epochs, from all alike" in said
+    assert all(f"layer {place + 1} " in said for place in SEARCHED)
 
 
 # --- the helpers -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from support.sample_documents import sample_documents
 
 from android_bench.device import DeviceInfo
 from nasflow.errors import UsageError
-from stages.documents import Verification
+from stages.documents import Effort, Verification
 from stages.reporting.html import render_report, write_report
 from stages.reporting.result import RunFacts, build_result
 
@@ -116,7 +116,13 @@ def test_the_report_shows_the_promised_sections(html: str) -> None:
         "Latency by layer and kernel",
         "±4.4 % (95 % interval)",
         "The search",
+        "How every layer made up its mind",
         "What every layer prefers",
+        "What the search cost",
+        "In all, to find it 66 0.066",
+        "Does the supernet rank as training does?",
+        "found 87.90 (1) 91.84 (1)",
+        "random 86.40 (2) 90.93 (2)",
         "Training",
         "Conversion",
         "How every number was made",
@@ -138,8 +144,8 @@ def test_every_network_has_its_figures_in_the_table(html: str) -> None:
 
 
 def test_every_figure_is_drawn_for_a_page_and_for_a_phone(html: str) -> None:
-    assert html.count('<div class="wide"><svg') == html.count('<div class="narrow"><svg') == 12
-    assert html.count('role="img"') == 24
+    assert html.count('<div class="wide"><svg') == html.count('<div class="narrow"><svg') == 13
+    assert html.count('role="img"') == 26
 
 
 def test_light_dark_print_and_phone_are_provided_for(html: str) -> None:
@@ -177,6 +183,26 @@ def test_nothing_is_claimed_where_the_interval_holds_1() -> None:
     ).prose
     assert "No difference in speed can be shown between the found network and MobileNetV2 0.5" in prose
     assert "times as fast" not in prose
+
+
+def test_what_an_older_version_did_not_record_is_said_to_be_missing(html: str) -> None:
+    documents = sample_documents()
+    documents["search"] = documents["search"].model_copy(update={"effort": None})
+    old = render_report(documents, build_result(documents, FACTS))
+    assert "Search – " in read(old).prose
+    assert "In all, to find it 66 –" in read(old).prose
+    assert "was not recorded" in read(old).prose
+    assert "was not recorded" not in read(html).prose
+
+
+def test_gpu_hours_have_a_column_where_a_gpu_was_held(html: str) -> None:
+    documents = sample_documents()
+    effort = Effort(seconds=7200, processor_seconds=3600, accelerator_seconds=7200)
+    documents["search"] = documents["search"].model_copy(update={"effort": effort})
+    prose = read(render_report(documents, build_result(documents, FACTS))).prose
+    assert "CPU-hours GPU-hours" in prose
+    assert "Search 1.000 2.000" in prose
+    assert "GPU" not in read(html).prose
 
 
 @pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive"])

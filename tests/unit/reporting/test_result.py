@@ -18,7 +18,7 @@ def test_the_result_has_the_promised_fields() -> None:
     promised = {
         "device": {"kind", "model", "virtual"},
         "latency_model": {"blocks", "seconds", "held_out"},
-        "search": {"target_ms", "predicted_ms", "seconds"},
+        "search": {"target_ms", "predicted_ms", "seconds", "cost", "rank_agreement"},
         "network": {"accuracy_percent", "accuracy_interval_95", "median_ms", "parameters", "macs"},
         "conversion": {"float32"},
         "verification": {
