@@ -94,7 +94,7 @@ def evolution_figure(search: SearchResult, choices: Sequence[int], *, width: flo
     tall = 104.0 if few or not wide else 84.0
     step = (width - _LEFT + _GAP) / columns
     marks = candidate_marks(search.space)
-    parts = []
+    parts: list[Markup] = []
     for number, place in enumerate(searched):
         row, column = divmod(number, columns)
         left, top = _LEFT + step * column, _HEAD + (_HEAD + tall + _FOOT) * row
