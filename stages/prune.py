@@ -13,6 +13,7 @@ from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
+from stages.targets import RelativeTarget, Target, further_ms
 from stages.training.data import DataConfig, dataset_identity
 
 
@@ -66,6 +67,16 @@ class Prune(Stage):
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
+    further_targets: tuple[Target, ...] = field(default=(), metadata={"section": "search"})
+    """Those of ``search.targets`` behind the first."""
+
+    def settings(self) -> dict[str, Any]:
+        """The further targets under the keys that they have in the configuration."""
+        further = {
+            f"targets[{place}]": target.model_dump() if isinstance(target, RelativeTarget) else target
+            for place, target in enumerate(self.further_targets, start=1)
+        }
+        return {**super().settings(), "further_targets": further}
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the device that candidates are measured on."""
@@ -91,6 +102,7 @@ class Prune(Stage):
         """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
+        further_targets_ms = further_ms(self.further_targets, latency)
         from stages.training.pick import pick_networks
 
         return pick_networks(
@@ -99,6 +111,7 @@ class Prune(Stage):
             self.seed,
             search=search,
             latency=latency,
+            further_targets_ms=further_targets_ms,
             device=self.device,
             runtime=self.runtime,
             context=context,

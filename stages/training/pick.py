@@ -51,6 +51,7 @@ def pick_networks(
     *,
     search: SearchResult,
     latency: LatencyModel,
+    further_targets_ms: Sequence[float] = (),
     device: Device,
     runtime: RuntimeOptions,
     context: Context,
@@ -59,7 +60,7 @@ def pick_networks(
 
     Raises InfeasibleTarget, DeviceError.
     """
-    return _Picker(config, data, seed, search, latency, device, runtime, context).pick()
+    return _Picker(config, data, seed, search, latency, further_targets_ms, device, runtime, context).pick()
 
 
 @dataclass
@@ -69,6 +70,7 @@ class _Picker:
     seed: int
     search: SearchResult
     latency: LatencyModel
+    further_targets_ms: Sequence[float]
     device: Device
     runtime: RuntimeOptions
     context: Context
@@ -122,11 +124,11 @@ class _Picker:
         )
 
     def _targets_ms(self) -> tuple[float, ...]:
-        """The search's targets, and the front's: ratios evenly spread over the space, each target once."""
+        """The search's, the further ones, and the front's: ratios evenly spread over the space; each once."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
         step = (slowest_ms / fastest_ms) ** (1 / max(1, self.config.front))
         spread = (fastest_ms * step ** (place + 1) for place in range(self.config.front))
-        return tuple(dict.fromkeys((self.search.target_ms, *self.search.front_targets_ms, *spread)))
+        return tuple(dict.fromkeys((self.search.target_ms, *self.further_targets_ms, *spread)))
 
     @contextmanager
     def _optional(self, target_ms: float) -> Iterator[None]:
