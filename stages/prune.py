@@ -84,16 +84,26 @@ class Prune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""
-        judged = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
-        return self.device_seconds()[0] + 3.0 + 2.0 * self.config.candidates + judged
+        evaluated = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
+        judged = 2.0 * self.config.candidates * self._targets
+        return self.device_seconds()[0] + 3.0 + judged + evaluated
 
     def device_seconds(self) -> tuple[float, float]:
         """The candidates of all targets, as if each layer took its middle one."""
         layers = self.space.layers()
         middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
-        models = [middle] * 2 * self.config.candidates * (1 + self.config.front)
+        models = [middle] * 2 * self.config.candidates * self._targets
         seconds = self.config.estimate_seconds(models, middle, self.device.overhead)
         return seconds, self.config.most_seconds(seconds)
+
+    @property
+    def _targets(self) -> int:
+        return 1 + len(self.further_targets) + self.config.front
+
+    @property
+    def most_networks(self) -> int:
+        """One for each target, and the random one; fewer where targets share a network, or have none."""
+        return self._targets + 1
 
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
         """Rank, measure, pick, cut out, and draw the random network beside it.
