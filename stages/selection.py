@@ -135,13 +135,17 @@ def best_by_value(
 def improved(
     path_L: Integers, values: PathValues, costs_ms: Sequence[Sequence[float]], bounds: tuple[float, float]
 ) -> Integers:
-    """The path after the best changes of one or two layers, until none adds value within the bounds."""
+    """The path after the best changes of one or two layers, until none adds value within the bounds.
+
+    ``bounds`` are the least and the most milliseconds; ``path_L`` keeps them.
+    """
     import numpy as np
 
     cost_C = np.concatenate([np.asarray(row, dtype=float) for row in costs_ms])
     starts = starts_of(values.sizes)
     layer_of_C = np.repeat(np.arange(len(values.sizes)), values.sizes)
-    same_layer_CC = layer_of_C[:, None] == layer_of_C[None, :]
+    one_layer_CC = layer_of_C[:, None] == layer_of_C[None, :]
+    np.fill_diagonal(one_layer_CC, val=False)  # where a change stands for itself alone
     path_L = path_L.copy()
     while True:
         now_L = starts + path_L
@@ -152,8 +156,11 @@ def improved(
         pair = values.pair_CC
         together_CC = pair - pair[:, taken_C] - pair[taken_C] + pair[np.ix_(taken_C, taken_C)]
         gain_CC = gain_C[:, None] + gain_C[None, :] + together_CC
-        total_CC = cost_C[now_L].sum() + cost_change_C[:, None] + cost_change_C[None, :]
-        allowed_CC = ~same_layer_CC & (total_CC >= bounds[0]) & (total_CC <= bounds[1])
+        change_CC = cost_change_C[:, None] + cost_change_C[None, :]
+        np.fill_diagonal(gain_CC, gain_C)
+        np.fill_diagonal(change_CC, cost_change_C)
+        total_CC = cost_C[now_L].sum() + change_CC
+        allowed_CC = ~one_layer_CC & (total_CC >= bounds[0]) & (total_CC <= bounds[1])
         gain_CC = np.where(allowed_CC, gain_CC, -np.inf)
         first, second = np.unravel_index(gain_CC.argmax(), gain_CC.shape)
         if not gain_CC[first, second] > _LEAST_GAIN * (1.0 + abs(values.mean)):
