@@ -158,13 +158,17 @@ class _Picker:
     def _best_ranked(self, values: PathValues, known_NL: Integers | None, target_ms: float) -> list[Path]:
         """The best under the target, and those under a target that is lower by the prediction's interval.
 
-        The latter step in where the device takes longer than predicted.
+        The latter step in where the device takes longer than predicted. A network stands there once, with the
+        better of its paths.
         """
         careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
         paths = self._under(values, known_NL, target_ms)
         with suppress(InfeasibleTarget):  # the first list may do without
             paths += self._under(values, known_NL, careful_ms)
-        return list(dict.fromkeys(paths))
+        distinct: dict[tuple[str, ...], Path] = {}
+        for path in paths:
+            distinct.setdefault(self._blocks(path), path)
+        return list(distinct.values())
 
     def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
         """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""
