@@ -366,6 +366,24 @@ def test_what_a_killed_client_left_is_cleaned_at_the_next_start(bench: Bench) ->
     assert "--min_secs=20" not in running
 
 
+@pytest.mark.parametrize("before", ["3", "null"])
+def test_settings_are_on_while_it_measures_and_as_before_when_a_measurement_failed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    setting = "global stay_on_while_plugged_in"
+    bench.shell(f"settings delete {setting}" if before == "null" else f"settings put {setting} {before}")
+    meanwhile = []
+    bench.clock.on_sleep = lambda: meanwhile.append(bench.shell(f"settings get {setting}").strip())
+    monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("echo", "avg=banana"))
+    device = bench.device()
+    with pytest.raises(BadMeasurement):
+        device.benchmark(requests(1)[0])
+    assert meanwhile[-1] == "15"
+    device.close()
+    assert bench.shell(f"settings get {setting}").strip() == before
+    bench.shell(f"settings delete {setting}")
+
+
 class Killed(BaseException):
     """Ends a client between two words, as SIGKILL does."""
 
