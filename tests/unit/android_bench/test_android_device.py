@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from android_bench.adb.direct import DirectTransport
-from android_bench.android import MAX_DROPS, AndroidDevice
+from android_bench.android import AndroidDevice
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
 from android_bench.phone.conditions import Limits
 from android_bench.phone.job import PhoneJob
+from android_bench.phone.stretches import MAX_DROPS
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -271,7 +272,7 @@ def test_a_phone_that_always_throttles_is_given_up_with_the_reason(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "android_bench.android.disturbance",
+        "android_bench.phone.stretches.disturbance",
         lambda *_, **__: "the phone throttles: cores 0 to 3 may run at 500 MHz",
     )
     with pytest.raises(DeviceError, match=f"disturbed {MAX_DROPS + 1} times .*500 MHz"):
