@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from android_bench.device import (
@@ -21,7 +22,6 @@ from android_bench.device import (
 from android_bench.phone.conditions import (
     Limits,
     Reading,
-    disturbance,
     fastest_of,
     held_back,
     read_conditions,
@@ -30,7 +30,6 @@ from android_bench.phone.conditions import (
 from android_bench.phone.job import (
     MAX_TIMINGS,
     PhoneJob,
-    Progress,
     keys_of,
     left_jobs,
     remove_folder,
@@ -41,6 +40,7 @@ from android_bench.phone.link import PATIENCE_S, PhoneLink
 from android_bench.phone.lock import STALE_S, Owner, PhoneLock
 from android_bench.phone.remote_files import RemoteFiles, remote_path
 from android_bench.phone.settings import make_steady, repair
+from android_bench.phone.stretches import Stretches
 from android_bench.phone.text import CpuPolicy
 from android_bench.phone.tool import PhoneTool, find_tool
 from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
@@ -53,13 +53,9 @@ if TYPE_CHECKING:
 
     from android_bench.runner.download import Runner
 
-MAX_DROPS = 3
-"""How often a stretch of timings is taken again before the phone is given up."""
-
 _STRETCH_S = 15.0
 _STRETCH_TIMINGS = 25
 _LOAD_S = 0.3  # a process, a model and its tensors: a guess that only cuts the stretches
-_POLL_S = (0.2, 2.0)
 _TIMEOUT_S = 30.0
 _LAST_LOOK_S = 5.0
 _OLDEST_S = 86_400.0
@@ -319,74 +315,29 @@ class AndroidDevice:
     ) -> Iterator[Result]:
         """Results of a job, counted from ``offset``; only another client's job may end too early."""
         self._folder = job.folder
-        drops = 0
-        for number, (first, end) in enumerate(job.stretches):
-            if end <= offset:
-                continue
-            while True:
-                if not self._finished(job, number, requests[: len(job.keys) - offset]):
-                    self._remove_job()  # another client's job ended early: a new one does the rest
-                    return
-                before, after = self._link.do(job.readings, number)
-                reason = disturbance(before, after, self._limits, fastest=self._fastest)
-                if reason is None:
-                    break
-                drops += 1
-                self._drop(job, number, reason, drops)
-            drops = 0
-            progress = self._link.do(job.poll)
-            for index in range(max(first, offset), end):
-                request = requests[index - offset]
-                completed, result = self._link.do(job.output, index, progress)
-                yield (
-                    index - offset,
-                    finished_run(tool.tool, completed, result, request, conditions=after.conditions()),
-                )
-        self._remove_job()
-
-    def _drop(self, job: PhoneJob, number: int, reason: str, drops: int) -> None:
-        """Throw a stretch away and wait until it can be taken again. Raises DeviceError."""
-        first, end = job.stretches[number]
-        self._link.do(job.stop)
-        self._link.do(job.drop, number)
-        if drops > MAX_DROPS:
-            raise DeviceError(
-                f"{end - first} timings were disturbed {drops} times and given up: {reason}.",
-                hint="Let the phone lie still and cool, with no other app open, and start again.",
+        asked = requests[: len(job.keys) - offset]
+        stretches = Stretches(
+            job,
+            offset,
+            self._link,
+            self._lock,
+            self._limits,
+            start=partial(self._start, job, asked),
+            fastest=lambda: self._fastest,
+            silence_s=max(longest_run_s(request) for request in asked) + _TIMEOUT_S,
+            clock=self._clock,
+            sleep=self._sleep,
+            tell=self._tell,
+        )
+        for timing in stretches.timings():
+            place = timing.index - offset
+            yield (
+                place,
+                finished_run(
+                    tool.tool, timing.completed, timing.result, asked[place], conditions=timing.conditions
+                ),
             )
-        self._tell(f"{end - first} timings are dropped and taken again: {reason}.")
-
-    def _finished(self, job: PhoneJob, number: int, requests: Sequence[BenchmarkRequest]) -> bool:
-        """Wait for a stretch, starting the job where it does not run; False: it cannot be started."""
-        starts, seen = 0, -1
-        silent_until = 0.0
-        pause_s = _POLL_S[0]
-        longest_s = max(longest_run_s(request) for request in requests) + _TIMEOUT_S
-        while True:
-            self._link.do(self._lock.renew)
-            progress: Progress = self._link.do(job.poll)
-            if number in progress.finished:
-                return True
-            if not progress.alive:
-                if not job.commands:
-                    return False
-                if starts > MAX_DROPS:
-                    raise DeviceError(
-                        f"the phone ended a measurement {starts} times before it was done.",
-                        hint="Close other apps, look at the phone's free memory, and start again.",
-                    )
-                self._start(job, requests)
-                starts += 1
-                seen = -1
-            if len(progress.codes) != seen:
-                seen, silent_until = len(progress.codes), self._clock() + longest_s
-            elif self._clock() > silent_until:
-                raise DeviceError(
-                    f"benchmark_model has been silent for more than {longest_s:.0f} s on the phone.",
-                    hint="Restart the phone and try again.",
-                )
-            self._sleep(pause_s)
-            pause_s = min(1.5 * pause_s, _POLL_S[1])
+        self._remove_job()
 
     def _start(self, job: PhoneJob, requests: Sequence[BenchmarkRequest]) -> None:
         """Have the models on a phone that is ready, and start. A second start may follow a restart."""

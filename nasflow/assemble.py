@@ -106,15 +106,26 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
     space = load_space(config.space, base_dir)
     data = resolve_data(config.data, base_dir)
     seed, runtime = config.seed, config.runtime
+    prune = Prune(
+        config=config.prune,
+        space=space,
+        data=data,
+        runtime=runtime,
+        seed=seed,
+        device=device,
+        further_targets=config.search.further_targets,
+    )
+    trained = prune.most_networks
+    compared = trained + config.baseline.networks
     return (
         ProfileOps(config=config.profile, space=space, runtime=runtime, seed=seed, device=device),
         FitLatency(config=config.latency, space=space, runtime=runtime, seed=seed, device=device),
         Search(config=config.search, space=space, data=data, seed=seed),
-        Prune(config=config.prune, space=space, data=data, runtime=runtime, seed=seed, device=device),
-        Finetune(config=config.finetune, data=data, seed=seed),
+        prune,
+        Finetune(config=config.finetune, data=data, seed=seed, networks=trained),
         Baseline(config=config.baseline, recipe=config.finetune, space=space, data=data, seed=seed),
-        Convert(config=config.convert, data=data),
-        Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device),
+        Convert(config=config.convert, data=data, networks=compared),
+        Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device, networks=compared),
     )
 
 

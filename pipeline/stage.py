@@ -2,7 +2,8 @@
 
 A stage is a frozen dataclass. Its fields are everything that decides its output: its own section of
 the configuration, shared sections, the seed. A field that only does the work (a device) is marked
-``field(metadata=TOOL)``: it enters the fingerprint through :meth:`Stage.environment` alone. A field named
+``field(metadata=TOOL)``: it enters the fingerprint through :meth:`Stage.environment` alone; so is what only
+an estimate needs. A field named
 ``config`` holds the section of the stage's own name, any other field the section of the field's name;
 where that is not so, ``field(metadata={"section": "finetune"})`` says what a user calls it.
 """

@@ -32,6 +32,11 @@ class BaselineConfig(Record):
         (1.0,), description="width multipliers of the published architecture, strides included"
     )
 
+    @property
+    def networks(self) -> int:
+        """How many there are."""
+        return len(self.widths) + len(self.published_widths)
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         for widths in (self.widths, self.published_widths):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, ValidationError
 
 from pipeline.artifact import Record, canonical_json, sha256_hex
-from pipeline.stage import Context, Stage
+from pipeline.stage import TOOL, Context, Stage
 from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
@@ -64,6 +64,8 @@ class Convert(Stage):
 
     config: ConvertConfig
     data: DataConfig
+    networks: int = field(default=6, metadata=TOOL)
+    """How many are expected, for the estimate."""
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the packages that convert."""
@@ -78,8 +80,8 @@ class Convert(Stage):
         return {**dataset_identity(self.data), **found}
 
     def estimate_seconds(self) -> float:
-        """TensorFlow's start, and about eight networks."""
-        return 10.0 + 8 * 4.0
+        """TensorFlow's start, and the networks."""
+        return 10.0 + self.networks * 4.0
 
     def run(self, context: Context, **inputs: Any) -> ConvertedNetworks:
         """Convert what an earlier, interrupted run has not converted yet.

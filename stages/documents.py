@@ -191,9 +191,6 @@ class SearchResult(Document):
     schema_version: int = 2
     space: SearchSpace
     target_ms: float
-    front_targets_ms: tuple[float, ...] = Field(
-        default=(), description="further targets that get a network from the same supernet"
-    )
     log_probabilities: tuple[tuple[float, ...], ...] = Field(description="[layer][candidate]")
     expected_ms: float
     supernet: Blob

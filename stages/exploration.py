@@ -154,7 +154,7 @@ def draw_near(
     hot_NC = one_hot(paths_NL, sizes)
     for _ in range(_SWEEPS):
         added_NC = layer_NC + hot_NC @ values.pair_CC
-        price_N1 = _prices(added_NC, cost_C, starts, target_ms, heat)[:, None]
+        price_N1 = least_prices(added_NC, cost_C, starts, target_ms, heat)[:, None]
         for layer in random.permutation(len(sizes)):
             own = slice(starts[layer], starts[layer] + sizes[layer])
             logits = layer_NC[:, own] + hot_NC @ values.pair_CC[:, own] - price_N1 * cost_C[own]
@@ -173,7 +173,7 @@ def _centred(layer_C: Array, sizes: Sequence[int]) -> Array:
     return np.concatenate([(part - part.mean()) / np.sqrt(len(part)) for part in parts])
 
 
-def _prices(added_NC: Array, cost_C: Array, starts: Integers, target_ms: float, heat: float) -> Array:
+def least_prices(added_NC: Array, cost_C: Array, starts: Integers, target_ms: float, heat: float) -> Array:
     """For each row the least price, not below 0, at which a draw is expected to meet the target."""
     import numpy as np
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.stage import Context, Stage
+from pipeline.stage import TOOL, Context, Stage
 from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.training.data import DataConfig, dataset_identity
 from stages.training.recipe import Recipe
@@ -34,6 +34,8 @@ class Finetune(Stage):
     config: FinetuneConfig
     data: DataConfig
     seed: int
+    networks: int = field(default=2, metadata=TOOL)
+    """How many are expected, for the estimate."""
 
     def environment(self) -> Mapping[str, str]:
         """The images."""
@@ -41,7 +43,7 @@ class Finetune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer at the quick start's size."""
-        return 2 * self.config.epochs * 30.0
+        return self.networks * self.config.epochs * 30.0
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
         """Train all networks, or go on where that was stopped. Raises TrainingDiverged."""

@@ -13,6 +13,7 @@ from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
+from stages.targets import RelativeTarget, Target, further_ms
 from stages.training.data import DataConfig, dataset_identity
 
 
@@ -66,6 +67,16 @@ class Prune(Stage):
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
+    further_targets: tuple[Target, ...] = field(default=(), metadata={"section": "search"})
+    """Those of ``search.targets`` behind the first."""
+
+    def settings(self) -> dict[str, Any]:
+        """The further targets under the keys that they have in the configuration."""
+        further = {
+            f"targets[{place}]": target.model_dump() if isinstance(target, RelativeTarget) else target
+            for place, target in enumerate(self.further_targets, start=1)
+        }
+        return {**super().settings(), "further_targets": further}
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the device that candidates are measured on."""
@@ -73,16 +84,26 @@ class Prune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""
-        judged = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
-        return self.device_seconds()[0] + 3.0 + 2.0 * self.config.candidates + judged
+        evaluated = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
+        judged = 2.0 * self.config.candidates * self._targets
+        return self.device_seconds()[0] + 3.0 + judged + evaluated
 
     def device_seconds(self) -> tuple[float, float]:
         """The candidates of all targets, as if each layer took its middle one."""
         layers = self.space.layers()
         middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
-        models = [middle] * 2 * self.config.candidates * (1 + self.config.front)
+        models = [middle] * 2 * self.config.candidates * self._targets
         seconds = self.config.estimate_seconds(models, middle, self.device.overhead)
         return seconds, self.config.most_seconds(seconds)
+
+    @property
+    def _targets(self) -> int:
+        return 1 + len(self.further_targets) + self.config.front
+
+    @property
+    def most_networks(self) -> int:
+        """One for each target, and the random one; fewer where targets share a network, or have none."""
+        return self._targets + 1
 
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
         """Rank, measure, pick, cut out, and draw the random network beside it.
@@ -91,6 +112,7 @@ class Prune(Stage):
         """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
+        further_targets_ms = further_ms(self.further_targets, latency)
         from stages.training.pick import pick_networks
 
         return pick_networks(
@@ -99,6 +121,7 @@ class Prune(Stage):
             self.seed,
             search=search,
             latency=latency,
+            further_targets_ms=further_targets_ms,
             device=self.device,
             runtime=self.runtime,
             context=context,

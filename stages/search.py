@@ -6,21 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from nasflow.errors import InfeasibleTarget
 from pipeline.artifact import Record
 from pipeline.stage import Context, Stage
 from stages.documents import LatencyModel, SearchResult
 from stages.search_space import SearchSpace
+from stages.targets import RelativeTarget, Target, feasible_ms, further_ms
 from stages.training.data import DataConfig, check_fits, dataset_identity
-
-
-class RelativeTarget(Record):
-    """A target as a share of another network's latency on the same device."""
-
-    relative_to: Literal["mobilenet_v2"] = Field("mobilenet_v2", description="measured by the latency stage")
-    ratio: float = Field(0.5, gt=0, le=10, description="target = ratio * that network's latency")
 
 
 class SearchConfig(Record):
@@ -28,7 +21,7 @@ class SearchConfig(Record):
 
     target_ms: float | None = Field(None, gt=0, description="latency target in milliseconds")
     target: RelativeTarget | None = Field(None, description="or relative to MobileNetV2 (the default)")
-    targets: tuple[PositiveFloat | RelativeTarget, ...] | None = Field(
+    targets: tuple[Target, ...] | None = Field(
         None,
         min_length=1,
         description="or several: the first is searched for, the others get a network from the same supernet",
@@ -81,39 +74,18 @@ class SearchConfig(Record):
             raise ValueError("give one of target_ms, target and targets, not both or all")
         return self
 
+    @property
+    def further_targets(self) -> tuple[Target, ...]:
+        """Those that are not searched for, but get a network from the same supernet."""
+        return (self.targets or ())[1:]
+
     def target_for(self, latency: LatencyModel) -> float:
         """The target in ms on the measured device that is searched for. Raises InfeasibleTarget."""
         if self.target_ms is not None:
-            return _feasible("search.target_ms", self.target_ms, latency)
+            return feasible_ms("search.target_ms", self.target_ms, latency)
         if self.targets is not None:
-            return _feasible("search.targets, number 1", self.targets[0], latency)
-        return _feasible("search.target", self.target or RelativeTarget(), latency)
-
-    def front_targets_for(self, latency: LatencyModel) -> tuple[float, ...]:
-        """The other targets in ms. Raises InfeasibleTarget."""
-        rest = enumerate((self.targets or ())[1:], start=2)
-        return tuple(_feasible(f"search.targets, number {n}", target, latency) for n, target in rest)
-
-
-def _feasible(origin: str, target: float | RelativeTarget, latency: LatencyModel) -> float:
-    """A target in ms. Raises InfeasibleTarget where no network of the space is that fast."""
-    if isinstance(target, RelativeTarget):
-        reference = latency.reference
-        target_ms = target.ratio * reference.measurement.median_ms
-        origin = (
-            f"{origin} (ratio {target.ratio:g} of {reference.name}'s "
-            f"{reference.measurement.median_ms:.4g} ms)"
-        )
-    else:
-        target_ms = target
-    fastest, slowest = latency.feasible_ms
-    if target_ms < fastest:
-        raise InfeasibleTarget(
-            f"{origin}: no network of the space takes {target_ms:.4g} ms or less on "
-            f"{latency.device.model}; the fastest takes {fastest:.4g} ms.",
-            hint=f"Choose a target above {fastest:.4g} ms; the slowest network takes {slowest:.4g} ms.",
-        )
-    return target_ms
+            return feasible_ms("search.targets, number 1", self.targets[0], latency)
+        return feasible_ms("search.target", self.target or RelativeTarget(), latency)
 
 
 @dataclass(frozen=True)
@@ -134,6 +106,15 @@ class Search(Stage):
         """The images."""
         return dataset_identity(self.data)
 
+    def settings(self) -> dict[str, Any]:
+        """Of several targets the first, as if it were the only one: the search does not see the others."""
+        config = self.config
+        if config.targets is not None:
+            first = config.targets[0]
+            key = "target" if isinstance(first, RelativeTarget) else "target_ms"
+            config = config.model_copy(update={"targets": None, key: first})
+        return {**super().settings(), "config": config.model_dump(mode="json")}
+
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer at the quick start's size."""
         work = sum(max(b.macs for b in layer.blocks if b) for layer in self.space.layers())
@@ -143,12 +124,13 @@ class Search(Stage):
     def run(self, context: Context, **inputs: Any) -> SearchResult:
         """Search, or go on where a search was stopped.
 
-        Raises UsageError (the images do not fit the space) and InfeasibleTarget before any work.
+        Raises UsageError (the images do not fit the space) and InfeasibleTarget (one of the targets) before
+        any work.
         """
         check_fits(self.data, self.space)
         latency: LatencyModel = inputs["latency"]
         target_ms = self.config.target_for(latency)
-        front_targets_ms = self.config.front_targets_for(latency)
+        further_ms(self.config.further_targets, latency)  # told now, not when the search is done
         fastest, slowest = latency.feasible_ms
         context.say(
             f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."
@@ -167,4 +149,4 @@ class Search(Stage):
             latency=latency,
             target_ms=target_ms,
             context=context,
-        ).model_copy(update={"front_targets_ms": front_targets_ms})
+        )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 INFEASIBLE = 2  # of scipy.optimize.milp's status
 SOLVER_SECONDS = 20.0  # usually it needs milliseconds; what it has found by then is good enough
+MOST_ALIKE = 100
 _STARTS, _COOL, _LEAST_GAIN = 48, 0.02, 1e-9
 
 
@@ -29,11 +30,13 @@ def best_paths(
     at_least_ms: float,
     at_most_ms: float,
     count: int,
+    identity: Callable[[tuple[int, ...]], Hashable] = tuple,
 ) -> list[tuple[int, ...]]:
-    """The ``count`` best paths in falling order of summed value; fewer where there are fewer.
+    """The ``count`` best paths in falling order of summed value; of equal ``identity`` the best one.
 
     ``values[l][i]`` and ``costs_ms[l][i]`` belong to candidate i of layer l. Each further path is found by
-    forbidding those found before (a no-good cut). Raises InfeasibleTarget where there is none at all.
+    forbidding those found before (a no-good cut). Fewer are given where there are fewer, and where 100
+    further ones were of no new identity. Raises InfeasibleTarget where there is none at all.
     """
     import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
@@ -51,8 +54,9 @@ def best_paths(
         LinearConstraint(csr_array(one_each), 1, 1),
         LinearConstraint(cost[None, :], at_least_ms, at_most_ms),
     ]
-    paths: list[tuple[int, ...]] = []
-    while len(paths) < count:
+    paths: dict[Hashable, tuple[int, ...]] = {}
+    alike = 0
+    while len(paths) < count and alike < MOST_ALIKE:
         found = milp(
             -value,
             integrality=np.ones(total, dtype=int),
@@ -75,7 +79,9 @@ def best_paths(
         constraints.append(LinearConstraint(taken[None, :], -np.inf, len(sizes) - 1))
         # The solver's tolerance may let a path slip over the target; the target is hard.
         if at_least_ms <= path_ms(costs_ms, path) <= at_most_ms:
-            paths.append(path)
+            network = identity(path)
+            alike += network in paths
+            paths.setdefault(network, path)
     if not paths:
         fastest, slowest = (sum(map(end, costs_ms)) for end in (min, max))
         raise InfeasibleTarget(
@@ -83,7 +89,7 @@ def best_paths(
             f"the fastest takes {fastest:.4g} ms, the slowest {slowest:.4g} ms.",
             hint="Raise the target, or lower prune.use_at_least.",
         )
-    return paths
+    return list(paths.values())
 
 
 def best_by_value(
@@ -102,7 +108,7 @@ def best_by_value(
     Where pairs of layers matter, no exact method is fast enough. The exact optimum of single layers' parts,
     paths drawn near the target, and the best of those ``known_NL`` from evaluations are each improved, one or
     two layers at a time, until no such step helps; the neighbours of all these join them. Without pairs'
-    parts this is the exact optimum. Raises InfeasibleTarget.
+    parts these are the exact best. Fewer are given as by :func:`best_paths`. Raises InfeasibleTarget.
     """
     import numpy as np
 
@@ -114,6 +120,7 @@ def best_by_value(
         at_least_ms=at_least_ms,
         at_most_ms=at_most_ms,
         count=count,
+        identity=identity,
     )
     random = np.random.default_rng(seed)
     estimate_NC = np.repeat(values.layer_C[None], _STARTS, axis=0)
@@ -135,13 +142,17 @@ def best_by_value(
 def improved(
     path_L: Integers, values: PathValues, costs_ms: Sequence[Sequence[float]], bounds: tuple[float, float]
 ) -> Integers:
-    """The path after the best changes of one or two layers, until none adds value within the bounds."""
+    """The path after the best changes of one or two layers, until none adds value within the bounds.
+
+    ``bounds`` are the least and the most milliseconds; ``path_L`` keeps them.
+    """
     import numpy as np
 
     cost_C = np.concatenate([np.asarray(row, dtype=float) for row in costs_ms])
     starts = starts_of(values.sizes)
     layer_of_C = np.repeat(np.arange(len(values.sizes)), values.sizes)
-    same_layer_CC = layer_of_C[:, None] == layer_of_C[None, :]
+    one_layer_CC = layer_of_C[:, None] == layer_of_C[None, :]
+    np.fill_diagonal(one_layer_CC, val=False)  # where a change stands for itself alone
     path_L = path_L.copy()
     while True:
         now_L = starts + path_L
@@ -152,8 +163,11 @@ def improved(
         pair = values.pair_CC
         together_CC = pair - pair[:, taken_C] - pair[taken_C] + pair[np.ix_(taken_C, taken_C)]
         gain_CC = gain_C[:, None] + gain_C[None, :] + together_CC
-        total_CC = cost_C[now_L].sum() + cost_change_C[:, None] + cost_change_C[None, :]
-        allowed_CC = ~same_layer_CC & (total_CC >= bounds[0]) & (total_CC <= bounds[1])
+        change_CC = cost_change_C[:, None] + cost_change_C[None, :]
+        np.fill_diagonal(gain_CC, gain_C)
+        np.fill_diagonal(change_CC, cost_change_C)
+        total_CC = cost_C[now_L].sum() + change_CC
+        allowed_CC = ~one_layer_CC & (total_CC >= bounds[0]) & (total_CC <= bounds[1])
         gain_CC = np.where(allowed_CC, gain_CC, -np.inf)
         first, second = np.unravel_index(gain_CC.argmax(), gain_CC.shape)
         if not gain_CC[first, second] > _LEAST_GAIN * (1.0 + abs(values.mean)):

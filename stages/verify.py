@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_NETWORKS = 8  # of a run with its defaults, for estimates
-
-
 class VerifyConfig(Record):
     """How the networks are measured, and what the found one must reach."""
 
@@ -88,6 +85,8 @@ class Verify(Stage):
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
+    networks: int = field(default=6, metadata=TOOL)
+    """How many are expected, for the estimate."""
 
     def environment(self) -> Mapping[str, str]:
         """The device, the images, and the runtime of this computer that says what the networks answer."""
@@ -100,14 +99,14 @@ class Verify(Stage):
         }
 
     def estimate_seconds(self) -> float:
-        """Rounds and answers of about eight networks."""
-        return self.device_seconds()[0] + _NETWORKS * 5
+        """The rounds, and the networks' answers."""
+        return self.device_seconds()[0] + self.networks * 5.0
 
     def device_seconds(self) -> tuple[float, float]:
         """The rounds."""
         config, overhead = self.config, self.device.overhead
         timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
-        one_round_s = (_NETWORKS * timing_ms + overhead.list_ms) / 1000
+        one_round_s = (self.networks * timing_ms + overhead.list_ms) / 1000
         return config.rounds * one_round_s, max(config.rounds, config.max_rounds) * one_round_s
 
     def run(self, context: Context, **inputs: Any) -> Verification:

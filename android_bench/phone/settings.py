@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from android_bench.transport import Completed, Transport, plain_text
-from nasflow.errors import DeviceError, NasflowError
+from nasflow.errors import DeviceError
 
 NOTE = "/data/local/tmp/nasflow/settings-before.json"
 
@@ -30,48 +28,25 @@ class Before:
     stay_on: str | None
 
 
-@dataclass(frozen=True)
-class Steady:
-    """What the phone granted."""
-
-    fixed_performance: bool
-    stays_awake: bool
-    repaired: bool
-
-
-@contextmanager
-def steady_phone(transport: Transport) -> Iterator[Steady]:
-    """Fixed performance and a phone that stays awake, as far as it allows, while the block runs.
+def make_steady(transport: Transport) -> None:
+    """Switch both on, as far as the phone allows; :func:`repair` puts them back.
 
     A phone that is lost keeps its note: the next start on it puts everything back. Raises DeviceLost,
     DeviceError.
     """
-    try:
-        yield make_steady(transport)
-    except BaseException as error:
-        try:
-            repair(transport)
-        except NasflowError as later:
-            error.add_note(f"The phone's settings are not put back yet, the next run does it: {later}")
-        raise
     repair(transport)
-
-
-def make_steady(transport: Transport) -> Steady:
-    """Switch both on, as far as the phone allows; :func:`repair` puts them back. See :func:`steady_phone`."""
-    repaired = repair(transport)
     value = _stay_on(transport)
     _write_note(transport, Before(value is not None, None if value == "null" else value))
-    awake = value is not None and _run(transport, *_put_stay(_STAY_ON_ALL_CHARGERS)).exit_code == 0
-    fixed = _run(transport, *_fixed("true")).exit_code == 0
-    return Steady(fixed, awake, repaired)
+    if value is not None:
+        _run(transport, *_put_stay(_STAY_ON_ALL_CHARGERS))
+    _run(transport, *_fixed("true"))
 
 
-def repair(transport: Transport) -> bool:
-    """Put back what a note on the phone says, and delete the note. Returns whether there was one."""
+def repair(transport: Transport) -> None:
+    """Put back what a note on the phone says, and delete the note. Raises DeviceLost, DeviceError."""
     done = _run(transport, "cat", NOTE)
     if done.exit_code != 0:
-        return False
+        return
     before = _read_note(done.stdout)
     # Android does not tell whether fixed performance was on; off is its default, and a restart's.
     _run(transport, *_fixed("false"))
@@ -85,7 +60,6 @@ def repair(transport: Transport) -> bool:
                 hint="Set it by hand: Settings, Developer options, Stay awake.",
             )
     _run(transport, "rm", "-f", NOTE)
-    return True
 
 
 def _write_note(transport: Transport, before: Before) -> None:

@@ -58,17 +58,22 @@ class Supernet(nn.Module):
 
     @contextmanager
     def architecture_step(self) -> Iterator[None]:
-        """Within: weights get no gradients, and BN uses the batch's statistics but remembers none."""
-        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+        """Within: weights get no gradients, and BN uses the batch's statistics but remembers none.
+
+        BN does so in training mode, which is the caller's to choose. Afterwards all is as it was.
+        """
+        tracked = [(m, m.track_running_stats) for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+        learning = [(parameter, parameter.requires_grad) for parameter in self.parameters()]
         self.requires_grad_(False)
-        for norm in norms:
+        for norm, _ in tracked:
             norm.track_running_stats = False
         try:
             yield
         finally:
-            self.requires_grad_(True)
-            for norm in norms:
-                norm.track_running_stats = True
+            for parameter, learns in learning:
+                parameter.requires_grad_(learns)
+            for norm, tracks in tracked:
+                norm.track_running_stats = tracks
 
     def extract(self, path: Sequence[int]) -> Network:
         """The network of a path with a copy of its weights; skipped layers vanish (pruning by path)."""

@@ -54,6 +54,7 @@ def pick_networks(
     *,
     search: SearchResult,
     latency: LatencyModel,
+    further_targets_ms: Sequence[float] = (),
     device: Device,
     runtime: RuntimeOptions,
     context: Context,
@@ -62,7 +63,7 @@ def pick_networks(
 
     Raises InfeasibleTarget, DeviceError.
     """
-    return _Picker(config, data, seed, search, latency, device, runtime, context).pick()
+    return _Picker(config, data, seed, search, latency, further_targets_ms, device, runtime, context).pick()
 
 
 @dataclass
@@ -72,6 +73,7 @@ class _Picker:
     seed: int
     search: SearchResult
     latency: LatencyModel
+    further_targets_ms: Sequence[float]
     device: Device
     runtime: RuntimeOptions
     context: Context
@@ -146,11 +148,11 @@ class _Picker:
         )
 
     def _targets_ms(self) -> tuple[float, ...]:
-        """The search's targets, and the front's: ratios evenly spread over the space, each target once."""
+        """The search's, the further ones, and the front's: ratios evenly spread over the space; each once."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
         step = (slowest_ms / fastest_ms) ** (1 / max(1, self.config.front))
         spread = (fastest_ms * step ** (place + 1) for place in range(self.config.front))
-        return tuple(dict.fromkeys((self.search.target_ms, *self.search.front_targets_ms, *spread)))
+        return tuple(dict.fromkeys((self.search.target_ms, *self.further_targets_ms, *spread)))
 
     @contextmanager
     def _optional(self, target_ms: float) -> Iterator[None]:
@@ -181,13 +183,17 @@ class _Picker:
     def _best_ranked(self, values: PathValues, known_NL: Integers | None, target_ms: float) -> list[Path]:
         """The best under the target, and those under a target that is lower by the prediction's interval.
 
-        The latter step in where the device takes longer than predicted.
+        The latter step in where the device takes longer than predicted. A network stands there once, with the
+        better of its paths.
         """
         careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
         paths = self._under(values, known_NL, target_ms)
         with suppress(InfeasibleTarget):  # the first list may do without
             paths += self._under(values, known_NL, careful_ms)
-        return list(dict.fromkeys(paths))
+        distinct: dict[tuple[str, ...], Path] = {}
+        for path in paths:
+            distinct.setdefault(self._blocks(path), path)
+        return list(distinct.values())
 
     def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
         """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""

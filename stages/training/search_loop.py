@@ -48,12 +48,11 @@ from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
     check_finite,
     check_loss,
-    learning_rate,
     make_fabric,
     set_learning_rate,
     sgd,
 )
-from stages.training.recipe import Recipe
+from stages.training.schedule import weights_rate, weights_recipe
 
 CHECKPOINT = "search.checkpoint"
 ARCHITECTURE_BETAS = (0.0, 0.999)
@@ -92,29 +91,6 @@ def run_search(
         Batches(validation, config.architecture_batch_size, fabric.device),
     )
     return loop.to_the_end()
-
-
-def weights_recipe(config: SearchConfig) -> Recipe:
-    """How the supernet's weights learn."""
-    return Recipe(
-        epochs=config.warmup_epochs + config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
-
-
-def weights_rate(config: SearchConfig, step: int, steps_per_epoch: int) -> float:
-    """The weights' learning rate: one cosine over all epochs, or one for each phase, without a rise."""
-    recipe, first = weights_recipe(config), config.warmup_learning_rate
-    if first is None:
-        return learning_rate(recipe, step, steps_per_epoch, recipe.epochs)
-    recipe, before = recipe.model_copy(update={"warmup_epochs": 0.0}), config.warmup_epochs * steps_per_epoch
-    if step < before:
-        recipe = recipe.model_copy(update={"learning_rate": first})
-        return learning_rate(recipe, step, steps_per_epoch, config.warmup_epochs)
-    return learning_rate(recipe, step - before, steps_per_epoch, config.epochs)
 
 
 @dataclass

@@ -39,7 +39,8 @@ def explore_supernet(
     Each of ``budget`` networks is judged on one batch of validation images, with the batch's own statistics
     in its batch normalisations: the supernet's are a mixture of all paths. Evaluations are kept in
     the context's scratch one by one; a killed run goes on behind the last. ``every_few`` is called after
-    some of them, to keep what they took. Raises TrainingDiverged where a loss is no number.
+    some of them, to keep what they took. The supernet is left as it was. Raises TrainingDiverged where a
+    loss is no number.
     """
     count = min(MOST_BATCHES, len(validation))
     batches = list(islice(validation.in_order(validation.batch_size), count))
@@ -72,6 +73,10 @@ def explore_supernet(
                     every_few()
         return np.array(values)
 
+    was_training = supernet.training
     supernet.train()
-    with torch.no_grad(), supernet.architecture_step():
-        return explore(evaluate, costs_ms, targets_ms, budget=budget, seed=seed, contexts=len(batches))
+    try:
+        with torch.no_grad(), supernet.architecture_step():
+            return explore(evaluate, costs_ms, targets_ms, budget=budget, seed=seed, contexts=len(batches))
+    finally:
+        supernet.train(was_training)

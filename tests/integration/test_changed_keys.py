@@ -14,6 +14,10 @@ MEASURED_ON = "latency search prune finetune convert verify"
 LEARNED_FROM = "search prune finetune baseline convert verify"
 
 
+MORE_TARGETS = "search={target: null, targets: [{ratio: 0.12}, {ratio: 0.2}], warmup_epochs: 1, epochs: 1, \
+batch_size: 32}"
+
+
 @pytest.mark.parametrize(
     ("key", "stale"),
     [
@@ -30,6 +34,7 @@ LEARNED_FROM = "search prune finetune baseline convert verify"
         ("latency.rounds=4", MEASURED_ON),
         ("search.epochs=2", "search prune finetune convert verify"),
         ("search.target.ratio=0.13", "search prune finetune convert verify"),
+        (MORE_TARGETS, "prune finetune convert verify"),
         ("prune.candidates=3", "prune finetune convert verify"),
         ("finetune.epochs=3", "finetune baseline convert verify"),
         ("finetune.start=fresh", "finetune convert verify"),

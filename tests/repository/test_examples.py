@@ -20,7 +20,8 @@ from pipeline.config import load_config
 from stages.baseline import Baseline
 from stages.spaces import load_space
 from stages.training.optimisation import sgd
-from stages.training.search_loop import ARCHITECTURE_BETAS, weights_rate, weights_recipe
+from stages.training.schedule import weights_rate, weights_recipe
+from stages.training.search_loop import ARCHITECTURE_BETAS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CONFIGURATIONS = sorted(EXAMPLES.glob("*/pipeline.yaml"))

@@ -34,12 +34,12 @@ SPACE = SearchSpace(
 """Layers: one fixed; then k3 e2, k5 e3 or skip; k3 e2 or k5 e3 at stride 2; k3 e2, k5 e3 or skip."""
 
 
-def toy_device(slower: float = 1.0) -> ScriptedDevice:
+def toy_device(slower: float = 1.0, space: SearchSpace = SPACE) -> ScriptedDevice:
     """Networks take what :func:`latency_model` predicts, or all but the reference longer."""
-    latency = latency_model()
-    paths = product(*(range(len(layer.blocks)) for layer in SPACE.layers()))
+    latency = latency_model(space)
+    paths = product(*(range(len(layer.blocks)) for layer in space.layers()))
     times = {
-        "network_" + "_".join(map(str, path)): slower * latency.predict_ms(SPACE.network(path))
+        "network_" + "_".join(map(str, path)): slower * latency.predict_ms(space.network(path))
         for path in paths
     }
     return ScriptedDevice(

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from android_bench.adb.direct import DirectTransport
-from android_bench.android import MAX_DROPS, AndroidDevice
+from android_bench.android import AndroidDevice
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
 from android_bench.phone.conditions import Limits
 from android_bench.phone.job import PhoneJob
+from android_bench.phone.stretches import MAX_DROPS
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -271,7 +272,7 @@ def test_a_phone_that_always_throttles_is_given_up_with_the_reason(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "android_bench.android.disturbance",
+        "android_bench.phone.stretches.disturbance",
         lambda *_, **__: "the phone throttles: cores 0 to 3 may run at 500 MHz",
     )
     with pytest.raises(DeviceError, match=f"disturbed {MAX_DROPS + 1} times .*500 MHz"):
@@ -364,6 +365,24 @@ def test_what_a_killed_client_left_is_cleaned_at_the_next_start(bench: Bench) ->
     running = bench.shell("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null")
     assert "/run.sh" not in running
     assert "--min_secs=20" not in running
+
+
+@pytest.mark.parametrize("before", ["3", "null"])
+def test_settings_are_on_while_it_measures_and_as_before_when_a_measurement_failed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    setting = "global stay_on_while_plugged_in"
+    bench.shell(f"settings delete {setting}" if before == "null" else f"settings put {setting} {before}")
+    meanwhile = []
+    bench.clock.on_sleep = lambda: meanwhile.append(bench.shell(f"settings get {setting}").strip())
+    monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("echo", "avg=banana"))
+    device = bench.device()
+    with pytest.raises(BadMeasurement):
+        device.benchmark(requests(1)[0])
+    assert meanwhile[-1] == "15"
+    device.close()
+    assert bench.shell(f"settings get {setting}").strip() == before
+    bench.shell(f"settings delete {setting}")
 
 
 class Killed(BaseException):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from support.scripted_device import ScriptedDevice
 
 from android_bench.local import LocalDevice
 from nasflow.assemble import PipelineConfig, build_pipeline, build_stages, open_device, resolve_data
@@ -17,6 +18,7 @@ from nasflow.commands.options import STAGE_NAMES
 from nasflow.errors import NoUsableDevice
 from pipeline.config import load_config
 from pipeline.events import Event
+from pipeline.stage import Stage
 from stages.training.data import DataConfig
 
 
@@ -114,3 +116,32 @@ def test_a_relative_data_folder_is_relative_to_the_configuration(tmp_path: Path)
     assert data.folder == str(tmp_path / "my-data")
     assert resolve_data(DataConfig(folder=str(tmp_path)), Path("/elsewhere")).folder == str(tmp_path)
     assert resolve_data(DataConfig(), tmp_path).folder is None
+
+
+def estimates(folder: Path, settings: dict[str, object]) -> dict[str, float]:
+    config = PipelineConfig.model_validate(settings)
+    return {stage.name: stage.estimate_seconds() for stage in stages_of(config, folder)}
+
+
+def stages_of(config: PipelineConfig, folder: Path) -> tuple[Stage, ...]:
+    return build_stages(config, folder, ScriptedDevice({}))
+
+
+def test_every_further_network_counts_in_the_estimates(tmp_path: Path) -> None:
+    alone = estimates(tmp_path, {})
+    front = estimates(tmp_path, {"prune": {"front": 4}})
+    listed = estimates(tmp_path, {"search": {"targets": [{"ratio": 0.1 * n} for n in range(1, 6)]}})
+    assert front == listed
+    assert {name for name in alone if front[name] > alone[name]} == {"prune", "finetune", "convert", "verify"}
+    assert front["finetune"] == pytest.approx(3 * alone["finetune"]), "6 networks in place of 2"
+    assert 1.4 * alone["verify"] < front["verify"] < 10 / 6 * alone["verify"], "10 in place of 6"
+    widths = estimates(tmp_path, {"baseline": {"widths": [0.5], "published_widths": []}})
+    assert {name for name in alone if widths[name] < alone[name]} == {"baseline", "convert", "verify"}
+
+
+def test_how_many_networks_are_expected_is_in_no_fingerprint_but_prunes(tmp_path: Path) -> None:
+    alone, front = (
+        {stage.name: stage.settings() for stage in stages_of(PipelineConfig.model_validate(given), tmp_path)}
+        for given in ({}, {"prune": {"front": 4}})
+    )
+    assert [name for name in alone if alone[name] != front[name]] == ["prune"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.planted_values import SIZES, costs, every_path, planted
 
 from nasflow.errors import InfeasibleTarget
 from stages.exploration import explore
@@ -22,24 +22,7 @@ from stages.path_values import (
 from stages.selection import best_by_value, best_paths, path_ms
 
 Array = NDArray[np.float64]
-SIZES = (3, 4, 3, 4, 3)
-ALL = np.array(list(product(*map(range, SIZES))))
-
-
-def planted(seed: int, pairs: float = 0.3) -> PathValues:
-    """Known parts: one for each candidate, and for each pair of candidates of two layers."""
-    random = np.random.default_rng(seed)
-    count = sum(SIZES)
-    pair_CC = random.normal(size=(count, count)) * pairs
-    pair_CC = pair_CC + pair_CC.T
-    owner = np.repeat(np.arange(len(SIZES)), SIZES)
-    pair_CC[owner[:, None] == owner[None, :]] = 0.0
-    return PathValues(SIZES, 2.0, random.normal(size=count), pair_CC, Variances(1.0, 2 * pairs**2, 0.0))
-
-
-def costs(seed: int) -> list[list[float]]:
-    random = np.random.default_rng(seed)
-    return [random.uniform(0.1, 1.0, size).tolist() for size in SIZES]
+ALL = every_path()
 
 
 def noisy(truth: PathValues, sd: float, seed: int) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Array]:

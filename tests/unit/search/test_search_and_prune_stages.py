@@ -21,9 +21,10 @@ from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nn.network import load_network
 from stages.nn.supernet import Supernet
 from stages.prune import Prune, PruneConfig
-from stages.search import RelativeTarget, Search, SearchConfig
+from stages.search import Search, SearchConfig
 from stages.selection import path_ms
 from stages.spaces import SpaceConfig, load_space
+from stages.targets import RelativeTarget, Target, further_ms
 from stages.training.search_loop import price_candidates
 
 LATENCY = latency_model()
@@ -54,7 +55,7 @@ def pruned(
     store: MemoryStore,
     *,
     target_ms: float = 0.08,
-    front_targets_ms: tuple[float, ...] = (),
+    further_targets: tuple[Target, ...] = (),
     told: Told | None = None,
     scratch: MemoryScratch | None = None,
     device: ScriptedDevice | None = None,
@@ -68,11 +69,11 @@ def pruned(
         runtime=RuntimeOptions(),
         seed=1,
         device=device or toy_device(),
+        further_targets=further_targets,
     )
-    targets = {"target_ms": target_ms, "front_targets_ms": front_targets_ms}
     return stage.run(
         memory_context("prune", store=store, told=told, scratch=scratch),
-        search=searched.model_copy(update=targets),
+        search=searched.model_copy(update={"target_ms": target_ms}),
         latency=latency,
     )
 
@@ -289,8 +290,8 @@ def test_a_further_target_that_no_network_uses_is_told_of_and_the_first_ends_the
     outcome = pruned(
         searched,
         store,
-        front_targets_ms=(FASTEST * 0.9999,),
-        use_at_least=0.99,
+        further_targets=(FASTEST * 1.0001,),
+        use_at_least=0.99999,
         told=told,
         target_ms=1.001 * SLOWEST,
     )
@@ -312,9 +313,32 @@ def test_under_another_devices_model_the_anchor_tells_what_is_late(
 def test_targets_may_be_listed_and_the_first_is_searched_for() -> None:
     config = SearchConfig(targets=(0.08, RelativeTarget(ratio=0.45), 0.07))
     assert config.target_for(LATENCY) == 0.08
-    assert config.front_targets_for(LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
+    assert further_ms(config.further_targets, LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
+
+
+def test_a_further_target_faster_than_every_network_is_refused_before_any_work(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    config = CONFIG.model_copy(update={"target_ms": None, "targets": (0.08, 0.5 * FASTEST)})
     with pytest.raises(InfeasibleTarget, match=r"search\.targets, number 2: no network"):
-        SearchConfig(targets=(0.08, 0.5 * FASTEST)).front_targets_for(LATENCY)
+        stage(config).run(memory_context("search"), latency=LATENCY)
+    with pytest.raises(InfeasibleTarget, match=r"search\.targets, number 2: no network"):
+        pruned(searched, store, further_targets=config.further_targets)
+
+
+@pytest.mark.parametrize("first", [0.08, RelativeTarget(ratio=0.45)])
+def test_further_targets_do_not_change_the_search(first: Target) -> None:
+    several = SearchConfig(targets=(first, RelativeTarget(ratio=0.4), 0.07))
+    alone = SearchConfig(target_ms=first) if isinstance(first, float) else SearchConfig(target=first)
+    assert stage(several).settings() == stage(alone).settings()
+    assert stage(SearchConfig(targets=(0.081, 0.07))).settings() != stage(several).settings()
+
+
+def test_a_further_target_gets_a_network_of_its_own(searched: SearchResult, store: MemoryStore) -> None:
+    target = RelativeTarget(ratio=0.45)
+    (network,) = pruned(searched, store, use_at_least=0.5, further_targets=(target,)).front
+    assert network.target_ms == pytest.approx(0.45 * 0.2)
+    assert network.predicted_ms <= network.target_ms
 
 
 # --- ranked by value -------------------------------------------------------------------------------

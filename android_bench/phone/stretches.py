@@ -1,0 +1,123 @@
+"""A job's stretches in turn: waited for, judged by the phone's own state, taken again if disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from android_bench.device import Conditions
+from android_bench.phone.conditions import Limits, disturbance
+from android_bench.phone.job import PhoneJob, Progress
+from android_bench.phone.link import PhoneLink
+from android_bench.phone.lock import PhoneLock
+from android_bench.phone.text import CpuPolicy
+from android_bench.transport import Completed
+from nasflow.errors import DeviceError
+
+MAX_DROPS = 3
+"""How often a stretch of timings is taken again before the phone is given up."""
+
+_POLL_S = (0.2, 2.0)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What timing ``index`` of a job printed, its result file, and how the phone was at its stretch's end."""
+
+    index: int
+    completed: Completed
+    result: bytes | None
+    conditions: Conditions
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """The stretches of ``job`` from timing ``offset`` on.
+
+    ``start`` starts the job where it does not run: on a phone that is ready, and again after a restart.
+    ``fastest`` are the clocks that it is judged by. ``silence_s`` is how long no timing may end.
+    """
+
+    job: PhoneJob
+    offset: int
+    link: PhoneLink
+    lock: PhoneLock
+    limits: Limits
+    start: Callable[[], None]
+    fastest: Callable[[], tuple[CpuPolicy, ...]]
+    silence_s: float
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    tell: Callable[[str], None]
+
+    def timings(self) -> Iterator[Timing]:
+        """Timings in order, after each stretch that nothing disturbed.
+
+        Ends early where the job cannot be started and does not run: only another client's job does that.
+        Raises DeviceError, DeviceLost, NoUsableDevice.
+        """
+        for number, (first, end) in enumerate(self.job.stretches):
+            if end <= self.offset:
+                continue
+            conditions = self._undisturbed(number)
+            if conditions is None:
+                return
+            progress = self.link.do(self.job.poll)
+            for index in range(max(first, self.offset), end):
+                completed, result = self.link.do(self.job.output, index, progress)
+                yield Timing(index, completed, result, conditions)
+
+    def _undisturbed(self, number: int) -> Conditions | None:
+        """The phone's state behind a stretch that counts; None: it cannot be started."""
+        drops = 0
+        while self._finished(number):
+            before, after = self.link.do(self.job.readings, number)
+            reason = disturbance(before, after, self.limits, fastest=self.fastest())
+            if reason is None:
+                return after.conditions()
+            drops += 1
+            self._drop(number, reason, drops)
+        return None
+
+    def _drop(self, number: int, reason: str, drops: int) -> None:
+        """Throw a stretch away, so that it is taken again. Raises DeviceError."""
+        first, end = self.job.stretches[number]
+        self.link.do(self.job.stop)
+        self.link.do(self.job.drop, number)
+        if drops > MAX_DROPS:
+            raise DeviceError(
+                f"{end - first} timings were disturbed {drops} times and given up: {reason}.",
+                hint="Let the phone lie still and cool, with no other app open, and start again.",
+            )
+        self.tell(f"{end - first} timings are dropped and taken again: {reason}.")
+
+    def _finished(self, number: int) -> bool:
+        """Wait for a stretch, starting the job where it does not run; False: it cannot be started."""
+        starts, seen = 0, -1
+        silent_until = 0.0
+        pause_s = _POLL_S[0]
+        while True:
+            self.link.do(self.lock.renew)
+            progress: Progress = self.link.do(self.job.poll)
+            if number in progress.finished:
+                return True
+            if not progress.alive:
+                if not self.job.commands:
+                    return False
+                if starts > MAX_DROPS:
+                    raise DeviceError(
+                        f"the phone ended a measurement {starts} times before it was done.",
+                        hint="Close other apps, look at the phone's free memory, and start again.",
+                    )
+                self.start()
+                starts += 1
+                seen = -1
+            if len(progress.codes) != seen:
+                seen, silent_until = len(progress.codes), self.clock() + self.silence_s
+            elif self.clock() > silent_until:
+                raise DeviceError(
+                    f"benchmark_model has been silent for more than {self.silence_s:.0f} s on the phone.",
+                    hint="Restart the phone and try again.",
+                )
+            self.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, _POLL_S[1])
