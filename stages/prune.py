@@ -40,6 +40,13 @@ class PruneConfig(MeasuringConfig):
         le=100,
         description="give so many further targets, spread over the space's latencies, a network each",
     )
+    random_networks: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="draw so many networks at random, of nearly the found one's predicted latency, and "
+        "train and measure them as it is: what the search adds to chance; five or more for a sure interval",
+    )
     use_at_least: float = Field(
         0.9,
         ge=0,
@@ -56,7 +63,7 @@ class Prune(Stage):
     """The best-ranked networks under the target, measured whole; the best of them on validation images."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
@@ -85,7 +92,7 @@ class Prune(Stage):
         return seconds, self.config.most_seconds(seconds)
 
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
-        """Rank, measure, pick, cut out, and draw the random network beside it.
+        """Rank, measure, pick, cut out, and draw the random networks beside it.
 
         Raises InfeasibleTarget, DeviceError.
         """

@@ -31,6 +31,7 @@ LEARNED_FROM = "search prune finetune baseline convert verify"
         ("search.epochs=2", "search prune finetune convert verify"),
         ("search.target.ratio=0.13", "search prune finetune convert verify"),
         ("prune.candidates=3", "prune finetune convert verify"),
+        ("prune.random_networks=2", "prune finetune convert verify"),
         ("finetune.epochs=3", "finetune baseline convert verify"),
         ("finetune.start=fresh", "finetune convert verify"),
         ("baseline.widths=[0.35, 0.5]", "baseline convert verify"),

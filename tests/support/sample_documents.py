@@ -17,6 +17,7 @@ from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, Run
 from pipeline.artifact import Blob, Document, sha256_hex
 from stages.documents import (
     AgainstFound,
+    AgainstRandom,
     ConsideredNetwork,
     ConversionCheck,
     ConvertedNetwork,
@@ -341,7 +342,7 @@ class _Sample:
             seconds=2.0,
             considered=considered,
             found=found,
-            random=pruned("random", self.random_choices),
+            randoms=(pruned("random", self.random_choices),),
         )
 
     def trained(self, names: Sequence[str]) -> TrainedNetworks:
@@ -445,10 +446,19 @@ class _Sample:
             ratio_interval_95=ratio.interval,
             equal_accuracy_speedup=speedup.value,
             equal_accuracy_speedup_interval_95=speedup.interval,
+            against_random=self.against_random(),
             max_ratio=None,
             verdict="ungated",
             rounds=ROUNDS,
             seconds=37.2,
+        )
+
+    def against_random(self) -> AgainstRandom:
+        points = self.accuracies["found"] - self.accuracies["random"]
+        return AgainstRandom(
+            networks=1,
+            accuracy_points=points,
+            accuracy_points_interval_95=(points - 0.46, points + 0.46),
         )
 
     def verified(
