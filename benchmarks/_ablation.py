@@ -167,7 +167,7 @@ def ablation_table(runs: Sequence[Finished], ablations: Sequence[Finished]) -> d
     """A row for the found network, the mean of the random ones, and each ablation; lists go by seed.
 
     ``latency_ratio_by_seed`` is the latency over that of the MobileNetV2 that ``latency_over`` names, timed
-    in the same rounds. ``found_minus_points``: the found network's accuracy minus the row's, with its interval.
+    in the same rounds. ``found_minus_points``: the found network's accuracy minus the row's and its interval.
     """
     anchor = runs[0].named("baseline")[0]
     rows = {
