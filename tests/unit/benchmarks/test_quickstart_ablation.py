@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from support.memory_context import MemoryScratch, MemoryStore, memory_context
-from support.sample_documents import sample_documents
+from support.sample_documents import sample_documents, with_random_networks
 from support.scripted_device import ScriptedDevice
 from support.toy_search import SPACE, Stopped, latency_model
 
@@ -25,6 +25,7 @@ from benchmarks._ablation import (
 from benchmarks.quickstart import configuration, summarise
 from nasflow.assemble import build_stages
 from nasflow.errors import UsageError
+from pipeline.artifact import Document
 from pipeline.events import Event, Message
 from pipeline.stage import Context
 from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Verification
@@ -142,43 +143,31 @@ def test_a_pick_that_was_not_free_is_refused() -> None:
 # --- the table -------------------------------------------------------------------------------------
 
 
-def verification(documents: dict[str, Any], renamed: dict[str, str], copies: dict[str, str]) -> Verification:
-    """That of the sample's run, its networks renamed, and further ones copied."""
-    sample = documents["verify"]
-    assert isinstance(sample, Verification)
-    networks = [n.model_copy(update={"name": renamed.get(n.name, n.name)}) for n in sample.networks]
-    by_name = {n.name: n for n in networks}
-    networks += [by_name[old].model_copy(update={"name": new}) for new, old in copies.items()]
-    return sample.model_copy(update={"networks": tuple(networks)})
-
-
-def finished(accuracies: dict[str, float], seed: int, verified: Verification) -> Finished:
+def finished(documents: Mapping[str, Document], accuracies: dict[str, float], seed: int) -> Finished:
     """A run whose networks have these shares of right answers, exactly; 0.5 where nothing is said."""
     random = np.random.default_rng(seed)
+    verify = documents["verify"]
+    assert isinstance(verify, Verification)
     correct = {}
-    for network in verified.networks:
+    for network in verify.networks:
         bits = np.arange(IMAGES) < round(IMAGES * accuracies.get(network.name, 0.5))
         correct[network.name] = random.permutation(bits)
-    documents = dict(sample_documents())
-    finetune = documents["finetune"]
-    assert isinstance(finetune, TrainedNetworks)
-    by_role = {n.role: n for n in finetune.networks}
-    wanted = [(n.name, n.role) for n in verified.networks if n.role in ("found", "random")]
-    networks = tuple(by_role[role].model_copy(update={"name": name}) for name, role in wanted)
-    documents |= {"verify": verified, "finetune": TrainedNetworks(networks=networks)}
     return Finished(documents, correct)
 
 
 @pytest.fixture(scope="module")
 def three_seeds() -> tuple[list[Finished], list[Finished]]:
-    documents = sample_documents()
-    first = verification(documents, {}, {"random_2": "random"})
-    second = verification(documents, {"found": NO_LATENCY, "random": SMALLEST}, {})
+    first = with_random_networks(sample_documents(), 2)
+    verify = first["verify"]
+    assert isinstance(verify, Verification)
+    names = {"found": NO_LATENCY, "random": SMALLEST}
+    networks = tuple(n.model_copy(update={"name": names.get(n.name, n.name)}) for n in verify.networks)
+    second = {**first, "verify": verify.model_copy(update={"networks": networks})}
     runs = [
-        finished({"found": 0.9, "random": 0.8 + 0.01 * seed, "random_2": 0.84}, seed, first)
+        finished(first, {"found": 0.9, "random": 0.8 + 0.01 * seed, "random_2": 0.84}, seed)
         for seed in range(3)
     ]
-    return runs, [finished({NO_LATENCY: 0.95, SMALLEST: 0.6}, 9 + seed, second) for seed in range(3)]
+    return runs, [finished(second, {NO_LATENCY: 0.95, SMALLEST: 0.6}, 9 + seed) for seed in range(3)]
 
 
 def test_the_table_has_a_row_for_each_and_the_mean_of_the_random_ones(
