@@ -81,7 +81,8 @@ class Prune(Stage):
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""
         judged = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
-        return self.device_seconds()[0] + 3.0 + 2.0 * self.config.candidates + judged
+        whole = self.config.candidates + self.config.random_networks
+        return self.device_seconds()[0] + 3.0 + 2.0 * whole + judged
 
     def device_seconds(self) -> tuple[float, float]:
         """The candidates of all targets, as if each layer took its middle one."""
