@@ -44,6 +44,11 @@ def at_least(name: str, value: float, limit: float) -> Bar:
     return Bar(name, value, limit, value >= limit)
 
 
+def above(name: str, value: float, limit: float) -> Bar:
+    """A figure that must exceed its limit."""
+    return Bar(name, value, limit, value > limit)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a benchmark found."""

@@ -57,7 +57,7 @@ STAGE_HELP = {
     "latency": "Learn to predict a network's latency, and how well.",
     "search": "Search for the most accurate network within the target.",
     "prune": "Keep the chosen path of every layer.",
-    "finetune": "Train the found network, and a random one beside it.",
+    "finetune": "Train the found network, and random ones beside it.",
     "baseline": "Train the MobileNetV2s to compare with.",
     "convert": "Convert every network to TFLite, checked against PyTorch.",
     "verify": "Measure all networks side by side; judge and report.",

@@ -232,19 +232,19 @@ class PrunedNetwork(Record):
 
 
 class PrunedNetworks(Document):
-    """Output of ``prune``: the found network, a random one of equal predicted latency, and the front's.
+    """Output of ``prune``: the found network, random ones of equal predicted latency, and the front's.
 
     ``anchor`` was measured between the considered networks.
     """
 
-    schema_version: int = 2
+    schema_version: int = 3
     target_ms: float
     rank_by: Literal["value", "probability"]
     evaluations: int
     considered: tuple[ConsideredNetwork, ...]
     anchor: ReferenceLatency
     found: PrunedNetwork
-    random: PrunedNetwork
+    randoms: tuple[PrunedNetwork, ...]
     front: tuple[PrunedNetwork, ...] = ()
     seconds: float = Field(description="device time of the considered networks")
     effort: Effort | None = Field(default=None, description="of the pick, without the device's time")
@@ -337,6 +337,18 @@ class AgainstFound(Record):
     latency_ratio_interval_95: tuple[float, float]
 
 
+class AgainstRandom(Record):
+    """The found network beside so many random ones of equal predicted latency: same test images.
+
+    ``accuracy_points`` is the found network's accuracy minus the mean of theirs, in percentage points. Of
+    several, the interval holds for other random networks of that latency, too.
+    """
+
+    networks: int = Field(ge=1)
+    accuracy_points: float
+    accuracy_points_interval_95: tuple[float, float]
+
+
 class VerifiedNetwork(Record):
     """A network's figures on the test set and on the device. Accuracies in percent, time in ms."""
 
@@ -360,7 +372,7 @@ class VerifiedNetwork(Record):
 class Verification(Document):
     """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     device: DeviceInfo
     runtime: RuntimeOptions
     test_images: int
@@ -371,6 +383,7 @@ class Verification(Document):
     ratio_interval_95: tuple[float, float]
     equal_accuracy_speedup: float
     equal_accuracy_speedup_interval_95: tuple[float, float]
+    against_random: AgainstRandom | None = Field(default=None, description="None without random networks")
     max_ratio: float | None
     verdict: Verdict
     rounds: int

@@ -1,4 +1,4 @@
-"""Fine-tune: train the pruned network, and the random one beside it, by the common recipe."""
+"""Fine-tune: train the pruned network, and the random ones beside it, by the common recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FinetuneConfig(Recipe):
     """The recipe of every network that is compared: found, random and MobileNetV2s."""
 
     start: Literal["inherited", "fresh"] = Field(
-        "inherited", description="found and random network: from the supernet's weights, or from new ones"
+        "inherited", description="found and random networks: from the supernet's weights, or from new ones"
     )
 
 
@@ -53,6 +53,6 @@ class Finetune(Stage):
         inherit = self.config.start == "inherited"
         jobs = [
             Job(n.name, n.role, n.net, context.store.read_bytes(n.weights) if inherit else None)
-            for n in (pruned.found, pruned.random, *pruned.front)
+            for n in (pruned.found, *pruned.randoms, *pruned.front)
         ]
         return train_all(jobs, self.config, self.data, self.seed, context)

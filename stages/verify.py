@@ -19,6 +19,7 @@ from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import (
     AgainstFound,
+    AgainstRandom,
     ConvertedNetwork,
     ConvertedNetworks,
     LatencyModel,
@@ -31,6 +32,7 @@ from stages.statistics import (
     Contender,
     EqualAccuracy,
     Estimate,
+    difference_from_mean,
     equal_accuracy_speedup,
     latency_ratio,
     paired_difference,
@@ -76,7 +78,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -140,6 +142,7 @@ class Verify(Stage):
             ratio_interval_95=outcome.ratio.interval,
             equal_accuracy_speedup=outcome.speedup.value,
             equal_accuracy_speedup_interval_95=outcome.speedup.interval,
+            against_random=_against_random(converted, found, correct),
             max_ratio=self.config.max_ratio,
             verdict=verdict(outcome.ratio, self.config.max_ratio),
             rounds=len(rounds),
@@ -256,6 +259,22 @@ def _against(name: str, found: str, correct: Mapping[str, NDArray[np.bool_]], ro
         accuracy_points_interval_95=(100 * difference.low, 100 * difference.high),
         latency_ratio=ratio.value,
         latency_ratio_interval_95=ratio.interval,
+    )
+
+
+def _against_random(
+    converted: ConvertedNetworks, found: str, correct: Mapping[str, NDArray[np.bool_]]
+) -> AgainstRandom | None:
+    import numpy as np
+
+    drawn = [correct[network.name] for network in converted.networks if network.role == "random"]
+    if not drawn:
+        return None
+    difference = difference_from_mean(correct[found], np.stack(drawn))
+    return AgainstRandom(
+        networks=len(drawn),
+        accuracy_points=100 * difference.value,
+        accuracy_points_interval_95=(100 * difference.low, 100 * difference.high),
     )
 
 

@@ -138,7 +138,7 @@ def _twice(draw: Callable[[float], Markup], wide: float) -> Markup:
 
 
 def _in_order(run: RunDocuments) -> list[TrainedNetwork]:
-    """Found and random network last, so that they are drawn above the others."""
+    """Found and random networks last, so that they are drawn above the others."""
     trained = [*run.finetune.networks, *run.baseline.networks]
     return sorted(trained, key=lambda network: (network.role == "found", network.role == "random"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.documents import LatencyModel, PrunedNetworks, Timing
+from stages.documents import LatencyModel, PrunedNetworks, Timing, Verification
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.wording import amount
 
@@ -54,8 +54,9 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         ),
         Provenance(
             "Training",
-            f"Found network, random network and MobileNetV2s with one recipe, {_range(epochs)} epochs each "
-            "after the architecture was fixed; the checkpoint with the best validation accuracy was kept.",
+            f"Found network{_random_networks(run.prune)} and MobileNetV2s with one recipe, {_range(epochs)} "
+            "epochs each after the architecture was fixed; the checkpoint with the best validation accuracy "
+            "was kept.",
             sum(network.seconds for network in trained),
         ),
         Provenance(
@@ -67,7 +68,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             "Test accuracy",
             f"The .tflite files themselves on {verify.test_images:,} test images, which nothing had read "
             "before and no choice has seen; Wilson's 95 % interval. Differences between networks are paired "
-            "image by image.",
+            f"image by image.{_mean_of_random(verify)}",
         ),
         Provenance(
             "Latency of whole networks",
@@ -95,6 +96,20 @@ def _invocation(latency: LatencyModel) -> str:
     return (
         f" What every invocation costs, {1000 * latency.invoke_ms:.2f} µs, is measured on a model that does "
         "next to nothing and taken off."
+    )
+
+
+def _random_networks(prune: PrunedNetworks) -> str:
+    count = len(prune.randoms)
+    return "" if count == 0 else ", random network" if count == 1 else f", {count} random networks"
+
+
+def _mean_of_random(verify: Verification) -> str:
+    if verify.against_random is None or verify.against_random.networks == 1:
+        return ""
+    return (
+        f" The {verify.against_random.networks} random networks stand for all of that latency: the interval "
+        "of the difference from their mean takes networks and images as random."
     )
 
 

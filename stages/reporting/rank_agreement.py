@@ -43,7 +43,7 @@ def rank_agreement(run: RunDocuments) -> RankAgreement:
             supernet_accuracy_percent=network.supernet_accuracy_percent,
             accuracy_percent=finished[network.name],
         )
-        for network in (run.prune.found, run.prune.random, *run.prune.front)
+        for network in (run.prune.found, *run.prune.randoms, *run.prune.front)
     )
     tau_b, p_value = kendall(
         [n.supernet_accuracy_percent for n in networks], [n.accuracy_percent for n in networks]
@@ -94,6 +94,8 @@ def smallest_p(count: int) -> float:
 def agreement_sentence(agreement: RankAgreement) -> str:
     """What the ranks say, and how little of it few networks can show."""
     count, tau_b, p_value = len(agreement.networks), agreement.tau_b, agreement.p_value
+    if count == 1:
+        return "Only one network was trained to the end: there is nothing to rank."
     if tau_b is None:
         return f"The {count} trained networks have one accuracy, in it or finished: there is no order."
     if count == 2:

@@ -10,6 +10,7 @@ from pydantic import Field
 from pipeline.artifact import Document, Record
 from stages.documents import (
     AgainstFound,
+    AgainstRandom,
     ConversionCheck,
     ConvertedNetwork,
     HeldOutError,
@@ -129,6 +130,7 @@ class VerificationResult(Record):
     ratio_interval_95: tuple[float, float]
     equal_accuracy_speedup: float
     equal_accuracy_speedup_interval_95: tuple[float, float]
+    against_random: AgainstRandom | None
     max_ratio: float | None
     verdict: Verdict
     seconds: float
@@ -243,6 +245,7 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             ratio_interval_95=verify.ratio_interval_95,
             equal_accuracy_speedup=verify.equal_accuracy_speedup,
             equal_accuracy_speedup_interval_95=verify.equal_accuracy_speedup_interval_95,
+            against_random=verify.against_random,
             max_ratio=verify.max_ratio,
             verdict=verify.verdict,
             seconds=verify.seconds,

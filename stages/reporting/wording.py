@@ -223,22 +223,24 @@ def _speedup(result: ResultDocument) -> str:
 
 
 def _against_random(result: ResultDocument) -> str:
-    """The search's own worth: what it gains over a network drawn by lot."""
-    drawn = [n for n in result.verification.networks if n.role == "random" and n.against_found]
-    if not drawn or drawn[0].against_found is None:
+    """The search's own worth: what it gains over networks drawn by lot."""
+    against = result.verification.against_random
+    if against is None:
         return ""
-    against = drawn[0].against_found
-    low, high = (-points for points in reversed(against.accuracy_points_interval_95))
+    low, high = against.accuracy_points_interval_95
     interval = f"95 % interval {signed(low)} to {signed(high)}"
-    other = "a random network of equal predicted latency"
+    other, its_own = "a random network of equal predicted latency", "that of "
+    if against.networks > 1:
+        other, its_own = f"the mean of {against.networks} random networks of equal predicted latency", ""
+        interval += ", the spread between random networks included"
     points = f"{abs(against.accuracy_points):.2f} points"
     if low > 0:
         return f"The found network is {points} more accurate than {other} ({interval})."
     if high < 0:
         return f"The found network is {points} less accurate than {other} ({interval}): chance did better."
     return (
-        f"The found network's accuracy does not differ significantly from that of {other} "
-        f"({signed(-against.accuracy_points)} points, {interval})."
+        f"The found network's accuracy does not differ significantly from {its_own}{other} "
+        f"({signed(against.accuracy_points)} points, {interval})."
     )
 
 
@@ -264,16 +266,14 @@ def verdict_reason(result: ResultDocument) -> str:
 
 
 def _head_start(result: ResultDocument) -> str:
-    by_origin = {
-        origin: [n.name for n in result.verification.networks if n.origin == origin]
-        for origin in ("inherited", "fresh")
-    }
-    if not by_origin["inherited"] or not by_origin["fresh"]:
+    networks = result.verification.networks
+    if len({network.origin for network in networks}) < 2:
         return ""
-    front = [n.name for n in result.verification.networks if n.role == "front"]
-    names = [name for name in by_origin["inherited"] if name not in front]
-    names += ["those found for other latencies"] if set(front) & set(by_origin["inherited"]) else []
+    groups: dict[Role, str] = {"front": "those found for other latencies"}
+    if sum(network.role == "random" for network in networks) > 1:
+        groups["random"] = "the random networks"
+    inherited = [groups.get(n.role, n.name) for n in networks if n.origin == "inherited"]
     return (
-        f"Those of {' and '.join(names)} were inherited from the search, which had trained "
-        "them; the others started fresh. Images seen count from there."
+        f"Those of {' and '.join(dict.fromkeys(inherited))} were inherited from the search, which had "
+        "trained them; the others started fresh. Images seen count from there."
     )

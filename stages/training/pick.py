@@ -1,4 +1,4 @@
-"""Pick one network for each target from a searched supernet, and a random one to hold against the first."""
+"""Pick one network for each target from a searched supernet, and random ones to hold against the first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
 from stages.path_values import PathValues, values_of_parts
 from stages.prune import PruneConfig
-from stages.selection import best_by_value, random_path_near
+from stages.selection import best_by_value, random_paths_near
 from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
 from stages.training.effort import EffortClock
@@ -59,7 +59,7 @@ def pick_networks(
     runtime: RuntimeOptions,
     context: Context,
 ) -> PrunedNetworks:
-    """The pick among the best-ranked networks of each target, and a random companion, with their weights.
+    """The pick among the best-ranked networks of each target, and random companions, with their weights.
 
     Raises InfeasibleTarget, DeviceError.
     """
@@ -131,7 +131,7 @@ class _Picker:
                     name, role = (f"front_{len(picked)}", FRONT) if picked else ("found", FOUND)
                     picked[self._blocks(best)] = self._pruned(name, role, best, target_ms)
         found, *front = picked.values()
-        random = self._random(found)
+        randoms = self._randoms(found)
         self._tell(found, considered)
         reference = self.latency.reference
         return PrunedNetworks(
@@ -141,7 +141,7 @@ class _Picker:
             considered=tuple(considered),
             anchor=reference.model_copy(update={"measurement": measured.by_name[reference.name]}),
             found=found,
-            random=random,
+            randoms=randoms,
             front=tuple(front),
             seconds=measured.seconds,
             effort=self.effort.total(),
@@ -299,14 +299,20 @@ class _Picker:
             self._keep_effort()
         return self.judged[path]
 
-    def _random(self, found: PrunedNetwork) -> PrunedNetwork:
-        path = random_path_near(
+    def _randoms(self, found: PrunedNetwork) -> tuple[PrunedNetwork, ...]:
+        """Networks of nearly the found one's predicted latency: ``random``, ``random_2``, ..."""
+        paths = random_paths_near(
             self.costs_ms,
             found.predicted_ms - self.fixed_ms,
+            count=self.config.random_networks,
             seed=derived_seed(self.seed, 1),
-            other_than=lambda path: self._blocks(path) == self._blocks(found.choices),
+            other_than=found.choices,
+            identity=self._blocks,
         )
-        return self._pruned("random", "random", path, found.target_ms)
+        return tuple(
+            self._pruned(f"random_{number}" if number > 1 else "random", "random", path, found.target_ms)
+            for number, path in enumerate(paths, start=1)
+        )
 
     def _pruned(self, name: str, role: Role, path: Path, target_ms: float) -> PrunedNetwork:
         accuracy, network = self._judge(path)

@@ -36,6 +36,7 @@ batch_size: 32}"
         ("search.target.ratio=0.13", "search prune finetune convert verify"),
         (MORE_TARGETS, "prune finetune convert verify"),
         ("prune.candidates=3", "prune finetune convert verify"),
+        ("prune.random_networks=2", "prune finetune convert verify"),
         ("finetune.epochs=3", "finetune baseline convert verify"),
         ("finetune.start=fresh", "finetune convert verify"),
         ("baseline.widths=[0.35, 0.5]", "baseline convert verify"),

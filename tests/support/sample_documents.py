@@ -12,11 +12,13 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import median
+from typing import Any
 
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from pipeline.artifact import Blob, Document, sha256_hex
 from stages.documents import (
     AgainstFound,
+    AgainstRandom,
     ConsideredNetwork,
     ConversionCheck,
     ConvertedNetwork,
@@ -94,6 +96,35 @@ def sample_documents(
 ) -> dict[str, Document]:
     """One document for each stage, by the stage's name. ``slowdown`` scales the found network's latency."""
     return _Sample(device, found_accuracy, slowdown).documents()
+
+
+def with_random_networks(documents: dict[str, Document], count: int) -> dict[str, Document]:
+    """The sample's run with so many random networks, copies of its one: ``random``, ``random_2``, ..."""
+    prune, verify = documents["prune"], documents["verify"]
+    assert isinstance(prune, PrunedNetworks)
+    assert isinstance(verify, Verification)
+    assert verify.against_random is not None
+    names = ["random", *(f"random_{number}" for number in range(2, count + 1))][:count]
+
+    def named(networks: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(
+            copy
+            for n in networks
+            for copy in (
+                [n.model_copy(update={"name": name}) for name in names] if n.role == "random" else [n]
+            )
+        )
+
+    against = verify.against_random.model_copy(update={"networks": count}) if count else None
+    changed: dict[str, Document] = {
+        "prune": prune.model_copy(update={"randoms": named(prune.randoms)}),
+        "verify": verify.model_copy(update={"networks": named(verify.networks), "against_random": against}),
+    }
+    for stage in ("finetune", "convert"):
+        document = documents[stage]
+        assert isinstance(document, TrainedNetworks | ConvertedNetworks)
+        changed[stage] = document.model_copy(update={"networks": named(document.networks)})
+    return {**documents, **changed}
 
 
 def _blob(name: str, size_bytes: int, suffix: str) -> Blob:
@@ -349,7 +380,7 @@ class _Sample:
             effort=_effort(31.0),
             considered=considered,
             found=found,
-            random=pruned("random", self.random_choices),
+            randoms=(pruned("random", self.random_choices),),
         )
 
     def trained(self, names: Sequence[str]) -> TrainedNetworks:
@@ -454,10 +485,19 @@ class _Sample:
             ratio_interval_95=ratio.interval,
             equal_accuracy_speedup=speedup.value,
             equal_accuracy_speedup_interval_95=speedup.interval,
+            against_random=self.against_random(),
             max_ratio=None,
             verdict="ungated",
             rounds=ROUNDS,
             seconds=37.2,
+        )
+
+    def against_random(self) -> AgainstRandom:
+        points = self.accuracies["found"] - self.accuracies["random"]
+        return AgainstRandom(
+            networks=1,
+            accuracy_points=points,
+            accuracy_points_interval_95=(points - 0.46, points + 0.46),
         )
 
     def verified(

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from benchmarks._report import Outcome, at_least, at_most, commit, main
+from benchmarks._report import Outcome, above, at_least, at_most, commit, main
 from nasflow.errors import DeviceError
 
 
@@ -23,7 +23,9 @@ def test_the_document_holds_figures_bars_environment_and_commit(capsys: pytest.C
     assert re.fullmatch(r"([0-9a-f]{40}(-dirty)?)?", document["commit"])
 
 
-@pytest.mark.parametrize("bar", [at_most("seconds", 2.1, 2.0), at_least("speedup", 1.9, 2.0)])
+@pytest.mark.parametrize(
+    "bar", [at_most("seconds", 2.1, 2.0), at_least("speedup", 1.9, 2.0), above("points", 0.0, 0.0)]
+)
 def test_a_bar_that_does_not_hold_ends_with_one(bar, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
     assert main("sample", lambda full: Outcome({}, [bar]), []) == 1
     assert json.loads(capsys.readouterr().out)["bars"][0]["holds"] is False

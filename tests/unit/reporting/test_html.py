@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.sample_documents import sample_documents
+from support.sample_documents import sample_documents, with_random_networks
 
 from android_bench.device import DeviceInfo
 from nasflow.errors import UsageError
@@ -210,6 +210,24 @@ def test_a_gates_verdict_is_shown_with_its_limit(verdict: str) -> None:
     html = page(verdict=verdict, max_ratio=0.7)
     assert f'<span class="verdict {verdict}">{verdict}</span>' in html
     assert "verify.max_ratio 0.7" in html
+
+
+@pytest.mark.parametrize(
+    ("count", "made"),
+    [
+        (0, "Found network and MobileNetV2s with one recipe"),
+        (1, "Found network, random network and MobileNetV2s with one recipe"),
+        (5, "Found network, 5 random networks and MobileNetV2s with one recipe"),
+    ],
+)
+def test_as_many_random_networks_as_there_are_are_shown(count: int, made: str) -> None:
+    documents = with_random_networks(sample_documents(), count)
+    words = read(render_report(documents, build_result(documents))).prose
+    assert made in words
+    assert ("mean of 5 random networks of equal predicted latency" in words) == (count == 5)
+    assert ("the difference from their mean takes networks and images as random" in words) == (count == 5)
+    assert ("random 5" in words) == (count == 5)
+    assert ("random" in {n.role for n in build_result(documents).verification.networks}) == (count > 0)
 
 
 def test_conditions_that_could_not_be_read_are_left_out() -> None:

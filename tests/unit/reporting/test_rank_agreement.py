@@ -148,7 +148,7 @@ def test_found_random_and_front_are_compared_and_baselines_are_not() -> None:
     prune, verify = documents["prune"], documents["verify"]
     assert isinstance(prune, PrunedNetworks)
     assert isinstance(verify, Verification)
-    extra = prune.random.model_copy(
+    extra = prune.randoms[0].model_copy(
         update={"name": "front_1", "role": "front", "supernet_accuracy_percent": 80.0}
     )
     tested = verify.networks[1].model_copy(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.sample_documents import sample_documents
 
 from android_bench.device import DeviceInfo
-from stages.documents import AgainstFound
+from stages.documents import AgainstFound, AgainstRandom
 from stages.reporting.result import ResultDocument, build_result
 from stages.reporting.wording import (
     amount,
@@ -169,27 +169,38 @@ def test_a_significant_difference_in_accuracy_is_named(
 
 
 @pytest.mark.parametrize(
-    ("points", "words"),
+    ("count", "points", "words"),
     [
-        (-0.9, "is 0.90 points more accurate than a random network"),
-        (0.1, "does not differ significantly from that of a random network"),
-        (0.9, "chance did better"),
+        (1, 0.9, "is 0.90 points more accurate than a random network of equal predicted latency (95 % "),
+        (1, -0.1, "accuracy does not differ significantly from that of a random network"),
+        (1, -0.9, "chance did better"),
+        (5, 0.9, "is 0.90 points more accurate than the mean of 5 random networks of equal predicted"),
+        (5, 0.1, "does not differ significantly from the mean of 5 random networks of equal predicted"),
+        (5, -0.9, "is 0.90 points less accurate than the mean of 5 random networks"),
     ],
 )
 def test_the_gain_over_chance_is_claimed_only_where_shown(
-    result: ResultDocument, points: float, words: str
+    result: ResultDocument, count: int, points: float, words: str
 ) -> None:
-    random = next(n for n in result.verification.networks if n.role == "random")
-    assert random.against_found
-    interval = (points - 0.4, points + 0.4)
-    against = random.against_found.model_copy(
-        update={"accuracy_points": points, "accuracy_points_interval_95": interval}
+    against = AgainstRandom(
+        networks=count, accuracy_points=points, accuracy_points_interval_95=(points - 0.4, points + 0.4)
     )
-    networks = tuple(
-        n.model_copy(update={"against_found": against}) if n is random else n
-        for n in result.verification.networks
-    )
-    assert words in dict(sentences(changed(result, networks=networks)))["Random"]
+    said = dict(sentences(changed(result, against_random=against)))["Random"]
+    assert words in said
+    assert f"95 % interval {signed(points - 0.4)} to {signed(points + 0.4)}" in said
+    assert ("the spread between random networks included" in said) == (count > 1)
+
+
+def test_without_random_networks_nothing_is_said_of_them(result: ResultDocument) -> None:
+    assert "Random" not in dict(sentences(changed(result, against_random=None)))
+
+
+def test_several_random_networks_are_named_together(result: ResultDocument) -> None:
+    networks = result.verification.networks
+    random = next(n for n in networks if n.role == "random")
+    more = tuple(random.model_copy(update={"name": f"random_{number}"}) for number in (2, 3))
+    said = dict(sentences(changed(result, networks=(*networks, *more))))["Weights"]
+    assert said.startswith("Those of found and the random networks were inherited")
 
 
 @pytest.mark.parametrize(

@@ -164,9 +164,9 @@ def test_skipped_layers_vanish_and_the_rest_keeps_the_supernets_weights(
 ) -> None:
     outcome = pruned(searched, store, candidates=30, use_at_least=0)
     weights = load(store.read_bytes(searched.supernet))
-    with_skip = [n for n in (outcome.found, outcome.random) if n.net.layers != (-1, 0, 1, 2, 3, -1, -1)]
+    with_skip = [n for n in (outcome.found, *outcome.randoms) if n.net.layers != (-1, 0, 1, 2, 3, -1, -1)]
     assert with_skip, "neither of the two skips a layer"
-    for network in (outcome.found, outcome.random):
+    for network in (outcome.found, *outcome.randoms):
         model = load_network(network.net, store.read_bytes(network.weights))
         for block, place in zip(model.blocks, network.net.layers, strict=True):
             if place >= 0:
@@ -181,7 +181,7 @@ def test_candidates_are_judged_with_batch_statistics_of_their_own(
     weights = load(store.read_bytes(searched.supernet))
     for batches in (1, 2):
         outcome = pruned(searched, store, candidates=1, use_at_least=0.8, recalibration_batches=batches)
-        for network in (outcome.found, outcome.random):
+        for network in (outcome.found, *outcome.randoms):
             own = load(store.read_bytes(network.weights))
             counts = {int(t) for name, t in own.items() if name.endswith("num_batches_tracked")}
             assert counts == {batches}
@@ -192,14 +192,50 @@ def test_the_random_network_is_another_one_of_about_equal_latency(
     searched: SearchResult, store: MemoryStore
 ) -> None:
     outcome = pruned(searched, store, candidates=2, use_at_least=0.8)
-    assert outcome.random.choices != outcome.found.choices
+    (random,) = outcome.randoms
+    assert random.choices != outcome.found.choices
     nearest = min(
         abs(LATENCY.predict_ms(SPACE.network(path)) - outcome.found.predicted_ms)
         for path in product(*(range(len(layer.blocks)) for layer in SPACE.layers()))
         if path != outcome.found.choices
     )
     allowed = max(nearest, 0.01 * outcome.found.predicted_ms) + 1e-12
-    assert abs(outcome.random.predicted_ms - outcome.found.predicted_ms) <= allowed
+    assert abs(random.predicted_ms - outcome.found.predicted_ms) <= allowed
+
+
+def test_more_random_networks_join_those_that_were_drawn(searched: SearchResult, store: MemoryStore) -> None:
+    none, one, five = (
+        pruned(searched, store, candidates=2, use_at_least=0.8, random_networks=count) for count in (0, 1, 5)
+    )
+    assert none.randoms == ()
+    assert one.randoms == five.randoms[:1]
+    assert none.found == one.found == five.found
+    assert [n.name for n in five.randoms] == ["random", "random_2", "random_3", "random_4", "random_5"]
+    assert {n.role for n in five.randoms} == {"random"}
+    made_of = {tuple(block.key for block in n.net.blocks) for n in (five.found, *five.randoms)}
+    assert len(made_of) == 6
+    off = [abs(n.predicted_ms - five.found.predicted_ms) for n in five.randoms]
+    beyond = [ms for ms in off if ms > 0.01 * five.found.predicted_ms]
+    assert beyond == sorted(beyond), "those of equal latency first, then ever farther ones"
+
+
+def test_a_space_without_enough_other_networks_is_told_of(searched: SearchResult, store: MemoryStore) -> None:
+    with pytest.raises(UsageError, match=r"holds 17 other networks .* prune\.random_networks asks for 18"):
+        pruned(searched, store, candidates=1, use_at_least=0.8, random_networks=18)
+
+
+def test_without_a_price_the_search_does_not_heed_latency(store: MemoryStore) -> None:
+    """Two searches under far apart targets learn the same where latency has no price."""
+    free = CONFIG.model_copy(update={"price_rate": 0.0, "price_damping": 0.0})
+    outcomes = [
+        stage(free.model_copy(update={"target_ms": target_ms})).run(
+            memory_context("search", store=store), latency=LATENCY
+        )
+        for target_ms in (1.01 * FASTEST, 10 * SLOWEST)
+    ]
+    assert all(epoch.multiplier == 0.0 for outcome in outcomes for epoch in outcome.history)
+    assert outcomes[0].log_probabilities == outcomes[1].log_probabilities
+    assert outcomes[0].supernet == outcomes[1].supernet
 
 
 def test_pruning_repeats_exactly(searched: SearchResult, store: MemoryStore) -> None:

@@ -78,7 +78,7 @@ def pruned_networks(store: MemoryStore) -> PrunedNetworks:
         anchor=latency_model().reference,
         seconds=0.0,
         found=one("found", "found", (0, 1, 0, 2)),
-        random=one("random", "random", (0, 2, 1, 0)),
+        randoms=(one("random", "random", (0, 2, 1, 0)),),
     )
 
 
@@ -150,6 +150,23 @@ def test_both_networks_are_trained_by_one_recipe_from_their_inherited_weights() 
         load_network(network.net, store.read_bytes(network.weights))
 
 
+def test_every_random_network_is_trained_as_the_found_one_is() -> None:
+    store = MemoryStore()
+    pruned = pruned_networks(store)
+    (random,) = pruned.randoms
+    more = pruned.model_copy(
+        update={"randoms": (random, random.model_copy(update={"name": "random_2"})), "front": ()}
+    )
+    short = RECIPE.model_copy(update={"epochs": 1})
+    outcome = finetuned(more, memory_context("finetune", store=store), short)
+    assert [n.name for n in outcome.networks] == ["found", "random", "random_2"]
+    assert outcome.networks[1].weights == outcome.networks[2].weights, "equal networks, equal training"
+    alone = finetuned(
+        pruned.model_copy(update={"randoms": ()}), memory_context("finetune", store=store), short
+    )
+    assert [n.weights for n in alone.networks] == [outcome.networks[0].weights]
+
+
 def test_where_training_starts_decides_its_outcome() -> None:
     store = MemoryStore()
     pruned = pruned_networks(store)
@@ -164,7 +181,7 @@ def test_where_training_starts_decides_its_outcome() -> None:
     )
     assert [n.origin for n in fresh.networks] == ["fresh", "fresh"]
     for start, old, new in zip(
-        (pruned.found, pruned.random), inherited.networks, fresh.networks, strict=True
+        (pruned.found, *pruned.randoms), inherited.networks, fresh.networks, strict=True
     ):
         given, kept, replaced = (load(store.read_bytes(n.weights)) for n in (start, old, new))
         name = "blocks.0.0.weight"
@@ -176,7 +193,7 @@ def test_networks_of_one_architecture_start_equally_and_see_the_same_images() ->
     store = MemoryStore()
     pruned = pruned_networks(store)
     twins = pruned.model_copy(
-        update={"random": pruned.found.model_copy(update={"name": "random", "role": "random"})}
+        update={"randoms": (pruned.found.model_copy(update={"name": "random", "role": "random"}),)}
     )
     outcome = finetuned(
         twins, memory_context("finetune", store=store), RECIPE.model_copy(update={"start": "fresh"})
@@ -217,7 +234,7 @@ def test_weights_of_another_network_are_not_trained() -> None:
     store = MemoryStore()
     pruned = pruned_networks(store)
     mixed = pruned.model_copy(
-        update={"found": pruned.found.model_copy(update={"weights": pruned.random.weights})}
+        update={"found": pruned.found.model_copy(update={"weights": pruned.randoms[0].weights})}
     )
     with pytest.raises(IntegrityError, match="another network"):
         finetuned(mixed, memory_context("finetune", store=store))

@@ -13,6 +13,7 @@ from nasflow.errors import UsageError
 from stages.statistics import (
     Contender,
     Estimate,
+    difference_from_mean,
     equal_accuracy_speedup,
     latency_ratio,
     paired_difference,
@@ -118,6 +119,66 @@ def test_a_permuted_pairing_loses_power() -> None:
 def test_answers_to_different_images_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be paired"):
         paired_difference(np.ones(10, bool), np.ones(9, bool))
+
+
+# --- difference from the mean of several networks ----------------------------------------------------
+
+
+def test_the_mean_of_one_network_is_that_network() -> None:
+    random = np.random.default_rng(6)
+    a, b = answers(random, 0.9, 900).reshape(3, 300), answers(random, 0.8, 900).reshape(3, 300)
+    assert difference_from_mean(a, b[:, None]) == paired_difference(a, b)
+    assert difference_from_mean(a[0], b[:1]) == paired_difference(a[0], b[0])
+    assert difference_from_mean(a[:1], b[None]) == difference_from_mean(a[0], b)
+
+
+def test_the_difference_is_that_from_the_mean_accuracy() -> None:
+    random = np.random.default_rng(7)
+    a, others = answers(random, 0.9, 600).reshape(2, 300), answers(random, 0.8, 2400).reshape(2, 4, 300)
+    assert difference_from_mean(a, others).value == pytest.approx(a.mean() - others.mean())
+    assert difference_from_mean(a[0], others[0]).value == pytest.approx(a[0].mean() - others[0].mean())
+
+
+def test_answers_of_other_seeds_or_images_are_refused() -> None:
+    for a, others in (((9,), (2, 10)), ((3, 10), (2, 4, 10)), ((10,), (10,)), ((3, 10), (3, 10))):
+        with pytest.raises(ValueError, match="cannot be paired"):
+            difference_from_mean(np.ones(a, bool), np.ones(others, bool))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.03, 0.1])
+def test_the_mean_of_all_networks_is_covered_in_about_95_percent(spread: float) -> None:
+    random = np.random.default_rng(8)
+    networks, images, trials, covered = 5, 400, 500, 0
+    for _ in range(trials):
+        # Truth: one network that is 0.05 better than the mean of all others, of which a few are drawn.
+        hard = random.uniform(0.45, 0.6, images)
+        luck = random.normal(0, spread, (networks, 1))
+        a, others = random.random(images) < hard + 0.05, random.random((networks, images)) < hard + luck
+        covered += difference_from_mean(a, others).holds(0.05)
+    assert 0.93 < covered / trials < 0.98
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.03])
+def test_the_mean_over_seeds_with_draws_of_their_own_is_covered_in_about_95_percent(spread: float) -> None:
+    random = np.random.default_rng(9)
+    seeds, networks, images, trials, covered = 3, 5, 400, 500, 0
+    for _ in range(trials):
+        hard = random.uniform(0.6, 0.95, images)
+        luck = random.normal(0, spread, (seeds, networks, 1))
+        own = random.normal(0, 0.01, (seeds, 1))
+        a = random.random((seeds, images)) < hard + 0.05 + own
+        others = random.random((seeds, networks, images)) < hard + luck
+        covered += difference_from_mean(a, others).holds(0.05)
+    assert 0.93 < covered / trials < 0.995
+
+
+def test_the_spread_between_networks_widens_the_interval() -> None:
+    random = np.random.default_rng(10)
+    a = answers(random, 0.9, 1000)
+    alike = answers(random, 0.8, 5000).reshape(5, 1000)
+    unlike = np.stack([answers(random, accuracy, 1000) for accuracy in (0.7, 0.75, 0.8, 0.85, 0.9)])
+    calm, wild = difference_from_mean(a, alike), difference_from_mean(a, unlike)
+    assert wild.high - wild.low > 2 * (calm.high - calm.low)
 
 
 # --- ratio of latencies ------------------------------------------------------------------------------

@@ -255,6 +255,40 @@ def test_every_network_is_set_beside_the_found_one(run: Run) -> None:
     assert low < slow.against_found.accuracy_points < high
 
 
+def test_the_found_network_is_set_beside_the_mean_of_the_random_ones(
+    store: MemoryStore, networks: ConvertedNetworks, answered: MemoryScratch
+) -> None:
+    def verified(kept: tuple[ConvertedNetwork, ...]) -> Verification:
+        scratch = resumed(answered)
+        scratch.logs.pop("rounds", None)
+        device = ScriptedDevice({**TRUE_MS, "random_2": 0.2})
+        return stage(device).run(
+            memory_context("verify", store=store, scratch=scratch),
+            converted=ConvertedNetworks(networks=kept),
+            latency=latency_model(),
+        )
+
+    one = verified(networks.networks)
+    random = next(n for n in one.networks if n.name == "random")
+    assert one.against_random is not None
+    assert random.against_found is not None
+    assert one.against_random.networks == 1
+    assert one.against_random.accuracy_points == pytest.approx(-random.against_found.accuracy_points)
+    low, high = random.against_found.accuracy_points_interval_95
+    assert one.against_random.accuracy_points_interval_95 == pytest.approx((-high, -low))
+
+    other = next(n for n in networks.networks if n.name == "published")
+    second = other.model_copy(update={"name": "random_2", "role": "random"})
+    two = verified((*networks.networks, second))
+    accuracy = {n.name: n.accuracy_percent for n in two.networks}
+    assert two.against_random is not None
+    assert two.against_random.networks == 2
+    assert two.against_random.accuracy_points == pytest.approx(
+        accuracy["found"] - (accuracy["random"] + accuracy["random_2"]) / 2
+    )
+    assert verified(tuple(n for n in networks.networks if n.role != "random")).against_random is None
+
+
 def test_the_stored_bits_are_the_test_sets_answers(run: Run, store: MemoryStore) -> None:
     result = run(ScriptedDevice(TRUE_MS))
     assert result.test_images == 10_000
