@@ -1,8 +1,9 @@
 """Train every network of a small space, three times each: the truth that a search can be held against.
 
 ``--full`` writes ``benchmarks/data/tabular_space.jsonl``: a line that says how it was made, then one line for
-each training. It goes on where it was stopped. The file is kept in the repository; the quick form only says
-what is in it.
+each training. It goes on where it was stopped. Beside it lies ``tabular_space_latency.json``, what
+``nasflow latency export`` writes for this space. Both are kept in the repository; the quick form only says
+what is in them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -26,12 +27,15 @@ from nasflow.errors import UsageError
 from pipeline.scratch import FleetingScratch
 from pipeline.stage import Context
 from pipeline.store import Store
+from stages.documents import LatencyModel
+from stages.latency_exchange import LatencyFile
 from stages.search_space import SearchSpace
 from stages.training.data import DataConfig, dataset_identity
 from stages.training.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "data"
 TABLE = FOLDER / "tabular_space.jsonl"
+LATENCY = FOLDER / "tabular_space_latency.json"
 SEEDS = (0, 1, 2)
 DATA = DataConfig(train_images=20_000)
 RECIPE = Recipe(epochs=3)
@@ -45,6 +49,12 @@ def tabular_space() -> SearchSpace:
     """Five searched layers of three candidates each: 243 networks."""
     text = (FOLDER / "tabular_space.yaml").read_text(encoding="utf-8")
     return SearchSpace.model_validate(yaml.safe_load(text))
+
+
+@cache
+def tabular_latency() -> LatencyModel:
+    """The space's latency model, as it was measured once."""
+    return LatencyFile.model_validate_json(LATENCY.read_bytes()).model
 
 
 def block_keys(choices: Choices) -> tuple[str, ...]:
@@ -136,7 +146,7 @@ def make(path: Path = TABLE) -> None:
     left = [job for job in work if job not in done]
     say(f"tabular_space: {len(work) - len(left)} of {len(work)} trainings are there.")
     with one_thread(), path.open("a", encoding="utf-8") as file:
-        for place, run in enumerate(_train(left)):
+        for place, run in enumerate(train_networks(left)):
             file.write(json.dumps(vars(run)) + "\n")
             file.flush()
             say(f"tabular_space: {place + 1} of {len(left)}: {run.test_percent:.2f} %")
@@ -168,7 +178,8 @@ def _runs(path: Path) -> list[Run]:
     return [Run.parse(line) for line in lines]
 
 
-def _train(jobs: list[tuple[Choices, int]]) -> Iterator[Run]:
+def train_networks(jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
+    """Train networks from fresh weights, each with its seed, by the table's recipe."""
     import torch
 
     from stages.nn.network import Network, load_network
@@ -183,7 +194,7 @@ def _train(jobs: list[tuple[Choices, int]]) -> Iterator[Run]:
         Batches(load_images(DATA, split), 500, fabric.device) for split in ("validation", "test")
     )
     with tempfile.TemporaryDirectory() as folder:
-        context = Context("table", "", Store(Path(folder), _silent), FleetingScratch(), _silent)
+        context = Context("table", "", Store(Path(folder), silent), FleetingScratch(), silent)
         for choices, seed in jobs:
             net = tabular_space().network(choices)
             torch.manual_seed(derived_seed(seed, 1))
@@ -205,7 +216,7 @@ def _train(jobs: list[tuple[Choices, int]]) -> Iterator[Run]:
             )
 
 
-def _silent(event: object) -> None:
+def silent(event: object) -> None:
     """The table tells of whole trainings only."""
 
 

@@ -1,0 +1,199 @@
+"""One search of the tabular space, and all that :mod:`benchmarks.search_vs_random` asks of it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from android_bench.device import RuntimeOptions
+from benchmarks._drift import DriftingDevice
+from benchmarks.tabular_space import (
+    DATA,
+    Choices,
+    Run,
+    distinct_networks,
+    one_thread,
+    silent,
+    tabular_latency,
+    tabular_space,
+    train_networks,
+)
+from pipeline.scratch import FleetingScratch
+from pipeline.stage import Context
+from pipeline.store import Store
+from stages.prune import PruneConfig
+from stages.search import SearchConfig
+
+if TYPE_CHECKING:
+    from stages.nn.supernet import Supernet
+    from stages.training.batches import Batches
+
+Arm = Literal["search", "frozen", "shuffled_labels"]
+ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels")
+SEARCH = SearchConfig(warmup_epochs=2, epochs=4)
+PICK = PruneConfig()
+NEVER = 10**9
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one search came to, and what it cost.
+
+    ``estimated`` is in the order of ``all_choices()``. ``judged`` is in that of ``distinct_networks()``:
+    accuracy in percent and negative cross entropy of each in the supernet, on all validation images.
+    ``training`` repeats one training of the table, so that its cost is known on the same machine.
+    """
+
+    seed: int
+    arm: Arm
+    pick: Choices | None
+    log_probabilities: list[list[float]]
+    estimated: list[float]
+    processor_seconds: float
+    judged: list[tuple[float, float]] = field(default_factory=list)
+    training: Run | None = None
+    training_processor_seconds: float = 0.0
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """From a line of the log."""
+        read = json.loads(line)
+        if read["pick"]:
+            read["pick"] = tuple(read["pick"])
+        if read["training"]:
+            read["training"] = Run(**{**read["training"], "choices": tuple(read["training"]["choices"])})
+        return cls(**read)
+
+
+@cache
+def all_choices() -> tuple[Choices, ...]:
+    """Every path of the space, also those that give the same network."""
+    return tuple(product(*(range(len(layer.blocks)) for layer in tabular_space().layers())))
+
+
+@cache
+def predicted_ms(choices: Choices) -> float:
+    """A network's latency by the space's latency model."""
+    return tabular_latency().predict_ms(tabular_space().network(choices))
+
+
+@cache
+def target_ms() -> float:
+    """The middle one of all networks' latencies."""
+    times = sorted(map(predicted_ms, distinct_networks()))
+    return times[len(times) // 2]
+
+
+def simulated_ms(name: str) -> float:
+    """True times of the device on which candidates are measured: just what the latency model predicts."""
+    if name.startswith("network_"):
+        return predicted_ms(tuple(int(word) for word in name.removeprefix("network_").split("_")))
+    return tabular_latency().reference.measurement.median_ms
+
+
+def search_once(job: tuple[int, Arm]) -> Found:
+    """The search of one seed, and what it picks.
+
+    ``search`` is the product's own, with its pick. ``frozen``: architecture parameters that never move.
+    ``shuffled_labels``: labels shuffled wherever validation images steer, in the architecture's steps and in
+    the evaluations that rank networks; it gets no pick, whose final choice would look at true labels.
+    """
+    import numpy as np
+    from safetensors.torch import load
+
+    from stages.nn.supernet import Supernet
+    from stages.training.batches import Batches, derived_seed
+    from stages.training.data import ImageSet, load_images
+    from stages.training.optimisation import CHECKPOINT_SECONDS, make_fabric
+    from stages.training.pick import EVALUATION_BATCH_SIZE, pick_networks
+    from stages.training.search_loop import SearchLoop, price_candidates
+    from stages.training.supernet_values import explore_supernet
+
+    seed, arm = job
+    space, latency = tabular_space(), tabular_latency()
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        context = Context(arm, "", Store(Path(folder), silent), FleetingScratch(), silent)
+        began = time.process_time()
+        fabric = make_fabric(seed)
+        config, validation = SEARCH, load_images(DATA, "validation")
+        if arm == "frozen":
+            config = config.model_copy(update={"architecture_learning_rate": 0.0})
+        if arm == "shuffled_labels":
+            labels = np.random.default_rng(seed).permutation(validation.labels)
+            validation = ImageSet(validation.pixels_NHW, labels)
+        architecture = price_candidates(space, latency)
+        search = SearchLoop(
+            config,
+            space,
+            seed,
+            architecture,
+            target_ms(),
+            context,
+            CHECKPOINT_SECONDS,
+            fabric,
+            Batches(load_images(DATA, "train"), config.batch_size, fabric.device),
+            Batches(validation, config.architecture_batch_size, fabric.device),
+        ).to_the_end()
+        pick: Choices | None = None
+        if arm != "shuffled_labels":
+            pick = pick_networks(
+                PICK,
+                DATA,
+                seed,
+                search=search,
+                latency=latency,
+                device=DriftingDevice(simulated_ms, seed=seed, throttle_at=NEVER),
+                runtime=RuntimeOptions(),
+                context=context,
+            ).found.choices
+        seconds = time.process_time() - began
+        supernet = Supernet(space)
+        supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
+        judging = Batches(validation, EVALUATION_BATCH_SIZE, fabric.device)
+        values = explore_supernet(  # after a pick, its own evaluations: they are read back from the scratch
+            supernet,
+            judging,
+            [row.tolist() for row in architecture.block_ms],
+            [target_ms() - architecture.fixed_ms],
+            budget=PICK.evaluations,
+            seed=derived_seed(seed, 3),
+            context=context,
+        ).values
+        found = Found(
+            seed,
+            arm,
+            pick,
+            [list(row) for row in search.log_probabilities],
+            values.value(np.array(all_choices())).tolist(),
+            seconds,
+        )
+        if arm != "search":
+            return found
+        judged = [_judge(supernet, choices, judging) for choices in distinct_networks()]
+        began = time.process_time()
+        anyone = distinct_networks()[derived_seed(seed, 9) % len(distinct_networks())]
+        (training,) = train_networks([(anyone, 0)])
+        training_seconds = time.process_time() - began
+        return replace(found, judged=judged, training=training, training_processor_seconds=training_seconds)
+
+
+def _judge(supernet: Supernet, choices: Choices, batches: Batches) -> tuple[float, float]:
+    """Accuracy in percent and negative cross entropy, with each batch's own statistics."""
+    import torch
+    from torch import nn
+
+    correct, loss, images = 0, 0.0, 0
+    supernet.train()
+    with torch.no_grad(), supernet.architecture_step():
+        for x_NCHW, labels_N in batches.in_order(batches.batch_size):
+            logits = supernet(x_NCHW, choices)
+            correct += int((logits.argmax(1) == labels_N).sum())
+            loss += float(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
+            images += len(labels_N)
+    return 100 * correct / images, -loss / images
