@@ -92,8 +92,8 @@ def test_a_path_that_is_improved_stays_within_its_bounds_and_loses_nothing(
     costs_ms = [[10 ** chance.uniform(-4, -1) for _ in range(size)] for size in sizes]
     values = random_values(sizes, seed, 0.3)
     start = np.array([chance.randrange(size) for size in sizes])
-    start_ms = path_ms(costs_ms, start)
+    start_ms = path_ms(costs_ms, start.tolist())
     bounds = (0.9 * start_ms * place, start_ms * (1 + ROUNDING))
     top = improved(start, values, costs_ms, bounds)
-    assert bounds[0] <= path_ms(costs_ms, top) <= bounds[1] * (1 + ROUNDING)
+    assert bounds[0] <= path_ms(costs_ms, top.tolist()) <= bounds[1] * (1 + ROUNDING)
     assert values.value(top[None])[0] >= values.value(start[None])[0]
