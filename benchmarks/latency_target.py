@@ -182,6 +182,7 @@ def investigate(depth: Depth, space: SearchSpace, device: Device, store: Store, 
     shipped = shipped_choices(pruned)
     say("latency_target: the second measurement")
     everything = [path for choices in (chosen, shipped, *controls) for _, path in choices]
+    everything += [point.choices for point in latency.held_out]
     again = measure(space, latency, everything, context("again"), device, depth.prune)
     return summarise(
         space, latency, pruned, again, chosen, shipped, list(zip(models, controls, strict=True))
@@ -279,14 +280,14 @@ def permuted_models(
     """
     models: list[LatencyModel] = []
     for seed in range(MOST_PERMUTATIONS):
-        if len(models) == count:
-            return models, seed - count
         try:
             model = permuted_model(space, table, latency, seed)
         except BadMeasurement:
             continue
         if model.feasible_ms[0] > 0:
             models.append(model)
+        if len(models) == count:
+            return models, seed + 1 - count
     raise BadMeasurement(
         f"of {MOST_PERMUTATIONS} permuted tables {len(models)} gave a latency model, not {count}.",
         hint="Look at the space: are there blocks enough to tell a right table from a wrong one?",
@@ -346,16 +347,24 @@ def judge(
     space: SearchSpace, latency: LatencyModel, choices: Sequence[Choice], times_ms: Mapping[Path, float]
 ) -> Judged:
     """Chosen networks by what they take and what the model that they were chosen by predicted."""
-    off = [times_ms[path] / latency.predict_ms(space.network(path)) - 1 for _, path in choices]
+    off = [times_ms[path] / latency.predict_ms(space.network(path)) for _, path in choices]
     over = [times_ms[path] / target_ms for target_ms, path in choices]
     return Judged(
         networks=len(choices),
-        off_percent=100 * median(map(abs, off)),
-        worst_off_percent=100 * max(map(abs, off)),
-        signed_percent=100 * median(off),
+        **_deviations(off),
         worst_over_target=max(over),
         above_target=sum(ratio > 1 for ratio in over),
     )
+
+
+def _deviations(ratios: Sequence[float]) -> dict[str, float]:
+    """Of measured over predicted times."""
+    off_percent = [100 * (ratio - 1) for ratio in ratios]
+    return {
+        "off_percent": median(map(abs, off_percent)),
+        "worst_off_percent": max(map(abs, off_percent)),
+        "signed_percent": median(off_percent),
+    }
 
 
 def summarise(
@@ -379,17 +388,16 @@ def summarise(
     )
     second_ms = model_times(again.by_name, latency)
     judged = [judge(space, model, choices, second_ms) for model, choices in controls]
-    held_out = [point.measurement.median_ms / point.predicted_ms - 1 for point in latency.held_out]
+    held_out = [point.measurement.median_ms / point.predicted_ms for point in latency.held_out]
+    held_out_again = [second_ms[point.choices] / point.predicted_ms for point in latency.held_out]
     return {
         "space": space.name,
         "feasible_ms": list(latency.feasible_ms),
         "anchor_ms": latency.reference.measurement.median_ms,
         "prediction_interval_percent": latency.interval_percent,
-        "random_networks": {
-            "networks": len(held_out),
-            "off_percent": 100 * median(map(abs, held_out)),
-            "signed_percent": 100 * median(held_out),
-        },
+        # What both measurements of random networks have in common with the chosen ones is not the choice's.
+        "random_networks_first": _deviations(held_out),
+        "random_networks": _deviations(held_out_again),
         "chosen_by_prediction": asdict(judge(space, latency, chosen, second_ms)),
         "chosen_by_prediction_different": len({path for _, path in chosen}),
         "chosen_by_prediction_first": asdict(
@@ -409,6 +417,7 @@ def summarise(
         "widest_interval_percent": max(
             interval_percent(again.by_name[_name(path)].round_medians_ms) for _, path in chosen
         ),
+        "slowdown": median(timing.slowdown for timing in again.timings),
         "seconds_of_the_second_measurement": again.seconds,
         "points": [
             {
