@@ -17,6 +17,7 @@ import random
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,7 @@ def investigate(depth: Depth, space: SearchSpace, device: Device, store: Store, 
     config = depth.search.model_copy(update={"targets": (middle, *targets_ms)})
     last = [
         Search(config, space, depth.data, SEED),
-        Prune(depth.prune, space, depth.data, options, SEED, device),
+        Prune(depth.prune, space, depth.data, options, SEED, device, config.further_targets),
     ]
     documents = Pipeline([*stages, *last], store, emit).run()
     search, pruned = documents["search"], documents["prune"]
@@ -175,8 +176,9 @@ def investigate(depth: Depth, space: SearchSpace, device: Device, store: Store, 
         return Context(work, "", store, FleetingScratch(), progress_of)
 
     say("latency_target: the networks that are ranked first")
-    ranking = stage_ranking(search, latency, depth, context("values"))
-    chosen = choose(ranking, latency, [middle, *targets_ms])
+    targets_ms = [middle, *targets_ms]
+    ranking = stage_ranking(search, latency, targets_ms, depth, context("values"))
+    chosen = choose(ranking, latency, targets_ms)
     models, refused = permuted_models(space, table, latency, depth.permutations)
     controls = [choose(ranking, model, spread_targets_ms(model, depth.targets)) for model in models]
     shipped = shipped_choices(pruned)
@@ -196,7 +198,9 @@ def spread_targets_ms(latency: LatencyModel, count: int) -> list[float]:
     return [fastest_ms * step ** (place + 1) for place in range(count)]
 
 
-def stage_ranking(search: SearchResult, latency: LatencyModel, depth: Depth, context: Context) -> Ranking:
+def stage_ranking(
+    search: SearchResult, latency: LatencyModel, targets_ms: Sequence[float], depth: Depth, context: Context
+) -> Ranking:
     """The values that the stage ``prune`` ranks by: it does not keep them, so they are estimated again."""
     from safetensors.torch import load
 
@@ -218,7 +222,7 @@ def stage_ranking(search: SearchResult, latency: LatencyModel, depth: Depth, con
         supernet,
         Batches(load_images(depth.data, "validation"), EVALUATION_BATCH_SIZE, torch_device),
         costs_ms,
-        [target_ms - fixed_ms for target_ms in (search.target_ms, *search.front_targets_ms)],
+        [target_ms - fixed_ms for target_ms in targets_ms],
         budget=depth.prune.evaluations,
         seed=derived_seed(SEED, 3),
         context=context,
@@ -280,12 +284,8 @@ def permuted_models(
     """
     models: list[LatencyModel] = []
     for seed in range(MOST_PERMUTATIONS):
-        try:
-            model = permuted_model(space, table, latency, seed)
-        except BadMeasurement:
-            continue
-        if model.feasible_ms[0] > 0:
-            models.append(model)
+        with suppress(BadMeasurement):
+            models.append(permuted_model(space, table, latency, seed))
         if len(models) == count:
             return models, seed + 1 - count
     raise BadMeasurement(

@@ -211,7 +211,9 @@ class SearchLoop:
         Fair: a layer with n candidates takes each of them once in steps 0 to n-1, in n to 2n-1, and so on.
         Else drawn from p.
         """
-        fair = self._warming_up or float(torch.rand((), generator=self._generator(6))) < self.config.fair_share
+        fair = (
+            self._warming_up or float(torch.rand((), generator=self._generator(6))) < self.config.fair_share
+        )
         if not fair:
             return self.architecture.sample_path(self._generator(1))
         path = []
