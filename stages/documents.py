@@ -205,8 +205,8 @@ class SearchResult(Document):
 class ConsideredNetwork(Record):
     """A well-ranked network that should meet a target, measured whole.
 
-    ``validation_accuracy_percent`` is that with the supernet's weights; None where the device took longer
-    than the target, or enough better-ranked networks met it.
+    ``validation_accuracy_percent`` and ``validation_loss`` are those with the supernet's weights; None where
+    the device took longer than the target, or enough better-ranked networks met it.
     """
 
     choices: tuple[int, ...]
@@ -216,6 +216,7 @@ class ConsideredNetwork(Record):
     predicted_ms: float
     measurement: LatencyMeasurement
     validation_accuracy_percent: float | None
+    validation_loss: float | None = Field(None, description="mean cross entropy, nats")
 
 
 class PrunedNetwork(Record):

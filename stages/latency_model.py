@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from android_bench.device import Device, DeviceInfo, LatencyMeasurement, RuntimeOptions
-from nasflow.errors import UsageError
+from nasflow.errors import BadMeasurement, UsageError
 from pipeline.stage import TOOL, Context, Stage
 from stages.calibration import Choices, draw_networks, range_ms, split_networks
 from stages.documents import (
@@ -147,7 +147,8 @@ def fit_model(
 ) -> LatencyModel:
     """The latency model of measured blocks and networks.
 
-    Raises UsageError where a block is not in the table, BadMeasurement where no line fits.
+    Raises UsageError where a block is not in the table, BadMeasurement where no line fits, or where by that
+    line some network takes no time.
     """
     block_ms, implementations, invoke_ms = net_block_ms(table)
     check_covers(space, block_ms)
@@ -191,6 +192,12 @@ def fit_model(
     )
     latencies = {block.key: model.block_latency_ms(block) for block in space.distinct_blocks()}
     fastest, slowest = range_ms(space, latencies)
+    if fit.overhead_ms + fastest <= 0:
+        raise BadMeasurement(
+            f"by blocks and whole networks as they were measured, the fastest network of space {space.name} "
+            f"would take {fit.overhead_ms + fastest:.4g} ms.",
+            hint="Some of it was measured while the device was busy: nasflow run --force profile.",
+        )
     return model.model_copy(update={"feasible_ms": (fit.overhead_ms + fastest, fit.overhead_ms + slowest)})
 
 

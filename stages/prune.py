@@ -35,6 +35,10 @@ class PruneConfig(MeasuringConfig):
         description="best-ranked networks under the target to judge on all validation images; 1 and "
         "rank_by probability is the paper's rule",
     )
+    judge_by: Literal["loss", "accuracy"] = Field(
+        "loss",
+        description="what the last choice among them looks at; accuracy is the paper's, and noisier",
+    )
     front: int = Field(
         0,
         ge=0,
@@ -64,7 +68,7 @@ class Prune(Stage):
     """The best-ranked networks under the target, measured whole; the best of them on validation images."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 

@@ -30,6 +30,13 @@ class SearchConfig(Record):
         1, ge=0, description="weights alone first, every candidate equally often (FairNAS, arXiv 1907.01845)"
     )
     epochs: int = Field(2, ge=1, description="then weights and architecture in turn")
+    fair_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the search's weight steps that train every path equally often, whatever its "
+        "probability; 0 is the paper's rule",
+    )
     batch_size: int = Field(64, ge=2, le=4096, description="images per weight step")
     learning_rate: float = Field(0.1, gt=0, le=10, description="of the weights, cosine to zero")
     warmup_learning_rate: float | None = Field(
@@ -99,7 +106,7 @@ class Search(Stage):
     """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
 
     name: ClassVar[str] = "search"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     output: ClassVar[type[SearchResult]] = SearchResult
 

@@ -129,5 +129,5 @@ def _choice(prune: PrunedNetworks) -> str:
     return (
         f"{ranked} within the target, {len(considered)} of them, were measured whole; the best {judged} that "
         "kept the target were judged on the whole validation split, with the weights of the search and "
-        "statistics of their own."
+        "statistics of their own: the best of them was taken."
     )

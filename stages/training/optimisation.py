@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import lightning_fabric
 import torch
@@ -105,14 +106,30 @@ class AveragedWeights:
             tensor.copy_(tensors[name])
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What a network makes of some images: share of right answers in percent, mean cross entropy in nats."""
+
+    accuracy_percent: float
+    loss: float
+
+
 @torch.no_grad()
-def accuracy_percent(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Share of right answers in percent, in eval mode."""
+def judge(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> Judgement:
+    """Accuracy and loss on all of ``images``, in eval mode."""
     was_training = network.training
     network.eval()
     right = total = 0
+    loss = 0.0
     for x_NCHW, labels_N in images:
-        right += int((network(x_NCHW).argmax(1) == labels_N).sum())
+        logits = network(x_NCHW)
+        right += int((logits.argmax(1) == labels_N).sum())
+        loss += float(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
         total += len(labels_N)
     network.train(was_training)
-    return 100.0 * right / total
+    return Judgement(100.0 * right / total, loss / total)
+
+
+def accuracy_percent(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Share of right answers in percent, in eval mode."""
+    return judge(network, images).accuracy_percent

@@ -32,7 +32,7 @@ from stages.selection import best_by_value, random_paths_near
 from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
 from stages.training.effort import EffortClock
-from stages.training.optimisation import accuracy_percent, make_fabric
+from stages.training.optimisation import Judgement, judge, make_fabric
 from stages.training.search_loop import price_candidates
 from stages.training.supernet_values import EVALUATIONS, explore_supernet
 
@@ -89,7 +89,7 @@ class _Picker:
         architecture = price_candidates(self.search.space, self.latency)
         self.costs_ms = [row.tolist() for row in architecture.block_ms]
         self.fixed_ms = architecture.fixed_ms
-        self.judged: dict[Path, tuple[float, Network]] = {}
+        self.judged: dict[Path, tuple[Judgement, Network]] = {}
         self.effort = self._effort()
         self._keep_effort()
 
@@ -124,8 +124,7 @@ class _Picker:
             with self._optional(target_ms):
                 about = self._consider(target_ms, paths, values, measured)
                 considered += about
-                judged = [c for c in about if c.validation_accuracy_percent is not None]
-                best = max(judged, key=lambda c: c.validation_accuracy_percent or 0.0).choices
+                best = max((c.choices for c in about if c.validation_loss is not None), key=self._merit)
                 # Two targets may lead to the same network, which is then there already.
                 if self._blocks(best) not in picked:
                     name, role = (f"front_{len(picked)}", FRONT) if picked else ("found", FOUND)
@@ -261,6 +260,7 @@ class _Picker:
             )
         considered = []
         for place, (path, score) in enumerate(zip(paths, scores, strict=True)):
+            judgement = self._judge(path)[0] if place in keep else None
             considered.append(
                 ConsideredNetwork(
                     choices=path,
@@ -271,7 +271,8 @@ class _Picker:
                     ),
                     predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
                     measurement=measured.by_name[_name(path)],
-                    validation_accuracy_percent=self._judge(path)[0] if place in keep else None,
+                    validation_accuracy_percent=judgement.accuracy_percent if judgement else None,
+                    validation_loss=judgement.loss if judgement else None,
                 )
             )
             self.context.progress(place + 1, len(paths), "candidates")
@@ -287,15 +288,20 @@ class _Picker:
             return ms
         return ms * reference.measurement.median_ms / measured.by_name[reference.name].median_ms
 
-    def _judge(self, path: Path) -> tuple[float, Network]:
-        """Accuracy on all validation images with the supernet's weights and the network's own statistics."""
+    def _merit(self, path: Path) -> float:
+        """What the last choice looks at: higher is better."""
+        judgement, _ = self._judge(path)
+        return -judgement.loss if self.config.judge_by == "loss" else judgement.accuracy_percent
+
+    def _judge(self, path: Path) -> tuple[Judgement, Network]:
+        """On all validation images, with the supernet's weights and the network's own statistics."""
         if path not in self.judged:
             network = self.supernet.extract(path).to(self.torch_device)
             to_channels_last(network)
             batches = self.training.training(derived_seed(self.seed, 2), 0)
             recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
             images = Batches(self.validation, BATCH_SIZE, self.torch_device)
-            self.judged[path] = accuracy_percent(network, images.in_order()), network
+            self.judged[path] = judge(network, images.in_order()), network
             self._keep_effort()
         return self.judged[path]
 
@@ -315,7 +321,7 @@ class _Picker:
         )
 
     def _pruned(self, name: str, role: Role, path: Path, target_ms: float) -> PrunedNetwork:
-        accuracy, network = self._judge(path)
+        judgement, network = self._judge(path)
         return PrunedNetwork(
             name=name,
             role=role,
@@ -323,7 +329,7 @@ class _Picker:
             net=network.net,
             target_ms=target_ms,
             predicted_ms=self.latency.predict_ms(network.net),
-            supernet_accuracy_percent=accuracy,
+            supernet_accuracy_percent=judgement.accuracy_percent,
             weights=self.context.store.put_bytes(save_weights(network), ".safetensors"),
         )
 

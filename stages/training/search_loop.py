@@ -206,11 +206,15 @@ class SearchLoop:
         return torch.Generator().manual_seed(derived_seed(self.seed, purpose, self.now.epoch, self.now.step))
 
     def _path(self) -> list[int]:
-        """The path of the present weight step: fair in the warm-up, drawn from p in the search.
+        """The path of the present weight step: fair in the warm-up, and as often as wanted in the search.
 
         Fair: a layer with n candidates takes each of them once in steps 0 to n-1, in n to 2n-1, and so on.
+        Else drawn from p.
         """
-        if not self._warming_up:
+        fair = (
+            self._warming_up or float(torch.rand((), generator=self._generator(6))) < self.config.fair_share
+        )
+        if not fair:
             return self.architecture.sample_path(self._generator(1))
         path = []
         for place, alpha in enumerate(self.architecture.alphas):

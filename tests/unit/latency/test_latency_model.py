@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +13,13 @@ from support.latency_spaces import SPACE, TINY
 from support.memory_context import MemoryScratch, Told, memory_context
 from support.simulated_device import SimulatedDevice
 
-from android_bench.device import RuntimeOptions
+from android_bench.device import LatencyMeasurement, RuntimeOptions
 from android_bench.local import LocalDevice
 from nasflow.errors import BadMeasurement, DeviceError, UsageError
 from pipeline.artifact import document_bytes
 from stages.conversion.flatbuffer import network_model
-from stages.documents import LatencyModel, LatencyTable, TableRow
-from stages.latency_model import FitLatency, LatencyConfig, split_places
+from stages.documents import LatencyModel, LatencyTable, PredictionPoint, TableRow
+from stages.latency_model import FitLatency, LatencyConfig, NetworkTimings, fit_model, split_places
 from stages.mobilenet_v2 import fit_strides
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.search_space import Candidate, SearchSpace
@@ -298,3 +299,27 @@ def test_this_computer_gives_a_model() -> None:
     assert 0.3 < model.scale < 3
     assert model.feasible_ms[0] < model.feasible_ms[1]
     assert model.reference.measurement.median_ms > model.feasible_ms[1]
+
+
+def test_a_line_by_which_some_network_takes_no_time_is_no_model() -> None:
+    """All that was measured takes some time, but the fastest network was not among it."""
+    device = SimulatedDevice()
+    table = profile(device)
+    model = fit(device, table)
+    less_ms = 1.2 * model.feasible_ms[0]
+
+    def faster(points: Iterable[PredictionPoint]) -> list[tuple[tuple[int, ...], LatencyMeasurement]]:
+        return [
+            (point.choices, point.measurement.model_copy(update={"median_ms": median_ms}))
+            for point in points
+            if (median_ms := point.measurement.median_ms - less_ms) > 0
+        ]
+
+    with pytest.raises(BadMeasurement, match=r"the fastest network of space \w+ would take -0\.\d+ ms"):
+        fit_model(
+            SPACE,
+            table,
+            faster(model.calibration),
+            faster(model.held_out),
+            NetworkTimings(model.device, model.runtime, model.reference, model.timings, 0.0),
+        )

@@ -148,9 +148,25 @@ def test_the_most_probable_networks_within_the_target_are_judged(
     judged = [c for c in outcome.considered if c.validation_accuracy_percent is not None]
     assert [c.log_probability for c in judged] == pytest.approx(likely[:4], abs=2e-6)
     assert all(least <= c.predicted_ms <= most for c in judged)
-    best = max(judged, key=lambda c: c.validation_accuracy_percent or 0)
+    best = min(judged, key=lambda c: c.validation_loss or 0)
     assert outcome.found.choices == best.choices
     assert PrunedNetworks.model_validate_json(document_bytes(outcome)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("judge_by", "field"), [("loss", "validation_loss"), ("accuracy", "validation_accuracy_percent")]
+)
+def test_the_last_choice_looks_at_what_it_is_told_to(
+    searched: SearchResult, store: MemoryStore, judge_by: str, field: str
+) -> None:
+    outcome = pruned(searched, store, candidates=8, use_at_least=0.5, judge_by=judge_by)
+    judged = [c for c in outcome.considered if c.validation_loss is not None]
+    sign = -1 if judge_by == "loss" else 1
+    best = max(judged, key=lambda c: sign * getattr(c, field))
+    assert len(judged) == 8
+    assert getattr(best, field) == getattr(
+        next(c for c in judged if c.choices == outcome.found.choices), field
+    )
 
 
 def test_one_candidate_is_the_papers_rule(searched: SearchResult, store: MemoryStore) -> None:
@@ -372,7 +388,7 @@ def test_further_targets_do_not_change_the_search(first: Target) -> None:
 
 def test_a_further_target_gets_a_network_of_its_own(searched: SearchResult, store: MemoryStore) -> None:
     target = RelativeTarget(ratio=0.45)
-    (network,) = pruned(searched, store, use_at_least=0.5, further_targets=(target,)).front
+    (network,) = pruned(searched, store, use_at_least=0.9, further_targets=(target,)).front
     assert network.target_ms == pytest.approx(0.45 * 0.2)
     assert network.predicted_ms <= network.target_ms
 

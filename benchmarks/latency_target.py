@@ -1,0 +1,443 @@
+"""Do networks that were chosen under a latency target keep it?
+
+A latency model that is right about random networks may still be wrong about chosen ones: where many
+networks compete under a target, those win whose time it thinks too low (the winner's curse). So the space
+``fashion`` is profiled, modelled and searched on this computer by the product's own stages, and networks
+for twenty targets are chosen from the one supernet. They are judged as they are ranked first by prediction,
+before any has been timed, in a measurement of their own; beside them what the stage ships, which has dropped
+those that it measured late.
+
+The negative control goes the same way with a latency table whose times are dealt out to the wrong blocks,
+the model fitted to it on the same whole networks. Networks chosen with that must miss the bars.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_cache_path
+
+from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
+from android_bench.local import LocalDevice
+from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
+from nasflow.errors import BadMeasurement, InfeasibleTarget
+from pipeline.events import Emit, Event, Progress
+from pipeline.reporters import PlainReporter
+from pipeline.runner import Pipeline
+from pipeline.scratch import FleetingScratch
+from pipeline.stage import Context
+from pipeline.store import Store
+from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
+from stages.latency_model import FitLatency, LatencyConfig, NetworkTimings, fit_model
+from stages.measuring import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
+from stages.path_values import PathValues
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.prune import Prune, PruneConfig
+from stages.search import Search, SearchConfig
+from stages.search_space import SearchSpace
+from stages.selection import best_by_value
+from stages.spaces import SpaceConfig, load_space
+from stages.training.data import DataConfig
+
+if TYPE_CHECKING:
+    from stages.path_values import Integers
+
+OFF_PERCENT, OVER_TARGET = 3.0, 1.10
+SEED = 0
+MOST_PERMUTATIONS = 1000  # to be tried for those that give a model
+
+Path = tuple[int, ...]
+Choice = tuple[float, Path]
+"""A target in ms, and the network that was chosen under it."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How much work is done."""
+
+    targets: int
+    permutations: int
+    data: DataConfig
+    search: SearchConfig
+    prune: PruneConfig
+
+
+# Latency is judged: the search need not be thorough, only a real one.
+FULL = Depth(
+    20,
+    5,
+    DataConfig(train_images=20_000, validation_images=2_000),
+    SearchConfig(),
+    PruneConfig(recalibration_batches=10),
+)
+QUICK = Depth(
+    5,
+    2,
+    DataConfig(train_images=2_000, validation_images=2_000),
+    SearchConfig(epochs=1),
+    PruneConfig(candidates=2, evaluations=200, recalibration_batches=5),
+)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What networks of a space are ranked by, and the paths that were evaluated for it."""
+
+    space: SearchSpace
+    values: PathValues
+    known_NL: Integers | None
+    config: PruneConfig
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Measured times beside predictions and targets.
+
+    ``off_percent`` is the median of measured over predicted, less 1, without its sign; ``signed_percent``
+    with it.
+    """
+
+    networks: int
+    off_percent: float
+    worst_off_percent: float
+    signed_percent: float
+    worst_over_target: float
+    above_target: int
+
+    @property
+    def passes(self) -> bool:
+        """Whether both bars hold."""
+        return self.off_percent <= OFF_PERCENT and self.worst_over_target <= OVER_TARGET
+
+
+def run(full: bool) -> Outcome:
+    """All of it on this computer."""
+    folder = user_cache_path("nasflow") / "benchmarks" / f"latency-target-{'full' if full else 'quick'}"
+    reporter = PlainReporter(sys.stderr)
+    store = Store(folder, reporter)
+    with LocalDevice() as device, store.lock():
+        space = load_space(SpaceConfig(name="fashion"))
+        figures = investigate(FULL if full else QUICK, space, device, store, reporter)
+    reporter.close()
+    # It has served to go on after a kill; the next benchmark measures anew.
+    shutil.rmtree(folder)
+    return Outcome(figures, bars(figures) if full else [])
+
+
+def bars(figures: Mapping[str, Any]) -> list[Bar]:
+    """What the figures of a full run must reach."""
+    chosen, permuted = figures["chosen_by_prediction"], figures["permuted_tables"]
+    return [
+        at_least("targets", chosen["networks"], FULL.targets),
+        at_most("off_percent", chosen["off_percent"], OFF_PERCENT),
+        at_most("worst_over_target", chosen["worst_over_target"], OVER_TARGET),
+        at_least("ranked_as_by_the_stage", figures["ranked_as_by_the_stage"], figures["ranked_by_the_stage"]),
+        at_least("permuted_tables_measured", len(permuted["each"]), FULL.permutations),
+        at_most("permuted_tables_that_pass", permuted["passing"], 0),
+    ]
+
+
+def investigate(depth: Depth, space: SearchSpace, device: Device, store: Store, emit: Emit) -> dict[str, Any]:
+    """Profile, fit, search and choose; then measure what was chosen once more, the control's among it."""
+    options = RuntimeOptions()
+    stages = [
+        ProfileOps(ProfileConfig(), space, options, SEED, device),
+        FitLatency(LatencyConfig(), space, options, SEED, device),
+    ]
+    documents = Pipeline(stages, store, emit).run()
+    table, latency = documents["profile"], documents["latency"]
+    assert isinstance(table, LatencyTable)
+    assert isinstance(latency, LatencyModel)
+    targets_ms = spread_targets_ms(latency, depth.targets)
+    middle = targets_ms.pop(len(targets_ms) // 2)  # which the supernet is searched for
+    config = depth.search.model_copy(update={"targets": (middle, *targets_ms)})
+    last = [
+        Search(config, space, depth.data, SEED),
+        Prune(depth.prune, space, depth.data, options, SEED, device, config.further_targets),
+    ]
+    documents = Pipeline([*stages, *last], store, emit).run()
+    search, pruned = documents["search"], documents["prune"]
+    assert isinstance(search, SearchResult)
+    assert isinstance(pruned, PrunedNetworks)
+
+    def progress_of(event: Event) -> None:
+        # Advice on how to run a stage again would be wrong here.
+        if isinstance(event, Progress):
+            emit(event)
+
+    def context(work: str) -> Context:
+        return Context(work, "", store, FleetingScratch(), progress_of)
+
+    say("latency_target: the networks that are ranked first")
+    targets_ms = [middle, *targets_ms]
+    ranking = stage_ranking(search, latency, targets_ms, depth, context("values"))
+    chosen = choose(ranking, latency, targets_ms)
+    models, refused = permuted_models(space, table, latency, depth.permutations)
+    controls = [choose(ranking, model, spread_targets_ms(model, depth.targets)) for model in models]
+    shipped = shipped_choices(pruned)
+    say("latency_target: the second measurement")
+    everything = [path for choices in (chosen, shipped, *controls) for _, path in choices]
+    everything += [point.choices for point in latency.held_out]
+    again = measure(space, latency, everything, context("again"), device, depth.prune)
+    return summarise(
+        space, latency, pruned, again, chosen, shipped, list(zip(models, controls, strict=True))
+    ) | {"permuted_tables_refused": refused, "minutes_of_search": search.seconds / 60}
+
+
+def spread_targets_ms(latency: LatencyModel, count: int) -> list[float]:
+    """Targets whose ratios are evenly spread over what networks take, the slowest's time last."""
+    fastest_ms, slowest_ms = latency.feasible_ms
+    step = (slowest_ms / fastest_ms) ** (1 / count)
+    return [fastest_ms * step ** (place + 1) for place in range(count)]
+
+
+def stage_ranking(
+    search: SearchResult, latency: LatencyModel, targets_ms: Sequence[float], depth: Depth, context: Context
+) -> Ranking:
+    """The values that the stage ``prune`` ranks by: it does not keep them, so they are estimated again."""
+    from safetensors.torch import load
+
+    from stages.nn.blocks import to_channels_last
+    from stages.nn.supernet import Supernet
+    from stages.training.batches import Batches, derived_seed
+    from stages.training.data import load_images
+    from stages.training.optimisation import make_fabric
+    from stages.training.pick import EVALUATION_BATCH_SIZE
+    from stages.training.supernet_values import explore_supernet
+
+    torch_device = make_fabric(SEED).device
+    supernet = Supernet(search.space)
+    supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
+    supernet.to(torch_device)
+    to_channels_last(supernet)
+    costs_ms, fixed_ms = _priced(search.space, latency)
+    explored = explore_supernet(
+        supernet,
+        Batches(load_images(depth.data, "validation"), EVALUATION_BATCH_SIZE, torch_device),
+        costs_ms,
+        [target_ms - fixed_ms for target_ms in targets_ms],
+        budget=depth.prune.evaluations,
+        seed=derived_seed(SEED, 3),
+        context=context,
+    )
+    return Ranking(search.space, explored.values, explored.paths_NL, depth.prune)
+
+
+def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float]) -> list[Choice]:
+    """The network that is ranked first under each target, as the stage does it; no target without one."""
+    from stages.training.batches import derived_seed
+
+    costs_ms, fixed_ms = _priced(ranking.space, latency)
+    choices = []
+    for target_ms in targets_ms:
+        least_ms = ranking.config.use_at_least * min(target_ms, latency.feasible_ms[1])
+        try:
+            first, *_ = best_by_value(
+                ranking.values,
+                costs_ms,
+                at_least_ms=least_ms - fixed_ms,
+                at_most_ms=target_ms - fixed_ms,
+                count=ranking.config.candidates,
+                seed=derived_seed(SEED, 4),
+                known_NL=ranking.known_NL,
+                identity=lambda path: tuple(block.key for block in ranking.space.network(path).blocks),
+            )
+        except InfeasibleTarget as error:
+            say(f"latency_target: no network for {target_ms:.4g} ms: {error.message}")
+            continue
+        choices.append((target_ms, first))
+    return choices
+
+
+def _priced(space: SearchSpace, latency: LatencyModel) -> tuple[list[list[float]], float]:
+    """What every candidate adds to a network's time, and what all networks take."""
+    from stages.training.search_loop import price_candidates
+
+    priced = price_candidates(space, latency)
+    return [row.tolist() for row in priced.block_ms], priced.fixed_ms
+
+
+def shipped_choices(pruned: PrunedNetworks) -> list[Choice]:
+    """What the stage gives for each target: of the candidates that it measured in time, the most accurate."""
+    best: dict[float, tuple[float, Path]] = {}
+    for network in pruned.considered:
+        accuracy = network.validation_accuracy_percent
+        if accuracy is not None and accuracy > best.get(network.target_ms, (-1.0, ()))[0]:
+            best[network.target_ms] = accuracy, network.choices
+    return [(target_ms, path) for target_ms, (_, path) in best.items()]
+
+
+def permuted_models(
+    space: SearchSpace, table: LatencyTable, latency: LatencyModel, count: int
+) -> tuple[list[LatencyModel], int]:
+    """``count`` models of permuted tables, and how many more permutations gave none.
+
+    Each is fitted to the whole networks as they were measured. None comes of it where slower blocks then
+    seem to make faster networks, or where some networks would take no time.
+    """
+    models: list[LatencyModel] = []
+    for seed in range(MOST_PERMUTATIONS):
+        with suppress(BadMeasurement):
+            models.append(permuted_model(space, table, latency, seed))
+        if len(models) == count:
+            return models, seed + 1 - count
+    raise BadMeasurement(
+        f"of {MOST_PERMUTATIONS} permuted tables {len(models)} gave a latency model, not {count}.",
+        hint="Look at the space: are there blocks enough to tell a right table from a wrong one?",
+    )
+
+
+def permuted_model(space: SearchSpace, table: LatencyTable, latency: LatencyModel, seed: int) -> LatencyModel:
+    """The model of a table whose times belong to other blocks. Raises BadMeasurement where no line fits."""
+    order = list(range(len(table.rows)))
+    random.Random(f"{SEED}/permuted/{seed}").shuffle(order)
+    rows = tuple(
+        row.model_copy(update={"measurement": table.rows[other].measurement})
+        for row, other in zip(table.rows, order, strict=True)
+    )
+    return fit_model(
+        space,
+        table.model_copy(update={"rows": rows}),
+        [(point.choices, point.measurement) for point in latency.calibration],
+        [(point.choices, point.measurement) for point in latency.held_out],
+        NetworkTimings(latency.device, latency.runtime, latency.reference, latency.timings, 0.0),
+    )
+
+
+def measure(
+    space: SearchSpace,
+    latency: LatencyModel,
+    paths: Sequence[Path],
+    context: Context,
+    device: Device,
+    config: MeasuringConfig,
+) -> Measured:
+    """Whole networks, timed in turn with the anchor."""
+    from stages.conversion.flatbuffer import network_model
+
+    reference = latency.reference
+    work = Work(
+        {
+            _name(path): network_model(
+                space.network(path), seed=SEED, implementations=latency.implementations
+            )
+            for path in dict.fromkeys(paths)
+        },
+        anchor=(reference.name, network_model(reference.net, seed=SEED)),
+        reference_ms=reference.measurement.median_ms,
+    )
+    return measure_rounds(context, device, work, config, latency.runtime, SEED + 1)
+
+
+def model_times(by_name: Mapping[str, LatencyMeasurement], latency: LatencyModel) -> dict[Path, float]:
+    """Networks' times, against the anchor of the same measurement: milliseconds as the model means them."""
+    reference = latency.reference
+    faster = reference.measurement.median_ms / by_name[reference.name].median_ms
+    return {_path(name): faster * m.median_ms for name, m in by_name.items() if name != reference.name}
+
+
+def judge(
+    space: SearchSpace, latency: LatencyModel, choices: Sequence[Choice], times_ms: Mapping[Path, float]
+) -> Judged:
+    """Chosen networks by what they take and what the model that they were chosen by predicted."""
+    off = [times_ms[path] / latency.predict_ms(space.network(path)) for _, path in choices]
+    over = [times_ms[path] / target_ms for target_ms, path in choices]
+    return Judged(
+        networks=len(choices),
+        **_deviations(off),
+        worst_over_target=max(over),
+        above_target=sum(ratio > 1 for ratio in over),
+    )
+
+
+def _deviations(ratios: Sequence[float]) -> dict[str, float]:
+    """Of measured over predicted times."""
+    off_percent = [100 * (ratio - 1) for ratio in ratios]
+    return {
+        "off_percent": median(map(abs, off_percent)),
+        "worst_off_percent": max(map(abs, off_percent)),
+        "signed_percent": median(off_percent),
+    }
+
+
+def summarise(
+    space: SearchSpace,
+    latency: LatencyModel,
+    pruned: PrunedNetworks,
+    again: Measured,
+    chosen: Sequence[Choice],
+    shipped: Sequence[Choice],
+    controls: Sequence[tuple[LatencyModel, Sequence[Choice]]],
+) -> dict[str, Any]:
+    """All figures. ``first`` is the stage's own measurement, by which it chose what it ships."""
+    considered = [(network.target_ms, network.choices) for network in pruned.considered]
+    first_ranked: dict[float, Path] = {}
+    for target_ms, path in considered:
+        first_ranked.setdefault(target_ms, path)
+    first_ms = model_times(
+        {_name(n.choices): n.measurement for n in pruned.considered}
+        | {pruned.anchor.name: pruned.anchor.measurement},
+        latency,
+    )
+    second_ms = model_times(again.by_name, latency)
+    judged = [judge(space, model, choices, second_ms) for model, choices in controls]
+    held_out = [point.measurement.median_ms / point.predicted_ms for point in latency.held_out]
+    held_out_again = [second_ms[point.choices] / point.predicted_ms for point in latency.held_out]
+    return {
+        "space": space.name,
+        "feasible_ms": list(latency.feasible_ms),
+        "anchor_ms": latency.reference.measurement.median_ms,
+        "prediction_interval_percent": latency.interval_percent,
+        # What both measurements of random networks have in common with the chosen ones is not the choice's.
+        "random_networks_first": _deviations(held_out),
+        "random_networks": _deviations(held_out_again),
+        "chosen_by_prediction": asdict(judge(space, latency, chosen, second_ms)),
+        "chosen_by_prediction_different": len({path for _, path in chosen}),
+        "chosen_by_prediction_first": asdict(
+            judge(space, latency, [choice for choice in chosen if choice[1] in first_ms], first_ms)
+        ),
+        "ranked_by_the_stage": len(first_ranked),
+        "ranked_as_by_the_stage": sum(first_ranked.get(target_ms) == path for target_ms, path in chosen),
+        "candidates_first": asdict(judge(space, latency, considered, first_ms)),
+        "shipped_first": asdict(judge(space, latency, shipped, first_ms)),
+        "shipped": asdict(judge(space, latency, shipped, second_ms)),
+        "permuted_tables": {
+            "passing": sum(each.passes for each in judged),
+            "least_off_percent": min(each.off_percent for each in judged),
+            "least_worst_over_target": min(each.worst_over_target for each in judged),
+            "each": [asdict(each) for each in judged],
+        },
+        "widest_interval_percent": max(
+            interval_percent(again.by_name[_name(path)].round_medians_ms) for _, path in chosen
+        ),
+        "slowdown": median(timing.slowdown for timing in again.timings),
+        "seconds_of_the_second_measurement": again.seconds,
+        "points": [
+            {
+                "target_ms": target_ms,
+                "predicted_ms": latency.predict_ms(space.network(path)),
+                "measured_ms": second_ms[path],
+                "choices": list(path),
+            }
+            for target_ms, path in sorted(chosen)
+        ],
+    }
+
+
+def _name(path: Path) -> str:
+    return "network_" + "_".join(map(str, path))
+
+
+def _path(name: str) -> Path:
+    return tuple(int(word) for word in name.removeprefix("network_").split("_"))
+
+
+if __name__ == "__main__":
+    sys.exit(main("latency_target", run))

@@ -1,0 +1,99 @@
+"""Whatever networks are worth and cost: none is chosen that should take longer than the target."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.toy_search import latency_model
+
+from nasflow.errors import InfeasibleTarget
+from stages.documents import LatencyModel
+from stages.path_values import PathValues, Variances
+from stages.search_space import BlockSpec, SearchSpace
+from stages.selection import best_by_value, best_paths, improved, path_ms
+from stages.spaces import SpaceConfig, load_space, shipped_spaces
+
+SPACES = {name: load_space(SpaceConfig(name=name)) for name in shipped_spaces()}
+ROUNDING = 1e-12  # relative: sums in another order
+
+
+def random_costs(space: SearchSpace, seed: int) -> LatencyModel:
+    """A latency model of random block times, over three orders of magnitude, with an overhead."""
+    chance = random.Random(f"costs/{seed}")
+
+    def cost(block: BlockSpec) -> float:
+        return 10 ** random.Random(f"{seed}/{block.key}").uniform(-4, -1)
+
+    return latency_model(space, cost, overhead_ms=chance.uniform(0.0, 0.1))
+
+
+def random_values(sizes: tuple[int, ...], seed: int, pairs: float) -> PathValues:
+    """N(0, 1) for every candidate, and ``pairs`` times that for every pair of two layers' candidates."""
+    chance = np.random.default_rng(seed)
+    count = sum(sizes)
+    half_CC = np.triu(chance.normal(size=(count, count)) * pairs)
+    owner_C = np.repeat(np.arange(len(sizes)), sizes)
+    pair_CC = np.where(owner_C[:, None] == owner_C[None, :], 0.0, half_CC + half_CC.T)
+    return PathValues(sizes, 0.0, chance.normal(size=count), pair_CC, Variances(1.0, 1.0, 0.0))
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("pairs", [0.0, 0.1, 1.0])
+@given(
+    seed=st.integers(0, 10_000),
+    place=st.floats(0, 1),
+    share=st.sampled_from([0.0, 0.5, 0.9, 0.99]),
+    count=st.integers(1, 4),
+)
+@settings(max_examples=12, deadline=None, derandomize=True)
+def test_no_network_is_predicted_above_the_target_nor_below_the_share_to_be_used(
+    name: str, pairs: float, seed: int, place: float, share: float, count: int
+) -> None:
+    space = SPACES[name]
+    latency = random_costs(space, seed)
+    costs_ms = [
+        [0.0 if block is None else latency.block_latency_ms(block) for block in layer.blocks]
+        for layer in space.layers()
+    ]
+    fixed_ms = latency.overhead_ms + sum(map(latency.block_latency_ms, space.fixed_blocks()))
+    fastest_ms, slowest_ms = latency.feasible_ms
+    target_ms = fastest_ms + place * (slowest_ms - fastest_ms)
+    values = random_values(tuple(map(len, costs_ms)), seed, pairs)
+    least_ms = share * target_ms
+    bounds = (least_ms - fixed_ms, target_ms - fixed_ms)
+    try:
+        chosen = best_by_value(
+            values, costs_ms, at_least_ms=bounds[0], at_most_ms=bounds[1], count=count, seed=seed
+        )
+    except InfeasibleTarget:
+        # Only where so little room is left that the exact solver finds none either.
+        with pytest.raises(InfeasibleTarget):
+            best_paths(costs_ms, costs_ms, at_least_ms=bounds[0], at_most_ms=bounds[1], count=1)
+        return
+    assert 1 <= len(chosen) <= count
+    for path in chosen:
+        predicted_ms = latency.predict_ms(space.network(path))
+        assert predicted_ms <= target_ms * (1 + ROUNDING)
+        assert predicted_ms >= least_ms * (1 - ROUNDING)
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+@given(seed=st.integers(0, 10_000), place=st.floats(0, 1))
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_a_path_that_is_improved_stays_within_its_bounds_and_loses_nothing(
+    name: str, seed: int, place: float
+) -> None:
+    chance = random.Random(f"improved/{seed}")
+    sizes = tuple(len(layer.blocks) for layer in SPACES[name].layers())
+    costs_ms = [[10 ** chance.uniform(-4, -1) for _ in range(size)] for size in sizes]
+    values = random_values(sizes, seed, 0.3)
+    start = np.array([chance.randrange(size) for size in sizes])
+    start_ms = path_ms(costs_ms, start.tolist())
+    bounds = (0.9 * start_ms * place, start_ms * (1 + ROUNDING))
+    top = improved(start, values, costs_ms, bounds)
+    assert bounds[0] <= path_ms(costs_ms, top.tolist()) <= bounds[1] * (1 + ROUNDING)
+    assert values.value(top[None])[0] >= values.value(start[None])[0]
