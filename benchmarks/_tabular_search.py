@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Arm = Literal["search", "frozen", "shuffled_labels"]
 ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels")
-SEARCH = SearchConfig(warmup_epochs=2, epochs=4)
+SEARCH = SearchConfig(warmup_epochs=2, epochs=4, learning_rate=0.025)
 PICK = PruneConfig()
 NEVER = 10**9
 
