@@ -75,14 +75,14 @@ FULL = Depth(
     5,
     DataConfig(train_images=20_000, validation_images=2_000),
     SearchConfig(),
-    PruneConfig(recalibration_batches=10),
+    PruneConfig(recalibration_batches=10, shortlist=0),
 )
 QUICK = Depth(
     5,
     2,
     DataConfig(train_images=2_000, validation_images=2_000),
     SearchConfig(epochs=1),
-    PruneConfig(candidates=2, evaluations=200, recalibration_batches=5),
+    PruneConfig(candidates=2, evaluations=200, recalibration_batches=5, shortlist=0),
 )
 
 
@@ -210,7 +210,7 @@ def stage_ranking(
     from stages.training.data import load_images
     from stages.training.optimisation import make_fabric
     from stages.training.pick import EVALUATION_BATCH_SIZE
-    from stages.training.supernet_values import explore_supernet
+    from stages.training.supernet_values import SupernetJudge, explore_supernet
 
     torch_device = make_fabric(SEED).device
     supernet = Supernet(search.space)
@@ -218,14 +218,13 @@ def stage_ranking(
     supernet.to(torch_device)
     to_channels_last(supernet)
     costs_ms, fixed_ms = _priced(search.space, latency)
+    judging = Batches(load_images(depth.data, "validation"), EVALUATION_BATCH_SIZE, torch_device)
     explored = explore_supernet(
-        supernet,
-        Batches(load_images(depth.data, "validation"), EVALUATION_BATCH_SIZE, torch_device),
+        SupernetJudge(supernet, judging, context),
         costs_ms,
         [target_ms - fixed_ms for target_ms in targets_ms],
         budget=depth.prune.evaluations,
         seed=derived_seed(SEED, 3),
-        context=context,
     )
     return Ranking(search.space, explored.values, explored.paths_NL, depth.prune)
 

@@ -28,6 +28,13 @@ class PruneConfig(MeasuringConfig):
     evaluations: int = Field(
         600, ge=50, le=100_000, description="networks judged to estimate values, each on one batch"
     )
+    shortlist: int = Field(
+        15,
+        ge=0,
+        le=1000,
+        description="best networks by those values to judge on many batches; the best of them are measured; "
+        "0: measure the best by value",
+    )
     candidates: int = Field(
         5,
         ge=1,
@@ -95,7 +102,8 @@ class Prune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""
-        evaluated = 0.03 * self.config.evaluations if self.config.rank_by == "value" else 0.0
+        evaluations = self.config.evaluations + 16 * self.config.shortlist * self._targets
+        evaluated = 0.03 * evaluations if self.config.rank_by == "value" else 0.0
         judged = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
         return self.device_seconds()[0] + 3.0 + judged + evaluated
 

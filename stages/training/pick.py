@@ -34,7 +34,7 @@ from stages.training.data import DataConfig, load_images
 from stages.training.effort import EffortClock
 from stages.training.optimisation import Judgement, judge, make_fabric
 from stages.training.search_loop import price_candidates
-from stages.training.supernet_values import EVALUATIONS, explore_supernet
+from stages.training.supernet_values import EVALUATIONS, SupernetJudge, explore_supernet
 
 if TYPE_CHECKING:
     from stages.path_values import Integers
@@ -86,6 +86,8 @@ class _Picker:
         to_channels_last(self.supernet)
         self.training = Batches(load_images(self.data, "train"), BATCH_SIZE, self.torch_device)
         self.validation = load_images(self.data, "validation")
+        judging = Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device)
+        self.supernet_judge = SupernetJudge(self.supernet, judging, self.context)
         architecture = price_candidates(self.search.space, self.latency)
         self.costs_ms = [row.tolist() for row in architecture.block_ms]
         self.fixed_ms = architecture.fixed_ms
@@ -168,13 +170,11 @@ class _Picker:
         if self.config.rank_by == "probability":
             return values_of_parts(self.search.log_probabilities), None
         explored = explore_supernet(
-            self.supernet,
-            Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device),
+            self.supernet_judge,
             self.costs_ms,
             [target_ms - self.fixed_ms for target_ms in targets_ms],
             budget=self.config.evaluations,
             seed=derived_seed(self.seed, 3),
-            context=self.context,
             every_few=self._keep_effort,
         )
         return explored.values, explored.paths_NL
@@ -199,13 +199,14 @@ class _Picker:
         fastest_ms, slowest_ms = self.latency.feasible_ms
         # Of a limit that every network meets, no network can use more than the slowest does.
         least_ms = self.config.use_at_least * min(limit_ms, slowest_ms)
+        shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
         try:
-            return best_by_value(
+            paths = best_by_value(
                 values,
                 self.costs_ms,
                 at_least_ms=least_ms - self.fixed_ms,
                 at_most_ms=limit_ms - self.fixed_ms,
-                count=self.config.candidates,
+                count=max(shortlist, self.config.candidates),
                 seed=derived_seed(self.seed, 4),
                 known_NL=known_NL,
                 identity=self._blocks,
@@ -217,6 +218,10 @@ class _Picker:
                 f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
                 hint="Lower prune.use_at_least, or choose another target.",
             ) from error
+        if shortlist:
+            paths.sort(key=self.supernet_judge.mean_value, reverse=True)
+            self._keep_effort()
+        return paths[: self.config.candidates]
 
     def _blocks(self, path: Path) -> tuple[str, ...]:
         """What a path's network is made of: skips at different places may give the same network."""
@@ -248,7 +253,10 @@ class _Picker:
         """All candidates of a target; the first that keep it are judged. Raises InfeasibleTarget."""
         import numpy as np
 
-        scores = values.value(np.array(paths)).tolist()
+        if self.config.rank_by == "value" and self.config.shortlist:
+            scores = [self.supernet_judge.mean_value(path) for path in paths]
+        else:
+            scores = values.value(np.array(paths)).tolist()
         times_ms = [self._model_ms(measured, path) for path in paths]
         keep = [place for place, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
         if not keep:

@@ -1,8 +1,8 @@
 """The search's loop: weight steps on training images, architecture steps on validation images.
 
 ProxylessNAS, arXiv 1812.00332, with what later work found necessary for short searches: a fair warm-up
-(every candidate of a layer equally often), a learned price of latency in place of a fixed weight, and a
-target that comes down gradually.
+(every candidate of a layer equally often; on request to the end), a learned price of latency in place of a
+fixed weight, and a target that comes down gradually.
 """
 
 from __future__ import annotations

@@ -23,60 +23,76 @@ EVALUATIONS = "evaluations"
 MOST_BATCHES = 16
 
 
+class SupernetJudge:
+    """Values of networks that share a supernet's weights: negative cross entropy on batches of images.
+
+    Each batch normalisation takes the batch's own statistics: the supernet's are a mixture of all paths. The
+    supernet is left as it was. Values are kept in the context's scratch one by one, so that a killed run goes
+    on behind the last.
+    """
+
+    def __init__(self, supernet: Supernet, validation: Batches, context: Context) -> None:
+        self.supernet, self.context = supernet, context
+        count = min(MOST_BATCHES, len(validation))
+        self.batches = list(islice(validation.in_order(validation.batch_size), count))
+        # By what was judged, not by its place: a damaged line costs an evaluation, and nothing else.
+        self._kept = {
+            (tuple(row["path"]), int(row["batch"])): float(row["value"])
+            for row in context.scratch.rows(EVALUATIONS)
+        }
+
+    def value(self, path: Sequence[int], batch: int) -> float:
+        """On one batch. Raises TrainingDiverged where it is no number."""
+        key = (tuple(path), batch)
+        if key not in self._kept:
+            self._kept[key] = self._judge(path, batch)
+            row = {"path": list(path), "batch": batch, "value": self._kept[key]}
+            self.context.scratch.append(EVALUATIONS, row)
+        return self._kept[key]
+
+    def mean_value(self, path: Sequence[int]) -> float:
+        """On all batches. Raises TrainingDiverged."""
+        return sum(self.value(path, batch) for batch in range(len(self.batches))) / len(self.batches)
+
+    def _judge(self, path: Sequence[int], batch: int) -> float:
+        x_NCHW, labels_N = self.batches[batch]
+        was_training = self.supernet.training
+        self.supernet.train()
+        try:
+            with torch.no_grad(), self.supernet.architecture_step():
+                loss = float(nn.functional.cross_entropy(self.supernet(x_NCHW, path), labels_N))
+        finally:
+            self.supernet.train(was_training)
+        check_loss(loss, what=f"network {list(path)} in the supernet", step=len(self._kept))
+        return -loss
+
+
 def explore_supernet(
-    supernet: Supernet,
-    validation: Batches,
+    judge: SupernetJudge,
     costs_ms: Sequence[Sequence[float]],
     targets_ms: Sequence[float],
     *,
     budget: int,
     seed: int,
-    context: Context,
     every_few: Callable[[], object] | None = None,
 ) -> Explored:
-    """What every path is worth: the negative cross entropy of networks that share the supernet's weights.
+    """What every path is worth, learned from ``budget`` networks, each judged on one batch.
 
-    Each of ``budget`` networks is judged on one batch of validation images, with the batch's own statistics
-    in its batch normalisations: the supernet's are a mixture of all paths. Evaluations are kept in
-    the context's scratch one by one; a killed run goes on behind the last. ``every_few`` is called after
-    some of them, to keep what they took. The supernet is left as it was. Raises TrainingDiverged where a
-    loss is no number.
+    ``every_few`` is called after some of them, to keep what they took. Raises TrainingDiverged.
     """
-    count = min(MOST_BATCHES, len(validation))
-    batches = list(islice(validation.in_order(validation.batch_size), count))
-    # By what was judged, not by its place: a damaged line costs an evaluation, and nothing else.
-    kept = {
-        (tuple(row["path"]), int(row["batch"])): float(row["value"])
-        for row in context.scratch.rows(EVALUATIONS)
-    }
     done = 0
-
-    def judge(path: Sequence[int], batch: int) -> float:
-        x_NCHW, labels_N = batches[batch]
-        loss = float(nn.functional.cross_entropy(supernet(x_NCHW, path), labels_N))
-        check_loss(loss, what=f"network {list(path)} in the supernet", step=done)
-        return -loss
 
     def evaluate(paths_NL: Integers, contexts_N: Integers) -> Array:
         nonlocal done
         values = []
         for path, batch in zip(paths_NL.tolist(), contexts_N.tolist(), strict=True):
-            key = (tuple(path), batch)
-            if key not in kept:
-                kept[key] = judge(path, batch)
-                context.scratch.append(EVALUATIONS, {"path": path, "batch": batch, "value": kept[key]})
-            values.append(kept[key])
+            values.append(judge.value(path, batch))
             done += 1
             if done % 20 == 0:
-                context.progress(done, budget, "evaluations")
+                judge.context.progress(done, budget, "evaluations")
                 if every_few is not None:
                     every_few()
         return np.array(values)
 
-    was_training = supernet.training
-    supernet.train()
-    try:
-        with torch.no_grad(), supernet.architecture_step():
-            return explore(evaluate, costs_ms, targets_ms, budget=budget, seed=seed, contexts=len(batches))
-    finally:
-        supernet.train(was_training)
+    contexts = len(judge.batches)
+    return explore(evaluate, costs_ms, targets_ms, budget=budget, seed=seed, contexts=contexts)

@@ -396,6 +396,26 @@ def test_a_further_target_gets_a_network_of_its_own(searched: SearchResult, stor
 # --- ranked by value -------------------------------------------------------------------------------
 
 
+def test_the_shortlist_is_ranked_by_what_was_judged_and_not_by_the_estimate(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    settings = {"rank_by": "value", "use_at_least": 0.5, "candidates": 4}
+    scratch = MemoryScratch()
+    outcome = pruned(searched, store, **settings, shortlist=12, scratch=scratch)
+    values: dict[tuple[int, ...], list[float]] = {}
+    for row in scratch.rows("evaluations"):
+        values.setdefault(tuple(row["path"]), []).append(row["value"])
+    most = max(map(len, values.values()))
+    mean = {path: sum(seen) / most for path, seen in values.items() if len(seen) == most}
+    for choices, score in ((c.choices, c.score) for c in outcome.considered):
+        assert score == pytest.approx(mean[choices])
+    at_most = [c.score for c in outcome.considered[:4]]
+    assert at_most == sorted(at_most, reverse=True)
+    assert at_most[0] == pytest.approx(max(mean.values()))
+    estimated = pruned(searched, store, **settings, shortlist=0)
+    assert [c.score for c in estimated.considered] != [c.score for c in outcome.considered]
+
+
 def test_a_killed_prune_goes_on_behind_its_last_evaluation(
     searched: SearchResult, store: MemoryStore
 ) -> None:

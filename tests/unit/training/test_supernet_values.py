@@ -14,7 +14,7 @@ from stages.nn.supernet import Supernet
 from stages.training.batches import Batches
 from stages.training.data import load_images
 from stages.training.search_loop import price_candidates
-from stages.training.supernet_values import explore_supernet
+from stages.training.supernet_values import SupernetJudge, explore_supernet
 
 COSTS_MS = [row.tolist() for row in price_candidates(SPACE, latency_model()).block_ms]
 BUDGET = 50
@@ -37,9 +37,8 @@ def used_supernet(*, training: bool) -> Supernet:
 
 
 def explored(supernet: Supernet, validation: Batches) -> Explored:
-    return explore_supernet(
-        supernet, validation, COSTS_MS, [0.05], budget=BUDGET, seed=3, context=memory_context("prune")
-    )
+    judge = SupernetJudge(supernet, validation, memory_context("prune"))
+    return explore_supernet(judge, COSTS_MS, [0.05], budget=BUDGET, seed=3)
 
 
 def state_of(supernet: Supernet) -> dict[str, object]:
