@@ -113,7 +113,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
     from stages.training.optimisation import CHECKPOINT_SECONDS, make_fabric
     from stages.training.pick import EVALUATION_BATCH_SIZE, pick_networks
     from stages.training.search_loop import SearchLoop, price_candidates
-    from stages.training.supernet_values import explore_supernet
+    from stages.training.supernet_values import SupernetJudge, explore_supernet
 
     seed, arm = job
     space, latency = tabular_space(), tabular_latency()
@@ -157,13 +157,11 @@ def search_once(job: tuple[int, Arm]) -> Found:
         supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
         judging = Batches(validation, EVALUATION_BATCH_SIZE, fabric.device)
         values = explore_supernet(  # after a pick, its own evaluations: they are read back from the scratch
-            supernet,
-            judging,
+            SupernetJudge(supernet, judging, context),
             [row.tolist() for row in architecture.block_ms],
             [target_ms() - architecture.fixed_ms],
             budget=PICK.evaluations,
             seed=derived_seed(seed, 3),
-            context=context,
         ).values
         found = Found(
             seed,

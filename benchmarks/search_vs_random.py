@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from benchmarks._tabular_search import (
     search_once,
     target_ms,
 )
-from benchmarks.tabular_space import LATENCY, TABLE, Choices, Run, TrainedSpace, block_keys, distinct_networks
+from benchmarks.tabular_space import LATENCY, TABLE, Choices, TrainedSpace, block_keys, distinct_networks
 from stages.prune import Prune
 from stages.search import Search
 
@@ -87,18 +88,23 @@ class Held:
         }
 
 
+@cache
 def near(choices: Choices) -> list[Choices]:
-    """All other networks within 5 % of a network's latency."""
+    """All paths to other networks within 5 % of a network's latency.
+
+    Paths, and not networks: all paths are equally likely for whoever chooses at random, and for a search that
+    has learned nothing. To a network with skips lead several.
+    """
     own, ms = block_keys(choices), predicted_ms(choices)
     return [
         other
-        for other in distinct_networks()
+        for other in all_choices()
         if abs(predicted_ms(other) / ms - 1) <= NEAR and block_keys(other) != own
     ]
 
 
 def beaten_share(pick: Choices, truth: TrainedSpace) -> float:
-    """Share of the other networks of its latency that are less accurate; equal ones count half."""
+    """Share of the paths to other networks of its latency that are less accurate; equal ones count half."""
     own = truth.test_percent(pick)
     others = [truth.test_percent(choices) for choices in near(pick)]
     return sum((other < own) + 0.5 * (other == own) for other in others) / len(others)
@@ -193,19 +199,23 @@ CONTROLS = (
 def rival_percent(trainings: int, truth: TrainedSpace, random: np.random.Generator) -> float:
     """What the best of so many trained random networks of the target is worth, in the mean.
 
-    Each is trained once, as the table did with one of its seeds; validation images choose.
+    Drawn as paths, a network once. Each is trained once, as the table did with one of its seeds; validation
+    images choose.
     """
     import numpy as np
 
-    keys = {block_keys(all_choices()[n]) for n in under_target()}
-    runs: list[list[Run]] = [truth.runs[key] for key in sorted(keys)]
+    keys = [block_keys(all_choices()[n]) for n in under_target()]
+    networks = list(dict.fromkeys(keys))
+    runs = [truth.runs[key] for key in networks]
     worth = np.array([truth.test_percent(of_network[0].choices) for of_network in runs])
     validation = np.array([[run.validation_percent for run in of_network] for of_network in runs])
+    of_path = np.array([networks.index(key) for key in keys])
     total = 0.0
     for _ in range(DRAWS):
-        networks = random.permutation(len(runs))[:trainings]
-        seen = validation[networks, random.integers(validation.shape[1], size=len(networks))]
-        total += worth[networks[seen.argmax()]]
+        drawn = random.permutation(of_path)
+        first = np.sort(np.unique(drawn, return_index=True)[1])[:trainings]
+        seen = validation[drawn[first], random.integers(validation.shape[1], size=len(first))]
+        total += worth[drawn[first[seen.argmax()]]]
     return total / DRAWS
 
 
@@ -266,8 +276,7 @@ def run(full: bool) -> Outcome:
     for one in searches(seeds):
         found[one.arm].append(one)
     outcome = summarise(found, truth, full=full)
-    if full:
-        _log().unlink()
+    _log().replace(_log().with_suffix(".done.jsonl"))  # whoever runs it again wants it anew
     return outcome
 
 

@@ -94,8 +94,7 @@ def test_equal_networks_are_half_beaten() -> None:
 
 def test_more_training_finds_more_and_a_single_one_the_mean() -> None:
     random = np.random.default_rng(3)
-    keys = {block_keys(all_choices()[n]) for n in under_target()}
-    worth = [TRUTH.runs[key][0].test_percent for key in keys]
+    worth = [TRUTH.test_percent(all_choices()[n]) for n in under_target()]
     assert rival_percent(1, TRUTH, random) == pytest.approx(np.mean(worth), abs=0.05)
     assert rival_percent(1, TRUTH, random) < rival_percent(4, TRUTH, random) < max(worth)
     assert rival_percent(len(worth), TRUTH, random) == pytest.approx(max(worth))
