@@ -310,7 +310,8 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     picks = figures["picks"]
     return [
         at_least("search_wins", picks["search"]["wins"], ENOUGH_WINS),
-        # Not by the one set that was drawn: that is won by luck as often as this rate says.
+        *(at_most(f"{control}_wins", picks[control]["wins"], ENOUGH_WINS - 1) for control in CONTROLS),
+        # The one set that was drawn is won by luck as often as this rate says.
         *(
             at_most(f"{control}_rate_of_enough_wins", picks[control]["rate_of_enough_wins"], ALARM_RATE)
             for control in CONTROLS

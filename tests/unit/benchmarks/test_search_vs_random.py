@@ -108,12 +108,15 @@ def test_the_bar_tells_a_search_that_works_from_one_that_does_not(skill: float, 
     bars = {bar.name: bar for bar in outcome.bars}
     assert bars["search_wins"].holds is holds
     assert {f"{control}_rate_of_enough_wins" for control in CONTROLS} < set(bars)
+    assert {f"{control}_wins" for control in CONTROLS} < set(bars)
 
 
 def test_a_control_that_beats_chance_fails_the_benchmark() -> None:
     ours = [planted(1.0, seed) for seed in range(20)]
     outcome = summarise({"search": ours, "frozen": ours, "shuffled_labels": ours}, TRUTH, full=True)
-    assert not {bar.name: bar for bar in outcome.bars}["shuffled_labels_rate_of_enough_wins"].holds
+    bars = {bar.name: bar for bar in outcome.bars}
+    assert not bars["shuffled_labels_wins"].holds
+    assert not bars["shuffled_labels_rate_of_enough_wins"].holds
 
 
 @pytest.fixture

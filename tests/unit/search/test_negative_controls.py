@@ -23,7 +23,7 @@ from stages.training.search_loop import price_candidates, run_search
 
 CONFIG = SearchConfig(
     warmup_epochs=0,
-    epochs=8,
+    epochs=16,
     batch_size=50,
     architecture_every=1,
     architecture_batch_size=50,
@@ -49,7 +49,7 @@ def search(latency: LatencyModel, config: SearchConfig = CONFIG, seed: int = 4) 
 
 
 def some_searches(latency: LatencyModel, config: SearchConfig = CONFIG) -> list[SearchResult]:
-    """So short a search ends up to 7 % off its target, to either side; the mean of some is what is judged."""
+    """So short a search ends up to 11 % off its target, to either side; the mean of some is what is judged."""
     return [search(latency, config, seed) for seed in range(3)]
 
 
@@ -65,7 +65,7 @@ def test_a_search_meets_its_target_and_with_permuted_latencies_it_misses_it() ->
     assert mean(map(true_expectation_ms, right)) == pytest.approx(TARGET_MS, rel=0.05)
     believed = mean(result.expected_ms for result in wrong)
     assert believed == pytest.approx(TARGET_MS, rel=0.05), "it believes that it met it"
-    assert mean(map(true_expectation_ms, wrong)) > 1.1 * TARGET_MS
+    assert min(map(true_expectation_ms, wrong)) > 1.2 * TARGET_MS
 
 
 def test_by_reinforce_a_search_meets_its_target_too() -> None:
