@@ -49,7 +49,7 @@ def search(latency: LatencyModel, config: SearchConfig = CONFIG, seed: int = 4) 
 
 
 def some_searches(latency: LatencyModel, config: SearchConfig = CONFIG) -> list[SearchResult]:
-    """So short a search ends up to 11 % off its target, to either side; the mean of some is what is judged."""
+    """A search this short ends up to 11 % off its target, to either side: the mean of some is judged."""
     return [search(latency, config, seed) for seed in range(3)]
 
 
