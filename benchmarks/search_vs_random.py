@@ -90,15 +90,17 @@ class Held:
 
 @cache
 def near(choices: Choices) -> list[Choices]:
-    """All paths to other networks within 5 % of a network's latency.
+    """All paths to other networks within 5 % of a network's latency that a pick may be, too.
 
     Paths, and not networks: all paths are equally likely for whoever chooses at random, and for a search that
-    has learned nothing. To a network with skips lead several.
+    has learned nothing. To a network with skips lead several. Only such as could be picked: else a blind pick
+    beats more than half of them, since networks just below what a pick must use of the target are worse.
     """
     own, ms = block_keys(choices), predicted_ms(choices)
+    candidates = (all_choices()[n] for n in under_target())
     return [
         other
-        for other in all_choices()
+        for other in candidates
         if abs(predicted_ms(other) / ms - 1) <= NEAR and block_keys(other) != own
     ]
 
@@ -126,6 +128,7 @@ def interval(values: Sequence[float], random: np.random.Generator) -> list[float
 # --- what is picked without the final choice ----------------------------------------------------------------
 
 
+@cache
 def under_target() -> list[int]:
     """Where in ``all_choices()`` those networks stand that a pick may be."""
     least = PICK.use_at_least * target_ms()

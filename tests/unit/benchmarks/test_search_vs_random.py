@@ -48,11 +48,19 @@ def planted(skill: float, seed: int) -> Found:
     return Found(seed, "search", pick, uniform, estimated.tolist(), 30.0, judged, None, 10.0)
 
 
-def test_networks_of_a_latency_are_others_within_five_percent() -> None:
-    for choices in distinct_networks()[::10]:
+def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked() -> None:
+    for place in under_target():
+        choices = all_choices()[place]
         others = near(choices)
         assert block_keys(choices) not in {block_keys(other) for other in others}
         assert all(abs(predicted_ms(other) / predicted_ms(choices) - 1) <= 0.05 for other in others)
+        assert all(0.9 * target_ms() <= predicted_ms(other) <= target_ms() for other in others)
+
+
+def test_the_ruler_is_even_a_blind_pick_beats_half_of_its_opponents() -> None:
+    truth = TrainedSpace.read()
+    shares = [beaten_share(all_choices()[place], truth) for place in under_target()]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.02)
 
 
 def test_what_is_picked_without_a_choice_is_under_the_target_and_uses_it() -> None:
