@@ -114,6 +114,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
         seed=seed,
         device=device,
         further_targets=config.search.further_targets,
+        recipe=config.finetune,
     )
     trained = prune.most_networks
     compared = trained + config.baseline.networks

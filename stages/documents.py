@@ -217,6 +217,10 @@ class ConsideredNetwork(Record):
     measurement: LatencyMeasurement
     validation_accuracy_percent: float | None
     validation_loss: float | None = Field(None, description="mean cross entropy, nats")
+    trial_accuracy_percent: float | None = Field(
+        None, description="on validation images, after a short training from fresh weights"
+    )
+    trial_loss: float | None = Field(None, description="mean cross entropy there, nats")
 
 
 class PrunedNetwork(Record):

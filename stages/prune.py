@@ -15,6 +15,7 @@ from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
 from stages.targets import RelativeTarget, Target, further_ms
 from stages.training.data import DataConfig, dataset_identity
+from stages.training.recipe import Recipe
 
 
 class PruneConfig(MeasuringConfig):
@@ -45,6 +46,13 @@ class PruneConfig(MeasuringConfig):
     judge_by: Literal["loss", "accuracy"] = Field(
         "loss",
         description="what the last choice among them looks at; accuracy is the paper's, and noisier",
+    )
+    trial_epochs: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="first train the measured ones for so many epochs from fresh weights, and choose by "
+        "that; 0: choose by the supernet's weights",
     )
     front: int = Field(
         0,
@@ -87,14 +95,21 @@ class Prune(Stage):
     device: Device = field(metadata=TOOL)
     further_targets: tuple[Target, ...] = field(default=(), metadata={"section": "search"})
     """Those of ``search.targets`` behind the first."""
+    recipe: Recipe = field(default=Recipe(), metadata={"section": "finetune"})
+    """How trials are trained, but for ``epochs``."""
 
     def settings(self) -> dict[str, Any]:
-        """The further targets under the keys that they have in the configuration."""
+        """The further targets under their keys in the configuration; of the recipe what trials look at."""
         further = {
             f"targets[{place}]": target.model_dump() if isinstance(target, RelativeTarget) else target
             for place, target in enumerate(self.further_targets, start=1)
         }
-        return {**super().settings(), "further_targets": further}
+        settings = {**super().settings(), "further_targets": further}
+        if self.config.trial_epochs:
+            settings["recipe"] = self.recipe.model_dump(mode="json", exclude={"epochs", "start"})
+        else:
+            del settings["recipe"]
+        return settings
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the device that candidates are measured on."""
@@ -105,7 +120,8 @@ class Prune(Stage):
         evaluations = self.config.evaluations + 16 * self.config.shortlist * self._targets
         evaluated = 0.03 * evaluations if self.config.rank_by == "value" else 0.0
         judged = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
-        return self.device_seconds()[0] + 3.0 + judged + evaluated
+        tried = 20.0 * self.config.candidates * self._targets * self.config.trial_epochs
+        return self.device_seconds()[0] + 3.0 + judged + evaluated + tried
 
     def device_seconds(self) -> tuple[float, float]:
         """The candidates of all targets, as if each layer took its middle one."""
@@ -127,7 +143,7 @@ class Prune(Stage):
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
         """Rank, measure, pick, cut out, and draw the random networks beside it.
 
-        Raises InfeasibleTarget, DeviceError.
+        Raises InfeasibleTarget, DeviceError, TrainingDiverged.
         """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
@@ -141,6 +157,7 @@ class Prune(Stage):
             search=search,
             latency=latency,
             further_targets_ms=further_targets_ms,
+            recipe=self.recipe,
             device=self.device,
             runtime=self.runtime,
             context=context,

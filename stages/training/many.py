@@ -49,7 +49,7 @@ def train_all(
             recipe,
             seed=derived_seed(seed, 2),
             name=job.name,
-            context=_one_of_many(context, place, len(jobs)),
+            context=one_of_many(context, place, len(jobs)),
             fabric=fabric,
         )
         context.say(f"{job.name}: {outcome.validation_accuracy_percent:.2f} % on validation images.")
@@ -71,7 +71,7 @@ def train_all(
     return TrainedNetworks(networks=tuple(done))
 
 
-def _one_of_many(context: Context, place: int, total: int) -> Context:
+def one_of_many(context: Context, place: int, total: int) -> Context:
     """A context whose progress counts the jobs before this one."""
 
     def emit(event: Event) -> None:

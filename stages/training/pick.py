@@ -33,8 +33,10 @@ from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
 from stages.training.effort import EffortClock
 from stages.training.optimisation import Judgement, judge, make_fabric
+from stages.training.recipe import Recipe
 from stages.training.search_loop import price_candidates
 from stages.training.supernet_values import EVALUATIONS, SupernetJudge, explore_supernet
+from stages.training.trials import TRIALS, Trials
 
 if TYPE_CHECKING:
     from stages.path_values import Integers
@@ -55,15 +57,19 @@ def pick_networks(
     search: SearchResult,
     latency: LatencyModel,
     further_targets_ms: Sequence[float] = (),
+    recipe: Recipe | None = None,
     device: Device,
     runtime: RuntimeOptions,
     context: Context,
 ) -> PrunedNetworks:
     """The pick among the best-ranked networks of each target, and random companions, with their weights.
 
-    Raises InfeasibleTarget, DeviceError.
+    ``recipe`` is that of the trials (``prune.trial_epochs``). Raises InfeasibleTarget, DeviceError,
+    TrainingDiverged.
     """
-    return _Picker(config, data, seed, search, latency, further_targets_ms, device, runtime, context).pick()
+    return _Picker(
+        config, data, seed, search, latency, further_targets_ms, recipe or Recipe(), device, runtime, context
+    ).pick()
 
 
 @dataclass
@@ -74,12 +80,14 @@ class _Picker:
     search: SearchResult
     latency: LatencyModel
     further_targets_ms: Sequence[float]
+    recipe: Recipe
     device: Device
     runtime: RuntimeOptions
     context: Context
 
     def __post_init__(self) -> None:
-        self.torch_device = make_fabric(self.seed).device
+        fabric = make_fabric(self.seed)
+        self.torch_device = fabric.device
         self.supernet = Supernet(self.search.space)
         self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
         self.supernet.to(self.torch_device)
@@ -92,6 +100,10 @@ class _Picker:
         self.costs_ms = [row.tolist() for row in architecture.block_ms]
         self.fixed_ms = architecture.fixed_ms
         self.judged: dict[Path, tuple[Judgement, Network]] = {}
+        self.trials: Trials | None = None
+        if epochs := self.config.trial_epochs:
+            recipe = self.recipe.model_copy(update={"epochs": epochs})
+            self.trials = Trials(recipe, self.data, derived_seed(self.seed, 5), self.context, fabric)
         self.effort = self._effort()
         self._keep_effort()
 
@@ -99,7 +111,7 @@ class _Picker:
         """A clock that goes on behind the laps of a killed run."""
         clock, scratch = EffortClock(self.torch_device), self.context.scratch
         laps = scratch.rows(EFFORT)
-        if not laps and scratch.rows(EVALUATIONS):
+        if not laps and (scratch.rows(EVALUATIONS) or scratch.rows(TRIALS)):
             clock.add(None)  # a version that kept no laps has judged them: this one begins with a lap
         for lap in laps:
             clock.add(Effort.model_validate(lap))
@@ -269,6 +281,7 @@ class _Picker:
         considered = []
         for place, (path, score) in enumerate(zip(paths, scores, strict=True)):
             judgement = self._judge(path)[0] if place in keep else None
+            trial = self._try(path, keep.index(place), len(keep)) if place in keep else None
             considered.append(
                 ConsideredNetwork(
                     choices=path,
@@ -281,6 +294,8 @@ class _Picker:
                     measurement=measured.by_name[_name(path)],
                     validation_accuracy_percent=judgement.accuracy_percent if judgement else None,
                     validation_loss=judgement.loss if judgement else None,
+                    trial_accuracy_percent=trial.accuracy_percent if trial else None,
+                    trial_loss=trial.loss if trial else None,
                 )
             )
             self.context.progress(place + 1, len(paths), "candidates")
@@ -297,9 +312,17 @@ class _Picker:
         return ms * reference.measurement.median_ms / measured.by_name[reference.name].median_ms
 
     def _merit(self, path: Path) -> float:
-        """What the last choice looks at: higher is better."""
-        judgement, _ = self._judge(path)
+        """What the last choice looks at: higher is better. After a trial, if there was one."""
+        judgement = self._try(path) or self._judge(path)[0]
         return -judgement.loss if self.config.judge_by == "loss" else judgement.accuracy_percent
+
+    def _try(self, path: Path, place: int = 0, total: int = 1) -> Judgement | None:
+        """On all validation images, after a short training of its own; None where there is to be none."""
+        if self.trials is None:
+            return None
+        judgement = self.trials.judge(path, self.search.space.network(path), place=place, total=total)
+        self._keep_effort()
+        return judgement
 
     def _judge(self, path: Path) -> tuple[Judgement, Network]:
         """On all validation images, with the supernet's weights and the network's own statistics."""
@@ -345,6 +368,13 @@ class _Picker:
         own = [c for c in considered if c.target_ms == found.target_ms]
         times: Mapping[Path, float] = {c.choices: c.measurement.median_ms for c in own}
         over = sum(ms > found.target_ms for ms in times.values())
+        tried = {c.choices: c.trial_accuracy_percent for c in own if c.trial_accuracy_percent is not None}
+        if tried:
+            self.context.say(
+                f"trained {len(tried)} of them from fresh weights (prune.trial_epochs: "
+                f"{self.config.trial_epochs}): {min(tried.values()):.2f} to {max(tried.values()):.2f} % on "
+                f"validation images, the picked one {tried[found.choices]:.2f} %."
+            )
         self.context.say(
             f"picked of {len(own)} measured candidates ({over} above the target): "
             f"{times[found.choices]:.4g} ms measured, {found.predicted_ms:.4g} ms predicted "

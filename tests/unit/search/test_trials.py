@@ -1,0 +1,168 @@
+"""The last choice by a short training: what is trained, by which recipe, and what a killed run keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
+from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
+
+from android_bench.device import RuntimeOptions
+from nasflow.assemble import PipelineConfig, build_pipeline
+from pipeline.config import load_config
+from pipeline.events import Message
+from stages.documents import PrunedNetworks, SearchResult
+from stages.prune import Prune, PruneConfig
+from stages.search import Search, SearchConfig
+from stages.training import trials
+from stages.training.optimisation import make_fabric
+from stages.training.recipe import Recipe
+from stages.training.trials import TRIALS, Trials
+
+LATENCY = latency_model()
+RECIPE = Recipe(batch_size=25, warmup_epochs=0.0, learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture(scope="module")
+def searched(store: MemoryStore) -> SearchResult:
+    config = SearchConfig(
+        target_ms=0.08,
+        warmup_epochs=1,
+        epochs=1,
+        batch_size=50,
+        architecture_every=2,
+        architecture_batch_size=50,
+    )
+    search = Search(config=config, space=SPACE, data=DATA, seed=1)
+    return search.run(memory_context("search", store=store), latency=LATENCY)
+
+
+def prune(recipe: Recipe = RECIPE, **config: float | str) -> Prune:
+    return Prune(
+        config=PruneConfig.model_validate({"rank_by": "probability", "candidates": 3, **config}),
+        space=SPACE,
+        data=DATA,
+        runtime=RuntimeOptions(),
+        seed=1,
+        device=toy_device(),
+        recipe=recipe,
+    )
+
+
+def pruned(
+    searched: SearchResult,
+    store: MemoryStore,
+    scratch: MemoryScratch | None = None,
+    told: Told | None = None,
+    **config: float | str,
+) -> PrunedNetworks:
+    context = memory_context("prune", store=store, scratch=scratch, told=told)
+    return prune(**config).run(context, search=searched, latency=LATENCY)
+
+
+def of_found(outcome: PrunedNetworks) -> float | None:
+    return next(c.trial_loss for c in outcome.considered if c.choices == outcome.found.choices)
+
+
+def test_the_network_of_the_least_loss_after_its_trial_is_taken(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    told = Told()
+    outcome = pruned(searched, store, told=told, trial_epochs=1)
+    losses = [c.trial_loss for c in outcome.considered if c.trial_loss is not None]
+    assert len(losses) == 3 and len(set(losses)) == 3
+    assert of_found(outcome) == min(losses)
+    said = [event.text for event in told.events if isinstance(event, Message)]
+    assert any("trained 3 of them from fresh weights (prune.trial_epochs: 1)" in text for text in said)
+
+
+def test_the_network_of_the_best_accuracy_is_taken_where_that_is_asked_for(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    outcome = pruned(searched, store, trial_epochs=1, judge_by="accuracy")
+    by_choices = {c.choices: c.trial_accuracy_percent or 0.0 for c in outcome.considered}
+    assert by_choices[outcome.found.choices] == max(by_choices.values())
+
+
+def test_without_trials_nothing_is_trained(
+    searched: SearchResult, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "train", None)
+    outcome = pruned(searched, store)
+    assert all(c.trial_loss is None and c.trial_accuracy_percent is None for c in outcome.considered)
+
+
+def test_networks_above_the_target_are_not_tried(searched: SearchResult, store: MemoryStore) -> None:
+    outcome = pruned(searched, store, trial_epochs=1)
+    assert [c.trial_loss is None for c in outcome.considered] == [
+        c.validation_loss is None for c in outcome.considered
+    ]
+
+
+def test_a_killed_run_trains_no_network_twice(
+    searched: SearchResult, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pruned(searched, store, trial_epochs=1)
+    real, trained = trials.train, []
+
+    def counted(*args: object, **options: object) -> object:
+        if len(trained) == 2:
+            raise Stopped
+        trained.append(options["name"])
+        return real(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trials, "train", counted)
+    scratch = MemoryScratch()
+    with pytest.raises(Stopped):
+        pruned(searched, store, scratch=scratch, trial_epochs=1)
+    assert len(scratch.rows(TRIALS)) == 2
+    first = list(trained)
+    trained.clear()
+    again = pruned(searched, store, scratch=scratch, trial_epochs=1)
+    assert len(trained) == 1 and trained[0] not in first
+    assert again.considered == whole.considered and again.found == whole.found
+
+
+def test_a_trial_longer_than_another_learns_more() -> None:
+    net = SPACE.network([0] * len(SPACE.layers()))
+    recipes = [RECIPE.model_copy(update={"epochs": epochs}) for epochs in (1, 8)]
+    short, long = (Trials(r, DATA, 0, memory_context("prune"), make_fabric(0)) for r in recipes)
+    assert long.judge([0], net).loss < short.judge([0], net).loss - 0.1
+
+
+def test_equal_networks_have_equal_trials_whatever_was_tried_before() -> None:
+    one, other = [0] * len(SPACE.layers()), [0, 1, 1, 1]
+    fabric, recipe = make_fabric(0), RECIPE.model_copy(update={"epochs": 1})
+    alone = Trials(recipe, DATA, 0, memory_context("prune"), fabric).judge(one, SPACE.network(one))
+    both = Trials(recipe, DATA, 0, memory_context("prune"), fabric)
+    both.judge(other, SPACE.network(other))
+    assert both.judge(one, SPACE.network(one)) == alone
+
+
+def test_the_recipe_counts_only_where_there_are_trials_and_its_epochs_never() -> None:
+    other = RECIPE.model_copy(update={"learning_rate": 0.2})
+    longer = RECIPE.model_copy(update={"epochs": 20})
+    assert prune(other).fingerprint({}) == prune().fingerprint({})
+    assert prune(other, trial_epochs=1).fingerprint({}) != prune(trial_epochs=1).fingerprint({})
+    assert prune(longer, trial_epochs=1).fingerprint({}) == prune(trial_epochs=1).fingerprint({})
+    assert prune(trial_epochs=2).fingerprint({}) != prune(trial_epochs=1).fingerprint({})
+
+
+def test_trials_follow_the_recipe_of_finetune(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("finetune: {learning_rate: 0.3, start: fresh}\nprune: {trial_epochs: 2}\n")
+    config = load_config(PipelineConfig, path, [])
+    pipeline = build_pipeline(config, tmp_path, Told())
+    stage = next(stage for stage in pipeline.stages if isinstance(stage, Prune))
+    assert stage.settings()["recipe"]["learning_rate"] == 0.3
+    assert {"epochs", "start"}.isdisjoint(stage.settings()["recipe"])
+
+
+def test_trials_are_part_of_the_estimate() -> None:
+    assert prune(trial_epochs=2).estimate_seconds() > prune().estimate_seconds() + 100
