@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
+from stages.evolution import CHILDREN
 from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
 from stages.targets import RelativeTarget, Target, further_ms
@@ -35,6 +36,13 @@ class PruneConfig(MeasuringConfig):
         le=1000,
         description="best networks by those values to judge on many batches; the best of them are measured; "
         "0: measure the best by value",
+    )
+    generations: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="generations of ten networks each that are bred from the shortlist and judged like it "
+        "(evolution, arXiv 1904.00420)",
     )
     candidates: int = Field(
         5,
@@ -77,6 +85,16 @@ class PruneConfig(MeasuringConfig):
         40, ge=1, description="batches of 128 training images for a candidate's own BN statistics"
     )
 
+    @model_validator(mode="after")
+    def _bred_from_a_shortlist(self) -> Self:
+        if self.generations and (self.rank_by != "value" or not self.shortlist):
+            raise ValueError(
+                f"generations ({self.generations}) are bred from the shortlist, and there is none with "
+                f"rank_by {self.rank_by} and shortlist {self.shortlist}: set generations to 0, or rank_by to "
+                "value and shortlist to 1 or more"
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class Prune(Stage):
@@ -117,7 +135,9 @@ class Prune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""
-        evaluations = self.config.evaluations + 16 * self.config.shortlist * self._targets
+        # Each target has a second, careful shortlist: mostly of the same networks, but with own children.
+        judged_each = self.config.shortlist + 2 * CHILDREN * self.config.generations
+        evaluations = self.config.evaluations + 16 * judged_each * self._targets
         evaluated = 0.03 * evaluations if self.config.rank_by == "value" else 0.0
         judged = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
         tried = 20.0 * self.config.candidates * self._targets * self.config.trial_epochs

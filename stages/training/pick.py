@@ -22,6 +22,7 @@ from stages.documents import (
     Role,
     SearchResult,
 )
+from stages.evolution import evolve
 from stages.measuring import Measured, Work, measure_rounds
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_weights
@@ -212,12 +213,13 @@ class _Picker:
         # Of a limit that every network meets, no network can use more than the slowest does.
         least_ms = self.config.use_at_least * min(limit_ms, slowest_ms)
         shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
+        bounds_ms = (least_ms - self.fixed_ms, limit_ms - self.fixed_ms)
         try:
             paths = best_by_value(
                 values,
                 self.costs_ms,
-                at_least_ms=least_ms - self.fixed_ms,
-                at_most_ms=limit_ms - self.fixed_ms,
+                at_least_ms=bounds_ms[0],
+                at_most_ms=bounds_ms[1],
                 count=max(shortlist, self.config.candidates),
                 seed=derived_seed(self.seed, 4),
                 known_NL=known_NL,
@@ -231,9 +233,32 @@ class _Picker:
                 hint="Lower prune.use_at_least, or choose another target.",
             ) from error
         if shortlist:
-            paths.sort(key=self.supernet_judge.mean_value, reverse=True)
+            paths = self._evolved(paths, values, bounds_ms)
             self._keep_effort()
         return paths[: self.config.candidates]
+
+    def _evolved(
+        self, paths: Sequence[Path], values: PathValues, bounds_ms: tuple[float, float]
+    ) -> list[Path]:
+        """The paths, and what is bred from them, the best judged first."""
+        import numpy as np
+
+        def told(generation: int) -> None:
+            self.context.progress(generation, self.config.generations, "generations")
+            self._keep_effort()
+
+        return evolve(
+            self.supernet_judge.mean_value,
+            paths,
+            self.costs_ms,
+            at_least_ms=bounds_ms[0],
+            at_most_ms=bounds_ms[1],
+            generations=self.config.generations,
+            seed=derived_seed(self.seed, 5),
+            identity=self._blocks,
+            screen=lambda proposed: values.value(np.array(proposed)).tolist(),
+            each_generation=told,
+        )
 
     def _blocks(self, path: Path) -> tuple[str, ...]:
         """What a path's network is made of: skips at different places may give the same network."""

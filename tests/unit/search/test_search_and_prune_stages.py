@@ -17,6 +17,7 @@ from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
 from android_bench.device import RuntimeOptions
 from nasflow.errors import InfeasibleTarget, UsageError
 from pipeline.artifact import document_bytes
+from pipeline.events import Progress
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nn.network import load_network
 from stages.nn.supernet import Supernet
@@ -25,6 +26,7 @@ from stages.search import Search, SearchConfig
 from stages.selection import path_ms
 from stages.spaces import SpaceConfig, load_space
 from stages.targets import RelativeTarget, Target, further_ms
+from stages.training.data import DataConfig
 from stages.training.search_loop import price_candidates
 
 LATENCY = latency_model()
@@ -60,12 +62,13 @@ def pruned(
     scratch: MemoryScratch | None = None,
     device: ScriptedDevice | None = None,
     latency: LatencyModel = LATENCY,
+    data: DataConfig = DATA,
     **config: float | str,
 ) -> PrunedNetworks:
     stage = Prune(
         config=PruneConfig.model_validate({"evaluations": 60, "rank_by": "probability", **config}),
         space=SPACE,
-        data=DATA,
+        data=data,
         runtime=RuntimeOptions(),
         seed=1,
         device=device or toy_device(),
@@ -438,6 +441,74 @@ def test_a_killed_prune_goes_on_behind_its_last_evaluation(
         resumed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=kept)
         assert before < len(kept.rows("evaluations")) <= 60
         assert untimed(resumed) == untimed(undisturbed)
+
+
+THREE_BATCHES = DATA.model_copy(update={"validation_images": 750})
+LIMIT_MS = 0.09
+BRED: dict[str, Any] = {
+    "rank_by": "value",
+    "evaluations": 50,
+    "target_ms": LIMIT_MS,
+    "use_at_least": 0.4,
+    "candidates": 4,
+    "shortlist": 2,
+}
+
+
+def judged(scratch: MemoryScratch) -> list[tuple[tuple[int, ...], int]]:
+    return [(tuple(row["path"]), row["batch"]) for row in scratch.rows("evaluations")]
+
+
+def ms_of(path: tuple[int, ...]) -> float:
+    return LATENCY.predict_ms(SPACE.network(path))
+
+
+def test_evolution_judges_further_networks_within_the_bounds_and_keeps_the_best(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    told, listed, bred = Told(), MemoryScratch(), MemoryScratch()
+    pruned(searched, store, **BRED, scratch=listed, data=THREE_BATCHES)
+    after = pruned(searched, store, **BRED, scratch=bred, data=THREE_BATCHES, generations=3, told=told)
+    further = {path for path, _ in set(judged(bred)) - set(judged(listed))}
+    assert further, "nothing was bred: the test shows nothing"
+    least_ms = 0.4 * LIMIT_MS / (1 + LATENCY.interval_percent / 100)
+    assert all(least_ms * (1 - 1e-9) <= ms_of(path) <= LIMIT_MS * (1 + 1e-9) for path in further)
+    values: dict[tuple[int, ...], list[float]] = {}
+    for row in bred.rows("evaluations"):
+        values.setdefault(tuple(row["path"]), []).append(row["value"])
+    means = [sum(seen) / 3 for path, seen in values.items() if len(seen) == 3 and ms_of(path) <= LIMIT_MS]
+    assert [c.score for c in after.considered[:4]] == pytest.approx(sorted(means, reverse=True)[:4])
+    assert any(isinstance(event, Progress) and event.unit == "generations" for event in told.events)
+
+
+def test_a_killed_evolution_judges_nothing_twice(searched: SearchResult, store: MemoryStore) -> None:
+    class Killed(MemoryScratch):
+        last = 0
+
+        def append(self, name: str, row: Mapping[str, Any]) -> None:
+            if name == "evaluations" and len(self.rows(name)) == self.last:
+                raise Stopped
+            super().append(name, row)
+
+    settings = {**BRED, "generations": 3}
+    listed, whole, killed = MemoryScratch(), MemoryScratch(), Killed()
+    pruned(searched, store, **BRED, scratch=listed, data=THREE_BATCHES)
+    undisturbed = pruned(searched, store, **settings, scratch=whole, data=THREE_BATCHES)
+    killed.last = len(judged(listed)) + 2
+    assert killed.last < len(judged(whole)), "it was killed before it bred"
+    with pytest.raises(Stopped):
+        pruned(searched, store, **settings, scratch=killed, data=THREE_BATCHES)
+    kept = MemoryScratch(logs=killed.logs)
+    resumed = pruned(searched, store, **settings, scratch=kept, data=THREE_BATCHES)
+    assert judged(kept) == judged(whole)
+    assert len(set(judged(kept))) == len(judged(kept))
+    assert untimed(resumed) == untimed(undisturbed)
+
+
+@pytest.mark.parametrize("without", [{"shortlist": 0}, {"rank_by": "probability"}])
+def test_generations_without_a_shortlist_are_refused(without: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"generations \(3\) are bred from the shortlist"):
+        PruneConfig.model_validate({"generations": 3, **without})
 
 
 def test_networks_are_ranked_by_what_they_lose_on_validation_images(
