@@ -1,7 +1,7 @@
 """Train networks for a short while from fresh weights: the last choice among a few that look alike.
 
 A supernet of some epochs orders networks of one latency hardly better than chance does where its weights are
-worse than new ones (docs/adr/0017). A short training of its own says more of what finished training will make
+worse than new ones (docs/adr/0018). A short training of its own says more of what finished training will make
 of a network.
 """
 
