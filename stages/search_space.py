@@ -9,16 +9,19 @@ blocks (arXiv 1801.04381, table 1).
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nasflow.errors import UsageError
 from pipeline.artifact import Record
 
 LayerKind = Literal["mbconv", "fused"]
 BlockKind = Literal["stem", "mbconv", "fused", "head", "classifier"]
+Activation = Literal["relu6", "hswish"]
+"""ReLU6, or h-swish: x * relu6(x + 3) / 6 (MobileNetV3, arXiv 1905.02244, section 5.2)."""
 Implementation = Literal["native", "split"]
 """How a block is computed: as it is written, or its depthwise convolution in four exact parts
 (:mod:`stages.conversion.depthwise_split`)."""
@@ -30,6 +33,24 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     """Round to a multiple of ``divisor``, never more than 10 % down (MobileNetV2's released code)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def _is_relu6(activation: Activation) -> bool:
+    return activation == "relu6"
+
+
+def _has_squeeze_excite(value: bool, info: ValidationInfo) -> bool:
+    kind = info.data.get("kind", "mbconv")  # where the kind itself is wrong, that is told
+    if value and kind != "mbconv":
+        raise ValueError(f"squeeze-and-excite stands behind a depthwise convolution; {kind} has none")
+    return value
+
+
+def _has_activation(value: Activation, info: ValidationInfo) -> Activation:
+    kind = info.data.get("kind", "mbconv")
+    if value != "relu6" and kind not in ("mbconv", "fused"):
+        raise ValueError(f"only a block that fills a layer can have h-swish; {kind} has relu6")
+    return value
 
 
 class BlockSpec(Record):
@@ -44,36 +65,58 @@ class BlockSpec(Record):
     - ``head``: 1x1 convolution, BN, ReLU6.
     - ``classifier``: mean over all places, then a dense layer.
 
+    ``squeeze_excite`` (``mbconv`` only; MobileNetV3, arXiv 1905.02244, section 5.3) scales each hidden
+    channel behind the depthwise convolution's activation: mean over all places, dense layer to
+    ``squeezed_channels``, ReLU, dense layer back, hard sigmoid. ``activation`` ``hswish`` stands in place of
+    ReLU6 within an ``mbconv`` or ``fused`` block. Both are written only where they are not the default, so
+    that blocks without them keep the documents and fingerprints of before there was either.
+
     ``resolution`` is the side of the square *input* in pixels. Padding is TensorFlow's SAME.
     """
 
     kind: BlockKind
     kernel: int = Field(default=1, ge=1, le=11)
     expansion: int = Field(default=1, ge=1, le=16)
+    squeeze_excite: bool = Field(default=False, exclude_if=operator.not_)
+    activation: Activation = Field(default="relu6", exclude_if=_is_relu6)
     stride: Literal[1, 2] = 1
     in_channels: int = Field(ge=1)
     out_channels: int = Field(ge=1)
     resolution: int = Field(ge=1)
+
+    _squeeze_excite = field_validator("squeeze_excite")(_has_squeeze_excite)
+    _activation = field_validator("activation")(_has_activation)
 
     @property
     def key(self) -> str:
         """The block's name in a latency table."""
         size = f"{self.in_channels}-{self.out_channels}_r{self.resolution}"
         if self.searchable:
-            return f"{self.kind}_k{self.kernel}_e{self.expansion}_s{self.stride}_{size}"
+            extras = f"{'_se' if self.squeeze_excite else ''}{'_hs' if self.hswish else ''}"
+            return f"{self.kind}_k{self.kernel}_e{self.expansion}{extras}_s{self.stride}_{size}"
         if self.kind == "stem":
             return f"stem_k{self.kernel}_s{self.stride}_{size}"
         return f"{self.kind}_{size}"
 
     @property
     def short_name(self) -> str:
-        """What a drawing shows: ``MBConv6 5x5``."""
+        """What a drawing shows: ``MBConv6 5x5``, ``MBConv6 5x5 SE HS``."""
         if self.searchable:
             name = "MBConv" if self.kind == "mbconv" else "Fused"
-            return f"{name}{self.expansion} {self.kernel}x{self.kernel}"
+            return " ".join([f"{name}{self.expansion}", f"{self.kernel}x{self.kernel}", *self.extras])
         return {"stem": f"Conv {self.kernel}x{self.kernel}", "head": "Conv 1x1"}.get(
             self.kind, "Pool + dense"
         )
+
+    @property
+    def hswish(self) -> bool:
+        """Whether h-swish stands in place of ReLU6."""
+        return self.activation == "hswish"
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """MobileNetV3's words for what the block has beyond kernel and expansion: ``SE``, ``HS``."""
+        return _extras(squeeze_excite=self.squeeze_excite, activation=self.activation)
 
     @property
     def searchable(self) -> bool:
@@ -101,13 +144,19 @@ class BlockSpec(Record):
         return self.in_channels * self.expansion
 
     @property
+    def squeezed_channels(self) -> int:
+        """Width between the two dense layers of squeeze-and-excite: a quarter of the hidden one."""
+        return round_channels(self.hidden_channels / 4)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of convolutions and dense layers, batch size 1."""
         inside, outside = self.resolution**2, self.out_resolution**2
         if self.kind == "mbconv":
             expand = inside * self.in_channels * self.hidden_channels if self.expansion > 1 else 0
             depthwise = outside * self.hidden_channels * self.kernel**2
-            return expand + depthwise + outside * self.hidden_channels * self.out_channels
+            gate = 2 * self.hidden_channels * self.squeezed_channels if self.squeeze_excite else 0
+            return expand + depthwise + gate + outside * self.hidden_channels * self.out_channels
         if self.kind == "fused" and self.expansion > 1:
             full = outside * self.kernel**2 * self.in_channels * self.hidden_channels
             return full + outside * self.hidden_channels * self.out_channels
@@ -122,7 +171,9 @@ class BlockSpec(Record):
             hidden = self.hidden_channels
             expand = self.in_channels * hidden + 2 * hidden if self.expansion > 1 else 0
             depthwise = hidden * self.kernel**2 + 2 * hidden
-            return expand + depthwise + hidden * self.out_channels + 2 * self.out_channels
+            squeezed = self.squeezed_channels
+            gate = 2 * hidden * squeezed + squeezed + hidden if self.squeeze_excite else 0
+            return expand + depthwise + gate + hidden * self.out_channels + 2 * self.out_channels
         if self.kind == "fused" and self.expansion > 1:
             hidden = self.hidden_channels
             full = self.kernel**2 * self.in_channels * hidden + 2 * hidden
@@ -141,10 +192,16 @@ class BlockSpec(Record):
         """Values that the block's operators write, in float32."""
         inside, outside = self.resolution**2, self.out_resolution**2
         values = outside * self.out_channels * (2 if self.residual else 1)
+        activated = 0  # what passes through an activation, which as h-swish is an operator of its own
         if self.searchable and self.expansion > 1:
-            values += (inside if self.kind == "mbconv" else outside) * self.hidden_channels
+            activated += (inside if self.kind == "mbconv" else outside) * self.hidden_channels
         if self.kind == "mbconv":
-            values += outside * self.hidden_channels
+            activated += outside * self.hidden_channels
+        values += activated * (2 if self.hswish else 1)
+        if self.kind == "fused" and self.expansion == 1 and self.hswish:
+            values += outside * self.out_channels
+        if self.squeeze_excite:  # mean, two dense layers, their result over 6, the product
+            values += (outside + 3) * self.hidden_channels + self.squeezed_channels
         return _FLOAT32_BYTES * values / 1e6
 
 
@@ -192,17 +249,27 @@ class NetConfig(Record):
         return tuple(b.stride for b in self.blocks if b.kind == "stem" or b.searchable)
 
 
-def _label(kind: BlockKind, kernel: int, expansion: int) -> str:
-    size = f"k{kernel} e{expansion}"
-    return size if kind == "mbconv" else f"{kind} {size}"
+def _extras(*, squeeze_excite: bool, activation: Activation) -> tuple[str, ...]:
+    return (*(["SE"] if squeeze_excite else []), *(["HS"] if activation == "hswish" else []))
+
+
+def _label(block: BlockSpec | Candidate) -> str:
+    kind = [] if block.kind == "mbconv" else [block.kind]
+    extras = _extras(squeeze_excite=block.squeeze_excite, activation=block.activation)
+    return " ".join([*kind, f"k{block.kernel}", f"e{block.expansion}", *extras])
 
 
 class Candidate(Record):
-    """One way to fill a layer: kind, kernel and expansion of a block."""
+    """One way to fill a layer: what :class:`BlockSpec` says of a block, without stride and sizes."""
 
     kind: LayerKind = "mbconv"
     kernel: int = Field(ge=1, le=11)
     expansion: int = Field(ge=1, le=16)
+    squeeze_excite: bool = Field(default=False, exclude_if=operator.not_)
+    activation: Activation = Field(default="relu6", exclude_if=_is_relu6)
+
+    _squeeze_excite = field_validator("squeeze_excite")(_has_squeeze_excite)
+    _activation = field_validator("activation")(_has_activation)
 
     @field_validator("kernel")
     @classmethod
@@ -213,8 +280,8 @@ class Candidate(Record):
 
     @property
     def label(self) -> str:
-        """``k5 e3``, ``fused k3 e1``."""
-        return _label(self.kind, self.kernel, self.expansion)
+        """``k5 e3``, ``fused k3 e1``, ``k5 e6 SE HS``."""
+        return _label(self)
 
 
 class StageSpec(Record):
@@ -245,7 +312,7 @@ class SearchLayer(Record):
     def label(self, choice: int) -> str:
         """What a drawing calls a choice: ``k5 e3`` or ``skip``."""
         block = self.blocks[choice]
-        return "skip" if block is None else _label(block.kind, block.kernel, block.expansion)
+        return "skip" if block is None else _label(block)
 
 
 class SearchSpace(Record):
@@ -302,6 +369,8 @@ class SearchSpace(Record):
                         kind=candidate.kind,
                         kernel=candidate.kernel,
                         expansion=candidate.expansion,
+                        squeeze_excite=candidate.squeeze_excite,
+                        activation=candidate.activation,
                         stride=stage.stride if place == 0 else 1,
                         in_channels=channels,
                         out_channels=self._width(stage.width),
