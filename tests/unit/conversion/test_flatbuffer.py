@@ -13,13 +13,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nasflow.errors import ConversionError
-from stages.conversion.flatbuffer import (
-    block_model,
-    empty_model,
-    network_model,
-    random_weights,
-    weight_shapes,
-)
+from stages.conversion.block_weights import random_weights, weight_shapes
+from stages.conversion.flatbuffer import block_model, empty_model, network_model
 from stages.mobilenet_v2 import mobilenet_v2
 from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
 

@@ -8,7 +8,8 @@ import torch
 from support.latency_spaces import SPACE
 
 from android_bench.local import LocalDevice
-from stages.conversion.flatbuffer import network_model, weight_shapes
+from stages.conversion.block_weights import weight_shapes
+from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
 from stages.mobilenet_v2 import mobilenet_v2
 from stages.nn.network import Network
