@@ -203,6 +203,6 @@ class BlockSpec(Record):
         values += activated * (2 if self.hswish else 1)
         if self.kind == "fused" and self.expansion == 1 and self.hswish:
             values += outside * self.out_channels
-        if self.squeeze_excite:  # mean, two dense layers, their result over 6, the product
-            values += (outside + 3) * self.hidden_channels + self.squeezed_channels
+        if self.squeeze_excite:  # mean (unless of a single place), two dense layers, the gate, the product
+            values += (outside + (3 if outside > 1 else 2)) * self.hidden_channels + self.squeezed_channels
         return _FLOAT32_BYTES * values / 1e6

@@ -178,9 +178,11 @@ class _Graph:
     def _squeeze_excite(self, tensor: int, block: BlockSpec, prefix: str, weights: Weights) -> int:
         """Channels times relu6(dense + 3) / 6, in the operators that TensorFlow's converter writes.
 
-        The 3 is in the dense layer's bias. XNNPACK takes over all of them.
+        The 3 is in the dense layer's bias; a single place needs no mean. XNNPACK takes over all of them.
         """
-        mean = self._mean(tensor, prefix, (1, 1, 1, block.hidden_channels), keep=True)
+        mean = tensor
+        if block.out_resolution > 1:
+            mean = self._mean(tensor, prefix, (1, 1, 1, block.hidden_channels), keep=True)
         squeezed = self._convolution(mean, f"{prefix}.squeeze", 1, 1, _RELU, weights)
         name = f"{prefix}.excite"
         shifted = {f"{name}.weight": weights[f"{name}.weight"], f"{name}.bias": weights[f"{name}.bias"] + 3}

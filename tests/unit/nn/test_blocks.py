@@ -153,8 +153,9 @@ def test_hswish_stands_where_relu6_stood_and_nowhere_else() -> None:
 @pytest.mark.parametrize("expansion", [1, 3])
 @pytest.mark.parametrize("squeeze_excite", [False, True])
 @pytest.mark.parametrize("hswish", [False, True])
+@pytest.mark.parametrize("resolution", [1, 8])
 def test_activation_megabytes_count_what_each_operator_of_the_file_writes(
-    expansion: int, squeeze_excite: bool, hswish: bool
+    expansion: int, squeeze_excite: bool, hswish: bool, resolution: int
 ) -> None:
     import ai_edge_litert.schema_py_generated as schema
 
@@ -168,7 +169,7 @@ def test_activation_megabytes_count_what_each_operator_of_the_file_writes(
                 "activation": "hswish" if hswish else "relu6",
                 "in_channels": 24,
                 "out_channels": 24,
-                "resolution": 8,
+                "resolution": resolution,
             }
         )
         graph = schema.Model.GetRootAs(block_model(block)).Subgraphs(0)
