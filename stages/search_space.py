@@ -1,7 +1,7 @@
-"""Architectures as data: blocks, whole networks, and the space that a search moves in.
+"""Architectures as data: whole networks, and the space that a search moves in.
 
-Terms: a *block* is what a latency table has a row for (stem, MBConv, head, classifier); a *layer* is a
-place of the network for which the search chooses one of several candidate blocks, or none (skip).
+Terms: a *block* is what a latency table has a row for (:mod:`stages.block_spec`); a *layer* is a place of
+the network for which the search chooses one of several candidate blocks, or none (skip).
 The family is ProxylessNAS's (arXiv 1812.00332, section 4.1), with MobileNetV2's inverted residual
 blocks (arXiv 1801.04381, table 1).
 """
@@ -9,6 +9,7 @@ blocks (arXiv 1801.04381, table 1).
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -16,136 +17,30 @@ from pydantic import Field, field_validator, model_validator
 
 from nasflow.errors import UsageError
 from pipeline.artifact import Record
+from stages.block_spec import (
+    Activation,
+    BlockSpec,
+    Implementation,
+    LayerKind,
+    check_activation,
+    check_squeeze_excite,
+    extra_words,
+    is_relu6,
+    round_channels,
+)
 
-LayerKind = Literal["mbconv", "fused"]
-BlockKind = Literal["stem", "mbconv", "fused", "head", "classifier"]
-Implementation = Literal["native", "split"]
-"""How a block is computed: as it is written, or its depthwise convolution in four exact parts
-(:mod:`stages.conversion.depthwise_split`)."""
-
-_FLOAT32_BYTES = 4
-
-
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """Round to a multiple of ``divisor``, never more than 10 % down (MobileNetV2's released code)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-class BlockSpec(Record):
-    """One block: what it computes and at which size.
-
-    - ``stem``: convolution, BN, ReLU6.
-    - ``mbconv``: 1x1 expansion (left out where expansion is 1), depthwise, 1x1 projection; BN after each,
-      ReLU6 after the first two; the input is added where stride is 1 and the widths are equal.
-    - ``fused``: MBConv with expansion and depthwise convolution fused into one full convolution
-      (EfficientNetV2, arXiv 2104.00298, section 3.3; MobileDets, arXiv 2004.14525); with expansion 1 that
-      convolution, with BN and ReLU6, is all.
-    - ``head``: 1x1 convolution, BN, ReLU6.
-    - ``classifier``: mean over all places, then a dense layer.
-
-    ``resolution`` is the side of the square *input* in pixels. Padding is TensorFlow's SAME.
-    """
-
-    kind: BlockKind
-    kernel: int = Field(default=1, ge=1, le=11)
-    expansion: int = Field(default=1, ge=1, le=16)
-    stride: Literal[1, 2] = 1
-    in_channels: int = Field(ge=1)
-    out_channels: int = Field(ge=1)
-    resolution: int = Field(ge=1)
-
-    @property
-    def key(self) -> str:
-        """The block's name in a latency table."""
-        size = f"{self.in_channels}-{self.out_channels}_r{self.resolution}"
-        if self.searchable:
-            return f"{self.kind}_k{self.kernel}_e{self.expansion}_s{self.stride}_{size}"
-        if self.kind == "stem":
-            return f"stem_k{self.kernel}_s{self.stride}_{size}"
-        return f"{self.kind}_{size}"
-
-    @property
-    def short_name(self) -> str:
-        """What a drawing shows: ``MBConv6 5x5``."""
-        if self.searchable:
-            name = "MBConv" if self.kind == "mbconv" else "Fused"
-            return f"{name}{self.expansion} {self.kernel}x{self.kernel}"
-        return {"stem": f"Conv {self.kernel}x{self.kernel}", "head": "Conv 1x1"}.get(
-            self.kind, "Pool + dense"
-        )
-
-    @property
-    def searchable(self) -> bool:
-        """Whether the block is of a kind that fills a layer."""
-        return self.kind in ("mbconv", "fused")
-
-    @property
-    def residual(self) -> bool:
-        """Whether the block adds its input to its output."""
-        return self.searchable and self.stride == 1 and self.in_channels == self.out_channels
-
-    @property
-    def implementations(self) -> tuple[Implementation, ...]:
-        """The ways in which the block can be computed; a latency table keeps the fastest by name."""
-        return ("native", "split") if self.kind == "mbconv" and self.kernel in (7, 9) else ("native",)
-
-    @property
-    def out_resolution(self) -> int:
-        """Side of the square output in pixels (SAME padding: rounded up)."""
-        return 1 if self.kind == "classifier" else math.ceil(self.resolution / self.stride)
-
-    @property
-    def hidden_channels(self) -> int:
-        """Width between expansion and projection."""
-        return self.in_channels * self.expansion
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of convolutions and dense layers, batch size 1."""
-        inside, outside = self.resolution**2, self.out_resolution**2
-        if self.kind == "mbconv":
-            expand = inside * self.in_channels * self.hidden_channels if self.expansion > 1 else 0
-            depthwise = outside * self.hidden_channels * self.kernel**2
-            return expand + depthwise + outside * self.hidden_channels * self.out_channels
-        if self.kind == "fused" and self.expansion > 1:
-            full = outside * self.kernel**2 * self.in_channels * self.hidden_channels
-            return full + outside * self.hidden_channels * self.out_channels
-        if self.kind == "classifier":
-            return self.in_channels * self.out_channels
-        return outside * self.kernel**2 * self.in_channels * self.out_channels
-
-    @property
-    def parameters(self) -> int:
-        """Trainable numbers: weights, and scale and shift of each BN."""
-        if self.kind == "mbconv":
-            hidden = self.hidden_channels
-            expand = self.in_channels * hidden + 2 * hidden if self.expansion > 1 else 0
-            depthwise = hidden * self.kernel**2 + 2 * hidden
-            return expand + depthwise + hidden * self.out_channels + 2 * self.out_channels
-        if self.kind == "fused" and self.expansion > 1:
-            hidden = self.hidden_channels
-            full = self.kernel**2 * self.in_channels * hidden + 2 * hidden
-            return full + hidden * self.out_channels + 2 * self.out_channels
-        if self.kind == "classifier":
-            return self.in_channels * self.out_channels + self.out_channels
-        return self.kernel**2 * self.in_channels * self.out_channels + 2 * self.out_channels
-
-    @property
-    def weight_megabytes(self) -> float:
-        """What an invocation reads of weights, in float32."""
-        return _FLOAT32_BYTES * self.parameters / 1e6
-
-    @property
-    def activation_megabytes(self) -> float:
-        """Values that the block's operators write, in float32."""
-        inside, outside = self.resolution**2, self.out_resolution**2
-        values = outside * self.out_channels * (2 if self.residual else 1)
-        if self.searchable and self.expansion > 1:
-            values += (inside if self.kind == "mbconv" else outside) * self.hidden_channels
-        if self.kind == "mbconv":
-            values += outside * self.hidden_channels
-        return _FLOAT32_BYTES * values / 1e6
+__all__ = [
+    "Activation",
+    "BlockSpec",
+    "Candidate",
+    "Implementation",
+    "NetConfig",
+    "SearchLayer",
+    "SearchSpace",
+    "StageSpec",
+    "StemSpec",
+    "round_channels",
+]
 
 
 class NetConfig(Record):
@@ -192,17 +87,23 @@ class NetConfig(Record):
         return tuple(b.stride for b in self.blocks if b.kind == "stem" or b.searchable)
 
 
-def _label(kind: BlockKind, kernel: int, expansion: int) -> str:
-    size = f"k{kernel} e{expansion}"
-    return size if kind == "mbconv" else f"{kind} {size}"
+def _label(block: BlockSpec | Candidate) -> str:
+    kind = [] if block.kind == "mbconv" else [block.kind]
+    extras = extra_words(squeeze_excite=block.squeeze_excite, activation=block.activation)
+    return " ".join([*kind, f"k{block.kernel}", f"e{block.expansion}", *extras])
 
 
 class Candidate(Record):
-    """One way to fill a layer: kind, kernel and expansion of a block."""
+    """One way to fill a layer: what :class:`BlockSpec` says of a block, without stride and sizes."""
 
     kind: LayerKind = "mbconv"
     kernel: int = Field(ge=1, le=11)
     expansion: int = Field(ge=1, le=16)
+    squeeze_excite: bool = Field(default=False, exclude_if=operator.not_)
+    activation: Activation = Field(default="relu6", exclude_if=is_relu6)
+
+    _squeeze_excite = field_validator("squeeze_excite")(check_squeeze_excite)
+    _activation = field_validator("activation")(check_activation)
 
     @field_validator("kernel")
     @classmethod
@@ -213,8 +114,8 @@ class Candidate(Record):
 
     @property
     def label(self) -> str:
-        """``k5 e3``, ``fused k3 e1``."""
-        return _label(self.kind, self.kernel, self.expansion)
+        """``k5 e3``, ``fused k3 e1``, ``k5 e6 SE HS``."""
+        return _label(self)
 
 
 class StageSpec(Record):
@@ -245,7 +146,7 @@ class SearchLayer(Record):
     def label(self, choice: int) -> str:
         """What a drawing calls a choice: ``k5 e3`` or ``skip``."""
         block = self.blocks[choice]
-        return "skip" if block is None else _label(block.kind, block.kernel, block.expansion)
+        return "skip" if block is None else _label(block)
 
 
 class SearchSpace(Record):
@@ -302,6 +203,8 @@ class SearchSpace(Record):
                         kind=candidate.kind,
                         kernel=candidate.kernel,
                         expansion=candidate.expansion,
+                        squeeze_excite=candidate.squeeze_excite,
+                        activation=candidate.activation,
                         stride=stage.stride if place == 0 else 1,
                         in_channels=channels,
                         out_channels=self._width(stage.width),

@@ -138,13 +138,14 @@ def predict(selection: Selection, network: Path) -> Outcome:
         ],
     }
     width = max(len(block.key) for block in net.blocks)
+    names = max(14, *(len(block.short_name) for block in net.blocks))
     lines = [
-        f"{block.key:<{width}}  {block.short_name:<14} {ms:9.4f} ms  {100 * ms / prediction.ms:5.1f} %"
+        f"{block.key:<{width}}  {block.short_name:<{names}} {ms:9.4f} ms  {100 * ms / prediction.ms:5.1f} %"
         + (f"  ({way})" if way != "native" else "")
         for block, way, ms in zip(net.blocks, ways, latencies, strict=True)
     ]
     lines += [
-        f"{'every invocation':<{width}}  {'':<14} {model.overhead_ms:9.4f} ms",
+        f"{'every invocation':<{width}}  {'':<{names}} {model.overhead_ms:9.4f} ms",
         "",
         f"{prediction.ms:.4g} ms on {device}, {model.runtime.describe()}; 95 % interval "
         f"{prediction.low_ms:.4g} to {prediction.high_ms:.4g} ms.",

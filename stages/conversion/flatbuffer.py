@@ -3,22 +3,11 @@
 For the hundreds of one-block models that a latency table needs, and as a second, independent path to
 check TensorFlow's conversion against. Float32, batch size 1, NHWC, SAME padding, BN already folded.
 
-Weights are a mapping from name to float32 array in TFLite's own layouts. ``N`` is a block's place in
-``NetConfig.blocks``::
-
-    blocks.N.conv.weight        (out, height, width, in)       stem, head, fused with expansion 1
-    blocks.N.expand.weight      (hidden, 1, 1, in)             MBConv, left out where expansion is 1
-    blocks.N.expand.weight      (hidden, height, width, in)    fused with expansion above 1
-    blocks.N.depthwise.weight   (1, height, width, hidden)     MBConv
-    blocks.N.project.weight     (out, 1, 1, hidden)            MBConv, fused with expansion above 1
-    blocks.N.dense.weight       (classes, in)                  classifier
-
-and beside each ``.weight`` a ``.bias`` with one number for each output channel.
+Weights and their names: :mod:`stages.conversion.block_weights`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,17 +16,16 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from nasflow.errors import ConversionError
+from stages.conversion.block_weights import Weights, check_weights, random_weights, weight_shapes
 from stages.conversion.depthwise_split import DILATION, PARTS, split_kernel
 from stages.search_space import BlockSpec, Implementation, NetConfig
 
 Implementations = Mapping[str, Implementation]
 """Block key -> how that block is computed; blocks that are not in it are computed as written."""
 
-Weights = Mapping[str, NDArray[np.float32]]
-
 _BUFFER_ALIGNMENT = 16  # the schema's force_align, which the generated Python code does not heed
 _NONE = schema.ActivationFunctionType.NONE
+_RELU = schema.ActivationFunctionType.RELU
 _RELU6 = schema.ActivationFunctionType.RELU6
 
 
@@ -63,7 +51,7 @@ def network_model(
     if weights is None:
         weights = random_weights(net.blocks, seed=seed)
     else:
-        _check_weights(weights, weight_shapes(net.blocks))
+        check_weights(weights, weight_shapes(net.blocks))
     graph = _Graph(implementations)
     tensor = graph.input((1, net.resolution, net.resolution, net.input_channels))
     for place, block in enumerate(net.blocks):
@@ -80,63 +68,9 @@ def empty_model() -> bytes:
     return graph.finish(output, "empty")
 
 
-def weight_shapes(blocks: Sequence[BlockSpec]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all weights of a chain of blocks, in order."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for place, block in enumerate(blocks):
-        for name, shape in _kernels(block).items():
-            shapes[f"blocks.{place}.{name}.weight"] = shape
-            shapes[f"blocks.{place}.{name}.bias"] = (shape[-1] if name == "depthwise" else shape[0],)
-    return shapes
-
-
-def random_weights(blocks: Sequence[BlockSpec], *, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """He-normal weights: activations stay near 1, so that no denormal number falsifies a timing."""
-    generator = np.random.default_rng(seed)
-    weights: dict[str, NDArray[np.float32]] = {}
-    for name, shape in weight_shapes(blocks).items():
-        if name.endswith(".bias"):
-            weights[name] = generator.uniform(-0.1, 0.1, shape).astype(np.float32)
-        else:
-            fan_in = math.prod(shape[1:3]) if ".depthwise." in name else math.prod(shape[1:])
-            weights[name] = generator.normal(0.0, math.sqrt(2 / fan_in), shape).astype(np.float32)
-    return weights
-
-
-def _kernels(block: BlockSpec) -> dict[str, tuple[int, ...]]:
-    side, hidden = block.kernel, block.hidden_channels
-    if block.kind == "classifier":
-        return {"dense": (block.out_channels, block.in_channels)}
-    if block.kind == "mbconv":
-        expand = {"expand": (hidden, 1, 1, block.in_channels)} if block.expansion > 1 else {}
-        return {
-            **expand,
-            "depthwise": (1, side, side, hidden),
-            "project": (block.out_channels, 1, 1, hidden),
-        }
-    if block.kind == "fused" and block.expansion > 1:
-        return {
-            "expand": (hidden, side, side, block.in_channels),
-            "project": (block.out_channels, 1, 1, hidden),
-        }
-    return {"conv": (block.out_channels, side, side, block.in_channels)}
-
-
-def _check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    if weights.keys() != shapes.keys():
-        missing, superfluous = sorted(shapes.keys() - weights), sorted(weights.keys() - shapes)
-        raise ConversionError(
-            f"the weights do not fit the network: missing {missing}, superfluous {superfluous}.",
-            hint="Take weights and architecture from the same training.",
-        )
-    for name, shape in shapes.items():
-        if weights[name].shape != shape:
-            raise ConversionError(
-                f"weight {name} has shape {weights[name].shape}; the network needs {shape}.",
-                hint="Take weights and architecture from the same training.",
-            )
-        if not np.isfinite(weights[name]).all():
-            raise ConversionError(f"weight {name} holds NaN or infinity.", hint="Train the network again.")
+def _fused_activation(block: BlockSpec) -> int:
+    """What a convolution does to its own output."""
+    return int(_NONE if block.hswish else _RELU6)
 
 
 class _Buffer(schema.BufferT):  # type: ignore[misc]
@@ -203,27 +137,75 @@ class _Graph:
         size, out_size = block.resolution, block.out_resolution
         if block.kind == "classifier":
             return self._classifier(tensor, block, prefix, weights)
+        activation = _fused_activation(block)
         if block.kind == "mbconv":
             hidden = tensor
             if block.expansion > 1:
-                hidden = self._convolution(tensor, f"{prefix}.expand", size, 1, _RELU6, weights)
+                hidden = self._convolution(tensor, f"{prefix}.expand", size, 1, activation, weights)
+                hidden = self._activated(hidden, block, f"{prefix}.expand")
             hidden = self._depthwise(hidden, block, f"{prefix}.depthwise", weights)
+            hidden = self._activated(hidden, block, f"{prefix}.depthwise")
+            if block.squeeze_excite:
+                hidden = self._squeeze_excite(hidden, block, prefix, weights)
             output = self._convolution(hidden, f"{prefix}.project", out_size, 1, _NONE, weights)
         elif block.kind == "fused" and block.expansion > 1:
             name = f"{prefix}.expand"
-            hidden = self._convolution(tensor, name, out_size, block.stride, _RELU6, weights)
+            hidden = self._convolution(tensor, name, out_size, block.stride, activation, weights)
+            hidden = self._activated(hidden, block, name)
             output = self._convolution(hidden, f"{prefix}.project", out_size, 1, _NONE, weights)
         else:
             name = f"{prefix}.conv"
-            output = self._convolution(tensor, name, out_size, block.stride, _RELU6, weights)
+            output = self._convolution(tensor, name, out_size, block.stride, activation, weights)
+            output = self._activated(output, block, name)
         if not block.residual:
             return output
         return self._add(output, tensor, f"{prefix}.add", (1, out_size, out_size, block.out_channels), _NONE)
 
+    def _activated(self, tensor: int, block: BlockSpec, name: str) -> int:
+        """h-swish, where the block has it: an operator of its own, which no convolution takes in."""
+        if not block.hswish:
+            return tensor
+        output = self.tensor(f"{name}.hswish", self._tensors[tensor].shape)
+        self.operator(
+            schema.BuiltinOperator.HARD_SWISH,
+            [tensor],
+            output,
+            schema.BuiltinOptions.HardSwishOptions,
+            schema.HardSwishOptionsT(),
+        )
+        return output
+
+    def _squeeze_excite(self, tensor: int, block: BlockSpec, prefix: str, weights: Weights) -> int:
+        """Channels times relu6(dense + 3) / 6, in the operators that TensorFlow's converter writes.
+
+        The 3 is in the dense layer's bias; a single place needs no mean. XNNPACK takes over all of them.
+        """
+        mean = tensor
+        if block.out_resolution > 1:
+            mean = self._mean(tensor, prefix, (1, 1, 1, block.hidden_channels), keep=True)
+        squeezed = self._convolution(mean, f"{prefix}.squeeze", 1, 1, _RELU, weights)
+        name = f"{prefix}.excite"
+        shifted = {f"{name}.weight": weights[f"{name}.weight"], f"{name}.bias": weights[f"{name}.bias"] + 3}
+        gate = self._convolution(squeezed, name, 1, 1, _RELU6, shifted)
+        sixth = self.tensor(f"{name}.sixth", (), np.array(1 / 6, np.float32))
+        gate = self._multiply(gate, sixth, f"{name}.gate", (1, 1, 1, block.hidden_channels))
+        return self._multiply(tensor, gate, f"{prefix}.scaled", self._tensors[tensor].shape)
+
+    def _multiply(self, left: int, right: int, name: str, shape: Sequence[int]) -> int:
+        product = self.tensor(name, shape)
+        self.operator(
+            schema.BuiltinOperator.MUL,
+            [left, right],
+            product,
+            schema.BuiltinOptions.MulOptions,
+            schema.MulOptionsT(),
+        )
+        return product
+
     def _depthwise(self, tensor: int, block: BlockSpec, name: str, weights: Weights) -> int:
-        size, stride = block.out_resolution, block.stride
+        size, stride, fused = block.out_resolution, block.stride, _fused_activation(block)
         if self._implementations.get(block.key, "native") == "native":
-            return self._convolution(tensor, name, size, stride, _RELU6, weights, depthwise=True)
+            return self._convolution(tensor, name, size, stride, fused, weights, depthwise=True)
         parts, total = split_kernel(weights[f"{name}.weight"], 1, 2), -1
         for place, kernel in enumerate(parts):
             part = f"{name}.part{place}"
@@ -233,7 +215,7 @@ class _Graph:
                 tensor, part, size, stride, _NONE, own, depthwise=True, dilation=DILATION
             )
             shape = (1, size, size, block.hidden_channels)
-            activation = _RELU6 if place == PARTS - 1 else _NONE
+            activation = fused if place == PARTS - 1 else _NONE
             total = output if place == 0 else self._add(total, output, f"{part}.sum", shape, activation)
         return total
 
@@ -295,15 +277,7 @@ class _Graph:
 
     def _classifier(self, tensor: int, block: BlockSpec, prefix: str, weights: Weights) -> int:
         kernel, bias = weights[f"{prefix}.dense.weight"], weights[f"{prefix}.dense.bias"]
-        axes = self.tensor(f"{prefix}.axes", (2,), np.array([1, 2], np.int32))
-        pooled = self.tensor(f"{prefix}.mean", (1, block.in_channels))
-        self.operator(
-            schema.BuiltinOperator.MEAN,
-            [tensor, axes],
-            pooled,
-            schema.BuiltinOptions.ReducerOptions,
-            schema.ReducerOptionsT(keepDims=False),
-        )
+        pooled = self._mean(tensor, prefix, (1, block.in_channels), keep=False)
         logits = self.tensor(f"{prefix}.dense", (1, block.out_channels))
         self.operator(
             schema.BuiltinOperator.FULLY_CONNECTED,
@@ -317,6 +291,19 @@ class _Graph:
             schema.FullyConnectedOptionsT(),
         )
         return logits
+
+    def _mean(self, tensor: int, prefix: str, shape: Sequence[int], *, keep: bool) -> int:
+        """The mean over all places."""
+        axes = self.tensor(f"{prefix}.axes", (2,), np.array([1, 2], np.int32))
+        mean = self.tensor(f"{prefix}.mean", shape)
+        self.operator(
+            schema.BuiltinOperator.MEAN,
+            [tensor, axes],
+            mean,
+            schema.BuiltinOptions.ReducerOptions,
+            schema.ReducerOptionsT(keepDims=keep),
+        )
+        return mean
 
     def finish(self, output: int, name: str) -> bytes:
         """The file's content."""

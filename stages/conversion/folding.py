@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stages.nn.blocks import Classifier, MBConv
+from stages.nn.blocks import Classifier, MBConv, SqueezeExcite
 from stages.nn.network import Network
 from stages.search_space import BlockSpec
 
@@ -34,9 +34,12 @@ def _layers(block: BlockSpec, module: nn.Module) -> dict[str, tuple[torch.Tensor
         return {"dense": (module.dense.weight, module.dense.bias)}
     if isinstance(module, MBConv):
         names = _FUSED_NAMES if block.kind == "fused" else _NAMES
-        return {
-            name: _fold(part) for name, part in zip(names[block.expansion > 1], module.layers, strict=True)
-        }
+        gates = [part for part in module.layers if isinstance(part, SqueezeExcite)]
+        others = [part for part in module.layers if not isinstance(part, SqueezeExcite)]
+        found = {name: _fold(part) for name, part in zip(names[block.expansion > 1], others, strict=True)}
+        for gate in gates:
+            found |= {"squeeze": _pointwise(gate.squeeze), "excite": _pointwise(gate.excite)}
+        return found
     return {"conv": _fold(module)}
 
 
@@ -52,6 +55,12 @@ def _fold(conv_bn: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     weight_OIHW = convolution.weight.double() * scale[:, None, None, None]
     bias = norm.bias.double() - norm.running_mean.double() * scale
     return weight_OIHW.permute((1, 2, 3, 0) if convolution.groups > 1 else (0, 2, 3, 1)), bias
+
+
+def _pointwise(convolution: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Kernel (OHWI) and bias of a convolution without BN."""
+    assert convolution.bias is not None
+    return convolution.weight.permute(0, 2, 3, 1), convolution.bias
 
 
 def _float32(tensor: torch.Tensor) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """A block's layers in PyTorch. Shapes: N images, C channels, H and W pixels.
 
 MBConv is MobileNetV2's inverted residual (arXiv 1801.04381, figure 4), with TensorFlow's SAME padding,
-so that the converted model holds no PAD operator.
+so that the converted model holds no PAD operator. Squeeze-and-excite and h-swish are MobileNetV3's
+(arXiv 1905.02244, sections 5.2 and 5.3).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.search_space import BlockSpec
+from stages.search_space import Activation, BlockSpec
 
 BN_EPSILON = 1e-3
 BN_MOMENTUM = 0.1
@@ -54,22 +55,41 @@ def conv_bn(
     stride: int = 1,
     resolution: int,
     groups: int = 1,
-    activation: bool = True,
+    activation: Activation | None = "relu6",
 ) -> nn.Sequential:
-    """Convolution, batch normalisation and (unless it ends a bottleneck) ReLU6."""
+    """Convolution, batch normalisation and (unless it ends a bottleneck) an activation."""
     layers: list[nn.Module] = [
         SameConv2d(in_channels, out_channels, kernel, stride, resolution, groups),
         nn.BatchNorm2d(out_channels, eps=BN_EPSILON, momentum=BN_MOMENTUM),
     ]
-    if activation:
-        layers.append(nn.ReLU6(inplace=True))
+    if activation is not None:
+        layers.append(nn.ReLU6(inplace=True) if activation == "relu6" else nn.Hardswish(inplace=True))
     return nn.Sequential(*layers)
+
+
+class SqueezeExcite(nn.Module):
+    """Scale every channel by what all of them look like on average: hard sigmoid of two dense layers.
+
+    The dense layers are 1x1 convolutions, so that images stay images in every framework.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.excite = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Shape and layout stay as they are."""
+        mean_NC11 = x_NCHW.mean((2, 3), keepdim=True)
+        gate_NC11 = functional.hardsigmoid(self.excite(functional.relu(self.squeeze(mean_NC11))))
+        return x_NCHW * gate_NC11
 
 
 class MBConv(nn.Module):
     """Inverted residual: expand, filter each channel, project; add the input where shapes allow.
 
-    A fused one does the first two in one full convolution, and with expansion 1 leaves the projection out.
+    Squeeze-and-excite stands before the projection. A fused block does the first two in one full
+    convolution, and with expansion 1 leaves the projection out.
     """
 
     def __init__(self, block: BlockSpec) -> None:
@@ -83,9 +103,11 @@ class MBConv(nn.Module):
         return x_NCHW + out if self.residual else out
 
 
-def _parts(block: BlockSpec) -> list[nn.Sequential]:
-    hidden = block.hidden_channels
-    parts = [conv_bn(block.in_channels, hidden, resolution=block.resolution)] if block.expansion > 1 else []
+def _parts(block: BlockSpec) -> list[nn.Module]:
+    hidden, activation = block.hidden_channels, block.activation
+    parts: list[nn.Module] = []
+    if block.expansion > 1:
+        parts.append(conv_bn(block.in_channels, hidden, resolution=block.resolution, activation=activation))
     depthwise = conv_bn(
         hidden,
         hidden,
@@ -93,24 +115,29 @@ def _parts(block: BlockSpec) -> list[nn.Sequential]:
         stride=block.stride,
         resolution=block.resolution,
         groups=hidden,
+        activation=activation,
     )
-    return [*parts, depthwise, _project(block)]
+    parts.append(depthwise)
+    if block.squeeze_excite:
+        parts.append(SqueezeExcite(hidden, block.squeezed_channels))
+    return [*parts, _project(block)]
 
 
-def _fused_parts(block: BlockSpec) -> list[nn.Sequential]:
+def _fused_parts(block: BlockSpec) -> list[nn.Module]:
     full = conv_bn(
         block.in_channels,
         block.hidden_channels if block.expansion > 1 else block.out_channels,
         kernel=block.kernel,
         stride=block.stride,
         resolution=block.resolution,
+        activation=block.activation,
     )
     return [full, _project(block)] if block.expansion > 1 else [full]
 
 
 def _project(block: BlockSpec) -> nn.Sequential:
     return conv_bn(
-        block.hidden_channels, block.out_channels, resolution=block.out_resolution, activation=False
+        block.hidden_channels, block.out_channels, resolution=block.out_resolution, activation=None
     )
 
 
@@ -148,6 +175,8 @@ def initialise(module: nn.Module) -> None:
         if isinstance(part, nn.Conv2d):
             fan_out = part.weight.shape[0] // part.groups * part.weight.shape[2] * part.weight.shape[3]
             nn.init.normal_(part.weight, 0.0, (2.0 / fan_out) ** 0.5)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
         elif isinstance(part, nn.BatchNorm2d):
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)

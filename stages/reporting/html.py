@@ -69,6 +69,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         cost_groups=[("To find the network", FINDING), ("To train and to prove", (*TRAINING, "verify"))],
         cost_parts=PARTS,
         candidates=candidate_legend(run.search.space),
+        extras={extra for block in run.search.space.distinct_blocks() for extra in block.extras},
         verdict_reason=verdict_reason(result),
         roles={role: words for role, words in ROLES.items() if role in _present(run)},
         markers=_markers(),

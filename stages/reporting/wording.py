@@ -75,7 +75,7 @@ def architecture_line(net: NetConfig) -> str:
     """A network in one line: ``stem16/2 | k3e1 16 | k3e6 f3e1 24/2 | head256 | 10``.
 
     Blocks between two bars have the same width; ``/2`` is the stride of the first of them; ``k`` is an
-    MBConv's kernel, ``f`` a fused one's.
+    MBConv's kernel, ``f`` a fused one's; ``+se`` is squeeze-and-excite, ``+hs`` h-swish.
     """
     groups: list[list[BlockSpec]] = []
     for block in net.blocks:
@@ -100,7 +100,8 @@ def _group(blocks: list[BlockSpec]) -> str:
 
 
 def _code(block: BlockSpec) -> str:
-    return f"{'f' if block.kind == 'fused' else 'k'}{block.kernel}e{block.expansion}"
+    size = f"{'f' if block.kind == 'fused' else 'k'}{block.kernel}e{block.expansion}"
+    return "+".join([size, *(extra.lower() for extra in block.extras)])
 
 
 def headline(result: ResultDocument) -> str:

@@ -115,9 +115,13 @@ def _row(row: Place, y: float, columns: _Columns, widest: int, slowest: float) -
 
 
 def _name(block: BlockSpec) -> str:
+    size = f"{block.kernel}×{block.kernel}"
+    # With more to say, a telephone's width has no room for the dot.
+    said = " ".join([f"e{block.expansion}", *block.extras])
+    size = f"{size}{' ' if block.extras else ' · '}{said}"
     return {
-        "mbconv": f"{block.kernel}×{block.kernel} · e{block.expansion}",
-        "fused": f"fused {block.kernel}×{block.kernel} · e{block.expansion}",
+        "mbconv": size,
+        "fused": f"fused {size}",
         "stem": f"conv {block.kernel}×{block.kernel}",
         "head": "conv 1×1",
         "classifier": "pool, dense",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -24,19 +25,30 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class CandidateMark:
-    """How a candidate looks: colour by kernel, tone by expansion, stripes for fused, empty for the skip."""
+    """How a candidate looks: colour by kernel, tone by expansion, empty for the skip.
+
+    Stripes are fused blocks, dots squeeze-and-excite, a line along the middle h-swish.
+    """
 
     style: str
     opacity: float
-    striped: bool
+    striped: bool = False
+    dotted: bool = False
+    lined: bool = False
 
     @classmethod
     def of(cls, block: BlockSpec | None, expansions: Sequence[int]) -> CandidateMark:
         """``expansions``: all of the same kind and colour, ascending; the largest has the full tone."""
         if block is None:
-            return cls("skip", 1.0, striped=False)
+            return cls("skip", 1.0)
         rank = expansions.index(block.expansion) / (len(expansions) - 1) if len(expansions) > 1 else 1.0
-        return cls(kernel_class(block), _PALEST + (1 - _PALEST) * rank, striped=block.kind == "fused")
+        return cls(
+            kernel_class(block),
+            _PALEST + (1 - _PALEST) * rank,
+            striped=block.kind == "fused",
+            dotted=block.squeeze_excite,
+            lined=block.hswish,
+        )
 
     def drawn(self, below: Sequence[Point], above: Sequence[Point], title: str, *, taken: bool) -> Markup:
         """A band between two lines."""
@@ -46,7 +58,12 @@ class CandidateMark:
             class_=f"share {self.style}{' chosen' if taken else ''}",
             fill_opacity=round(self.opacity, 2),
         )
-        return group([band, _stripes(below, above)]) if self.striped else band
+        textures = [
+            *([_stripes(below, above, "stripes")] if self.striped else []),
+            *([_stripes(below, above, "dots")] if self.dotted else []),
+            *([_middle(below, above)] if self.lined else []),
+        ]
+        return group([band, *textures]) if textures else band
 
 
 def candidate_marks(space: SearchSpace) -> dict[str, CandidateMark]:
@@ -159,7 +176,7 @@ def _moments(search: SearchResult, place: int) -> list[tuple[int, Sequence[float
     return [(0, uniform), *((i + 1, history[i].probabilities[place]) for i in drawn)]
 
 
-def _stripes(below: Sequence[Point], above: Sequence[Point]) -> Markup:
+def _stripes(below: Sequence[Point], above: Sequence[Point], style: str) -> Markup:
     """Upright stripes within a band. Patterns would need identifiers, and figures stand in a page twice."""
     strokes, at = [], below[0][0] + _HATCH / 2
     for (x0, low0), (x1, low1), (_, high0), (_, high1) in zip(
@@ -171,7 +188,20 @@ def _stripes(below: Sequence[Point], above: Sequence[Point]) -> Markup:
             if low - high > 2:
                 strokes.append(f"M{at:.1f},{low - 0.5:.1f}V{high + 0.5:.1f}")
             at += _HATCH
-    return element("path", d="".join(strokes) or "M0,0", class_="stripes")
+    return element("path", d="".join(strokes) or "M0,0", class_=style)
+
+
+def _middle(below: Sequence[Point], above: Sequence[Point]) -> Markup:
+    """A line along the middle of a band, where there is room for one."""
+    middles = [
+        (x, (low + high) / 2, low - high > 3) for (x, low), (_, high) in zip(below, above, strict=True)
+    ]
+    pieces = [
+        f"M{x0:.1f},{y0:.1f}L{x1:.1f},{y1:.1f}"
+        for (x0, y0, room0), (x1, y1, room1) in pairwise(middles)
+        if room0 and room1
+    ]
+    return element("path", d="".join(pieces) or "M0,0", class_="level")
 
 
 def _spoken(search: SearchResult, searched: Sequence[int], choices: Sequence[int]) -> str:

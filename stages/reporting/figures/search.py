@@ -9,7 +9,17 @@ from markupsafe import Markup
 
 from stages.documents import SearchEpoch, SearchResult
 from stages.reporting.figures.axes import Frame, Scale, fitted
-from stages.reporting.figures.svg import element, figure, group, line, polyline, rectangle, text, tooltip
+from stages.reporting.figures.svg import (
+    element,
+    figure,
+    group,
+    line,
+    polyline,
+    rectangle,
+    text,
+    text_width,
+    tooltip,
+)
 from stages.reporting.wording import milliseconds
 
 
@@ -77,7 +87,7 @@ def _panel(
     return figure(width, height, label, parts)
 
 
-_CELL, _TOP = 24.0, 44.0
+_CELL, _TOP, _LINE = 24.0, 44.0, 13.0
 
 
 def probabilities_figure(search: SearchResult, choices: Sequence[int], *, width: float) -> Markup:
@@ -88,12 +98,15 @@ def probabilities_figure(search: SearchResult, choices: Sequence[int], *, width:
     labels.sort(key=lambda label: label == "skip")
     left = 118.0 if width >= 600 else 66.0
     step = (width - left - 4) / max(1, len(labels))
+    wrapped = [_wrapped(label, step - 4) for label in labels]
+    top = _TOP + _LINE * (max(map(len, wrapped), default=1) - 1)
     parts = [
-        text(left + step * (i + 0.5), _TOP - 12, label, class_="tick middle")
-        for i, label in enumerate(labels)
+        text(left + step * (i + 0.5), top - 12 - _LINE * above, words, class_="tick middle")
+        for i, said in enumerate(wrapped)
+        for above, words in enumerate(reversed(said))
     ]
     for row, place in enumerate(searched):
-        layer, y = layers[place], _TOP + _CELL * row
+        layer, y = layers[place], top + _CELL * row
         block = next(b for b in layer.blocks if b is not None)
         name = f"layer {place + 1}" if width >= 600 else str(place + 1)
         said = f"{name} · {block.out_channels} ch"
@@ -106,7 +119,19 @@ def probabilities_figure(search: SearchResult, choices: Sequence[int], *, width:
     spoken = f"Final probabilities in {len(searched)} searched layers. Taken: " + ", ".join(
         layers[p].label(choices[p]) for p in searched
     )
-    return figure(width, _TOP + _CELL * len(searched) + 8, spoken, parts)
+    return figure(width, top + _CELL * len(searched) + 8, spoken, parts)
+
+
+def _wrapped(label: str, room: float) -> list[str]:
+    """A label in as few lines as its words need; a word that is too long stands alone."""
+    lines = [""]
+    for word in label.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, 11.5) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _cell(x: float, y: float, step: float, probability: float, chosen: bool, name: str) -> Markup:

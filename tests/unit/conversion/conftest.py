@@ -46,10 +46,12 @@ def as_if_trained(module: Network, seed: int = 0) -> Network:
 
 
 def every_kind_of_block() -> NetConfig:
-    """Stem and MBConv with each kernel and stride, with and without expansion and residual, odd sizes."""
+    """Stem and MBConv with each kernel and stride, with and without expansion and residual, odd sizes;
+    squeeze-and-excite and h-swish alone and together, at odd sizes and at a single place."""
     blocks: list[BlockSpec] = []
     channels, resolution = 3, 33
-    for kind, kernel, expansion, stride, width in (
+    both = {"squeeze_excite": True, "activation": "hswish"}
+    for kind, kernel, expansion, stride, width, *extras in (
         ("stem", 5, 1, 2, 8),
         ("mbconv", 3, 1, 1, 8),
         ("mbconv", 5, 3, 2, 16),
@@ -60,6 +62,14 @@ def every_kind_of_block() -> NetConfig:
         ("fused", 3, 1, 1, 16),
         ("fused", 3, 1, 1, 24),
         ("fused", 5, 2, 1, 24),
+        ("fused", 3, 1, 1, 24, {"activation": "hswish"}),
+        ("mbconv", 5, 3, 1, 24, {"squeeze_excite": True}),
+        ("mbconv", 3, 6, 1, 24, {"activation": "hswish"}),
+        ("mbconv", 7, 1, 1, 24, both),
+        ("mbconv", 5, 3, 2, 16, both),
+        ("fused", 3, 2, 1, 16, {"activation": "hswish"}),
+        ("mbconv", 3, 2, 2, 16, {"squeeze_excite": True}),
+        ("mbconv", 3, 2, 1, 16, both),
         ("head", 1, 1, 1, 40),
         ("classifier", 1, 1, 1, 10),
     ):
@@ -72,6 +82,7 @@ def every_kind_of_block() -> NetConfig:
                 "in_channels": channels,
                 "out_channels": width,
                 "resolution": resolution,
+                **{key: value for given in extras for key, value in given.items()},
             }
         )
         blocks.append(block)

@@ -17,6 +17,7 @@ from stages.conversion.converter import TensorflowConverter
 from stages.conversion.export import export_onnx
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
+from stages.conversion.inspection import inspect_model
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.rewrite import simplify
 from stages.convert import ConvertConfig
@@ -79,6 +80,33 @@ def test_the_directly_written_model_computes_the_same_as_tensorflows(all_blocks,
     converted_NK = here.run_model(all_blocks.model, images_NHWC)
     written_NK = here.run_model(written, images_NHWC)
     np.testing.assert_allclose(written_NK, converted_NK, rtol=0, atol=ROUNDING * np.abs(converted_NK).max())
+
+
+def test_seven_by_seven_kernels_in_parts_keep_their_h_swish_and_squeeze_excite(
+    all_blocks, converter: TensorflowConverter, here: LocalDevice
+) -> None:
+    """By way of TensorFlow and directly: both write the same operators, and compute the same."""
+    depthwise = [block for block in all_blocks.net.blocks if block.kind == "mbconv"]
+    large = [place for place, block in enumerate(depthwise) if block.kernel == 7]
+    assert any(depthwise[place].hswish and depthwise[place].squeeze_excite for place in large)
+    images_NHWC = np.random.default_rng(2).uniform(-1, 1, (4, 33, 33, 3)).astype(np.float32)
+    with torch.inference_mode():
+        expected = all_blocks.module(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)).numpy()
+
+    converted = convert_module(all_blocks.module, converter, resolution=33, split=large)
+    written = network_model(
+        all_blocks.net,
+        folded_weights(all_blocks.module),
+        implementations={depthwise[place].key: "split" for place in large},
+    )
+
+    structures = [inspect_model(model) for model in (converted, written)]
+    assert structures[0].operator_counts == structures[1].operator_counts
+    assert structures[0].operator_counts["DEPTHWISE_CONV_2D"] == len(depthwise) + 3 * len(large)
+    assert [structure.delegate_partitions for structure in structures] == [1, 1]
+    for model in (converted, written):
+        seen = here.run_model(model, images_NHWC)
+        np.testing.assert_allclose(seen, expected, rtol=0, atol=ROUNDING * np.abs(expected).max())
 
 
 def test_one_perturbed_weight_is_caught(mobilenet, validation_images: ImageSet, here: LocalDevice) -> None:

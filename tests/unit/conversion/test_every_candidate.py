@@ -15,9 +15,10 @@ from support.toy_search import latency_model
 
 from android_bench.device import RuntimeOptions
 from android_bench.local import LocalDevice
+from stages.conversion.block_weights import weight_shapes
 from stages.conversion.chain import convert_module
 from stages.conversion.converter import TensorflowConverter
-from stages.conversion.flatbuffer import network_model, weight_shapes
+from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
 from stages.nn.network import Network
 from stages.profile_ops import ProfileConfig, ProfileOps

@@ -13,13 +13,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nasflow.errors import ConversionError
-from stages.conversion.flatbuffer import (
-    block_model,
-    empty_model,
-    network_model,
-    random_weights,
-    weight_shapes,
-)
+from stages.conversion.block_weights import random_weights, weight_shapes
+from stages.conversion.flatbuffer import block_model, empty_model, network_model
 from stages.mobilenet_v2 import mobilenet_v2
 from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
 
@@ -88,19 +83,25 @@ def reference(
                 x, weight.permute(order), tensors[f"blocks.{place}.{name}.bias"], stride, groups
             )
 
+        def gate(x: torch.Tensor, place: int = place) -> torch.Tensor:
+            mean = x.mean((2, 3))
+            for name, clamp in (("squeeze", functional.relu), ("excite", functional.hardsigmoid)):
+                weight = tensors[f"blocks.{place}.{name}.weight"].flatten(1)
+                mean = clamp(functional.linear(mean, weight, tensors[f"blocks.{place}.{name}.bias"]))
+            return x * mean[:, :, None, None]
+
+        activate = functional.hardswish if block.activation == "hswish" else functional.relu6
         if block.kind == "classifier":
             weight = tensors[f"blocks.{place}.dense.weight"]
             x = functional.linear(x.mean((2, 3)), weight, tensors[f"blocks.{place}.dense.bias"])
         elif block.kind == "mbconv":
-            hidden = functional.relu6(convolve(x, "expand")) if block.expansion > 1 else x
-            hidden = functional.relu6(
-                convolve(hidden, "depthwise", block.stride, groups=block.hidden_channels)
-            )
-            projected = convolve(hidden, "project")
+            hidden = activate(convolve(x, "expand")) if block.expansion > 1 else x
+            hidden = activate(convolve(hidden, "depthwise", block.stride, groups=block.hidden_channels))
+            projected = convolve(gate(hidden) if block.squeeze_excite else hidden, "project")
             x = x + projected if block.residual else projected
         elif block.kind == "fused":
             first = "expand" if block.expansion > 1 else "conv"
-            hidden = functional.relu6(convolve(x, first, block.stride))
+            hidden = activate(convolve(x, first, block.stride))
             out = convolve(hidden, "project") if block.expansion > 1 else hidden
             x = x + out if block.residual else out
         else:
@@ -157,6 +158,32 @@ def test_kernels_strides_and_odd_sizes(
             }
         )
     )
+
+
+@pytest.mark.parametrize("squeeze_excite", [False, True])
+@pytest.mark.parametrize("activation", ["relu6", "hswish"])
+@pytest.mark.parametrize("kernel", [3, 7])
+@pytest.mark.parametrize(("expansion", "stride", "resolution"), [(1, 1, 8), (4, 1, 9), (4, 2, 9), (4, 2, 1)])
+def test_squeeze_excite_and_hswish_in_one_delegated_piece(
+    squeeze_excite: bool, activation: str, kernel: int, expansion: int, stride: int, resolution: int
+) -> None:
+    """In all ways of computing the block: at kernel 7 the depthwise convolution in four parts, too."""
+    for kind in ("mbconv",) if squeeze_excite else ("mbconv", "fused"):
+        check_block(
+            BlockSpec.model_validate(
+                {
+                    "kind": kind,
+                    "kernel": kernel,
+                    "expansion": expansion,
+                    "squeeze_excite": squeeze_excite,
+                    "activation": activation,
+                    "stride": stride,
+                    "in_channels": 8,
+                    "out_channels": 8,
+                    "resolution": resolution,
+                }
+            )
+        )
 
 
 @pytest.mark.parametrize("kernel", [7, 9])

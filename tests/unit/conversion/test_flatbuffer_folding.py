@@ -8,15 +8,19 @@ import torch
 from support.latency_spaces import SPACE
 
 from android_bench.local import LocalDevice
-from stages.conversion.flatbuffer import network_model, weight_shapes
+from stages.conversion.block_weights import weight_shapes
+from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
 from stages.mobilenet_v2 import mobilenet_v2
 from stages.nn.network import Network
 from stages.search_space import NetConfig
+from stages.spaces import SpaceConfig, load_space
 
+MOBILE_V3 = load_space(SpaceConfig(name="mobile_v3", resolution=32, width_multiplier=0.5))
 NETS = {
     "mobilenet_v2": mobilenet_v2(resolution=32, classes=10, width=0.5),
     "of_the_space": SPACE.network((0, 0, 3, 1, 4, 2, 0)),
+    "mobile_v3": MOBILE_V3.network((0, 2, 4, 3, 8, 6, 1, 5, 9, 7, 2, 8, 0, 9, 10)),
 }
 
 

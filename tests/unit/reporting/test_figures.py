@@ -34,7 +34,7 @@ from stages.reporting.figures.svg import element, figure, text, text_width
 from stages.reporting.figures.tradeoff import tradeoff_figure
 from stages.reporting.figures.training import accuracy_figure, loss_figure
 from stages.reporting.run_documents import RunDocuments
-from stages.spaces import SpaceConfig, load_space
+from stages.spaces import SpaceConfig, load_space, shipped_spaces
 
 RUN = RunDocuments.of(sample_documents())
 TRAINED = [*RUN.finetune.networks, *RUN.baseline.networks]
@@ -268,7 +268,7 @@ def test_a_long_search_is_thinned_and_keeps_its_start_and_its_end() -> None:
     assert thicknesses(drawing, -1) == pytest.approx(thicknesses(DRAWINGS["evolution"](960), -1))
 
 
-@pytest.mark.parametrize("name", ["fashion", "proxyless_mobile"])
+@pytest.mark.parametrize("name", shipped_spaces())
 @pytest.mark.parametrize("width", [344.0, 960.0])
 def test_panels_of_a_shipped_space_stay_in_the_frame_and_apart(name: str, width: float) -> None:
     space = load_space(SpaceConfig(name=name))
@@ -291,11 +291,52 @@ def test_panels_of_a_shipped_space_stay_in_the_frame_and_apart(name: str, width:
     for place, (x, y, w, h) in enumerate(boxes):
         for x2, y2, _, _ in boxes[place + 1 :]:
             assert x2 >= x + w or x2 < x or y2 >= y + h
-    striped = sum(b is not None and b.kind == "fused" for layer in layers for b in layer.blocks)
-    assert len(of_class(drawing, "stripes")) == striped
+    blocks = [b for layer in layers if len(layer.blocks) > 1 for b in layer.blocks if b is not None]
+    assert len(of_class(drawing, "stripes")) == sum(b.kind == "fused" for b in blocks)
+    assert len(of_class(drawing, "dots")) == sum(b.squeeze_excite for b in blocks)
+    assert len(of_class(drawing, "level")) == sum(b.hswish for b in blocks)
+    heads = [e for e in of_class(drawing, "tick") if e.get("y") in {f"{y - 6:g}" for _, y, _, _ in boxes}]
+    for (_, left), (right, _) in zip(spans(heads)[::2], spans(heads)[1::2], strict=True):
+        assert left <= right
 
 
-@pytest.mark.parametrize("name", ["fashion", "proxyless_mobile"])
+def spans(labels: list[ElementTree.Element]) -> list[tuple[float, float]]:
+    """From where to where texts reach, as far as their anchor and length say."""
+    found = []
+    for label in labels:
+        at, wide = float(label.get("x") or 0), text_width(label.text or "", 11.5)
+        anchor = next(c for c in (label.get("class") or "").split() if c in ("start", "middle", "end"))
+        shift = {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+        found.append((at - shift, at - shift + wide))
+    return found
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+@pytest.mark.parametrize("width", [344.0, 960.0])
+def test_the_words_above_the_probabilities_of_a_shipped_space_stay_apart(name: str, width: float) -> None:
+    space = load_space(SpaceConfig(name=name))
+    uniform = tuple((1 / len(layer.blocks),) * len(layer.blocks) for layer in space.layers())
+    search = RUN.search.model_copy(update={"space": space, "log_probabilities": uniform})
+    drawing = probabilities_figure(search, [0] * len(uniform), width=width)
+    first = min(float(e.get("y") or 0) for e in of_class(drawing, "heatground"))
+    heads = [e for e in of_class(drawing, "tick") if float(e.get("y") or 0) < first]
+    said = {words for e in heads for words in (e.text or "").split()}
+    assert said == {
+        w
+        for layer in space.layers()
+        for i in range(len(layer.blocks))
+        if len(layer.blocks) > 1
+        for w in layer.label(i).split()
+    }
+    rows: dict[str, list[ElementTree.Element]] = {}
+    for head in heads:
+        rows.setdefault(head.get("y") or "", []).append(head)
+    assert min(float(y) for y in rows) > 10
+    for row in rows.values():
+        assert all(a[1] <= b[0] for a, b in pairwise(sorted(spans(row))))
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
 def test_no_two_candidates_of_a_shipped_space_look_alike(name: str) -> None:
     legend = candidate_legend(load_space(SpaceConfig(name=name)))
     looks = [str(swatch) for swatch, _ in legend]

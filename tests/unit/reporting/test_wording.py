@@ -21,6 +21,7 @@ from stages.reporting.wording import (
     verdict_sentence,
 )
 from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
+from stages.spaces import SpaceConfig, load_space
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +234,16 @@ def test_a_block_of_another_width_starts_a_group() -> None:
     from stages.search_space import NetConfig
 
     assert architecture_line(NetConfig(resolution=8, classes=2, blocks=(block, last))) == "stem8 | 2"
+
+
+def test_squeeze_excite_and_hswish_stand_in_the_line_of_an_architecture() -> None:
+    net = load_space(SpaceConfig(name="mobile_v3")).network(
+        [0, 0, 2, 4, *[10] * 2, 8, 10, 10, 10, 0, 10, 9, 10, 10]
+    )
+    assert architecture_line(net) == (
+        "stem16/2 | k3e1 16 | k3e3 k5e3+se 24/2 | k3e3+hs 40/2 | k5e3+se+hs 80/2 | k3e3 112 | "
+        "k5e6+se+hs 160/2 | head960 | 1000"
+    )
 
 
 def test_a_speed_up_over_a_more_accurate_network_is_not_called_one_at_equal_accuracy(

@@ -37,7 +37,7 @@ def test_shipped_spaces_load_from_anywhere(name: str, tmp_path: Path) -> None:
 
 
 def test_the_quick_starts_space_and_the_papers_are_shipped() -> None:
-    assert {"fashion", "proxyless_mobile"} <= set(shipped_spaces())
+    assert {"fashion", "mobile_v3", "proxyless_mobile"} <= set(shipped_spaces())
     assert SpaceConfig().name == "fashion"
 
 
@@ -51,6 +51,28 @@ def test_one_candidate_is_allowed(tmp_path: Path) -> None:
     space = own_space(tmp_path, candidates=[{"kernel": 3, "expansion": 2}])
     assert space.size == 2 * 2
     assert own_space(tmp_path, candidates=[{"kernel": 3, "expansion": 2}], skip=False).size == 1
+
+
+def test_candidates_that_differ_in_squeeze_excite_or_activation_alone_are_several(tmp_path: Path) -> None:
+    size = {"kernel": 3, "expansion": 2}
+    space = own_space(
+        tmp_path,
+        candidates=[
+            size,
+            size | {"squeeze_excite": True},
+            size | {"activation": "hswish"},
+            size | {"squeeze_excite": True, "activation": "hswish"},
+            size | {"kind": "fused", "activation": "hswish"},
+        ],
+    )
+    assert space.size == 6 * 6 * 5
+    assert len(space.distinct_blocks()) == 3 + 2 * 5
+    assert [candidate.label for candidate in space.candidates] == [
+        *("k3 e2", "k3 e2 SE", "k3 e2 HS", "k3 e2 SE HS", "fused k3 e2 HS")
+    ]
+    assert [space.layers()[0].label(i) for i in range(5)] == [c.label for c in space.candidates]
+    with pytest.raises(ConfigError, match="listed twice"):
+        own_space(tmp_path, candidates=[size, size | {"activation": "relu6", "squeeze_excite": False}])
 
 
 def test_width_and_resolution_may_be_overridden(tmp_path: Path) -> None:
@@ -71,7 +93,7 @@ def test_a_space_that_is_not_there_is_told_with_those_that_are(name: str, tmp_pa
     with pytest.raises(UsageError, match="there is no search space") as caught:
         load_space(SpaceConfig(name=name), tmp_path)
     assert repr(name) in caught.value.message
-    assert "fashion, proxyless_mobile" in caught.value.hint
+    assert "fashion, mobile_v3, proxyless_mobile" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -97,6 +119,30 @@ def test_what_is_no_yaml_is_told(content: bytes, tmp_path: Path) -> None:
             {"candidates": [{"kind": "shuffle", "kernel": 3, "expansion": 2}]},
             "candidates.0.kind",
             "'mbconv' or 'fused'",
+        ),
+        (
+            {"candidates": [{"kind": "fused", "kernel": 3, "expansion": 2, "squeeze_excite": True}]},
+            "candidates.0.squeeze_excite",
+            "behind a depthwise convolution; fused has none, seen True",
+        ),
+        (
+            {"candidates": [{"kernel": 3, "expansion": 2, "squeeze_excite": 0.25}]},
+            "candidates.0.squeeze_excite",
+            "valid boolean, seen 0.25",
+        ),
+        (
+            {"candidates": [{"kernel": 3, "expansion": 2, "activation": "gelu"}]},
+            "candidates.0.activation",
+            "'relu6' or 'hswish', seen 'gelu'",
+        ),
+        (
+            {
+                "stages": [
+                    {"width": 8, "layers": 1, "fixed": {"kernel": 3, "expansion": 1, "activation": "swish"}}
+                ]
+            },
+            "stages.0.fixed.activation",
+            "'relu6' or 'hswish', seen 'swish'",
         ),
         (
             {"stages": [{"width": 8, "layers": 1, "fixed": {"kernel": 3}}]},

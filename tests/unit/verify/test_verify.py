@@ -13,7 +13,8 @@ from android_bench.device import LatencyMeasurement, RuntimeOptions
 from android_bench.local import LocalDevice
 from nasflow.errors import DeviceError, UsageError
 from pipeline.artifact import blobs_of, document_bytes
-from stages.conversion.flatbuffer import network_model, random_weights
+from stages.conversion.block_weights import random_weights
+from stages.conversion.flatbuffer import network_model
 from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
