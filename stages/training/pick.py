@@ -254,7 +254,7 @@ class _Picker:
             at_least_ms=bounds_ms[0],
             at_most_ms=bounds_ms[1],
             generations=self.config.generations,
-            seed=derived_seed(self.seed, 5),
+            seed=derived_seed(self.seed, 6),
             identity=self._blocks,
             screen=lambda proposed: values.value(np.array(proposed)).tolist(),
             each_generation=told,
