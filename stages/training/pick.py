@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from safetensors.torch import load
 
@@ -22,32 +21,26 @@ from stages.documents import (
     Role,
     SearchResult,
 )
-from stages.evolution import evolve
 from stages.measuring import Measured, Work, measure_rounds
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
-from stages.path_values import PathValues, values_of_parts
+from stages.path_values import PathValues
 from stages.prune import PruneConfig
-from stages.selection import best_by_value, random_paths_near
+from stages.selection import random_paths_near
 from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
 from stages.training.effort import EffortClock
 from stages.training.optimisation import Judgement, judge, make_fabric
+from stages.training.ranking import Path, Ranking
 from stages.training.recipe import Recipe
-from stages.training.search_loop import price_candidates
-from stages.training.supernet_values import EVALUATIONS, SupernetJudge, explore_supernet
+from stages.training.supernet_values import EVALUATIONS, SupernetJudge
 from stages.training.trials import TRIALS, Trials
-
-if TYPE_CHECKING:
-    from stages.path_values import Integers
 
 BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
 EFFORT = "effort"
 FOUND: Role = "found"
 FRONT: Role = "front"
-
-Path = tuple[int, ...]
 
 
 def pick_networks(
@@ -97,9 +90,15 @@ class _Picker:
         self.validation = load_images(self.data, "validation")
         judging = Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device)
         self.supernet_judge = SupernetJudge(self.supernet, judging, self.context)
-        architecture = price_candidates(self.search.space, self.latency)
-        self.costs_ms = [row.tolist() for row in architecture.block_ms]
-        self.fixed_ms = architecture.fixed_ms
+        self.ranking = Ranking(
+            self.config,
+            self.seed,
+            self.search,
+            self.latency,
+            self.supernet_judge,
+            self.context,
+            self._keep_effort,
+        )
         self.judged: dict[Path, tuple[Judgement, Network]] = {}
         self.trials: Trials | None = None
         if epochs := self.config.trial_epochs:
@@ -125,11 +124,11 @@ class _Picker:
 
     def pick(self) -> PrunedNetworks:
         targets_ms = self._targets_ms()
-        values, known_NL = self._values(targets_ms)
+        values, known_NL = self.ranking.explored(targets_ms)
         ranked: dict[float, list[Path]] = {}
         for target_ms in targets_ms:
             with self._optional(target_ms):
-                ranked[target_ms] = self._best_ranked(values, known_NL, target_ms)
+                ranked[target_ms] = self.ranking.best(values, known_NL, target_ms)
         self._keep_effort()
         measured = self._measure([path for paths in ranked.values() for path in paths])
         self.effort.skip()  # that was the device's time
@@ -141,9 +140,9 @@ class _Picker:
                 considered += about
                 best = max((c.choices for c in about if c.validation_loss is not None), key=self._merit)
                 # Two targets may lead to the same network, which is then there already.
-                if self._blocks(best) not in picked:
+                if self.ranking.blocks(best) not in picked:
                     name, role = (f"front_{len(picked)}", FRONT) if picked else ("found", FOUND)
-                    picked[self._blocks(best)] = self._pruned(name, role, best, target_ms)
+                    picked[self.ranking.blocks(best)] = self._pruned(name, role, best, target_ms)
         found, *front = picked.values()
         randoms = self._randoms(found)
         self._tell(found, considered)
@@ -177,92 +176,6 @@ class _Picker:
             if target_ms == self.search.target_ms:
                 raise
             self.context.warn(f"no network for the further target {target_ms:.4g} ms: {error.message}")
-
-    def _values(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
-        """What the networks are ranked by, and those that were evaluated for it."""
-        if self.config.rank_by == "probability":
-            return values_of_parts(self.search.log_probabilities), None
-        explored = explore_supernet(
-            self.supernet_judge,
-            self.costs_ms,
-            [target_ms - self.fixed_ms for target_ms in targets_ms],
-            budget=self.config.evaluations,
-            seed=derived_seed(self.seed, 3),
-            every_few=self._keep_effort,
-        )
-        return explored.values, explored.paths_NL
-
-    def _best_ranked(self, values: PathValues, known_NL: Integers | None, target_ms: float) -> list[Path]:
-        """The best under the target, and those under a target that is lower by the prediction's interval.
-
-        The latter step in where the device takes longer than predicted. A network stands there once, with the
-        better of its paths.
-        """
-        careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
-        paths = self._under(values, known_NL, target_ms)
-        with suppress(InfeasibleTarget):  # the first list may do without
-            paths += self._under(values, known_NL, careful_ms)
-        distinct: dict[tuple[str, ...], Path] = {}
-        for path in paths:
-            distinct.setdefault(self._blocks(path), path)
-        return list(distinct.values())
-
-    def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
-        """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""
-        fastest_ms, slowest_ms = self.latency.feasible_ms
-        # Of a limit that every network meets, no network can use more than the slowest does.
-        least_ms = self.config.use_at_least * min(limit_ms, slowest_ms)
-        shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
-        bounds_ms = (least_ms - self.fixed_ms, limit_ms - self.fixed_ms)
-        try:
-            paths = best_by_value(
-                values,
-                self.costs_ms,
-                at_least_ms=bounds_ms[0],
-                at_most_ms=bounds_ms[1],
-                count=max(shortlist, self.config.candidates),
-                seed=derived_seed(self.seed, 4),
-                known_NL=known_NL,
-                identity=self._blocks,
-            )
-        except InfeasibleTarget as error:
-            raise InfeasibleTarget(
-                f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
-                f"{self.config.use_at_least:g} of the target) and {limit_ms:.4g} ms (the target); they take "
-                f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
-                hint="Lower prune.use_at_least, or choose another target.",
-            ) from error
-        if shortlist:
-            paths = self._evolved(paths, values, bounds_ms)
-            self._keep_effort()
-        return paths[: self.config.candidates]
-
-    def _evolved(
-        self, paths: Sequence[Path], values: PathValues, bounds_ms: tuple[float, float]
-    ) -> list[Path]:
-        """The paths, and what is bred from them, the best judged first."""
-        import numpy as np
-
-        def told(generation: int) -> None:
-            self.context.progress(generation, self.config.generations, "generations")
-            self._keep_effort()
-
-        return evolve(
-            self.supernet_judge.mean_value,
-            paths,
-            self.costs_ms,
-            at_least_ms=bounds_ms[0],
-            at_most_ms=bounds_ms[1],
-            generations=self.config.generations,
-            seed=derived_seed(self.seed, 6),
-            identity=self._blocks,
-            screen=lambda proposed: values.value(np.array(proposed)).tolist(),
-            each_generation=told,
-        )
-
-    def _blocks(self, path: Path) -> tuple[str, ...]:
-        """What a path's network is made of: skips at different places may give the same network."""
-        return tuple(block.key for block in self.search.space.network(path).blocks)
 
     def _measure(self, paths: Sequence[Path]) -> Measured:
         """Time whole networks on the device, at the speed that the latency model stands for."""
@@ -364,12 +277,12 @@ class _Picker:
     def _randoms(self, found: PrunedNetwork) -> tuple[PrunedNetwork, ...]:
         """Networks of nearly the found one's predicted latency: ``random``, ``random_2``, ..."""
         paths = random_paths_near(
-            self.costs_ms,
-            found.predicted_ms - self.fixed_ms,
+            self.ranking.costs_ms,
+            found.predicted_ms - self.ranking.fixed_ms,
             count=self.config.random_networks,
             seed=derived_seed(self.seed, 1),
             other_than=found.choices,
-            identity=self._blocks,
+            identity=self.ranking.blocks,
         )
         return tuple(
             self._pruned(f"random_{number}" if number > 1 else "random", "random", path, found.target_ms)

@@ -1,0 +1,131 @@
+"""Rank a space's networks by a searched supernet, within a latency target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nasflow.errors import InfeasibleTarget
+from pipeline.stage import Context
+from stages.documents import LatencyModel, SearchResult
+from stages.evolution import evolve
+from stages.path_values import PathValues, values_of_parts
+from stages.prune import PruneConfig
+from stages.selection import best_by_value
+from stages.training.batches import derived_seed
+from stages.training.search_loop import price_candidates
+from stages.training.supernet_values import SupernetJudge, explore_supernet
+
+if TYPE_CHECKING:
+    from stages.path_values import Integers
+
+Path = tuple[int, ...]
+
+
+@dataclass
+class Ranking:
+    """Values of a space's networks, and for each target the best by them.
+
+    ``keep_effort`` is called where a lap of work is done.
+    """
+
+    config: PruneConfig
+    seed: int
+    search: SearchResult
+    latency: LatencyModel
+    judge: SupernetJudge
+    context: Context
+    keep_effort: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        architecture = price_candidates(self.search.space, self.latency)
+        self.costs_ms = [row.tolist() for row in architecture.block_ms]
+        self.fixed_ms = architecture.fixed_ms
+
+    def explored(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
+        """What the networks are ranked by, and those that were evaluated for it."""
+        if self.config.rank_by == "probability":
+            return values_of_parts(self.search.log_probabilities), None
+        explored = explore_supernet(
+            self.judge,
+            self.costs_ms,
+            [target_ms - self.fixed_ms for target_ms in targets_ms],
+            budget=self.config.evaluations,
+            seed=derived_seed(self.seed, 3),
+            every_few=self.keep_effort,
+        )
+        return explored.values, explored.paths_NL
+
+    def best(self, values: PathValues, known_NL: Integers | None, target_ms: float) -> list[Path]:
+        """The best under the target, and those under a target that is lower by the prediction's interval.
+
+        The latter step in where the device takes longer than predicted. A network stands there once, with the
+        better of its paths.
+        """
+        careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
+        paths = self._under(values, known_NL, target_ms)
+        with suppress(InfeasibleTarget):  # the first list may do without
+            paths += self._under(values, known_NL, careful_ms)
+        distinct: dict[tuple[str, ...], Path] = {}
+        for path in paths:
+            distinct.setdefault(self.blocks(path), path)
+        return list(distinct.values())
+
+    def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
+        """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""
+        fastest_ms, slowest_ms = self.latency.feasible_ms
+        # Of a limit that every network meets, no network can use more than the slowest does.
+        least_ms = self.config.use_at_least * min(limit_ms, slowest_ms)
+        shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
+        bounds_ms = (least_ms - self.fixed_ms, limit_ms - self.fixed_ms)
+        try:
+            paths = best_by_value(
+                values,
+                self.costs_ms,
+                at_least_ms=bounds_ms[0],
+                at_most_ms=bounds_ms[1],
+                count=max(shortlist, self.config.candidates),
+                seed=derived_seed(self.seed, 4),
+                known_NL=known_NL,
+                identity=self.blocks,
+            )
+        except InfeasibleTarget as error:
+            raise InfeasibleTarget(
+                f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
+                f"{self.config.use_at_least:g} of the target) and {limit_ms:.4g} ms (the target); they take "
+                f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
+                hint="Lower prune.use_at_least, or choose another target.",
+            ) from error
+        if shortlist:
+            paths = self._evolved(paths, values, bounds_ms)
+            self.keep_effort()
+        return paths[: self.config.candidates]
+
+    def _evolved(
+        self, paths: Sequence[Path], values: PathValues, bounds_ms: tuple[float, float]
+    ) -> list[Path]:
+        """The paths, and what is bred from them, the best judged first."""
+        import numpy as np
+
+        def told(generation: int) -> None:
+            self.context.progress(generation, self.config.generations, "generations")
+            self.keep_effort()
+
+        return evolve(
+            self.judge.mean_value,
+            paths,
+            self.costs_ms,
+            at_least_ms=bounds_ms[0],
+            at_most_ms=bounds_ms[1],
+            generations=self.config.generations,
+            seed=derived_seed(self.seed, 6),
+            identity=self.blocks,
+            screen=lambda proposed: values.value(np.array(proposed)).tolist(),
+            each_generation=told,
+        )
+
+    def blocks(self, path: Path) -> tuple[str, ...]:
+        """What a path's network is made of: skips at different places may give the same network."""
+        return tuple(block.key for block in self.search.space.network(path).blocks)
