@@ -3,7 +3,9 @@
 Each round estimates what every candidate is worth (:mod:`stages.path_values`), and draws the networks of the
 next round by Gibbs sampling from a softmax of that estimate, with a price on latency at which the target is
 met. Before a network is drawn the estimate is shaken by what is not yet known of the layers' parts (Thompson
-sampling), so that a candidate that had bad luck is seen again.
+sampling), so that a candidate that had bad luck is seen again. Where many evaluations may be spent there are
+further rounds. By then good networks stand far apart, and which of them is best is a matter of pairs: what is
+not yet known of these shakes the estimate, too, and the shaking and the temperature decline.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from typing import TYPE_CHECKING
 from stages.path_values import (
     LIKELIHOOD_NETWORKS,
     PathValues,
+    Posterior,
     Variances,
-    estimate_values,
     likely_variances,
     one_hot,
     starts_of,
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 
     from stages.path_values import Array, Integers
 
-ROUNDS = 9
-FEWEST_AT_RANDOM = 200
+ROUNDS, MOST_ROUNDS, FURTHER_ROUND = 9, 30, 300  # with so many evaluations a further one is worth its time
+FEWEST_AT_RANDOM, SHARE_AT_RANDOM = 200, 1 / 20
+DRAWS_A_ROUND = 3  # joint draws of all parts, in a further round
+_CALMEST = 0.2  # of the shaking and the temperature, in the last of the further rounds
 _TEMPERATURE = 0.1  # of the spread of a uniformly drawn network's estimated value
 _SWEEPS, _BISECTIONS = 6, 24
 
@@ -62,12 +66,13 @@ def explore(
 
     random = np.random.default_rng(seed)
     sizes = [len(row) for row in costs_ms]
-    at_random = min(budget, max(budget // (ROUNDS + 1), min(budget // 2, FEWEST_AT_RANDOM)))
+    rounds = min(MOST_ROUNDS, max(ROUNDS, budget // FURTHER_ROUND))
+    at_random = min(budget, max(int(budget * SHARE_AT_RANDOM), min(budget // 2, FEWEST_AT_RANDOM)))
     new_NL = random.integers(sizes, size=(at_random, len(sizes)))
     seen_NL, context_N = np.empty((0, len(sizes)), dtype=np.int64), np.empty(0, dtype=np.int64)
     observed_N, offset_C = np.empty(0), np.zeros(contexts)
     variances: Variances | None = None
-    for number in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         new_context_N = (len(seen_NL) + np.arange(len(new_NL))) % contexts
         observed_N = np.concatenate([observed_N, evaluate(new_NL, new_context_N)])
         seen_NL = np.concatenate([seen_NL, new_NL])
@@ -76,22 +81,29 @@ def explore(
             offset_C = _offsets(observed_N, context_N, contexts)
         if variances is None or len(seen_NL) - len(new_NL) < LIKELIHOOD_NETWORKS:
             variances = likely_variances(seen_NL, observed_N - offset_C[context_N], sizes)
-        values = estimate_values(seen_NL, observed_N - offset_C[context_N], sizes, variances)
+        posterior = Posterior(seen_NL, sizes, variances)
+        values = posterior.mean(observed_N - offset_C[context_N])
         if contexts > 1:
             # What the networks do not explain is the context's; with that known, the networks again.
             offset_C = _offsets(observed_N - values.value(seen_NL), context_N, contexts)
-            values = estimate_values(seen_NL, observed_N - offset_C[context_N], sizes, variances)
-        if number == ROUNDS:
+            values = posterior.mean(observed_N - offset_C[context_N])
+        if number == rounds:
             break
-        count = at_random + (budget - at_random) * (number + 1) // ROUNDS - len(seen_NL)
-        layer_NC = shaken(values, seen_NL, count, random)
-        shares = _shares(count, len(targets_ms), number)
-        drawn = [
-            draw_near(part, values, costs_ms, target_ms, random)
-            for part, target_ms in zip(np.split(layer_NC, np.cumsum(shares)[:-1]), targets_ms, strict=True)
-            if len(part)
-        ]
-        new_NL = np.concatenate([seen_NL[:0], *drawn])
+        count = at_random + (budget - at_random) * (number + 1) // rounds - len(seen_NL)
+        heat = _heat(number, rounds)
+        if number < ROUNDS:
+            guesses = [(values, shaken(values, seen_NL, count, random))]
+        else:
+            guesses = _joint_draws(posterior, values, count, heat, random)
+        new = [new_NL[:0]]
+        for guess, layer_NC in guesses:
+            ends = np.cumsum(_shares(len(layer_NC), len(targets_ms), number))[:-1]
+            new += [
+                draw_near(part, guess, costs_ms, target_ms, random, temperature=heat * _TEMPERATURE)
+                for part, target_ms in zip(np.split(layer_NC, ends), targets_ms, strict=True)
+                if len(part)
+            ]
+        new_NL = np.concatenate(new)
     return Explored(seen_NL, observed_N, values)
 
 
@@ -104,6 +116,22 @@ def _offsets(rest_N: Array, context_N: Integers, contexts: int) -> Array:
     means -= np.average(means, weights=counts)
     means[counts == 0] = 0.0
     return means
+
+
+def _heat(number: int, rounds: int) -> float:
+    """Of the shaking and the temperature in a round: 1, and in further rounds a line down to the least."""
+    return 1 - (1 - _CALMEST) * max(0, number + 1 - ROUNDS) / max(1, rounds - ROUNDS)
+
+
+def _joint_draws(
+    posterior: Posterior, values: PathValues, count: int, heat: float, random: np.random.Generator
+) -> list[tuple[PathValues, Array]]:
+    """A few draws of all parts, each with a nearly equal share of ``count`` rows of layers' parts (n, C)."""
+    import numpy as np
+
+    drawn = [posterior.draw(values, random, share=heat) for _ in range(DRAWS_A_ROUND)]
+    shares = map(len, np.array_split(np.arange(count), DRAWS_A_ROUND))
+    return [(guess, np.tile(guess.layer_C, (share, 1))) for guess, share in zip(drawn, shares, strict=True)]
 
 
 def _shares(count: int, targets: int, number: int) -> list[int]:

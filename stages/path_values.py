@@ -11,7 +11,7 @@ Names: N evaluations, L layers, C candidates of all layers together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 LIKELIHOOD_NETWORKS = 1000  # of which the variances are found: an eigenvalue problem of that size
 _PAIR_SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 _NOISE_RATIOS = 40
-_TOLERANCE, _MOST_ITERATIONS = 1e-4, 500  # of a residual that is noise for the most part
+_TOLERANCE, _DRAWS_TOLERANCE = 1e-4, 1e-2  # of a residual that is noise for the most part; a draw is noise
+_MOST_ITERATIONS = 500
 
 
 @dataclass(frozen=True)
@@ -85,75 +86,122 @@ def one_hot(paths_NL: Integers, sizes: Sequence[int]) -> Array:
 def estimate_values(
     paths_NL: Integers, observed_N: Array, sizes: Sequence[int], variances: Variances | None = None
 ) -> PathValues:
-    """The posterior mean of all parts. ``variances`` are found by :func:`likely_variances` where not given.
-
-    Evaluations of the same network are taken together first.
-    """
-    import numpy as np
-
+    """The posterior mean of all parts. ``variances`` are found by :func:`likely_variances` if need be."""
     variances = variances or likely_variances(paths_NL, observed_N, sizes)
-    distinct_NL, which = np.unique(paths_NL, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    counts = np.bincount(which).astype(float)
-    mean = float(observed_N.mean())
-    target = np.bincount(which, observed_N) / counts - mean
-    hot_NC = one_hot(distinct_NL, sizes)
-    dual_N = _solve(distinct_NL, target, sizes, variances, variances.noise / counts)
-    layer_C = variances.layer * (hot_NC.T @ dual_N)
-    pair_CC = variances.pair * ((hot_NC * dual_N[:, None]).T @ hot_NC)
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    pair_CC[owner[:, None] == owner[None, :]] = 0.0
-    return PathValues(tuple(sizes), mean, layer_C, pair_CC, variances)
+    return Posterior(paths_NL, sizes, variances).mean(observed_N)
 
 
-def _solve(
-    paths_NL: Integers, target: Array, sizes: Sequence[int], variances: Variances, noise_N: Array
-) -> Array:
-    """(K + noise) a = target by conjugate gradients, without the N x N matrix K.
+class Posterior:
+    """What is known of all parts after networks (N, L) were evaluated; the matrices are made once.
 
-    K is F F^T, where F has a column for each part, scaled by its standard deviation. Preconditioned with the
-    layers' part of K, whose inverse is known (Woodbury).
+    Evaluations of the same network are taken together.
     """
-    import numpy as np
-    from scipy.sparse import csr_array
-    from scipy.sparse.linalg import LinearOperator, cg
 
-    count, layers = paths_NL.shape
-    candidates = sum(sizes)
-    index_NL = paths_NL + starts_of(sizes)
-    first, second = np.triu_indices(layers, 1)
-    index_NF = np.hstack([index_NL, candidates * (1 + index_NL[:, first]) + index_NL[:, second]])
-    scale_F = np.sqrt(np.r_[np.full(layers, variances.layer), np.full(len(first), variances.pair)])
-    parts = csr_array(
-        (np.tile(scale_F, count), index_NF.ravel(), np.arange(count + 1) * index_NF.shape[1]),
-        shape=(count, candidates * (1 + candidates)),
-    )
-    transposed = parts.T.tocsr()
+    def __init__(self, paths_NL: Integers, sizes: Sequence[int], variances: Variances) -> None:
+        import numpy as np
 
-    def times_kernel(dual: Array) -> Array:
-        product: Array = parts @ (transposed @ dual) + noise_N * dual
+        self._paths_NL, self._variances = paths_NL, variances
+        self._sizes = tuple(sizes)
+        distinct_NL, which = np.unique(paths_NL, axis=0, return_inverse=True)
+        self._which = which.reshape(-1)
+        self._counts = np.bincount(self._which).astype(float)
+        self._hot_NC = one_hot(distinct_NL, sizes)
+        self._covariance = _Covariance(distinct_NL, sizes, variances, variances.noise / self._counts)
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        self._within_a_layer = owner[:, None] == owner[None, :]
+
+    def mean(self, observed_N: Array, *, tolerance: float = _TOLERANCE) -> PathValues:
+        """The parts' mean, given what was observed of each network, (N,)."""
+        import numpy as np
+
+        mean = float(observed_N.mean())
+        dual_N = self._covariance.solve(
+            np.bincount(self._which, observed_N) / self._counts - mean, tolerance=tolerance
+        )
+        layer_C = self._variances.layer * (self._hot_NC.T @ dual_N)
+        pair_CC = self._variances.pair * ((self._hot_NC * dual_N[:, None]).T @ self._hot_NC)
+        pair_CC[self._within_a_layer] = 0.0
+        return PathValues(self._sizes, mean, layer_C, pair_CC, self._variances)
+
+    def draw(self, mean: PathValues, random: np.random.Generator, *, share: float = 1.0) -> PathValues:
+        """The mean and ``share`` of one joint deviation of all parts from it.
+
+        Parts drawn a priori deviate from what noisy observations of *them* would have taught, as the unknown
+        parts deviate from their estimate (Matheron's rule: Wilson et al., arXiv 2002.09309, equation 9).
+        """
+        import numpy as np
+
+        count = len(mean.layer_C)
+        layer_C = random.normal(size=count) * np.sqrt(self._variances.layer)
+        pair_CC = np.triu(random.normal(size=(count, count)) * np.sqrt(self._variances.pair), 1)
+        pair_CC[self._within_a_layer] = 0.0
+        prior = PathValues(self._sizes, 0.0, layer_C, pair_CC + pair_CC.T, self._variances)
+        noise_N = random.normal(size=len(self._paths_NL)) * np.sqrt(self._variances.noise)
+        learned = self.mean(prior.value(self._paths_NL) + noise_N, tolerance=_DRAWS_TOLERANCE)
+        return replace(
+            mean,
+            layer_C=mean.layer_C + share * (prior.layer_C - learned.layer_C),
+            pair_CC=mean.pair_CC + share * (prior.pair_CC - learned.pair_CC),
+        )
+
+
+class _Covariance:
+    """K + noise of networks (N, L), without the N x N matrix K.
+
+    K is F F^T, where F has a column for each part, scaled by its standard deviation.
+    """
+
+    def __init__(
+        self, paths_NL: Integers, sizes: Sequence[int], variances: Variances, noise_N: Array
+    ) -> None:
+        import numpy as np
+        from scipy.sparse import csr_array
+
+        count, layers = paths_NL.shape
+        candidates = sum(sizes)
+        index_NL = paths_NL + starts_of(sizes)
+        first, second = np.triu_indices(layers, 1)
+        index_NF = np.hstack([index_NL, candidates * (1 + index_NL[:, first]) + index_NL[:, second]])
+        scale_F = np.sqrt(np.r_[np.full(layers, variances.layer), np.full(len(first), variances.pair)])
+        self._parts = csr_array(
+            (np.tile(scale_F, count), index_NF.ravel(), np.arange(count + 1) * index_NF.shape[1]),
+            shape=(count, candidates * (1 + candidates)),
+        )
+        self._transposed = self._parts.T.tocsr()
+        self._noise_N = noise_N
+        self._hot_NC = one_hot(paths_NL, sizes)
+        self._rest_N = noise_N + variances.pair * len(first)
+        self._scaled = self._hot_NC / self._rest_N[:, None]
+        self._inner = np.linalg.inv(np.eye(candidates) / variances.layer + self._hot_NC.T @ self._scaled)
+
+    def times(self, dual_N: Array) -> Array:
+        """(K + noise) a."""
+        product: Array = self._parts @ (self._transposed @ dual_N) + self._noise_N * dual_N
         return product
 
-    hot_NC = one_hot(paths_NL, sizes)
-    rest_N = noise_N + variances.pair * len(first)
-    scaled = hot_NC / rest_N[:, None]
-    inner = np.linalg.inv(np.eye(candidates) / variances.layer + hot_NC.T @ scaled)
-
-    def precondition(residual: Array) -> Array:
-        better: Array = (residual - hot_NC @ (inner @ (scaled.T @ residual))) / rest_N
+    def precondition(self, residual_N: Array) -> Array:
+        """The inverse of the layers' part of K, which is known (Woodbury), times a residual."""
+        better: Array = (
+            residual_N - self._hot_NC @ (self._inner @ (self._scaled.T @ residual_N))
+        ) / self._rest_N
         return better
 
-    shape = (count, count)
-    dual, unfinished = cg(
-        LinearOperator(shape, matvec=times_kernel, dtype=float),
-        target,
-        rtol=_TOLERANCE,
-        maxiter=_MOST_ITERATIONS,
-        M=LinearOperator(shape, matvec=precondition, dtype=float),
-    )
-    if unfinished:
-        raise RuntimeError(f"conjugate gradients did not end after {unfinished} iterations")
-    return np.asarray(dual)
+    def solve(self, target_N: Array, *, tolerance: float) -> Array:
+        """a of (K + noise) a = target, by conjugate gradients."""
+        import numpy as np
+        from scipy.sparse.linalg import LinearOperator, cg
+
+        shape = (len(target_N),) * 2
+        dual_N, unfinished = cg(
+            LinearOperator(shape, matvec=self.times, dtype=float),
+            target_N,
+            rtol=tolerance,
+            maxiter=_MOST_ITERATIONS,
+            M=LinearOperator(shape, matvec=self.precondition, dtype=float),
+        )
+        if unfinished:
+            raise RuntimeError(f"conjugate gradients did not end after {unfinished} iterations")
+        return np.asarray(dual_N)
 
 
 def likely_variances(paths_NL: Integers, observed_N: Array, sizes: Sequence[int]) -> Variances:
