@@ -13,11 +13,9 @@ the model fitted to it on the same whole networks. Networks chosen with that mus
 
 from __future__ import annotations
 
-import random
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -26,8 +24,9 @@ from platformdirs import user_cache_path
 
 from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
 from android_bench.local import LocalDevice
+from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
-from nasflow.errors import BadMeasurement, InfeasibleTarget
+from nasflow.errors import InfeasibleTarget
 from pipeline.events import Emit, Event, Progress
 from pipeline.reporters import PlainReporter
 from pipeline.runner import Pipeline
@@ -35,7 +34,7 @@ from pipeline.scratch import FleetingScratch
 from pipeline.stage import Context
 from pipeline.store import Store
 from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
-from stages.latency_model import FitLatency, LatencyConfig, NetworkTimings, fit_model
+from stages.latency_model import FitLatency, LatencyConfig
 from stages.measuring import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
 from stages.path_values import PathValues
 from stages.profile_ops import ProfileConfig, ProfileOps
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
 OFF_PERCENT, OVER_TARGET = 3.0, 1.10
 SEED = 0
-MOST_PERMUTATIONS = 1000  # to be tried for those that give a model
 
 Path = tuple[int, ...]
 Choice = tuple[float, Path]
@@ -179,7 +177,7 @@ def investigate(depth: Depth, space: SearchSpace, device: Device, store: Store, 
     targets_ms = [middle, *targets_ms]
     ranking = stage_ranking(search, latency, targets_ms, depth, context("values"))
     chosen = choose(ranking, latency, targets_ms)
-    models, refused = permuted_models(space, table, latency, depth.permutations)
+    models, refused = permuted_models(space, table, latency, depth.permutations, SEED)
     controls = [choose(ranking, model, spread_targets_ms(model, depth.targets)) for model in models]
     shipped = shipped_choices(pruned)
     say("latency_target: the second measurement")
@@ -271,43 +269,6 @@ def shipped_choices(pruned: PrunedNetworks) -> list[Choice]:
         if accuracy is not None and accuracy > best.get(network.target_ms, (-1.0, ()))[0]:
             best[network.target_ms] = accuracy, network.choices
     return [(target_ms, path) for target_ms, (_, path) in best.items()]
-
-
-def permuted_models(
-    space: SearchSpace, table: LatencyTable, latency: LatencyModel, count: int
-) -> tuple[list[LatencyModel], int]:
-    """``count`` models of permuted tables, and how many more permutations gave none.
-
-    Each is fitted to the whole networks as they were measured. None comes of it where slower blocks then
-    seem to make faster networks, or where some networks would take no time.
-    """
-    models: list[LatencyModel] = []
-    for seed in range(MOST_PERMUTATIONS):
-        with suppress(BadMeasurement):
-            models.append(permuted_model(space, table, latency, seed))
-        if len(models) == count:
-            return models, seed + 1 - count
-    raise BadMeasurement(
-        f"of {MOST_PERMUTATIONS} permuted tables {len(models)} gave a latency model, not {count}.",
-        hint="Look at the space: are there blocks enough to tell a right table from a wrong one?",
-    )
-
-
-def permuted_model(space: SearchSpace, table: LatencyTable, latency: LatencyModel, seed: int) -> LatencyModel:
-    """The model of a table whose times belong to other blocks. Raises BadMeasurement where no line fits."""
-    order = list(range(len(table.rows)))
-    random.Random(f"{SEED}/permuted/{seed}").shuffle(order)
-    rows = tuple(
-        row.model_copy(update={"measurement": table.rows[other].measurement})
-        for row, other in zip(table.rows, order, strict=True)
-    )
-    return fit_model(
-        space,
-        table.model_copy(update={"rows": rows}),
-        [(point.choices, point.measurement) for point in latency.calibration],
-        [(point.choices, point.measurement) for point in latency.held_out],
-        NetworkTimings(latency.device, latency.runtime, latency.reference, latency.timings, 0.0),
-    )
 
 
 def measure(

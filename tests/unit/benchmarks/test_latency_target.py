@@ -9,7 +9,8 @@ import pytest
 from support.simulated_device import SimulatedDevice
 from support.toy_search import latency_model, measured
 
-from benchmarks import latency_target
+from benchmarks import _permuted_tables
+from benchmarks._permuted_tables import permuted_models
 from benchmarks.latency_target import (
     FULL,
     Depth,
@@ -18,7 +19,6 @@ from benchmarks.latency_target import (
     investigate,
     judge,
     model_times,
-    permuted_models,
     spread_targets_ms,
 )
 from nasflow.errors import BadMeasurement
@@ -138,7 +138,7 @@ def test_a_permuted_table_that_passes_fails_the_benchmark(figures: dict[str, Any
 def test_without_any_model_of_a_permuted_table_the_control_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(latency_target, "MOST_PERMUTATIONS", 0)
+    monkeypatch.setattr(_permuted_tables, "MOST_PERMUTATIONS", 0)
     latency = latency_model()
     table = LatencyTable(
         device=latency.device,
@@ -149,4 +149,4 @@ def test_without_any_model_of_a_permuted_table_the_control_is_refused(
         seconds=0.0,
     )
     with pytest.raises(BadMeasurement, match="of 0 permuted tables 0 gave a latency model, not 1"):
-        permuted_models(SPACE, table, latency, 1)
+        permuted_models(SPACE, table, latency, 1, 0)
