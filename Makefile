@@ -68,7 +68,8 @@ $(STAMP): pyproject.toml constraints.txt
 	    "$$PYTHON" -m venv --clear $(VENV)
 	fi
 	say "installing Python packages into $(VENV) (minutes, several GB the first time)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling editables
+	# What builds nasflow itself, and adb-shell, which comes as source alone.
+	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling editables setuptools wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
