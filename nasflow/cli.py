@@ -155,8 +155,10 @@ def _stage_command(stage: StageName) -> Callable[..., Action]:
         as_json: AsJson = False,
         front: Front = False,
     ) -> Action:
+        # The networks of a front are picked by the stage behind the search.
+        until = StageName.PRUNE if front and stage is StageName.SEARCH else stage
         return run(
-            device, config, assignments, seed, from_stage, stage, force, offline, dry_run, as_json, front
+            device, config, assignments, seed, from_stage, until, force, offline, dry_run, as_json, front
         )
 
     return command

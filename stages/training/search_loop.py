@@ -310,6 +310,7 @@ class SearchLoop:
                 generator = torch.Generator().manual_seed(derived_seed(self.seed, 5, self.now.epoch, number))
                 logits = self.supernet(x_NCHW, self.architecture.sample_path(generator))
                 loss = float(nn.functional.cross_entropy(logits, labels_N))
+                check_loss(loss, what="search (warm-up)", step=self._total_step)
                 self._count(loss, int((logits.argmax(1) == labels_N).sum()), len(labels_N))
 
     def _close_epoch(self) -> None:
