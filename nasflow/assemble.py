@@ -121,7 +121,13 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
     return (
         ProfileOps(config=config.profile, space=space, runtime=runtime, seed=seed, device=device),
         FitLatency(config=config.latency, space=space, runtime=runtime, seed=seed, device=device),
-        Search(config=config.search, space=space, data=data, seed=seed),
+        Search(
+            config=config.search,
+            space=space,
+            data=data,
+            seed=seed,
+            use_at_least=config.prune.use_at_least,
+        ),
         prune,
         Finetune(config=config.finetune, data=data, seed=seed, networks=trained),
         Baseline(config=config.baseline, recipe=config.finetune, space=space, data=data, seed=seed),

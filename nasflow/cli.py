@@ -157,6 +157,8 @@ def _stage_command(stage: StageName) -> Callable[..., Action]:
     ) -> Action:
         # The networks of a front are picked by the stage behind the search.
         until = StageName.PRUNE if front and stage is StageName.SEARCH else stage
+        if front and stage is StageName.PROFILE:
+            raise typer.BadParameter("no network is found by 'profile': give --front to 'search' or 'run'")
         return run(
             device, config, assignments, seed, from_stage, until, force, offline, dry_run, as_json, front
         )

@@ -49,7 +49,9 @@ Offline = Annotated[
 Front = Annotated[
     bool,
     typer.Option(
-        "--front", help="Find networks for ten more latencies in the same search (--set prune.front=10)."
+        "--front",
+        help="Find networks for ten more latencies in the same search (--set prune.front=10); with 'search', "
+        "runs 'prune' too, which picks them.",
     ),
 ]
 DryRun = Annotated[

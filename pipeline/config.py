@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config_problems import (
     MOST_PROBLEMS,
+    OUT_OF_RANGE,
     Problem,
     config_error,
     dotted,
@@ -31,6 +33,7 @@ FILE_NAME = "pipeline.yaml"
 
 Config = TypeVar("Config", bound=BaseModel)
 
+_OPTION = "--set "
 _UNREADABLE = {
     errno.ENOENT: ("there is no such file", "`nasflow init` writes one."),
     errno.EISDIR: ("this is a folder, not a file", f"Name the file in it: {FILE_NAME}."),
@@ -86,7 +89,7 @@ class _Draft:
         self._places = {key: f"{path}, line {line}" for key, line in parsed.lines.items()}
 
     def override(self, text: str) -> None:
-        place = f"--set {text}"
+        place = f"{_OPTION}{text}"
         name, equals, value = text.partition("=")
         key: Key = tuple(part.strip() for part in name.split("."))
         if not equals or not all(key):
@@ -142,12 +145,18 @@ class _Draft:
         for details in error.errors(include_url=False):
             found.setdefault(_existing(tree, details), []).append(details)
         for key, several in found.items():
+            # Of a union's members the one of the value's type has the say: -1 is too small, not "no section".
+            several = [details for details in several if details["type"] in OUT_OF_RANGE] or several
             explained = [reason_and_hint(self._model, key, details) for details in several]
             reasons = list(dict.fromkeys(reason for reason, _ in explained))
             hint = next((hint for _, hint in explained if hint), "")
             problem = Problem(self._place(key), key, ", or ".join(reasons), hint)
-            if several[0]["type"] != "missing":
-                problem = Problem(problem.place, key, problem.reason, hint, several[0]["input"])
+            value = several[0]["input"]
+            if several[0]["type"] == "value_error" and isinstance(value, dict):
+                # Keys that do not go together: no single value is wrong, and what was added last may be.
+                problem = replace(problem, place=self._overrides_below(key) or problem.place)
+            elif several[0]["type"] != "missing":
+                problem = replace(problem, value=value)
             self._problems.append(problem)
 
     def _refuse_booleans_as_numbers(self, raw: Any, value: Any, key: Key) -> None:
@@ -161,6 +170,11 @@ class _Draft:
         elif isinstance(raw, list) and isinstance(value, list | tuple) and len(raw) == len(value):
             for place, (inner, below) in enumerate(zip(raw, value, strict=True)):
                 self._refuse_booleans_as_numbers(inner, below, (*key, place))
+
+    def _overrides_below(self, key: Key) -> str:
+        """Options of the command line that set keys of a section; empty where there are none."""
+        places = (place for known, place in self._places.items() if known[: len(key)] == key)
+        return ", ".join(place for place in places if place.startswith(_OPTION))
 
     def _place(self, key: Key) -> str:
         for length in range(len(key), 0, -1):

@@ -23,6 +23,10 @@ _NO_VALUE = object()
 _WHOLE_NUMBER = "it should be a whole number"
 _NUMBER = "it should be a number"
 _SECTION = "it should be a section: its keys on indented lines below it"
+OUT_OF_RANGE = frozenset(
+    {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of", "finite_number"}
+)
+"""What pydantic says of a value that has the right type."""
 _REASONS = {
     "missing": "it must be set",
     "int_type": _WHOLE_NUMBER,

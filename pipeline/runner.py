@@ -82,6 +82,11 @@ class Pipeline:
             statuses[stage.name] = status
         return tuple(statuses.values())
 
+    def check(self, until: str | None = None) -> None:
+        """Raises UsageError where a stage that ``until`` needs cannot work with its settings."""
+        for stage in selection.needed_for(self.stages, until):
+            stage.check()
+
     def run(
         self, until: str | None = None, from_stage: str | None = None, force: Collection[str] = ()
     ) -> dict[str, Document]:

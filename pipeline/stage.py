@@ -101,6 +101,12 @@ class Stage(ABC):
         """What outside the configuration decides the output: device, runtime, data set."""
         return {}
 
+    def check(self) -> None:  # noqa: B027 - most stages have nothing to refuse
+        """Raises UsageError where the settings alone show that :meth:`run` would fail.
+
+        Asked before any stage runs: a wish that cannot be granted is told before hours of work, not after.
+        """
+
     def estimate_seconds(self) -> float:
         """A rough guess of the work, for ``--dry-run``."""
         return 0.0

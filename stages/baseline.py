@@ -100,12 +100,16 @@ class Baseline(Stage):
             for width in self.config.published_widths
         ]
 
+    def check(self) -> None:
+        """Raises UsageError where the images do not fit the space."""
+        check_fits(self.data, self.space)
+
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
         """Train them one after another, or go on where that was stopped.
 
         Raises UsageError where the images do not fit the space, TrainingDiverged.
         """
-        check_fits(self.data, self.space)
+        self.check()
         from stages.training.many import Job, train_all
 
         jobs = [Job(name, role, net, None) for name, role, net in self.networks()]

@@ -17,6 +17,15 @@ _ENUMERATED = 4096
 _TILT = 6.0  # at this tilt a layer takes its slowest (fastest) candidate 99 % of the time
 
 
+def check_enough(space: SearchSpace, offered: int, wanted: int) -> None:
+    """Raises UsageError where a space offers fewer different networks than the latency model wants."""
+    if offered < wanted:
+        raise UsageError(
+            f"space {space.name} offers {offered} different networks; the latency model wants {wanted}.",
+            hint="Lower latency.calibration_networks and latency.held_out_networks, or widen the space.",
+        )
+
+
 def draw_networks(space: SearchSpace, block_ms: Mapping[str, float], count: int, seed: int) -> list[Choices]:
     """Distinct random networks, spread evenly over the latencies of the space, fastest first.
 
@@ -25,11 +34,7 @@ def draw_networks(space: SearchSpace, block_ms: Mapping[str, float], count: int,
     sums are taken. Raises UsageError where the space has fewer networks.
     """
     pool = _distinct(space, block_ms, _pool(space, block_ms, random.Random(f"{seed}/networks")))
-    if len(pool) < count:
-        raise UsageError(
-            f"space {space.name} offers {len(pool)} different networks; the latency model wants {count}.",
-            hint="Lower latency.calibration_networks and latency.held_out_networks, or widen the space.",
-        )
+    check_enough(space, len(pool), count)
     sums = sorted(pool)
     picked: list[Choices] = []
     for place in range(count):

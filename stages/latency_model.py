@@ -11,7 +11,7 @@ from pydantic import Field
 from android_bench.device import Device, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.errors import BadMeasurement, UsageError
 from pipeline.stage import TOOL, Context, Stage
-from stages.calibration import Choices, draw_networks, range_ms, split_networks
+from stages.calibration import Choices, check_enough, draw_networks, range_ms, split_networks
 from stages.documents import (
     LatencyModel,
     LatencyTable,
@@ -57,12 +57,19 @@ class FitLatency(Stage):
         """The device: its latencies hold for no other."""
         return self.device.info().identity()
 
+    @property
+    def _count(self) -> int:
+        return self.config.calibration_networks + self.config.held_out_networks
+
+    def check(self) -> None:
+        """Raises UsageError where the space has fewer networks than are to be measured."""
+        check_enough(self.space, self.space.different_networks, self._count)
+
     def estimate_seconds(self) -> float:
         """Time on the device, as if each layer took its middle candidate."""
         layers = self.space.layers()
         middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
-        networks = self.config.calibration_networks + self.config.held_out_networks
-        return self.config.estimate_seconds([middle] * networks, middle, self.device.overhead)
+        return self.config.estimate_seconds([middle] * self._count, middle, self.device.overhead)
 
     def device_seconds(self) -> tuple[float, float]:
         """All of it."""
@@ -121,10 +128,8 @@ class FitLatency(Stage):
         return model
 
     def _networks(self, block_ms: Mapping[str, float]) -> tuple[list[Choices], list[Choices]]:
-        config = self.config
-        count = config.calibration_networks + config.held_out_networks
-        networks = draw_networks(self.space, block_ms, count, self.seed)
-        return split_networks(networks, config.calibration_networks, self.seed)
+        networks = draw_networks(self.space, block_ms, self._count, self.seed)
+        return split_networks(networks, self.config.calibration_networks, self.seed)
 
 
 @dataclass(frozen=True)

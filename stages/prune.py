@@ -14,6 +14,7 @@ from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.evolution import CHILDREN
 from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
+from stages.selection import check_others
 from stages.targets import RelativeTarget, Target, further_ms
 from stages.training.data import DataConfig, dataset_identity
 from stages.training.recipe import Recipe
@@ -132,6 +133,10 @@ class Prune(Stage):
     def environment(self) -> Mapping[str, str]:
         """The images, and the device that candidates are measured on."""
         return {**self.device.info().identity(), **dataset_identity(self.data)}
+
+    def check(self) -> None:
+        """Raises UsageError where the space has too few networks to draw the random ones from."""
+        check_others(self.space.different_networks - 1, self.config.random_networks)
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""

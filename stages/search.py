@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from nasflow.errors import UsageError
 from pipeline.artifact import Record
-from pipeline.stage import Context, Stage
+from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, SearchResult
 from stages.search_space import SearchSpace
-from stages.targets import RelativeTarget, Target, feasible_ms, further_ms
+from stages.targets import RelativeTarget, Target, check_met, feasible_ms, further_ms
 from stages.training.data import DataConfig, check_fits, dataset_identity
 
 
@@ -83,8 +84,12 @@ class SearchConfig(Record):
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        if sum(given is not None for given in (self.target_ms, self.target, self.targets)) > 1:
-            raise ValueError("give one of target_ms, target and targets, not both or all")
+        given = [key for key in ("target", "target_ms", "targets") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                "give one of target_ms, target and targets, not both or all; there are "
+                f"{' and '.join(given)}: unset what is not meant, as with --set search.{given[0]}=null"
+            )
         return self
 
     @property
@@ -101,12 +106,22 @@ class SearchConfig(Record):
         return feasible_ms("search.target", self.target or RelativeTarget(), latency)
 
 
+def check_architecture_steps(config: SearchConfig, steps: int) -> None:
+    """Raises UsageError where an epoch of ``steps`` weight steps would hold no architecture step."""
+    if config.architecture_every > steps:
+        raise UsageError(
+            f"search.architecture_every is {config.architecture_every}, but an epoch has only {steps} steps: "
+            "no architecture would be learned.",
+            hint="Lower it, lower search.batch_size, or use more images (data.train_images).",
+        )
+
+
 @dataclass(frozen=True)
 class Search(Stage):
     """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
 
     name: ClassVar[str] = "search"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     output: ClassVar[type[SearchResult]] = SearchResult
 
@@ -114,6 +129,8 @@ class Search(Stage):
     space: SearchSpace
     data: DataConfig
     seed: int
+    use_at_least: float = field(default=0.0, metadata=TOOL)
+    """Prune's: a target for which it will find no network is refused here, where nothing is trained yet."""
 
     def environment(self) -> Mapping[str, str]:
         """The images."""
@@ -128,6 +145,12 @@ class Search(Stage):
             config = config.model_copy(update={"targets": None, key: first})
         return {**super().settings(), "config": config.model_dump(mode="json")}
 
+    def check(self) -> None:
+        """Raises UsageError where the images do not fit the space, or are too few to learn from."""
+        check_fits(self.data, self.space)
+        images = self.data.images_to_train
+        check_architecture_steps(self.config, images // min(self.config.batch_size, images))
+
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer at the quick start's size."""
         work = sum(max(b.macs for b in layer.blocks if b) for layer in self.space.layers())
@@ -137,13 +160,13 @@ class Search(Stage):
     def run(self, context: Context, **inputs: Any) -> SearchResult:
         """Search, or go on where a search was stopped.
 
-        Raises UsageError (the images do not fit the space) and InfeasibleTarget (one of the targets) before
-        any work.
+        Raises UsageError (:meth:`check`) and InfeasibleTarget (one of the targets) before any work.
         """
-        check_fits(self.data, self.space)
+        self.check()
         latency: LatencyModel = inputs["latency"]
         target_ms = self.config.target_for(latency)
         further_ms(self.config.further_targets, latency)  # told now, not when the search is done
+        check_met(self.space, latency, target_ms, self.use_at_least)
         fastest, slowest = latency.feasible_ms
         context.say(
             f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."

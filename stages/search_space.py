@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -41,6 +42,9 @@ __all__ = [
     "StemSpec",
     "round_channels",
 ]
+
+
+_MOST_CHANNELS = 16_384  # mistyped, not meant: one more layer of that kind would be a gigabyte of weights
 
 
 class NetConfig(Record):
@@ -124,7 +128,7 @@ class StageSpec(Record):
     ``fixed`` replaces the space's candidates for this stage by one block that is not searched.
     """
 
-    width: int = Field(ge=1)
+    width: int = Field(ge=1, le=_MOST_CHANNELS)
     layers: int = Field(ge=1, le=100)
     stride: Literal[1, 2] = 1
     fixed: Candidate | None = None
@@ -133,7 +137,7 @@ class StageSpec(Record):
 class StemSpec(Record):
     """The first convolution."""
 
-    width: int = Field(ge=1)
+    width: int = Field(ge=1, le=_MOST_CHANNELS)
     kernel: int = Field(default=3, ge=1, le=11)
     stride: Literal[1, 2] = 2
 
@@ -162,7 +166,7 @@ class SearchSpace(Record):
     width_multiplier: float = Field(default=1.0, gt=0, le=8)
     stem: StemSpec
     stages: tuple[StageSpec, ...] = Field(min_length=1)
-    head_width: int = Field(ge=1)
+    head_width: int = Field(ge=1, le=_MOST_CHANNELS)
     candidates: tuple[Candidate, ...] = Field(min_length=1)
     skip: bool = True
 
@@ -278,8 +282,40 @@ class SearchSpace(Record):
 
     @property
     def size(self) -> int:
-        """How many networks the space holds."""
+        """How many paths the space holds."""
         return math.prod(len(layer.blocks) for layer in self.layers())
+
+    @property
+    def different_networks(self) -> int:
+        """How many networks these paths are.
+
+        A skip here or there in a run of equal layers gives the same one. Counted as the words of an
+        automaton whose letters are blocks and whose states are sets of layers: those that may have taken the
+        last block.
+        """
+        layers = self.layers()
+        keys = [[block.key for block in layer.blocks if block is not None] for layer in layers]
+        following: dict[int, list[int]] = {}
+        for place in range(-1, len(layers)):
+            # The next block is any layer's up to the first that has no skip; len(layers) is the end.
+            stop = next(
+                (n for n in range(place + 1, len(layers)) if None not in layers[n].blocks), len(layers)
+            )
+            following[place] = list(range(place + 1, stop + 1))
+        states, networks = Counter({frozenset({-1}): 1}), 0
+        while states:
+            longer: Counter[frozenset[int]] = Counter()
+            for state, ways in states.items():
+                after = {place for taken in state for place in following[taken]}
+                networks += ways * (len(layers) in after)
+                takers: defaultdict[str, set[int]] = defaultdict(set)
+                for place in after - {len(layers)}:
+                    for key in keys[place]:
+                        takers[key].add(place)
+                for places in takers.values():
+                    longer[frozenset(places)] += ways
+            states = longer
+        return networks
 
     @property
     def stride_plan(self) -> tuple[int, ...]:

@@ -231,10 +231,15 @@ def random_paths_near(
         if identity(path) not in taken:
             taken.add(identity(path))
             paths.append(path)
-    if len(paths) < count:
+    check_others(len(paths), count)
+    return paths
+
+
+def check_others(held: int, wanted: int) -> None:
+    """Raises UsageError where a space holds too few networks besides the found one."""
+    if held < wanted:
         raise UsageError(
-            f"the space holds {len(paths) or 'no'} other networks to compare the found one with, and "
-            f"prune.random_networks asks for {count}.",
+            f"the space holds {held or 'no'} other networks to compare the found one with, and "
+            f"prune.random_networks asks for {wanted}.",
             hint="Lower prune.random_networks (0 does without), or give the space's layers more candidates.",
         )
-    return paths

@@ -56,6 +56,8 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         reporters: tuple[Reporter, ...] = (log, screen(as_json=options.as_json))
         listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
         log.write(_preface(project))
+        with _told_in(log):
+            pipeline.check(options.until)
         with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))

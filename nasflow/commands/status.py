@@ -42,6 +42,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
     """What ``run`` with these options would do; nothing is run or changed."""
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
+    pipeline.check(options.until)
     stages = pipeline.status(options.until, options.from_stage, options.force)
     stale = [stage for stage in stages if not stage.fresh]
     closing = (

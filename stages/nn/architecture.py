@@ -40,6 +40,11 @@ class Architecture(nn.Module):
         terms = zip(self.probabilities(), self.block_ms, strict=True)
         return self.fixed_ms + float(sum((p * ms).sum() for p, ms in terms))
 
+    @property
+    def slowest_ms(self) -> float:
+        """Latency of the slowest network."""
+        return self.fixed_ms + float(sum(row.max() for row in self.block_ms))
+
     def entropy(self) -> float:
         """Mean entropy of the layers that have a choice, each relative to its maximum (0..1)."""
         parts = [

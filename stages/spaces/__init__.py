@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 
 from nasflow.errors import ConfigError, UsageError
 from pipeline.artifact import Record
+from pipeline.config import load_config
 from stages.search_space import SearchSpace
 
 FOLDER = Path(__file__).parent
@@ -31,8 +32,6 @@ def shipped_spaces() -> tuple[str, ...]:
 
 def load_space(config: SpaceConfig, base_dir: Path = Path()) -> SearchSpace:
     """The space that a configuration names; a path is relative to ``base_dir``. Raises UsageError."""
-    import yaml
-
     is_path = config.name.endswith((".yaml", ".yml"))
     path = base_dir / config.name if is_path else FOLDER / f"{config.name}.yaml"
     if not path.is_file() or (not is_path and config.name not in shipped_spaces()):
@@ -41,22 +40,30 @@ def load_space(config: SpaceConfig, base_dir: Path = Path()) -> SearchSpace:
             hint=f"Shipped are {', '.join(shipped_spaces())}; a file of your own ends in .yaml.",
         )
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        overrides = config.model_dump(exclude={"name"}, exclude_none=True)
-        return SearchSpace.model_validate({**raw, **overrides} if isinstance(raw, dict) else raw)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {error}.", hint="Mend the file.") from error
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}.", hint="Check its permissions."
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        space = load_config(SearchSpace, path)
+    except ConfigError as error:
+        example = f"See {FOLDER / 'fashion.yaml'} for an example."
         raise ConfigError(
-            f"{path}: {key or 'space'}: {first['msg']}, seen {first['input']!r:.80}.",
-            source=str(path),
-            key=key,
-            value=first["input"],
-            hint=f"See {FOLDER / 'fashion.yaml'} for an example.",
+            error.message,
+            source=error.source,
+            key=error.key,
+            value=error.value,
+            hint=f"{error.hint} {example}".strip(),
+        ) from error
+    return _changed(space, config.model_dump(exclude={"name"}, exclude_none=True))
+
+
+def _changed(space: SearchSpace, changes: Mapping[str, float]) -> SearchSpace:
+    """The space with keys of the configuration's section in place of its own. Raises ConfigError."""
+    try:
+        return SearchSpace.model_validate({**space.model_dump(), **changes})
+    except ValidationError as error:
+        key, value = next(iter(changes.items()))
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise ConfigError(
+            f"space {space.name} cannot take space.{key} = {value:g}: {reason}.",
+            source=f"space.{key}",
+            key=f"space.{key}",
+            value=value,
+            hint="Choose another value, or unset it (null) for the space's own.",
         ) from error

@@ -65,6 +65,11 @@ class DataConfig(Record):
     )
     split_seed: int = Field(0, ge=0, description="which images the validation split takes")
 
+    @property
+    def images_to_train(self) -> int:
+        """How many training images there are behind the validation split."""
+        return self.train_images or FILES["train-images-idx3-ubyte"][0] - self.validation_images
+
     @model_validator(mode="after")
     def _enough(self) -> Self:
         count = FILES["train-images-idx3-ubyte"][0]

@@ -14,8 +14,8 @@ from stages.evolution import evolve
 from stages.path_values import PathValues, values_of_parts
 from stages.prune import PruneConfig
 from stages.selection import best_by_value
+from stages.targets import bounds_ms, path_costs_ms
 from stages.training.batches import derived_seed
-from stages.training.search_loop import price_candidates
 from stages.training.supernet_values import SupernetJudge, explore_supernet
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ class Ranking:
     keep_effort: Callable[[], None]
 
     def __post_init__(self) -> None:
-        architecture = price_candidates(self.search.space, self.latency)
-        self.costs_ms = [row.tolist() for row in architecture.block_ms]
-        self.fixed_ms = architecture.fixed_ms
+        self.costs_ms, self.fixed_ms = path_costs_ms(self.search.space, self.latency)
 
     def explored(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
         """What the networks are ranked by, and those that were evaluated for it."""
@@ -76,16 +74,15 @@ class Ranking:
     def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
         """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
-        # Of a limit that every network meets, no network can use more than the slowest does.
-        least_ms = self.config.use_at_least * min(limit_ms, slowest_ms)
+        least_ms, most_ms = bounds_ms(limit_ms, self.config.use_at_least, self.latency)
         shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
-        bounds_ms = (least_ms - self.fixed_ms, limit_ms - self.fixed_ms)
+        bounds = (least_ms - self.fixed_ms, most_ms - self.fixed_ms)
         try:
             paths = best_by_value(
                 values,
                 self.costs_ms,
-                at_least_ms=bounds_ms[0],
-                at_most_ms=bounds_ms[1],
+                at_least_ms=bounds[0],
+                at_most_ms=bounds[1],
                 count=max(shortlist, self.config.candidates),
                 seed=derived_seed(self.seed, 4),
                 known_NL=known_NL,
@@ -99,13 +96,11 @@ class Ranking:
                 hint="Lower prune.use_at_least, or choose another target.",
             ) from error
         if shortlist:
-            paths = self._evolved(paths, values, bounds_ms)
+            paths = self._evolved(paths, values, bounds)
             self.keep_effort()
         return paths[: self.config.candidates]
 
-    def _evolved(
-        self, paths: Sequence[Path], values: PathValues, bounds_ms: tuple[float, float]
-    ) -> list[Path]:
+    def _evolved(self, paths: Sequence[Path], values: PathValues, bounds: tuple[float, float]) -> list[Path]:
         """The paths, and what is bred from them, the best judged first."""
         import numpy as np
 
@@ -117,8 +112,8 @@ class Ranking:
             self.judge.mean_value,
             paths,
             self.costs_ms,
-            at_least_ms=bounds_ms[0],
-            at_most_ms=bounds_ms[1],
+            at_least_ms=bounds[0],
+            at_most_ms=bounds[1],
             generations=self.config.generations,
             seed=derived_seed(self.seed, 6),
             identity=self.blocks,

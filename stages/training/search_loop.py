@@ -16,7 +16,6 @@ import lightning_fabric
 import torch
 from torch import Tensor, nn
 
-from nasflow.errors import UsageError
 from pipeline.stage import Context
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nn.architecture import (
@@ -30,8 +29,9 @@ from stages.nn.blocks import to_channels_last
 from stages.nn.network import save_weights
 from stages.nn.reinforce import RewardBaseline, reinforce_gradient
 from stages.nn.supernet import Supernet
-from stages.search import SearchConfig
+from stages.search import SearchConfig, check_architecture_steps
 from stages.search_space import SearchSpace
+from stages.targets import path_costs_ms
 from stages.training.batches import Batches, derived_seed
 from stages.training.checkpoint import (
     VERSION,
@@ -141,17 +141,14 @@ class SearchLoop:
             lr=config.architecture_learning_rate,
             betas=ARCHITECTURE_BETAS,
         )
+        check_architecture_steps(config, len(self.training))
         per_epoch = len(self.training) // config.architecture_every
-        if per_epoch == 0:
-            raise UsageError(
-                f"search.architecture_every is {config.architecture_every}, but an epoch has only "
-                f"{len(self.training)} steps: no architecture would be learned.",
-                hint="Lower it, lower search.batch_size, or use more images (data.train_images).",
-            )
+        # A target that every network meets binds nothing: a bonus for slowness would only grow.
+        binding = self.target_ms < self.architecture.slowest_ms
         self.price = LatencyPrice(
             self.target_ms,
-            rate=config.price_rate,
-            damping=config.price_damping,
+            rate=config.price_rate if binding else 0.0,
+            damping=config.price_damping if binding else 0.0,
             anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
             limit=config.price_limit,
         )
@@ -317,6 +314,7 @@ class SearchLoop:
         phase = "search"
         if self._warming_up:
             phase = "warm-up"
+            self._check_weights()
             self._probe()
         now = self.now
         point = SearchEpoch.model_validate(
@@ -345,8 +343,11 @@ class SearchLoop:
         self.now.epoch_seconds += seconds
         self.now.seconds += seconds
 
-    def _save(self) -> None:
+    def _check_weights(self) -> None:
         check_finite(self.supernet.state_dict(), what="search", step=self._total_step)
+
+    def _save(self) -> None:
+        self._check_weights()
         tensors, numbers = pack_optimizer(self.optimizer, "weights_optimizer")
         more, more_numbers = pack_optimizer(self.architecture_optimizer, "architecture_optimizer")
         tensors |= more
@@ -391,9 +392,4 @@ class SearchLoop:
 
 def price_candidates(space: SearchSpace, latency: LatencyModel) -> Architecture:
     """Architecture parameters, with the latency of every candidate and of what all networks share."""
-    block_ms = [
-        [0.0 if block is None else latency.block_latency_ms(block) for block in layer.blocks]
-        for layer in space.layers()
-    ]
-    fixed = sum(latency.block_latency_ms(block) for block in space.fixed_blocks())
-    return Architecture(block_ms, latency.overhead_ms + fixed)
+    return Architecture(*path_costs_ms(space, latency))

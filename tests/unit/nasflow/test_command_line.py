@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from nasflow import console
+from nasflow.assemble import PipelineConfig
 from nasflow.cli import main
+from nasflow.cli_options import selection
+from nasflow.commands.init import template
 from nasflow.commands.options import STAGE_NAMES, RunOptions, Selection
 from nasflow.errors import ConfigError, Interrupted, TrainingDiverged
+from pipeline.config import load_config
 
 COMMANDS = ("run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init", "devices", "virtual-phone")
 HEAVY = (
@@ -211,6 +215,55 @@ def test_the_command_that_resumes_selects_the_same_run_and_repeats_no_force() ->
 def test_options_win_over_assignments() -> None:
     assert Selection(assignments=("seed=1",), seed="2").overrides == ("seed=1", "seed=2")
     assert Selection(assignments=("offline=false",), offline=True).overrides[-1] == "offline=true"
+
+
+def test_a_front_is_ten_further_networks_and_wins_over_assignments() -> None:
+    chosen = selection(None, ["prune.front=3"], None, None, front=True)
+    assert load_config(PipelineConfig, None, chosen.overrides).prune.front == 10
+    chosen = selection(None, ["prune.front=3"], None, None)
+    assert load_config(PipelineConfig, None, chosen.overrides).prune.front == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [(["search"], "search"), (["search", "--front"], "prune"), (["finetune", "--front"], "finetune")],
+)
+def test_a_search_for_a_front_goes_on_until_its_networks_are_picked(
+    words: list[str], last: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text("seed: 1\n", encoding="utf-8")
+    assert main([*words, "--config", str(tmp_path / "pipeline.yaml"), "--dry-run", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert [stage["name"] for stage in document["stages"]][-1] == last
+
+
+def test_a_stage_that_finds_no_network_takes_no_front(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", "--front", "--dry-run"]) == 2
+    assert "give --front to 'search' or 'run'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["run"], ["run", "--dry-run"], ["search", "--dry-run"]])
+def test_a_setting_that_cannot_work_is_refused_before_anything_is_measured(
+    words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text("space: {resolution: 64}\n", encoding="utf-8")
+    assert main([*words, "--config", str(tmp_path / "pipeline.yaml"), "--json"]) == 2
+    out, err = capfd.readouterr()
+    assert "space fashion is for images of 64 pixels" in json.loads(out)["error"]["message"]
+    assert '"event": "stage' not in err
+    assert not list(tmp_path.glob("artifacts/records/*"))
+
+
+def test_two_targets_are_refused_with_what_to_unset(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text(template(), encoding="utf-8")
+    words = ["run", "--dry-run", "--config", str(tmp_path / "pipeline.yaml")]
+    assert main([*words, "--set", "search.target_ms=0.12"]) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("error: --set search.target_ms=0.12: search: give one of target_ms, target and ")
+    assert "there are target and target_ms: unset what is not meant, as with --set search.target=null" in said
+    assert main([*words, "--set", "search.target_ms=0.12", "--set", "search.target=null"]) == 0
 
 
 @pytest.mark.parametrize("command", ["run", *STAGE_NAMES, "bench", "doctor"])

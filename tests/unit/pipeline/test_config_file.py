@@ -8,12 +8,16 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from nasflow.errors import ConfigError
 from pipeline.artifact import Record
 from pipeline.config import find_config, load_config
 from pipeline.yaml_text import YamlProblem, parse_scalar, parse_yaml
+
+
+class StageConfig(Record):
+    width: int = 8
 
 
 class SearchConfig(Record):
@@ -23,6 +27,7 @@ class SearchConfig(Record):
     target_ms: float | None = None
     size: int | tuple[int, int] = 3
     code: str = Field("a", pattern="^[a-z]+$")
+    limits: tuple[PositiveFloat | StageConfig, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> SearchConfig:
@@ -47,10 +52,6 @@ class DataConfig(Record):
         if value == "mnist":
             raise ValueError("that data set is too easy")
         return value
-
-
-class StageConfig(Record):
-    width: int = 8
 
 
 class Config(Record):
@@ -260,6 +261,20 @@ def test_a_mistake_in_an_override_names_the_option(file: Path, override: str, re
     assert error.source == f"--set {override}"
     assert reason in error.message
     assert hint in error.hint
+
+
+def test_keys_that_do_not_go_together_are_blamed_on_the_options_that_set_them(file: Path) -> None:
+    error = refused(file, "search: {epochs: 200}\n", "seed=1", "search.method=random")
+    assert error.message == "--set search.method=random: search: epochs: a random search needs at most 100."
+    both = refused(file, "search:\n", "search.epochs=200", "search.method=random")
+    assert both.message.startswith("--set search.epochs=200, --set search.method=random: search: epochs:")
+    in_file = refused(file, "seed: 1\nsearch: {epochs: 200, method: random}\n", "seed=1")
+    assert in_file.message == f"{file}, line 2: search: epochs: a random search needs at most 100."
+
+
+def test_a_number_out_of_range_is_not_told_that_it_might_have_been_a_section(file: Path) -> None:
+    error = refused(file, "search: {limits: [3, -1]}\n")
+    assert error.message == f"{file}, line 1: search.limits[1] = -1: it should be greater than 0.0."
 
 
 def test_an_override_below_a_single_value_is_told(file: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 from support.sample_documents import ROUNDS, SPACE, sample_documents
 
-from stages.documents import SearchResult
+from stages.documents import SearchEpoch, SearchResult
 from stages.reporting.figures.architecture import architecture_figure, places
 from stages.reporting.figures.axes import Scale, fitted, log_ticks, nice_ticks, tick_label
 from stages.reporting.figures.evolution import candidate_legend, evolution_figure
@@ -210,6 +210,35 @@ def test_warm_up_is_marked_where_there_is_one() -> None:
     searching = tuple(e for e in RUN.search.history if e.phase == "search")
     search = cast(SearchResult, RUN.search.model_copy(update={"history": searching}))
     assert "warm-up" not in texts(entropy_figure(search, width=466))
+
+
+@pytest.mark.parametrize(
+    ("name", "figure_of"),
+    [
+        ("expected latency", lambda e: e.expected_ms),
+        ("entropy", lambda e: e.entropy),
+        ("multiplier", lambda e: e.multiplier),
+        ("supernet", lambda e: e.validation_accuracy_percent),
+    ],
+)
+def test_a_curve_of_the_search_is_drawn_at_its_epochs_values(
+    name: str, figure_of: Callable[[SearchEpoch], float]
+) -> None:
+    """Heights stand in one straight line with the values, and higher values higher on the page."""
+    drawing = DRAWINGS[name](466)
+    (curve,) = of_class(drawing, "trainline")
+    points = [tuple(map(float, pair.split(","))) for pair in (curve.get("points") or "").split()]
+    values = [figure_of(epoch) for epoch in RUN.search.history]
+    assert len(points) == len(values) > 2
+    assert len(set(values)) > 2, "a flat curve shows nothing"
+    low, high = values.index(min(values)), values.index(max(values))
+    slope = (points[high][1] - points[low][1]) / (values[high] - values[low])
+    assert slope < 0
+    for (_, y), value in zip(points, values, strict=True):
+        assert y == pytest.approx(points[low][1] + slope * (value - values[low]), abs=0.02)
+    xs = [x for x, _ in points]
+    assert [b - a for a, b in pairwise(xs)] == pytest.approx([xs[1] - xs[0]] * (len(xs) - 1), abs=0.02)
+    assert f"from {values[0]:.3g} to {values[-1]:.3g}." in (parsed(drawing).get("aria-label") or "")
 
 
 # --- probabilities over the epochs -----------------------------------------------------------------

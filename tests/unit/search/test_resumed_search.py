@@ -122,6 +122,19 @@ def test_by_reinforce_too_it_ends_as_if_undisturbed(undisturbed_reinforce: Undis
     assert end_state(scratch) == undisturbed_reinforce.state
 
 
+@pytest.mark.parametrize("fair_share", [0.0, 0.5])
+def test_by_sampled_weight_paths_too_it_ends_as_if_undisturbed(fair_share: float) -> None:
+    config = CONFIG.model_copy(update={"fair_share": fair_share})
+    whole = left_alone(config)
+    for write in (9, 16):
+        scratch = StoppingScratch(stop_at=write)
+        with pytest.raises(Stopped):
+            search(memory_context("search", scratch=scratch), config)
+        resumed = search(memory_context("search", scratch=scratch), config)
+        assert without_seconds(resumed) == whole.result
+        assert end_state(scratch) == whole.state
+
+
 def test_a_checkpoint_holds_all_that_is_not_drawn_anew(
     undisturbed: Undisturbed, undisturbed_reinforce: Undisturbed
 ) -> None:
@@ -237,6 +250,27 @@ def test_a_search_that_diverges_names_its_step_and_leaves_a_sound_checkpoint(
     with pytest.raises(TrainingDiverged) as second:
         search(memory_context("search", scratch=scratch), explosive)
     assert (second.value.step, second.value.exit_code) == (first.value.step, 9)
+
+
+@pytest.mark.parametrize("steps", [31, 36, 38])
+def test_a_warm_up_that_ends_in_nan_says_so_although_no_weight_step_saw_it(steps: int) -> None:
+    """With this decay weights grow ninefold a step; a checkpoint after 20 seconds is never reached."""
+    explosive = CONFIG.model_copy(update={"learning_rate": 10.0, "weight_decay": 1.0, "momentum": 0.0})
+    data = DataConfig(train_images=50 * steps, validation_images=200)
+    store, scratch = MemoryStore(), MemoryScratch()
+    with pytest.raises(TrainingDiverged, match=f"is not finite at step {steps}") as caught:
+        run_search(
+            explosive,
+            SPACE,
+            data,
+            4,
+            latency=LATENCY,
+            target_ms=TARGET_MS,
+            context=memory_context("search", store=store, scratch=scratch),
+        )
+    assert caught.value.step == steps
+    assert not scratch.entries
+    assert not store.content
 
 
 def test_epochs_without_an_architecture_step_are_refused() -> None:

@@ -178,6 +178,22 @@ def test_one_candidate_is_the_papers_rule(searched: SearchResult, store: MemoryS
     assert outcome.found.choices == likeliest
 
 
+def test_the_papers_rule_under_a_target_takes_the_likeliest_network_that_keeps_it(
+    searched: SearchResult, store: MemoryStore
+) -> None:
+    paths = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
+    log_p = {path: path_ms(searched.log_probabilities, path) for path in paths}
+    times = {path: LATENCY.predict_ms(SPACE.network(path)) for path in paths}
+    likeliest = max(paths, key=log_p.__getitem__)
+    binding = [ms for ms in sorted(set(times.values())) if FASTEST < ms < times[likeliest]]
+    assert len(binding) >= 2, "the target would not bind"
+    for target_ms in binding:
+        within = [path for path in paths if 0.9 * target_ms <= times[path] <= target_ms * (1 + 1e-9)]
+        outcome = pruned(searched, store, candidates=1, target_ms=target_ms * (1 + 1e-6), use_at_least=0.9)
+        assert log_p[outcome.found.choices] == pytest.approx(max(map(log_p.__getitem__, within)), abs=2e-6)
+        assert outcome.found.choices != likeliest
+
+
 def test_skipped_layers_vanish_and_the_rest_keeps_the_supernets_weights(
     searched: SearchResult, store: MemoryStore
 ) -> None:
@@ -255,6 +271,16 @@ def test_without_a_price_the_search_does_not_heed_latency(store: MemoryStore) ->
     assert all(epoch.multiplier == 0.0 for outcome in outcomes for epoch in outcome.history)
     assert outcomes[0].log_probabilities == outcomes[1].log_probabilities
     assert outcomes[0].supernet == outcomes[1].supernet
+
+
+def test_a_target_that_every_network_meets_has_no_price_and_slowness_no_bonus(store: MemoryStore) -> None:
+    def history(target_ms: float) -> list[float]:
+        config = CONFIG.model_copy(update={"target_ms": target_ms, "anneal_share": 0.0})
+        result = stage(config).run(memory_context("search", store=store), latency=LATENCY)
+        return [epoch.multiplier for epoch in result.history]
+
+    assert history(1.001 * SLOWEST) == history(10 * SLOWEST) == [0.0, 0.0]
+    assert history(0.9 * SLOWEST)[-1] < 0, "below it, time that is not used is a loss of accuracy"
 
 
 def test_pruning_repeats_exactly(searched: SearchResult, store: MemoryStore) -> None:

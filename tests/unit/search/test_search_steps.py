@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
+from scipy.stats import chisquare
 from support.memory_context import memory_context
 from support.toy_search import DATA, EACH_STEP, SPACE, StoppingScratch, latency_model
 from torch import Tensor
 
+from pipeline.stage import Context
 from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
+from stages.training.batches import Batches
 from stages.training.checkpoint import unpack
-from stages.training.search_loop import run_search
+from stages.training.data import load_images
+from stages.training.optimisation import make_fabric
+from stages.training.search_loop import SearchLoop, price_candidates, run_search
 
 CONFIG = SearchConfig(
     warmup_epochs=1,
@@ -26,6 +31,23 @@ CONFIG = SearchConfig(
     weight_decay=0.01,
 )
 STEPS = 10
+
+
+def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
+    fabric = make_fabric(3)
+    training, validation = (load_images(DATA, split) for split in ("train", "validation"))
+    return SearchLoop(
+        config,
+        SPACE,
+        3,
+        price_candidates(SPACE, latency_model()),
+        0.085,
+        context,
+        1e9,
+        fabric,
+        Batches(training, config.batch_size, fabric.device),
+        Batches(validation, config.architecture_batch_size, fabric.device),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +118,47 @@ def test_a_weight_step_changes_the_active_path_alone_and_all_of_it(
             assert any(name.endswith("running_mean") for name in seen)
         everywhere = {name for name in last if re.match(r"supernet\.(stem|head|classifier)\.", name)}
         assert everywhere <= names
+
+
+@pytest.mark.parametrize("fair_share", [0.0, 0.5, 1.0])
+def test_the_paths_of_weight_steps_follow_the_probabilities_as_often_as_asked(fair_share: float) -> None:
+    """With one candidate at p = 1: the paper's rule trains it alone, the fair one all of them."""
+    config = CONFIG.model_copy(update={"warmup_epochs": 0, "fair_share": fair_share})
+    loop = new_loop(config, memory_context("search"))
+    with torch.no_grad():
+        for alpha in loop.architecture.alphas:
+            alpha[0] = 50.0
+    paths = []
+    for epoch, step in product(range(60), range(STEPS)):
+        loop.now.epoch, loop.now.step = epoch, step
+        paths.append(loop._path())
+    sizes = [len(layer.blocks) for layer in SPACE.layers()]
+    drawn = len(paths) * (1 - fair_share)
+    for place, size in enumerate(sizes):
+        count = sum(path[place] == 0 for path in paths)
+        fair = len(paths) * fair_share / size
+        spread = (len(paths) * fair_share * (1 - fair_share)) ** 0.5
+        assert abs(count - (drawn + fair)) <= 4 * spread
+    assert max(sizes) > 1
+
+
+def test_sampled_weight_paths_are_drawn_by_p() -> None:
+    loop = new_loop(
+        CONFIG.model_copy(update={"warmup_epochs": 0, "fair_share": 0.0}), memory_context("search")
+    )
+    with torch.no_grad():
+        for alpha in loop.architecture.alphas:
+            alpha.copy_(torch.linspace(0, 1, len(alpha)))
+    counts = [torch.zeros(len(layer.blocks)) for layer in SPACE.layers()]
+    for epoch, step in product(range(200), range(STEPS)):
+        loop.now.epoch, loop.now.step = epoch, step
+        for count, choice in zip(counts, loop._path(), strict=True):
+            count[choice] += 1
+    for count, p in zip(counts, loop.architecture.probabilities(), strict=True):
+        if len(p) > 1:
+            assert chisquare(count.double(), p * count.sum()).pvalue > 0.001
+            uniform = torch.full_like(p, 1 / len(p))
+            assert chisquare(count.double(), uniform * count.sum()).pvalue < 1e-6, "p is not seen to matter"
 
 
 def test_alphas_change_in_architecture_steps_alone(checkpoints: list[dict[str, Tensor]]) -> None:

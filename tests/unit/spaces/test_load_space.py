@@ -97,11 +97,18 @@ def test_a_space_that_is_not_there_is_told_with_those_that_are(name: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "content", [b"name: [", b"a: b: c", b"\xff\xfe\x00", b"!!python/object:os.system {}"]
+    ("content", "reason"),
+    [
+        (b"name: [", "line 2: this is not YAML"),
+        (b"a: b: c", "line 1: this is not YAML"),
+        (b"\xff\xfe\x00", "line 1: byte 0xff is not UTF-8"),
+        (b"!!python/object:os.system {}", "line 1: the tag tag:yaml.org,2002:python"),
+        (b"name: own\nresolution: 32\nname: other\n", "line 3: name: the key stands here a second time"),
+    ],
 )
-def test_what_is_no_yaml_is_told(content: bytes, tmp_path: Path) -> None:
+def test_what_is_no_yaml_is_told(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_bytes(content)
-    with pytest.raises(UsageError, match="is not YAML") as caught:
+    with pytest.raises(ConfigError, match=reason) as caught:
         load_space(SpaceConfig(name="own.yaml"), tmp_path)
     assert str(tmp_path / "own.yaml") in caught.value.message
 
@@ -111,29 +118,29 @@ def test_what_is_no_yaml_is_told(content: bytes, tmp_path: Path) -> None:
     [
         (
             {"candidates": [{"kernel": 3, "expansion": 2, "stride": 2}]},
-            "candidates.0.stride",
-            "not permitted",
+            "candidates[0].stride",
+            "line 4: candidates\\[0\\].stride = 2: there is no such key",
         ),
-        ({"candidates": [{"kernel": 4, "expansion": 2}]}, "candidates.0.kernel", "odd"),
+        ({"candidates": [{"kernel": 4, "expansion": 2}]}, "candidates[0].kernel", "odd"),
         (
             {"candidates": [{"kind": "shuffle", "kernel": 3, "expansion": 2}]},
-            "candidates.0.kind",
+            "candidates[0].kind",
             "'mbconv' or 'fused'",
         ),
         (
             {"candidates": [{"kind": "fused", "kernel": 3, "expansion": 2, "squeeze_excite": True}]},
-            "candidates.0.squeeze_excite",
-            "behind a depthwise convolution; fused has none, seen True",
+            "candidates[0].squeeze_excite",
+            "behind a depthwise convolution; fused has none",
         ),
         (
             {"candidates": [{"kernel": 3, "expansion": 2, "squeeze_excite": 0.25}]},
-            "candidates.0.squeeze_excite",
-            "valid boolean, seen 0.25",
+            "candidates[0].squeeze_excite",
+            "= 0.25: ",
         ),
         (
             {"candidates": [{"kernel": 3, "expansion": 2, "activation": "gelu"}]},
-            "candidates.0.activation",
-            "'relu6' or 'hswish', seen 'gelu'",
+            "candidates[0].activation",
+            "= \"gelu\": it should be 'relu6' or 'hswish'",
         ),
         (
             {
@@ -141,39 +148,42 @@ def test_what_is_no_yaml_is_told(content: bytes, tmp_path: Path) -> None:
                     {"width": 8, "layers": 1, "fixed": {"kernel": 3, "expansion": 1, "activation": "swish"}}
                 ]
             },
-            "stages.0.fixed.activation",
-            "'relu6' or 'hswish', seen 'swish'",
+            "stages[0].fixed.activation",
+            "= \"swish\": it should be 'relu6' or 'hswish'",
         ),
         (
             {"stages": [{"width": 8, "layers": 1, "fixed": {"kernel": 3}}]},
-            "stages.0.fixed.expansion",
-            "required",
+            "stages[0].fixed.expansion",
+            "it must be set",
         ),
         ({"width_multiplier": float("nan")}, "width_multiplier", "finite"),
         ({"width_multiplier": float("inf")}, "width_multiplier", "finite"),
         ({"head_width": float("inf")}, "head_width", "finite"),
         ({"candidates": []}, "candidates", "at least 1"),
-        ({"candidates": [{"kernel": 3, "expansion": 2}] * 2}, "", "listed twice"),
+        ({"candidates": [{"kernel": 3, "expansion": 2} for _ in range(2)]}, "", "listed twice"),
         (
             {"candidates": [{"kernel": 3, "expansion": 0}]},
-            "candidates.0.expansion",
-            "greater than or equal to 1",
+            "candidates[0].expansion",
+            "at least 1",
         ),
         ({"stages": []}, "stages", "at least 1"),
-        ({"stages": [{"width": 8, "layers": 1, "stride": 3}]}, "stages.0.stride", "1 or 2"),
-        ({"stages": [{"width": 0, "layers": 1}]}, "stages.0.width", "greater than or equal to 1"),
-        ({"stages": [{"width": 8, "layers": 0}]}, "stages.0.layers", "greater than or equal to 1"),
+        ({"stages": [{"width": 8, "layers": 1, "stride": 3}]}, "stages[0].stride", "1 or 2"),
+        ({"stages": [{"width": 0, "layers": 1}]}, "stages[0].width", "at least 1"),
+        ({"stages": [{"width": 64_000_000, "layers": 1}]}, "stages[0].width", "at most 16384"),
+        ({"head_width": 64_000_000}, "head_width", "at most 16384"),
+        ({"stem": {"width": 64_000_000}}, "stem.width", "at most 16384"),
+        ({"stages": [{"width": 8, "layers": 0}]}, "stages[0].layers", "at least 1"),
         (
-            {"stages": [{"width": 8, "layers": 1, "stride": 2}] * 5},
+            {"stages": [{"width": 8, "layers": 1, "stride": 2} for _ in range(5)]},
             "",
             "not a multiple of the total stride 64",
         ),
         ({"resolution": 30}, "", "not a multiple of the total stride 4"),
-        ({"classes": 1}, "classes", "greater than or equal to 2"),
-        ({"classes": "many"}, "classes", "valid integer"),
-        ({"name": "Own Space"}, "name", "match pattern"),
-        ({"widht": 3}, "widht", "not permitted"),
-        ({"stem": None}, "stem", "valid dictionary"),
+        ({"classes": 1}, "classes", "at least 2"),
+        ({"classes": "many"}, "classes", "whole number"),
+        ({"name": "Own Space"}, "name", "match the pattern"),
+        ({"widht": 3}, "widht", "no such key"),
+        ({"stem": None}, "stem.width", "it must be set"),
     ],
 )
 def test_what_does_not_fit_is_told_by_file_and_key(
@@ -182,7 +192,7 @@ def test_what_does_not_fit_is_told_by_file_and_key(
     with pytest.raises(ConfigError, match=message) as caught:
         own_space(tmp_path, **changes)
     assert caught.value.key == key
-    assert caught.value.source == str(tmp_path / "own.yaml")
+    assert caught.value.source.partition(", line ")[0] == str(tmp_path / "own.yaml")
     assert str(tmp_path / "own.yaml") in caught.value.message
     assert str(FOLDER / "fashion.yaml") in caught.value.hint
 

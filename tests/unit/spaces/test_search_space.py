@@ -81,6 +81,36 @@ def test_only_a_layer_that_keeps_width_and_size_can_be_skipped(space: SearchSpac
             assert not skippable
 
 
+def test_the_papers_space_is_the_papers() -> None:
+    """ProxylessNAS, arXiv 1812.00332, section 4.1: its stem, widths, strides, depths, candidates, head."""
+    space = load_space(SpaceConfig(name="proxyless_mobile"))
+    stem, head, classifier = space.fixed_blocks()
+    assert (space.resolution, stem.kernel, stem.stride, stem.out_channels) == (224, 3, 2, 32)
+    assert (head.in_channels, head.out_channels, classifier.out_channels) == (320, 1280, 1000)
+    first, *searched = space.layers()
+    assert [b and (b.kind, b.kernel, b.expansion, b.out_channels, b.stride) for b in first.blocks] == [
+        ("mbconv", 3, 1, 16, 1)
+    ]
+    assert len(searched) == 21
+    shape = [next((b.out_channels, b.stride) for b in layer.blocks if b is not None) for layer in searched]
+    assert shape == [
+        *[(24, 2), *[(24, 1)] * 3],
+        *[(40, 2), *[(40, 1)] * 3],
+        *[(80, 2), *[(80, 1)] * 3],
+        *[(96, 1)] * 4,
+        *[(192, 2), *[(192, 1)] * 3],
+        (320, 1),
+    ]
+    ways = {("mbconv", kernel, expansion) for kernel in (3, 5, 7) for expansion in (3, 6)}
+    for layer in searched:
+        assert {(b.kind, b.kernel, b.expansion) for b in layer.blocks if b is not None} == ways
+    skips = [None in layer.blocks for layer in searched]
+    assert skips == [*[False, True, True, True] * 5, False]
+    assert space.size == 6**6 * 7**15
+    assert len({b for layer in searched for b in layer.blocks if b is not None}) == 66
+    assert len(space.distinct_blocks()) == 70
+
+
 def test_impossible_choices_are_told() -> None:
     with pytest.raises(UsageError, match="2 choices were given for the 4 layers of space toy"):
         SPACE.network([0, 0])

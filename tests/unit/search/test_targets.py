@@ -1,0 +1,107 @@
+"""Which targets a space can keep: exactly those for which pruning will find a network."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from itertools import pairwise, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.memory_context import MemoryScratch, MemoryStore, memory_context
+from support.toy_search import DATA, SPACE, latency_model
+
+from nasflow.errors import InfeasibleTarget
+from stages.documents import LatencyModel
+from stages.search import Search, SearchConfig
+from stages.search_space import BlockSpec
+from stages.selection import best_paths, path_ms
+from stages.targets import bounds_ms, check_met, path_costs_ms
+
+PATHS = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
+
+
+def times_ms(latency: LatencyModel) -> list[float]:
+    return sorted({latency.predict_ms(SPACE.network(path)) for path in PATHS})
+
+
+LATENCY = latency_model()
+TIMES_MS = times_ms(LATENCY)
+
+
+def invented(seed: int) -> LatencyModel:
+    """A device on which every block takes a random time."""
+    chance = random.Random(seed)
+    known: dict[str, float] = {}
+
+    def cost(block: BlockSpec) -> float:
+        return known.setdefault(block.key, chance.uniform(0.003, 0.05))
+
+    return latency_model(cost=cost)
+
+
+def test_costs_of_a_path_and_what_all_share_are_the_prediction() -> None:
+    rows, fixed_ms = path_costs_ms(SPACE, LATENCY)
+    for path in PATHS:
+        assert path_ms(rows, path) + fixed_ms == pytest.approx(LATENCY.predict_ms(SPACE.network(path)))
+
+
+@given(seed=st.integers(0, 50), place=st.floats(0, 1.5), share=st.floats(0, 0.999))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_target_is_refused_just_where_no_network_uses_enough_of_it(
+    seed: int, place: float, share: float
+) -> None:
+    latency = invented(seed)
+    times = times_ms(latency)
+    target_ms = times[0] + place * (times[-1] - times[0])
+    least_ms, most_ms = bounds_ms(target_ms, share, latency)
+    if any(least_ms <= ms <= most_ms for ms in times):
+        check_met(SPACE, latency, target_ms, share)
+        return
+    below, above = next((a, b) for a, b in pairwise(times) if a < target_ms < b)
+    with pytest.raises(InfeasibleTarget) as caught:
+        check_met(SPACE, latency, target_ms, share)
+    assert f"the next ones take {below:.4g} and {above:.4g} ms" in caught.value.message
+
+
+def test_a_target_in_a_gap_is_refused_before_anything_is_trained() -> None:
+    below_ms, above_ms = max(pairwise(TIMES_MS), key=lambda pair: pair[1] / pair[0])
+    target_ms = 0.999 * above_ms
+    share = (below_ms / target_ms + 1) / 2
+    store, scratch = MemoryStore(), MemoryScratch()
+    stage = Search(
+        config=SearchConfig(target_ms=target_ms), space=SPACE, data=DATA, seed=1, use_at_least=share
+    )
+    with pytest.raises(InfeasibleTarget, match="no network of space toy takes between") as caught:
+        stage.run(memory_context("search", store=store, scratch=scratch), latency=LATENCY)
+    assert f"the next ones take {below_ms:.4g} and {above_ms:.4g} ms" in caught.value.message
+    assert "prune.use_at_least" in caught.value.hint
+    assert not store.content
+    assert not scratch.entries
+
+
+def test_the_share_that_pruning_asks_for_does_not_make_another_search_of_it() -> None:
+    config = SearchConfig(target_ms=0.08)
+    stages = [
+        Search(config=config, space=SPACE, data=DATA, seed=1, use_at_least=share) for share in (0.5, 0.9)
+    ]
+    assert stages[0].fingerprint({"latency": "0"}) == stages[1].fingerprint({"latency": "0"})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9, 0.999999])
+@pytest.mark.parametrize("end", [min, max], ids=["fastest", "slowest"])
+def test_a_target_of_exactly_one_networks_time_is_met_by_it_however_the_sums_round(
+    end: Callable[[Iterable[float]], float], share: float
+) -> None:
+    for seed in range(80):
+        latency = invented(seed)
+        rows, fixed_ms = path_costs_ms(SPACE, latency)
+        target_ms = latency.feasible_ms[end is max]
+        check_met(SPACE, latency, target_ms, share)
+        least_ms, most_ms = bounds_ms(target_ms, share, latency)
+        values = [[-ms if end is min else ms for ms in row] for row in rows]
+        (path,) = best_paths(
+            values, rows, at_least_ms=least_ms - fixed_ms, at_most_ms=most_ms - fixed_ms, count=1
+        )
+        assert latency.predict_ms(SPACE.network(path)) == pytest.approx(target_ms, rel=1e-9)
