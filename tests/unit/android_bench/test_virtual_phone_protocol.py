@@ -59,10 +59,10 @@ def public(key: object) -> bytes:
 
 
 class Client:
-    """Sends and receives packets; every wait ends after 10 s."""
+    """Sends and receives packets; every wait ends after 30 s, which a busy machine may need."""
 
     def __init__(self, port: int, version: int = NEW, payload: int = 1 << 20) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.version, self.payload = version, payload
         self.checksum = True
 
