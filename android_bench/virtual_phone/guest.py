@@ -104,6 +104,9 @@ def main(descriptor: int) -> None:
         os.environ.pop(name, None)
     os.umask(0o022)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # Under nohup a shell would inherit that and never hang up; a handler is reset where it starts.
+        signal.signal(signal.SIGHUP, lambda *_: None)
     with socket.socket(fileno=descriptor) as link:
         link.set_inheritable(False)
         link.send(b"ready")

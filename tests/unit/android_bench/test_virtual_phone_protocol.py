@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -59,10 +60,10 @@ def public(key: object) -> bytes:
 
 
 class Client:
-    """Sends and receives packets; every wait ends after 30 s, which a busy machine may need."""
+    """Sends and receives packets; every wait ends after 10 s."""
 
     def __init__(self, port: int, version: int = NEW, payload: int = 1 << 20) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.version, self.payload = version, payload
         self.checksum = True
 
@@ -366,7 +367,23 @@ def test_a_transfer_that_breaks_off_takes_its_own_file_away_and_no_other(tmp_pat
     assert not again or file.read_bytes() == b"another's"
 
 
-def test_a_client_that_leaves_hangs_up_the_command(client: Client, phone: VirtualPhone) -> None:
+def test_a_client_that_leaves_hangs_up_the_command(client: Client) -> None:
+    see_a_hang_up(client)
+
+
+def test_under_nohup_a_phones_commands_are_hung_up_all_the_same() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running_phone() as phone:
+            client = Client(phone.port)
+            with closing(client.socket):
+                client.online()
+                see_a_hang_up(client)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def see_a_hang_up(client: Client) -> None:
     command = "trap 'echo hung up >/data/local/tmp/hup; exit' HUP; echo ready; while :; do sleep 0.05; done"
     remote = client.open(f"shell,v2,raw:{command}")
     assert client.receive()[0] == b"WRTE"
