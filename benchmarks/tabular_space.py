@@ -57,6 +57,7 @@ def tabular_latency() -> LatencyModel:
     return LatencyFile.model_validate_json(LATENCY.read_bytes()).model
 
 
+@cache
 def block_keys(choices: Choices) -> tuple[str, ...]:
     """What a network is made of: choices that skip at different places may give the same network."""
     return tuple(block.key for block in tabular_space().network(choices).blocks)

@@ -224,10 +224,14 @@ def random_paths_near(
     beyond = np.argsort(off, kind="stable")
     paths: list[tuple[int, ...]] = []
     taken = {identity(other_than)}
-    for place in dict.fromkeys((*within, *beyond)):
+    seen: set[tuple[int, ...]] = set()
+    for place in (*within, *beyond):
         if len(paths) == count:
             break
         path: tuple[int, ...] = tuple(draws[place].tolist())
+        if path in seen:
+            continue
+        seen.add(path)
         if identity(path) not in taken:
             taken.add(identity(path))
             paths.append(path)

@@ -107,7 +107,7 @@ def test_bounds_that_no_path_keeps_are_refused() -> None:
         best_by_value(planted(8), costs(8), at_least_ms=0.0, at_most_ms=0.1, count=1, seed=0)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_exploring_finds_a_path_near_the_optimum_under_noise(seed: int) -> None:
     truth, costs_ms, target_ms = planted(seed), costs(seed), 2.2
     inside = ALL[[path_ms(costs_ms, path) <= target_ms for path in ALL]]
