@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from stages.nn.supernet import Supernet
     from stages.training.batches import Batches
 
-Arm = Literal["search", "frozen", "shuffled_labels"]
-ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels")
+Arm = Literal["search", "frozen", "shuffled_labels", "unpriced", "unpriced_reinforce"]
+ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels", "unpriced", "unpriced_reinforce")
+UNPRICED: tuple[Arm, ...] = ("unpriced", "unpriced_reinforce")
 SEARCH = SearchConfig(warmup_epochs=2, epochs=4, learning_rate=0.025)
 PICK = PruneConfig()
 NEVER = 10**9
@@ -103,6 +104,8 @@ def search_once(job: tuple[int, Arm]) -> Found:
     ``search`` is the product's own, with its pick. ``frozen``: architecture parameters that never move.
     ``shuffled_labels``: labels shuffled wherever validation images steer, in the architecture's steps and in
     the evaluations that rank networks; it gets no pick, whose final choice would look at true labels.
+    ``unpriced``: latency has no price, so that the probabilities know of accuracy alone, by either gradient; no
+    network is evaluated or picked.
     """
     import numpy as np
     from safetensors.torch import load
@@ -124,6 +127,10 @@ def search_once(job: tuple[int, Arm]) -> Found:
         config, validation = SEARCH, load_images(DATA, "validation")
         if arm == "frozen":
             config = config.model_copy(update={"architecture_learning_rate": 0.0})
+        if arm in UNPRICED:
+            config = config.model_copy(update={"price_rate": 0.0, "price_damping": 0.0})
+        if arm == "unpriced_reinforce":
+            config = config.model_copy(update={"gradient": "reinforce"})
         if arm == "shuffled_labels":
             labels = np.random.default_rng(seed).permutation(validation.labels)
             validation = ImageSet(validation.pixels_NHW, labels)
@@ -140,6 +147,9 @@ def search_once(job: tuple[int, Arm]) -> Found:
             Batches(load_images(DATA, "train"), config.batch_size, fabric.device),
             Batches(validation, config.architecture_batch_size, fabric.device),
         ).to_the_end()
+        log_probabilities = [list(row) for row in search.log_probabilities]
+        if arm in UNPRICED:
+            return Found(seed, arm, None, log_probabilities, [], time.process_time() - began)
         pick: Choices | None = None
         if arm != "shuffled_labels":
             pick = pick_networks(
@@ -167,7 +177,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
             seed,
             arm,
             pick,
-            [list(row) for row in search.log_probabilities],
+            log_probabilities,
             values.value(np.array(all_choices())).tolist(),
             seconds,
         )

@@ -163,7 +163,7 @@ def picks_of(found: Mapping[Arm, Sequence[Found]], random: np.random.Generator) 
     """All kinds of picks, a list for each seed. Those with several are drawn at random."""
     import numpy as np
 
-    ours, frozen, shuffled = (found[arm] for arm in ARMS)
+    ours, frozen, shuffled, unpriced, unpriced_reinforce = (found[arm] for arm in ARMS)
 
     def drawn(scores: Sequence[Array]) -> list[list[Choices]]:
         return [[best_under_target(permuted(s, random)) for _ in range(PERMUTATIONS)] for s in scores]
@@ -178,6 +178,8 @@ def picks_of(found: Mapping[Arm, Sequence[Found]], random: np.random.Generator) 
         "search": [[one.pick] for one in ours],
         "search_without_final_choice": [[best_under_target(np.array(one.estimated))] for one in ours],
         "search_by_probability": [[best_under_target(summed(one))] for one in ours],
+        "unpriced_by_probability": [[best_under_target(summed(one))] for one in unpriced],
+        "unpriced_reinforce_by_probability": [[best_under_target(summed(one))] for one in unpriced_reinforce],
         "frozen_ranked_by_value": [[one.pick] for one in frozen],
         "frozen": [tied(one) for one in frozen],
         "permuted_probabilities": drawn([summed(one) for one in ours]),

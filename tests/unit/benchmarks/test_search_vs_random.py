@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks import _tabular_search, search_vs_random
-from benchmarks._tabular_search import Found, all_choices, predicted_ms, search_once, target_ms
+from benchmarks._tabular_search import (
+    ARMS,
+    UNPRICED,
+    Found,
+    all_choices,
+    predicted_ms,
+    search_once,
+    target_ms,
+)
 from benchmarks.search_vs_random import (
     CONTROLS,
     Held,
@@ -112,7 +120,7 @@ def test_more_training_finds_more_and_a_single_one_the_mean() -> None:
 def test_the_bar_tells_a_search_that_works_from_one_that_does_not(skill: float, holds: bool) -> None:
     ours = [planted(skill, seed) for seed in range(20)]
     nothing = [planted(0.0, 200 + seed) for seed in range(20)]
-    outcome = summarise({"search": ours, "frozen": nothing, "shuffled_labels": nothing}, TRUTH, full=True)
+    outcome = summarise(dict.fromkeys(ARMS, nothing) | {"search": ours}, TRUTH, full=True)
     bars = {bar.name: bar for bar in outcome.bars}
     assert bars["search_wins"].holds is holds
     assert {f"{control}_rate_of_enough_wins" for control in CONTROLS} < set(bars)
@@ -121,7 +129,7 @@ def test_the_bar_tells_a_search_that_works_from_one_that_does_not(skill: float, 
 
 def test_a_control_that_beats_chance_fails_the_benchmark() -> None:
     ours = [planted(1.0, seed) for seed in range(20)]
-    outcome = summarise({"search": ours, "frozen": ours, "shuffled_labels": ours}, TRUTH, full=True)
+    outcome = summarise(dict.fromkeys(ARMS, ours), TRUTH, full=True)
     bars = {bar.name: bar for bar in outcome.bars}
     assert not bars["shuffled_labels_wins"].holds
     assert not bars["shuffled_labels_rate_of_enough_wins"].holds
@@ -143,7 +151,10 @@ def test_a_frozen_architecture_stays_even_and_shuffled_labels_make_no_choice(tin
     assert frozen.pick is not None and predicted_ms(frozen.pick) <= target_ms()
     assert shuffled.pick is None
     assert any(max(row) - min(row) > 1e-3 for row in shuffled.log_probabilities)
-    found = {"search": [frozen], "frozen": [frozen], "shuffled_labels": [shuffled]}
-    kinds = picks_of(found, np.random.default_rng(0))  # type: ignore[arg-type]
+    unpriced = [search_once((0, arm)) for arm in UNPRICED]
+    assert unpriced[0].log_probabilities != unpriced[1].log_probabilities
+    assert [one.pick for one in unpriced] == [None, None]
+    found = dict.fromkeys(ARMS, [frozen]) | {"shuffled_labels": [shuffled], "unpriced": unpriced[:1]}
+    kinds = picks_of(found, np.random.default_rng(0))
     assert set(CONTROLS) < set(kinds)
     assert search_vs_random.enough_wins(20) == 16
