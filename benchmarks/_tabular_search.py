@@ -104,8 +104,8 @@ def search_once(job: tuple[int, Arm]) -> Found:
     ``search`` is the product's own, with its pick. ``frozen``: architecture parameters that never move.
     ``shuffled_labels``: labels shuffled wherever validation images steer, in the architecture's steps and in
     the evaluations that rank networks; it gets no pick, whose final choice would look at true labels.
-    ``unpriced``: latency has no price, so that the probabilities know of accuracy alone, by either gradient; no
-    network is evaluated or picked.
+    ``unpriced``, by either gradient: latency has no price, so that the probabilities know of accuracy alone;
+    no network is evaluated or picked.
     """
     import numpy as np
     from safetensors.torch import load

@@ -154,7 +154,7 @@ def test_a_frozen_architecture_stays_even_and_shuffled_labels_make_no_choice(tin
     unpriced = [search_once((0, arm)) for arm in UNPRICED]
     assert unpriced[0].log_probabilities != unpriced[1].log_probabilities
     assert [one.pick for one in unpriced] == [None, None]
-    found = dict.fromkeys(ARMS, [frozen]) | {"shuffled_labels": [shuffled], "unpriced": unpriced[:1]}
+    found = {arm: [frozen] for arm in ARMS} | {"shuffled_labels": [shuffled], "unpriced": unpriced[:1]}
     kinds = picks_of(found, np.random.default_rng(0))
     assert set(CONTROLS) < set(kinds)
     assert search_vs_random.enough_wins(20) == 16
