@@ -92,8 +92,12 @@ class Conditions(Frozen):
     at: datetime
     load_1min: float | None = None
     cpu_mhz: float | None = None
+    cores: tuple[int, ...] | None = None
+    core_mhz: float | None = None
     skin_celsius: float | None = None
+    thermal_status: int | None = None
     battery_percent: float | None = None
+    awake: bool | None = None
 
 
 class BenchmarkRequest(Frozen):
@@ -112,7 +116,8 @@ class LatencyMeasurement(Frozen):
     """Quantiles of one model's invocations.
 
     From one round, ``rounds`` is 1. From several (see :func:`combine`), the quantiles are medians of
-    the rounds' quantiles and ``round_medians_ms`` keeps every round's median.
+    the rounds' quantiles and ``round_medians_ms`` keeps every round's median. A time that the clock counted
+    as 0 stands as half of ``resolution_ms``: it is below one step.
     """
 
     median_ms: float = Field(gt=0)
@@ -122,6 +127,9 @@ class LatencyMeasurement(Frozen):
     runs: int = Field(ge=1)
     rounds: int = Field(ge=1)
     round_medians_ms: tuple[float, ...] = Field(min_length=1)
+    resolution_ms: float = Field(
+        default=0.0, ge=0, description="step of the clock that timed the invocations; 0: too fine to matter"
+    )
     conditions: Conditions | None = None
 
     @field_validator("median_ms", "p5_ms", "p95_ms", "min_ms")
@@ -149,7 +157,8 @@ class LatencyMeasurement(Frozen):
             return self
         times = {name: getattr(self, name) / slowdown for name in ("median_ms", "p5_ms", "p95_ms", "min_ms")}
         rounds = tuple(ms / slowdown for ms in self.round_medians_ms)
-        return self.model_copy(update={**times, "round_medians_ms": rounds})
+        resolution_ms = self.resolution_ms / slowdown
+        return self.model_copy(update={**times, "round_medians_ms": rounds, "resolution_ms": resolution_ms})
 
 
 class Overhead(Frozen):
@@ -218,6 +227,7 @@ def combine(rounds: Sequence[LatencyMeasurement]) -> LatencyMeasurement:
         runs=sum(r.runs for r in rounds),
         rounds=sum(r.rounds for r in rounds),
         round_medians_ms=tuple(m for r in rounds for m in r.round_medians_ms),
+        resolution_ms=max(r.resolution_ms for r in rounds),
         conditions=rounds[-1].conditions,
     )
 
