@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,14 +20,15 @@ from android_bench.device import (
     LatencyMeasurement,
     RuntimeOptions,
 )
+from android_bench.phone.clocks import LOAD_S, Clocks, wait_for_clocks
 from android_bench.phone.conditions import (
     Limits,
     Reading,
-    fastest_of,
-    held_back,
+    read_clocks,
     read_conditions,
     wait_until_ready,
 )
+from android_bench.phone.cores import Cores, all_of, clocked, cores_of
 from android_bench.phone.job import (
     MAX_TIMINGS,
     PhoneJob,
@@ -38,12 +40,12 @@ from android_bench.phone.job import (
 )
 from android_bench.phone.link import PATIENCE_S, PhoneLink
 from android_bench.phone.lock import STALE_S, Owner, PhoneLock
+from android_bench.phone.performance_mode import forget_answer, has_fixed_performance, note_answer
 from android_bench.phone.remote_files import RemoteFiles, remote_path
 from android_bench.phone.settings import make_steady, repair
 from android_bench.phone.stretches import Stretches
-from android_bench.phone.text import CpuPolicy
 from android_bench.phone.tool import PhoneTool, find_tool
-from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
+from android_bench.runner.tool import command, finished_run, longest_run_s
 from android_bench.transport import Transport, plain_text
 from nasflow.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
 
@@ -56,6 +58,10 @@ if TYPE_CHECKING:
 _STRETCH_S = 15.0
 _STRETCH_TIMINGS = 25
 _LOAD_S = 0.3  # a process, a model and its tensors: a guess that only cuts the stretches
+_WARM_UP_MS = 50.0
+"""Each timing's warm-up at least, on cores that the stretch's load has made fast: Linux weighs the load of a
+core with a half-life of 32 ms (PELT), and between two timings a process has to be started."""
+_SETTLED_READINGS = 4  # over 1.5 s: fixed-performance mode takes hold some 0.3 s after the command
 _TIMEOUT_S = 30.0
 _LAST_LOOK_S = 5.0
 _OLDEST_S = 86_400.0
@@ -71,7 +77,8 @@ class AndroidDevice:
 
     ``runner`` is the program to push, or what obtains it for an ABI; a virtual phone brings its own.
     ``patience_s`` is how long the phone may be away. One client measures on a phone at a time: ``owner``
-    (this process) holds a lock on it from the first measurement to :meth:`close`.
+    (this process) holds a lock on it from the first measurement to :meth:`close`. ``load_s`` is how long a
+    piece of the load lasts under which a phone's clocks settle.
     """
 
     overhead = PHONE_OVERHEAD
@@ -87,6 +94,7 @@ class AndroidDevice:
         tell: Callable[[str], None] = lambda _text: None,
         patience_s: float = PATIENCE_S,
         owner: Owner | None = None,
+        load_s: float = LOAD_S,
     ) -> None:
         self._runner = runner
         self._limits = limits or Limits()
@@ -97,7 +105,10 @@ class AndroidDevice:
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
         self._is_steady = False
-        self._fastest: tuple[CpuPolicy, ...] = ()
+        self._clocks = Clocks()
+        self._load_s = load_s
+        self._has_mode: bool | None = None
+        self._cores = Cores(tell)
         self._folder: str | None = None
         self._started: str | None = None
         self._lost = False
@@ -116,6 +127,7 @@ class AndroidDevice:
             binary_sha256=tool.sha256,
             serial=self._link.transport.serial,
             virtual=tool.virtual,
+            fixed_performance=self._has_mode,
         )
 
     def renew(self) -> None:
@@ -142,7 +154,13 @@ class AndroidDevice:
         try:
             tool = self._prepared()
             self._occupy()
-            commands = self._commands(tool, requests, self._ready())
+            reading = self._ready()
+            masks = [
+                self._link.do(self._cores.mask, request.options, reading.policies) for request in requests
+            ]
+            commands = _commands(tool, requests, masks)
+            cores = [cores_of(mask, reading.policies) for mask in masks]
+            self._clocks.cores = all_of(cores)
             keys = keys_of(commands)
             start = 0
             while start < len(requests):
@@ -151,7 +169,7 @@ class AndroidDevice:
                     0,
                 )
                 done = 0
-                for index, measured in self._results(job, offset, tool, requests[start:]):
+                for index, measured in self._results(job, offset, tool, requests[start:], cores[start:]):
                     done = index + 1
                     yield start + index, measured
                 start += done
@@ -220,6 +238,9 @@ class AndroidDevice:
             self._tool = self._link.do(find_tool, self._files, self._runner)
             if self._tool.news:
                 self._tell(self._tool.news)
+            self._has_mode, words = self._link.do(has_fixed_performance)
+            if words:
+                self._tell(f"The phone has no fixed-performance mode, and its clocks are its own: {words}")
         return self._tool
 
     def _occupy(self) -> None:
@@ -238,18 +259,29 @@ class AndroidDevice:
         """A phone at rest and ready, with its settings made steady."""
         if not self._is_steady:
             self._is_steady = True  # a part of it may be done when it fails
+            self._link.do(note_answer, bool(self._has_mode))
             self._link.do(make_steady)
+            self._await_clocks(_SETTLED_READINGS)
+        else:
+            self._await_clocks(1)
         reading = self._link.do(
             wait_until_ready,
             self._limits,
             clock=self._clock,
             sleep=self._pause,
             tell=self._tell,
-            fastest=self._fastest,
+            fastest=self._clocks.expected,
         )
-        known = () if held_back(self._fastest, reading) else self._fastest
-        self._fastest = fastest_of(known, reading)
+        self._clocks.rested(reading.policies)
         return reading
+
+    def _await_clocks(self, agreeing: int) -> None:
+        wait_for_clocks(
+            lambda: self._link.do(read_clocks),
+            sleep=self._pause,
+            agreeing=agreeing,
+            expected=self._clocks.expected,
+        )
 
     def _settle(self, *, away: bool = False) -> None:
         """Put the settings back; a phone that is away keeps its note, and the next run does it.
@@ -263,25 +295,11 @@ class AndroidDevice:
         if not away:
             try:
                 _twice(lambda: repair(self._link.transport))
+                _twice(lambda: forget_answer(self._link.transport))
                 return
             except NasflowError as error:
                 reason = error.message
         self._tell(f"The phone's settings are not put back yet, the next run does it: {reason}")
-
-    def _commands(
-        self, tool: PhoneTool, requests: Sequence[BenchmarkRequest], reading: Reading
-    ) -> list[tuple[str, ...]]:
-        return [
-            command(
-                tool.tool,
-                request,
-                binary=tool.path,
-                model=_model_path(request.model),
-                result=_RESULT,
-                mask=cpu_mask(request.options, reading.policies),
-            )
-            for request in requests
-        ]
 
     def _new_job(
         self,
@@ -291,7 +309,9 @@ class AndroidDevice:
     ) -> PhoneJob:
         """A job of as many of these timings as one may have."""
         some = slice(MAX_TIMINGS)
-        seconds = [_LOAD_S + (request.warmup_ms + request.min_ms) / 1000 for request in requests[some]]
+        seconds = [
+            _LOAD_S + (request.warmup_ms + request.min_ms) / 1000 for request in map(_warmed, requests[some])
+        ]
         stretches = stretches_of(seconds, longest_s=_STRETCH_S, most=_STRETCH_TIMINGS)
         return PhoneJob.of(commands[some], stretches, keys=keys[some])
 
@@ -311,7 +331,12 @@ class AndroidDevice:
         return found
 
     def _results(
-        self, job: PhoneJob, offset: int, tool: PhoneTool, requests: Sequence[BenchmarkRequest]
+        self,
+        job: PhoneJob,
+        offset: int,
+        tool: PhoneTool,
+        requests: Sequence[BenchmarkRequest],
+        cores: Sequence[tuple[int, ...] | None],
     ) -> Iterator[Result]:
         """Results of a job, counted from ``offset``; only another client's job may end too early."""
         self._folder = job.folder
@@ -323,7 +348,7 @@ class AndroidDevice:
             self._lock,
             self._limits,
             start=partial(self._start, job, asked),
-            fastest=lambda: self._fastest,
+            clocks=self._clocks,
             silence_s=max(longest_run_s(request) for request in asked) + _TIMEOUT_S,
             clock=self._clock,
             sleep=self._sleep,
@@ -331,11 +356,10 @@ class AndroidDevice:
         )
         for timing in stretches.timings():
             place = timing.index - offset
+            conditions = clocked(timing.conditions, timing.policies, cores[place])
             yield (
                 place,
-                finished_run(
-                    tool.tool, timing.completed, timing.result, asked[place], conditions=timing.conditions
-                ),
+                finished_run(tool.tool, timing.completed, timing.result, asked[place], conditions=conditions),
             )
         self._remove_job()
 
@@ -352,7 +376,8 @@ class AndroidDevice:
             self._link.do(self._lock.renew)
             self._link.do(self._put_model, model)
         self._ready()
-        self._link.do(job.start, secrets.token_hex(8))
+        warm_up = self._clocks.warm_up(job.commands[0], seconds=self._load_s)
+        self._link.do(replace(job, warm_up=warm_up).start, secrets.token_hex(8))
 
     def _put_model(self, _transport: Transport, model: bytes) -> None:
         self._files.put(model, suffix=_MODEL_SUFFIX)
@@ -379,6 +404,27 @@ def _twice(action: Callable[[], object]) -> None:
 
 def _model_path(model: bytes) -> str:
     return remote_path(hashlib.sha256(model).hexdigest() + _MODEL_SUFFIX)
+
+
+def _commands(
+    tool: PhoneTool, requests: Sequence[BenchmarkRequest], masks: Sequence[int | None]
+) -> list[tuple[str, ...]]:
+    return [
+        command(
+            tool.tool,
+            _warmed(request),
+            binary=tool.path,
+            model=_model_path(request.model),
+            result=_RESULT,
+            mask=mask,
+        )
+        for request, mask in zip(requests, masks, strict=True)
+    ]
+
+
+def _warmed(request: BenchmarkRequest) -> BenchmarkRequest:
+    """With the warm-up that a process on a phone needs."""
+    return request.model_copy(update={"warmup_ms": max(request.warmup_ms, _WARM_UP_MS)})
 
 
 def _is_fresh(transport: Transport, job: PhoneJob) -> bool:

@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +36,9 @@ class RuntimeOptions(Frozen):
 
     threads: int = Field(default=1, ge=1, le=64, description="CPU threads of the interpreter")
     cpu: str = Field(
-        default="all",
-        description="the cores that may be used: all, big, little, prime, or a mask such as 0xf0; "
-        "this computer's are not chosen",
+        default="auto",
+        description="the cores that may be used: auto (a phone's fastest cluster), all, big, little, prime, "
+        "or a mask such as 0xf0; this computer's are not chosen",
     )
     delegate: Literal["cpu", "gpu"] = Field(
         default="cpu", description="what computes: the CPU by XNNPACK, or a phone's GPU"
@@ -43,15 +50,15 @@ class RuntimeOptions(Frozen):
         if not isinstance(value, str | int) or isinstance(value, bool):
             return value
         lower = str(value).lower()
-        if not re.fullmatch(r"all|big|little|prime|0x[0-9a-f]{1,16}", lower):
+        if not re.fullmatch(r"auto|all|big|little|prime|0x[0-9a-f]{1,16}", lower):
             mask = f", as in 0x{lower}" if re.fullmatch(r"[0-9a-f]{1,16}", lower) else " such as 0xf0"
-            raise ValueError(f"it should be all, big, little, prime, or a mask of cores{mask}")
+            raise ValueError(f"it should be auto, all, big, little, prime, or a mask of cores{mask}")
         return lower
 
     def describe(self) -> str:
         """``1 thread``, ``4 threads, big cores``, ``1 thread, gpu``."""
         words = [f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
-        if self.cpu != "all":
+        if self.cpu not in ("auto", "all"):
             words.append(f"{self.cpu} cores")
         if self.delegate != "cpu":
             words.append(self.delegate)
@@ -72,9 +79,23 @@ class DeviceInfo(Frozen):
     binary_sha256: str = Field(default="", description="the benchmark binary, where there is one")
     serial: str = Field(default="", description="recorded, never part of a fingerprint")
     virtual: bool = False
+    fixed_performance: bool | None = Field(
+        default=None,
+        description="whether the phone has Android's fixed-performance mode, and was measured in it; "
+        "None, and then not written: no phone",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Documents of before this field, and of this computer, are written as they were."""
+        written: dict[str, Any] = dump(self)
+        if self.fixed_performance is None:
+            written.pop("fixed_performance", None)
+        return written
 
     def identity(self) -> dict[str, str]:
         """What makes a latency of this device comparable with another: never the serial."""
+        mode = self.fixed_performance
         return {
             "device_kind": self.kind,
             "device_model": self.model,
@@ -83,6 +104,7 @@ class DeviceInfo(Frozen):
             "runtime": self.runtime,
             "binary_sha256": self.binary_sha256,
             "virtual": str(self.virtual).lower(),
+            **({} if mode is None else {"fixed_performance": str(mode).lower()}),
         }
 
 
@@ -98,6 +120,19 @@ class Conditions(Frozen):
     thermal_status: int | None = None
     battery_percent: float | None = None
     awake: bool | None = None
+
+    def describe_cores(self) -> str:
+        """``core 8 at 2914 MHz``, ``cores 4 to 7``; empty where the cores are not known."""
+        if not self.cores:
+            return ""
+        first, last = self.cores[0], self.cores[-1]
+        if len(self.cores) == 1:
+            words = f"core {first}"
+        elif self.cores == tuple(range(first, last + 1)):
+            words = f"cores {first} to {last}"
+        else:
+            words = f"cores {', '.join(map(str, self.cores))}"
+        return words if self.core_mhz is None else f"{words} at {self.core_mhz:.0f} MHz"
 
 
 class BenchmarkRequest(Frozen):
@@ -169,8 +204,9 @@ class Overhead(Frozen):
 
 
 LOCAL_OVERHEAD = Overhead(timing_ms=4.0, list_ms=0.0)
-PHONE_OVERHEAD = Overhead(timing_ms=200.0, list_ms=1500.0)
-"""A process for every timing, a job for every list: as the virtual phone takes, rounded up."""
+PHONE_OVERHEAD = Overhead(timing_ms=250.0, list_ms=2500.0)
+"""A process and a warm-up for every timing, a job and a load for every list: as the virtual phone takes,
+rounded up."""
 
 
 class Device(Protocol):

@@ -129,7 +129,7 @@ class LocalDevice:
         timeout_seconds: float,
     ) -> tuple[dict[str, Any], bytes]:
         """One answer about one model, which is sent first where the worker does not have it."""
-        if (options.cpu, options.delegate) != ("all", "cpu"):
+        if options.cpu not in ("auto", "all") or options.delegate != "cpu":
             raise UsageError(
                 f"this computer runs models on all its cores and on the CPU; asked for was cpu "
                 f"{options.cpu}, delegate {options.delegate}.",

@@ -40,7 +40,9 @@ def bench(
     threads: Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads.")] = None,
     cpu: Annotated[
         str | None,
-        typer.Option("--cpu", metavar="CORES", help="A phone's cores: all, big, little, prime, or a mask."),
+        typer.Option(
+            "--cpu", metavar="CORES", help="A phone's cores: auto, all, big, little, prime, or a mask."
+        ),
     ] = None,
     delegate: Annotated[
         str | None, typer.Option("--delegate", metavar="WHAT", help="What computes: cpu, or a phone's gpu.")

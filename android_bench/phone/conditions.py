@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from android_bench.device import Conditions
+from android_bench.phone.clocks import held_back
 from android_bench.phone.text import (
     Battery,
     CpuPolicy,
@@ -34,13 +35,12 @@ CPUFREQ_COMMAND = (
     "-c",
     "cd /sys/devices/system/cpu/cpufreq && for p in policy*; do "
     "for f in related_cpus scaling_cur_freq scaling_max_freq cpuinfo_max_freq; do "
-    'echo "$p/$f=$(cat "$p/$f" 2>/dev/null)"; done; done',
+    'v=; { read -r v <"$p/$f"; } 2>/dev/null; echo "$p/$f=$v"; done; done',
 )
 """Prints ``policy4/scaling_cur_freq=1800000``, four lines for each cluster (:func:`parse_cpufreq`)."""
 
 _TEXT_CHARACTERS = 1_000_000
 _TIMEOUT_S = 20.0
-_CAP_SLACK = 0.98
 _THERMAL_WORDS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
 
@@ -80,6 +80,12 @@ def read_conditions(transport: Transport, *, now: Callable[[], datetime] | None 
     return reading_of(lambda argv: _ask(transport, argv), at=now)
 
 
+def read_clocks(transport: Transport) -> tuple[CpuPolicy, ...]:
+    """The clusters and their clocks now; none where they are not told. Raises DeviceLost."""
+    text = _ask(transport, CPUFREQ_COMMAND)
+    return () if text is None else parse_cpufreq(text)
+
+
 def reading_of(
     ask: Callable[[tuple[str, ...]], str | None], *, at: datetime | Callable[[], datetime] | None = None
 ) -> Reading:
@@ -109,29 +115,6 @@ def too_hot(reading: Reading, limits: Limits) -> str | None:
     return f"thermal status {status} ({_THERMAL_WORDS[status]})" + (
         "" if skin is None else f", skin {skin:.1f} degrees Celsius"
     )
-
-
-def held_back(fastest: Sequence[CpuPolicy], reading: Reading) -> str | None:
-    """Which cores may no longer run as fast as they might in ``fastest``, or None."""
-    allowed = {policy.number: policy.allowed_max_khz for policy in fastest}
-    for policy in reading.policies:
-        earlier, now = allowed.get(policy.number), policy.allowed_max_khz
-        if earlier is not None and now is not None and now < _CAP_SLACK * earlier:
-            return (
-                f"cores {policy.cores[0]} to {policy.cores[-1]} may run at {now / 1000:.0f} MHz, "
-                f"before it was {earlier / 1000:.0f}"
-            )
-    return None
-
-
-def fastest_of(known: Sequence[CpuPolicy], reading: Reading) -> tuple[CpuPolicy, ...]:
-    """Each cluster as it might run fastest so far."""
-    found = {policy.number: policy for policy in known}
-    for policy in reading.policies:
-        before = found.get(policy.number)
-        if before is None or (policy.allowed_max_khz or 0) > (before.allowed_max_khz or 0):
-            found[policy.number] = policy
-    return tuple(found.values())
 
 
 def check_usable(reading: Reading, limits: Limits) -> None:
@@ -178,7 +161,7 @@ def wait_until_ready(
         check_usable(reading, limits)
         state, reason = "is too hot", too_hot(reading, limits)
         if reason is None:
-            state, reason = "throttles", held_back(fastest, reading)
+            state, reason = "throttles", held_back(fastest, reading.policies)
         if reason is None:
             return reading
         left_s = until - clock()
@@ -196,13 +179,11 @@ def wait_until_ready(
         sleep(min(pause_s, left_s))
 
 
-def disturbance(
-    before: Reading, after: Reading, limits: Limits, *, fastest: Sequence[CpuPolicy] = ()
-) -> str | None:
+def disturbance(before: Reading, after: Reading, limits: Limits) -> str | None:
     """Why what was measured between two readings must be dropped, or None.
 
-    A reboot, a state set by hand, a thermal status above the limit, or a cluster that may no longer run as
-    fast as it might before, or in ``fastest``.
+    A reboot, a state set by hand, or a thermal status above the limit. Clocks are judged by
+    :class:`~android_bench.phone.clocks.Clocks`.
     """
     if rebooted(before, after):
         return "the phone has restarted"
@@ -210,10 +191,6 @@ def disturbance(
         return "somebody has set the phone's state by hand"
     for reading in (before, after):
         if reason := too_hot(reading, limits):
-            return f"the phone throttles: {reason}"
-    best = fastest_of(fastest, before)
-    for reading in (before, after):
-        if reason := held_back(best, reading):
             return f"the phone throttles: {reason}"
     return None
 

@@ -3,7 +3,8 @@
 The job lies in a folder of its own. Its script times model after model in stretches, and writes the phone's
 state before and after each stretch, so that a stretch can be judged whoever was connected meanwhile. Files
 are written under other names and renamed: what has its name is whole. ``0007.0.txt`` is what timing 7
-printed when it ended with exit code 0, ``0007.pb`` its result file, ``0002.after`` ends stretch 2.
+printed when it ended with exit code 0, ``0007.pb`` its result file, ``0002.after`` ends stretch 2, and
+``0002.clocks`` has the clocks of its cores after the warm-up and right after each timing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from android_bench.phone.clocks import Policies, WarmUp
 from android_bench.phone.conditions import (
     BATTERY_COMMAND,
     BOOT_ID_COMMAND,
@@ -26,6 +28,7 @@ from android_bench.phone.conditions import (
     reading_of,
 )
 from android_bench.phone.remote_files import FOLDER
+from android_bench.phone.text import parse_cpufreq
 from android_bench.transport import Completed, Transport, plain_text, quote
 from nasflow.errors import DeviceError
 
@@ -56,8 +59,32 @@ one() {{
   rm -f result.pb $n.*.txt $n.pb
   "$@" >text.part 2>&1 </dev/null
   code=$?
+  clocks $n
   if [ -f result.pb ]; then mv -f result.pb $n.pb; fi
   mv -f text.part $n.$code.txt
+}}
+clocks() {{
+  {{
+    echo "== {token} $1"
+    for p in /sys/devices/system/cpu/cpufreq/policy*; do
+      for f in related_cpus scaling_cur_freq scaling_max_freq cpuinfo_max_freq; do
+        v=
+        {{ read -r v <"$p/$f"; }} 2>/dev/null
+        echo "${{p##*/}}/$f=$v"
+      done
+    done
+  }} >>$into
+  hot=$(caps)
+}}
+caps() {{
+  for p in /sys/devices/system/cpu/cpufreq/policy*; do
+    v=
+    {{ read -r v <"$p/scaling_max_freq"; }} 2>/dev/null
+    echo "$v"
+  done
+}}
+quiet() {{
+  "$@" >/dev/null 2>&1 </dev/null
 }}
 part() {{
   words=$("$@" 2>/dev/null </dev/null)
@@ -73,7 +100,25 @@ state() {{
   mv -f state.part $1
 }}
 last=
+hot=
 """
+
+# Runs the load before a stretch. Where the phone still has the clocks that it had after the timing before,
+# it never came to rest, and a short piece does.
+_WARM_UP = """\
+  ours
+  if [ {least} -eq 0 ] || {{ [ -n "$hot" ] && [ "$hot" = "$(caps)" ]; }}; then
+    quiet {short}
+  else
+    hot= i=0
+    while [ $i -lt {most} ]; do
+      quiet {long}
+      ours
+      i=$((i+1)) before=$hot hot=$(caps)
+      if [ $i -ge {least} ] && [ "$hot" = "$before" ]; then break; fi
+    done
+  fi
+  clocks load"""
 
 # Whether process $p is the job in folder $1: a number may belong to another after a restart.
 _IS_JOB = 'case "$(cat pid 2>/dev/null)" in ""|*[!0-9]*) p=0 ;; *) p=$(cat pid) ;; esac; '
@@ -116,13 +161,14 @@ class PhoneJob:
     """A job's folder, and its stretches: (first, end) of the timings of each.
 
     ``commands`` are command lines that write ``result.pb``; none for the job of another client, which can
-    be watched and read, but not started.
+    be watched and read, but not started. ``warm_up`` runs before each stretch, and is no part of the name.
     """
 
     folder: str
     stretches: tuple[tuple[int, int], ...]
     keys: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...] = ()
+    warm_up: WarmUp | None = None
 
     @classmethod
     def of(
@@ -172,6 +218,10 @@ class PhoneJob:
             lines.append(f"if [ -f {number:04d}.after ]; then last=; else")
             lines.append(f'  if [ -n "$last" ]; then cp $last {number:04d}.before')
             lines.append(f"  else state {number:04d}.before; fi")
+            lines.append(f"  into={number:04d}.clocks")
+            lines.append("  : >$into")
+            if self.warm_up is not None:
+                lines.append(_warming(self.warm_up))
             lines += [f"  one {index:04d} {quote(self.commands[index])}" for index in range(first, end)]
             lines.append(f"  state {number:04d}.after")
             lines.append(f"  last={number:04d}.after")
@@ -228,6 +278,19 @@ class PhoneJob:
             for moment in ("before", "after")
         )
         return before, after
+
+    def clocks(self, transport: Transport, stretch: int) -> Mapping[str, Policies]:
+        """The clocks of a finished stretch: ``load`` after its warm-up, ``0007`` after timing 7.
+
+        None of a job of before they were written. Raises DeviceLost.
+        """
+        done = _run(transport, "cat", f"{self.folder}/{stretch:04d}.clocks")
+        text = plain_text(done.stdout, limit=_MAX_LISTING) if done.exit_code == 0 else ""
+        found: dict[str, Policies] = {}
+        for part in re.split(rf"^== {self.token} ", text, flags=re.M)[1:]:
+            name, _, lines = part.partition("\n")
+            found[name] = parse_cpufreq(lines)
+        return found
 
     def output(self, transport: Transport, index: int, progress: Progress) -> tuple[Completed, bytes | None]:
         """What a finished timing printed, and its result file; None where it left none.
@@ -303,6 +366,15 @@ def stretches_of(seconds: Sequence[float], *, longest_s: float, most: int) -> tu
             spent_s = 0.0
         spent_s += each_s
     return tuple(zip(cuts, [*cuts[1:], len(seconds)], strict=True))
+
+
+def _warming(warm_up: WarmUp) -> str:
+    return _WARM_UP.format(
+        least=warm_up.least,
+        most=warm_up.most,
+        short=quote(warm_up.short_words),
+        long=quote(warm_up.long_words),
+    )
 
 
 def _checked(folder: str) -> str:

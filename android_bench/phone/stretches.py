@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from android_bench.device import Conditions
-from android_bench.phone.conditions import Limits, disturbance
+from android_bench.phone.clocks import Clocks, Policies
+from android_bench.phone.conditions import Limits, Reading, disturbance
 from android_bench.phone.job import PhoneJob, Progress
 from android_bench.phone.link import PhoneLink
 from android_bench.phone.lock import PhoneLock
-from android_bench.phone.text import CpuPolicy
 from android_bench.transport import Completed
 from nasflow.errors import DeviceError
 
@@ -22,12 +22,24 @@ _POLL_S = (0.2, 2.0)
 
 @dataclass(frozen=True)
 class Timing:
-    """What timing ``index`` of a job printed, its result file, and how the phone was at its stretch's end."""
+    """What timing ``index`` of a job printed, its result file, and how the phone was.
+
+    ``conditions`` are those at its stretch's end, ``policies`` its clocks right after the timing.
+    """
 
     index: int
     completed: Completed
     result: bytes | None
     conditions: Conditions
+    policies: Policies
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The phone after a stretch, and the clocks in it (see :meth:`PhoneJob.clocks`)."""
+
+    after: Reading
+    clocks: Mapping[str, Policies]
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Stretches:
     """The stretches of ``job`` from timing ``offset`` on.
 
     ``start`` starts the job where it does not run: on a phone that is ready, and again after a restart.
-    ``fastest`` are the clocks that it is judged by. ``silence_s`` is how long no timing may end.
+    ``clocks`` judges those of a stretch. ``silence_s`` is how long no timing may end.
     """
 
     job: PhoneJob
@@ -44,7 +56,7 @@ class Stretches:
     lock: PhoneLock
     limits: Limits
     start: Callable[[], None]
-    fastest: Callable[[], tuple[CpuPolicy, ...]]
+    clocks: Clocks
     silence_s: float
     clock: Callable[[], float]
     sleep: Callable[[float], None]
@@ -59,22 +71,29 @@ class Stretches:
         for number, (first, end) in enumerate(self.job.stretches):
             if end <= self.offset:
                 continue
-            conditions = self._undisturbed(number)
-            if conditions is None:
+            seen = self._undisturbed(number)
+            if seen is None:
                 return
             progress = self.link.do(self.job.poll)
             for index in range(max(first, self.offset), end):
                 completed, result = self.link.do(self.job.output, index, progress)
-                yield Timing(index, completed, result, conditions)
+                clocks = seen.clocks.get(f"{index:04d}") or seen.after.policies
+                yield Timing(index, completed, result, seen.after.conditions(), clocks)
 
-    def _undisturbed(self, number: int) -> Conditions | None:
-        """The phone's state behind a stretch that counts; None: it cannot be started."""
+    def _undisturbed(self, number: int) -> _Seen | None:
+        """What was seen of a stretch that counts; None: it cannot be started."""
         drops = 0
         while self._finished(number):
             before, after = self.link.do(self.job.readings, number)
-            reason = disturbance(before, after, self.limits, fastest=self.fastest())
+            clocks = self.link.do(self.job.clocks, number)
+            reason = disturbance(before, after, self.limits)
             if reason is None:
-                return after.conditions()
+                # Read under load; before and after a stretch the phone has had a moment of rest.
+                reason = self.clocks.judge([*clocks.values()] or [before.policies, after.policies])
+                if self.clocks.news:
+                    self.tell(self.clocks.news)
+            if reason is None:
+                return _Seen(after, clocks)
             drops += 1
             self._drop(number, reason, drops)
         return None

@@ -122,12 +122,15 @@ def longest_run_s(request: BenchmarkRequest, *, max_seconds: float = MAX_SECONDS
 def cpu_mask(options: RuntimeOptions, policies: Sequence[CpuPolicy]) -> int | None:
     """The cores that ``options.cpu`` names, as bits; None for all of them.
 
-    ``little`` is the slowest cluster, ``prime`` the fastest, ``big`` what lies between, or the faster
-    of two. Raises NoUsableDevice where the phone does not tell its clusters, UsageError where it has none
-    such.
+    ``little`` is the slowest cluster, ``prime`` the fastest, ``big`` what lies between, or the faster of
+    two. ``auto`` is the fastest cluster that has a core for each thread, the slowest left aside; else the
+    fastest ones that have as many together; else all. Raises NoUsableDevice where the phone does not tell its
+    clusters (``auto`` is all then), UsageError where it has none such.
     """
     if options.cpu == "all":
         return None
+    if options.cpu == "auto":
+        return _fastest_mask(options.threads, policies)
     present = sum(1 << core for policy in policies for core in policy.cores)
     if options.cpu.startswith("0x"):
         mask = int(options.cpu, 16)
@@ -135,19 +138,19 @@ def cpu_mask(options: RuntimeOptions, policies: Sequence[CpuPolicy]) -> int | No
             raise UsageError(
                 f"runtime.cpu {options.cpu} names cores that are not there"
                 + (f"; this phone's are {present:#x}." if present else "."),
-                hint="Choose all, big, little, prime, or a mask of some of its cores.",
+                hint="Choose auto, all, big, little, prime, or a mask of some of its cores.",
             )
         return mask
     speeds = sorted({policy.hardware_max_khz for policy in policies if policy.hardware_max_khz is not None})
     if not policies or any(policy.hardware_max_khz is None for policy in policies):
         raise NoUsableDevice(
             f"runtime.cpu is {options.cpu}, but this phone does not tell which of its cores are which.",
-            hint="Set runtime.cpu to all, or to a mask such as 0xf0.",
+            hint="Set runtime.cpu to auto, all, or to a mask such as 0xf0.",
         )
     if len(speeds) == 1:
         raise UsageError(
             f"runtime.cpu is {options.cpu}, but all cores of this phone are alike ({speeds[0]} kHz).",
-            hint="Set runtime.cpu to all, or to a mask such as 0x1.",
+            hint="Set runtime.cpu to auto, all, or to a mask such as 0x1.",
         )
     chosen = {
         "little": speeds[:1],
@@ -155,6 +158,25 @@ def cpu_mask(options: RuntimeOptions, policies: Sequence[CpuPolicy]) -> int | No
         "prime": speeds[-1:],
     }[options.cpu]
     return sum(1 << core for policy in policies if policy.hardware_max_khz in chosen for core in policy.cores)
+
+
+def _fastest_mask(threads: int, policies: Sequence[CpuPolicy]) -> int | None:
+    """See :func:`cpu_mask`. One cluster rather than two: threads of unequal speed wait for each other."""
+    cores: dict[int, list[int]] = {}
+    for policy in policies:
+        if policy.hardware_max_khz is None:
+            return None
+        cores.setdefault(policy.hardware_max_khz, []).extend(policy.cores)
+    fastest_first = [cores[speed] for speed in sorted(cores, reverse=True)]
+    chosen: list[int] = []
+    for cluster in fastest_first[:-1]:
+        if len(cluster) >= threads:
+            return sum(1 << core for core in cluster)
+    for cluster in fastest_first[:-1]:
+        chosen += cluster
+        if len(chosen) >= threads:
+            return sum(1 << core for core in chosen)
+    return None
 
 
 def check_abi(binary: bytes, abi: str, *, name: str) -> None:

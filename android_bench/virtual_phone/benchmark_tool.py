@@ -25,6 +25,7 @@ from typing import Any
 from android_bench.local_worker import ModelError, fill_inputs, open_interpreter
 from android_bench.virtual_phone import benchmark_text as text
 from android_bench.virtual_phone.benchmark_flags import ParsedFlags, parse_flags, shown, usage
+from android_bench.virtual_phone.clocks import POWER_FOLDER, ToolLoad
 
 # Outside of a sandbox the command table says where the phone's files lie.
 STATE_FILE = Path(os.environ.get("NASFLOW_TOOL_STATE", "/system/etc/phone/tool.json"))
@@ -46,6 +47,21 @@ class Slowness:
         """A time as this phone would report it; never below 1 us."""
         drift = max(0.1, 1 + self.drift_per_minute * (now_s - self.since_s) / 60)
         return max(1, int(duration_us * self.slowdown * drift))
+
+
+@dataclass(frozen=True)
+class LoadedSlowness(Slowness):
+    """The same for a phone whose clocks fall under the load of these very runs."""
+
+    load: ToolLoad | None = None
+
+    def apply(self, duration_us: float, now_s: float) -> int:
+        """See :meth:`Slowness.apply`."""
+        if self.load is None:
+            return super().apply(duration_us, now_s)
+        factor = self.load.factor
+        self.load.ran(duration_us / 1e6)
+        return super().apply(factor * duration_us, now_s)
 
 
 class DescribedTime:
@@ -146,6 +162,8 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
     if state["run_us"]:
         described = DescribedTime(invoke, content, state["run_us"])
         invoke, clock = described.invoke, described.clock
+    if (load := _load(state)) is not None:
+        slowness = LoadedSlowness(slowness.slowdown, slowness.drift_per_minute, slowness.since_s, load)
     _tell_delegate(flags, flavour)
     _say(f"The input model file size (MB): {len(content) / 1e6:g}")
     _say(f"Initialized session in {init_us / 1e3:g}ms.")
@@ -171,6 +189,14 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
         overall_kib=max(0, _resident_kib() - before_kib),
         signature=signatures[0] if signatures else "",
     )
+
+
+def _load(state: dict[str, Any]) -> ToolLoad | None:
+    """The load that this process is; None where it lowers no clock, or there is no phone around it."""
+    folder = Path(POWER_FOLDER)
+    if state.get("sustained_share", 1.0) == 1.0 or not folder.is_dir():
+        return None
+    return ToolLoad(state["sustained_share"], state["sustained_after_s"], folder)
 
 
 def time_runs(

@@ -91,12 +91,13 @@ class PhoneDescription:
 
 @dataclass(frozen=True)
 class Moment:
-    """A phone's state now. ``slowdown`` holds throttling and drift."""
+    """A phone's state now. ``slowdown`` holds throttling and drift; ``clock_share`` lowers clocks, too."""
 
     uptime_s: float
     boot_id: str
     slowdown: float
     plan: FaultPlan
+    clock_share: float = 1.0
 
 
 def device_files(description: PhoneDescription, moment: Moment) -> dict[str, str]:
@@ -112,7 +113,7 @@ def device_files(description: PhoneDescription, moment: Moment) -> dict[str, str
     )
     for cluster in description.clusters:
         folder = f"cpufreq/policy{cluster.cores[0]}"
-        now = max(cluster.min_khz, int(cluster.max_khz / max(1.0, plan.slowdown)))
+        now = max(cluster.min_khz, round(cluster.max_khz * moment.clock_share / max(1.0, plan.slowdown)))
         files |= {
             f"{folder}/related_cpus": " ".join(map(str, cluster.cores)) + "\n",
             f"{folder}/affected_cpus": " ".join(map(str, cluster.cores)) + "\n",

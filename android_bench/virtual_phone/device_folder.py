@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
 
+from android_bench.virtual_phone.clocks import PhoneClocks
 from android_bench.virtual_phone.described_phone import Moment, PhoneDescription, device_files, uptime
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.guest_commands import commands, tool_script
@@ -39,11 +41,14 @@ class DeviceFolder:
         self.boot_id = ""
         self._booted_at = 0.0
         self._written: dict[str, str] = {}
+        self._writing = threading.Lock()
+        self.clocks = PhoneClocks(self.storage["/data/system"] / "power")
 
     def create(self) -> None:
         """Make the folders and scripts; storage that is there is kept."""
         for folder in self.storage.values():
             folder.mkdir(parents=True, exist_ok=True)
+        self.clocks.create()
         shutil.rmtree(self.system, ignore_errors=True)
         binaries = self.system / "bin"
         for folder in (binaries, self.phone, self.system / "lib" / "nasflow"):
@@ -78,7 +83,20 @@ class DeviceFolder:
 
     def refresh(self, plan: FaultPlan, since: float) -> None:
         """Write what follows from the faults in force, each changed file at once by renaming."""
-        moment = Moment(time.monotonic() - self._booted_at, self.boot_id, plan.slowdown, plan)
+        with self._writing:
+            self.clocks.update(plan)
+            self._write(plan, since)
+
+    def follow_clocks(self, plan: FaultPlan, since: float) -> None:
+        """Write anew what has changed because a tool runs, or has ended, or a mode took hold."""
+        with self._writing:
+            if self.clocks.update(plan):
+                self._write(plan, since)
+
+    def _write(self, plan: FaultPlan, since: float) -> None:
+        moment = Moment(
+            time.monotonic() - self._booted_at, self.boot_id, plan.slowdown, plan, self.clocks.share
+        )
         files = device_files(self.description, moment)
         files["cpu_mask"] = f"{(1 << self.description.cores) - 1:x}\n"
         abi = plan.abi or self.description.abi
@@ -86,7 +104,9 @@ class DeviceFolder:
         files["tool.json"] = json.dumps(
             {
                 "abi": plan.abi,
-                "slowdown": plan.slowdown,
+                "slowdown": plan.slowdown / self.clocks.mode,
+                "sustained_share": plan.sustained_share,
+                "sustained_after_s": plan.sustained_after_s,
                 "drift_per_minute": plan.drift_per_minute,
                 "since_monotonic_s": since,
                 "free_bytes": plan.free_bytes,

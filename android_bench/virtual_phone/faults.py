@@ -41,6 +41,21 @@ class FaultPlan(BaseModel):
         default=1.0, ge=1, le=1000, description="throttled: every time is this much longer"
     )
     drift_per_minute: float = Field(default=0.0, ge=-0.5, le=100, description="growth of times in a minute")
+    sustained_share: float = Field(
+        default=1.0, gt=0, le=1, description="under load, clocks fall to this share of their peak"
+    )
+    sustained_after_s: float = Field(
+        default=1.5, ge=0, le=600, description="so much load by the tool's clock"
+    )
+    sustained_back_s: float = Field(
+        default=1.0, ge=0, le=600, description="they are back so long after the load"
+    )
+    fixed_performance_share: float = Field(
+        default=1.0, gt=0, le=1, description="in fixed-performance mode, clocks are this share of their peak"
+    )
+    fixed_performance_after_s: float = Field(
+        default=0.3, ge=0, le=600, description="they are, so long after the command"
+    )
     thermal_status: int = Field(
         default=0, ge=0, le=6, description="Android's: 0 none, 2 moderate, 6 shutdown"
     )

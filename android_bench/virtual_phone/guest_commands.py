@@ -7,6 +7,8 @@ phone lacks, and otherwise runs the command where this computer likes: its cores
 
 from __future__ import annotations
 
+from android_bench.virtual_phone.clocks import BUSY, POWER_FOLDER
+
 PHONE_FOLDER = "/system/etc/phone"
 SETTINGS_FOLDER = "/data/system"
 
@@ -115,9 +117,13 @@ def commands() -> dict[str, str]:
 
 
 def tool_script(python: str, flavour: str) -> str:
-    """``benchmark_model`` of one flavour: the program that runs models, with the interpreter found here."""
+    """``benchmark_model`` of one flavour: the program that runs models, with the interpreter found here.
+
+    From its first moment to its last it holds a lock, by which the phone knows that it is under load.
+    """
+    holding = f"flock --shared --no-fork {POWER_FOLDER}/{BUSY}"
     return (
         "#!/system/bin/sh\n"
-        f"PYTHONPATH=/system/lib/nasflow exec {python} -s -S -P "
+        f"PYTHONPATH=/system/lib/nasflow exec {holding} {python} -s -S -P "
         f'-m android_bench.virtual_phone.benchmark_tool {flavour} "$@"\n'
     )

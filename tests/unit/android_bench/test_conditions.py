@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from android_bench.phone.clocks import fastest_of, held_back
 from android_bench.phone.conditions import (
     BATTERY_COMMAND,
     BOOT_ID_COMMAND,
@@ -24,15 +25,12 @@ from android_bench.phone.conditions import (
     Reading,
     check_usable,
     disturbance,
-    fastest_of,
-    held_back,
     read_conditions,
     rebooted,
     too_hot,
     wait_until_ready,
 )
 from android_bench.phone.settings import NOTE, make_steady, repair
-from android_bench.phone.text import CpuPolicy
 from android_bench.transport import Completed, Transport
 from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
 
@@ -143,8 +141,12 @@ def test_a_phone_that_tells_everything_is_read() -> None:
         "at": datetime(2026, 11, 23, tzinfo=UTC),
         "load_1min": None,
         "cpu_mhz": 2367.0,
+        "cores": None,
+        "core_mhz": None,
         "skin_celsius": None,
+        "thermal_status": None,
         "battery_percent": 94.0,
+        "awake": None,
     }
 
 
@@ -231,33 +233,22 @@ def test_a_phone_that_stays_hot_is_given_up_after_ten_minutes() -> None:
 
 def test_cores_that_are_held_back_are_waited_for_and_then_taken_as_they_are() -> None:
     phone, clock, told = ScriptedPhone(), Clock(), list[str]()
-    fastest = fastest_of((), reading(phone))
+    fastest = fastest_of((), reading(phone).policies)
     slow = CPUFREQ.replace("scaling_max_freq=2367000", "scaling_max_freq=1800000")
     answers = itertools.chain([slow, slow], itertools.repeat(CPUFREQ))
     phone.texts[CPUFREQ_COMMAND] = lambda: next(answers)
     wait = functools.partial(
         wait_until_ready, clock=clock, sleep=clock.sleep, tell=told.append, fastest=fastest
     )
-    assert held_back(fastest, wait(phone, Limits())) is None
+    assert held_back(fastest, wait(phone, Limits()).policies) is None
     assert clock.slept == [10.0] * 2
     assert told == [
         "The phone throttles: cores 4 to 7 may run at 1800 MHz, before it was 2367. Waiting up to 10 min."
     ]
     phone.texts[CPUFREQ_COMMAND] = slow
-    assert held_back(fastest, wait(phone, Limits())) is not None
+    assert held_back(fastest, wait(phone, Limits()).policies) is not None
     assert clock.now == 620
     assert "still throttles after 600 s, and is measured so: cores 4 to 7" in told[-1]
-
-
-def test_a_stretch_that_was_slow_from_its_beginning_is_noticed() -> None:
-    phone = ScriptedPhone()
-    fastest = fastest_of((), reading(phone))
-    phone.texts[CPUFREQ_COMMAND] = CPUFREQ.replace("scaling_max_freq=2367000", "scaling_max_freq=1800000")
-    slow = reading(phone)
-    assert disturbance(slow, slow, Limits()) is None
-    assert "cores 4 to 7 may run at 1800 MHz" in str(disturbance(slow, slow, Limits(), fastest=fastest))
-    assert fastest_of(fastest, slow) == fastest
-    assert fastest_of(slow.policies, reading()) == fastest
 
 
 def test_throttling_between_two_readings_is_noticed() -> None:
@@ -282,16 +273,6 @@ def test_a_state_set_by_hand_meanwhile_is_noticed(command: tuple[str, ...], text
     assert "by hand" in str(disturbance(before, reading(phone), Limits()))
 
 
-def test_a_lowered_clock_is_noticed_without_any_thermal_status() -> None:
-    phone = ScriptedPhone()
-    before = reading(phone)
-    phone.texts[CPUFREQ_COMMAND] = CPUFREQ.replace("scaling_max_freq=2367000", "scaling_max_freq=1800000")
-    assert "cores 4 to 7 may run at 1800 MHz" in str(disturbance(before, reading(phone), Limits()))
-    slower_now = CPUFREQ.replace("scaling_cur_freq=2367000", "scaling_cur_freq=1200000")
-    phone.texts[CPUFREQ_COMMAND] = slower_now
-    assert disturbance(before, reading(phone), Limits()) is None, "an idle core is not a throttled one"
-
-
 def test_a_reboot_is_noticed_by_boot_id_or_by_uptime() -> None:
     before = reading()
     assert not rebooted(before, replace(before, uptime_s=2000.0))
@@ -310,12 +291,6 @@ def test_a_lost_phone_is_not_an_unknown_one() -> None:
     phone.commands_left = 2
     with pytest.raises(DeviceLost):
         reading(phone)
-
-
-def test_clusters_of_one_core_are_named_too() -> None:
-    before = replace(reading(), policies=(CpuPolicy(7, (7,), None, 3_000_000, 3_000_000),))
-    after = replace(before, policies=(CpuPolicy(7, (7,), None, 2_000_000, 3_000_000),))
-    assert "2000 MHz" in str(disturbance(before, after, Limits()))
 
 
 # Settings

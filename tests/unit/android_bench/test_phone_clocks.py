@@ -1,0 +1,306 @@
+"""Clocks of a phone: settled before they count, judged within a stretch, and a sustained one accepted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from android_bench.device import Conditions, RuntimeOptions
+from android_bench.phone.clocks import (
+    Clocks,
+    Policies,
+    WarmUp,
+    fastest_of,
+    held_back,
+    load_words,
+    wait_for_clocks,
+    with_cores,
+)
+from android_bench.phone.cores import Cores, all_of, clocked, cores_of
+from android_bench.phone.performance_mode import ANSWER, has_fixed_performance
+from android_bench.phone.text import CpuPolicy
+from android_bench.transport import Completed, Transport
+
+LITTLE, BIG = (0, 1, 2, 3), (4, 5, 6, 7)
+
+
+def phone(big_mhz: int | None, little_mhz: int | None = 1800, current_mhz: int = 600) -> Policies:
+    """Two clusters that may run at so much now."""
+    return tuple(
+        CpuPolicy(
+            cores[0], cores, 1000 * current_mhz, None if mhz is None else 1000 * mhz, 1000 * hardware_mhz
+        )
+        for cores, mhz, hardware_mhz in ((LITTLE, little_mhz, 1800), (BIG, big_mhz, 2400))
+    )
+
+
+PEAK, CAPPED = phone(2400), phone(2000)
+
+
+class Sleeper:
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+def rested(cores: tuple[int, ...] | None = None) -> Clocks:
+    clocks = Clocks(cores=None if cores is None else frozenset(cores))
+    clocks.rested(PEAK)
+    return clocks
+
+
+def test_a_phone_that_keeps_its_clock_is_undisturbed() -> None:
+    clocks = rested()
+    assert clocks.judge([PEAK] * 3) is None
+    assert clocks.judge([phone(2400, current_mhz=300)]) is None, "an idle core is not a throttled one"
+    assert clocks.news == ""
+
+
+def test_a_lowered_clock_is_noticed_and_named() -> None:
+    assert rested().judge([CAPPED, CAPPED]) == (
+        "the phone throttles: cores 4 to 7 may run at 2000 MHz, before it was 2400"
+    )
+    one = (CpuPolicy(7, (7,), None, 3_000_000, 3_000_000),)
+    assert held_back(one, (CpuPolicy(7, (7,), None, 2_000_000, 3_000_000),)) == (
+        "core 7 may run at 2000 MHz, before it was 3000"
+    )
+
+
+def test_a_clock_that_changes_within_a_stretch_is_noticed_in_both_directions() -> None:
+    for seen in ([PEAK, CAPPED], [CAPPED, PEAK], [PEAK, CAPPED, PEAK]):
+        reason = rested().judge(seen)
+        assert reason is not None and "2000 MHz" in reason and "within one stretch" in reason
+
+
+def test_a_cap_that_shows_again_after_a_rest_is_what_the_phone_sustains() -> None:
+    clocks = rested()
+    assert clocks.judge([CAPPED] * 4) is not None
+    clocks.rested(PEAK)
+    assert clocks.judge([CAPPED] * 4) is None
+    assert "cores 4 to 7 at 2000 of 2400 MHz" in clocks.news
+    assert clocks.judge([CAPPED] * 4) is None and clocks.news == "", "it is told once"
+    raised = "the phone's clocks have risen: cores 4 to 7 may run at 2400 MHz, before it was 2000"
+    assert clocks.judge([PEAK] * 4) == raised, "all timings are of one state"
+    assert clocks.judge([PEAK] * 4) is None
+    assert "keeps its peak" in clocks.news and clocks.expected == PEAK
+
+
+def test_a_stretch_in_which_the_cap_arrived_counts_as_the_first_time() -> None:
+    clocks = rested()
+    assert clocks.judge([PEAK, CAPPED, CAPPED]) is not None
+    assert clocks.judge([CAPPED] * 3) is None
+    assert clocks.expected == CAPPED
+
+
+def test_a_sustained_clock_is_neither_waited_for_nor_forgotten_at_rest() -> None:
+    clocks = rested()
+    clocks.judge([CAPPED])
+    clocks.judge([CAPPED])
+    for now in (PEAK, CAPPED):
+        assert held_back(clocks.expected, now) is None
+        clocks.rested(now)
+        assert clocks.expected == CAPPED
+    assert clocks.judge([phone(1600)]) is not None, "lower than that is throttling"
+
+
+def test_caps_that_keep_falling_are_never_accepted() -> None:
+    clocks = rested()
+    for mhz in (2200, 2000, 1800, 1600, 1400):
+        assert clocks.judge([phone(mhz)]) is not None
+        assert clocks.news == ""
+
+
+def test_a_phone_that_recovers_is_judged_by_its_peak() -> None:
+    clocks = rested()
+    assert clocks.judge([CAPPED]) is not None
+    assert clocks.judge([PEAK]) is None
+    assert clocks.judge([CAPPED]) is not None, "it showed once, not twice in a row"
+
+
+def test_a_phone_that_is_still_held_back_after_the_wait_is_so_now() -> None:
+    clocks = rested()
+    clocks.rested(CAPPED)
+    assert clocks.judge([CAPPED]) is None
+    assert clocks.judge([PEAK]) is None, "and what is faster later is its peak again"
+    assert clocks.judge([CAPPED]) is not None
+
+
+def test_clusters_that_are_not_used_do_not_count() -> None:
+    clocks = rested(BIG)
+    assert clocks.judge([phone(2400, 900), phone(2400, 1800)]) is None
+    assert with_cores(PEAK, BIG) == PEAK[1:] and with_cores(PEAK, None) == PEAK
+
+
+def test_what_is_not_told_is_judged_by_nothing() -> None:
+    clocks = rested()
+    for seen in ([], [()], [(), ()], [phone(None, None)], [phone(None), PEAK]):
+        assert clocks.judge(seen) is None
+    assert Clocks().judge([PEAK]) is None
+    assert fastest_of((), ()) == ()
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([1200, 1600, 2000, 2380, 2400]), min_size=1, max_size=4), max_size=8)
+)
+def test_no_stretch_counts_that_is_of_two_states(stretches: list[list[int]]) -> None:
+    clocks = rested()
+    states: list[int] = []
+    for stretch in stretches:
+        if clocks.judge([phone(mhz) for mhz in stretch]) is None:
+            assert min(stretch) >= 0.98 * max(stretch)
+            states.append(min(stretch))
+            assert all(min(stretch) >= 0.98 * (p.allowed_max_khz or 0) / 1000 for p in clocks.expected[1:])
+
+
+def test_a_phone_warms_up_until_it_is_known_to_keep_its_clocks() -> None:
+    command = ("taskset", "f0", "benchmark_model", "--graph=m", "--min_secs=0.02")
+    clocks = rested()
+    assert clocks.warm_up(command, seconds=1).least == 2
+    clocks.judge([PEAK])
+    assert clocks.warm_up(command, seconds=1).least == 0
+    clocks.judge([PEAK, CAPPED])
+    assert clocks.warm_up(command, seconds=1).least == 4, "the first was too short"
+    clocks.judge([CAPPED])
+    assert clocks.expected == CAPPED
+    assert clocks.warm_up(command, seconds=1).least == 4
+
+
+def test_load_is_the_same_work_without_a_result() -> None:
+    command = (
+        "taskset",
+        "f0",
+        "bm",
+        "--graph=m",
+        "--warmup_min_secs=0.05",
+        "--num_runs=5",
+        "--min_secs=0.02",
+    )
+    words = load_words((*command, "--max_secs=150", "--result_file_path=result.pb", "--use_xnnpack=true"))
+    assert WarmUp(words, 0, 1.0).short_words == (
+        *("taskset", "f0", "bm", "--graph=m", "--warmup_min_secs=0", "--num_runs=1"),
+        *("--max_secs=5", "--use_xnnpack=true", "--min_secs=0.3"),
+    )
+    assert WarmUp(words, 2, 1.0).long_words[-1] == "--min_secs=1"
+
+
+def test_a_mode_that_takes_hold_late_is_waited_for() -> None:
+    sleeper = Sleeper()
+    readings = iter([PEAK, PEAK, CAPPED, CAPPED, CAPPED, CAPPED])
+    wait_for_clocks(lambda: next(readings), sleep=sleeper, agreeing=4)
+    assert sleeper.slept == [0.5] * 5
+    assert next(readings, None) is None
+
+
+def test_clocks_that_come_back_after_load_are_waited_for_and_not_for_ever() -> None:
+    sleeper = Sleeper()
+    readings = iter([CAPPED, CAPPED, PEAK])
+    wait_for_clocks(lambda: next(readings), sleep=sleeper, agreeing=1, expected=PEAK)
+    assert sleeper.slept == [0.5] * 2
+    wait_for_clocks(lambda: CAPPED, sleep=sleeper, agreeing=1, expected=PEAK)
+    assert sum(sleeper.slept) == 1 + 5
+    wait_for_clocks(lambda: (), sleep=sleeper, agreeing=4)
+    assert sum(sleeper.slept) == 1 + 5, "a phone that tells none is not waited for"
+
+
+# Cores
+
+
+class Answering:
+    """A transport that gives each command its answer; it notes what was asked."""
+
+    serial = "answering"
+
+    def __init__(self, answers: dict[str, Completed]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def run(self, argv: tuple[str, ...], *, timeout_s: float) -> Completed:
+        assert timeout_s > 0
+        self.asked.append(" ".join(argv))
+        return self.answers.get(" ".join(argv), Completed(b"", b"not found", 127))
+
+
+def as_transport(fake: Answering) -> Transport:
+    return fake  # type: ignore[return-value]
+
+
+def test_cores_are_chosen_once_and_all_are_used_where_a_phone_does_not_give_them() -> None:
+    told: list[str] = []
+    gives = Answering({"taskset f0 true": Completed(b"", b"", 0)})
+    cores = Cores(told.append)
+    for _ in range(2):
+        assert cores.mask(as_transport(gives), RuntimeOptions(), PEAK) == 0xF0
+    assert gives.asked == ["taskset f0 true"] and told == []
+    refuses = Answering({"taskset f0 true": Completed(b"", b"failed to set pid 7's affinity", 1)})
+    cores = Cores(told.append)
+    for _ in range(2):
+        assert cores.mask(as_transport(refuses), RuntimeOptions(), PEAK) is None
+    assert len(told) == 1 and "0xf0" in told[0]
+    assert cores.mask(as_transport(refuses), RuntimeOptions(cpu="big"), PEAK) == 0xF0, "what was asked for"
+    assert cores.mask(as_transport(refuses), RuntimeOptions(), ()) is None
+
+
+def test_masks_become_cores_and_conditions_say_how_fast_they_were() -> None:
+    assert cores_of(0x1F0, ()) == (4, 5, 6, 7, 8)
+    assert cores_of(None, PEAK) == (*LITTLE, *BIG)
+    assert cores_of(None, ()) is None
+    assert all_of([(4, 5), (5, 8)]) == {4, 5, 8}
+    assert all_of([(4,), None]) is None
+    before = Conditions(at=datetime(2026, 11, 23, tzinfo=UTC), battery_percent=90)
+    seen = (PEAK[0], CpuPolicy(4, BIG, 2_000_000, 2_000_000, 2_400_000))
+    found = clocked(before, seen, LITTLE)
+    assert (found.cores, found.core_mhz, found.cpu_mhz) == (LITTLE, 600, 2000)
+    assert found.battery_percent == 90
+    assert clocked(before, seen, BIG).core_mhz == 2000
+    assert clocked(before, (), None).core_mhz is None
+
+
+@pytest.mark.parametrize(
+    ("cores", "mhz", "words"),
+    [
+        ((8,), 2914.0, "core 8 at 2914 MHz"),
+        ((4, 5, 6, 7), 2000.4, "cores 4 to 7 at 2000 MHz"),
+        ((0, 4, 5), None, "cores 0, 4, 5"),
+        ((), 1000.0, ""),
+        (None, None, ""),
+    ],
+)
+def test_cores_are_told(cores: tuple[int, ...] | None, mhz: float | None, words: str) -> None:
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+    assert Conditions(at=at, cores=cores, core_mhz=mhz).describe_cores() == words
+
+
+# Fixed-performance mode
+
+_OFF = "cmd power set-fixed-performance-mode-enabled false"
+_UNSUPPORTED = (
+    b"Failed to set FIXED_PERFORMANCE mode\n"
+    b"This is likely because Power HAL AIDL is not implemented on this device\n"
+)
+
+
+def test_a_phone_says_whether_it_has_the_mode_and_is_never_left_in_it() -> None:
+    has = Answering({_OFF: Completed(b"", b"", 0)})
+    assert has_fixed_performance(as_transport(has)) == (True, "")
+    lacks = Answering({_OFF: Completed(b"", _UNSUPPORTED, 255)})
+    answer, words = has_fixed_performance(as_transport(lacks))
+    assert not answer and words.startswith("Failed to set FIXED_PERFORMANCE mode This is likely")
+    assert has_fixed_performance(as_transport(Answering({}))) == (False, "not found")
+    assert not any("true" in command for fake in (has, lacks) for command in fake.asked)
+
+
+@pytest.mark.parametrize(("note", "answer"), [(b"true\n", True), (b"false\n", False)])
+def test_a_phone_on_which_another_run_measures_is_not_asked(note: bytes, answer: bool) -> None:
+    busy = Answering({f"cat {ANSWER}": Completed(note, b"", 0), _OFF: Completed(b"", b"", 0)})
+    assert has_fixed_performance(as_transport(busy)) == (answer, "")
+    assert _OFF not in busy.asked
+
+
+def test_a_note_that_is_damaged_is_not_believed() -> None:
+    torn = Answering({f"cat {ANSWER}": Completed(b"tr", b"", 0), _OFF: Completed(b"", b"", 0)})
+    assert has_fixed_performance(as_transport(torn)) == (True, "")
