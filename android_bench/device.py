@@ -122,17 +122,22 @@ class Conditions(Frozen):
     awake: bool | None = None
 
     def describe_cores(self) -> str:
-        """``core 8 at 2914 MHz``, ``cores 4 to 7``; empty where the cores are not known."""
-        if not self.cores:
-            return ""
-        first, last = self.cores[0], self.cores[-1]
-        if len(self.cores) == 1:
-            words = f"core {first}"
-        elif self.cores == tuple(range(first, last + 1)):
-            words = f"cores {first} to {last}"
-        else:
-            words = f"cores {', '.join(map(str, self.cores))}"
-        return words if self.core_mhz is None else f"{words} at {self.core_mhz:.0f} MHz"
+        """See :func:`describe_cores`."""
+        return describe_cores(self.cores, self.core_mhz)
+
+
+def describe_cores(cores: tuple[int, ...] | None, mhz: float | None) -> str:
+    """``core 8 at 2914 MHz``, ``cores 4 to 7``; empty where the cores are not known."""
+    if not cores:
+        return ""
+    first, last = cores[0], cores[-1]
+    if len(cores) == 1:
+        words = f"core {first}"
+    elif cores == tuple(range(first, last + 1)):
+        words = f"cores {first} to {last}"
+    else:
+        words = f"cores {', '.join(map(str, cores))}"
+    return words if mhz is None else f"{words} at {mhz:.0f} MHz"
 
 
 class BenchmarkRequest(Frozen):

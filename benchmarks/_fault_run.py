@@ -213,10 +213,13 @@ class Client:
 
 
 def log_timings(phone: VirtualPhone) -> None:
-    """Have the phone note each timing that it begins; put before its tool, outside of what a client sees."""
+    """Have the phone note each timing that it begins; put before its tool, outside of what a client sees.
+
+    What writes no result is mere load.
+    """
     tool = phone.folder.system / "bin" / "benchmark_model"
     tool.write_text(
-        f'#!/system/bin/sh\ncase "$*" in *--graph=*) echo >>{_LOG} ;; esac\n'
+        f'#!/system/bin/sh\ncase "$*" in *--result_file_path=*) echo >>{_LOG} ;; esac\n'
         f'exec /system/bin/benchmark_model_{phone.folder.description.tool} "$@"\n',
         encoding="utf-8",
     )

@@ -117,10 +117,12 @@ def _trial(device: Device, config: PipelineConfig) -> Check:
         )
     )
     spread = 50 * (measured.p95_ms - measured.p5_ms) / measured.median_ms
+    cores = measured.conditions.describe_cores() if measured.conditions else ""
     return Check(
         "phone trial",
         "ok",
-        f"MobileNetV2 0.35 at 96 pixels, {config.runtime.describe()}: {measured.median_ms:.3f} ms "
+        f"MobileNetV2 0.35 at 96 pixels, {config.runtime.describe()}{', ' if cores else ''}{cores}: "
+        f"{measured.median_ms:.3f} ms "
         f"(±{spread:.0f} % within a second)",
     )
 

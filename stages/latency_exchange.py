@@ -34,6 +34,7 @@ _IDENTITY = {
     "runtime": "runtime",
     "binary_sha256": "benchmark binary",
     "virtual": "virtual device",
+    "fixed_performance": "fixed-performance mode",
 }
 
 
@@ -220,16 +221,23 @@ def differences(
     here = device.identity()
     for document in (table, model):
         there = document.device.identity()
-        found += _differing([(_IDENTITY[key], there[key], here[key]) for key in here])
+        found += _differing(
+            [(_IDENTITY[key], there.get(key, ""), here.get(key, "")) for key in {**there, **here}]
+        )
         found += _differing(
             [
                 ("threads", str(document.runtime.threads), str(runtime.threads)),
-                ("cores", document.runtime.cpu, runtime.cpu),
+                ("cores", _cores(document.device, document.runtime), _cores(device, runtime)),
                 ("delegate", document.runtime.delegate, runtime.delegate),
                 ("precision", document.precision, precision),
             ]
         )
     return tuple(dict.fromkeys(found))
+
+
+def _cores(device: DeviceInfo, runtime: RuntimeOptions) -> str:
+    """This computer's cores are not chosen: files of before ``auto`` say ``all``."""
+    return "all" if device.kind == "local" and runtime.cpu == "auto" else runtime.cpu
 
 
 def _differing(triples: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -126,7 +126,9 @@ def _outcome(info: DeviceInfo, runtime: RuntimeOptions, measured: dict[str, Late
     ]
     lines += [_line(name, m, fastest, width) for name, m in measured.items()]
     virtual = " A virtual phone: these are this computer's latencies." if info.virtual else ""
-    lines += ["", f"{plain_text(info.model)}, {plain_text(info.runtime)}, {runtime.describe()}.{virtual}"]
+    where = {cores for m in measured.values() if m.conditions and (cores := m.conditions.describe_cores())}
+    words = [plain_text(info.model), plain_text(info.runtime), runtime.describe(), *sorted(where)]
+    lines += ["", f"{', '.join(words)}.{virtual}"]
     return Outcome(
         {
             "device": info.model_copy(update={"serial": ""}).model_dump(mode="json"),

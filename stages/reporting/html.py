@@ -193,8 +193,9 @@ def _conditions(verification: Verification) -> list[tuple[str, str]]:
         return []
     state = max(last, key=lambda conditions: conditions.at)
     known = (
+        ("Latencies are of", state.describe_cores() or None),
         ("Load, 1 min", None if state.load_1min is None else f"{state.load_1min:.2f}"),
-        ("Clock rate", None if state.cpu_mhz is None else f"{state.cpu_mhz:.0f} MHz"),
+        ("Clock rate of the fastest cores", None if state.cpu_mhz is None else f"{state.cpu_mhz:.0f} MHz"),
         ("Skin", None if state.skin_celsius is None else f"{state.skin_celsius:.1f} °C"),
         ("Battery", None if state.battery_percent is None else f"{state.battery_percent:.0f} %"),
     )

@@ -36,6 +36,9 @@ class DeviceResult(Record):
     cpu: str
     delegate: str
     virtual: bool
+    cores: tuple[int, ...] | None = None
+    core_mhz: float | None = None
+    fixed_performance: bool | None = None
 
 
 class LatencyModelResult(Record):
@@ -198,6 +201,7 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
     """
     run = RunDocuments.of(documents)
     verify, found = run.verify, run.found
+    conditions = found.measurement.conditions
     return ResultDocument(
         device=DeviceResult(
             kind=verify.device.kind,
@@ -209,6 +213,9 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             cpu=verify.runtime.cpu,
             delegate=verify.runtime.delegate,
             virtual=verify.device.virtual,
+            cores=conditions.cores if conditions else None,
+            core_mhz=conditions.core_mhz if conditions else None,
+            fixed_performance=verify.device.fixed_performance,
         ),
         latency_model=LatencyModelResult(
             blocks=len(run.latency.block_ms),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from android_bench.device import describe_cores
 from stages.documents import Role
 from stages.reporting.cost import cost_sentence
 from stages.reporting.rank_agreement import agreement_sentence
@@ -179,11 +180,26 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     said.append(("Verdict", verdict_sentence(result)))
     if warm := _head_start(result):
         said.append(("Weights", warm))
+    if cores := _cores(result):
+        said.append(("Cores", cores))
     if result.device.virtual:
         said.append(
             ("Device", "A virtual phone: these are this computer's latencies and say nothing of a phone.")
         )
     return said
+
+
+def _cores(result: ResultDocument) -> str:
+    """Which cores the latencies are of, and at what clock; empty where that is not known."""
+    device = result.device
+    where = describe_cores(device.cores, device.core_mhz)
+    if not where:
+        return ""
+    mode = ""
+    if device.fixed_performance is not None:
+        mode = ", in" if device.fixed_performance else "; the phone does not have"
+        mode += " Android's fixed-performance mode"
+    return f"Latencies are of {where}{mode}."
 
 
 def speedup_terms(result: ResultDocument) -> str:

@@ -22,6 +22,7 @@ from android_bench.phone.clocks import (
 from android_bench.phone.cores import Cores, all_of, clocked, cores_of
 from android_bench.phone.performance_mode import ANSWER, has_fixed_performance
 from android_bench.phone.text import CpuPolicy
+from android_bench.runner.tool import cpu_mask
 from android_bench.transport import Completed, Transport
 
 LITTLE, BIG = (0, 1, 2, 3), (4, 5, 6, 7)
@@ -243,6 +244,39 @@ def test_cores_are_chosen_once_and_all_are_used_where_a_phone_does_not_give_them
     assert len(told) == 1 and "0xf0" in told[0]
     assert cores.mask(as_transport(refuses), RuntimeOptions(cpu="big"), PEAK) == 0xF0, "what was asked for"
     assert cores.mask(as_transport(refuses), RuntimeOptions(), ()) is None
+
+
+def cluster(cores: tuple[int, ...], mhz: int | None) -> CpuPolicy:
+    return CpuPolicy(cores[0], cores, None, None, None if mhz is None else 1000 * mhz)
+
+
+TENSOR = (cluster(LITTLE, 1704), cluster(BIG, 2367), cluster((8,), 2914))
+SNAPDRAGON_8 = (cluster(LITTLE, 2016), cluster((4, 5, 6), 2803), cluster((7,), 3187))
+TWO_AND_SIX = (cluster((0, 1, 2, 3, 4, 5), 2000), cluster((6, 7), 2600))
+
+
+@pytest.mark.parametrize(
+    ("policies", "threads", "mask"),
+    [
+        (TENSOR, 1, 0x100),
+        (TENSOR, 2, 0x0F0),
+        (TENSOR, 4, 0x0F0),
+        (TENSOR, 5, 0x1F0),
+        (TENSOR, 6, None),
+        (SNAPDRAGON_8, 1, 0x80),
+        (SNAPDRAGON_8, 3, 0x70),
+        (SNAPDRAGON_8, 4, 0xF0),
+        (TWO_AND_SIX, 1, 0xC0),
+        (TWO_AND_SIX, 4, None),
+        (TENSOR[:1], 1, None),
+        ((), 1, None),
+        ((cluster(LITTLE, None), *TENSOR[1:]), 1, None),
+    ],
+)
+def test_auto_is_the_fastest_cluster_with_a_core_for_each_thread(
+    policies: Policies, threads: int, mask: int | None
+) -> None:
+    assert cpu_mask(RuntimeOptions(threads=threads), policies) == mask
 
 
 def test_masks_become_cores_and_conditions_say_how_fast_they_were() -> None:

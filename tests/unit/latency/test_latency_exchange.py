@@ -225,7 +225,7 @@ def test_another_device_is_named(change: dict[str, Any], words: str) -> None:
     ("runtime", "words"),
     [
         (RuntimeOptions(threads=4), "threads: 1 in the table, 4 here"),
-        (RuntimeOptions(cpu="big"), "cores: all in the table, big here"),
+        (RuntimeOptions(cpu="big"), "cores: auto in the table, big here"),
         (RuntimeOptions(delegate="gpu"), "delegate: cpu in the table, gpu here"),
     ],
 )
