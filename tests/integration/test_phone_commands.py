@@ -68,7 +68,7 @@ def test_a_file_that_is_no_model_and_a_core_that_cannot_be_chosen_are_refused(fo
     assert "cpu big" in refused.document["error"]["message"]
 
 
-@pytest.mark.parametrize("cores", ["big", "little", "prime", "all", "0xF0"])
+@pytest.mark.parametrize("cores", ["auto", "big", "little", "prime", "all", "0xF0"])
 def test_cores_are_chosen_by_name_or_mask(phone: VirtualPhone, folder: ProjectFolder, cores: str) -> None:
     words = ("bench", "small.tflite", "--device", f"android:{phone.address}", "--rounds", "1", "--cpu", cores)
     answer = folder.ask(*words)

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from android_bench.phone import job as phone_job
+from android_bench.phone.clocks import WarmUp
 from android_bench.phone.job import (
     MAX_TIMINGS,
     PhoneJob,
@@ -45,7 +47,8 @@ class ThisComputer:
 
     def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
         place = Path(remote.replace(FOLDER, str(self.folder)))
-        place.write_bytes(content.replace(FOLDER.encode(), str(self.folder).encode()))
+        text = content.replace(FOLDER.encode(), str(self.folder).encode())
+        place.write_bytes(text.replace(b"/sys/devices/system/cpu", str(self.folder / "cpu").encode()))
 
     def pull(self, remote: str, *, timeout_s: float) -> bytes:
         return Path(remote.replace(FOLDER, str(self.folder))).read_bytes()
@@ -143,6 +146,96 @@ def test_a_job_is_read_again_by_another_client(here: ThisComputer) -> None:
     assert left_jobs(here) == (job.folder,)
     remove_folder(here, job.folder)
     assert left_jobs(here) == ()
+
+
+class Cores:
+    """One cluster's files, and load that lowers what it may run at, as the folder's ``after`` says."""
+
+    def __init__(self, folder: Path, *, falls_after: int) -> None:
+        self.policy = folder / "cpu" / "cpufreq" / "policy4"
+        self.policy.mkdir(parents=True)
+        for name, text in (("related_cpus", "4 5"), ("cpuinfo_max_freq", "2400000")):
+            (self.policy / name).write_text(f"{text}\n")
+        self.allow(2_400_000)
+        self.log = folder / "log"
+        self.log.touch()
+        fall = " && ".join(
+            f"echo 2000000 >{self.policy}/{name}" for name in ("scaling_max_freq", "scaling_cur_freq")
+        )
+        self.load = folder / "load.sh"
+        count = f'echo "${{1#--min_secs=}}" >>{self.log}'
+        self.load.write_text(f"{count}; [ $(wc -l <{self.log}) -lt {falls_after} ] || {{ {fall}; }}\n")
+
+    def allow(self, khz: int) -> None:
+        for name in ("scaling_max_freq", "scaling_cur_freq"):
+            (self.policy / name).write_text(f"{khz}\n")
+
+    @property
+    def pieces(self) -> list[str]:
+        return self.log.read_text().split()
+
+
+def warmed(here: ThisComputer, cores: Cores, *, least: int, stretches: int = 1) -> PhoneJob:
+    """A job of one timing in each stretch, run to its end."""
+    cuts = [(index, index + 1) for index in range(stretches)]
+    job = PhoneJob.of([("true",)] * stretches, cuts)
+    job = replace(job, warm_up=WarmUp(("sh", str(cores.load)), least, 1.0))
+    job.start(here)
+    while len(job.poll(here).finished) < stretches:
+        assert job.poll(here).alive or len(job.poll(here).finished) == stretches
+    return job
+
+
+def test_load_goes_on_until_the_clock_keeps_still_and_each_timing_has_its_own(here: ThisComputer) -> None:
+    cores = Cores(here.folder, falls_after=2)
+    job = warmed(here, cores, least=2)
+    assert cores.pieces == ["1", "1", "1"]
+    clocks = job.clocks(here, 0)
+    assert list(clocks) == ["load", "0000"]
+    for (policy,) in clocks.values():
+        assert (policy.cores, policy.current_khz, policy.allowed_max_khz) == ((4, 5), 2_000_000, 2_000_000)
+
+
+def test_a_clock_that_never_keeps_still_ends_the_load_all_the_same(here: ThisComputer) -> None:
+    cores = Cores(here.folder, falls_after=99)
+    changing = f"wc -l <{cores.log} >{cores.policy}/scaling_max_freq"
+    cores.load.write_text(f'echo "${{1#--min_secs=}}" >>{cores.log}; {changing}\n')
+    warmed(here, cores, least=2)
+    assert cores.pieces == ["1"] * 6
+
+
+def test_a_phone_that_keeps_its_clock_is_warmed_up_for_a_moment(here: ThisComputer) -> None:
+    cores = Cores(here.folder, falls_after=99)
+    warmed(here, cores, least=0)
+    assert cores.pieces == ["0.3"]
+
+
+def test_the_next_stretch_goes_on_in_the_warmth_of_the_last(here: ThisComputer) -> None:
+    cores = Cores(here.folder, falls_after=99)
+    job = warmed(here, cores, least=2, stretches=2)
+    assert cores.pieces == ["1", "1", "0.3"]
+    assert list(job.clocks(here, 1)) == ["load", "0001"]
+
+
+def test_a_job_of_before_clocks_were_written_has_none(here: ThisComputer) -> None:
+    cores = Cores(here.folder, falls_after=99)
+    job = warmed(here, cores, least=0)
+    (here.folder / job.folder.rpartition("/")[2] / "0000.clocks").unlink()
+    assert job.clocks(here, 0) == {}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_a_note_of_clocks_that_is_torn_or_damaged_is_read_as_far_as_it_goes(noise: bytes, cut: int) -> None:
+    job = PhoneJob.of([("true",)], [(0, 1)])
+    whole = f"== {job.token} load\npolicy0/related_cpus=0 1\npolicy0/scaling_max_freq=2400000\n".encode()
+
+    class Damaged(ThisComputer):
+        def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+            return Completed(whole[:cut] + noise, b"", 0)
+
+    for policies in job.clocks(Damaged(Path()), 0).values():
+        assert all(policy.cores for policy in policies)
 
 
 def running_number(here: ThisComputer, job: PhoneJob) -> str:
