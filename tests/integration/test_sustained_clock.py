@@ -1,4 +1,4 @@
-"""Phones whose clock falls under load, or late after a mode is switched on, are measured at what they hold."""
+"""Phones whose clock falls under load, or late after a mode is switched on, measured at what they hold."""
 
 from __future__ import annotations
 
