@@ -25,6 +25,7 @@ from android_bench.phone.conditions import (
     fastest_of,
     held_back,
     read_conditions,
+    rebooted,
     wait_until_ready,
 )
 from android_bench.phone.job import (
@@ -44,7 +45,7 @@ from android_bench.phone.stretches import Stretches
 from android_bench.phone.text import CpuPolicy
 from android_bench.phone.tool import PhoneTool, find_tool
 from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
-from android_bench.transport import Transport, plain_text
+from android_bench.transport import Transport
 from nasflow.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class AndroidDevice:
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
         self._is_steady = False
+        self._told_once: set[str] = set()
         self._fastest: tuple[CpuPolicy, ...] = ()
         self._folder: str | None = None
         self._started: str | None = None
@@ -238,7 +240,7 @@ class AndroidDevice:
         """A phone at rest and ready, with its settings made steady."""
         if not self._is_steady:
             self._is_steady = True  # a part of it may be done when it fails
-            self._link.do(make_steady)
+            self._tell_once(self._link.do(make_steady, sleep=self._pause))
         reading = self._link.do(
             wait_until_ready,
             self._limits,
@@ -262,11 +264,18 @@ class AndroidDevice:
         reason = "the phone is away."
         if not away:
             try:
-                _twice(lambda: repair(self._link.transport))
+                _twice(lambda: self._tell_once(repair(self._link.transport)))
                 return
             except NasflowError as error:
                 reason = error.message
         self._tell(f"The phone's settings are not put back yet, the next run does it: {reason}")
+
+    def _tell_once(self, sentences: Sequence[str]) -> None:
+        """Tell what a person should know; not again with the next measurement."""
+        for sentence in sentences:
+            if sentence not in self._told_once:
+                self._told_once.add(sentence)
+                self._tell(sentence)
 
     def _commands(
         self, tool: PhoneTool, requests: Sequence[BenchmarkRequest], reading: Reading
@@ -382,10 +391,11 @@ def _model_path(model: bytes) -> str:
 
 
 def _is_fresh(transport: Transport, job: PhoneJob) -> bool:
-    """Whether a job was begun within the last day, by the phone's own clock."""
-    begun = transport.run(["head", "-n", "1", f"{job.folder}/0000.before"], timeout_s=_TIMEOUT_S)
-    now = transport.run(["date", "+%s"], timeout_s=_TIMEOUT_S)
-    times = [plain_text(done.stdout, limit=20) for done in (begun, now)]
-    if not all(re.fullmatch(r"[0-9]{1,11}", text) for text in times):
+    """Whether a job was begun within the last day, and the phone has not restarted since.
+
+    By its uptime: its clock may be set by hours at any time, and what ran before a restart has no age.
+    """
+    begun, now = job.begun(transport), read_conditions(transport)
+    if begun is None or begun.uptime_s is None or now.uptime_s is None or rebooted(begun, now):
         return False
-    return 0 <= int(times[1]) - int(times[0]) <= _OLDEST_S
+    return 0 <= now.uptime_s - begun.uptime_s <= _OLDEST_S
