@@ -26,6 +26,7 @@ from android_bench.phone.conditions import (
     Reading,
     read_clocks,
     read_conditions,
+    rebooted,
     wait_until_ready,
 )
 from android_bench.phone.cores import Cores, all_of, clocked, cores_of
@@ -46,7 +47,7 @@ from android_bench.phone.settings import make_steady, repair
 from android_bench.phone.stretches import Stretches
 from android_bench.phone.tool import PhoneTool, find_tool
 from android_bench.runner.tool import command, finished_run, longest_run_s
-from android_bench.transport import Transport, plain_text
+from android_bench.transport import Transport
 from nasflow.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class AndroidDevice:
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
         self._is_steady = False
+        self._told_once: set[str] = set()
         self._clocks = Clocks()
         self._load_s = load_s
         self._has_mode: bool | None = None
@@ -260,7 +262,7 @@ class AndroidDevice:
         if not self._is_steady:
             self._is_steady = True  # a part of it may be done when it fails
             self._link.do(note_answer, bool(self._has_mode))
-            self._link.do(make_steady)
+            self._tell_once(self._link.do(make_steady, sleep=self._pause))
             self._await_clocks(_SETTLED_READINGS)
         else:
             self._await_clocks(1)
@@ -294,12 +296,19 @@ class AndroidDevice:
         reason = "the phone is away."
         if not away:
             try:
-                _twice(lambda: repair(self._link.transport))
+                _twice(lambda: self._tell_once(repair(self._link.transport)))
                 _twice(lambda: forget_answer(self._link.transport))
                 return
             except NasflowError as error:
                 reason = error.message
         self._tell(f"The phone's settings are not put back yet, the next run does it: {reason}")
+
+    def _tell_once(self, sentences: Sequence[str]) -> None:
+        """Tell what a person should know; not again with the next measurement."""
+        for sentence in sentences:
+            if sentence not in self._told_once:
+                self._told_once.add(sentence)
+                self._tell(sentence)
 
     def _new_job(
         self,
@@ -428,10 +437,11 @@ def _warmed(request: BenchmarkRequest) -> BenchmarkRequest:
 
 
 def _is_fresh(transport: Transport, job: PhoneJob) -> bool:
-    """Whether a job was begun within the last day, by the phone's own clock."""
-    begun = transport.run(["head", "-n", "1", f"{job.folder}/0000.before"], timeout_s=_TIMEOUT_S)
-    now = transport.run(["date", "+%s"], timeout_s=_TIMEOUT_S)
-    times = [plain_text(done.stdout, limit=20) for done in (begun, now)]
-    if not all(re.fullmatch(r"[0-9]{1,11}", text) for text in times):
+    """Whether a job was begun within the last day, and the phone has not restarted since.
+
+    By its uptime: its clock may be set by hours at any time, and what ran before a restart has no age.
+    """
+    begun, now = job.begun(transport), read_conditions(transport)
+    if begun is None or begun.uptime_s is None or now.uptime_s is None or rebooted(begun, now):
         return False
-    return 0 <= int(times[1]) - int(times[0]) <= _OLDEST_S
+    return 0 <= now.uptime_s - begun.uptime_s <= _OLDEST_S

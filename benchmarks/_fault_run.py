@@ -237,8 +237,11 @@ def left_behind(phone: VirtualPhone) -> list[str]:
     """What a client that has ended well should not have left on the phone."""
     folder = phone.storage(FOLDER)
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    setting = phone.storage("/data/system/global/stay_on_while_plugged_in")
-    return sorted([*names, *(["stays awake"] if setting.exists() else [])])
+    settings = [
+        phone.storage(f"/data/system/{setting}")
+        for setting in ("global/stay_on_while_plugged_in", "system/screen_off_timeout")
+    ]
+    return sorted([*names, *(setting.name for setting in settings if setting.exists())])
 
 
 def _no_runner(abi: str) -> Runner:

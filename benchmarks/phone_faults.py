@@ -1,4 +1,4 @@
-"""A phone that fails: 27 chosen pairs of a fault and the step at which it strikes.
+"""A phone that fails: chosen pairs of a fault and the step at which it strikes.
 
 Each pair measures the same list on the virtual phone by the code that measures on real ones. It must end with
 the undisturbed run's very table; or with exit code 4 or 5 within its time-out, and then a second attempt,
@@ -44,7 +44,7 @@ AWAY_S = SILENCE_S + PATIENCE_S + 2.0 + COARSE_S + 5.0 + COARSE_S
 """Silence, patience with its last attempt, and one look whether the phone can be cleaned."""
 NO_COOLING_S = 120.0
 """Longer than the list takes, and much less than a phone is given to cool."""
-WALL_S = 110.0
+WALL_S = 150.0
 IN_ANSWER_BYTES = 75
 """Within a command's answer: behind two headers that agree to it and take its input, or three, where the
 one that ends the command before is late. The command has run, or still writes."""
@@ -156,6 +156,33 @@ PAIRS = (
         slower=1.25,
     ),
     Pair("wrong ABI", "run", planned(abi="armeabi-v7a"), 4, moment="connect", limit_s=SILENCE_S),
+    Pair("asleep", "run", planned(asleep=True, sleep_slowdown=50), moment="connect"),
+    Pair(
+        "falls asleep",
+        "run",
+        planned(asleep=True, sleep_slowdown=4),
+        moment="timing",
+        spoiled=2,
+        quick=True,
+    ),
+    Pair(
+        "cannot be woken",
+        "run",
+        planned(asleep=True, stays_asleep=True, refuse_input=True),
+        4,
+        moment="connect",
+        limit_s=SILENCE_S,
+    ),
+    Pair("on battery", "run", planned(unplugged=True, sleeps_after_s=1, sleep_slowdown=4), moment="connect"),
+    Pair("no battery, no services", "run", planned(no_battery=True, missing_services=["thermalservice"])),
+    Pair(
+        "refused settings",
+        "run",
+        planned(refuse_settings=True, refuse_fixed_performance=True),
+        moment="connect",
+    ),
+    Pair("clock set forward", "run", planned(clock_offset_s=28_800), moment="timing", spoiled=4),
+    Pair("clock set back", "run", planned(clock_offset_s=-28_800), moment="timing", spoiled=4, quick=True),
     Pair("drop, in the file", "pull", planned(drop_after_sent_bytes=60), quick=True),
     Pair("freeze", "pull", planned(freeze_after_sent_bytes=60), 5, limit_s=AWAY_S),
     Pair("small segments", "pull", planned(segment_bytes=100)),

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from android_bench.device import PHONE_OVERHEAD, Device
 from android_bench.lazy import LazyDevice
+from android_bench.phone.conditions import MOST_THERMAL_STATUS
 from pipeline.artifact import Record
 
 
@@ -25,6 +26,12 @@ class AndroidConfig(Record):
         description="the benchmark_model to run: auto (the runtime's version, downloaded once), or a path",
     )
     min_battery_percent: float = Field(30.0, ge=0, le=100, description="refuse a phone below that charge")
+    max_thermal_status: int = Field(
+        0,
+        ge=0,
+        le=MOST_THERMAL_STATUS,
+        description="measure a phone up to that thermal status: 0 none, 1 light, 2 moderate, 3 severe",
+    )
     cooling_minutes: float = Field(10.0, ge=0, le=240, description="wait so long for a hot phone to cool")
     patience_minutes: float = Field(
         5.0, ge=0, le=240, description="wait so long for a phone that was unplugged"
@@ -59,7 +66,9 @@ def phone(
             open_transport(chosen.serial, "server" if chosen.way == "server" else "direct"),
             runner=runner,
             limits=Limits(
-                min_battery_percent=config.min_battery_percent, cooling_s=60 * config.cooling_minutes
+                min_battery_percent=config.min_battery_percent,
+                max_thermal_status=config.max_thermal_status,
+                cooling_s=60 * config.cooling_minutes,
             ),
             tell=tell,
             patience_s=60 * config.patience_minutes,

@@ -7,7 +7,7 @@ measured, and the record says "unknown". What somebody has set by hand is refuse
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,6 +22,8 @@ from android_bench.phone.text import (
     parse_cpufreq,
     parse_thermal,
     parse_uptime,
+    parse_wakefulness,
+    parse_wall_clock,
 )
 from android_bench.transport import Transport, plain_text
 from nasflow.errors import NoUsableDevice
@@ -30,6 +32,9 @@ THERMAL_COMMAND = ("dumpsys", "thermalservice")
 BATTERY_COMMAND = ("dumpsys", "battery")
 UPTIME_COMMAND = ("cat", "/proc/uptime")
 BOOT_ID_COMMAND = ("cat", "/proc/sys/kernel/random/boot_id")
+DATE_COMMAND = ("date", "+%s.%N")
+POWER_COMMAND = ("sh", "-c", "dumpsys power | grep mWakefulness=")
+"""The one line of it that is read (:func:`parse_wakefulness`): the whole has tens of KB."""
 CPUFREQ_COMMAND = (
     "sh",
     "-c",
@@ -39,8 +44,14 @@ CPUFREQ_COMMAND = (
 )
 """Prints ``policy4/scaling_cur_freq=1800000``, four lines for each cluster (:func:`parse_cpufreq`)."""
 
+AWAKE = "Awake"
 _TEXT_CHARACTERS = 1_000_000
 _TIMEOUT_S = 20.0
+_CLOCK_SLACK_S = 1.0
+"""How far a phone's clock may run from its uptime in a stretch: Android sets it by 2 s or more
+(``ServiceConfigAccessor``), and a phone whose ``date`` knows no fractions may be off by one second."""
+MOST_THERMAL_STATUS = 3
+"""The highest that ``android.max_thermal_status`` may be."""
 _THERMAL_WORDS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
 
@@ -63,6 +74,13 @@ class Reading:
     policies: tuple[CpuPolicy, ...]
     uptime_s: float | None
     boot_id: str | None
+    wall_s: float | None = None
+    wakefulness: str | None = None
+
+    @property
+    def awake(self) -> bool | None:
+        """Whether the screen is on and no screen saver runs; None where that is not told."""
+        return None if self.wakefulness is None else self.wakefulness == AWAKE
 
     def conditions(self) -> Conditions:
         """What is stored with a measurement. The clock rate is the fastest cluster's."""
@@ -71,13 +89,20 @@ class Reading:
             at=self.at,
             cpu_mhz=max(current) / 1000 if current else None,
             skin_celsius=self.thermal.skin_celsius if self.thermal else None,
+            thermal_status=self.thermal.status if self.thermal else None,
             battery_percent=self.battery.percent if self.battery else None,
+            awake=self.awake,
         )
 
 
-def read_conditions(transport: Transport, *, now: Callable[[], datetime] | None = None) -> Reading:
-    """Ask the phone; five short commands. Raises DeviceLost, NoUsableDevice."""
-    return reading_of(lambda argv: _ask(transport, argv), at=now)
+def read_conditions(
+    transport: Transport,
+    *,
+    now: Callable[[], datetime] | None = None,
+    of: Collection[tuple[str, ...]] | None = None,
+) -> Reading:
+    """Ask the phone; some short commands, or those ``of`` them. Raises DeviceLost, NoUsableDevice."""
+    return reading_of(lambda argv: _ask(transport, argv) if of is None or argv in of else None, at=now)
 
 
 def read_clocks(transport: Transport) -> tuple[CpuPolicy, ...]:
@@ -89,11 +114,12 @@ def read_clocks(transport: Transport) -> tuple[CpuPolicy, ...]:
 def reading_of(
     ask: Callable[[tuple[str, ...]], str | None], *, at: datetime | Callable[[], datetime] | None = None
 ) -> Reading:
-    """A reading from what each of the five commands printed; None: it failed. ``at`` None is now."""
+    """A reading from what each of the commands printed; None: it failed. ``at`` None is now."""
     thermal = ask(THERMAL_COMMAND)
     battery = ask(BATTERY_COMMAND)
     cpufreq = ask(CPUFREQ_COMMAND)
-    uptime, boot_id = ask(UPTIME_COMMAND), ask(BOOT_ID_COMMAND)
+    wall, uptime, boot_id = ask(DATE_COMMAND), ask(UPTIME_COMMAND), ask(BOOT_ID_COMMAND)
+    power = ask(POWER_COMMAND)
     if at is None:
         at = datetime.now(UTC)
     return Reading(
@@ -103,6 +129,8 @@ def reading_of(
         policies=() if cpufreq is None else parse_cpufreq(cpufreq),
         uptime_s=None if uptime is None else parse_uptime(uptime),
         boot_id=None if boot_id is None else parse_boot_id(boot_id),
+        wall_s=None if wall is None else parse_wall_clock(wall),
+        wakefulness=None if power is None else parse_wakefulness(power),
     )
 
 
@@ -171,7 +199,8 @@ def wait_until_ready(
         if left_s <= 0:
             raise NoUsableDevice(
                 f"the phone is still too hot after {limits.cooling_s:.0f} s: {reason}.",
-                hint="Take it out of its case and the sun, let it cool, or raise android.cooling_minutes.",
+                hint="Take it out of its case and the sun, let it cool, or raise android.cooling_minutes."
+                + _status_advice(reading),
             )
         if not told:
             tell(f"The phone {state}: {reason}. Waiting up to {limits.cooling_s / 60:.0f} min.")
@@ -182,17 +211,42 @@ def wait_until_ready(
 def disturbance(before: Reading, after: Reading, limits: Limits) -> str | None:
     """Why what was measured between two readings must be dropped, or None.
 
-    A reboot, a state set by hand, or a thermal status above the limit. Clocks are judged by
-    :class:`~android_bench.phone.clocks.Clocks`.
+    A reboot, a clock that was set, a phone asleep, a state set by hand, or a thermal status above the limit.
+    Clocks of cores are judged by :class:`~android_bench.phone.clocks.Clocks`.
     """
     if rebooted(before, after):
         return "the phone has restarted"
+    if reason := clock_set(before, after) or asleep(before, after):
+        return reason
     if (after.thermal and after.thermal.overridden) or (after.battery and after.battery.updates_stopped):
         return "somebody has set the phone's state by hand"
     for reading in (before, after):
         if reason := too_hot(reading, limits):
             return f"the phone throttles: {reason}"
     return None
+
+
+def asleep(*readings: Reading) -> str | None:
+    """Which of the readings was of a phone that slept, or None. What is not told counts as awake."""
+    for reading in readings:
+        if reading.awake is False:
+            return (
+                f"the phone was not awake (mWakefulness={reading.wakefulness}): plug it in and unlock it, so "
+                "that its screen stays on"
+            )
+    return None
+
+
+def clock_set(before: Reading, after: Reading) -> str | None:
+    """That the phone's clock was set in between, or None: ``benchmark_model`` takes its times from it."""
+    if before.wall_s is None or after.wall_s is None or before.uptime_s is None or after.uptime_s is None:
+        return None
+    if rebooted(before, after):
+        return None
+    jump_s = (after.wall_s - before.wall_s) - (after.uptime_s - before.uptime_s)
+    if abs(jump_s) <= _CLOCK_SLACK_S:
+        return None
+    return f"the phone's clock was set {'forward' if jump_s > 0 else 'back'} by {abs(jump_s):.0f} s"
 
 
 def rebooted(before: Reading, after: Reading) -> bool:
@@ -202,6 +256,13 @@ def rebooted(before: Reading, after: Reading) -> bool:
     if before.uptime_s is not None and after.uptime_s is not None:
         return after.uptime_s < before.uptime_s
     return False
+
+
+def _status_advice(reading: Reading) -> str:
+    status = reading.thermal.status if reading.thermal else None
+    if status is None or status > MOST_THERMAL_STATUS:
+        return ""
+    return f" android.max_thermal_status: {status} measures it as it is, and the state is recorded."
 
 
 def _ask(transport: Transport, argv: tuple[str, ...]) -> str | None:

@@ -13,8 +13,8 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Self
 
 from android_bench.phone.clocks import Policies, WarmUp
@@ -22,12 +22,16 @@ from android_bench.phone.conditions import (
     BATTERY_COMMAND,
     BOOT_ID_COMMAND,
     CPUFREQ_COMMAND,
+    DATE_COMMAND,
+    POWER_COMMAND,
     THERMAL_COMMAND,
     UPTIME_COMMAND,
     Reading,
+    read_conditions,
     reading_of,
 )
 from android_bench.phone.remote_files import FOLDER
+from android_bench.phone.screen import SETTLE_S, WAYS_TO_WAKE
 from android_bench.phone.text import parse_cpufreq
 from android_bench.transport import Completed, Transport, plain_text, quote
 from nasflow.errors import DeviceError
@@ -35,7 +39,15 @@ from nasflow.errors import DeviceError
 MAX_TIMINGS = 500
 """A job's folder stays small: a longer list becomes several jobs."""
 
-_COMMANDS = (THERMAL_COMMAND, BATTERY_COMMAND, CPUFREQ_COMMAND, UPTIME_COMMAND, BOOT_ID_COMMAND)
+_COMMANDS = (
+    THERMAL_COMMAND,
+    BATTERY_COMMAND,
+    CPUFREQ_COMMAND,
+    DATE_COMMAND,
+    UPTIME_COMMAND,
+    BOOT_ID_COMMAND,
+    POWER_COMMAND,
+)
 _FOLDER_NAME = re.compile(r"job-[0-9a-f]{32}")
 _TEXT_NAME = re.compile(r"([0-9]{4})\.([0-9]{1,3})\.txt")
 _RESULT_NAME = re.compile(r"([0-9]{4})\.pb")
@@ -94,10 +106,18 @@ part() {{
 state() {{
   ours
   {{
-    date +%s
 {parts}
   }} >state.part
   mv -f state.part $1
+}}
+rouse() {{
+  case "$(cat $1)" in
+  *mWakefulness=Awake*) ;;
+  *mWakefulness=*)
+    {wake}
+    sleep {settle}
+    state $1 ;;
+  esac
 }}
 last=
 hot=
@@ -211,13 +231,19 @@ class PhoneJob:
         parts = "\n".join(f"    part {quote(words)}" for words in _COMMANDS)
         lines = [
             _FUNCTIONS.format(
-                limit=_LONGEST_FILE_512, folder=quote([self.folder]), token=self.token, parts=parts
+                limit=_LONGEST_FILE_512,
+                folder=quote([self.folder]),
+                token=self.token,
+                parts=parts,
+                wake="\n    ".join(f"{quote(way)} >/dev/null 2>&1 </dev/null" for way in WAYS_TO_WAKE),
+                settle=f"{SETTLE_S:g}",
             )
         ]
         for number, (first, end) in enumerate(self.stretches):
             lines.append(f"if [ -f {number:04d}.after ]; then last=; else")
             lines.append(f'  if [ -n "$last" ]; then cp $last {number:04d}.before')
             lines.append(f"  else state {number:04d}.before; fi")
+            lines.append(f"  rouse {number:04d}.before")  # on battery a phone falls asleep, client or not
             lines.append(f"  into={number:04d}.clocks")
             lines.append("  : >$into")
             if self.warm_up is not None:
@@ -277,7 +303,19 @@ class PhoneJob:
             self._reading(_cat(transport, f"{self.folder}/{stretch:04d}.{moment}"))
             for moment in ("before", "after")
         )
-        return before, after
+        now = read_conditions(transport, of=(UPTIME_COMMAND,))
+        return _dated(before, now), _dated(after, now)
+
+    def begun(self, transport: Transport, stretch: int = 0) -> Reading | None:
+        """The phone's state before a stretch that may go on yet; None where it was not told, or is damaged.
+
+        Raises DeviceLost.
+        """
+        done = _run(transport, "cat", f"{self.folder}/{stretch:04d}.before")
+        try:
+            return self._reading(done.stdout) if done.exit_code == 0 else None
+        except DeviceError:
+            return None
 
     def clocks(self, transport: Transport, stretch: int) -> Mapping[str, Policies]:
         """The clocks of a finished stretch: ``load`` after its warm-up, ``0007`` after timing 7.
@@ -313,8 +351,8 @@ class PhoneJob:
         stop_folder(transport, self.folder)
 
     def _reading(self, content: bytes) -> Reading:
-        stamp, *parts = re.split(rf"^== {self.token} ", plain_text(content, limit=_MAX_LISTING), flags=re.M)
-        if len(parts) != len(_COMMANDS) or not re.fullmatch(r"[0-9]{1,11}\s*", stamp):
+        _, *parts = re.split(rf"^== {self.token} ", plain_text(content, limit=_MAX_LISTING), flags=re.M)
+        if len(parts) != len(_COMMANDS):
             raise DeviceError(
                 f"a note of the phone's state is damaged: {len(parts)} of {len(_COMMANDS)} parts.",
                 hint="Look whether the phone's storage is full, then measure again.",
@@ -324,7 +362,14 @@ class PhoneJob:
         for words, part in zip(_COMMANDS, parts, strict=True):
             code, _, text = part.partition("\n")
             answers[words] = text if code.strip() == "0" else None
-        return reading_of(answers.__getitem__, at=datetime.fromtimestamp(int(stamp), UTC))
+        return reading_of(answers.__getitem__)
+
+
+def _dated(reading: Reading, now: Reading) -> Reading:
+    """A reading at its moment by this computer's clock, from how long the phone has run since."""
+    if reading.uptime_s is None or now.uptime_s is None or now.uptime_s < reading.uptime_s:
+        return reading
+    return replace(reading, at=now.at - timedelta(seconds=now.uptime_s - reading.uptime_s))
 
 
 def left_jobs(transport: Transport) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 Whoever makes the folder measures, and says again and again that it is still there. A lock that nobody has
 renewed for :data:`STALE_S` seconds, or whose process on this computer has ended, is taken over: what SIGKILL
-left behind keeps nobody out.
+left behind keeps nobody out. Time is the phone's uptime: its clock may be set by hours at any moment.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import re
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,8 +26,10 @@ from nasflow.errors import DeviceError, NoUsableDevice
 
 LOCK = f"{FOLDER}/lock"
 STALE_S = 120
-"""By the phone's clock. A client that is away for longer finds its phone free, or taken by another."""
+"""By the phone's uptime. A client that is away for longer finds its phone free, or taken by another."""
 
+_START_S = 60
+"""What a phone's start may take until those who were connected before can renew their lock."""
 _RENEW_S = 15.0
 _LOOK_AGAIN_S = 3.0
 _RACE_S = 0.5
@@ -34,15 +37,21 @@ _ATTEMPTS = 5
 _TIMEOUT_S = 20.0
 _OURS, _NEW, _TAKEN, _RACE = 0, 10, 11, 12
 
-# Words: lock, owner, then nothing, or "replace" and the owner that may be, or "force" for one that cannot be
-# read. mkdir succeeds for one of several. Who replaces a lock keeps others from doing so at the same time by
-# a second folder, named by the minute so that one left behind counts for no longer.
+# Words: lock, owner, a number that is new each time, then nothing, or "replace" and the owner that may be, or
+# "force" for one that cannot be read. mkdir succeeds for one of several. Who replaces a lock keeps others
+# from doing so at the same time by a second folder, named by the minute so that one left behind counts for
+# no longer. A phone that hides its uptime tells when this shell was started (proc(5): field 22 of stat).
 _TAKE_SCRIPT = f"""\
-now=$(date +%s)
+started() {{ shift 21; echo $(($1 / 100)); }}
+{{ read -r now rest </proc/uptime; }} 2>/dev/null || now=
+now=${{now%%.*}}
+[ -n "$now" ] || {{ now=$(cat /proc/$$/stat 2>/dev/null) && now=$(started $now); }}
+boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+seen="${{boot:-unknown}} ${{now:-unknown}} $3"
 put() {{ echo "$2" >"$1.part" && mv -f "$1.part" "$1"; }}
 make() {{
   why=$(mkdir "$1" 2>&1) || return {_RACE}
-  put "$1/seen" "$now" && put "$1/owner" "$2" && return {_NEW}
+  put "$1/seen" "$seen" && put "$1/owner" "$2" && return {_NEW}
   rm -rf "$1"
   return 1
 }}
@@ -57,14 +66,14 @@ if [ ! -d "$1" ]; then
 fi
 found=$(cat "$1/owner" 2>/dev/null)
 if [ "$found" = "$2" ]; then
-  put "$1/seen" "$now"
+  put "$1/seen" "$seen"
   exit {_OURS}
 fi
-if [ -n "$3" ]; then
-  guard=$1.$((now / 60))
+if [ -n "$4" ]; then
+  guard=$1.at-${{boot%%-*}}-$((now / 60))
   mkdir "$guard" 2>/dev/null || exit {_RACE}
   code={_RACE}
-  if [ "$3" = force ] || [ "$(cat "$1/owner" 2>/dev/null)" = "$4" ]; then
+  if [ "$4" = force ] || [ "$(cat "$1/owner" 2>/dev/null)" = "$5" ]; then
     rm -rf "$1"
     make "$1" "$2"
     code=$?
@@ -72,15 +81,15 @@ if [ -n "$3" ]; then
   rm -rf "$guard"
   exit $code
 fi
-echo "$now"
+echo "$seen"
 cat "$1/seen" 2>/dev/null || echo
 echo "$found"
 exit {_TAKEN}
 """
-_RELEASE_SCRIPT = 'if [ "$(cat "$1/owner" 2>/dev/null)" = "$2" ]; then rm -rf "$1" "$1".[0-9]*; fi'
+_RELEASE_SCRIPT = 'if [ "$(cat "$1/owner" 2>/dev/null)" = "$2" ]; then rm -rf "$1" "$1".[0-9a]*; fi'
 
 _OWNER = re.compile(r"run ([0-9a-f]{16}) ([0-9]{1,10}) ([0-9]{1,20}) ([A-Za-z0-9._-]{1,40})")
-_SECONDS = re.compile(r"[0-9]{1,11}")
+_SEEN = re.compile(r"([0-9a-f-]{36}|unknown) ([0-9]{1,11}) [0-9]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ class Owner:
 class PhoneLock:
     """The lock of one phone. ``held``: it was ours when we last looked.
 
-    Times are by ``clock`` here and by the phone's own there, so that no two clocks are compared.
+    Times are by ``clock`` here and by the phone's uptime there, so that no two clocks are compared.
     """
 
     def __init__(
@@ -152,7 +161,8 @@ class PhoneLock:
         replace: tuple[str, ...] = ()
         unreadable: str | None = None
         for _ in range(_ATTEMPTS):
-            done = _run(transport, _TAKE_SCRIPT, LOCK, self._owner.line(), *replace)
+            beat = str(secrets.randbelow(10**9))
+            done = _run(transport, _TAKE_SCRIPT, LOCK, self._owner.line(), beat, *replace)
             if done.exit_code in (_OURS, _NEW):
                 self.held, self._renewed = True, self._clock()
                 return done.exit_code == _NEW
@@ -166,19 +176,26 @@ class PhoneLock:
             answer = plain_text(done.stdout, limit=1000)
             now, seen, line = (*answer.split("\n"), "", "")[:3]
             owner = Owner.parse(line)
-            age_s = int(now) - int(seen) if _SECONDS.fullmatch(now) and _SECONDS.fullmatch(seen) else None
-            if owner is None or age_s is None:  # being made at this moment, or damaged
-                rest = answer.partition("\n")[2]
+            age_s = _age_s(now, seen)
+            rest = answer.partition("\n")[2]
+            if owner is None:  # being made at this moment, or damaged
                 if rest == unreadable:
                     replace = ("force",)
                 else:
                     unreadable = rest
                     self._sleep(_LOOK_AGAIN_S)
                 continue
-            if not (owner.has_ended() or abs(age_s) > STALE_S):
+            is_over = owner.has_ended() or (age_s is not None and age_s > STALE_S)
+            if not is_over and age_s is None:  # no time is told: it is over if nobody renews it meanwhile
+                if unreadable is None:
+                    unreadable = rest
+                    self._sleep(STALE_S)
+                    continue
+                is_over = rest == unreadable
+            if not is_over:
+                heard = "" if age_s is None else f", last heard of {max(0, age_s)} s ago"
                 raise NoUsableDevice(
-                    f"{transport.serial} is being measured by another run: {owner.describe()}, last heard of "
-                    f"{max(0, age_s)} s ago.",
+                    f"{transport.serial} is being measured by another run: {owner.describe()}{heard}.",
                     hint="Wait until that run has ended, or end it; two at once would spoil each other's "
                     f"timings. A run that is no more keeps the phone for {STALE_S} s at most.",
                 )
@@ -201,6 +218,18 @@ class PhoneLock:
         """Give it back, unless another has it. Raises DeviceLost."""
         self.held = False
         _run(transport, _RELEASE_SCRIPT, LOCK, self._owner.line())
+
+
+def _age_s(now: str, seen: str) -> int | None:
+    """How long a lock has not been renewed; None where the phone does not tell, or a note is damaged.
+
+    One from before the phone's last start has not been renewed since that, less what a start takes.
+    """
+    here, there = _SEEN.fullmatch(now), _SEEN.fullmatch(seen)
+    if here is None or there is None:
+        return None
+    uptime_s, seen_s = int(here[2]), int(there[2])
+    return uptime_s - seen_s if here[1] == there[1] and seen_s <= uptime_s else uptime_s - _START_S
 
 
 def _run(transport: Transport, script: str, *words: str) -> Completed:

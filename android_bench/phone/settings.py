@@ -1,109 +1,166 @@
-"""Fixed performance mode and stay-awake: switched on for a measurement, and always put back.
+"""Fixed performance mode, and a screen that stays on: for a measurement, and put back afterwards.
 
-Before anything is changed, a note of what was there goes onto the phone. It is deleted when all is put
-back; a note that is found at the start is that of a run which was killed, and is put back first.
+Before anything is changed, a note of what was there goes onto the phone. It is deleted when all is put back;
+a note that is found at the start is that of a run which was killed, and is put back first. What a phone
+refuses stops no measurement: the person is told the one command that helps, and the note stays.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from android_bench.phone.note import NOTE, Before, Changed, read_note, write_note
+from android_bench.phone.screen import SLEEP_COMMAND, is_asleep, refusal, wake_up
 from android_bench.transport import Completed, Transport, plain_text
-from nasflow.errors import DeviceError
 
-NOTE = "/data/local/tmp/nasflow/settings-before.json"
+__all__ = ["NOTE", "SETTINGS", "Setting", "make_steady", "repair"]
 
-_STAY = ("settings", "get", "global", "stay_on_while_plugged_in")
-_STAY_ON_ALL_CHARGERS = "15"  # BatteryManager: AC 1, USB 2, wireless 4, dock 8
 _TIMEOUT_S = 20.0
+_NOT_SET = "null"
 
 
 @dataclass(frozen=True)
-class Before:
-    """What a run found and changed. ``stay_on`` None: not set, which is Android's default."""
+class Setting:
+    """One of Android's settings that a measurement raises to ``wanted``; ``pattern`` is what may be there."""
 
-    stay_changed: bool
-    stay_on: str | None
+    space: str
+    key: str
+    wanted: str
+    pattern: str
+    means: str
+
+    def is_value(self, value: str) -> bool:
+        """Whether this may be its value; ``null``: it is not set."""
+        return value == _NOT_SET or re.fullmatch(self.pattern, value) is not None
+
+    def is_below(self, value: str) -> bool:
+        """Whether it must be raised. Below zero is a maker's "never"."""
+        return value == _NOT_SET or 0 <= int(value) < int(self.wanted)
+
+    def put(self, value: str) -> tuple[str, ...]:
+        """The command that sets it, or takes it away."""
+        if value == _NOT_SET:
+            return ("settings", "delete", self.space, self.key)
+        return ("settings", "put", self.space, self.key, value)
 
 
-def make_steady(transport: Transport) -> None:
-    """Switch both on, as far as the phone allows; :func:`repair` puts them back.
+SETTINGS = {
+    setting.key: setting
+    for setting in (
+        # BatteryManager: AC 1, USB 2, wireless 4, dock 8. It holds only while the phone is plugged in.
+        Setting("global", "stay_on_while_plugged_in", "15", "[0-9]{1,2}", "stay awake while plugged in"),
+        # Milliseconds: on battery, or while the cable is out, a phone falls asleep by this one.
+        Setting("system", "screen_off_timeout", "1800000", "-?[0-9]{1,10}", "keep its screen on"),
+    )
+}
 
-    A phone that is lost keeps its note: the next start on it puts everything back. Raises DeviceLost,
-    DeviceError.
+
+def make_steady(transport: Transport, *, sleep: Callable[[float], None]) -> tuple[str, ...]:
+    """Switch all on, as far as the phone allows, and wake it; :func:`repair` puts it back.
+
+    Returns what the phone refuses and a person should know, in sentences. A phone that is lost keeps its
+    note: the next start on it puts everything back. Raises DeviceLost, DeviceError (the note cannot be
+    written), NoUsableDevice (the phone stays asleep).
     """
-    repair(transport)
-    value = _stay_on(transport)
-    _write_note(transport, Before(value is not None, None if value == "null" else value))
-    if value is not None:
-        _run(transport, *_put_stay(_STAY_ON_ALL_CHARGERS))
+    found, refused = _put_back(transport)
+    left = found or Before()
+    plan = list(left.changed)
+    for setting in SETTINGS.values():
+        value = _value(transport, setting)
+        if value is not None and setting.is_below(value) and all(c.key != setting.key for c in plan):
+            plan.append(Changed(setting.key, value, setting.wanted))
+    before = Before(tuple(plan), left.asleep or is_asleep(transport))
+    write_note(transport, before)
+    done = tuple(_changed(transport, wish, refused) for wish in plan)
+    if done != before.changed:  # it keeps another value than it was given: that one is ours
+        write_note(transport, Before(done, before.asleep))
     _run(transport, *_fixed("true"))
+    wake_up(transport, sleep=sleep)
+    return tuple(refused)
 
 
-def repair(transport: Transport) -> None:
-    """Put back what a note on the phone says, and delete the note. Raises DeviceLost, DeviceError."""
-    done = _run(transport, "cat", NOTE)
-    if done.exit_code != 0:
-        return
-    before = _read_note(done.stdout)
+def repair(transport: Transport) -> tuple[str, ...]:
+    """Put back what a note on the phone says, switch the screen off if it was, and delete the note.
+
+    Returns what the phone refuses, in sentences that name the command for it; the note then stays, and the
+    next run tries again. Raises DeviceLost, DeviceError.
+    """
+    left, refused = _put_back(transport)
+    if left is None:
+        return ()
+    if left.asleep and not is_asleep(transport):
+        _run(transport, *SLEEP_COMMAND)
+    if not left.changed:
+        _run(transport, "rm", "-f", NOTE)
+    elif left.asleep:
+        write_note(transport, Before(left.changed))
+    return tuple(refused)
+
+
+def _put_back(transport: Transport) -> tuple[Before | None, list[str]]:
+    """Put the note's settings back. Returns what is left to do (None: there is no note), and refusals."""
+    found = _run(transport, "cat", NOTE)
+    if found.exit_code != 0:
+        return None, []
+    before = read_note(found.stdout, lambda key, value: key in SETTINGS and SETTINGS[key].is_value(value))
     # Android does not tell whether fixed performance was on; off is its default, and a restart's.
     _run(transport, *_fixed("false"))
-    # Some phones let a setting be read and not written: what is as it was needs no writing.
-    if before is not None and before.stay_changed and _stay_on(transport) != (before.stay_on or "null"):
-        put_back = _run(transport, *_put_stay(before.stay_on))
-        if put_back.exit_code != 0:
-            raise DeviceError(
-                "the phone does not let its stay-awake setting be put back: "
-                f"{plain_text(put_back.stderr or put_back.stdout, limit=200) or put_back.exit_code}.",
-                hint="Set it by hand: Settings, Developer options, Stay awake.",
+    if before is None:
+        return Before(), _guessed(transport)
+    left: list[Changed] = []
+    refused: list[str] = []
+    for changed in before.changed:
+        setting = SETTINGS[changed.key]
+        ours = (changed.made, setting.wanted)
+        # What a person has chosen since is theirs. What cannot be read may be ours.
+        if changed.was in ours or _value(transport, setting) not in (*ours, None):
+            continue
+        done = _run(transport, *setting.put(changed.was))
+        if _value(transport, setting) != changed.was:
+            left.append(changed)
+            refused.append(
+                f"The phone does not let {setting.key} be put back{_because(done)}. Do it by hand: "
+                f"adb shell {' '.join(setting.put(changed.was))}"
             )
-    _run(transport, "rm", "-f", NOTE)
+    return Before(tuple(left), before.asleep), refused
 
 
-def _write_note(transport: Transport, before: Before) -> None:
-    text = json.dumps({"schema_version": 1, "stay_changed": before.stay_changed, "stay_on": before.stay_on})
-    folder, _, _ = NOTE.rpartition("/")
-    _run(transport, "mkdir", "-p", folder)
-    transport.push(text.encode(), f"{NOTE}.new", timeout_s=_TIMEOUT_S)
-    moved = _run(transport, "mv", f"{NOTE}.new", NOTE)
-    if moved.exit_code != 0:
-        raise DeviceError(
-            f"{NOTE} cannot be written on the phone: {plain_text(moved.stderr or moved.stdout, limit=200)}.",
-            hint="Look whether the phone's storage is full.",
+def _changed(transport: Transport, wish: Changed, refused: list[str]) -> Changed:
+    """Raise a setting; what became of it. A refusal is added to ``refused``."""
+    setting = SETTINGS[wish.key]
+    done = _run(transport, *setting.put(setting.wanted))
+    value = _value(transport, setting)
+    if value is not None and value == wish.was:
+        refused.append(
+            f"The phone does not let itself be told to {setting.means}{_because(done)}, and may fall asleep "
+            "while it is measured. Do it by hand: Settings, Developer options, Stay awake. On Xiaomi phones "
+            "switch 'USB debugging (Security settings)' on."
         )
+    return wish if value is None else Changed(wish.key, wish.was, value)
 
 
-def _read_note(content: bytes) -> Before | None:
-    """What the note says; None where it is damaged: then there is nothing to put back but the default."""
-    try:
-        note = json.loads(content[:10_000])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(note, dict):
-        return None
-    changed, value = note.get("stay_changed"), note.get("stay_on")
-    if changed is not True or not (value is None or (isinstance(value, str) and _is_setting(value))):
-        return None
-    return Before(True, value)
+def _guessed(transport: Transport) -> list[str]:
+    """What a damaged note may have said: settings that have the very value that a measurement gives them."""
+    return [
+        f"A killed run's note on the phone is damaged, and {setting.key} looks like its doing. Unless you "
+        f"chose it so: adb shell {' '.join(setting.put(_NOT_SET))}"
+        for setting in SETTINGS.values()
+        if _value(transport, setting) == setting.wanted
+    ]
 
 
-def _stay_on(transport: Transport) -> str | None:
+def _value(transport: Transport, setting: Setting) -> str | None:
     """The setting as it is, ``null`` where it is not set; None where it cannot be read."""
-    found = _run(transport, *_STAY)
+    found = _run(transport, "settings", "get", setting.space, setting.key)
     value = plain_text(found.stdout, limit=100)
-    return value if found.exit_code == 0 and _is_setting(value) else None
+    return value if found.exit_code == 0 and setting.is_value(value) else None
 
 
-def _is_setting(value: str) -> bool:
-    return value == "null" or re.fullmatch(r"[0-9]{1,2}", value) is not None
-
-
-def _put_stay(value: str | None) -> tuple[str, ...]:
-    if value is None or value == "null":
-        return ("settings", "delete", "global", "stay_on_while_plugged_in")
-    return ("settings", "put", "global", "stay_on_while_plugged_in", value)
+def _because(done: Completed) -> str:
+    reason = refusal(done)
+    return f" ({reason})" if reason else ""
 
 
 def _fixed(value: str) -> tuple[str, ...]:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from android_bench.device import Conditions
 from android_bench.phone.clocks import Clocks, Policies
-from android_bench.phone.conditions import Limits, Reading, disturbance
+from android_bench.phone.conditions import (
+    DATE_COMMAND,
+    UPTIME_COMMAND,
+    Limits,
+    Reading,
+    clock_set,
+    disturbance,
+    read_conditions,
+)
 from android_bench.phone.job import PhoneJob, Progress
 from android_bench.phone.link import PhoneLink
 from android_bench.phone.lock import PhoneLock
@@ -134,9 +142,24 @@ class Stretches:
             if len(progress.codes) != seen:
                 seen, silent_until = len(progress.codes), self.clock() + self.silence_s
             elif self.clock() > silent_until:
-                raise DeviceError(
-                    f"benchmark_model has been silent for more than {self.silence_s:.0f} s on the phone.",
-                    hint="Restart the phone and try again.",
-                )
+                self._end_silence(number)
+                seen = -1
             self.sleep(pause_s)
             pause_s = min(1.5 * pause_s, _POLL_S[1])
+
+    def _end_silence(self, number: int) -> None:
+        """End a job in which no timing ends, where starting it anew helps. Raises DeviceError.
+
+        The tool counts its seconds by the phone's clock: set back by hours, it goes on for as long.
+        """
+        before = self.link.do(self.job.begun, number)
+        now = self.link.do(read_conditions, of=(DATE_COMMAND, UPTIME_COMMAND))
+        reason = clock_set(before, now) if before is not None else None
+        if reason is None:
+            raise DeviceError(
+                f"benchmark_model has been silent for more than {self.silence_s:.0f} s on the phone.",
+                hint="Restart the phone and try again.",
+            )
+        first, end = self.job.stretches[number]
+        self.tell(f"{end - first} timings are dropped and taken again: {reason}.")
+        self.link.do(self.job.stop)

@@ -1,10 +1,11 @@
-"""What a phone's own commands print, as data: dumpsys, getprop, cpufreq, uptime, boot id.
+"""What a phone's own commands print, as data: dumpsys, getprop, cpufreq, date, uptime, boot id.
 
 A phone's text is not trusted: what does not read as expected is None ("unknown"), never a guess. Only a
 text's numbers come out, scaled where a unit says so. Bytes go through
 :func:`~android_bench.transport.plain_text` first, which caps them and takes escapes out.
 
-Sources: AOSP ``ThermalManagerService.dump``, ``BatteryService.dump``, ``hardware/interfaces/thermal``.
+Sources: AOSP ``ThermalManagerService.dump``, ``BatteryService.dump``, ``PowerManagerService.dumpInternal``
+with ``PowerManagerInternal.wakefulnessToString``, ``hardware/interfaces/thermal``; toybox ``date.c``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _TEMPERATURE = re.compile(
 )
 _PROPERTY = re.compile(r"^\[([^\[\]\n]{1,200})\]: \[(.{0,1000}?)\]$", re.MULTILINE | re.DOTALL)
 _CPUFREQ = re.compile(r"^policy([0-9]{1,3})/([a-z_]{1,40})=([0-9 ]*)$", re.MULTILINE)
+_WAKEFULNESS = re.compile(r"^[ \t]*mWakefulness=(Awake|Asleep|Dreaming|Dozing)[ \t]*$", re.MULTILINE)
+_SECONDS = re.compile(r"([0-9]{1,11})(\.[0-9]{1,9})?(?:\.%?N)?")
 _BOOT_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -61,18 +64,24 @@ class Thermal:
 
 @dataclass(frozen=True)
 class Battery:
-    """``dumpsys battery``. ``updates_stopped``: somebody has set the values by hand."""
+    """``dumpsys battery``. ``updates_stopped``: somebody has set the values by hand.
+
+    Where ``present`` is false there is no battery (a TV, a board): its level says nothing.
+    """
 
     level: int | None
     scale: int | None
     tenths_celsius: int | None
     powered: bool | None
     updates_stopped: bool
+    present: bool | None = None
 
     @property
     def percent(self) -> float | None:
-        """Charge, 0 to 100."""
-        if self.level is None or self.scale is None or not 0 <= self.level <= self.scale or self.scale == 0:
+        """Charge, 0 to 100; None where it is not told, or there is no battery."""
+        if self.present is False or self.level is None or self.scale is None:
+            return None
+        if not 0 <= self.level <= self.scale or self.scale == 0:
             return None
         return 100 * self.level / self.scale
 
@@ -138,6 +147,7 @@ def parse_battery(text: str) -> Battery:
         tenths_celsius=_int(_value(text, "temperature")),
         powered=any(told) if told else None,
         updates_stopped="updates stopped" in text.lower(),
+        present=_bool(_value(text, "present")),
     )
 
 
@@ -194,6 +204,18 @@ def parse_uptime(text: str) -> float | None:
     """Seconds since the start, from ``/proc/uptime``."""
     found = re.fullmatch(r"([0-9]{1,10}\.[0-9]{1,4}) [0-9]{1,12}\.[0-9]{1,4}", text.strip())
     return float(found[1]) if found else None
+
+
+def parse_wakefulness(text: str) -> str | None:
+    """``Awake``, ``Asleep``, ``Dreaming`` or ``Dozing``, from ``dumpsys power``."""
+    found = _WAKEFULNESS.search(text)
+    return found[1] if found else None
+
+
+def parse_wall_clock(text: str) -> float | None:
+    """Seconds since 1970 by the phone's clock, from ``date +%s.%N``; whole ones where it knows no ``%N``."""
+    found = _SECONDS.fullmatch(text.strip())
+    return float(found[1] + (found[2] or "")) if found else None
 
 
 def parse_boot_id(text: str) -> str | None:

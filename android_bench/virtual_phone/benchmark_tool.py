@@ -26,6 +26,7 @@ from android_bench.local_worker import ModelError, fill_inputs, open_interpreter
 from android_bench.virtual_phone import benchmark_text as text
 from android_bench.virtual_phone.benchmark_flags import ParsedFlags, parse_flags, shown, usage
 from android_bench.virtual_phone.clocks import POWER_FOLDER, ToolLoad
+from android_bench.virtual_phone.phone_time import CLOCK_FILE, WallClock, asleep_from_s
 
 # Outside of a sandbox the command table says where the phone's files lie.
 STATE_FILE = Path(os.environ.get("NASFLOW_TOOL_STATE", "/system/etc/phone/tool.json"))
@@ -37,16 +38,20 @@ class ToolFailed(Exception):
 
 @dataclass(frozen=True)
 class Slowness:
-    """How much longer everything takes: ``slowdown`` from the start, and more with every minute."""
+    """How much longer everything takes: ``slowdown`` from the start, more with every minute, and asleep."""
 
     slowdown: float = 1.0
     drift_per_minute: float = 0.0
     since_s: float = 0.0
+    asleep_from_s: float | None = None
+    sleep_slowdown: float = 1.0
 
     def apply(self, duration_us: float, now_s: float) -> int:
         """A time as this phone would report it; never below 1 us."""
         drift = max(0.1, 1 + self.drift_per_minute * (now_s - self.since_s) / 60)
-        return max(1, int(duration_us * self.slowdown * drift))
+        asleep = self.asleep_from_s is not None and now_s >= self.asleep_from_s
+        slowdown = self.slowdown * (self.sleep_slowdown if asleep else 1.0)
+        return max(1, int(duration_us * slowdown * drift))
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,13 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
         raise ToolFailed(f"Could not open '{graph}': {error.strerror}.") from error
     interpreter = open_interpreter(content, max(1, threads))
     fill_inputs(interpreter)
-    slowness = Slowness(state["slowdown"], state["drift_per_minute"], state["since_monotonic_s"])
+    slowness = Slowness(
+        state["slowdown"],
+        state["drift_per_minute"],
+        state["since_monotonic_s"],
+        asleep_from_s(os.environ.get("NASFLOW_TOOL_AWAKE_CS", ""), time.monotonic()),
+        state["sleep_slowdown"],
+    )
     init_us = slowness.apply((time.monotonic_ns() - start) / 1e3, time.monotonic())
     init_kib = max(0, _resident_kib() - before_kib)
     signatures = list(interpreter.get_signature_list())
@@ -163,7 +174,8 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
         described = DescribedTime(invoke, content, state["run_us"])
         invoke, clock = described.invoke, described.clock
     if (load := _load(state)) is not None:
-        slowness = LoadedSlowness(slowness.slowdown, slowness.drift_per_minute, slowness.since_s, load)
+        slowness = LoadedSlowness(**vars(slowness), load=load)
+    clock = WallClock(STATE_FILE.with_name(CLOCK_FILE), clock)
     _tell_delegate(flags, flavour)
     _say(f"The input model file size (MB): {len(content) / 1e6:g}")
     _say(f"Initialized session in {init_us / 1e3:g}ms.")

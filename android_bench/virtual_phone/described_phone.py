@@ -6,6 +6,7 @@ temperature, clock) come from a :class:`Moment`.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from android_bench.virtual_phone.faults import FaultPlan
@@ -108,6 +109,7 @@ def device_files(description: PhoneDescription, moment: Moment) -> dict[str, str
     files["getprop"] = "".join(f"[{name}]: [{value}]\n" for name, value in sorted(properties.items()))
     files["thermalservice"] = thermalservice(description, plan)
     files["battery"] = battery(description, plan)
+    files["switches"] = switches(moment)
     files["cpuinfo"] = "".join(
         f"processor\t: {core}\nBogoMIPS\t: 49.15\n\n" for core in range(description.cores)
     )
@@ -163,15 +165,46 @@ def thermalservice(description: PhoneDescription, plan: FaultPlan) -> str:
     )
 
 
+def switches(moment: Moment) -> str:
+    """What :mod:`~android_bench.virtual_phone.guest_commands` decides by, as the shell's variables."""
+    plan = moment.plan
+    after = "" if plan.sleeps_after_s is None else str(round(100 * plan.sleeps_after_s))
+    values = {
+        "refuse_settings": int(plan.refuse_settings),
+        "refuse_input": int(plan.refuse_input),
+        "refuse_fixed_performance": int(plan.refuse_fixed_performance),
+        "stays_asleep": int(plan.stays_asleep),
+        "sleeps_after_cs": after,
+        "lock_screen": int(plan.lock_screen),
+        "plugged": int(not plan.unplugged),
+        "missing": "".join(f" {name} " for name in plan.missing_services),
+        "set_at_cs": round(100 * moment.uptime_s),
+    }
+    return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
+
+
 def battery(description: PhoneDescription, plan: FaultPlan) -> str:
-    """``dumpsys battery``."""
+    """``dumpsys battery``: AOSP ``BatteryService.dumpInternal`` and ``battery.txt`` of the tests' fixtures.
+
+    Without a battery its values are zero (AOSP healthd ``BatteryMonitor``: no file reads as 0).
+    """
+    if plan.no_battery:
+        return (
+            "Current Battery Service state:\n"
+            "  AC powered: true\n  USB powered: false\n  Wireless powered: false\n  Dock powered: false\n"
+            "  Max charging current: 0\n  Max charging voltage: 0\n"
+            "  Charge counter: 0\n  status: 1\n  health: 1\n  present: false\n"
+            "  level: 0\n  scale: 100\n  voltage: 0\n  temperature: 0\n  technology: \n"
+        )
     level = description.battery_percent if plan.battery_percent is None else plan.battery_percent
     stopped = "  (UPDATES STOPPED -- use 'reset' to restart)\n" if plan.battery_updates_stopped else ""
     return (
         f"Current Battery Service state:\n{stopped}"
-        "  AC powered: false\n  USB powered: true\n  Wireless powered: false\n  Dock powered: false\n"
+        f"  AC powered: false\n  USB powered: {str(not plan.unplugged).lower()}\n"
+        "  Wireless powered: false\n  Dock powered: false\n"
         "  Max charging current: 500000\n  Max charging voltage: 5000000\n"
-        f"  Charge counter: {level * 48_000}\n  status: 2\n  health: 2\n  present: true\n"
+        f"  Charge counter: {level * 48_000}\n  status: {3 if plan.unplugged else 2}\n"
+        "  health: 2\n  present: true\n"
         f"  level: {level}\n  scale: 100\n  voltage: {3_500 + 8 * level}\n"
         f"  temperature: {round(description.battery_celsius * 10)}\n  technology: Li-ion\n"
     )

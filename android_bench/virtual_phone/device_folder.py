@@ -14,6 +14,7 @@ from android_bench.virtual_phone.clocks import PhoneClocks
 from android_bench.virtual_phone.described_phone import Moment, PhoneDescription, device_files, uptime
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.guest_commands import commands, tool_script
+from android_bench.virtual_phone.phone_time import CLOCK_FILE, CLOCK_FILE_BYTES
 
 TOOLS = ("classic", "litert")
 PRETENDED_AGE_S = 3600.0  # at its start the phone has been running for an hour
@@ -42,7 +43,8 @@ class DeviceFolder:
         self._booted_at = 0.0
         self._written: dict[str, str] = {}
         self._writing = threading.Lock()
-        self.clocks = PhoneClocks(self.storage["/data/system"] / "power")
+        self._power = self.storage["/data/system"] / "power"
+        self.clocks = PhoneClocks(self._power)
 
     def create(self) -> None:
         """Make the folders and scripts; storage that is there is kept."""
@@ -72,6 +74,8 @@ class DeviceFolder:
         self._booted_at = time.monotonic() - (PRETENDED_AGE_S if first else 0.0)
         self.boot_id_file.write_text(self.boot_id + "\n", encoding="ascii")
         self.uptime_file.touch()
+        for name in ("wakefulness", "fixed_performance"):  # a phone that has started is awake, and in no mode
+            (self._power / name).unlink(missing_ok=True)
         self.tick()
 
     def tick(self) -> None:
@@ -98,6 +102,9 @@ class DeviceFolder:
             time.monotonic() - self._booted_at, self.boot_id, plan.slowdown, plan, self.clocks.share
         )
         files = device_files(self.description, moment)
+        self._set_clock(plan.clock_offset_s)
+        if plan.asleep or plan == FaultPlan():
+            self._set_wakefulness("Asleep" if plan.asleep else "Awake", moment.uptime_s)
         files["cpu_mask"] = f"{(1 << self.description.cores) - 1:x}\n"
         abi = plan.abi or self.description.abi
         files["machine"] = {"arm64-v8a": "aarch64", "armeabi-v7a": "armv8l"}.get(abi, abi) + "\n"
@@ -108,6 +115,7 @@ class DeviceFolder:
                 "sustained_share": plan.sustained_share,
                 "sustained_after_s": plan.sustained_after_s,
                 "drift_per_minute": plan.drift_per_minute,
+                "sleep_slowdown": plan.sleep_slowdown,
                 "since_monotonic_s": since,
                 "free_bytes": plan.free_bytes,
                 "run_us": self.description.run_us,
@@ -125,3 +133,18 @@ class DeviceFolder:
                 beside.write_text(text, encoding="utf-8")
                 beside.replace(file)
                 self._written[name] = text
+
+    def _set_clock(self, offset_s: int) -> None:
+        """Write how far the phone's clock is ahead, in place: a program under way looks at this very file."""
+        file = self.phone / CLOCK_FILE
+        content = f"{offset_s:{CLOCK_FILE_BYTES - 1}d}\n".encode()
+        if not file.exists():
+            file.write_bytes(content)
+        with file.open("r+b") as opened:
+            opened.write(content)
+
+    def _set_wakefulness(self, state: str, uptime_s: float) -> None:
+        self._power.mkdir(parents=True, exist_ok=True)
+        beside = self._power / "wakefulness.new"
+        beside.write_text(f"{state} {round(100 * uptime_s)}\n", encoding="ascii")
+        beside.replace(self._power / "wakefulness")

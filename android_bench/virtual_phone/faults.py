@@ -63,6 +63,32 @@ class FaultPlan(BaseModel):
     thermal_override: bool = Field(default=False, description="IsStatusOverride: true")
     battery_percent: int | None = Field(default=None, ge=0, le=100)
     battery_updates_stopped: bool = False
+    no_battery: bool = Field(default=False, description="a TV or a board: present: false, level: 0")
+    unplugged: bool = Field(default=False, description="on battery: the stay-awake setting does not hold")
+    asleep: bool = Field(default=False, description="falls asleep now; a key wakes it")
+    stays_asleep: bool = Field(default=False, description="no key and no command wakes it")
+    sleeps_after_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="falls asleep so long after it was woken, unless plugged in and told to stay awake; "
+        "screen_off_timeout, once it is set, stands in for it",
+    )
+    lock_screen: bool = Field(
+        default=False, description="the lock screen's own sleeps_after_s, whatever screen_off_timeout says"
+    )
+    sleep_slowdown: float = Field(
+        default=1.0, ge=1, le=1000, description="asleep, every time is this much longer"
+    )
+    refuse_settings: bool = Field(default=False, description="settings may be read and not written")
+    refuse_input: bool = Field(default=False, description="keys may not be pressed from the shell")
+    refuse_fixed_performance: bool = Field(default=False, description="a phone without that mode")
+    missing_services: tuple[str, ...] = Field(
+        default=(), max_length=20, description="services that dumpsys and cmd do not find"
+    )
+    clock_offset_s: int = Field(
+        default=0, ge=-(10**9), le=10**9, description="the phone's clock is ahead by so much, at once"
+    )
     abi: str = Field(
         default="", max_length=40, description="another ABI than described: wrong for the runner"
     )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,116 +14,25 @@ from hypothesis import strategies as st
 from android_bench.phone.clocks import fastest_of, held_back
 from android_bench.phone.conditions import (
     BATTERY_COMMAND,
-    BOOT_ID_COMMAND,
     CPUFREQ_COMMAND,
+    POWER_COMMAND,
     THERMAL_COMMAND,
-    UPTIME_COMMAND,
     Limits,
     Reading,
+    asleep,
     check_usable,
+    clock_set,
     disturbance,
     read_conditions,
     rebooted,
     too_hot,
     wait_until_ready,
 )
-from android_bench.phone.settings import NOTE, make_steady, repair
-from android_bench.transport import Completed, Transport
-from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
-
-FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "phone"
-BOOT = "0f7a2b1c-1111-2222-3333-444455556666"
-CPUFREQ = """policy0/related_cpus=0 1 2 3
-policy0/scaling_cur_freq=600000
-policy0/scaling_max_freq=1704000
-policy0/cpuinfo_max_freq=1704000
-policy4/related_cpus=4 5 6 7
-policy4/scaling_cur_freq=2367000
-policy4/scaling_max_freq=2367000
-policy4/cpuinfo_max_freq=2367000
-"""
-
-
-def fixture(name: str) -> str:
-    return (FIXTURES / name).read_text(encoding="utf-8")
-
-
-class ScriptedPhone:
-    """A phone behind a transport: texts by command, files, Android settings; it can be cut off."""
-
-    serial = "scripted"
-
-    def __init__(self) -> None:
-        self.texts: dict[tuple[str, ...], str | Callable[[], str]] = {
-            THERMAL_COMMAND: fixture("thermalservice_samsung_android12.txt"),
-            BATTERY_COMMAND: fixture("battery.txt"),
-            CPUFREQ_COMMAND: CPUFREQ,
-            UPTIME_COMMAND: "1234.56 9876.54\n",
-            BOOT_ID_COMMAND: f"{BOOT}\n",
-        }
-        self.files: dict[str, bytes] = {}
-        self.settings = {"stay_on_while_plugged_in": "0"}
-        self.fixed = False
-        self.knows_fixed = True
-        self.settings_locked = False
-        self.commands_left: int | None = None
-        self.log: list[tuple[str, ...]] = []
-
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
-        assert timeout_s > 0
-        words = tuple(argv)
-        if self.commands_left is not None:
-            if self.commands_left == 0:
-                raise DeviceLost("the cable was pulled.")
-            self.commands_left -= 1
-        self.log.append(words)
-        if words in self.texts:
-            text = self.texts[words]
-            return done(text() if callable(text) else text)
-        match words:
-            case ("settings", "get", "global", key):
-                return done(self.settings.get(key, "null"))
-            case ("settings", "put", "global", key, value) if not self.settings_locked:
-                self.settings[key] = value
-                return done()
-            case ("settings", "delete", "global", key) if not self.settings_locked:
-                self.settings.pop(key, None)
-                return done()
-            case ("cmd", "power", "set-fixed-performance-mode-enabled", value) if self.knows_fixed:
-                self.fixed = value == "true"
-                return done()
-            case ("cat", path) if path in self.files:
-                return Completed(self.files[path], b"", 0)
-            case ("rm", "-f", path):
-                self.files.pop(path, None)
-                return done()
-            case ("mv", old, new):
-                self.files[new] = self.files.pop(old)
-                return done()
-            case ("mkdir", "-p", _):
-                return done()
-        return Completed(b"", f"{words[0]}: not found".encode(), 255)
-
-    def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
-        assert mode == 0o644 and timeout_s > 0
-        self.files[remote] = content
-
-    def pull(self, remote: str, *, timeout_s: float) -> bytes:
-        assert timeout_s > 0
-        return self.files[remote]
-
-    def state(self) -> str:
-        return "device"
-
-    def reconnect(self, *, timeout_s: float) -> None:
-        assert timeout_s > 0
-
-    def close(self) -> None:
-        pass
-
-
-def done(text: str = "") -> Completed:
-    return Completed(text.encode(), b"", 0)
+from android_bench.phone.screen import SETTLE_S, wake_up
+from android_bench.phone.text import CpuPolicy
+from android_bench.transport import Transport
+from nasflow.errors import DeviceLost, NoUsableDevice
+from tests.support.scripted_phone import BOOT, CPUFREQ, ScriptedPhone, fixture
 
 
 def reading(phone: Transport | None = None) -> Reading:
@@ -144,9 +50,9 @@ def test_a_phone_that_tells_everything_is_read() -> None:
         "cores": None,
         "core_mhz": None,
         "skin_celsius": None,
-        "thermal_status": None,
+        "thermal_status": 0,
         "battery_percent": 94.0,
-        "awake": None,
+        "awake": True,
     }
 
 
@@ -155,6 +61,7 @@ def test_a_phone_that_tells_nothing_is_unknown_and_not_refused() -> None:
     phone.texts = {}
     got = reading(phone)
     assert (got.thermal, got.battery, got.policies, got.uptime_s, got.boot_id) == (None, None, (), None, None)
+    assert (got.wall_s, got.wakefulness, got.awake) == (None, None, None)
     check_usable(got, Limits())
     assert too_hot(got, Limits()) is None
     assert disturbance(got, got, Limits()) is None
@@ -180,6 +87,47 @@ def test_a_battery_below_the_limit_is_refused(level: int, fine: bool) -> None:
     with pytest.raises(NoUsableDevice, match=rf"{level} %") as caught:
         check_usable(reading(phone), Limits())
     assert caught.value.exit_code == 4
+
+
+NO_BATTERY = """Current Battery Service state:
+  AC powered: true
+  USB powered: false
+  present: false
+  level: 0
+  scale: 100
+  voltage: 0
+"""
+
+
+def test_a_device_without_a_battery_is_not_an_empty_one() -> None:
+    phone = ScriptedPhone()
+    phone.texts[BATTERY_COMMAND] = NO_BATTERY
+    check_usable(reading(phone), Limits())
+    assert reading(phone).conditions().battery_percent is None
+    phone.texts[BATTERY_COMMAND] = NO_BATTERY.replace("present: false", "present: true")
+    with pytest.raises(NoUsableDevice, match="at 0 %"):
+        check_usable(reading(phone), Limits())
+
+
+def test_a_light_thermal_status_is_measured_where_a_person_says_so_and_recorded() -> None:
+    phone, clock = ScriptedPhone(), Clock()
+    phone.texts[THERMAL_COMMAND] = "IsStatusOverride: false\nThermal Status: 1\n"
+    with pytest.raises(NoUsableDevice, match="status 1") as caught:
+        wait_until_ready(phone, Limits(), clock=clock, sleep=clock.sleep)
+    assert "android.max_thermal_status: 1" in caught.value.hint
+    got = wait_until_ready(phone, Limits(max_thermal_status=1), clock=clock, sleep=clock.sleep)
+    assert disturbance(got, got, Limits(max_thermal_status=1)) is None
+    assert got.conditions().thermal_status == 1
+    phone.texts[THERMAL_COMMAND] = "IsStatusOverride: false\nThermal Status: 2\n"
+    assert disturbance(got, reading(phone), Limits(max_thermal_status=1)) is not None
+
+
+def test_a_status_that_no_key_accepts_is_not_advised() -> None:
+    phone, clock = ScriptedPhone(), Clock()
+    phone.texts[THERMAL_COMMAND] = "IsStatusOverride: false\nThermal Status: 4\n"
+    with pytest.raises(NoUsableDevice, match="critical") as caught:
+        wait_until_ready(phone, Limits(), clock=clock, sleep=clock.sleep)
+    assert "max_thermal_status" not in caught.value.hint
 
 
 def test_a_thermal_status_set_by_hand_is_refused() -> None:
@@ -286,6 +234,76 @@ def test_a_reboot_is_noticed_by_boot_id_or_by_uptime() -> None:
     )
 
 
+@pytest.mark.parametrize("state", ["Asleep", "Dozing", "Dreaming"])
+def test_a_phone_that_was_not_awake_spoils_its_stretch(state: str) -> None:
+    awake = reading()
+    sleeping = replace(awake, wakefulness=state)
+    for pair in ((awake, sleeping), (sleeping, awake), (sleeping, sleeping)):
+        assert f"mWakefulness={state}" in str(disturbance(*pair, Limits()))
+    assert asleep(replace(awake, wakefulness=None), awake) is None, "what is not told is not held against it"
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "uptime_s", "words"),
+    [
+        (15.0, 15.0, None),
+        (15.4, 15.0, None),
+        (15.0 + 2.0, 15.0, "forward by 2 s"),
+        (15.0 + 7200.0, 15.0, "forward by 7200 s"),
+        (15.0 - 28_800.0, 15.0, "back by 28800 s"),
+        (3600.0, 3600.0, None),
+    ],
+)
+def test_a_clock_that_was_set_between_two_readings_spoils_what_lies_between(
+    wall_s: float, uptime_s: float, words: str | None
+) -> None:
+    before = reading()
+    assert before.wall_s == 1_700_000_000.25
+    assert before.uptime_s is not None
+    after = replace(before, wall_s=before.wall_s + wall_s, uptime_s=before.uptime_s + uptime_s)
+    reason = disturbance(before, after, Limits())
+    assert reason is None if words is None else reason is not None and words in reason
+    assert clock_set(before, replace(after, wall_s=None)) is None
+    assert clock_set(before, replace(after, uptime_s=None)) is None
+    assert clock_set(before, replace(after, boot_id=BOOT.replace("0", "1"))) is None
+
+
+# Asleep
+
+
+@pytest.mark.parametrize("ways", [{"input"}, {"cmd"}, {"input", "cmd"}])
+def test_a_phone_is_woken_by_whichever_way_it_allows(ways: set[str]) -> None:
+    phone, clock = ScriptedPhone(), Clock()
+    phone.wakefulness, phone.wakes_by = "Dozing", ways
+    wake_up(phone, sleep=clock.sleep)
+    assert phone.wakefulness == "Awake"
+    assert clock.slept == [SETTLE_S] * (1 if "input" in ways else 2)
+
+
+def test_a_phone_that_cannot_be_woken_is_not_usable_and_it_is_said_what_to_do() -> None:
+    phone, clock = ScriptedPhone(), Clock()
+    phone.wakefulness, phone.wakes_by = "Asleep", set()
+    with pytest.raises(NoUsableDevice, match=r"woken \(mWakefulness=Asleep\): .*INJECT_EVENTS") as caught:
+        wake_up(phone, sleep=clock.sleep)
+    assert "power button" in caught.value.hint
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("text", ["", "mWakefulness=7", "mWakefulnessChanging=false"])
+def test_a_phone_whose_wakefulness_is_not_told_is_left_as_it_is(text: str) -> None:
+    phone, clock = ScriptedPhone(), Clock()
+    phone.texts[POWER_COMMAND] = text
+    wake_up(phone, sleep=clock.sleep)
+    assert clock.slept == []
+    assert reading(phone).conditions().awake is None
+
+
+def test_an_awake_phone_gets_no_key() -> None:
+    phone = ScriptedPhone()
+    wake_up(phone, sleep=Clock().sleep)
+    assert phone.log == [POWER_COMMAND]
+
+
 def test_a_lost_phone_is_not_an_unknown_one() -> None:
     phone = ScriptedPhone()
     phone.commands_left = 2
@@ -293,125 +311,14 @@ def test_a_lost_phone_is_not_an_unknown_one() -> None:
         reading(phone)
 
 
-# Settings
-
-
-@pytest.mark.parametrize("stay_on", ["0", "3", None])
-def test_settings_are_on_for_a_measurement_and_as_before_after(stay_on: str | None) -> None:
-    phone = ScriptedPhone()
-    phone.settings = {} if stay_on is None else {"stay_on_while_plugged_in": stay_on}
-    before = dict(phone.settings)
-    make_steady(phone)
-    assert phone.fixed and phone.settings == {"stay_on_while_plugged_in": "15"}
-    assert NOTE in phone.files
-    repair(phone)
-    assert (phone.fixed, phone.settings, phone.files) == (False, before, {})
-    words = len(phone.log)
-    repair(phone)
-    assert len(phone.log) == words + 1, "a second repair looks for the note, and has nothing to do"
-
-
-@pytest.mark.parametrize("commands", range(4, 14))
-def test_a_run_that_dies_anywhere_is_repaired_by_the_next(commands: int) -> None:
-    phone = ScriptedPhone()
-    phone.commands_left = commands
-    try:
-        make_steady(phone)
-        repair(phone)
-    except DeviceLost:
-        pass
-    phone.commands_left = None
-    make_steady(phone)
-    assert phone.fixed
-    repair(phone)
-    assert (phone.fixed, phone.settings["stay_on_while_plugged_in"], phone.files.get(NOTE)) == (
-        False,
-        "0",
-        None,
-    )
-
-
-def test_a_cable_pulled_while_measuring_keeps_the_note() -> None:
-    phone = ScriptedPhone()
-    make_steady(phone)
-    phone.commands_left = 0
-    with pytest.raises(DeviceLost):
-        repair(phone)
-    phone.commands_left = None
-    assert phone.fixed and NOTE in phone.files
-    repair(phone)
-    assert (phone.fixed, phone.settings["stay_on_while_plugged_in"]) == (False, "0")
-
-
-def test_a_phone_that_grants_nothing_is_left_alone() -> None:
-    phone = ScriptedPhone()
-    phone.knows_fixed, phone.settings_locked = False, True
-    phone.settings = {"stay_on_while_plugged_in": "Error: no permission"}
-    make_steady(phone)
-    assert not phone.fixed
-    repair(phone)
-    assert phone.settings == {"stay_on_while_plugged_in": "Error: no permission"}
-    assert not any("put" in words or "delete" in words for words in phone.log)
-
-
-def test_a_phone_whose_settings_can_only_be_read_is_measured_all_the_same() -> None:
-    phone = ScriptedPhone()
-    phone.settings_locked = True
-    make_steady(phone)
-    assert phone.fixed
-    repair(phone)
-    assert (phone.fixed, phone.settings, phone.files) == (False, {"stay_on_while_plugged_in": "0"}, {})
-
-
-def test_a_setting_that_cannot_be_put_back_is_told_and_the_note_stays() -> None:
-    phone = ScriptedPhone()
-    make_steady(phone)
-    phone.settings_locked = True
-    with pytest.raises(DeviceError, match="put back"):
-        repair(phone)
-    assert NOTE in phone.files
-
-
-@pytest.mark.parametrize(
-    "note",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"[" * 5000,
-        b"\xff\xfe",
-        b'{"stay_changed": true, "stay_on": "1; reboot"}',
-        b'{"stay_changed": 1, "stay_on": "3"}',
-        b'{"stay_changed": true, "stay_on": 3}',
-    ],
-)
-def test_a_damaged_note_puts_nothing_into_the_settings(note: bytes) -> None:
-    phone = ScriptedPhone()
-    phone.fixed, phone.files[NOTE] = True, note
-    repair(phone)
-    assert (phone.fixed, phone.settings, phone.files) == (False, {"stay_on_while_plugged_in": "0"}, {})
+def test_clusters_of_one_core_are_named_too() -> None:
+    before = replace(reading(), policies=(CpuPolicy(7, (7,), None, 3_000_000, 3_000_000),))
+    after = replace(before, policies=(CpuPolicy(7, (7,), None, 2_000_000, 3_000_000),))
+    assert "2000 MHz" in str(held_back(before.policies, after.policies))
 
 
 @settings(max_examples=1_000, deadline=None)
-@given(
-    st.binary(max_size=100)
-    | st.builds(
-        lambda changed, value: json.dumps({"stay_changed": changed, "stay_on": value}).encode(),
-        st.booleans() | st.none(),
-        st.none() | st.text(max_size=5) | st.integers(0, 200).map(str) | st.integers(),
-    )
-)
-def test_any_note_leaves_a_plain_number_or_what_was_there(note: bytes) -> None:
-    phone = ScriptedPhone()
-    phone.fixed, phone.files[NOTE] = True, note
-    repair(phone)
-    value = phone.settings.get("stay_on_while_plugged_in")
-    assert value is None or (value.isdecimal() and value.isascii() and len(value) <= 2)
-    assert (phone.fixed, phone.files) == (False, {})
-
-
-@settings(max_examples=1_000, deadline=None)
-@given(st.lists(st.binary(max_size=80), min_size=5, max_size=5))
+@given(st.lists(st.binary(max_size=80), min_size=7, max_size=7))
 def test_a_phone_that_says_anything_is_read_judged_and_compared(texts: list[bytes]) -> None:
     phone = ScriptedPhone()
     phone.texts = dict(zip(phone.texts, (text.decode("latin-1") for text in texts), strict=True))
@@ -423,9 +330,3 @@ def test_a_phone_that_says_anything_is_read_judged_and_compared(texts: list[byte
     assert too_hot(got, Limits()) is None or got.thermal is not None
     assert disturbance(got, got, Limits()) is None or got.thermal is not None
     assert got.conditions().at == got.at
-
-
-def test_the_note_holds_no_more_than_what_is_to_be_put_back() -> None:
-    phone = ScriptedPhone()
-    make_steady(phone)
-    assert json.loads(phone.files[NOTE]) == {"schema_version": 1, "stay_changed": True, "stay_on": "0"}

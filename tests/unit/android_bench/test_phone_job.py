@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -141,8 +142,10 @@ def test_a_job_is_read_again_by_another_client(here: ThisComputer) -> None:
     assert found is not None
     assert (found.stretches, found.keys, found.commands) == (job.stretches, job.keys, ())
     before, after = found.readings(here, 1)
-    assert before.at <= after.at
+    assert before.at <= after.at <= datetime.now(UTC)
     assert before.boot_id == after.boot_id
+    assert found.begun(here) is not None
+    assert found.begun(here, 2) is None, "there is no such stretch"
     assert left_jobs(here) == (job.folder,)
     remove_folder(here, job.folder)
     assert left_jobs(here) == ()
@@ -318,8 +321,86 @@ def test_a_note_of_the_state_that_is_torn_is_no_reading(here: ThisComputer) -> N
     folder.mkdir()
     for name in ("0000.before", "0000.after"):
         (folder / name).write_text(f"1700000000\n== {job.token} 0\nThermal Sta")
-    with pytest.raises(DeviceError, match="1 of 5 parts"):
+    with pytest.raises(DeviceError, match="1 of 7 parts"):
         job.readings(here, 0)
+
+
+def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
+    """Put scripts before what this computer has."""
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def finished(here: ThisComputer, job: PhoneJob) -> PhoneJob:
+    job.start(here)
+    while job.poll(here).alive:
+        pass
+    assert job.poll(here).finished == set(range(len(job.stretches)))
+    return job
+
+
+def test_a_note_of_an_earlier_version_is_no_reading_and_no_error_where_a_job_is_only_looked_at(
+    here: ThisComputer,
+) -> None:
+    job = PhoneJob.of([("true",)], [(0, 1)])
+    folder = here.folder / job.folder.rpartition("/")[2]
+    folder.mkdir()
+    (folder / "0000.before").write_text("1700000000\n" + f"== {job.token} 0\nwords\n" * 5)
+    assert job.begun(here) is None
+
+
+def test_a_phone_without_a_date_is_read_all_the_same(
+    here: ThisComputer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs(tmp_path / "bin", monkeypatch, date="exit 1")
+    job = finished(here, PhoneJob.of([("true",)], [(0, 1)]))
+    for reading in job.readings(here, 0):
+        assert reading.wall_s is None
+        assert reading.uptime_s is not None
+        assert abs(datetime.now(UTC) - reading.at) < timedelta(hours=1)
+
+
+def test_a_reading_is_dated_by_this_computers_clock_and_not_by_the_phones(
+    here: ThisComputer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs(tmp_path / "bin", monkeypatch, date="echo 86400.5")  # as a phone that has just begun: 1970
+    job = finished(here, PhoneJob.of([("true",)], [(0, 1)]))
+    before, after = job.readings(here, 0)
+    assert (before.wall_s, after.wall_s) == (86_400.5, 86_400.5)
+    assert before.at <= after.at
+    assert abs(datetime.now(UTC) - after.at) < timedelta(hours=1)
+
+
+def test_a_phone_that_fell_asleep_is_woken_before_each_stretch_by_the_job_itself(
+    here: ThisComputer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    state.write_text("Asleep")
+    programs(
+        tmp_path / "bin",
+        monkeypatch,
+        dumpsys=f'[ "$1" != power ] || echo "  mWakefulness=$(cat {state})"',
+        input=f'[ "$1 $2" != "keyevent KEYCODE_WAKEUP" ] || printf Awake >{state}',
+        cmd="exit 20",
+        sleep="exit 0",
+    )
+    fall_asleep = ("sh", "-c", f"printf Dozing >{state}")
+    job = finished(here, PhoneJob.of([("true",), fall_asleep, ("true",)], [(0, 1), (1, 2), (2, 3)]))
+    seen = [tuple(reading.wakefulness for reading in job.readings(here, number)) for number in range(3)]
+    assert seen == [("Awake", "Awake"), ("Awake", "Dozing"), ("Awake", "Awake")]
+
+
+def test_a_phone_that_does_not_tell_whether_it_is_awake_gets_no_key(
+    here: ThisComputer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    programs(tmp_path / "bin", monkeypatch, dumpsys="exit 0", input=f"echo >>{keys}", cmd=f"echo >>{keys}")
+    job = finished(here, PhoneJob.of([("true",)], [(0, 1)]))
+    assert job.readings(here, 0)[1].awake is None
+    assert not keys.exists()
 
 
 def test_another_process_with_the_jobs_number_is_left_alone(here: ThisComputer) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from android_bench.adb.direct import DirectTransport
 from android_bench.android import AndroidDevice
 from android_bench.device import BenchmarkRequest
-from android_bench.phone.lock import LOCK, STALE_S, Owner, PhoneLock
+from android_bench.phone.lock import LOCK, STALE_S, Owner, PhoneLock, _age_s
+from android_bench.transport import Completed
+from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.errors import DeviceError, NoUsableDevice
 from stages.conversion.flatbuffer import empty_model
@@ -81,7 +83,13 @@ def ended_process() -> Owner:
 def set_age(phone: VirtualPhone, seconds: int) -> None:
     """Make the lock one that was renewed so long ago."""
     seen = phone.storage(LOCK) / "seen"
-    seen.write_text(f"{int(seen.read_text()) - seconds}\n")
+    boot, uptime, beat = seen.read_text().split()
+    seen.write_text(f"{boot} {int(uptime) - seconds} {beat}\n")
+
+
+def renewed_at(phone: VirtualPhone) -> int:
+    """The uptime when the lock was renewed last."""
+    return int((phone.storage(LOCK) / "seen").read_text().split()[1])
 
 
 def test_the_second_is_refused_and_told_by_whom_and_gets_it_afterwards(transport: DirectTransport) -> None:
@@ -125,11 +133,135 @@ def test_a_lock_of_another_computer_holds_until_it_has_not_been_renewed_for_long
     assert [path.name for path in phone.storage(FOLDER).iterdir()] == ["lock"]
 
 
-def test_a_phone_whose_clock_was_set_back_is_not_reserved_for_ever(
+def test_a_phone_that_runs_for_less_long_than_its_lock_says_is_not_reserved_for_ever(
     phone: VirtualPhone, transport: DirectTransport
 ) -> None:
     lock(ELSEWHERE).take(transport)
     set_age(phone, -86_400)
+    assert lock(ANOTHER).take(transport) is True
+
+
+def test_no_clock_that_the_network_sets_frees_or_keeps_a_phone(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    lock(ELSEWHERE).take(transport)
+    for offset_s in (8 * 3600, -8 * 3600, 0):
+        phone.faults.set(FaultPlan(clock_offset_s=offset_s))
+        with pytest.raises(NoUsableDevice, match=r"last heard of \d s ago"):
+            lock(ANOTHER).take(transport)
+    set_age(phone, STALE_S + 1)
+    phone.faults.set(FaultPlan(clock_offset_s=-8 * 3600))
+    assert lock(ANOTHER).take(transport) is True
+
+
+def set_boot(phone: VirtualPhone, boot: str, uptime_s: int) -> None:
+    """Make the lock one of another start of the phone."""
+    (phone.storage(LOCK) / "seen").write_text(f"{boot} {uptime_s} 1\n")
+
+
+OTHER_BOOT = "0f7a2b1c-1111-2222-3333-444455556666"
+
+
+@pytest.mark.parametrize("uptime_s", [5, 3600, 10**7])
+def test_a_lock_of_before_a_restart_is_stale_once_the_phone_runs_for_long(
+    phone: VirtualPhone, transport: DirectTransport, uptime_s: int
+) -> None:
+    lock(ELSEWHERE).take(transport)
+    set_boot(phone, OTHER_BOOT, uptime_s)  # the phone runs for an hour
+    assert lock(ANOTHER).take(transport) is True
+
+
+@pytest.mark.parametrize(
+    ("now", "seen", "age_s"),
+    [
+        ("a 500 1", "a 400 2", 100),
+        ("a 500 1", "b 400 2", 440),
+        ("a 30 1", "b 90000 2", -30),  # the phone has just started: who was here before is on the way back
+        ("a 179 1", "b 90000 2", STALE_S - 1),
+        ("unknown 500 1", "unknown 400 2", 100),
+        ("unknown 100 1", "unknown 400 2", 40),  # it has started anew, though it does not tell
+        ("a unknown 1", "a unknown 2", None),
+        ("a 500 1", "1700000000", None),  # an earlier version's
+        ("a 500 1", "", None),
+    ],
+)
+def test_ages_are_by_uptime_and_from_another_start_by_what_has_passed_since(
+    now: str, seen: str, age_s: int | None
+) -> None:
+    boots = {"a": OTHER_BOOT, "b": OTHER_BOOT.replace("0f7a", "1f7a")}
+
+    def line(text: str) -> str:
+        boot, _, rest = text.partition(" ")
+        return f"{boots.get(boot, boot)} {rest}".strip()
+
+    assert _age_s(line(now), line(seen)) == age_s
+
+
+def test_a_living_run_keeps_its_phone_through_a_restart(tmp_path: Path, key: Path) -> None:
+    with running_phone(inside="sandbox") as own, DirectTransport(own.address, key=key) as transport:
+        first = lock(ELSEWHERE)
+        first.take(transport)
+        own.reboot()
+        transport.reconnect(timeout_s=20)
+        with pytest.raises(NoUsableDevice, match="process 4711"):
+            lock(ANOTHER).take(transport)
+        assert first.take(transport) is False, "it is the first one's still"
+
+
+class HidesTime:
+    """A transport to a phone that shows neither uptime nor when a process was started."""
+
+    def __init__(self, inner: DirectTransport, *hidden: str) -> None:
+        self._inner, self._hidden, self.serial = inner, hidden, inner.serial
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+        words = list(argv)
+        for path in self._hidden:
+            words = [word.replace(path, "/nowhere") for word in words]
+        return self._inner.run(words, timeout_s=timeout_s)
+
+
+def test_a_phone_that_hides_its_uptime_tells_when_a_process_was_started(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    hidden = HidesTime(transport, "/proc/uptime")
+    lock(ELSEWHERE).take(hidden)  # type: ignore[arg-type]
+    with pytest.raises(NoUsableDevice, match=r"last heard of \d s ago"):
+        lock(ANOTHER).take(hidden)  # type: ignore[arg-type]
+    set_age(phone, STALE_S + 20)
+    assert lock(ANOTHER).take(hidden) is True  # type: ignore[arg-type]
+
+
+def test_where_no_time_is_told_a_lock_is_free_that_nobody_renews(transport: DirectTransport) -> None:
+    hidden = HidesTime(transport, "/proc/uptime", "/proc/$$/stat", "/proc/sys/kernel/random/boot_id")
+    first, clock = lock(ELSEWHERE), Clock()
+    first.take(hidden)  # type: ignore[arg-type]
+
+    def renewed_meanwhile(seconds: float) -> None:
+        clock.sleep(seconds)
+        first.take(hidden)  # type: ignore[arg-type]
+
+    living = PhoneLock(owner=ANOTHER, clock=clock, sleep=renewed_meanwhile)
+    with pytest.raises(NoUsableDevice, match="process 4711 on far-away"):
+        living.take(hidden)  # type: ignore[arg-type]
+    assert clock.now == STALE_S
+    assert lock(ANOTHER).take(hidden) is True  # type: ignore[arg-type]
+
+
+def test_a_lock_that_an_earlier_version_renews_is_respected(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    lock(ELSEWHERE).take(transport)
+    seen = phone.storage(LOCK) / "seen"
+    seen.write_text("1700000000\n")
+    clock = Clock()
+
+    def renewed(seconds: float) -> None:
+        clock.sleep(seconds)
+        seen.write_text("1700000015\n")
+
+    with pytest.raises(NoUsableDevice, match="process 4711"):
+        PhoneLock(owner=ANOTHER, clock=clock, sleep=renewed).take(transport)
     assert lock(ANOTHER).take(transport) is True
 
 
@@ -197,10 +329,10 @@ def test_it_is_renewed_now_and_then_and_its_loss_is_noticed(
     mine.take(transport)
     set_age(phone, 50)
     mine.renew(transport)
-    old = (phone.storage(LOCK) / "seen").read_text()
+    old = renewed_at(phone)
     clock.now += 16
     mine.renew(transport)
-    assert int((phone.storage(LOCK) / "seen").read_text()) >= int(old) + 50
+    assert renewed_at(phone) >= old + 50
     set_age(phone, 2 * STALE_S)
     lock(ANOTHER).take(transport)
     clock.now += 16

@@ -20,6 +20,8 @@ from android_bench.phone.text import (
     parse_properties,
     parse_thermal,
     parse_uptime,
+    parse_wakefulness,
+    parse_wall_clock,
 )
 from benchmarks.parser_fuzz import invented
 
@@ -105,7 +107,7 @@ def test_a_service_that_is_not_there_is_unknown() -> None:
 
 def test_a_battery_is_read() -> None:
     got = parse_battery(fixture("battery.txt"))
-    assert got == Battery(level=94, scale=100, tenths_celsius=280, powered=True, updates_stopped=False)
+    assert got == Battery(94, 100, 280, powered=True, updates_stopped=False, present=True)
     assert (got.percent, got.celsius) == (94.0, 28.0)
 
 
@@ -336,3 +338,58 @@ def test_what_android_prints_is_read_back(celsius: float, status: int) -> None:
     got = parse_thermal(f"Thermal Status: {status}\n" + live(sensor(f"{celsius:.3f}", 3, "skin")))
     assert got.status == status
     assert got.skin_celsius == (None if celsius == 0 else celsius)
+
+
+# Wakefulness and clock
+
+
+@pytest.mark.parametrize("state", ["Awake", "Asleep", "Dozing", "Dreaming"])
+def test_wakefulness_is_the_power_managers_own_word(state: str) -> None:
+    text = (
+        "POWER MANAGER (dumpsys power)\n\nPower Manager State:\n  mDirty=0x0\n"
+        f"  mWakefulness={state}\n  mWakefulnessChanging=false\n"
+        "Wake Locks: size=1\n  PARTIAL_WAKE_LOCK 'mWakefulness=Asleep' ACQ=-1s\n  mWakefulness=Dozing\n"
+    )
+    assert parse_wakefulness(text) == state
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "mWakefulness=", "mWakefulness=1", "mWakefulness=Awake?", "mWakefulnessChanging=true", "awake"],
+)
+def test_another_word_is_no_wakefulness(text: str) -> None:
+    assert parse_wakefulness(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1700000000.250000000\n", 1_700_000_000.25),
+        ("1700000000", 1_700_000_000.0),
+        ("1700000000.%N\n", 1_700_000_000.0),
+        ("1700000000.N\n", 1_700_000_000.0),
+        ("0.5", 0.5),
+        ("-5", None),
+        ("", None),
+        ("date: bad format", None),
+        ("Tue Nov 14 22:13:20 GMT 2023", None),
+    ],
+)
+def test_the_phones_clock_is_read_with_and_without_fractions(text: str, seconds: float | None) -> None:
+    assert parse_wall_clock(text) == seconds
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(
+    st.text(max_size=200)
+    | st.from_regex(r"[ \t]*mWakefulness=[A-Za-z]{0,9}\n?|[0-9.%N]{0,30}", fullmatch=True)
+)
+def test_any_text_is_a_word_or_a_time_or_nothing(text: str) -> None:
+    assert parse_wakefulness(text) in (None, "Awake", "Asleep", "Dozing", "Dreaming")
+    seconds = parse_wall_clock(text)
+    assert seconds is None or 0 <= seconds < 1e11
+
+
+@pytest.mark.parametrize(("present", "percent"), [("true", 0.0), ("false", None), ("maybe", 0.0)])
+def test_a_battery_that_is_not_present_has_no_charge(present: str, percent: float | None) -> None:
+    assert parse_battery(f"  present: {present}\n  level: 0\n  scale: 100\n").percent == percent

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from android_bench.adb.direct import DirectTransport
-from android_bench.phone.conditions import read_conditions
-from android_bench.phone.text import parse_properties
+from android_bench.phone.conditions import clock_set, read_conditions, rebooted
+from android_bench.phone.text import parse_properties, parse_wakefulness
 from android_bench.transport import Completed, DeviceLost
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -165,7 +165,119 @@ def test_settings_are_kept_and_given_back(shell: Shell) -> None:
     assert shell("settings get global stay_on_while_plugged_in").stdout == b"null\n"
     assert shell("settings put global ../../local/tmp/x 1").exit_code != 0
     assert shell("cmd power set-fixed-performance-mode-enabled true").exit_code == 0
-    assert shell("cmd power set-fixed-performance-mode-enabled maybe").exit_code != 0
+    assert shell("cmd power set-fixed-performance-mode-enabled maybe").exit_code == 0, "it means false"
+
+
+def test_settings_and_services_answer_with_the_words_and_codes_of_aosp(shell: Shell) -> None:
+    for words, code, errors in (
+        ("settings list global", 255, b"Invalid command: list\n"),
+        ("settings get nowhere x", 255, b"Invalid namespace 'nowhere'\n"),
+        ("settings get global", 255, b"Bad arguments\n"),
+        ("settings put global x", 255, b"Bad arguments\n"),
+        ("dumpsys nosuch", 0, b"Can't find service: nosuch\n"),
+        ("cmd nosuch x", 20, b"cmd: Can't find service: nosuch\n"),
+        ("setprop a b", 1, b"setprop: failed to set property 'a' to 'b'\n"),
+        ("taskset 0xf0 echo ran", 1, b"taskset: bad mask '0xf0'\n"),
+        ("taskset f0", 1, b"taskset: Needs 2 args\n"),
+    ):
+        done = shell(words)
+        assert (done.exit_code, done.stdout, done.stderr) == (code, b"", errors), words
+    done = shell("cmd power nosuch")
+    assert (done.exit_code, done.stdout) == (255, b"Unknown command: nosuch\n")
+    done = shell("svc power nosuch")
+    assert (done.exit_code, done.stdout) == (0, b"") and b"usage: svc power stayon" in done.stderr
+    assert shell("settings delete global nosuch").stdout == b"Deleted 0 rows\n"
+
+
+def wakefulness(shell: Shell) -> str | None:
+    return parse_wakefulness(shell("dumpsys power").stdout.decode())
+
+
+def test_a_phone_sleeps_and_is_woken_by_key_or_command(phone: VirtualPhone, shell: Shell) -> None:
+    assert wakefulness(shell) == "Awake"
+    for way in ("input keyevent KEYCODE_WAKEUP", "input keyevent 224", "cmd power wakeup"):
+        phone.faults.set(FaultPlan(asleep=True))
+        assert wakefulness(shell) == "Asleep"
+        assert shell(way).exit_code == 0
+        assert wakefulness(shell) == "Awake", way
+    shell("input keyevent KEYCODE_SLEEP")
+    assert wakefulness(shell) == "Asleep"
+    phone.faults.set(FaultPlan(asleep=True, stays_asleep=True))
+    shell("input keyevent KEYCODE_WAKEUP; cmd power wakeup")
+    assert wakefulness(shell) == "Asleep"
+
+
+def test_a_phone_falls_asleep_by_its_time_unless_it_is_plugged_in_and_told_to_stay_on(
+    phone: VirtualPhone, shell: Shell
+) -> None:
+    soon = FaultPlan(sleeps_after_s=0.01)
+    phone.faults.set(soon)
+    phone.folder.tick()
+    shell("sleep 0.1")
+    assert wakefulness(shell) == "Asleep"
+    shell("settings put global stay_on_while_plugged_in 15; input keyevent KEYCODE_WAKEUP; sleep 0.1")
+    assert wakefulness(shell) == "Awake"
+    phone.faults.set(soon.model_copy(update={"unplugged": True}))
+    shell("sleep 0.1")
+    assert wakefulness(shell) == "Asleep", "on battery that setting does not hold"
+    shell("settings put system screen_off_timeout 1800000; input keyevent KEYCODE_WAKEUP; sleep 0.1")
+    assert wakefulness(shell) == "Awake"
+    phone.faults.set(soon.model_copy(update={"unplugged": True, "lock_screen": True}))
+    shell("sleep 0.1")
+    assert wakefulness(shell) == "Asleep", "a lock screen has its own time"
+    shell("settings delete global stay_on_while_plugged_in; settings delete system screen_off_timeout")
+
+
+def test_a_phone_that_has_started_is_awake_and_in_no_mode(phone: VirtualPhone, key: Path) -> None:
+    phone.faults.set(FaultPlan(asleep=True))
+    phone.reboot()
+    with closing(DirectTransport(phone.address, key=key)) as again:
+        assert b"mWakefulness=Awake\n" in again.run(["dumpsys", "power"], timeout_s=TIMEOUT_S).stdout
+    assert not phone.storage("/data/system/power/fixed_performance").exists()
+
+
+def test_what_may_not_be_written_or_pressed_is_refused_with_androids_words(
+    phone: VirtualPhone, shell: Shell
+) -> None:
+    phone.faults.set(FaultPlan(refuse_settings=True, refuse_input=True, refuse_fixed_performance=True))
+    done = shell("settings put global stay_on_while_plugged_in 3")
+    assert done.exit_code == 255
+    assert b"SecurityException: Permission denial: writing to settings requires:android" in done.stderr
+    assert shell("settings get global stay_on_while_plugged_in").stdout == b"null\n"
+    done = shell("input keyevent KEYCODE_WAKEUP")
+    assert done.exit_code == 255 and b"INJECT_EVENTS" in done.stderr
+    done = shell("cmd power set-fixed-performance-mode-enabled true")
+    assert done.exit_code == 255 and done.stderr.startswith(b"Failed to set FIXED_PERFORMANCE mode\n")
+
+
+def test_a_service_that_is_not_there_is_told_with_exit_code_0(
+    phone: VirtualPhone, transport: DirectTransport, shell: Shell
+) -> None:
+    phone.faults.set(FaultPlan(missing_services=("thermalservice", "power")))
+    done = shell("dumpsys thermalservice")
+    assert (done.exit_code, done.stdout) == (0, b"")
+    assert shell("cmd power wakeup").exit_code == 20
+    reading = read_conditions(transport)
+    assert reading.thermal is not None and reading.thermal.status is None
+    assert reading.awake is None
+
+
+def test_a_device_without_a_battery_says_that_none_is_present(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    phone.faults.set(FaultPlan(no_battery=True))
+    reading = read_conditions(transport)
+    assert reading.battery is not None
+    assert (reading.battery.present, reading.battery.level, reading.battery.percent) == (False, 0, None)
+
+
+def test_its_clock_is_set_and_its_uptime_goes_on(phone: VirtualPhone, transport: DirectTransport) -> None:
+    before = read_conditions(transport)
+    assert clock_set(before, read_conditions(transport)) is None
+    phone.faults.set(FaultPlan(clock_offset_s=-28_800))
+    after = read_conditions(transport)
+    assert clock_set(before, after) == "the phone's clock was set back by 28800 s"
+    assert not rebooted(before, after)
 
 
 def test_cores_that_the_phone_lacks_are_refused(shell: Shell) -> None:
