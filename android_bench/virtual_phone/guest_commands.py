@@ -119,5 +119,5 @@ def tool_script(python: str, flavour: str) -> str:
     return (
         "#!/system/bin/sh\n"
         f"PYTHONPATH=/system/lib/nasflow exec {python} -s -S -P "
-        f'-m android_bench.virtual_phone.benchmark_tool {flavour} "$@"\n'
+        f'-m android_bench.virtual_phone.benchmark_tool {flavour} "$0" "$@"\n'
     )
