@@ -238,5 +238,5 @@ def left_behind(phone: VirtualPhone) -> list[str]:
     return sorted([*names, *(["stays awake"] if setting.exists() else [])])
 
 
-def _no_runner(abi: str) -> Runner:
-    raise UsageError(f"a virtual phone brings its own tool, and one for {abi} was asked for.")
+def _no_runner(abis: Sequence[str]) -> Runner:
+    raise UsageError(f"a virtual phone brings its own tool, and one for {', '.join(abis)} was asked for.")
