@@ -24,6 +24,9 @@ class Slowness:
         """How much longer, at a reading of the clock that ``since_s`` is from."""
         return self.slowdown * max(0.1, 1 + self.drift_per_minute * (now_s - self.since_s) / 60)
 
+    def ran(self, seconds: float) -> None:
+        """Hear how long something has run: nothing follows from it, but for a phone that grows slow so."""
+
 
 class DescribedTime:
     """A clock in nanoseconds that each run moves on as the described phone says, whatever it takes here."""
@@ -65,6 +68,7 @@ class PhoneClock:
         took_ns = self._clock() - before_ns
         begin_ns = before_ns + self._ahead_ns
         slower_ns = int(took_ns * self._slowness.factor(time.monotonic()))
+        self._slowness.ran(took_ns / 1e9)
         self._ahead_ns += slower_ns - took_ns
         return (begin_ns + slower_ns) // 1000 - begin_ns // 1000
 
