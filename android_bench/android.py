@@ -45,7 +45,7 @@ from android_bench.phone.performance_mode import forget_answer, has_fixed_perfor
 from android_bench.phone.remote_files import RemoteFiles, remote_path
 from android_bench.phone.settings import make_steady, repair
 from android_bench.phone.stretches import Stretches
-from android_bench.phone.tool import PhoneTool, find_tool
+from android_bench.phone.tool import PhoneTool, find_tool, is_runner_name
 from android_bench.runner.tool import command, finished_run, longest_run_s
 from android_bench.transport import Transport
 from nasflow.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
@@ -76,7 +76,7 @@ Result = tuple[int, LatencyMeasurement]
 class AndroidDevice:
     """Runs models on one phone's official benchmark tool (a :class:`~android_bench.device.Device`).
 
-    ``runner`` is the program to push, or what obtains it for an ABI; a virtual phone brings its own.
+    ``runner`` is the program to push, or what obtains it for a phone's ABIs; a virtual phone brings its own.
     ``patience_s`` is how long the phone may be away. One client measures on a phone at a time: ``owner``
     (this process) holds a lock on it from the first measurement to :meth:`close`. ``load_s`` is how long a
     piece of the load lasts under which a phone's clocks settle.
@@ -88,7 +88,7 @@ class AndroidDevice:
         self,
         transport: Transport,
         *,
-        runner: Runner | Callable[[str], Runner],
+        runner: Runner | Callable[[Sequence[str]], Runner],
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -154,8 +154,9 @@ class AndroidDevice:
         if not requests:
             return
         try:
-            tool = self._prepared()
+            self._prepared()
             self._occupy()
+            tool = self._prepared()
             reading = self._ready()
             masks = [
                 self._link.do(self._cores.mask, request.options, reading.policies) for request in requests
@@ -251,6 +252,14 @@ class AndroidDevice:
             self._settle()
             self._files.forget()
             self._link.do(lambda _: self._files.remove_partial())
+            self._tool = None  # another run may have deleted it meanwhile
+            tool = self._prepared()
+            self._link.do(self._remove_old_runners, tool)
+
+    def _remove_old_runners(self, _transport: Transport, tool: PhoneTool) -> None:
+        """Delete the runners of earlier runs. Only who holds the lock may: who takes it next looks again."""
+        mine = tool.path.rpartition("/")[2]
+        self._files.remove(name for name in self._files.names() if is_runner_name(name) and name != mine)
 
     def _pause(self, seconds: float) -> None:
         """Sleep while the phone is ours."""

@@ -244,5 +244,5 @@ def left_behind(phone: VirtualPhone) -> list[str]:
     return sorted([*names, *(setting.name for setting in settings if setting.exists())])
 
 
-def _no_runner(abi: str) -> Runner:
-    raise UsageError(f"a virtual phone brings its own tool, and one for {abi} was asked for.")
+def _no_runner(abis: Sequence[str]) -> Runner:
+    raise UsageError(f"a virtual phone brings its own tool, and one for {', '.join(abis)} was asked for.")

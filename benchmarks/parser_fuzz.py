@@ -28,9 +28,10 @@ from android_bench.phone.text import (
     parse_thermal,
     parse_uptime,
 )
+from android_bench.runner.identity import RunnerTool
 from android_bench.runner.output import RunnerOutput, Timings, parse_output
 from android_bench.runner.result import parse_result
-from android_bench.runner.tool import RunnerTool, finished_run
+from android_bench.runner.tool import finished_run
 from android_bench.transport import Completed, plain_text
 from benchmarks._report import Outcome, at_most, main, say
 from nasflow.errors import NasflowError
@@ -66,6 +67,11 @@ _CPUFREQ = b"".join(
         (b"cpuinfo_max_freq", khz),
     )
 )
+_BELOW_A_MICROSECOND = (
+    (b"count=9412 first=21 curr=1 min=0 max=37 avg=0.912345 std=1 p5=0 median=1 p95=1", b"0.912345"),
+    (b"count=9412 first=21 curr=0 min=0 max=37 avg=0.312345 std=0 p5=0 median=0 p95=1", b"0.312345"),
+    (b"count=9412 first=21 curr=0 min=0 max=37 avg=0.012345 std=0 p5=0 median=0 p95=0", b"0.012345"),
+)
 _REQUEST = BenchmarkRequest(name="fuzz", model=b"", min_runs=1)
 
 
@@ -85,7 +91,9 @@ class Run:
 
 
 def real_runs() -> list[Run]:
-    """The fixtures, each with the result file that belongs to it, and an output with one run only."""
+    """The fixtures, each with the result file that belongs to it, an output with one run only, and runs of
+    which the clock counts some as 0, which protobuf may leave out.
+    """
     folder = FIXTURES / "benchmark_model"
     kinds: dict[str, Literal["classic", "litert"]] = {
         "mnv2_t1": "classic",
@@ -101,11 +109,16 @@ def real_runs() -> list[Run]:
     )
     slow = slow.replace(b"Inference (avg): 8089.02", b"Inference (avg): 2.97729e+06")
     runs.append(Run("classic", slow, runs[0].stderr, encode_result(parse_output(slow))))
+    for line, average in _BELOW_A_MICROSECOND:
+        text = re.sub(rb"count=123 [^\n]*", line, runs[0].stdout)
+        text = text.replace(b"Inference (avg): 8089.02", b"Inference (avg): " + average)
+        for zeros in (False, True):
+            runs.append(Run("classic", text, runs[0].stderr, encode_result(parse_output(text), zeros=zeros)))
     return runs
 
 
-def encode_result(output: RunnerOutput) -> bytes:
-    """The protobuf that the tools write for a run with this output."""
+def encode_result(output: RunnerOutput, *, zeros: bool = True) -> bytes:
+    """The protobuf that the tools write for a run with this output, with or without what is 0."""
     timings, warmup = output.inference, output.warmup
     times = [timings.avg_us, timings.min_us, timings.max_us, timings.std_us or 0.0]
     times += [timings.median_us, timings.p5_us, timings.p95_us]
@@ -114,7 +127,7 @@ def encode_result(output: RunnerOutput) -> bytes:
     latency = b"".join(
         bytes([number << 3 | 5]) + struct.pack("<f", value / 1000)
         for number, value in enumerate(times, start=1)
-        if value is not None
+        if value is not None and (zeros or value != 0)
     )
     misc = b"\x0d" + struct.pack("<f", 13.9) + b"\x10" + varint(timings.count)
     misc += b"\x18" + varint(warmup.count if warmup else 0)

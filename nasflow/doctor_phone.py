@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from nasflow.doctor import Check
 from nasflow.errors import NasflowError
+from nasflow.latency_words import shown_ms
 
 if TYPE_CHECKING:
-    from android_bench.device import Device
+    from android_bench.device import BenchmarkRequest, Device
     from android_bench.discover import FoundPhone
     from nasflow.assemble import PipelineConfig
 
@@ -23,7 +24,7 @@ _TIMEOUT_S = 15.0
 
 
 def examine_phone(config: PipelineConfig, base_dir: Path) -> Iterator[Check]:
-    """Keys, connection, space, tool, a trial of a second, conditions; ends where the way ends."""
+    """Keys, connection, space, tool, a trial of some seconds, conditions; ends where the way ends."""
     yield _failing("adb key", check_key)
     found: list[FoundPhone] = []
     check = _failing("phone", lambda: _phone(config, found))
@@ -40,7 +41,7 @@ def examine_phone(config: PipelineConfig, base_dir: Path) -> Iterator[Check]:
         check = _failing("phone tool", lambda: _tool(device, told))
         yield check
         if check.state != "failed":
-            yield _failing("phone trial", lambda: _trial(device, config))
+            yield _failing("phone trial", lambda: _trial(device, config, base_dir))
             yield _failing("phone state", lambda: _state(device))
 
 
@@ -105,26 +106,55 @@ def _tool(device: Device, told: list[str]) -> Check:
     return Check("phone tool", "ok", f"{info.runtime} ({info.binary_sha256[:12]}){news}")
 
 
-def _trial(device: Device, config: PipelineConfig) -> Check:
-    from android_bench.device import BenchmarkRequest
-    from stages.conversion.flatbuffer import network_model
-    from stages.mobilenet_v2 import mobilenet_v2
-
-    net = mobilenet_v2(resolution=96, classes=10, width=0.35)
-    measured = device.benchmark(
-        BenchmarkRequest(
-            name="doctor", model=network_model(net), options=config.runtime, warmup_ms=100.0, min_ms=1000.0
-        )
+def _trial(device: Device, config: PipelineConfig, base_dir: Path) -> Check:
+    """A network, and what the stage profile times that is shortest, each as that stage asks for it."""
+    requests = _trial_requests(config, base_dir)
+    measured = [measurement for _, measurement in device.benchmark_many(requests)]
+    network, *short = measured
+    spread = 50 * (network.p95_ms - network.p5_ms) / network.median_ms
+    others = ", ".join(
+        f"{request.name} {shown_ms(measurement.median_ms, measurement.resolution_ms)}"
+        for request, measurement in zip(requests[1:], short, strict=True)
     )
-    spread = 50 * (measured.p95_ms - measured.p5_ms) / measured.median_ms
-    cores = measured.conditions.describe_cores() if measured.conditions else ""
+    cores = network.conditions.describe_cores() if network.conditions else ""
     return Check(
         "phone trial",
         "ok",
-        f"MobileNetV2 0.35 at 96 pixels, {config.runtime.describe()}{', ' if cores else ''}{cores}: "
-        f"{measured.median_ms:.3f} ms "
-        f"(±{spread:.0f} % within a second)",
+        f"{requests[0].name}, {config.runtime.describe()}{', ' if cores else ''}{cores}: "
+        f"{network.median_ms:.3f} ms (±{spread:.0f} % within a second); {others}",
     )
+
+
+def _trial_requests(config: PipelineConfig, base_dir: Path) -> list[BenchmarkRequest]:
+    from android_bench.device import BenchmarkRequest
+    from stages.conversion.flatbuffer import block_model, empty_model, network_model
+    from stages.mobilenet_v2 import mobilenet_v2
+    from stages.spaces import load_space
+
+    net = mobilenet_v2(resolution=96, classes=10, width=0.35)
+    block = min(load_space(config.space, base_dir).distinct_blocks(), key=lambda block: block.macs)
+    profile = config.profile
+    short = {"the empty model": empty_model(), f"the smallest block ({block.key})": block_model(block)}
+    return [
+        BenchmarkRequest(
+            name="MobileNetV2 0.35 at 96 pixels",
+            model=network_model(net),
+            options=config.runtime,
+            warmup_ms=100.0,
+            min_ms=1000.0,
+        ),
+        *(
+            BenchmarkRequest(
+                name=name,
+                model=model,
+                options=config.runtime,
+                warmup_ms=profile.warmup_ms,
+                min_ms=profile.min_ms,
+                min_runs=profile.min_runs,
+            )
+            for name, model in short.items()
+        ),
+    ]
 
 
 def _state(device: Device) -> Check:

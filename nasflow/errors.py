@@ -10,6 +10,7 @@
       NoUsableDevice ............ 4  none, several, not authorised, wrong ABI, too hot
       DeviceError ............... 5  the device went away, or answered with nonsense
         DeviceLost                   ... the connection broke or fell silent
+        KilledByPhone                ... the phone killed the program that measures
         BadMeasurement               ... 0, NaN or negative time
       ConversionError ........... 6  the TFLite model cannot be made, or does not compute the same
       IntegrityError ............ 7  a file is not what its hash says
@@ -87,6 +88,10 @@ class DeviceError(NasflowError):
 
 class DeviceLost(DeviceError):
     """The connection to a device broke, or fell silent. What was measured until then is kept."""
+
+
+class KilledByPhone(DeviceError):
+    """The phone killed the program that measures, most often for want of memory: it may do so no more."""
 
 
 class BadMeasurement(DeviceError):

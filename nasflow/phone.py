@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -59,8 +59,8 @@ def phone(
         addresses = [wanted] if split_host_port(wanted) else []
         chosen = choose(wanted, find_phones(config.transport, addresses=addresses))
 
-        def runner(abi: str) -> Runner:
-            return obtain(config.runner, abi=abi, project=project, offline=offline)
+        def runner(abis: Sequence[str]) -> Runner:
+            return obtain(config.runner, abis=abis, project=project, offline=offline)
 
         return AndroidDevice(
             open_transport(chosen.serial, "server" if chosen.way == "server" else "direct"),

@@ -19,11 +19,15 @@ from android_bench.phone.conditions import (
 from android_bench.phone.job import PhoneJob, Progress
 from android_bench.phone.link import PhoneLink
 from android_bench.phone.lock import PhoneLock
+from android_bench.runner.failure import KILLED
 from android_bench.transport import Completed
 from nasflow.errors import DeviceError
 
 MAX_DROPS = 3
 """How often a stretch of timings is taken again before the phone is given up."""
+
+MAX_KILLS = 2
+"""How often a stretch is taken again because the phone killed a timing; the next time, that is an error."""
 
 _POLL_S = (0.2, 2.0)
 
@@ -90,8 +94,12 @@ class Stretches:
 
     def _undisturbed(self, number: int) -> _Seen | None:
         """What was seen of a stretch that counts; None: it cannot be started."""
-        drops = 0
+        drops = kills = 0
         while self._finished(number):
+            if kills < MAX_KILLS and self._was_killed(number):
+                kills += 1
+                self._take_again(number, "the phone killed benchmark_model, most often for want of memory")
+                continue
             before, after = self.link.do(self.job.readings, number)
             clocks = self.link.do(self.job.clocks, number)
             reason = disturbance(before, after, self.limits)
@@ -105,6 +113,18 @@ class Stretches:
             drops += 1
             self._drop(number, reason, drops)
         return None
+
+    def _was_killed(self, number: int) -> bool:
+        """Whether a timing of a finished stretch was ended by SIGKILL, which another try may escape."""
+        first, end = self.job.stretches[number]
+        codes = self.link.do(self.job.poll).codes
+        return any(codes.get(index) == KILLED for index in range(max(first, self.offset), end))
+
+    def _take_again(self, number: int, reason: str) -> None:
+        first, end = self.job.stretches[number]
+        self.link.do(self.job.stop)
+        self.link.do(self.job.drop, number)
+        self.tell(f"{end - first} timings are dropped and taken again: {reason}.")
 
     def _drop(self, number: int, reason: str, drops: int) -> None:
         """Throw a stretch away, so that it is taken again. Raises DeviceError."""

@@ -107,11 +107,15 @@ class CpuPolicy:
 
 @dataclass(frozen=True)
 class PhoneProperties:
-    """Who the phone is; None where its properties do not say."""
+    """Who the phone is; None where its properties do not say.
+
+    ``abis`` are those whose programs it runs, the best one first; none: not told.
+    """
 
     model: str | None
     soc: str | None
     abi: str | None
+    abis: tuple[str, ...]
     sdk: int | None
     android_version: str | None
     os_build: str | None
@@ -166,12 +170,16 @@ def parse_properties(text: str) -> PhoneProperties:
     def first(*keys: str) -> str | None:
         return next((value for key in keys if (value := _word(properties.get(key, "")))), None)
 
+    # abilist came with Android 5; abi and abi2 are its first two (AOSP, build/core/sysprop.mk).
+    abi = first("ro.product.cpu.abi")
+    listed = (first("ro.product.cpu.abilist") or "").split(",")
     maker, chip = first("ro.soc.manufacturer"), first("ro.soc.model")
     soc = f"{maker} {chip}" if maker and chip else chip
     return PhoneProperties(
         model=first("ro.product.model"),
         soc=soc or first("ro.hardware.chipname", "ro.board.platform", "ro.hardware"),
-        abi=first("ro.product.cpu.abi"),
+        abi=abi,
+        abis=tuple(dict.fromkeys(name for name in (*map(str.strip, listed), abi) if name)),
         sdk=_int(first("ro.build.version.sdk")),
         android_version=first("ro.build.version.release"),
         os_build=first("ro.build.fingerprint", "ro.build.display.id", "ro.build.id"),

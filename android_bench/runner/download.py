@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from android_bench.runner.tool import check_abi
+from android_bench.runner.abi import check_abi
 from nasflow.errors import EnvironmentFault, IntegrityError, NoUsableDevice, UsageError
 from nasflow.files import disk_faults, write_atomic
 
@@ -32,6 +32,8 @@ _DOWNLOAD_S = 600.0
 _CHUNK_BYTES = 2**18
 _TARGETS = {"arm64-v8a": "android_arm64"}
 _VERSION = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){1,3}(?:(?:a|b|rc|\.dev|\.post)[0-9]{1,10})?")
+# Configurations of TensorFlow's .bazelrc, for who has to build it.
+_BUILD_CONFIGS = {"armeabi-v7a": "android_arm", "x86_64": "android_x86_64", "x86": "android_x86"}
 _OWN = "Or set android.runner to the path of a benchmark_model that you have."
 
 
@@ -48,7 +50,7 @@ class Runner:
 def obtain(
     setting: str,
     *,
-    abi: str,
+    abis: Sequence[str],
     project: Path,
     offline: bool = False,
     cache: Path | None = None,
@@ -56,20 +58,20 @@ def obtain(
     version: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Runner:
-    """The program that ``android.runner`` names, checked against the phone's ABI.
+    """The program that ``android.runner`` names, checked against the phone's ABIs, the best one first.
 
     ``project`` is the folder of ``pipeline.yaml``: relative paths start there, and the lock file lies
     there. ``offline`` never downloads. Raises UsageError, NoUsableDevice (another ABI), IntegrityError (not
     what the lock file says), EnvironmentFault (network, disk).
     """
     if setting != "auto":
-        return _of_path(setting, abi, project)
-    target = _TARGETS.get(abi)
+        return _of_path(setting, abis, project)
+    target = next((_TARGETS[abi] for abi in abis if abi in _TARGETS), None)
     if target is None:
         raise NoUsableDevice(
-            f"there is no benchmark_model to download for a phone of ABI {abi or 'unknown'}, only for "
-            f"{', '.join(_TARGETS)}.",
-            hint="Set android.runner to the path of one that you have built.",
+            f"there is no benchmark_model to download for a phone of ABI {', '.join(abis) or 'unknown'}, "
+            f"only for {', '.join(_TARGETS)}.",
+            hint=_build_hint(abis),
         )
     version = version or _litert_version()
     key = f"{version}/{target}"
@@ -97,7 +99,7 @@ def obtain(
             if fresh
             else f"Delete {place}: it is downloaded again.",
         )
-    check_abi(content, abi, name=origin)
+    check_abi(content, abis, name=origin)
     if fresh:
         write_atomic(place, content)
     news = ""
@@ -109,7 +111,16 @@ def obtain(
     return Runner(content, sha256, f"benchmark_model {key}", news)
 
 
-def _of_path(setting: str, abi: str, project: Path) -> Runner:
+def _build_hint(abis: Sequence[str]) -> str:
+    config = next((_BUILD_CONFIGS[abi] for abi in abis if abi in _BUILD_CONFIGS), None)
+    how = (
+        f": in TensorFlow's sources, bazel build -c opt --config={config} "
+        "//tensorflow/lite/tools/benchmark:benchmark_model"
+    )
+    return f"Build one and set android.runner to its path{how if config else '.'}"
+
+
+def _of_path(setting: str, abis: Sequence[str], project: Path) -> Runner:
     path = project / Path(setting).expanduser()
     content = _read_or_none(path)
     if content is None:
@@ -117,7 +128,7 @@ def _of_path(setting: str, abi: str, project: Path) -> Runner:
             f"android.runner names {path}, which is not there.",
             hint="Set it to auto, or to the path of a benchmark_model.",
         )
-    check_abi(content, abi, name=str(path))
+    check_abi(content, abis, name=str(path))
     return Runner(content, hashlib.sha256(content).hexdigest(), path.name)
 
 

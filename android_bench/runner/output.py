@@ -31,6 +31,10 @@ MAX_TEXT_CHARACTERS = 4_000_000
 """More than a run prints, op profiles included; what comes after it is dropped."""
 
 _HUNDREDTH_MS_US = 10.0
+TOO_SHORT = (
+    "It does too little to be timed: the tool counts whole microseconds. Measure a larger model, or several "
+    "copies of it in one."
+)
 _AGAIN = "Measure again; if it stays so, run 'nasflow doctor --device android'."
 _PREFIX = re.compile(r"^(?:(?:INFO|WARN|WARNING|ERROR|VERBOSE): )?(?:\[[\w.]{1,60}:\d{1,6}\] )?")
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{1,2})?"
@@ -109,8 +113,9 @@ class RunnerOutput:
 def parse_output(stdout: bytes, stderr: bytes = b"") -> RunnerOutput:
     """Read both streams (``stderr`` is empty where the phone merges them).
 
-    Raises BadMeasurement, with everything that was printed, unless there is one plausible latency above
-    zero that the run's own summary, where it is printed, agrees with.
+    Raises BadMeasurement, with everything that was printed, unless there is one plausible latency that the
+    run's own summary, where it is printed, agrees with. Average and maximum are above zero; what lies below
+    them may be 0: the tools count whole microseconds.
     """
     text = "\n".join(plain_text(stream, limit=MAX_TEXT_CHARACTERS) for stream in (stdout, stderr))
     lines = [_PREFIX.sub("", line.strip()) for line in text.split("\n")]
@@ -121,7 +126,7 @@ def parse_output(stdout: bytes, stderr: bytes = b"") -> RunnerOutput:
         if summary is not None:
             _agree(inference, summary)
     except _Unreadable as problem:
-        raise BadMeasurement(f"benchmark_model's output {problem}.", hint=_AGAIN, raw=text) from None
+        raise BadMeasurement(f"benchmark_model's output {problem}.", hint=problem.hint, raw=text) from None
     return RunnerOutput(
         warmup=warmup,
         inference=inference,
@@ -132,7 +137,11 @@ def parse_output(stdout: bytes, stderr: bytes = b"") -> RunnerOutput:
 
 
 class _Unreadable(Exception):
-    """What is wrong with the text, as the end of a sentence."""
+    """What is wrong with the text, as the end of a sentence, and what to do."""
+
+    def __init__(self, problem: str, hint: str = _AGAIN) -> None:
+        super().__init__(problem)
+        self.hint = hint
 
 
 def _sections(lines: list[str]) -> tuple[Timings | None, Timings]:
@@ -190,12 +199,14 @@ def _timings(line: str) -> Timings | None:
 
 
 def _plausible(timings: Timings) -> None:
-    """Order and size of the quantiles. Raises _Unreadable."""
+    """Order and size of the times; some may be 0, but not all. Raises _Unreadable."""
     known = [timings.min_us, timings.p5_us, timings.median_us, timings.p95_us, timings.max_us]
     order = [value for value in known if value is not None]
     inside = [v for v in (timings.avg_us, timings.first_us, timings.curr_us) if v is not None]
     slack = SIX_DIGITS * order[-1]
-    if not 0 < order[0] <= MAX_LATENCY_US or order[-1] > MAX_LATENCY_US:
+    if timings.avg_us == 0 or order[-1] == 0:
+        raise _Unreadable("counts 0 microseconds for every run", TOO_SHORT)
+    if order[-1] > MAX_LATENCY_US:
         raise _Unreadable(f"tells an impossible latency: {order[0]:g} to {order[-1]:g} us")
     if order != sorted(order) or any(not order[0] - slack <= v <= order[-1] + slack for v in inside):
         raise _Unreadable("contradicts itself: minimum, quantiles, average and maximum are out of order")

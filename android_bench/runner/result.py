@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from android_bench.runner.output import MAX_LATENCY_US, SIX_DIGITS, RunnerOutput
+from android_bench.runner.output import MAX_LATENCY_US, SIX_DIGITS, TOO_SHORT, RunnerOutput
 from nasflow.errors import BadMeasurement
 
 MAX_RESULT_BYTES = 65_536
@@ -37,11 +37,16 @@ _LATENCY = {
     9: "first_ms",
     10: "warmup_avg_ms",
 }
+# A writer of protobuf may leave out what is 0: a model of less than a microsecond, times that are all alike.
+_MAY_BE_ZERO = dict.fromkeys(("min_ms", "std_ms", "median_ms", "p5_ms", "p95_ms"), 0.0)
 
 
 @dataclass(frozen=True)
 class RunnerResult:
-    """What the result file says. Times in milliseconds, memory in KiB; None: not in the file."""
+    """What the result file says. Times in milliseconds, 0: below one microsecond; memory in KiB.
+
+    None: not in the file.
+    """
 
     median_ms: float
     p5_ms: float
@@ -68,12 +73,9 @@ def parse_result(content: bytes) -> RunnerResult:
         latency = {name: _float(value) for name, value in _named(message.get(2), _LATENCY)}
         memory = {name: _count(v) for name, v in _named(message.get(3), {1: "init", 2: "overall"})}
         misc = {name: _count(v) for name, v in _named(message.get(4), {2: "runs", 3: "warmup_runs"})}
-        missing = [name for name in list(_LATENCY.values())[:7] if name not in latency]
-        # protobuf leaves a zero out; a standard deviation of zero is a real one (one run, or all alike).
-        if missing == ["std_ms"]:
-            latency["std_ms"] = 0.0
-        elif missing:
+        if missing := [name for name in ("avg_ms", "max_ms") if name not in latency]:
             raise _Damaged(f"does not say {', '.join(missing)}")
+        latency = _MAY_BE_ZERO | latency
         if "runs" not in misc:
             raise _Damaged("does not say how many runs were counted")
         result = RunnerResult(
@@ -87,7 +89,7 @@ def parse_result(content: bytes) -> RunnerResult:
     except _Damaged as problem:
         raise BadMeasurement(
             f"benchmark_model's result file {problem}.",
-            hint=_AGAIN,
+            hint=problem.hint,
             raw=content[:MAX_RESULT_BYTES].hex(),
         ) from None
     return result
@@ -97,7 +99,8 @@ def cross_check(result: RunnerResult, text: RunnerOutput) -> None:
     """Hold the result file against what was printed. Raises BadMeasurement.
 
     The text has six significant digits and the file float32, so they agree to about 5 in a million. A
-    result file that an earlier run has left behind does not.
+    result file that an earlier run has left behind does not. A quantile of 0 must be printed, too: in the
+    file it may be one that is lost.
     """
     timings, warmup = text.inference, text.warmup
     pairs = {
@@ -117,6 +120,9 @@ def cross_check(result: RunnerResult, text: RunnerOutput) -> None:
         and written_ms is not None
         and abs(printed_us / 1000 - written_ms) > SIX_DIGITS * max(printed_us / 1000, written_ms)
     ]
+    lost = {"median": (timings.median_us, result.median_ms), "5 % quantile": (timings.p5_us, result.p5_ms)}
+    lost["95 % quantile"] = (timings.p95_us, result.p95_ms)
+    differing += [f"no {name} in either" for name, pair in lost.items() if pair == (None, 0)]
     if timings.count != result.runs:
         differing.append(f"{timings.count} runs printed, {result.runs} in the file")
     if warmup is not None and result.warmup_runs not in (None, warmup.count):
@@ -130,13 +136,19 @@ def cross_check(result: RunnerResult, text: RunnerOutput) -> None:
 
 
 class _Damaged(Exception):
-    """What is wrong with the file, as the end of a sentence."""
+    """What is wrong with the file, as the end of a sentence, and what to do."""
+
+    def __init__(self, problem: str, hint: str = _AGAIN) -> None:
+        super().__init__(problem)
+        self.hint = hint
 
 
 def _plausible(result: RunnerResult) -> None:
     order = [result.min_ms, result.p5_ms, result.median_ms, result.p95_ms, result.max_ms]
     slack = SIX_DIGITS * result.max_ms
-    if result.min_ms <= 0 or result.max_ms > MAX_LATENCY_US / 1000:
+    if result.avg_ms == 0 or result.max_ms == 0:
+        raise _Damaged("counts 0 microseconds for every run", TOO_SHORT)
+    if result.max_ms > MAX_LATENCY_US / 1000:
         raise _Damaged(f"tells an impossible latency: {result.min_ms:g} to {result.max_ms:g} ms")
     if order != sorted(order) or not result.min_ms - slack <= result.avg_ms <= result.max_ms + slack:
         raise _Damaged("contradicts itself: minimum, quantiles, average and maximum are out of order")

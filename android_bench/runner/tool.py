@@ -1,4 +1,4 @@
-"""``benchmark_model`` on a phone: which of the two tools it is, how it is called, what a run is worth.
+"""``benchmark_model`` on a phone: how it is called, and what a run of it is worth.
 
 The classic TFLite tool and LiteRT's newer one share most flags. They ignore flags that they do not know
 and fall back to the CPU, both with exit code 0, so nothing is taken for measured that the output does not
@@ -7,10 +7,7 @@ confirm. Their ``num_runs`` is a minimum beside ``min_secs``; there is no maximu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from android_bench.device import (
     BenchmarkRequest,
@@ -20,63 +17,20 @@ from android_bench.device import (
     parse_measurement,
 )
 from android_bench.phone.text import CpuPolicy
+from android_bench.runner.failure import run_failed
+from android_bench.runner.identity import HINT_RUNNER, RunnerTool
 from android_bench.runner.output import MAX_TEXT_CHARACTERS, RunnerOutput, parse_output
-from android_bench.runner.result import cross_check, parse_result
+from android_bench.runner.result import RunnerResult, cross_check, parse_result
 from android_bench.transport import Completed, plain_text
-from nasflow.errors import BadMeasurement, DeviceError, NoUsableDevice, UsageError
+from nasflow.errors import BadMeasurement, NoUsableDevice, UsageError
 
 MAX_SECONDS = 150.0
 """A run ends after this many seconds at the latest: the tools' own default."""
 
-_HINT_RUNNER = "Set android.runner to auto, or to a benchmark_model of this year."
-_FLAG = re.compile(r"^\s*--([a-z0-9_]{1,60})=", re.MULTILINE)
-_NEEDED = frozenset(
-    {"graph", "num_threads", "num_runs", "min_secs", "max_secs", "warmup_runs", "warmup_min_secs"}
-    | {"result_file_path"}
-)
+RESOLUTION_MS = 0.001
+"""The tools' clock counts whole microseconds: a run that it counts as 0 took less than one."""
+
 _CPU_DELEGATES = ("xnnpack", "cpu")
-
-# e_machine and word size of each ABI's programs (ELF specification; Android NDK, "Android ABIs").
-_ELF_OF_ABI = {
-    "arm64-v8a": (183, 2),
-    "armeabi-v7a": (40, 1),
-    "x86_64": (62, 2),
-    "x86": (3, 1),
-    "riscv64": (243, 2),
-}
-
-
-@dataclass(frozen=True)
-class RunnerTool:
-    """Which tool a binary is, and the flags that it knows."""
-
-    kind: Literal["classic", "litert"]
-    flags: frozenset[str]
-
-
-def identify(completed: Completed) -> RunnerTool:
-    """Tell the tools apart by what ``--help`` prints; it exits with 1, so the exit code says nothing.
-
-    Raises UsageError where it is neither, or too old to write a result file.
-    """
-    text = "\n".join(
-        plain_text(stream, limit=MAX_TEXT_CHARACTERS) for stream in (completed.stdout, completed.stderr)
-    )
-    flags = frozenset(_FLAG.findall(text))
-    if not flags & {"use_profiler", "enable_op_profiling"}:
-        raise UsageError(
-            f"the runner is no benchmark_model: --help (exit code {completed.exit_code}) lists "
-            f"{len(flags)} flags, and neither enable_op_profiling nor use_profiler.",
-            hint=_HINT_RUNNER,
-            raw=text,
-        )
-    if missing := _NEEDED - flags:
-        raise UsageError(
-            f"the runner is too old: its benchmark_model does not know {_flags(missing)}.",
-            hint=_HINT_RUNNER,
-            raw=text,
-        )
-    return RunnerTool("litert" if "use_profiler" in flags else "classic", flags)
 
 
 def command(
@@ -108,7 +62,7 @@ def command(
     flags |= _delegate_flags(tool, options)
     if missing := flags.keys() - tool.flags:
         raise UsageError(
-            f"the {tool.kind} benchmark_model does not know {_flags(missing)}.", hint=_HINT_RUNNER
+            f"the {tool.kind} benchmark_model does not know {_flags(missing)}.", hint=HINT_RUNNER
         )
     prefix = () if mask is None else ("taskset", f"{mask:x}")
     return (*prefix, binary, *(f"--{name}={value}" for name, value in flags.items()))
@@ -179,36 +133,6 @@ def _fastest_mask(threads: int, policies: Sequence[CpuPolicy]) -> int | None:
     return None
 
 
-def check_abi(binary: bytes, abi: str, *, name: str) -> None:
-    """Whether a program is for a phone whose ``ro.product.cpu.abi`` is ``abi``.
-
-    Raises UsageError for what is no program, NoUsableDevice for one of another ABI.
-    """
-    seen = elf_abi(binary)
-    if seen is None:
-        raise UsageError(
-            f"{name} is no Linux or Android program: it begins with {binary[:8]!r}.", hint=_HINT_RUNNER
-        )
-    if seen != abi:
-        raise NoUsableDevice(
-            f"{name} is built for {seen}, but the phone is {abi or 'of an unknown ABI'}.",
-            hint=f"Set android.runner to a benchmark_model for {abi or 'this phone'}.",
-        )
-
-
-def elf_abi(binary: bytes) -> str | None:
-    """The ABI in a program's ELF header, by Android's name, or the machine's number; None: no program."""
-    if len(binary) < 52 or binary[:4] != b"\x7fELF" or binary[4] not in (1, 2) or binary[5] not in (1, 2):
-        return None
-    order: Literal["little", "big"] = "little" if binary[5] == 1 else "big"
-    kind, machine = (int.from_bytes(binary[at : at + 2], order) for at in (16, 18))
-    if kind not in (2, 3):  # ET_EXEC, ET_DYN: a program, or a position-independent one
-        return None
-    known = {value: name for name, value in _ELF_OF_ABI.items()}
-    name = known.get((machine, binary[4])) if order == "little" else None
-    return name or f"ELF machine {machine}, {32 * binary[4]} bits"
-
-
 def finished_run(
     tool: RunnerTool,
     completed: Completed,
@@ -219,67 +143,68 @@ def finished_run(
 ) -> LatencyMeasurement:
     """What a finished run of :func:`command` measured; ``result`` is its result file, None: there is none.
 
-    Raises DeviceError where the tool failed, and BadMeasurement where its text and its file do not together
-    confirm one latency, measured as it was asked for. Both keep all that was printed.
+    Raises DeviceError where the tool failed (KilledByPhone: another try may help), and BadMeasurement where
+    its text and its file do not together confirm one latency, measured as it was asked for. Both name the
+    model and keep all that was printed.
     """
-    raw = "\n".join(
-        plain_text(stream, limit=MAX_TEXT_CHARACTERS) for stream in (completed.stdout, completed.stderr)
-    )
     if completed.exit_code != 0:
-        reason = [line.strip() for line in raw.split("\n") if "ERROR" in line or "error" in line]
-        telling = [line for line in reason if "Benchmarking failed" not in line] or reason  # says nothing
-        hint = "The model may use an operator that this runner lacks."
-        if request.options.delegate == "gpu":
-            hint = "The phone's GPU does not compute all of this model, or has no driver: use the CPU."
-        raise DeviceError(
-            f"benchmark_model failed on {request.name} with exit code {completed.exit_code}"
-            + (f": {plain_text(telling[-1], limit=200)}" if telling else "."),
-            hint=hint,
-            raw=raw,
-        )
-    output = parse_output(completed.stdout, completed.stderr)
-    if output.unknown_flags:
-        raise BadMeasurement(
-            f"benchmark_model ignored what it was asked for: {output.unknown_flags[:200]}.",
-            hint=_HINT_RUNNER,
-            raw=raw,
-        )
-    if tool.kind == "classic" and output.summary is None:
-        raise BadMeasurement(
-            f"benchmark_model's output for {request.name} breaks off before its summary.",
-            hint="Measure again.",
-            raw=raw,
-        )
-    _check_delegate(tool, output, request.options, raw)
-    if result is None:
-        raise BadMeasurement(
-            f"benchmark_model left no result file for {request.name}.",
-            hint="Look whether the phone's storage is full, then measure again.",
-            raw=raw,
-        )
+        raise run_failed(completed, request.name, on_gpu=request.options.delegate == "gpu")
     try:
-        found = parse_result(result)
-        cross_check(found, output)
+        found = _confirmed(tool, completed, result, request)
     except BadMeasurement as error:
-        error.raw = f"{raw}\n{error.raw}"
-        raise
-    if found.runs < request.min_runs:
-        raise BadMeasurement(
-            f"benchmark_model stopped {request.name} after {found.runs} of {request.min_runs} runs.",
-            hint="The model takes too long on this phone: ask for fewer runs.",
-            raw=raw,
+        raw = "\n".join(
+            plain_text(stream, limit=MAX_TEXT_CHARACTERS) for stream in (completed.stdout, completed.stderr)
         )
+        raise BadMeasurement(
+            f"{request.name} was not measured: {error.message}",
+            hint=error.hint,
+            raw=raw if error.raw in raw else f"{raw}\n{error.raw}",
+        ) from error
+    median_ms = _at_least_half_a_step(found.median_ms)
     fields = {
-        "median_ms": found.median_ms,
-        "p5_ms": found.p5_ms,
-        "p95_ms": found.p95_ms,
-        "min_ms": found.min_ms,
+        "median_ms": median_ms,
+        "p5_ms": _at_least_half_a_step(found.p5_ms),
+        "p95_ms": _at_least_half_a_step(found.p95_ms),
+        "min_ms": _at_least_half_a_step(found.min_ms),
         "runs": found.runs,
         "rounds": 1,
-        "round_medians_ms": [found.median_ms],
+        "round_medians_ms": [median_ms],
+        "resolution_ms": RESOLUTION_MS,
         "conditions": conditions,
     }
     return parse_measurement(fields, source=f"benchmark_model ({request.name})")
+
+
+def _confirmed(
+    tool: RunnerTool, completed: Completed, result: bytes | None, request: BenchmarkRequest
+) -> RunnerResult:
+    """The result file of a run whose text says the same. Raises BadMeasurement."""
+    output = parse_output(completed.stdout, completed.stderr)
+    if output.unknown_flags:
+        raise BadMeasurement(
+            f"benchmark_model ignored what it was asked for: {output.unknown_flags[:200]}.", hint=HINT_RUNNER
+        )
+    if tool.kind == "classic" and output.summary is None:
+        raise BadMeasurement("benchmark_model's output breaks off before its summary.", hint="Measure again.")
+    _check_delegate(tool, output, request.options)
+    if result is None:
+        raise BadMeasurement(
+            "benchmark_model left no result file.",
+            hint="Look whether the phone's storage is full, then measure again.",
+        )
+    found = parse_result(result)
+    cross_check(found, output)
+    if found.runs < request.min_runs:
+        raise BadMeasurement(
+            f"benchmark_model stopped after {found.runs} of {request.min_runs} runs.",
+            hint="The model takes too long on this phone: ask for fewer runs.",
+        )
+    return found
+
+
+def _at_least_half_a_step(milliseconds: float) -> float:
+    """A time as it is stored; one that the tool counted as 0 lies somewhere below its clock's step."""
+    return milliseconds if milliseconds > 0 else RESOLUTION_MS / 2
 
 
 def _delegate_flags(tool: RunnerTool, options: RuntimeOptions) -> dict[str, str]:
@@ -290,13 +215,13 @@ def _delegate_flags(tool: RunnerTool, options: RuntimeOptions) -> dict[str, str]
     return {} if tool.kind == "litert" else {"use_xnnpack": "true"}
 
 
-def _check_delegate(tool: RunnerTool, output: RunnerOutput, options: RuntimeOptions, raw: str) -> None:
+def _check_delegate(tool: RunnerTool, output: RunnerOutput, options: RuntimeOptions) -> None:
     """A GPU must be seen to have computed all of the graph. Raises BadMeasurement."""
     if options.delegate == "cpu":
         others = [d.delegate for d in output.delegations if d.extent != "none" and not _on_cpu(d.delegate)]
         if others:
             raise BadMeasurement(
-                f"the CPU was asked for, but {others[0][:60]} computed the model.", hint=_HINT_RUNNER, raw=raw
+                f"the CPU was asked for, but {others[0][:60]} computed the model.", hint=HINT_RUNNER
             )
         return
     seen = [d.extent for d in output.delegations if not _on_cpu(d.delegate)]
@@ -312,7 +237,6 @@ def _check_delegate(tool: RunnerTool, output: RunnerOutput, options: RuntimeOpti
     raise BadMeasurement(
         f"the GPU was asked for, but {reason}.",
         hint="Set runtime.delegate to cpu, or use the classic benchmark_model, which says what computes.",
-        raw=raw,
     )
 
 

@@ -1,109 +1,76 @@
 """The virtual phone's ``benchmark_model``: runs a model with LiteRT and tells as the real tools do.
 
-``python -m android_bench.virtual_phone.benchmark_tool classic|litert FLAGS...``; it runs inside the sandbox.
-What throttling and drift do to a phone's times is read from ``tool.json`` among the phone's files.
+``python -m android_bench.virtual_phone.benchmark_tool classic|litert PROGRAM FLAGS...``; it runs inside the
+sandbox, and PROGRAM is the name under which it was called. What throttling and drift do to a phone's times,
+and what keeps the tool from running, is read from ``tool.json`` among the phone's files.
 
-Unlike the real tools it has no GPU, so that a request for one falls back to the CPU (or fails, with
-``--require_full_delegation``), and with ``--enable_op_profiling`` it tells the whole graph's time but no
-operator's: the runtime's Python interface has none.
+Unlike the real tools it has no GPU, as the builds whose flags it has: the classic tool does not know
+``--use_gpu``, LiteRT's finds none. With ``--enable_op_profiling`` it tells the whole graph's time but no
+operator's: the runtime's Python interface has none. XNNPACK computes whatever ``--use_xnnpack`` says.
+
+What it prints is recorded in ``tests/fixtures/benchmark_model``, or stands beside its source here:
+``benchmark_model.cc`` and ``benchmark_tflite_model.cc`` in ``tensorflow/lite/tools/benchmark``,
+``litert/tools/benchmark_litert_model.cc``.
 """
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from android_bench.local_worker import ModelError, fill_inputs, open_interpreter
 from android_bench.virtual_phone import benchmark_text as text
-from android_bench.virtual_phone.benchmark_flags import ParsedFlags, parse_flags, shown, usage
+from android_bench.virtual_phone.benchmark_clock import (
+    DescribedTime,
+    LoadedSlowness,
+    PhoneClock,
+    Slowness,
+    time_runs,
+)
+from android_bench.virtual_phone.benchmark_flags import ParsedFlags, abseil_help, parse_flags, usage
 from android_bench.virtual_phone.clocks import POWER_FOLDER, ToolLoad
 from android_bench.virtual_phone.phone_time import CLOCK_FILE, WallClock, asleep_from_s
+from android_bench.virtual_phone.tool_faults import refused, strike
 
 # Outside of a sandbox the command table says where the phone's files lie.
 STATE_FILE = Path(os.environ.get("NASFLOW_TOOL_STATE", "/system/etc/phone/tool.json"))
 
 
 class ToolFailed(Exception):
-    """The tool ends with exit code 1; the message goes to standard error."""
+    """The tool ends with exit code 1; the arguments are lines for standard error."""
 
 
-@dataclass(frozen=True)
-class Slowness:
-    """How much longer everything takes: ``slowdown`` from the start, more with every minute, and asleep."""
-
-    slowdown: float = 1.0
-    drift_per_minute: float = 0.0
-    since_s: float = 0.0
-    asleep_from_s: float | None = None
-    sleep_slowdown: float = 1.0
-
-    def apply(self, duration_us: float, now_s: float) -> int:
-        """A time as this phone would report it; never below 1 us."""
-        drift = max(0.1, 1 + self.drift_per_minute * (now_s - self.since_s) / 60)
-        asleep = self.asleep_from_s is not None and now_s >= self.asleep_from_s
-        slowdown = self.slowdown * (self.sleep_slowdown if asleep else 1.0)
-        return max(1, int(duration_us * slowdown * drift))
-
-
-@dataclass(frozen=True)
-class LoadedSlowness(Slowness):
-    """The same for a phone whose clocks fall under the load of these very runs."""
-
-    load: ToolLoad | None = None
-
-    def apply(self, duration_us: float, now_s: float) -> int:
-        """See :meth:`Slowness.apply`."""
-        if self.load is None:
-            return super().apply(duration_us, now_s)
-        factor = self.load.factor
-        self.load.ran(duration_us / 1e6)
-        return super().apply(factor * duration_us, now_s)
-
-
-class DescribedTime:
-    """A clock in nanoseconds that each run moves on as the described phone says, whatever it takes here."""
-
-    def __init__(self, invoke: Callable[[], object], model: bytes, run_us: int) -> None:
-        self._invoke = invoke
-        share = int.from_bytes(hashlib.sha256(model).digest()[:4]) / (1 << 32)
-        self._run_us = int(run_us * (1 + share))
-        self._runs = 0
-        self._now_ns = time.monotonic_ns()
-
-    def clock(self) -> int:
-        """Now."""
-        return self._now_ns
-
-    def invoke(self) -> None:
-        """A run: up to 1 % longer than the shortest, in a pattern that repeats every eleven runs."""
-        self._invoke()
-        self._now_ns += 1000 * (self._run_us + self._run_us * (7 * self._runs % 11) // 1000)
-        self._runs += 1
+class ToolAborted(Exception):
+    """The tool aborts; the message goes to standard error."""
 
 
 def main(arguments: Sequence[str], *, state_file: Path = STATE_FILE) -> int:
     """Do what the command line says; returns the exit code."""
-    flavour, *rest = arguments
+    flavour, program, *rest = arguments
     state = json.loads(state_file.read_text(encoding="utf-8"))
-    if state["abi"]:
-        sys.stderr.write("/system/bin/sh: benchmark_model: not executable: 64-bit ELF file\n")
-        return 126
+    if refusal := refused(program, state):
+        sys.stderr.write(refusal[1])
+        return refusal[0]
+    strike(state, "start")
+    if flavour == "litert" and "--help" in rest:
+        sys.stdout.write(abseil_help(program))
+        return 1
     _say("STARTING!")
     try:
-        _run(rest, flavour, state)
+        _run(rest, flavour, program, state)
     except (ToolFailed, ModelError) as error:
-        words = f"ERROR: {error}\n" if str(error) else ""
-        sys.stderr.write(f"{words}ERROR: Benchmarking failed.\n")
+        sys.stderr.write("".join(f"ERROR: {line}\n" for line in (*error.args, "Benchmarking failed.")))
         return 1
+    except ToolAborted as error:
+        sys.stderr.write(f"{error}\n")
+        strike({"signal": 6, "signal_at": "abort"}, "abort")
     return 0
 
 
@@ -112,43 +79,52 @@ def _say(line: str, severity: str = "INFO") -> None:
     sys.stdout.flush()
 
 
-def _run(arguments: Sequence[str], flavour: str, state: dict[str, Any]) -> None:
+def _run(arguments: Sequence[str], flavour: str, program: str, state: dict[str, Any]) -> None:
     flags = parse_flags(arguments, flavour)
-    if flags.bad or flags.is_on("help"):
-        raise ToolFailed(usage("benchmark_model", flavour))
+    if flags.wants_usage:
+        complaints = [
+            f"Failed to parse flag '{name}' against argv '{word}'" for name, word in flags.unreadable
+        ]
+        raise ToolFailed(*complaints, usage(program, flavour))
     if flags.unconsumed:
         _say(f"Unconsumed cmdline flags: {' '.join(flags.unconsumed)}", "WARN")
-    listed = flags.changed if flavour == "classic" else flags.changed[:1]
-    for label, value in listed:
-        _say(f"{label}: [{shown(value)}]")
     graph = flags.text("graph")
-    if not graph:
+    if flavour == "classic" and not graph:  # BenchmarkTfLiteModel::ValidateParams
         raise ToolFailed("Please specify the name of your TF Lite input file with --graph")
+    for line in flags.logged(flavour):
+        _say(line)
     measured = _measure(graph, flags, flavour, state)
+    result_path, result = flags.text("result_file_path"), text.result_protobuf(measured)
     if flavour == "classic":
         for line in text.classic_summary(measured):
             _say(line)
+        if result_path:
+            _save(result_path, result, state["free_bytes"], _say, _complain)
         if flags.is_on("enable_op_profiling"):
             _say("Operator-wise Profiling Info for Regular Benchmark Runs:")
             line = text.plain_statistics(measured.runs_us)
             sys.stdout.write(
                 f"\nTimings (microseconds): {line}\nMemory (bytes): count=0\n0 nodes observed\n\n"
             )
-    else:
-        sys.stderr.write(text.litert_summary(measured))
-    _write_result(flags.text("result_file_path"), text.result_protobuf(measured), state["free_bytes"])
+        return
+    sys.stderr.write(text.litert_summary(measured))
+    if result_path:
+        _save(result_path, result, state["free_bytes"], _log, lambda line: _log(line, "ERROR"))
+    sys.stderr.write(text.LITERT_ENDS)
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"ERROR: {line}\n")
+
+
+def _log(line: str, severity: str = "INFO", place: str = "benchmark_litert_model.h:190") -> None:
+    """A line of LiteRT's own log. Where no recording shows its place in the source, that is assumed."""
+    sys.stderr.write(f"{severity}: [{place}] {line}\n")
 
 
 def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]) -> text.Measured:
     threads = int(flags.number("num_threads"))
     before_kib = _resident_kib()
-    start = time.monotonic_ns()
-    try:
-        content = Path(graph).read_bytes()
-    except OSError as error:
-        raise ToolFailed(f"Could not open '{graph}': {error.strerror}.") from error
-    interpreter = open_interpreter(content, max(1, threads))
-    fill_inputs(interpreter)
     slowness = Slowness(
         state["slowdown"],
         state["drift_per_minute"],
@@ -156,34 +132,41 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
         asleep_from_s(os.environ.get("NASFLOW_TOOL_AWAKE_CS", ""), time.monotonic()),
         state["sleep_slowdown"],
     )
-    init_us = slowness.apply((time.monotonic_ns() - start) / 1e3, time.monotonic())
+    wall_clock = WallClock(STATE_FILE.with_name(CLOCK_FILE), time.time_ns)
+    opened: list[tuple[bytes, Any]] = []
+    if flavour == "litert":
+        sys.stderr.write(text.LITERT_BEGINS)
+        _log(f"Loading model from: {graph}", place="benchmark_litert_model.cc:305")
+    init_us = PhoneClock(wall_clock, slowness).timed_us(
+        lambda: opened.append(_opened(graph, max(1, threads), flavour))
+    )
+    ((content, interpreter),) = opened
     init_kib = max(0, _resident_kib() - before_kib)
     signatures = list(interpreter.get_signature_list())
     if flavour == "classic":
-        if threads > 0:
-            _say(f"#threads used for CPU inference: [{threads}]")
         _say(f"Loaded model {graph}")
-    if flags.is_on("list_signatures"):
-        _say(f"The Model contains {len(signatures)} signature key(s).")
-        for signature in signatures:
-            _say(f"-> Signature Key: {signature}")
-        raise ToolFailed  # as the real tools do: what was asked for is told, and nothing was measured
-    invoke: Callable[[], object] = interpreter.invoke
-    clock: Callable[[], int] = time.monotonic_ns
-    if state["run_us"]:
-        described = DescribedTime(invoke, content, state["run_us"])
-        invoke, clock = described.invoke, described.clock
-    if (load := _load(state)) is not None:
-        slowness = LoadedSlowness(**vars(slowness), load=load)
-    clock = WallClock(STATE_FILE.with_name(CLOCK_FILE), clock)
-    _tell_delegate(flags, flavour)
+        if flags.is_on("list_signatures"):
+            _list_signatures(signatures)
+        _tell_classic_delegate(flags, interpreter)
+    else:
+        _check_litert_accelerators(flags)
     _say(f"The input model file size (MB): {len(content) / 1e6:g}")
     _say(f"Initialized session in {init_us / 1e3:g}ms.")
+    if flags.text("result_file_path"):  # a timing, and not the load before a stretch
+        strike(state, "run")
+    invoke: Callable[[], object] = interpreter.invoke
+    if (load := _load(state)) is not None:
+        slowness = LoadedSlowness(**vars(slowness), load=load)
+    clock = PhoneClock(wall_clock, slowness)
+    if state["run_us"]:
+        described = DescribedTime(invoke, content, state["run_us"])
+        invoke = described.invoke
+        clock = PhoneClock(WallClock(STATE_FILE.with_name(CLOCK_FILE), described.clock), slowness)
 
     def loop(runs: str, seconds: str) -> tuple[int, ...]:
         limits = flags.number(runs), flags.number(seconds), flags.number("max_secs")
         _say(text.running_line(*limits))
-        times = time_runs(invoke, *limits, slowness=slowness, clock=clock)
+        times = time_runs(invoke, *limits, clock=clock)
         _say(text.statistics_line(times) + "\n")
         return times
 
@@ -211,40 +194,96 @@ def _load(state: dict[str, Any]) -> ToolLoad | None:
     return ToolLoad(state["sustained_share"], state["sustained_after_s"], folder)
 
 
-def time_runs(
-    invoke: Callable[[], object],
-    least_runs: float,
-    least_seconds: float,
-    most_seconds: float,
-    *,
-    slowness: Slowness,
-    clock: Callable[[], int] = time.monotonic_ns,
-) -> tuple[int, ...]:
-    """Microseconds of each run: until both minima are reached or ``most_seconds`` are over; at least one."""
-    begin = clock()
-    times: list[int] = []
-    while True:
-        before = clock()
-        invoke()
-        after = clock()
-        times.append(slowness.apply((after - before) / 1e3, after / 1e9))
-        elapsed_s = (after - begin) / 1e9
-        if elapsed_s >= most_seconds or (len(times) >= least_runs and elapsed_s >= least_seconds):
-            return tuple(times)
+def _opened(graph: str, threads: int, flavour: str) -> tuple[bytes, Any]:
+    """The model and an interpreter that is ready to run it.
+
+    The classic tool's complaints: ``mmap_allocation.cc``, ``core/model_builder.cc``, and ``LoadModel``. Those
+    of LiteRT's: ``LoadModel`` and ``Init``; the form of its log line is assumed.
+    """
+    try:
+        content = Path(graph).read_bytes()
+    except OSError:
+        raise _unreadable(
+            graph, flavour, f"Could not open '{graph}'.", "The model allocation is null/empty"
+        ) from None
+    if flavour == "litert":
+        place = "compiled_model.cc:833"
+        _log("Flatbuffer model initialized directly from incoming litert model.", place=place)
+    try:
+        interpreter = open_interpreter(content, threads)
+    except ModelError as error:
+        raise _unreadable(graph, flavour, str(error)) from error
+    fill_inputs(interpreter)
+    return content, interpreter
 
 
-def _tell_delegate(flags: ParsedFlags, flavour: str) -> None:
-    """Say that the CPU computes; an accelerator that was asked for is not there."""
-    if flags.is_on("use_gpu", "use_npu", "use_nnapi"):
-        name = "GPU" if flags.is_on("use_gpu") else "NPU"
-        if flags.is_on("require_full_delegation"):
+def _unreadable(graph: str, flavour: str, *reasons: str) -> ToolFailed:
+    if flavour == "litert":
+        return ToolFailed("[benchmark_litert_model.cc:308] Failed to load model.")
+    return ToolFailed(*reasons, f"Failed to load model {graph}")
+
+
+def _list_signatures(signatures: Sequence[str]) -> None:
+    """As recorded in ``listsig.out``: what was asked for is told, and nothing is measured."""
+    _say(f"The Model contains {len(signatures)} signature key(s).")
+    if signatures:
+        _say("They are listed below: ")
+    for signature in signatures:
+        _say(f"-> Signature Key: {signature}")
+    raise ToolFailed
+
+
+def _tell_classic_delegate(flags: ParsedFlags, interpreter: Any) -> None:
+    """What ``BenchmarkTfLiteModel::Init`` says of the delegate that was asked for."""
+    must_be_all = flags.is_on("require_full_delegation")
+    if not flags.is_on("use_xnnpack"):
+        if must_be_all:
             raise ToolFailed("Disallowed CPU fallback detected.")
+        return
+    kernels, nodes = _delegated(interpreter)
+    if must_be_all and (kernels, nodes) != (1, 1):
+        raise ToolFailed("Disallowed CPU fallback detected.")
+    if (kernels, nodes) == (1, 1):
+        extent = "completely executed by the delegate."
+    elif kernels:
+        extent = f"partially executed by the delegate w/ {kernels} delegate kernels."
+    else:
         _say(
-            f"Though {name} delegate is explicitly applied, the model graph will not be executed by the "
+            "Though XNNPACK delegate is explicitly applied, the model graph will not be executed by the "
             "delegate."
         )
-    if flavour == "litert":
-        sys.stderr.write("INFO: [cpu_registry.cc:75] XNNPACK CPU accelerator registered.\n")
+        return
+    _say(f"Explicitly applied XNNPACK delegate, and the model graph will be {extent}")
+
+
+def _delegated(interpreter: Any) -> tuple[int, int]:
+    """How many of a delegate's kernels run, and how many nodes in all.
+
+    A delegate's node is listed behind those that it replaces, with the same output tensors: what still runs
+    is found backwards from the model's output.
+    """
+    operations = interpreter._get_ops_details()  # no public call tells them apart
+    producer = {int(tensor): place for place, op in enumerate(operations) for tensor in op["outputs"]}
+    running: set[int] = set()
+    tensors = [int(tensor["index"]) for tensor in interpreter.get_output_details()]
+    while tensors:
+        place = producer.get(tensors.pop())
+        if place is not None and place not in running:
+            running.add(place)
+            tensors.extend(int(tensor) for tensor in operations[place]["inputs"] if tensor >= 0)
+    return sum(operations[place]["op_name"] == "DELEGATE" for place in running), len(running)
+
+
+def _check_litert_accelerators(flags: ParsedFlags) -> None:
+    """What ``CreateCompiledModelOptions`` refuses, and what a phone without accelerators does."""
+    must_be_all = flags.is_on("require_full_delegation")
+    if flags.is_on("use_cpu") and must_be_all:
+        raise ToolAborted(
+            "ERROR: [benchmark_litert_model.cc:77] Requesting full delegation and CPU acceleration are "
+            "incompatible."
+        )
+    if must_be_all:  # the form of this line is assumed
+        raise ToolFailed("[benchmark_litert_model.cc:318] Failed to compile model.")
 
 
 def _size(tensor: dict[str, Any]) -> int:
@@ -262,15 +301,25 @@ def _resident_kib() -> int:
     return pages * resource.getpagesize() // 1024
 
 
-def _write_result(path: str, content: bytes, free_bytes: int | None) -> None:
-    if not path:
-        return
-    # A full phone keeps what fitted, and the tool does not notice: C++ streams fail in silence.
-    kept = content if free_bytes is None else content[:free_bytes]
+def _save(
+    path: str,
+    content: bytes,
+    free_bytes: int | None,
+    say: Callable[[str], object],
+    complain: Callable[[str], object],
+) -> None:
+    """Write the result file, in the words of both tools' ``OnBenchmarkEnd``.
+
+    A full phone keeps what fitted, and the tool does not notice: C++ streams fail in silence.
+    """
     try:
-        Path(path).write_bytes(kept)
-    except OSError as error:
-        sys.stderr.write(f"ERROR: Failed to open {path}: {error.strerror}\n")
+        with Path(path).open("wb") as file:
+            say(f"Saving benchmark result to: {path}")
+            file.write(content if free_bytes is None else content[:free_bytes])
+    except OSError:
+        complain(f"Failed to save benchmark result to: {path}")
+        return
+    say(f"Saved benchmark result to: {path}")
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ class CommandTable:
     def _dispatch(self, words: list[str]) -> Result:
         name = PurePosixPath(words[0]).name
         if name == "benchmark_model" or name in {f"benchmark_model_{tool}" for tool in TOOLS}:
-            return self._benchmark(name, words[1:])
+            return self._benchmark(name, words)
         known = self._commands.get(words[0].removeprefix("/system/bin/"))
         if known is None:
             return failed(f"sh: {words[0]}: inaccessible or not found", 127)
@@ -341,12 +341,12 @@ class CommandTable:
             return failed("taskset: bad mask")
         return self._prefixed(arguments[1:]) if mask else failed("taskset: Invalid argument")
 
-    def _benchmark(self, name: str, arguments: list[str]) -> Result:
+    def _benchmark(self, name: str, words: list[str]) -> Result:
         """Run the tool in a process of its own, its two paths mapped and turned back in its output."""
         flavour = name.removeprefix("benchmark_model").lstrip("_") or self._folder.description.tool
         turned: dict[bytes, bytes] = {}
         mapped: list[str] = []
-        for argument in arguments:
+        for argument in words[1:]:
             flag, _, path = argument.partition("=")
             if flag in ("--graph", "--result_file_path"):
                 real = self._paths.locate(path, write=flag != "--graph")
@@ -354,10 +354,18 @@ class CommandTable:
                 mapped.append(f"{flag}={real}")
             else:
                 mapped.append(argument)
-        command = [sys.executable, "-P", "-m", "android_bench.virtual_phone.benchmark_tool", flavour]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "android_bench.virtual_phone.benchmark_tool",
+            flavour,
+            words[0],
+        ]
         environment = os.environ | {
             "PYTHONPATH": str(_PACKAGE_ROOT),
             "NASFLOW_TOOL_STATE": str(self._folder.phone / "tool.json"),
+            "NASFLOW_TOOL_COUNT": str(self._folder.storage["/data/system"] / "tool-signals"),
         }
         done = subprocess.run([*command, *mapped], capture_output=True, env=environment, check=False)
         output, errors = done.stdout, done.stderr

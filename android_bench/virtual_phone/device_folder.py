@@ -111,6 +111,11 @@ class DeviceFolder:
         files["tool.json"] = json.dumps(
             {
                 "abi": plan.abi,
+                "link_error": plan.tool_link_error,
+                "forbidden": plan.tool_forbidden,
+                "signal": plan.tool_signal,
+                "signal_at": plan.tool_signal_at,
+                "signal_times": plan.tool_signal_times,
                 "slowdown": plan.slowdown / self.clocks.mode,
                 "sustained_share": plan.sustained_share,
                 "sustained_after_s": plan.sustained_after_s,

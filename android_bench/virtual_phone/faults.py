@@ -92,6 +92,17 @@ class FaultPlan(BaseModel):
     abi: str = Field(
         default="", max_length=40, description="another ABI than described: wrong for the runner"
     )
+    tool_signal: int | None = Field(
+        default=None, ge=1, le=64, description="the number of the signal that ends benchmark_model"
+    )
+    tool_signal_at: Literal["start", "run"] = Field(
+        default="run", description="before its first word, or when the model is loaded"
+    )
+    tool_signal_times: int | None = Field(default=None, ge=0, description="so often; empty: always")
+    tool_link_error: str = Field(
+        default="", max_length=300, description="what the linker says of benchmark_model, which it refuses"
+    )
+    tool_forbidden: bool = Field(default=False, description="no program may be run")
     authorisation: Literal["", "accept", "refuse", "ignore"] = Field(
         default="",
         description="what the owner answers to any key, known or not; empty: as the phone was started",

@@ -257,5 +257,5 @@ def tool_script(python: str, flavour: str) -> str:
         "[ $state = Awake ] || left=0\n"
         "export NASFLOW_TOOL_AWAKE_CS=$left\n"
         f"PYTHONPATH=/system/lib/nasflow exec {holding} {python} -s -S -P "
-        f'-m android_bench.virtual_phone.benchmark_tool {flavour} "$@"\n'
+        f'-m android_bench.virtual_phone.benchmark_tool {flavour} "$0" "$@"\n'
     )

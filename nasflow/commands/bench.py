@@ -15,6 +15,7 @@ from nasflow.commands.project import Project, as_it_was_typed
 from nasflow.commands.run import screen
 from nasflow.errors import ConfigError, DeviceError, Interrupted, UsageError
 from nasflow.files import disk_faults
+from nasflow.latency_words import shown_ms
 from pipeline.config import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
 from pipeline.reporters import Reporter
@@ -143,9 +144,13 @@ def _outcome(info: DeviceInfo, runtime: RuntimeOptions, measured: dict[str, Late
 
 
 def _line(name: str, measured: LatencyMeasurement, fastest: float, width: int) -> str:
-    between = f"{measured.p5_ms:.4g} to {measured.p95_ms:.4g}"
+    median, p5, p95 = (
+        shown_ms(value, measured.resolution_ms, unit=False)
+        for value in (measured.median_ms, measured.p5_ms, measured.p95_ms)
+    )
+    between = p5 if p5 == p95 else f"{p5} to {p95}"
     spread = f"±{100 * measured.spread:>4.1f} %" if measured.rounds > 1 else ""  # of one round: unknown
     return (
-        f"{plain_text(name):<{width}}  {measured.median_ms:>10.4g}  {spread:>7}"
+        f"{plain_text(name):<{width}}  {median:>10}  {spread:>7}"
         f"  {between:>19}  {measured.median_ms / fastest:>12.2f}"
     )

@@ -76,14 +76,24 @@ def test_cores_are_chosen_by_name_or_mask(phone: VirtualPhone, folder: ProjectFo
     assert answer.document["runtime"]["cpu"] == cores.lower()
 
 
-def test_a_gpu_that_is_not_there_is_no_latency_and_the_tools_words_are_told(
+def test_a_gpu_that_the_phones_tool_does_not_know_is_not_asked_for(
     phone: VirtualPhone, folder: ProjectFolder
 ) -> None:
     on_it = ("--device", f"android:{phone.address}", "--delegate", "gpu")
     answer = folder.ask("bench", "small.tflite", *on_it)
+    assert answer.exit_code == 2, "the recorded tool is a build without a GPU"
+    assert "does not know --use_gpu" in answer.document["error"]["message"]
+
+
+def test_a_tool_that_crashes_is_no_latency_and_its_words_are_told(
+    phone: VirtualPhone, folder: ProjectFolder
+) -> None:
+    phone.faults.set(FaultPlan(tool_signal=11))
+    answer = folder.ask("bench", "small.tflite", "--device", f"android:{phone.address}")
     assert answer.exit_code == 5
-    assert "Disallowed CPU fallback" in answer.document["error"]["message"]
-    assert any("Require full delegation" in text or "last words" in text for text in answer.texts)
+    assert "SIGSEGV" in answer.document["error"]["message"]
+    assert "small.tflite" in answer.document["error"]["message"]
+    assert any("last words" in text for text in answer.texts)
 
 
 def test_a_bench_that_is_stopped_leaves_nothing_and_promises_nothing(
@@ -113,6 +123,8 @@ def test_the_doctor_goes_the_whole_way_to_a_phone(phone: VirtualPhone, folder: P
     assert "GB free" in found["phone space"]["found"]
     assert "virtual phone" in found["phone tool"]["found"]
     assert " ms " in found["phone trial"]["found"]
+    assert "the empty model" in found["phone trial"]["found"]
+    assert "the smallest block (" in found["phone trial"]["found"]
     assert "battery" in found["phone state"]["found"]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,32 +14,28 @@ from hypothesis import strategies as st
 
 from android_bench.device import BenchmarkRequest, Conditions, RuntimeOptions
 from android_bench.phone.text import CpuPolicy
+from android_bench.runner.abi import check_abi, elf_abi
+from android_bench.runner.identity import RunnerTool, identify, listed_flags
 from android_bench.runner.output import parse_output
-from android_bench.runner.tool import (
-    RunnerTool,
-    check_abi,
-    command,
-    cpu_mask,
-    elf_abi,
-    finished_run,
-    identify,
-    longest_run_s,
-)
+from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
 from android_bench.transport import Completed
 from benchmarks.parser_fuzz import Run, encode_result, real_runs
 from nasflow.errors import BadMeasurement, DeviceError, NasflowError, NoUsableDevice, UsageError
 
-COMMON = [
-    "num_runs=50",
-    "min_secs=1",
-    "max_secs=150",
-    "num_threads=-1",
-    "warmup_runs=1",
-    "warmup_min_secs=0.5",
-]
-COMMON += ["graph=", "result_file_path=", "use_gpu=false", "require_full_delegation=false"]
-CLASSIC_HELP = [*COMMON, "enable_op_profiling=false", "use_xnnpack=false"]
-LITERT_HELP = [*COMMON, "use_profiler=false", "use_cpu=true", "use_npu=false"]
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model"
+
+
+def asked(tool: str) -> Completed:
+    """What a real tool answered to a value that it cannot read."""
+    out, err = ((FIXTURES / f"{tool}_badflag.{end}").read_bytes() for end in ("out", "err"))
+    return Completed(out, err, 1)
+
+
+CLASSIC = identify(asked("classic"))
+LITERT = identify(asked("litert"))
+CLASSIC_WITH_GPU = RunnerTool("classic", CLASSIC.flags | {"use_gpu"})
+"""Builds for Android know it (tools/delegates/gpu_delegate_provider.cc); the recorded one is for Linux."""
+
 GPU = RuntimeOptions(delegate="gpu")
 COMPLETELY = (
     b"Explicitly applied GPU delegate, and the model graph will be completely executed by the delegate.\n"
@@ -47,17 +46,6 @@ NOT_AT_ALL = (
 PARTLY = b"VERBOSE: Replacing 30 out of 31 node(s) with delegate (LITERT_CL) node, yielding 2 partitions\n"
 
 
-def helped(flags: list[str], *, stderr: bool = False) -> Completed:
-    text = "usage: ./benchmark_model <flags>\nFlags:\n" + "".join(
-        f"\t--{flag:<39}\tstring\toptional\twhat --this= is for\n" for flag in flags
-    )
-    return Completed(b"" if stderr else text.encode(), text.encode() if stderr else b"", 1)
-
-
-CLASSIC = identify(helped(CLASSIC_HELP))
-LITERT = identify(helped(LITERT_HELP))
-
-
 def request(**options: object) -> BenchmarkRequest:
     return BenchmarkRequest.model_validate({"name": "net", "model": b"x", "min_runs": 1, **options})
 
@@ -65,20 +53,64 @@ def request(**options: object) -> BenchmarkRequest:
 # Which tool
 
 
-def test_the_tools_are_told_apart_by_their_flags_whatever_the_exit_code_and_stream() -> None:
+def test_the_real_tools_are_told_apart_by_their_lists_of_flags() -> None:
     assert (CLASSIC.kind, LITERT.kind) == ("classic", "litert")
-    assert identify(helped(LITERT_HELP, stderr=True)).kind == "litert"
-    assert identify(helped([*LITERT_HELP, "enable_op_profiling=false"])).kind == "litert"
+    assert (len(CLASSIC.flags), len(LITERT.flags)) == (58, 43)
+    assert "gpu-precision" in LITERT.flags
 
 
-def test_what_is_no_benchmark_model_is_refused() -> None:
-    with pytest.raises(UsageError, match="no benchmark_model"):
-        identify(Completed(b"", b"sh: not executable: 64-bit ELF file", 126))
+@pytest.mark.parametrize("tool", ["classic", "litert"])
+def test_streams_that_a_phone_merges_are_the_same_list(tool: str) -> None:
+    answer = asked(tool)
+    for merged in (answer.stdout + answer.stderr, answer.stderr + answer.stdout):
+        assert identify(Completed(merged, b"", 1)) == identify(answer)
+        assert identify(Completed(merged.replace(b"\n", b"\r\n"), b"", 1)) == identify(answer)
+
+
+def test_only_the_last_usage_text_counts_and_a_flag_in_a_sentence_is_none() -> None:
+    before = asked("classic").stderr + b"Try --use_profiler= too.\n\t--use_profiler=0\tmaybe\n"
+    after = b"usage: taskset [-ap] [mask] [PID | cmd [args...]]\n"
+    assert identify(Completed(b"", before + asked("litert").stderr + after, 1)) == LITERT
+    assert identify(Completed(b"", asked("litert").stderr + before, 1)) == CLASSIC
+
+
+def test_the_answer_of_abseil_to_help_is_no_list_and_its_words_are_told() -> None:
+    answer = Completed((FIXTURES / "litert_help_2_2.out").read_bytes(), b"", 1)
+    with pytest.raises(UsageError, match=r"no benchmark_model.*exit code 1.*lists 0 flags") as caught:
+        identify(answer)
+    assert "No flags matched." in caught.value.raw
+
+
+def test_what_is_no_benchmark_model_is_named_with_its_own_words() -> None:
+    with pytest.raises(UsageError, match=r"^tool\.bin is no benchmark_model.*last line: 'hello, world'"):
+        identify(Completed(b"hello, world\n", b"", 0), name="tool.bin")
+    with pytest.raises(UsageError, match="It printed nothing"):
+        identify(Completed(b"", b"", 0))
 
 
 def test_a_tool_without_a_result_file_is_too_old() -> None:
-    with pytest.raises(UsageError, match=r"too old.*--result_file_path"):
-        identify(helped([flag for flag in CLASSIC_HELP if not flag.startswith("result_file_path")]))
+    lines = asked("classic").stderr.splitlines(keepends=True)
+    older = b"".join(line for line in lines if b"--result_file_path=" not in line)
+    with pytest.raises(
+        UsageError, match=r"too old: of its 57 flags none is --result_file_path.*--num_runs=abc"
+    ):
+        identify(Completed(b"", older, 1))
+
+
+def test_a_list_without_the_column_of_what_is_optional_is_read_too() -> None:
+    text = asked("classic").stderr.decode().replace("\toptional\t", "\t").replace(" <flags>", "")
+    assert listed_flags(text) == CLASSIC.flags
+
+
+def test_every_flag_that_nasflow_sets_is_one_that_the_real_tool_lists() -> None:
+    for tool, options in (
+        (CLASSIC, RuntimeOptions()),
+        (LITERT, RuntimeOptions()),
+        (LITERT, GPU),
+        (CLASSIC_WITH_GPU, GPU),
+    ):
+        words = command(tool, request(options=options), **PATHS)[1:]
+        assert {word[2:].partition("=")[0] for word in words} <= tool.flags
 
 
 # How it is called
@@ -116,15 +148,15 @@ def test_cores_are_chosen_by_taskset_in_plain_hexadecimal() -> None:
 
 
 def test_a_gpu_must_take_all_of_it() -> None:
-    classic, litert = (command(tool, request(options=GPU), **PATHS) for tool in (CLASSIC, LITERT))
+    tools = (CLASSIC_WITH_GPU, LITERT)
+    classic, litert = (command(tool, request(options=GPU), **PATHS) for tool in tools)
     assert classic[-3:] == ("--use_gpu=true", "--require_full_delegation=true", "--use_xnnpack=false")
     assert litert[-3:] == ("--use_gpu=true", "--require_full_delegation=true", "--use_cpu=false")
 
 
 def test_a_tool_that_does_not_know_a_needed_flag_is_not_called() -> None:
-    without = RunnerTool("classic", CLASSIC.flags - {"use_gpu"})
     with pytest.raises(UsageError, match="--use_gpu"):
-        command(without, request(options=GPU), **PATHS)
+        command(CLASSIC, request(options=GPU), **PATHS)
 
 
 @settings(max_examples=200, deadline=None)
@@ -220,14 +252,20 @@ def test_the_abi_is_read_from_the_program(binary: bytes, abi: str | None) -> Non
 
 
 def test_a_program_for_another_phone_is_refused_before_it_is_sent() -> None:
-    check_abi(elf(183), "arm64-v8a", name="benchmark_model")
-    with pytest.raises(NoUsableDevice, match=r"x86_64.*arm64-v8a") as caught:
-        check_abi(elf(62), "arm64-v8a", name="benchmark_model")
+    check_abi(elf(183), ["arm64-v8a"], name="benchmark_model")
+    with pytest.raises(NoUsableDevice, match=r"x86_64.*arm64-v8a or armeabi-v7a") as caught:
+        check_abi(elf(62), ["arm64-v8a", "armeabi-v7a"], name="benchmark_model")
     assert caught.value.exit_code == 4
     with pytest.raises(NoUsableDevice, match="unknown ABI"):
-        check_abi(elf(62), "", name="benchmark_model")
+        check_abi(elf(62), [], name="benchmark_model")
     with pytest.raises(UsageError, match="no Linux or Android program"):
-        check_abi(b"<html>", "arm64-v8a", name="benchmark_model")
+        check_abi(b"<html>", ["arm64-v8a"], name="benchmark_model")
+
+
+def test_a_32_bit_program_is_for_every_phone_that_runs_such_ones() -> None:
+    check_abi(elf(40, bits=32), ["arm64-v8a", "armeabi-v7a", "armeabi"], name="benchmark_model")
+    with pytest.raises(NoUsableDevice, match="built for armeabi-v7a, but the phone is arm64-v8a"):
+        check_abi(elf(40, bits=32), ["arm64-v8a"], name="benchmark_model")
 
 
 @settings(max_examples=1_000, deadline=None)
@@ -238,7 +276,7 @@ def test_any_bytes_have_an_abi_or_none(binary: bytes) -> None:
 
 # What a run is worth
 
-CLASSIC_RUN, PROFILED_RUN, LITERT_RUN, SLOW_RUN = real_runs()
+CLASSIC_RUN, PROFILED_RUN, LITERT_RUN, SLOW_RUN, *SHORT_RUNS = real_runs()
 
 
 def test_the_result_file_and_the_text_make_a_measurement() -> None:
@@ -253,24 +291,25 @@ def test_the_result_file_and_the_text_make_a_measurement() -> None:
     assert got.round_medians_ms == (got.median_ms,) and got.conditions == conditions
 
 
-@pytest.mark.parametrize(
-    "run", [CLASSIC_RUN, PROFILED_RUN, LITERT_RUN, SLOW_RUN], ids=["classic", "profile", "litert", "one"]
-)
+@pytest.mark.parametrize("run", [CLASSIC_RUN, PROFILED_RUN, LITERT_RUN, SLOW_RUN, *SHORT_RUNS])
 def test_streams_may_be_merged(run: Run) -> None:
     merged = replace(run, stdout=run.stderr + run.stdout, stderr=b"")
     assert merged.measure() == run.measure()
 
 
 def test_a_failed_run_is_an_error_that_keeps_its_words() -> None:
-    with pytest.raises(DeviceError, match="exit code 1: ERROR: Benchmarking failed") as caught:
-        finished_run(CLASSIC, Completed(b"STARTING!", b"ERROR: Benchmarking failed.\n", 1), None, request())
+    words = b"ERROR: Failed to allocate tensors!\nERROR: Benchmarking failed.\n"
+    with pytest.raises(
+        DeviceError, match=r"exit code 1.*timed net\..*ERROR: Failed to allocate ten"
+    ) as caught:
+        finished_run(CLASSIC, Completed(b"INFO: STARTING!", words, 1), None, request())
     assert "STARTING!" in caught.value.raw
 
 
 def test_a_gpu_that_does_not_take_all_of_a_model_is_told_in_the_tools_telling_words() -> None:
     words = b"ERROR: Disallowed CPU fallback detected.\nERROR: Benchmarking failed.\n"
     asked = request(options=RuntimeOptions(delegate="gpu"))
-    with pytest.raises(DeviceError, match="exit code 1: ERROR: Disallowed CPU fallback") as caught:
+    with pytest.raises(DeviceError, match=r"exit code 1.*ERROR: Disallowed CPU fallback") as caught:
         finished_run(CLASSIC, Completed(words, b"", 1), None, asked)
     assert "use the CPU" in caught.value.hint
 
@@ -345,12 +384,98 @@ def test_an_older_tool_without_a_median_has_it_from_the_file() -> None:
     assert replace(CLASSIC_RUN, stdout=old).measure() == CLASSIC_RUN.measure()
 
 
-def test_a_model_below_a_microsecond_is_no_0_ms() -> None:
-    text = CLASSIC_RUN.stdout.replace(b"min=7551", b"min=0")
-    fields = parse_output(CLASSIC_RUN.stdout)
-    faked = replace(fields, inference=replace(fields.inference, min_us=0.0))
-    with pytest.raises(BadMeasurement, match="impossible"):
-        replace(CLASSIC_RUN, stdout=text, result=encode_result(faked)).measure()
+# What the clock counts as 0
+
+
+def short(line: str, *, zeros: bool = False) -> Run:
+    """The classic run with other times, as its text and as its file tell them."""
+    average = re.search(r"avg=(\S+)", line) or re.search(r"curr=([0-9]+)", line)
+    assert average is not None
+    stdout = re.sub(rb"count=123 [^\n]*", line.encode(), CLASSIC_RUN.stdout)
+    stdout = stdout.replace(b"(avg): 8089.02", b"(avg): " + average[1].encode())
+    counted = parse_output(CLASSIC_RUN.stdout)
+    fields = {key: float(value) for key, value in re.findall(r"(\w+)=([0-9.e+-]+)", line)}
+    names = ("first", "curr", "min", "max", "avg", "p5", "median", "p95", "std")
+    times = {f"{name}_us": fields.get(name, fields["curr"] if name != "std" else 0.0) for name in names}
+    timings = replace(counted.inference, count=int(fields["count"]), **times)
+    return Run("classic", stdout, b"", encode_result(replace(counted, inference=timings), zeros=zeros))
+
+
+@pytest.mark.parametrize("zeros", [True, False], ids=["written", "left out"])
+@pytest.mark.parametrize(
+    ("line", "expected_ms"),
+    [
+        (
+            "count=9 first=3 curr=1 min=0 max=3 avg=0.9 std=1 p5=0 median=1 p95=2",
+            (0.0005, 0.0005, 0.001, 0.002),
+        ),
+        (
+            "count=9 first=3 curr=0 min=0 max=3 avg=0.4 std=0 p5=0 median=0 p95=1",
+            (0.0005, 0.0005, 0.0005, 0.001),
+        ),
+        ("count=99 first=9 curr=0 min=0 max=9 avg=0.09 std=0 p5=0 median=0 p95=0", (0.0005,) * 4),
+    ],
+)
+def test_a_quantile_of_0_is_half_a_microsecond_whether_the_file_leaves_zeros_out_or_not(
+    line: str, expected_ms: tuple[float, ...], zeros: bool
+) -> None:
+    got = short(line, zeros=zeros).measure()
+    assert (got.min_ms, got.p5_ms, got.median_ms, got.p95_ms) == pytest.approx(expected_ms, rel=1e-6)
+    assert got.round_medians_ms == (got.median_ms,)
+    assert got.resolution_ms == 0.001
+
+
+def test_every_measurement_says_how_coarse_the_clock_is() -> None:
+    assert CLASSIC_RUN.measure().resolution_ms == 0.001
+
+
+@pytest.mark.parametrize("zeros", [True, False], ids=["written", "left out"])
+@pytest.mark.parametrize(
+    "line", ["count=1 curr=0 p5=0 median=0 p95=0", "count=7 curr=0(all same) p5=0 median=0 p95=0"]
+)
+def test_nothing_but_zeros_is_no_measurement_and_says_which_model_and_what_to_do(
+    line: str, zeros: bool
+) -> None:
+    run = short(line, zeros=zeros)
+    with pytest.raises(
+        BadMeasurement, match=r"net was not measured: .*counts 0 microseconds for every run"
+    ) as caught:
+        finished_run(CLASSIC, Completed(run.stdout, b"", 0), run.result, request())
+    assert "several copies" in caught.value.hint
+
+
+def test_a_zero_in_the_file_alone_is_not_believed() -> None:
+    run = short("count=9 first=3 curr=1 min=0 max=3 avg=0.9 std=1 p5=0 median=1 p95=2")
+    lost = short("count=9 first=3 curr=1 min=0 max=3 avg=0.9 std=1 p5=0 median=0 p95=2").result
+    with pytest.raises(BadMeasurement, match=r"median 0.001 ms printed, 0 ms in the file"):
+        replace(run, result=lost).measure()
+    older = re.sub(rb" p5=0 median=1 p95=2", b"", run.stdout)
+    with pytest.raises(BadMeasurement, match="no median in either"):
+        replace(run, stdout=older, result=lost).measure()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda run: replace(run, stdout=b""),
+        lambda run: replace(run, stdout=b"WARN: Unconsumed cmdline flags: --x=1\n" + run.stdout),
+        lambda run: replace(run, stdout=run.stdout[: run.stdout.index(b"INFO: Inference timings")]),
+        lambda run: replace(run, stdout=COMPLETELY + run.stdout),
+        lambda run: replace(run, result=b"\x12\xff"),
+        lambda run: replace(run, result=PROFILED_RUN.result),
+    ],
+)
+def test_every_measurement_that_is_refused_names_the_model(spoil: Callable[[Run], Run]) -> None:
+    run = spoil(CLASSIC_RUN)
+    asked_for = request(name="mbconv_k3_e6")
+    with pytest.raises(
+        BadMeasurement, match=r"^mbconv_k3_e6 was not measured: benchmark_model|the CPU was asked"
+    ):
+        finished_run(CLASSIC, Completed(run.stdout, run.stderr, 0), run.result, asked_for)
+    with pytest.raises(
+        BadMeasurement, match=r"^mbconv_k3_e6 was not measured: benchmark_model left no result"
+    ):
+        finished_run(CLASSIC, Completed(CLASSIC_RUN.stdout, b"", 0), None, asked_for)
 
 
 @settings(max_examples=1_000, deadline=None)

@@ -166,6 +166,7 @@ def test_a_phone_is_named() -> None:
         model="Pixel 8 Pro",
         soc="Google Tensor G3",
         abi="arm64-v8a",
+        abis=("arm64-v8a",),
         sdk=34,
         android_version=None,
         os_build=None,
@@ -178,6 +179,22 @@ def test_the_soc_of_an_older_phone_has_another_property() -> None:
     assert parse_properties("[ro.hardware.chipname]: [exynos9820]\n" + base).soc == "exynos9820"
     assert parse_properties("[ro.soc.model]: [SM8650]\n[ro.soc.manufacturer]: [unknown]\n").soc == "SM8650"
     assert parse_properties("").soc is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "abi", "abis"),
+    [
+        ("arm64-v8a,armeabi-v7a,armeabi", "arm64-v8a", ("arm64-v8a", "armeabi-v7a", "armeabi")),
+        ("armeabi-v7a, armeabi", "armeabi-v7a", ("armeabi-v7a", "armeabi")),
+        ("", "armeabi-v7a", ("armeabi-v7a",)),
+        (",,", "", ()),
+    ],
+)
+def test_the_abis_that_a_phone_runs_are_told_the_best_one_first(
+    listed: str, abi: str, abis: tuple[str, ...]
+) -> None:
+    text = f"[ro.product.cpu.abilist]: [{listed}]\n[ro.product.cpu.abi]: [{abi}]\n"
+    assert parse_properties(text).abis == abis
 
 
 def test_values_of_several_lines_and_of_none_are_kept_apart() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from android_bench.phone.remote_files import RemoteFiles
-from android_bench.phone.tool import find_tool
+from android_bench.phone.tool import find_tool, is_runner_name
 from android_bench.runner.download import Runner
 from android_bench.transport import Completed
 from nasflow.errors import NoUsableDevice, UsageError
@@ -16,19 +17,11 @@ from nasflow.errors import NoUsableDevice, UsageError
 ARM64 = (
     b"\x7fELF\x02\x01\x01" + bytes(9) + (3).to_bytes(2, "little") + (183).to_bytes(2, "little") + bytes(44)
 )
-FLAGS = (
-    "graph",
-    "num_threads",
-    "num_runs",
-    "min_secs",
-    "max_secs",
-    "warmup_runs",
-    "warmup_min_secs",
-    "result_file_path",
-    "enable_op_profiling",
-    "use_gpu",
+ARM32 = b"\x7fELF\x01\x01\x01" + bytes(9) + (3).to_bytes(2, "little") + (40).to_bytes(2, "little") + bytes(44)
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model"
+CLASSIC = Completed(
+    (FIXTURES / "classic_badflag.out").read_bytes(), (FIXTURES / "classic_badflag.err").read_bytes(), 1
 )
-HELP = "".join(f"\t--{flag}=x\tstring\toptional\twords\n" for flag in FLAGS).encode()
 
 
 class Phone:
@@ -36,9 +29,9 @@ class Phone:
 
     serial = "phone"
 
-    def __init__(self, properties: dict[str, str], *, helped: Completed | None = None) -> None:
+    def __init__(self, properties: dict[str, str], *, answers: Sequence[Completed] = (CLASSIC,)) -> None:
         self.properties = properties
-        self.helped = helped or Completed(HELP, b"", 1)
+        self.answers = list(answers)
         self.files: dict[str, tuple[bytes, int]] = {}
         self.ran: list[str] = []
 
@@ -56,9 +49,9 @@ class Phone:
                 return Completed(b"", b"no such file", 1)
             case ["mv", "-f", source, target]:
                 self.files[target] = self.files.pop(source)
-            case [path, "--help"]:
+            case [path, "--num_runs=none"]:
                 self.ran.append(path)
-                return self.helped
+                return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return Completed(b"", b"", 0)
 
     def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
@@ -77,8 +70,8 @@ class Phone:
         raise AssertionError("nobody asked for it")
 
 
-def runner_for(abi: str) -> Runner:
-    assert abi == "arm64-v8a"
+def runner_for(abis: Sequence[str]) -> Runner:
+    assert abis[0] == "arm64-v8a"
     return Runner(ARM64, hashlib.sha256(ARM64).hexdigest(), "benchmark_model 1.2", "recorded")
 
 
@@ -99,7 +92,7 @@ def test_a_real_phone_gets_the_program_for_its_abi_and_may_run_it() -> None:
 def test_a_program_of_another_abi_is_not_pushed() -> None:
     phone = Phone({"ro.product.cpu.abi": "armeabi-v7a"})
     with pytest.raises(NoUsableDevice, match="arm64-v8a, but the phone is armeabi-v7a"):
-        find_tool(phone, RemoteFiles(phone), runner_for("arm64-v8a"))
+        find_tool(phone, RemoteFiles(phone), runner_for(["arm64-v8a"]))
     assert phone.files == {}
 
 
@@ -107,8 +100,8 @@ def test_a_virtual_phone_keeps_its_own_and_nothing_is_obtained() -> None:
     phone = Phone({"ro.nasflow.virtual": "true"})
     phone.files["/system/bin/benchmark_model"] = (b"its own", 0o755)
 
-    def never(abi: str) -> Runner:
-        raise AssertionError(abi)
+    def never(abis: Sequence[str]) -> Runner:
+        raise AssertionError(abis)
 
     tool = find_tool(phone, RemoteFiles(phone), never)
     assert tool.virtual
@@ -117,15 +110,77 @@ def test_a_virtual_phone_keeps_its_own_and_nothing_is_obtained() -> None:
     assert tool.properties.model is None
 
 
-@pytest.mark.parametrize("code", [126, 127])
-def test_a_program_that_the_phone_cannot_run_says_so(code: int) -> None:
-    words = Completed(b"", b"not executable: 64-bit \x1b[1mELF file", code)
-    phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, helped=words)
-    with pytest.raises(NoUsableDevice, match=f"exit code {code}.*not executable: 64-bit ELF"):
+def test_a_32_bit_program_is_run_by_a_phone_that_lists_its_abi() -> None:
+    phone = Phone({"ro.product.cpu.abi": "arm64-v8a", "ro.product.cpu.abilist": "arm64-v8a,armeabi-v7a"})
+    program = Runner(ARM32, hashlib.sha256(ARM32).hexdigest(), "own")
+    tool = find_tool(phone, RemoteFiles(phone), program)
+    assert (tool.sha256, tool.runtime) == (program.sha256, "classic, own")
+
+
+NOT_EXECUTABLE = b"/system/bin/sh: /data/local/tmp/x: not executable: 64-bit \x1b[1mELF file"
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "told", "advice"),
+    [
+        (1, NOT_EXECUTABLE, "built for another processor", "abilist"),
+        (126, NOT_EXECUTABLE, "built for another processor", "abilist"),
+        (
+            1,
+            b'CANNOT LINK EXECUTABLE "x": library "libc++_shared.so" not found',
+            "lacks a library",
+            "statically",
+        ),
+        (126, b"/system/bin/sh: x: can't execute: Permission denied", "may not be run", "/data/local/tmp"),
+        (132, b"", "SIGILL: this processor lacks an instruction", "older processors"),
+        (134, b"terminating due to uncaught exception", "SIGABRT: it gave up", "last line"),
+        (139, b"", "SIGSEGV", "fault of the runner"),
+    ],
+)
+def test_a_program_that_the_phone_does_not_run_says_why_and_what_helps(
+    code: int, words: bytes, told: str, advice: str
+) -> None:
+    phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[Completed(b"", words, code)])
+    with pytest.raises(NoUsableDevice, match=rf"^benchmark_model 1.2 .*{told}.*exit code {code}") as caught:
+        find_tool(phone, RemoteFiles(phone), runner_for)
+    assert advice in caught.value.hint
+    assert ("printed nothing" if not words else "Its last line: ") in caught.value.message
+
+
+def test_a_program_that_was_killed_is_asked_again_twice() -> None:
+    killed = Completed(b"", b"", 137)
+    phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[killed, killed, CLASSIC])
+    assert find_tool(phone, RemoteFiles(phone), runner_for).tool.kind == "classic"
+    phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[killed])
+    with pytest.raises(NoUsableDevice, match=r"SIGKILL.*want of memory"):
+        find_tool(phone, RemoteFiles(phone), runner_for)
+    assert len(phone.ran) == 3
+
+
+def test_a_program_that_another_run_deleted_meanwhile_is_put_there_again() -> None:
+    gone = Completed(b"", b"/system/bin/sh: x: inaccessible or not found", 127)
+
+    class Deleting(Phone):
+        def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+            if argv[-1] == "--num_runs=none" and not self.ran:
+                self.files.clear()
+            return super().run(argv, timeout_s=timeout_s)
+
+    phone = Deleting({"ro.product.cpu.abi": "arm64-v8a"}, answers=[gone, CLASSIC])
+    tool = find_tool(phone, RemoteFiles(phone), runner_for)
+    assert phone.files == {tool.path: (ARM64, 0o755)}
+    phone = Deleting({"ro.product.cpu.abi": "arm64-v8a"}, answers=[gone])
+    with pytest.raises(NoUsableDevice, match="is not on the phone any more"):
         find_tool(phone, RemoteFiles(phone), runner_for)
 
 
 def test_another_program_is_no_runner() -> None:
-    phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, helped=Completed(b"hello\n", b"", 0))
-    with pytest.raises(UsageError, match="no benchmark_model"):
+    phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[Completed(b"hello\n", b"", 0)])
+    with pytest.raises(UsageError, match=r"benchmark_model 1.2 is no benchmark_model.*'hello'"):
         find_tool(phone, RemoteFiles(phone), runner_for)
+
+
+def test_only_files_that_are_named_by_a_hash_and_nothing_else_are_runners() -> None:
+    assert is_runner_name("0a" * 32)
+    for name in ("0a" * 32 + ".tflite", "0A" * 32, "0a" * 31, "job-" + "0a" * 16, "lock"):
+        assert not is_runner_name(name)

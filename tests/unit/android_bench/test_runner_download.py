@@ -78,7 +78,7 @@ def fetch(server: Server, tmp_path: Path) -> Fetch:
         project = tmp_path / "project"
         project.mkdir(exist_ok=True)
         known: dict[str, object] = {
-            "abi": ARM64,
+            "abis": [ARM64],
             "project": project,
             "cache": tmp_path / "cache",
             "base_url": server.url,
@@ -245,7 +245,7 @@ def test_a_program_for_another_processor_is_refused(fetch: Fetch, server: Server
 @pytest.mark.parametrize("abi", ["x86_64", "armeabi-v7a", "", "../.."])
 def test_there_is_no_download_for_other_abis(fetch: Fetch, server: Server, abi: str) -> None:
     with pytest.raises(NoUsableDevice, match="no benchmark_model to download"):
-        fetch(abi=abi)
+        fetch(abis=[abi] if abi else [])
     assert server.asked == []
 
 
@@ -273,3 +273,22 @@ def test_a_folder_that_cannot_be_written_is_an_environment_fault(
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(EnvironmentFault, match=r"Cannot (read|write)"):
         fetch()
+
+
+def test_a_phone_that_runs_64_bit_programs_gets_one_whatever_it_names_first(fetch: Fetch) -> None:
+    assert fetch(abis=["armeabi-v7a", ARM64]).name == "benchmark_model 2.3.0/android_arm64"
+
+
+def test_a_32_bit_phone_is_told_how_its_program_is_built(fetch: Fetch) -> None:
+    with pytest.raises(NoUsableDevice, match="of ABI armeabi-v7a, armeabi, only for arm64-v8a") as caught:
+        fetch(abis=["armeabi-v7a", "armeabi"])
+    assert "--config=android_arm //tensorflow/lite/tools/benchmark" in caught.value.hint
+    assert "set android.runner to its path" in caught.value.hint
+
+
+def test_a_program_of_ones_own_may_be_of_any_abi_that_the_phone_runs(fetch: Fetch, tmp_path: Path) -> None:
+    own = tmp_path / "benchmark_model"
+    own.write_bytes(b"\x7fELF" + bytes([1, 1, 1]) + bytes(9) + struct.pack("<HHI", 3, 40, 1) + bytes(40))
+    assert fetch(str(own), abis=[ARM64, "armeabi-v7a"]).content == own.read_bytes()
+    with pytest.raises(NoUsableDevice, match="built for armeabi-v7a, but the phone is arm64-v8a"):
+        fetch(str(own), abis=[ARM64])

@@ -159,6 +159,22 @@ def test_a_result_that_cannot_be_is_an_error_with_the_raw_output(result: str) ->
     assert "Running benchmark" in caught.value.raw and result.split(" ")[0] in caught.value.raw
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        "count=1 curr=0",
+        "count=1 curr=0 p5=0 median=0 p95=0",
+        "count=7 curr=0(all same) p5=0 median=0 p95=0",
+        "count=123 first=0 curr=0 min=0 max=0 avg=0 std=0 p5=0 median=0 p95=0",
+        "count=123 first=0 curr=0 min=0 max=1 avg=0 std=0 p5=0 median=0 p95=0",
+    ],
+)
+def test_nothing_but_zeros_is_an_error_that_says_what_to_do(result: str) -> None:
+    with pytest.raises(BadMeasurement, match="counts 0 microseconds for every run") as caught:
+        parse_output(output(result))
+    assert "larger model" in caught.value.hint
+
+
 @pytest.mark.parametrize("lines", range(6))
 def test_output_that_breaks_off_is_an_error(lines: int) -> None:
     torn = b"\n".join(output().split(b"\n")[:lines])
@@ -252,12 +268,12 @@ def test_any_text_gives_numbers_that_stand_in_it_or_an_error(stdout: str, stderr
 
 @settings(max_examples=1_000, deadline=None)
 @given(
-    st.lists(st.integers(1, 10**9), min_size=5, max_size=5).map(sorted),
+    st.lists(st.integers(0, 9) | st.integers(0, 10**9), min_size=5, max_size=5).map(sorted),
     st.integers(2, 10**6),
     st.lists(st.sampled_from(["INFO: noise", "", "WARNING: x=3", "Timings (microseconds): count=3 curr=5"])),
 )
 def test_what_the_tool_prints_is_read_back(order: list[int], count: int, noise: list[str]) -> None:
-    low, p5, median, p95, high = order
+    low, p5, median, p95, high = order[0], *order[1:4], order[4] + 1
     average = float(f"{(low + high) / 2:.6g}")
     line = f"count={count} first={low} curr={p95} min={low} max={high} avg={average:g} std=3"
     got = parse_output(output(f"INFO: {line} p5={p5} median={median} p95={p95}", WARMUP, *noise))
