@@ -93,7 +93,7 @@ def test_a_job_through_the_server_gives_what_the_direct_way_gives(
     phone: VirtualPhone, port: int, tmp_path: Path
 ) -> None:
     told: list[str] = []
-    through = measured(ServerTransport(phone.address, port=port), told)
+    through = measured(ServerTransport(phone.address, server=port), told)
     assert [index for index, _, _ in through] == [0, 1, 2, 3]
     assert told == []
     assert left_behind(phone) == []
@@ -109,7 +109,7 @@ def test_a_phone_that_comes_back_is_connected_to_anew_by_the_server(
     """Google's server alone leaves such a phone offline."""
     strikes = iter([phone.reboot if spoiled else phone.disconnect])
     told: list[str] = []
-    found = measured(ServerTransport(phone.address, port=port), told, lambda: next(strikes, lambda: None)())
+    found = measured(ServerTransport(phone.address, server=port), told, lambda: next(strikes, lambda: None)())
     assert [index for index, _, _ in found] == [0, 1, 2, 3]
     assert any("is back" in line for line in told)
     assert 4 <= taken_timings(phone) <= 4 + spoiled
@@ -117,14 +117,14 @@ def test_a_phone_that_comes_back_is_connected_to_anew_by_the_server(
 
 
 def test_a_key_that_the_phone_has_never_seen_is_waited_for(port: int) -> None:
-    with running_phone(inside="table") as fresh, closing(ServerTransport(fresh.address, port=port)) as way:
+    with running_phone(inside="table") as fresh, closing(ServerTransport(fresh.address, server=port)) as way:
         assert way.run(["echo", "approved"], timeout_s=20).stdout == b"approved\n"
 
 
 def test_an_address_where_nobody_answers_stays_missing(port: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         nobody = f"127.0.0.1:{probe.getsockname()[1]}"
-    way = ServerTransport(nobody, port=port)
+    way = ServerTransport(nobody, server=port)
     assert way.state() == "missing"
     with pytest.raises(Exception, match="missing"):
         way.run(["echo"], timeout_s=20)
