@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nasflow.assemble import PipelineConfig
-from nasflow.commands.options import Outcome, Selection
+from nasflow.commands.options import Outcome, Selection, as_yaml
 from nasflow.commands.project import as_it_was_typed
 from nasflow.doctor import Check, examine_all
 from nasflow.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice
@@ -25,7 +25,7 @@ def examine(config: Path | None, device: str | None = None, *, offline: bool = F
     chosen = Selection(config, device=device, offline=offline)
     if device is not None:
         try:
-            load_config(PipelineConfig, None, [f"device={device}"])
+            load_config(PipelineConfig, None, [f"device={as_yaml(device)}"])
         except ConfigError as error:
             raise as_it_was_typed(error, chosen) from error
     checks = list(examine_all(config, Path.cwd(), chosen.overrides))
