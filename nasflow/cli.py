@@ -30,7 +30,7 @@ from nasflow.cli_options import (
     Until,
     selection,
 )
-from nasflow.cli_phone import bench, devices, virtual_phone
+from nasflow.cli_phone import Bundle, Yes, bench, devices, virtual_phone
 from nasflow.commands.options import (
     Action,
     Outcome,
@@ -262,14 +262,26 @@ def clean(
 
 @app.command()
 def doctor(
-    device: Device = None, config: Config = None, offline: Offline = False, as_json: AsJson = False
+    device: Device = None,
+    config: Config = None,
+    offline: Offline = False,
+    bundle: Bundle = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> Action:
-    """Check this computer (and a phone), and say what to mend."""
+    """Check this computer (and a phone), and say what to mend.
+
+    With --bundle, what the phone answers to the checks and to a measurement of about a minute is written into
+    a zip file, for a bug report: commands and what they print, exit codes, times. Serial numbers, names and
+    addresses are replaced; CONTENTS.txt in it lists what is inside.
+    """
+    if yes and bundle is None:
+        raise typer.BadParameter("--yes gives leave for --bundle, which is not there")
 
     def action() -> Outcome:
         from nasflow.commands.doctor import examine
 
-        return examine(config, device, offline=offline)
+        return examine(config, device, offline=offline, bundle=bundle, yes=yes)
 
     return action
 

@@ -10,6 +10,14 @@ import typer
 from nasflow.cli_options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.commands.options import Action, Outcome
 
+Bundle = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle", metavar="FILE", help="Write all that the phone answers into this zip file; asks before."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="You agree to what --bundle records; do not ask.")]
+
 
 def devices(
     addresses: Annotated[
