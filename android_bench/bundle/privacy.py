@@ -169,7 +169,7 @@ class Scrubber:
     def _owner(self, line: str) -> str:
         self._count("lines by which a run says whose it is")
         number = self._number("owner", line)
-        return f"run {number:016x} {number} {number} computer"
+        return f"run c{number:015x} {number} {number} computer"
 
     def _uuid(self, uuid: str) -> str:
         self._count("identifiers of the phone's start, and others of that form")

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from android_bench.bundle.exchange import Exchange, Failure
+from android_bench.bundle.exchange import MAX_BYTES, Exchange, Failure
 from android_bench.device import DeviceInfo
 from android_bench.transport import Completed, NotReady, Transport
 from nasflow.errors import DeviceError, DeviceLost, NasflowError
 
-MAX_KEPT_BYTES = 60_000_000
+MAX_KEPT_BYTES = MAX_BYTES
 _MAX_TEXT_BYTES = 300_000
 
 
@@ -43,16 +43,16 @@ class Recorder:
         self._begin = now if self._begin is None else self._begin
         return now - self._begin
 
-    def keep(self, exchange: Exchange) -> None:
+    def keep(self, **fields: object) -> None:
         """Add one. Raises DeviceError where a phone has said more than any bundle should hold."""
-        answer = len(exchange.stdout) + len(exchange.stderr) + len(exchange.content or b"")
-        self._kept_bytes += answer + len(exchange.text or "")
+        told = [fields.get(name) for name in ("stdout", "stderr", "content", "text")]
+        self._kept_bytes += sum(len(part) for part in told if isinstance(part, bytes | str))
         if self._kept_bytes > MAX_KEPT_BYTES:
             raise DeviceError(
                 f"the phone has answered with more than {MAX_KEPT_BYTES / 1e6:.0f} MB, too much to keep.",
                 hint="Run the checks without --bundle, and report what they say.",
             )
-        self.exchanges.append(exchange)
+        self.exchanges.append(Exchange.model_validate({"part": self.part, **fields}))
 
 
 class RecordingTransport:
@@ -119,8 +119,7 @@ class RecordingTransport:
         finally:
             if told or asked["kind"] in ("push", "reconnect"):  # an interruption has no answer
                 took_s = max(0.0, recorder.now_s() - begin_s)
-                fields = {"part": recorder.part, "at_s": begin_s, "took_s": took_s, **asked, **told}
-                recorder.keep(Exchange.model_validate(fields))
+                recorder.keep(at_s=begin_s, took_s=took_s, **asked, **told)
 
 
 def text_of(content: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from support.command_line import ProjectFolder
 from android_bench.android import AndroidDevice
 from android_bench.bundle.archive import CONTENTS, EXCHANGES, read_bundle
 from android_bench.bundle.replay import ReplayTransport
+from android_bench.phone.lock import Owner
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -66,6 +68,9 @@ def test_a_bundle_tells_no_names_and_replays_the_same_phone_and_measurements(
     for data in (path.read_bytes(), contents.encode(), exchanges.encode()):
         for secret in secrets:
             assert secret.lower().encode() not in data.lower(), secret
+    owners = re.findall(r"run [0-9a-f]{16} [0-9]+ [0-9]+ [A-Za-z0-9._-]+", exchanges)
+    assert {owner.split()[-1] for owner in owners} == {"computer"}, "the lock's line names the host"
+    assert Owner.of_this_process().computer not in exchanges
     assert "Pixel 8 Pro" in contents
     assert "ro.product.model" in contents
     assert "dumpsys thermalservice" in contents

@@ -167,7 +167,8 @@ def test_a_phone_is_looked_at_where_the_configuration_names_one(
 ) -> None:
     asked: list[str] = []
 
-    def no_phone(settings: PipelineConfig, base_dir: Path) -> list[doctor.Check]:
+    def no_phone(settings: PipelineConfig, base_dir: Path, recorder: object) -> list[doctor.Check]:
+        assert recorder is None
         asked.append(settings.device)
         return []
 
