@@ -80,8 +80,14 @@ def ask(phone: FoundPhone, transport: Transport, timeout_s: float = 5.0) -> Foun
     except DeviceError:  # lost, or it answers with nonsense: the other phones are looked at all the same
         return replace(phone, state="offline")
     boot_id = plain_text(boot.stdout, limit=40) if boot.exit_code == 0 else ""
-    identity = Identity(told.pop("serial"), told.pop("product"), boot_id)
-    return replace(phone, state="device", identity=identity, **told)
+    return replace(
+        phone,
+        state="device",
+        model=told["model"],
+        soc=told["soc"],
+        android=told["android"],
+        identity=Identity(told["serial"], told["product"], boot_id),
+    )
 
 
 def wanted_name(name: str = "", environment: Mapping[str, str] = os.environ) -> str:

@@ -10,7 +10,6 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from android_bench.device import DeviceInfo, Frozen, RuntimeOptions
 
-SCHEMA_VERSION = 1
 MAX_BYTES = 20_000_000
 
 
@@ -89,7 +88,7 @@ class Finding(Frozen):
 class Header(Frozen):
     """The first line: what this is, and what nasflow made of it."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     nasflow: Annotated[str, Field(max_length=60)]
     runtime: RuntimeOptions = RuntimeOptions()
     info: DeviceInfo | None = None

@@ -108,7 +108,7 @@ class Scrubber:
         text = _MAC.sub(self._counted("hardware addresses", "02:00:00:00:00:00"), text)
         text = _IPV4.sub(self._counted("network addresses", "192.0.2.1"), text)
         text = _IPV6.sub(self._counted("network addresses", "2001:db8::1"), text)
-        text = _LONG_NUMBER.sub(lambda found: self._count("long numbers") or "0" * len(found[0]), text)
+        text = _LONG_NUMBER.sub(lambda found: self._zeros(found[0]), text)
         text = _PHONE_NUMBER.sub(self._counted("phone numbers", "+0000000"), text)
         text = _NAMED.sub(self._counted("names of networks and devices", r'\1\2"left out"'), text)
         return _PACKAGE.sub(self._counted("names of apps", "package.name"), text)
@@ -174,6 +174,10 @@ class Scrubber:
     def _uuid(self, uuid: str) -> str:
         self._count("identifiers of the phone's start, and others of that form")
         return f"00000000-0000-4000-8000-{self._number('uuid', uuid.lower()):012d}"
+
+    def _zeros(self, number: str) -> str:
+        self._count("long numbers")
+        return "0" * len(number)
 
     def _number(self, kind: str, value: str) -> int:
         known = self._numbers.setdefault(kind, {})
