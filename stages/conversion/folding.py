@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stages.nn.blocks import Classifier, MBConv, SqueezeExcite
+from stages.nn.blocks import Classifier, DepthwiseConv2d, MBConv, SqueezeExcite
 from stages.nn.network import Network
 from stages.search_space import BlockSpec
 
@@ -54,7 +54,8 @@ def _fold(conv_bn: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     weight_OIHW = convolution.weight.double() * scale[:, None, None, None]
     bias = norm.bias.double() - norm.running_mean.double() * scale
-    return weight_OIHW.permute((1, 2, 3, 0) if convolution.groups > 1 else (0, 2, 3, 1)), bias
+    depthwise = isinstance(convolution, DepthwiseConv2d)
+    return weight_OIHW.permute((1, 2, 3, 0) if depthwise else (0, 2, 3, 1)), bias
 
 
 def _pointwise(convolution: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
