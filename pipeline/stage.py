@@ -107,6 +107,12 @@ class Stage(ABC):
         Asked before any stage runs: a wish that cannot be granted is told before hours of work, not after.
         """
 
+    def check_files(self) -> None:  # noqa: B027 - most stages read no files of the user's own
+        """Raises EnvironmentFault where a file that :meth:`run` reads is not there.
+
+        Asked before any stage runs, of those that are to run: what is fresh needs its files no more.
+        """
+
     def estimate_seconds(self) -> float:
         """A rough guess of the work, for ``--dry-run``."""
         return 0.0

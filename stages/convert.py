@@ -24,7 +24,7 @@ from stages.documents import (
     TrainedNetworks,
 )
 from stages.latency_model import split_places
-from stages.training.data import DataConfig, dataset_identity, load_images
+from stages.training.data import DataConfig, check_folder, dataset_identity, load_images
 
 if TYPE_CHECKING:
     from stages.conversion.chain import Limits
@@ -78,6 +78,10 @@ class Convert(Stage):
             except PackageNotFoundError:  # of the two TensorFlow packages, one is installed
                 continue
         return {**dataset_identity(self.data), **found}
+
+    def check_files(self) -> None:
+        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        check_folder(self.data, "validation")
 
     def estimate_seconds(self) -> float:
         """TensorFlow's start, and the networks."""

@@ -38,7 +38,7 @@ from stages.statistics import (
     paired_difference,
     wilson_interval,
 )
-from stages.training.data import DataConfig, dataset_identity, load_images
+from stages.training.data import DataConfig, check_folder, dataset_identity, load_images
 from stages.verification.answers import correct_answers
 from stages.verification.rounds import Rounds
 
@@ -99,6 +99,10 @@ class Verify(Stage):
             **dataset_identity(self.data),
             "accuracy_runtime": LocalDevice().info().runtime,
         }
+
+    def check_files(self) -> None:
+        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        check_folder(self.data, "test")
 
     def estimate_seconds(self) -> float:
         """The rounds, and the networks' answers."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from nasflow.commands.beforehand import check_images, doubtful_settings
 from nasflow.commands.options import Outcome, RunOptions, Selection
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
 from nasflow.console import message_lines
-from pipeline.events import Event
+from pipeline.events import Event, Message
 from pipeline.runner import StageStatus
 from pipeline.words import human_bytes, human_duration
 
@@ -45,6 +46,10 @@ def plan(options: RunOptions, project: Project) -> Outcome:
     pipeline.check(options.until)
     stages = pipeline.status(options.until, options.from_stage, options.force)
     stale = [stage for stage in stages if not stage.fresh]
+    check_images(project, pipeline, stale)
+    events += [
+        Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
+    ]
     closing = (
         f"{work_ahead(stale)}. Nothing was run: leave out --dry-run to do it."
         if stale
