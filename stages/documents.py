@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import operator
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +16,27 @@ Precision = Literal["float32"]
 Role = Literal["found", "random", "front", "baseline", "baseline_published"]
 """``front``: found for another target. ``baseline``: MobileNetV2 with the space's stride plan;
 ``baseline_published``: with its own."""
+
+
+class MadeBy(Record):
+    """What trained something. Where one of the first five differs, so do the numbers that come out."""
+
+    torch: str = Field(description="version")
+    processor: str
+    instructions: str = Field(description="the processor's widest instructions that torch uses, as AVX512")
+    threads: int = Field(ge=1, description="that torch computes with")
+    accelerator: str = Field(description="the GPU's name; empty without one")
+    cores: int = Field(ge=1, description="logical cores that the process might use")
+    omp_num_threads: str = Field(description="the environment's OMP_NUM_THREADS; empty where it was unset")
+
+
+MadeByAll = Annotated[
+    tuple[MadeBy, ...],
+    Field(
+        exclude_if=operator.not_,
+        description="several, in order, where an interrupted run went on elsewhere; empty: not recorded",
+    ),
+]
 
 
 class Effort(Record):
@@ -197,6 +219,7 @@ class SearchResult(Document):
     history: tuple[SearchEpoch, ...]
     seconds: float
     effort: Effort | None = Field(default=None, description="None: a version that kept none has had a part")
+    made_by: MadeByAll = ()
 
 
 # --- prune -----------------------------------------------------------------------------------------
@@ -282,6 +305,7 @@ class TrainedNetwork(Record):
     validation_accuracy_percent: float
     seconds: float
     effort: Effort | None = None
+    made_by: MadeByAll = ()
 
 
 class TrainedNetworks(Document):

@@ -14,10 +14,12 @@ from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
     HeldOutError,
+    MadeBy,
     Role,
     Verdict,
     VerifiedNetwork,
 )
+from stages.made_here import trained_by
 from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments
@@ -156,6 +158,9 @@ class ResultDocument(Document):
     conversion: ConversionResult
     verification: VerificationResult
     run: RunFacts | None = None
+    trained_by: dict[str, tuple[MadeBy, ...]] = Field(
+        default={}, description="by stage; several where an interrupted run went on elsewhere"
+    )
 
 
 _REPORTED_PACKAGES = (
@@ -251,7 +256,13 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             seconds=verify.seconds,
         ),
         run=facts,
+        trained_by=_trained_by(run),
     )
+
+
+def _trained_by(run: RunDocuments) -> dict[str, tuple[MadeBy, ...]]:
+    stages = {"search": run.search, "finetune": run.finetune, "baseline": run.baseline}
+    return {name: trained_by(document) for name, document in stages.items()}
 
 
 def _search(run: RunDocuments) -> SearchOutcome:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from stages.documents import Role
+from stages.made_here import DECIDING, describe
 from stages.reporting.cost import cost_sentence
 from stages.reporting.rank_agreement import agreement_sentence
 from stages.search_space import BlockSpec, NetConfig
@@ -179,6 +180,8 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     said.append(("Verdict", verdict_sentence(result)))
     if warm := _head_start(result):
         said.append(("Weights", warm))
+    if mixed := _trained_by_several(result):
+        said.append(("Trained by", mixed))
     if result.device.virtual:
         said.append(
             ("Device", "A virtual phone: these are this computer's latencies and say nothing of a phone.")
@@ -264,6 +267,20 @@ def verdict_reason(result: ResultDocument) -> str:
         "inconclusive": "not wholly on one side of",
     }[verification.verdict]
     return f"{figures}, {relation} verify.max_ratio {limit:g}."
+
+
+def _trained_by_several(result: ResultDocument) -> str:
+    """Said only where not all was trained by one torch, processor and number of threads."""
+    stages: dict[str, list[str]] = {}
+    deciding = set()
+    for stage, makers in result.trained_by.items():
+        for made_by in makers:
+            deciding.add(tuple(getattr(made_by, name) for name in DECIDING))
+            stages.setdefault(describe(made_by), []).append(stage)
+    if len(deciding) < 2:
+        return ""
+    told = "; ".join(f"{words} ({', '.join(dict.fromkeys(names))})" for words, names in stages.items())
+    return f"Not one and the same: {told}. Differences between networks may in part be theirs."
 
 
 def _head_start(result: ResultDocument) -> str:

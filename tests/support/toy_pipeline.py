@@ -39,16 +39,18 @@ Work = Callable[[Context], None]
 class ToyPipeline:
     """Makes pipelines as :func:`nasflow.assemble.build_pipeline` does.
 
-    ``verification`` replaces fields of the last document; ``work`` is done inside a stage, by its name.
+    ``verification`` replaces fields of the last document; ``work`` is done inside a stage, by its name;
+    ``documents`` are what the stages return.
     """
 
     verification: Mapping[str, Any] = field(default_factory=dict)
     work: Mapping[str, Work] = field(default_factory=dict)
+    documents: Mapping[str, Document] = field(default_factory=sample_documents)
 
     def __call__(
         self, config: PipelineConfig, base_dir: Path, emit: Emit, *, device: Device | None = None
     ) -> Pipeline:
-        documents = sample_documents()
+        documents = dict(self.documents)
         documents["verify"] = documents["verify"].model_copy(update=dict(self.verification))
         stages = [
             _toy(name, documents[name], config.seed, self.work.get(name, _nothing)) for name in documents
