@@ -353,6 +353,22 @@ class ConvertedNetworks(Document):
 Verdict = Literal["ungated", "pass", "fail", "inconclusive"]
 
 
+class FoundLatency(Record):
+    """The found network's time against its prediction and its target.
+
+    ``ms`` is at the speed that predictions stand for: measured against the latency model's reference, round
+    by round. It leaves an interval where its own lies wholly outside.
+    """
+
+    ms: float
+    interval_95: tuple[float, float]
+    predicted_ms: float
+    predicted_interval_95: tuple[float, float]
+    target_ms: float
+    prediction: Literal["holds", "slower", "faster"]
+    target: Literal["kept", "missed"]
+
+
 class AgainstFound(Record):
     """A network beside the found one: same test images, same interleaved rounds.
 
@@ -401,7 +417,7 @@ class VerifiedNetwork(Record):
 class Verification(Document):
     """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     device: DeviceInfo
     runtime: RuntimeOptions
     test_images: int
@@ -413,6 +429,10 @@ class Verification(Document):
     equal_accuracy_speedup: float
     equal_accuracy_speedup_interval_95: tuple[float, float]
     against_random: AgainstRandom | None = Field(default=None, description="None without random networks")
+    anchor: ReferenceLatency | None = Field(default=None, description="timed between them; None: not then")
+    found_latency: FoundLatency | None = Field(
+        default=None, description="None where the latency model is another device's, or was not compared"
+    )
     max_ratio: float | None
     verdict: Verdict
     rounds: int

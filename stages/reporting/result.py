@@ -13,6 +13,7 @@ from stages.documents import (
     AgainstRandom,
     ConversionCheck,
     ConvertedNetwork,
+    FoundLatency,
     HeldOutError,
     MadeBy,
     Role,
@@ -133,6 +134,7 @@ class VerificationResult(Record):
     equal_accuracy_speedup: float
     equal_accuracy_speedup_interval_95: tuple[float, float]
     against_random: AgainstRandom | None
+    found_latency: FoundLatency | None = None
     max_ratio: float | None
     verdict: Verdict
     seconds: float
@@ -251,6 +253,7 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             equal_accuracy_speedup=verify.equal_accuracy_speedup,
             equal_accuracy_speedup_interval_95=verify.equal_accuracy_speedup_interval_95,
             against_random=verify.against_random,
+            found_latency=verify.found_latency,
             max_ratio=verify.max_ratio,
             verdict=verify.verdict,
             seconds=verify.seconds,

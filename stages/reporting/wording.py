@@ -10,6 +10,7 @@ from stages.made_here import DECIDING, describe
 from stages.reporting.cost import cost_sentence
 from stages.reporting.rank_agreement import agreement_sentence
 from stages.search_space import BlockSpec, NetConfig
+from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:
     from stages.reporting.result import ResultDocument
@@ -155,6 +156,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
             f"({100 * search.budget_used:.0f} % of the target), "
             f"measured {milliseconds(network.median_ms)} ms ({spread}).",
         ),
+        *([("Promised", wrong)] if (wrong := not_as_expected(verification.found_latency)) else []),
         ("Reference", verification.reference_reason),
         ("Speed-up", _speedup(result)),
     ]
@@ -261,12 +263,12 @@ def verdict_reason(result: ResultDocument) -> str:
     limit = verification.max_ratio
     if limit is None:
         return f"{figures}; set verify.max_ratio to make it a gate."
-    relation = {
-        "pass": "wholly below",
-        "fail": "wholly above",
-        "inconclusive": "not wholly on one side of",
-    }[verification.verdict]
-    return f"{figures}, {relation} verify.max_ratio {limit:g}."
+    relation = (
+        "wholly below" if high < limit else "wholly above" if low > limit else "not wholly on one side of"
+    )
+    reason = f"{figures}, {relation} verify.max_ratio {limit:g}."
+    wrong = not_as_expected(verification.found_latency)
+    return f"{reason} {wrong}" if high < limit and wrong else reason
 
 
 def _trained_by_several(result: ResultDocument) -> str:

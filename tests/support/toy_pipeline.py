@@ -29,7 +29,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     "finetune": {"pruned": "prune"},
     "baseline": {},
     "convert": {"finetuned": "finetune", "baselines": "baseline", "latency": "latency"},
-    "verify": {"converted": "convert", "latency": "latency"},
+    "verify": {"converted": "convert", "latency": "latency", "pruned": "prune"},
 }
 
 Work = Callable[[Context], None]
