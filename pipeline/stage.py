@@ -84,13 +84,15 @@ class Context:
 class Stage(ABC):
     """One step of the pipeline.
 
-    ``inputs`` maps a parameter of :meth:`run` to the stage whose output it receives.
+    ``inputs`` maps a parameter of :meth:`run` to the stage whose output it receives. ``after`` names stages
+    that must have been run before, and whose output it does not see: it stays fresh whatever they make.
     ``version`` is raised when the same inputs would give another output.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     inputs: ClassVar[Mapping[str, str]]
+    after: ClassVar[tuple[str, ...]] = ()
     output: ClassVar[type[Document]]
 
     @abstractmethod

@@ -32,6 +32,19 @@ if TYPE_CHECKING:
 CONVERTERS = ("torch", "onnx", "onnxscript", "tensorflow-cpu", "tensorflow", "ai-edge-litert")
 
 
+def converter_versions() -> dict[str, str]:
+    """The packages that convert, with their versions; none of them is loaded."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in CONVERTERS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # of the two TensorFlow packages, one is installed
+            continue
+    return found
+
+
 class ConvertConfig(Record):
     """What a converted network must keep."""
 
@@ -69,15 +82,7 @@ class Convert(Stage):
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the packages that convert."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = {}
-        for package in CONVERTERS:
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:  # of the two TensorFlow packages, one is installed
-                continue
-        return {**dataset_identity(self.data), **found}
+        return {**dataset_identity(self.data), **converter_versions()}
 
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""

@@ -189,6 +189,33 @@ class LatencyModel(Document):
         return Prediction(ms=ms, low_ms=max(0.0, ms * (1 - share)), high_ms=ms * (1 + share))
 
 
+# --- precheck --------------------------------------------------------------------------------------
+
+
+class PrecheckedNetwork(Record):
+    """An untrained network, converted, beside the directly written model of it."""
+
+    choices: tuple[int, ...]
+    first_of_kind: tuple[str, ...] = Field(description="keys of the blocks that no earlier one covers")
+    operators: int
+    delegate_partitions: int
+    max_relative_diff: float = Field(description="of an output from PyTorch's, as a share of the largest one")
+    predicted_ms: float
+    written: LatencyMeasurement
+    converted: LatencyMeasurement
+    ratio: float = Field(description="converted over written")
+    ratio_interval_95: tuple[float, float]
+
+
+class Precheck(Document):
+    """Output of ``precheck``: networks that together hold every kind of block of the space."""
+
+    device: DeviceInfo
+    runtime: RuntimeOptions
+    networks: tuple[PrecheckedNetwork, ...]
+    seconds: float = Field(description="device time")
+
+
 # --- search ----------------------------------------------------------------------------------------
 
 

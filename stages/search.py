@@ -123,6 +123,7 @@ class Search(Stage):
     name: ClassVar[str] = "search"
     version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
+    after: ClassVar[tuple[str, ...]] = ("precheck",)
     output: ClassVar[type[SearchResult]] = SearchResult
 
     config: SearchConfig

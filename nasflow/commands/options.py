@@ -17,6 +17,7 @@ class StageName(StrEnum):
 
     PROFILE = "profile"
     LATENCY = "latency"
+    PRECHECK = "precheck"
     SEARCH = "search"
     PRUNE = "prune"
     FINETUNE = "finetune"

@@ -24,6 +24,7 @@ from pipeline.store import Store
 INPUTS: Mapping[str, Mapping[str, str]] = {
     "profile": {},
     "latency": {"table": "profile"},
+    "precheck": {"latency": "latency"},
     "search": {"latency": "latency"},
     "prune": {"search": "search", "latency": "latency"},
     "finetune": {"pruned": "prune"},
@@ -31,6 +32,8 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     "convert": {"finetuned": "finetune", "baselines": "baseline", "latency": "latency"},
     "verify": {"converted": "convert", "latency": "latency", "pruned": "prune"},
 }
+
+AFTER: Mapping[str, tuple[str, ...]] = {"search": ("precheck",)}
 
 Work = Callable[[Context], None]
 
@@ -70,6 +73,7 @@ def _toy(name: str, document: Document, seed: int, work: Work) -> Stage:
         name: ClassVar[str] = toy_name
         version: ClassVar[int] = 1
         inputs: ClassVar[Mapping[str, str]] = INPUTS[toy_name]
+        after: ClassVar[tuple[str, ...]] = AFTER.get(toy_name, ())
         output: ClassVar[type[Document]] = toy_output
 
         seed: int
