@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import Any
 
@@ -96,7 +95,7 @@ def _candidate(chance: random.Random) -> dict[str, Any]:
     return {
         "kind": kind,
         "kernel": chance.choice(KERNELS),
-        "expansion": math.ceil(6 ** chance.random()),
+        "expansion": round(6 ** chance.random()),
         "squeeze_excite": kind == "mbconv" and chance.random() < 0.3,
         "activation": chance.choice(("relu6", "relu6", "hswish")),
     }

@@ -46,7 +46,7 @@ _TIMED = {
 SETTINGS: Mapping[str, Any] = {
     "space": {"name": "space.yaml"},
     "data": {"train_images": 200, "validation_images": 100},
-    "profile": {**_TIMED, "anchor_width": 0.35},
+    "profile": {**_TIMED, "anchor_width": 0.1},
     "latency": {**_TIMED, "calibration_networks": 3, "held_out_networks": 3},
     "precheck": {"rounds": 3, "warmup_ms": 0.2, "min_ms": 2, "max_ratio": 3},
     "search": {"warmup_epochs": 1, "epochs": 1, "batch_size": 32, "architecture_batch_size": 32},
@@ -61,7 +61,7 @@ SETTINGS: Mapping[str, Any] = {
         "random_networks": 1,
     },
     "finetune": {"epochs": 1, "batch_size": 32},
-    "baseline": {"widths": [0.35], "published_widths": []},
+    "baseline": {"widths": [0.1], "published_widths": []},
     "convert": {"images": 16},
     "verify": {"rounds": 3, "max_rounds": 3, "precision_percent": 50, "warmup_ms": 0.2, "min_ms": 2},
 }
