@@ -55,6 +55,7 @@ lock, data set) - 9 training diverged - 70 a mistake in nasflow - 130 SIGINT - 1
 STAGE_HELP = {
     "profile": "Measure every building block on the device.",
     "latency": "Learn to predict a network's latency, and how well.",
+    "precheck": "Try the conversion on untrained networks.",
     "search": "Search for the most accurate network within the target.",
     "prune": "Keep the chosen path of every layer.",
     "finetune": "Train the found network, and random ones beside it.",

@@ -19,6 +19,7 @@ class StageName(StrEnum):
 
     PROFILE = "profile"
     LATENCY = "latency"
+    PRECHECK = "precheck"
     SEARCH = "search"
     PRUNE = "prune"
     FINETUNE = "finetune"
