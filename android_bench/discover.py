@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from android_bench.adb.ways import Way, open_transport
+from android_bench.found_phone import FoundPhone, Identity, joined, name_of
 from android_bench.transport import STATE_ADVICE, NotReady, Transport, plain_text, split_host_port
 from nasflow.errors import DeviceError, NoUsableDevice
+
+if TYPE_CHECKING:
+    from android_bench.adb.address import ServerAddress
+
+__all__ = ["FoundPhone", "ask", "choose", "find_phones", "open_found", "wanted_name"]
 
 _PROPERTIES = {
     "model": ("ro.product.model",),
     "soc": ("ro.soc.model", "ro.board.platform", "ro.hardware"),
     "android": ("ro.build.version.release",),
+    "serial": ("ro.serialno", "ro.boot.serialno"),
+    "product": ("ro.product.device", "ro.product.name"),
 }
-
-
-NOTHING_ANSWERS = (
-    "Check the address, and that both are on one network. A phone listens after 'adb tcpip 5555', or by "
-    "'Wireless debugging' (which needs 'adb pair' and a running adb server); the virtual phone while "
-    "'nasflow virtual-phone' runs."
-)
-
-
-@dataclass(frozen=True)
-class FoundPhone:
-    """One phone that is connected somehow. What it did not tell is empty."""
-
-    serial: str
-    way: Literal["server", "usb", "tcp"]
-    state: str
-    model: str = ""
-    soc: str = ""
-    android: str = ""
-
-    @property
-    def usable(self) -> bool:
-        """Can it be measured on as it stands?"""
-        return self.state == "device" and bool(self.serial)
-
-    @property
-    def advice(self) -> str:
-        """What to do about its state; empty for a usable phone."""
-        if self.usable:
-            return ""
-        if (self.way, self.state) == ("tcp", "missing"):
-            return NOTHING_ANSWERS
-        return STATE_ADVICE.get(self.state, STATE_ADVICE["offline"])
-
-    def describe(self) -> str:
-        """``R5CT1 (Pixel 8 Pro, Tensor G3, Android 15)``, or its state in place of what it is."""
-        android = f"Android {self.android}" if self.android else ""
-        words = [self.model, self.soc, android] if self.usable else [self.state]
-        what = ", ".join(filter(None, words))
-        name = self.serial or "a phone"
-        return f"{name} ({what})" if what else name
+_BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
 
 
 def find_phones(
@@ -66,44 +35,38 @@ def find_phones(
     *,
     addresses: Sequence[str] = (),
     key: Path | None = None,
-    server_port: int | None = None,
+    server: ServerAddress | int | None = None,
     timeout_s: float = 5.0,
 ) -> tuple[FoundPhone, ...]:
-    """Every phone that a running adb server knows, that is on USB, or that answers at an address.
+    """Every phone that a running adb server knows, that is on USB, or that answers at an address, once.
 
     Each is asked what it is, which takes up to ``timeout_s`` for one that is silent. Starts no server,
-    searches no network. Raises UsageError for a server port that is none.
+    searches no network. ``server`` is as in :func:`open_transport`. Raises UsageError for an address of a
+    server that is none.
     """
-    from android_bench.adb import server as adb_server
-    from android_bench.adb import wire as adb_wire
+    from android_bench.adb.address import ServerAddress
 
-    port = adb_server.default_server_port() if server_port is None else server_port
-    listed: list[FoundPhone] = []
-    if how != "direct":
-        listed += [
-            FoundPhone(found.serial, "server", found.state, found.model)
-            for found in adb_server.server_devices(port) or ()
-        ]
-    if how != "server":
-        listed += [FoundPhone(serial, "usb", state) for serial, state in adb_wire.usb_devices()]
-    for address in addresses:
-        listed.append(FoundPhone(address, "server" if how == "server" else "tcp", "device"))
-    phones = []
-    seen: set[str] = set()
-    for phone in listed:  # the server comes first: what it knows, it also holds
-        if phone.serial in seen:
-            continue
-        seen.add(phone.serial or f"unnamed {len(seen)}")
-        if phone.usable:
-            way: Way = "server" if phone.way == "server" else "direct"
-            with closing(open_transport(phone.serial, way, key=key, server_port=port)) as transport:
-                phone = _ask(phone, transport, timeout_s)
-        phones.append(phone)
-    return tuple(phones)
+    address = ServerAddress.of(server)
+    ways = _ways(how, addresses, address)
+    for index, way in enumerate(ways):
+        if way.usable:
+            with closing(open_found(way, key=key, server=address)) as transport:
+                ways[index] = ask(way, transport, timeout_s)
+    return joined(ways)
 
 
-def _ask(phone: FoundPhone, transport: Transport, timeout_s: float) -> FoundPhone:
-    told = {"model": phone.model, "soc": "", "android": ""}
+def open_found(
+    phone: FoundPhone, *, key: Path | None = None, server: ServerAddress | int | None = None
+) -> Transport:
+    """The way that was found; ``key`` and ``server`` are as in :func:`open_transport`."""
+    how: Way = "server" if phone.way == "server" else "direct"
+    # One of several with the same name, or without any: only its connection tells which it is.
+    return open_transport(phone.serial, how, key=key, server=server, chosen=phone.connection)
+
+
+def ask(phone: FoundPhone, transport: Transport, timeout_s: float = 5.0) -> FoundPhone:
+    """The phone with what it tells about itself, or with the state in which it does not answer."""
+    told = dict.fromkeys(_PROPERTIES, "") | {"model": phone.model}
     try:
         for field, names in _PROPERTIES.items():
             for name in names:
@@ -111,11 +74,20 @@ def _ask(phone: FoundPhone, transport: Transport, timeout_s: float) -> FoundPhon
                 if value:
                     told[field] = " ".join(value.split())
                     break
+        boot = transport.run(_BOOT_ID, timeout_s=timeout_s)
     except NotReady as error:
-        return FoundPhone(phone.serial, phone.way, error.state, phone.model)
+        return replace(phone, state=error.state)
     except DeviceError:  # lost, or it answers with nonsense: the other phones are looked at all the same
-        return FoundPhone(phone.serial, phone.way, "offline", phone.model)
-    return FoundPhone(phone.serial, phone.way, "device", **told)
+        return replace(phone, state="offline")
+    boot_id = plain_text(boot.stdout, limit=40) if boot.exit_code == 0 else ""
+    return replace(
+        phone,
+        state="device",
+        model=told["model"],
+        soc=told["soc"],
+        android=told["android"],
+        identity=Identity(told["serial"], told["product"], boot_id),
+    )
 
 
 def wanted_name(name: str = "", environment: Mapping[str, str] = os.environ) -> str:
@@ -124,29 +96,80 @@ def wanted_name(name: str = "", environment: Mapping[str, str] = os.environ) -> 
 
 
 def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
-    """The phone to use: the named one (a serial number or HOST:PORT), else the only usable one.
+    """The phone to use: the named one, else the only usable one.
 
-    Raises NoUsableDevice for none, for several and none named, and for one that is not usable as it stands.
+    A name is that of one of its ways, which is then taken (a serial number, HOST:PORT, ``usb:1-4`` or
+    ``transport_id:3``), or the serial number that the phone itself tells: its best way is taken. Raises
+    NoUsableDevice for none, for several, and for one that is not usable as it stands.
     """
     if name:
-        for phone in found:
-            if phone.serial == name:
-                return _checked(phone)
-        kind = "answers at" if split_host_port(name) else "is called"
-        raise NoUsableDevice(f"no phone {kind} {name}.{_listing(found)}", hint=STATE_ADVICE["missing"])
+        return _checked(_named(name, found))
     usable = [phone for phone in found if phone.usable]
     if len(usable) == 1:
         return usable[0]
     if usable:
         raise NoUsableDevice(
             f"{len(usable)} phones are connected, and none was named.{_listing(usable)}",
-            hint=f"Name one: --device android:{usable[0].serial}, or set ANDROID_SERIAL.",
+            hint=f"Name one: {_option(usable[0], found)}, or set ANDROID_SERIAL.",
         )
     if len(found) == 1:
         return _checked(found[0])
     hint = " ".join(f"{phone.describe()}: {phone.advice}" for phone in found)
     what = "no phone is connected." if not found else "none of the phones connected can be used."
     raise NoUsableDevice(what, hint=hint or STATE_ADVICE["missing"])
+
+
+def _ways(how: Way, addresses: Sequence[str], server: ServerAddress) -> list[FoundPhone]:
+    """Every connection that there is or may be. What a server knows, it also holds, and is listed once."""
+    from android_bench.adb import server as adb_server
+    from android_bench.adb import wire as adb_wire
+
+    ways: list[FoundPhone] = []
+    if how != "direct":
+        ways += [
+            FoundPhone(listed.serial, "server", listed.state, listed.model, connection=listed)
+            for listed in adb_server.server_devices(server) or ()
+        ]
+    held = {way.serial for way in ways}
+    if how != "server":
+        direct = adb_wire.usb_devices()
+        serials = [serial for serial, _ in direct]
+        for serial, state in direct:
+            if serial and serial in held:
+                continue
+            several = state == "device" and serials.count(serial) > 1
+            ways.append(FoundPhone(serial, "usb", "ambiguous" if several else state))
+    rest = [address for address in dict.fromkeys(addresses) if address not in held]
+    ways += [FoundPhone(address, "server" if how == "server" else "tcp", "device") for address in rest]
+    return ways
+
+
+def _named(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
+    ways = [way for phone in found for way in phone.ways()]
+    several: list[FoundPhone] = []
+    for matching in (
+        [way for way in ways if way.serial == name],
+        [way for way in ways if name == f"transport_id:{way.transport_id}"],
+        [way for way in ways if way.connection and way.connection.usb_path == name],
+        [phone for phone in found if phone.identity.serial == name],
+    ):
+        if len(matching) == 1:
+            return matching[0]
+        several = several or matching
+    if several:
+        raise NoUsableDevice(
+            f"{len(several)} phones are called {name}.{_listing(several)}",
+            hint=f"Name one: {' or '.join(_option(phone, found) for phone in several)}."
+            if any(phone.transport_id for phone in several)
+            else STATE_ADVICE["ambiguous"],
+        )
+    kind = "answers at" if split_host_port(name) else "is called"
+    raise NoUsableDevice(f"no phone {kind} {name}.{_listing(found)}", hint=STATE_ADVICE["missing"])
+
+
+def _option(phone: FoundPhone, found: Sequence[FoundPhone]) -> str:
+    """``--device android:R5CT1``, as it is typed into a shell."""
+    return f"--device {shlex.quote(f'android:{name_of(phone, found)}')}"
 
 
 def _checked(phone: FoundPhone) -> FoundPhone:

@@ -22,8 +22,10 @@ __all__ = [
     "DeviceLost",
     "NotReady",
     "Transport",
+    "is_mdns_name",
     "plain_text",
     "quote",
+    "serial_in_mdns_name",
     "split_host_port",
     "too_much_output",
 ]
@@ -46,6 +48,8 @@ STATE_ADVICE = {
     "android-sdk-platform-tools-common), or add a rule for the maker's USB id, then plug the cable in anew.",
     "busy": "Another program, most often an adb server, holds the phone: set android.transport to server, or "
     "end it with 'adb kill-server'.",
+    "ambiguous": "Unplug one of them, or start an adb server ('adb start-server') and name one by the number "
+    "that 'nasflow devices' shows then: --device android:transport_id:N.",
     "recovery": "Restart the phone into Android.",
     "sideload": "Restart the phone into Android.",
     "bootloader": "Restart the phone into Android.",
@@ -53,6 +57,9 @@ STATE_ADVICE = {
 }
 """What a person does about each state other than ``device``."""
 
+_MDNS_NAME = re.compile(
+    r"adb-(?P<serial>.{1,200})-[^-.\s]{1,20}(?: \([0-9]{1,3}\))?\._adb(?:-tls-connect)?\._tcp\.?"
+)
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 
 # CSI and OSC sequences, other two-byte escapes, and control characters besides tab and newline.
@@ -126,11 +133,30 @@ def quote(argv: Sequence[str]) -> str:
 
 
 def split_host_port(name: str) -> tuple[str, int] | None:
-    """``HOST:PORT`` or ``[IPv6]:PORT`` as its parts; None for anything else, as a serial number."""
+    """``HOST:PORT`` or ``[IPv6]:PORT`` as its parts; None for anything else, as a serial number.
+
+    ``transport_id:3`` is a number of an adb server, and a name that ends in ``._tcp`` an mDNS service: both
+    are no host.
+    """
     match = _HOST_PORT.fullmatch(name)
     if match is None or not 0 < int(match[3]) < 65536:
         return None
-    return match[1] or match[2], int(match[3])
+    host: str = match[1] or match[2]
+    return None if host == "transport_id" or host.endswith(("._tcp", "._tcp.")) else (host, int(match[3]))
+
+
+def is_mdns_name(name: str) -> bool:
+    """Whether it names a service that mDNS found: ``adb-35121JEHN28132-jr888A._adb-tls-connect._tcp``."""
+    return _MDNS_NAME.fullmatch(name) is not None
+
+
+def serial_in_mdns_name(name: str) -> str:
+    """The phone's serial number in the name of its wireless service; empty where there is none.
+
+    A phone calls its service ``adb-SERIAL-RANDOM``; the network puts `` (2)`` behind a name that is taken.
+    """
+    match = _MDNS_NAME.fullmatch(name)
+    return match["serial"] if match else ""
 
 
 def plain_text(output: bytes | str, *, limit: int = 4000) -> str:

@@ -22,6 +22,7 @@ from stages.baseline import Baseline, BaselineConfig
 from stages.convert import Convert, ConvertConfig
 from stages.finetune import Finetune, FinetuneConfig
 from stages.latency_model import FitLatency, LatencyConfig
+from stages.precheck import PrecheckConfig, PrecheckStage
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.prune import Prune, PruneConfig
 from stages.search import Search, SearchConfig
@@ -53,6 +54,9 @@ class PipelineConfig(Record):
     runtime: RuntimeOptions = Field(RuntimeOptions(), description="how models are run on the device")
     profile: ProfileConfig = Field(ProfileConfig(), description="measuring the building blocks")
     latency: LatencyConfig = Field(LatencyConfig(), description="predicting a network's latency")
+    precheck: PrecheckConfig = Field(
+        PrecheckConfig(), description="trying the conversion before anything is trained"
+    )
     search: SearchConfig = Field(SearchConfig(), description="the architecture search")
     prune: PruneConfig = Field(PruneConfig(), description="keeping one path of each layer")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="training the networks")
@@ -121,6 +125,14 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
     return (
         ProfileOps(config=config.profile, space=space, runtime=runtime, seed=seed, device=device),
         FitLatency(config=config.latency, space=space, runtime=runtime, seed=seed, device=device),
+        PrecheckStage(
+            config=config.precheck,
+            convert=config.convert,
+            space=space,
+            runtime=runtime,
+            seed=seed,
+            device=device,
+        ),
         Search(
             config=config.search,
             space=space,

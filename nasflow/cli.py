@@ -30,7 +30,7 @@ from nasflow.cli_options import (
     Until,
     selection,
 )
-from nasflow.cli_phone import bench, devices, virtual_phone
+from nasflow.cli_phone import Bundle, Yes, bench, devices, virtual_phone
 from nasflow.commands.options import (
     Action,
     Outcome,
@@ -55,6 +55,7 @@ lock, data set) - 9 training diverged - 70 a mistake in nasflow - 130 SIGINT - 1
 STAGE_HELP = {
     "profile": "Measure every building block on the device.",
     "latency": "Learn to predict a network's latency, and how well.",
+    "precheck": "Try the conversion on untrained networks.",
     "search": "Search for the most accurate network within the target.",
     "prune": "Keep the chosen path of every layer.",
     "finetune": "Train the found network, and random ones beside it.",
@@ -262,14 +263,26 @@ def clean(
 
 @app.command()
 def doctor(
-    device: Device = None, config: Config = None, offline: Offline = False, as_json: AsJson = False
+    device: Device = None,
+    config: Config = None,
+    offline: Offline = False,
+    bundle: Bundle = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> Action:
-    """Check this computer (and a phone), and say what to mend."""
+    """Check this computer (and a phone), and say what to mend.
+
+    With --bundle, what the phone answers to the checks and to a measurement of about a minute is written into
+    a zip file, for a bug report: commands and what they print, exit codes, times. Serial numbers, names and
+    addresses are replaced; CONTENTS.txt in it lists what is inside.
+    """
+    if yes and bundle is None:
+        raise typer.BadParameter("--yes gives leave for --bundle, which is not there")
 
     def action() -> Outcome:
         from nasflow.commands.doctor import examine
 
-        return examine(config, device, offline=offline)
+        return examine(config, device, offline=offline, bundle=bundle, yes=yes)
 
     return action
 

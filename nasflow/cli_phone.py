@@ -10,6 +10,14 @@ import typer
 from nasflow.cli_options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.commands.options import Action, Outcome
 
+Bundle = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle", metavar="FILE", help="Write all that the phone answers into this zip file; asks before."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="You agree to what --bundle records; do not ask.")]
+
 
 def devices(
     addresses: Annotated[
@@ -83,6 +91,16 @@ def virtual_phone(
             "--faults", metavar="FILE", help="What goes wrong, as JSON; read again whenever it changes."
         ),
     ] = None,
+    services: Annotated[
+        int,
+        typer.Option(
+            "--services",
+            min=1,
+            max=4,
+            metavar="N",
+            help="Listen at so many ports, as a phone that is announced twice.",
+        ),
+    ] = 1,
     as_json: AsJson = False,
 ) -> Action:
     """Serve a phone that is none, to try things on.
@@ -94,6 +112,8 @@ def virtual_phone(
     def action() -> Outcome:
         from nasflow.commands.virtual_phone import serve_virtual_phone
 
-        return serve_virtual_phone(port=port, folder=folder, faults=faults, as_json=as_json)
+        return serve_virtual_phone(
+            port=port, folder=folder, faults=faults, services=services, as_json=as_json
+        )
 
     return action

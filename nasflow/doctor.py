@@ -56,7 +56,7 @@ def examine_all(config: Path | None, here: Path, overrides: Sequence[str] = ()) 
     yield check_folder(artifacts)
     yield check_disk(artifacts)
     yield check_memory()
-    yield check_load()
+    yield check_load(settings.runtime.threads if settings and settings.device == "local" else 1)
     yield check_runtime()
 
 
@@ -225,10 +225,16 @@ def check_memory() -> Check:
     return Check("memory", "ok", found)
 
 
-def check_load() -> Check:
-    """CPU threads that this process may use, and how busy the computer is: load spoils timings."""
+def check_load(wanted_threads: int = 1) -> Check:
+    """CPU threads that this process may use, and how busy the computer is: load spoils timings.
+
+    ``wanted_threads`` are those that a model is to be run with on this computer.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
     threads = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    if wanted_threads > threads:
+        found = f"{threads} threads, and runtime.threads is {wanted_threads}: models run many times slower"
+        return Check("cpu", "warning", found, f"Set runtime.threads to {threads} or less.")
     try:
         load = os.getloadavg()[0]
     except (AttributeError, OSError):

@@ -15,34 +15,85 @@ from nasflow.errors import NasflowError
 from nasflow.latency_words import shown_ms
 
 if TYPE_CHECKING:
-    from android_bench.device import BenchmarkRequest, Device
+    from android_bench.bundle.recording import Recorder
+    from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
     from android_bench.discover import FoundPhone
+    from android_bench.transport import Transport
     from nasflow.assemble import PipelineConfig
 
 NEEDED_PHONE_BYTES = 500_000_000
 _TIMEOUT_S = 15.0
 
 
-def examine_phone(config: PipelineConfig, base_dir: Path) -> Iterator[Check]:
-    """Keys, connection, space, tool, a trial of some seconds, conditions; ends where the way ends."""
+def examine_phone(
+    config: PipelineConfig, base_dir: Path, recorder: Recorder | None = None
+) -> Iterator[Check]:
+    """Keys, connection, space, tool, a trial of some seconds, conditions; ends where the way ends.
+
+    ``recorder`` is given all that the phone answers, and a short measurement beside.
+    """
     yield _failing("adb key", check_key)
     found: list[FoundPhone] = []
     check = _failing("phone", lambda: _phone(config, found))
     yield check
     if not found:
         return
-    yield _failing("phone space", lambda: _space(found[0]))
+    chosen = found[0]
+    wrap = recorder.wrap if recorder else _as_it_is
+    if recorder:
+        recorder.names.update(name for way in chosen.ways() for name in (way.serial, way.identity.serial))
+        yield _failing("phone answers", lambda: _asked_again(chosen, wrap))
+    _begin(recorder, "space")
+    yield _failing("phone space", lambda: _space(chosen, wrap))
     from nasflow.phone import phone
 
     told: list[str] = []
     with closing(
-        phone(config.device, config.android, base_dir, told.append, offline=config.offline)
+        phone(config.device, config.android, base_dir, told.append, offline=config.offline, wrap=wrap)
     ) as device:
+        _begin(recorder, "tool")
         check = _failing("phone tool", lambda: _tool(device, told))
         yield check
         if check.state != "failed":
+            _begin(recorder, "trial")
             yield _failing("phone trial", lambda: _trial(device, config, base_dir))
+            _begin(recorder, "state")
             yield _failing("phone state", lambda: _state(device))
+    if recorder and check.state != "failed":
+        from nasflow.doctor_bundle import MEASUREMENT, measure
+
+        _begin(recorder, MEASUREMENT)
+        with closing(
+            phone(config.device, config.android, base_dir, told.append, offline=config.offline, wrap=wrap)
+        ) as device:
+            yield _failing("phone measurement", lambda: _measured(device, config, recorder, measure))
+
+
+def _as_it_is(transport: Transport) -> Transport:
+    return transport
+
+
+def _begin(recorder: Recorder | None, part: str) -> None:
+    if recorder:
+        recorder.part = part
+
+
+def _asked_again(chosen: FoundPhone, wrap: Callable[[Transport], Transport]) -> Check:
+    """What it is, asked again to be recorded: other phones were asked, too, and are nobody's business."""
+    from android_bench.discover import ask, open_found
+
+    with closing(wrap(open_found(chosen))) as transport:
+        return Check("phone answers", "ok", ask(chosen, transport).describe())
+
+
+def _measured(
+    device: Device,
+    config: PipelineConfig,
+    recorder: Recorder,
+    measure: Callable[[Device, RuntimeOptions], Check],
+) -> Check:
+    recorder.info = device.info()
+    return measure(device, config.runtime)
 
 
 def _failing(name: str, check: Callable[[], Check]) -> Check:
@@ -82,13 +133,11 @@ def _phone(config: PipelineConfig, found: list[FoundPhone]) -> Check:
     return Check("phone", "ok", f"{chosen.describe()}, {ways[chosen.way]}")
 
 
-def _space(chosen: FoundPhone) -> Check:
+def _space(chosen: FoundPhone, wrap: Callable[[Transport], Transport] = _as_it_is) -> Check:
     """``df -k``: its last line has the size, what is used and what is left, in units of 1024 bytes."""
-    from android_bench.adb.ways import open_transport
+    from android_bench.discover import open_found
 
-    with closing(
-        open_transport(chosen.serial, "server" if chosen.way == "server" else "direct")
-    ) as transport:
+    with closing(wrap(open_found(chosen))) as transport:
         done = transport.run(["df", "-k", "/data/local/tmp"], timeout_s=_TIMEOUT_S)
     numbers = re.findall(r"\s(\d+)\s+(\d+)\s+(\d+)\s", done.stdout.decode("ascii", "replace"))
     if not numbers:

@@ -11,6 +11,7 @@ from pydantic import Field
 from android_bench.device import PHONE_OVERHEAD, Device
 from android_bench.lazy import LazyDevice
 from android_bench.phone.conditions import MOST_THERMAL_STATUS
+from android_bench.transport import Transport
 from pipeline.artifact import Record
 
 
@@ -39,18 +40,24 @@ class AndroidConfig(Record):
 
 
 def phone(
-    name: str, config: AndroidConfig, project: Path, tell: Callable[[str], None], *, offline: bool = False
+    name: str,
+    config: AndroidConfig,
+    project: Path,
+    tell: Callable[[str], None],
+    *,
+    offline: bool = False,
+    wrap: Callable[[Transport], Transport] = lambda transport: transport,
 ) -> Device:
     """The phone that ``android``, ``android:SERIAL`` or ``android:HOST:PORT`` stands for.
 
     Nothing is looked for before it is needed; then NoUsableDevice is raised where there is none, or
     several and none is named. ``project`` is the folder of ``pipeline.yaml``; ``offline`` never downloads.
+    ``wrap`` may put something between the device and the way to its phone.
     """
 
     def find() -> Device:
-        from android_bench.adb.ways import open_transport
         from android_bench.android import AndroidDevice
-        from android_bench.discover import choose, find_phones, wanted_name
+        from android_bench.discover import choose, find_phones, open_found, wanted_name
         from android_bench.phone.conditions import Limits
         from android_bench.runner.download import Runner, obtain
         from android_bench.transport import split_host_port
@@ -63,7 +70,7 @@ def phone(
             return obtain(config.runner, abis=abis, project=project, offline=offline)
 
         return AndroidDevice(
-            open_transport(chosen.serial, "server" if chosen.way == "server" else "direct"),
+            wrap(open_found(chosen)),
             runner=runner,
             limits=Limits(
                 min_battery_percent=config.min_battery_percent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,3 +58,15 @@ def blobs_of(value: Any) -> list[Blob]:
     if isinstance(value, list | tuple):
         return [b for item in value for b in blobs_of(item)]
     return []
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """The single values of plain data by their dotted names: ``space.stages.1.width``."""
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = {str(place): item for place, item in enumerate(value)}.items()
+    else:
+        return {name: value}
+    parts = [flat(item, f"{name}.{key}" if name else str(key)) for key, item in inner]
+    return {key: single for part in parts for key, single in part.items()}

@@ -143,6 +143,8 @@ class _Draft:
     def _explain(self, tree: Mapping[str, Any], error: ValidationError) -> None:
         found: dict[Key, list[ErrorDetails]] = {}
         for details in error.errors(include_url=False):
+            if _counts_good_items_alone(details):
+                continue
             found.setdefault(_existing(tree, details), []).append(details)
         for key, several in found.items():
             # Of a union's members the one of the value's type has the say: -1 is too small, not "no section".
@@ -220,6 +222,16 @@ def _parse(text: str, place: str, parents: Key = ()) -> YamlText:
 
 def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _counts_good_items_alone(details: ErrorDetails) -> bool:
+    """Whether a list is called too short only because pydantic does not count items that are wrong."""
+    given, context = details["input"], details.get("ctx", {})
+    return (
+        details["type"] == "too_short"
+        and isinstance(given, list | tuple)
+        and len(given) >= context["min_length"]
+    )
 
 
 def _existing(tree: Any, details: ErrorDetails) -> Key:

@@ -25,6 +25,8 @@ def validate(stages: Sequence[Stage]) -> None:
             parameters = inspect.signature(stage.run).parameters.values()
             if not any(p.name == parameter or p.kind is p.VAR_KEYWORD for p in parameters):
                 raise ValueError(f"stage {stage.name!r}: run() takes no parameter {parameter!r}")
+        if unknown := sorted(set(stage.after) - known):
+            raise ValueError(f"stage {stage.name!r} comes after {unknown[0]!r}, which is no earlier stage")
         known.add(stage.name)
 
 
@@ -48,7 +50,7 @@ def needed_for(stages: Sequence[Stage], until: str | None) -> tuple[Stage, ...]:
     needed = {find(stages, until).name}
     for stage in reversed(stages):
         if stage.name in needed:
-            needed.update(stage.inputs.values())
+            needed.update(stage.inputs.values(), stage.after)
     return tuple(stage for stage in stages if stage.name in needed)
 
 

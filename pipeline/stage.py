@@ -84,13 +84,15 @@ class Context:
 class Stage(ABC):
     """One step of the pipeline.
 
-    ``inputs`` maps a parameter of :meth:`run` to the stage whose output it receives.
+    ``inputs`` maps a parameter of :meth:`run` to the stage whose output it receives. ``after`` names stages
+    that must have been run before, and whose output it does not see: it stays fresh whatever they make.
     ``version`` is raised when the same inputs would give another output.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     inputs: ClassVar[Mapping[str, str]]
+    after: ClassVar[tuple[str, ...]] = ()
     output: ClassVar[type[Document]]
 
     @abstractmethod
@@ -105,6 +107,12 @@ class Stage(ABC):
         """Raises UsageError where the settings alone show that :meth:`run` would fail.
 
         Asked before any stage runs: a wish that cannot be granted is told before hours of work, not after.
+        """
+
+    def check_files(self) -> None:  # noqa: B027 - most stages read no files of the user's own
+        """Raises EnvironmentFault where a file that :meth:`run` reads is not there.
+
+        Asked before any stage runs, of those that are to run: what is fresh needs its files no more.
         """
 
     def estimate_seconds(self) -> float:

@@ -15,7 +15,7 @@ from stages.documents import Role, TrainedNetworks
 from stages.finetune import FinetuneConfig
 from stages.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.search_space import NetConfig, SearchSpace
-from stages.training.data import DataConfig, check_fits, dataset_identity
+from stages.training.data import DataConfig, check_fits, check_folder, dataset_identity
 
 Width = Annotated[float, Field(gt=0, le=8)]
 
@@ -75,6 +75,10 @@ class Baseline(Stage):
             "strides": list(self.space.stride_plan),
         }
         return plain
+
+    def check_files(self) -> None:
+        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        check_folder(self.data, "train")
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer."""

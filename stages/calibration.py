@@ -11,6 +11,8 @@ from nasflow.errors import UsageError
 from stages.search_space import SearchLayer, SearchSpace
 
 Choices = tuple[int, ...]
+FEWEST = 3
+"""Networks that a latency model can be fitted to, and so many others that it can be judged by."""
 
 _DRAWS = 3000
 _ENUMERATED = 4096
@@ -20,9 +22,17 @@ _TILT = 6.0  # at this tilt a layer takes its slowest (fastest) candidate 99 % o
 def check_enough(space: SearchSpace, offered: int, wanted: int) -> None:
     """Raises UsageError where a space offers fewer different networks than the latency model wants."""
     if offered < wanted:
+        more = "give the space's layers more candidates"
+        hint = (
+            f"It needs {2 * FEWEST} at least, {FEWEST} to fit it and {FEWEST} to judge it: {more}."
+            if offered < 2 * FEWEST
+            else f"Set latency.calibration_networks={max(FEWEST, offered // 3)} and "
+            f"latency.held_out_networks={offered - max(FEWEST, offered // 3)}, or {more}."
+        )
+        networks = f"{offered} different network{'s' if offered != 1 else ''}"
         raise UsageError(
-            f"space {space.name} offers {offered} different networks; the latency model wants {wanted}.",
-            hint="Lower latency.calibration_networks and latency.held_out_networks, or widen the space.",
+            f"space {space.name} offers {networks}; the latency model wants {wanted}.",
+            hint=hint,
         )
 
 

@@ -24,12 +24,25 @@ from stages.documents import (
     TrainedNetworks,
 )
 from stages.latency_model import split_places
-from stages.training.data import DataConfig, dataset_identity, load_images
+from stages.training.data import DataConfig, check_folder, dataset_identity, load_images
 
 if TYPE_CHECKING:
     from stages.conversion.chain import Limits
 
 CONVERTERS = ("torch", "onnx", "onnxscript", "tensorflow-cpu", "tensorflow", "ai-edge-litert")
+
+
+def converter_versions() -> dict[str, str]:
+    """The packages that convert, with their versions; none of them is loaded."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in CONVERTERS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # of the two TensorFlow packages, one is installed
+            continue
+    return found
 
 
 class ConvertConfig(Record):
@@ -54,7 +67,7 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, str]] = {
         "finetuned": "finetune",
         "baselines": "baseline",
@@ -69,15 +82,11 @@ class Convert(Stage):
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the packages that convert."""
-        from importlib.metadata import PackageNotFoundError, version
+        return {**dataset_identity(self.data), **converter_versions()}
 
-        found = {}
-        for package in CONVERTERS:
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:  # of the two TensorFlow packages, one is installed
-                continue
-        return {**dataset_identity(self.data), **found}
+    def check_files(self) -> None:
+        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        check_folder(self.data, "validation")
 
     def estimate_seconds(self) -> float:
         """TensorFlow's start, and the networks."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import operator
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +16,27 @@ Precision = Literal["float32"]
 Role = Literal["found", "random", "front", "baseline", "baseline_published"]
 """``front``: found for another target. ``baseline``: MobileNetV2 with the space's stride plan;
 ``baseline_published``: with its own."""
+
+
+class MadeBy(Record):
+    """What trained something. Where one of the first five differs, so do the numbers that come out."""
+
+    torch: str = Field(description="version")
+    processor: str
+    instructions: str = Field(description="the processor's widest instructions that torch uses, as AVX512")
+    threads: int = Field(ge=1, description="that torch computes with")
+    accelerator: str = Field(description="the GPU's name; empty without one")
+    cores: int = Field(ge=1, description="logical cores that the process might use")
+    omp_num_threads: str = Field(description="the environment's OMP_NUM_THREADS; empty where it was unset")
+
+
+MadeByAll = Annotated[
+    tuple[MadeBy, ...],
+    Field(
+        exclude_if=operator.not_,
+        description="several, in order, where an interrupted run went on elsewhere; empty: not recorded",
+    ),
+]
 
 
 class Effort(Record):
@@ -167,6 +189,33 @@ class LatencyModel(Document):
         return Prediction(ms=ms, low_ms=max(0.0, ms * (1 - share)), high_ms=ms * (1 + share))
 
 
+# --- precheck --------------------------------------------------------------------------------------
+
+
+class PrecheckedNetwork(Record):
+    """An untrained network, converted, beside the directly written model of it."""
+
+    choices: tuple[int, ...]
+    first_of_kind: tuple[str, ...] = Field(description="keys of the blocks that no earlier one covers")
+    operators: int
+    delegate_partitions: int
+    max_relative_diff: float = Field(description="of an output from PyTorch's, as a share of the largest one")
+    predicted_ms: float
+    written: LatencyMeasurement
+    converted: LatencyMeasurement
+    ratio: float = Field(description="converted over written")
+    ratio_interval_95: tuple[float, float]
+
+
+class Precheck(Document):
+    """Output of ``precheck``: networks that together hold every kind of block of the space."""
+
+    device: DeviceInfo
+    runtime: RuntimeOptions
+    networks: tuple[PrecheckedNetwork, ...]
+    seconds: float = Field(description="device time")
+
+
 # --- search ----------------------------------------------------------------------------------------
 
 
@@ -197,6 +246,7 @@ class SearchResult(Document):
     history: tuple[SearchEpoch, ...]
     seconds: float
     effort: Effort | None = Field(default=None, description="None: a version that kept none has had a part")
+    made_by: MadeByAll = ()
 
 
 # --- prune -----------------------------------------------------------------------------------------
@@ -282,6 +332,7 @@ class TrainedNetwork(Record):
     validation_accuracy_percent: float
     seconds: float
     effort: Effort | None = None
+    made_by: MadeByAll = ()
 
 
 class TrainedNetworks(Document):
@@ -327,6 +378,22 @@ class ConvertedNetworks(Document):
 # --- verify ----------------------------------------------------------------------------------------
 
 Verdict = Literal["ungated", "pass", "fail", "inconclusive"]
+
+
+class FoundLatency(Record):
+    """The found network's time against its prediction and its target.
+
+    ``ms`` is at the speed that predictions stand for: measured against the latency model's reference, round
+    by round. It leaves an interval where its own lies wholly outside.
+    """
+
+    ms: float
+    interval_95: tuple[float, float]
+    predicted_ms: float
+    predicted_interval_95: tuple[float, float]
+    target_ms: float
+    prediction: Literal["holds", "slower", "faster"]
+    target: Literal["kept", "missed"]
 
 
 class AgainstFound(Record):
@@ -377,7 +444,7 @@ class VerifiedNetwork(Record):
 class Verification(Document):
     """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     device: DeviceInfo
     runtime: RuntimeOptions
     test_images: int
@@ -389,6 +456,10 @@ class Verification(Document):
     equal_accuracy_speedup: float
     equal_accuracy_speedup_interval_95: tuple[float, float]
     against_random: AgainstRandom | None = Field(default=None, description="None without random networks")
+    anchor: ReferenceLatency | None = Field(default=None, description="timed between them; None: not then")
+    found_latency: FoundLatency | None = Field(
+        default=None, description="None where the latency model is another device's, or was not compared"
+    )
     max_ratio: float | None
     verdict: Verdict
     rounds: int

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import PrunedNetworks, TrainedNetworks
-from stages.training.data import DataConfig, dataset_identity
+from stages.training.data import DataConfig, check_folder, dataset_identity
 from stages.training.recipe import Recipe
 
 
@@ -40,6 +40,10 @@ class Finetune(Stage):
     def environment(self) -> Mapping[str, str]:
         """The images."""
         return dataset_identity(self.data)
+
+    def check_files(self) -> None:
+        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        check_folder(self.data, "train")
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer at the quick start's size."""

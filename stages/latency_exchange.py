@@ -18,14 +18,15 @@ from pydantic import AwareDatetime, ValidationError
 from android_bench.device import DeviceInfo, RuntimeOptions
 from nasflow.errors import BadMeasurement, IntegrityError, NasflowError, UsageError
 from nasflow.files import disk_faults
-from pipeline.artifact import Document
+from pipeline.artifact import Document, flat
+from stages.calibration import FEWEST
 from stages.documents import LatencyModel, LatencyTable, Precision
 from stages.latency_model import NetworkTimings, fit_model
 from stages.search_space import NetConfig, SearchSpace
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 500_000_000
-FEWEST = 3
+MOST_DIFFERENCES = 3
 _IDENTITY = {
     "device_kind": "kind of device",
     "device_model": "device",
@@ -88,8 +89,8 @@ def read_latency_file(path: Path, space: SearchSpace, anchor: tuple[str, NetConf
     # First of all: a space that somebody made up could unfold into more blocks than there is memory.
     if file.space != space:
         raise UsageError(
-            f"{path} was measured for space {file.space.name} at {file.space.resolution} pixels; this "
-            f"configuration's is {space.name} at {space.resolution} pixels, and not the same.",
+            f"{path} was measured for another space than this configuration's: "
+            f"{_differing_spaces(file.space, space)}.",
             hint="Choose that space, or measure this one: nasflow latency.",
         )
     for reference in (file.table.anchor, file.model.reference):
@@ -100,6 +101,22 @@ def read_latency_file(path: Path, space: SearchSpace, anchor: tuple[str, NetConf
             )
     _check_rows(file, path)
     return _refitted(file, path)
+
+
+def _differing_spaces(there: SearchSpace, here: SearchSpace) -> str:
+    """``width_multiplier is 1.0 there and 0.5 here``; of many keys the first three."""
+    theirs, ours = flat(there.model_dump(mode="json")), flat(here.model_dump(mode="json"))
+    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    told = [
+        f"{key} is {_said(theirs.get(key))} there and {_said(ours.get(key))} here"
+        for key in keys[:MOST_DIFFERENCES]
+    ]
+    rest = len(keys) - len(told)
+    return "; ".join([*told, *([f"{rest} more like that"] if rest else [])])
+
+
+def _said(value: Any) -> str:
+    return "unset" if value is None else _short(value) if isinstance(value, str) else str(value)
 
 
 def _parse(data: bytes, path: Path) -> LatencyFile:

@@ -11,7 +11,7 @@ from pydantic import Field
 from android_bench.device import Device, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.errors import BadMeasurement, UsageError
 from pipeline.stage import TOOL, Context, Stage
-from stages.calibration import Choices, check_enough, draw_networks, range_ms, split_networks
+from stages.calibration import FEWEST, Choices, check_enough, draw_networks, range_ms, split_networks
 from stages.documents import (
     LatencyModel,
     LatencyTable,
@@ -31,10 +31,10 @@ class LatencyConfig(MeasuringConfig):
     """How many whole networks are timed, and how."""
 
     calibration_networks: int = Field(
-        default=10, ge=3, le=1000, description="random networks that scale and overhead are fitted on"
+        default=10, ge=FEWEST, le=1000, description="random networks that scale and overhead are fitted on"
     )
     held_out_networks: int = Field(
-        default=20, ge=3, le=1000, description="other random networks that the error is measured on"
+        default=20, ge=FEWEST, le=1000, description="other random networks that the error is measured on"
     )
 
 

@@ -16,7 +16,7 @@ from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
 from stages.selection import check_others
 from stages.targets import RelativeTarget, Target, further_ms
-from stages.training.data import DataConfig, dataset_identity
+from stages.training.data import DataConfig, check_folder, dataset_identity
 from stages.training.recipe import Recipe
 
 
@@ -137,6 +137,10 @@ class Prune(Stage):
     def check(self) -> None:
         """Raises UsageError where the space has too few networks to draw the random ones from."""
         check_others(self.space.different_networks - 1, self.config.random_networks)
+
+    def check_files(self) -> None:
+        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        check_folder(self.data, "train")
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""

@@ -14,7 +14,7 @@ from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, SearchResult
 from stages.search_space import SearchSpace
 from stages.targets import RelativeTarget, Target, check_met, feasible_ms, further_ms
-from stages.training.data import DataConfig, check_fits, dataset_identity
+from stages.training.data import DataConfig, check_fits, check_folder, dataset_identity
 
 
 class SearchConfig(Record):
@@ -123,6 +123,7 @@ class Search(Stage):
     name: ClassVar[str] = "search"
     version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
+    after: ClassVar[tuple[str, ...]] = ("precheck",)
     output: ClassVar[type[SearchResult]] = SearchResult
 
     config: SearchConfig
@@ -150,6 +151,10 @@ class Search(Stage):
         check_fits(self.data, self.space)
         images = self.data.images_to_train
         check_architecture_steps(self.config, images // min(self.config.batch_size, images))
+
+    def check_files(self) -> None:
+        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        check_folder(self.data, "train")
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer at the quick start's size."""

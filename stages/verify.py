@@ -23,7 +23,7 @@ from stages.documents import (
     ConvertedNetwork,
     ConvertedNetworks,
     LatencyModel,
-    Verdict,
+    PrunedNetworks,
     Verification,
     VerifiedNetwork,
 )
@@ -31,15 +31,15 @@ from stages.search_space import NetConfig
 from stages.statistics import (
     Contender,
     EqualAccuracy,
-    Estimate,
     difference_from_mean,
     equal_accuracy_speedup,
     latency_ratio,
     paired_difference,
     wilson_interval,
 )
-from stages.training.data import DataConfig, dataset_identity, load_images
+from stages.training.data import DataConfig, check_folder, dataset_identity, load_images
 from stages.verification.answers import correct_answers
+from stages.verification.prediction import judge_latency, not_as_expected, verdict
 from stages.verification.rounds import Rounds
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 3
-    inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency"}
+    version: ClassVar[int] = 4
+    inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
     config: VerifyConfig
@@ -100,6 +100,10 @@ class Verify(Stage):
             "accuracy_runtime": LocalDevice().info().runtime,
         }
 
+    def check_files(self) -> None:
+        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        check_folder(self.data, "test")
+
     def estimate_seconds(self) -> float:
         """The rounds, and the networks' answers."""
         return self.device_seconds()[0] + self.networks * 5.0
@@ -108,27 +112,46 @@ class Verify(Stage):
         """The rounds."""
         config, overhead = self.config, self.device.overhead
         timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
-        one_round_s = (self.networks * timing_ms + overhead.list_ms) / 1000
+        one_round_s = ((self.networks + 1) * timing_ms + overhead.list_ms) / 1000
         return config.rounds * one_round_s, max(config.rounds, config.max_rounds) * one_round_s
 
     def run(self, context: Context, **inputs: Any) -> Verification:
         """Answers first, then rounds until the ratio is sure enough, then the verdict.
 
+        The latency model's reference is timed in each round, too: it shows the device's speed.
         Raises UsageError where there is nothing to compare, DeviceError where a model or the device
         answers with nonsense.
         """
         from android_bench.local import LocalDevice
+        from stages.conversion.flatbuffer import network_model
 
         converted: ConvertedNetworks = inputs["converted"]
         latency: LatencyModel = inputs["latency"]
+        pruned: PrunedNetworks = inputs["pruned"]
         found, rivals = _the_found_one(converted), self._rivals(converted)
         with LocalDevice() as here:
             correct, answer_seconds = correct_answers(
                 context, converted.networks, load_images(self.data, "test"), here
             )
-        requests = {network.name: self._request(context, network) for network in converted.networks}
+        requests = {
+            network.name: self._request(network.name, context.store.read_bytes(network.float32))
+            for network in converted.networks
+        }
+        anchor = f"{latency.reference.name}+anchor"
+        requests[anchor] = self._request(anchor, network_model(latency.reference.net, seed=self.seed))
         rounds = Rounds(context, self.device, requests, self.seed)
         outcome = self._measure_until_sure(context, found, rivals, correct, rounds)
+        found_latency = judge_latency(
+            next(network.net for network in converted.networks if network.name == found),
+            pruned.found.target_ms,
+            latency,
+            rounds.medians_ms(found),
+            rounds.medians_ms(anchor),
+        )
+        if wrong := not_as_expected(found_latency):
+            context.warn(
+                f"{wrong} Measure anew what it was chosen by: nasflow run --force profile --force latency."
+            )
         return Verification(
             device=self.device.info(),
             runtime=self.runtime,
@@ -143,8 +166,10 @@ class Verify(Stage):
             equal_accuracy_speedup=outcome.speedup.value,
             equal_accuracy_speedup_interval_95=outcome.speedup.interval,
             against_random=_against_random(converted, found, correct),
+            anchor=latency.reference.model_copy(update={"measurement": rounds.combined(anchor)}),
+            found_latency=found_latency,
             max_ratio=self.config.max_ratio,
-            verdict=verdict(outcome.ratio, self.config.max_ratio),
+            verdict=verdict(outcome.ratio, self.config.max_ratio, found_latency),
             rounds=len(rounds),
             seconds=answer_seconds + rounds.seconds,
         )
@@ -159,10 +184,10 @@ class Verify(Stage):
             )
         return rivals
 
-    def _request(self, context: Context, network: ConvertedNetwork) -> BenchmarkRequest:
+    def _request(self, name: str, model: bytes) -> BenchmarkRequest:
         return BenchmarkRequest(
-            name=network.name,
-            model=context.store.read_bytes(network.float32),
+            name=name,
+            model=model,
             options=self.runtime,
             warmup_ms=self.config.warmup_ms,
             min_ms=self.config.min_ms,
@@ -198,15 +223,6 @@ class Verify(Stage):
                 )
                 return outcome
             wanted = min(most, len(rounds) + max(1, config.rounds // 2))
-
-
-def verdict(ratio: Estimate, max_ratio: float | None) -> Verdict:
-    """Whether the found network keeps the gate: only an interval wholly on one side decides."""
-    if max_ratio is None:
-        return "ungated"
-    if ratio.high < max_ratio:
-        return "pass"
-    return "fail" if ratio.low > max_ratio else "inconclusive"
 
 
 def _the_found_one(converted: ConvertedNetworks) -> str:

@@ -16,8 +16,20 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--phone SERIAL`` names the phone that tests marked ``phone`` may use."""
-    parser.addoption("--phone", default=None, help="serial of a connected Android phone")
+    """``--phone NAME`` names the phone that tests marked ``phone`` may use."""
+    parser.addoption(
+        "--phone",
+        default=None,
+        metavar="NAME",
+        help="a connected Android phone, as in 'nasflow --device android:NAME'",
+    )
+    parser.addoption(
+        "--runner",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a benchmark_model for that phone to verify, beside the one that is downloaded; repeatable",
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -7,32 +7,24 @@ to the person: nothing here ends it, and only :func:`start_server` starts one.
 from __future__ import annotations
 
 import functools
-import os
 import select
 import socket
 import subprocess
+from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
+from android_bench.adb.address import ServerAddress
 from android_bench.adb.deadline import Deadline
-from android_bench.adb.services import Listed, Stream, parse_device_list
+from android_bench.adb.listing import Listed, parse_devices
+from android_bench.adb.services import Stream
 from android_bench.adb.session import AdbTransport
-from android_bench.transport import DeviceLost, NotReady, plain_text, split_host_port
-from nasflow.errors import NoUsableDevice, UsageError
+from android_bench.transport import DeviceLost, NotReady, is_mdns_name, plain_text, split_host_port
+from nasflow.errors import NoUsableDevice
 
-_DEFAULT_PORT = 5037
 _AUTHORISING_S = 3.0
-
-
-def default_server_port() -> int:
-    """$ANDROID_ADB_SERVER_PORT, else 5037. Raises UsageError for something that is no port."""
-    text = os.environ.get("ANDROID_ADB_SERVER_PORT", str(_DEFAULT_PORT))
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise UsageError(
-            f"ANDROID_ADB_SERVER_PORT is {text!r}, which is no port.",
-            hint="Set it to 1 to 65535, or unset it.",
-        )
-    return int(text)
+_AMBIGUOUS = "more than one device"
 
 
 @functools.cache
@@ -41,24 +33,24 @@ def _connection_class() -> Any:
     from adbutils import AdbConnection
 
     class Connection(AdbConnection):
-        def __init__(self, port: int, timeout_s: float) -> None:
-            self._port, self._timeout_s = port, timeout_s
-            super().__init__("127.0.0.1", port)
+        def __init__(self, server: ServerAddress, timeout_s: float) -> None:
+            self._server, self._timeout_s = server, timeout_s
+            super().__init__(server.host, server.port)
 
         def _safe_connect(self) -> socket.socket:
-            return socket.create_connection(("127.0.0.1", self._port), self._timeout_s)
+            return self._server.connect(self._timeout_s)
 
     return Connection
 
 
-def _ask(port: int, deadline: Deadline, *requests: str) -> socket.socket:
+def _ask(server: ServerAddress, deadline: Deadline, *requests: str) -> socket.socket:
     """A connection to the server after it agreed to each request; the last may have more to say.
 
     Raises OSError (no server, no answer) or _ServerRefusal with the server's words.
     """
     import adbutils
 
-    connection = _connection_class()(port, deadline.remaining_s())
+    connection = _connection_class()(server, deadline.remaining_s())
     try:
         for request in requests:
             words = request.encode()
@@ -82,9 +74,9 @@ class _ServerRefusal(Exception):
     """The server said FAIL, with this reason."""
 
 
-def _answer(port: int, deadline: Deadline, request: str) -> str:
-    """The server's answer to a question about devices."""
-    stream = _ServerStream("the adb server", _ask(port, deadline, request), deadline)
+def _answer(server: ServerAddress, deadline: Deadline, *requests: str) -> str:
+    """The server's answer to a question; a device may be chosen on the same connection before."""
+    stream = _ServerStream("the adb server", _ask(server, deadline, *requests), deadline)
     with closing(stream):
         size = stream.read(4)
         try:
@@ -93,24 +85,28 @@ def _answer(port: int, deadline: Deadline, request: str) -> str:
             raise ConnectionResetError(f"the adb server answered {size!r}") from error
 
 
-def server_devices(port: int, *, timeout_s: float = 3.0) -> tuple[Listed, ...] | None:
+def server_devices(server: ServerAddress | int, *, timeout_s: float = 3.0) -> tuple[Listed, ...] | None:
     """What a running adb server knows; None where none runs. Starts and changes nothing."""
+    server, deadline = ServerAddress.of(server), Deadline(timeout_s)
     try:
-        return parse_device_list(_answer(port, Deadline(timeout_s), "host:devices-l"))
+        # The longer answer first: what has left meanwhile is then not listed.
+        long = _answer(server, deadline, "host:devices-l")
+        return parse_devices(_answer(server, deadline, "host:devices"), long)
     except (OSError, DeviceLost, _ServerRefusal):
         return None
 
 
-def start_server(port: int) -> None:
+def start_server(server: ServerAddress | int) -> None:
     """Start Google's adb server. Raises NoUsableDevice."""
     from adbutils import adb_path
 
-    command = [adb_path(), "-P", str(port), "start-server"]
+    server = ServerAddress.of(server)
+    command = [adb_path(), "-L", server.spec(), "start-server"]
     try:
         subprocess.run(command, check=True, timeout=20, capture_output=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as error:
         raise NoUsableDevice(
-            f"the adb server cannot be started on port {port}: {error}.",
+            f"the adb server cannot be started on {server.describe()}: {error}.",
             hint="Set android.transport to direct, which needs none.",
         ) from error
 
@@ -140,12 +136,28 @@ class _ServerStream(Stream):
 
 
 class ServerTransport(AdbTransport):
-    """A phone that a running adb server knows, under the serial that ``adb devices`` shows."""
+    """A phone that a running adb server knows, under the serial that ``adb devices`` shows.
 
-    def __init__(self, serial: str, *, port: int | None = None) -> None:
+    ``chosen`` names one connection of several that have this serial: after a break, the one with the same
+    number is taken again, or one at the same USB port, and no other.
+    """
+
+    def __init__(
+        self, serial: str, *, server: ServerAddress | int | None = None, chosen: Listed | None = None
+    ) -> None:
         super().__init__(serial)
-        self._port = default_server_port() if port is None else port
+        self._server = ServerAddress.of(server)
+        self._chosen = chosen
+        self._last: Listed | None = None
         self._features: frozenset[str] | None = None
+        self._target = ""
+
+    @property
+    def serial(self) -> str:
+        """The device's name; for one without, its number at the server."""
+        if self._serial or self._chosen is None:
+            return self._serial
+        return f"transport_id:{self._chosen.transport_id}"
 
     @property
     def features(self) -> frozenset[str]:
@@ -153,9 +165,9 @@ class ServerTransport(AdbTransport):
         return self._features or frozenset()
 
     def state(self) -> str:
-        """The server's word for the device now."""
-        known = server_devices(self._port, timeout_s=3.0)
-        return next((found.state for found in known or () if found.serial == self.serial), "missing")
+        """The server's word for the device now; ``ambiguous`` where several devices have its serial."""
+        found = self._found(server_devices(self._server, timeout_s=3.0) or ())
+        return found.state if found else "missing"
 
     def _has_shell_v2(self) -> bool:
         # adbutils would fall back to v1 without a word.
@@ -164,47 +176,80 @@ class ServerTransport(AdbTransport):
     def _connect(self, deadline: Deadline) -> None:
         if self._features is not None:
             return
-        known = server_devices(self._port, timeout_s=deadline.remaining_s())
+        known = server_devices(self._server, timeout_s=deadline.remaining_s())
         if known is None:
             raise NotReady(
-                f"no adb server answers on port {self._port}.",
+                f"no adb server answers on {self._server.describe()}.",
                 state="missing",
                 hint="Start it with 'adb start-server', or set android.transport to direct.",
             )
-        state = next((found.state for found in known if found.serial == self.serial), "missing")
-        if state in ("missing", "offline") and split_host_port(self.serial):
-            state = self._connected_anew(state, deadline)
-        if state != "device":
+        found = self._found(known)
+        state = found.state if found else "missing"
+        if state in ("missing", "offline") and (split_host_port(self.serial) or is_mdns_name(self.serial)):
+            found = self._connected_anew(state, deadline)
+            state = found.state if found else "missing"
+        if state == "ambiguous":
+            raise _ambiguous(self.serial)
+        if state != "device" or found is None:
             raise NotReady(f"the adb server calls {self.serial} '{state[:40]}'.", state=state[:40])
+        # A name may hold anything, and another device may have it, too: the number names one connection.
+        number = found.transport_id
+        self._target = f"host:transport:{self._serial}" if number is None else f"host:transport-id:{number}"
         try:
-            answer = _answer(self._port, deadline, f"host-serial:{self.serial}:features")
+            answer = _answer(self._server, deadline, self._target, "host:features")
         except _ServerRefusal as error:
+            if _AMBIGUOUS in str(error):
+                raise _ambiguous(self.serial) from error
             raise NotReady(f"{self.serial} does not answer: {error}.", state="offline") from error
         self._features = frozenset(filter(None, answer.strip().split(",")))
+        self._last = found
 
-    def _connected_anew(self, state: str, deadline: Deadline) -> str:
-        """Have the server connect to a phone at an address; the phone's state afterwards."""
-        # A connection that broke stays listed as offline, and the server does not connect beside it.
-        requests = ["host:disconnect"] if state == "offline" else []
+    def _found(self, known: Sequence[Listed]) -> Listed | None:
+        """The device's line of the server's list; in the state ``ambiguous`` where it may be several."""
+        named = [found for found in known if found.serial == self._serial]
+        anchor = self._chosen or self._last
+        if anchor is not None and not (anchor.transport_id or anchor.usb_path):
+            anchor = None  # an old server numbers nothing
+        if len(named) <= 1 and (self._chosen is None or anchor is None):
+            return named[0] if named else None
+        if anchor is None:
+            return replace(named[0], state="ambiguous")
+        for same in ("transport_id", "usb_path"):
+            for found in named:
+                if getattr(anchor, same) and getattr(found, same) == getattr(anchor, same):
+                    return found
+        return None
+
+    def _connected_anew(self, state: str, deadline: Deadline) -> Listed | None:
+        """Have the server connect to a phone at an address; the phone's line afterwards."""
+        # A connection that broke stays listed as offline, and the server does not connect beside it. One
+        # that mDNS found is left alone: once it is given up, only the phone's next announcement brings it.
+        requests = ["host:disconnect"] if state == "offline" and split_host_port(self.serial) else []
         for request in [*requests, "host:connect"]:
             with suppress(_ServerRefusal):  # the state tells
-                _answer(self._port, deadline, f"{request}:{self.serial}")
-        if (state := self.state()) in ("device", "missing"):
-            return state
-        # While keys are exchanged, a phone passes for offline or unauthorized.
-        soon = Deadline(min(_AUTHORISING_S, deadline.remaining_s()))
-        with suppress(_ServerRefusal, OSError, DeviceLost):
-            request = f"host-serial:{self.serial}:wait-for-any-device"
-            with closing(_ServerStream(self.serial, _ask(self._port, soon, request), soon)) as stream:
-                stream.read(4)
-        return self.state()
+                _answer(self._server, deadline, f"{request}:{self.serial}")
+        if (state := self.state()) not in ("device", "missing") and split_host_port(self.serial):
+            # While keys are exchanged, a phone passes for offline or unauthorized.
+            soon = Deadline(min(_AUTHORISING_S, deadline.remaining_s()))
+            with suppress(_ServerRefusal, OSError, DeviceLost):
+                request = f"host-serial:{self.serial}:wait-for-any-device"
+                with closing(_ServerStream(self.serial, _ask(self._server, soon, request), soon)) as stream:
+                    stream.read(4)
+        return self._found(server_devices(self._server, timeout_s=deadline.remaining_s()) or ())
 
     def _open(self, service: str, deadline: Deadline) -> Stream:
         try:
-            connection = _ask(self._port, deadline, f"host:transport:{self.serial}", service)
+            connection = _ask(self._server, deadline, self._target, service)
         except _ServerRefusal as error:
             raise ConnectionResetError(str(error)) from error
         return _ServerStream(self.serial, connection, deadline)
 
     def _disconnect(self) -> None:
         self._features = None  # each stream is a connection of its own; this asks for the state again
+
+
+def _ambiguous(serial: str) -> NotReady:
+    return NotReady(
+        f"several phones are called {serial}, and this adb server does not tell them apart.",
+        state="ambiguous",
+    )

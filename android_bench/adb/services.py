@@ -13,7 +13,6 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from android_bench.transport import (
     FILE_LIMIT_BYTES,
@@ -183,28 +182,6 @@ def receive_file(stream: Stream, remote: str) -> bytes:
         content += stream.read(length)
         if len(content) > FILE_LIMIT_BYTES:
             raise too_much_output(stream.peer, FILE_LIMIT_BYTES)
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One line of an adb server's list of devices."""
-
-    serial: str
-    state: str
-    model: str = ""
-
-
-def parse_device_list(text: str) -> tuple[Listed, ...]:
-    """The answer to ``host:devices-l``: ``SERIAL STATE [key:value ...]``; a state may be of several words."""
-    found = []
-    for line in plain_text(text, limit=100_000).splitlines():
-        serial, *words = line.split() or [""]
-        if not words:
-            continue
-        tags = dict(word.split(":", 1) for word in words[1:] if ":" in word)
-        state = "no permissions" if words[:2] == ["no", "permissions"] else words[0]
-        found.append(Listed(serial, state, tags.get("model", "").replace("_", " ")))
-    return tuple(found)
 
 
 def _header(stream: Stream) -> tuple[bytes, int]:

@@ -7,9 +7,13 @@ USB). :class:`~android_bench.adb.server.ServerTransport` goes through a running 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from android_bench.transport import Transport
+
+if TYPE_CHECKING:
+    from android_bench.adb.address import ServerAddress
+    from android_bench.adb.listing import Listed
 
 Way = Literal["auto", "direct", "server"]
 
@@ -19,24 +23,28 @@ def open_transport(
     how: Way = "auto",
     *,
     key: Path | None = None,
-    server_port: int | None = None,
+    server: ServerAddress | int | None = None,
+    chosen: Listed | None = None,
     start_server: bool = False,
 ) -> Transport:
     """The way to the phone with this serial number or HOST:PORT. Nothing is connected yet.
 
     ``auto`` takes a running adb server that knows the phone (HOST:PORT may be a serial there), else goes
-    directly. ``key`` is the private key of the direct way, made where it is missing. No server is ever
-    started unless ``start_server`` says so, and none is ever ended. Raises NoUsableDevice, UsageError.
+    directly. ``server`` is where that server listens (a port of this computer, or None: where the environment
+    says), ``chosen`` its line for this phone where several have the name. ``key`` is the private key of the
+    direct way, made where it is missing. No server is ever started unless ``start_server`` says so, and none
+    is ever ended. Raises NoUsableDevice, UsageError.
     """
     from android_bench.adb import server as adb_server
+    from android_bench.adb.address import ServerAddress
 
-    port = adb_server.default_server_port() if server_port is None else server_port
+    address = ServerAddress.of(server)
     if how == "server":
-        if start_server and adb_server.server_devices(port) is None:
-            adb_server.start_server(port)
-        return adb_server.ServerTransport(name, port=port)
-    if how == "auto" and any(found.serial == name for found in adb_server.server_devices(port) or ()):
-        return adb_server.ServerTransport(name, port=port)
+        if start_server and adb_server.server_devices(address) is None:
+            adb_server.start_server(address)
+        return adb_server.ServerTransport(name, server=address, chosen=chosen)
+    if how == "auto" and any(found.serial == name for found in adb_server.server_devices(address) or ()):
+        return adb_server.ServerTransport(name, server=address, chosen=chosen)
     from android_bench.adb.direct import DirectTransport
 
     return DirectTransport(name, key=key)

@@ -48,6 +48,7 @@ class VirtualPhone:
         features: tuple[str, ...] = FEATURES,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         version: int = VERSION,
+        services: int = 1,
     ) -> None:
         self.faults = faults
         self.folder = folder
@@ -73,15 +74,25 @@ class VirtualPhone:
         self._up.set()
         self._daemon_runs = threading.Event()
         self._daemon_runs.set()
-        self._listener = _listen(port)
-        self.port: int = self._listener.getsockname()[1]
+        self._listeners = [_listen(port if number == 0 else 0) for number in range(services)]
+        self.ports: tuple[int, ...] = tuple(one.getsockname()[1] for one in self._listeners)
         faults.on_change = self._on_faults
         self._on_faults()
 
     @property
+    def port(self) -> int:
+        """Of its first service."""
+        return self.ports[0]
+
+    @property
     def address(self) -> str:
         """HOST:PORT, as ``adb connect`` takes it."""
-        return f"127.0.0.1:{self.port}"
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """One for each of its services: ways to the one phone, as a real one may be announced twice."""
+        return tuple(f"127.0.0.1:{port}" for port in self.ports)
 
     @property
     def clients(self) -> int:
@@ -96,15 +107,15 @@ class VirtualPhone:
                 return folder / path[len(place) :].lstrip("/")
         raise UsageError(f"{path} is in no folder of the virtual phone that can be written to.")
 
-    def accept_clients(self) -> None:
-        """Serve until :meth:`close`; each client gets a thread."""
+    def accept_clients(self, service: int = 0) -> None:
+        """Serve one of its services until :meth:`close`; each client gets a thread."""
         while not self._closed.is_set():
             self._daemon_runs.wait()
-            listener = self._listener
+            listener = self._listeners[service]
             try:
                 client, _ = listener.accept()
             except OSError:
-                if self._daemon_runs.is_set() and listener is self._listener:
+                if self._daemon_runs.is_set() and listener is self._listeners[service]:
                     return
                 continue  # its daemon was killed
             with self._lock:
@@ -163,28 +174,29 @@ class VirtualPhone:
     def kill_daemon(self) -> None:
         """End what speaks ADB: connections break, new ones are refused. Detached commands go on."""
         self._daemon_runs.clear()
-        self._close_listener()
+        self._close_listeners()
         self.disconnect()
 
     def start_daemon(self) -> None:
-        """Listen again, at the same port, if it was killed. Raises EnvironmentFault where another took it."""
+        """Listen again, at the same ports, if it was killed. Raises EnvironmentFault: another took one."""
         if not self._daemon_runs.is_set():
-            self._listener = _listen(self.port)
+            self._listeners = [_listen(port) for port in self.ports]
             self._daemon_runs.set()
 
     def close(self) -> None:
         """Switch off. May be called twice."""
         self._closed.set()
         self._daemon_runs.set()
-        self._close_listener()
+        self._close_listeners()
         self.faults.close()
         self.disconnect()
         self._machine.close()
 
-    def _close_listener(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
 
     def _serve(self, connection: Connection) -> None:
         self._up.wait()
@@ -199,8 +211,9 @@ class VirtualPhone:
         self.folder.refresh(plan, self.faults.since)
         if hasattr(socket, "TCP_MAXSEG"):  # the next client's pieces shall be as small as ours; 0: any size
             segment = 0 if plan.segment_bytes is None else min(max(plan.segment_bytes, 88), 32_767)
-            with contextlib.suppress(OSError):
-                self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+            for listener in self._listeners:
+                with contextlib.suppress(OSError):
+                    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
 
     def _find_service(self, name: str) -> Service | None:
         self.folder.tick()
@@ -254,12 +267,14 @@ def running_phone(
     features: tuple[str, ...] = FEATURES,
     max_payload_bytes: int = MAX_PAYLOAD_BYTES,
     version: int = VERSION,
+    services: int = 1,
 ) -> Iterator[VirtualPhone]:
     """A virtual phone for as long as the block runs; ``port`` 0 takes any that is free.
 
     ``folder`` keeps its storage and keys; without one they are temporary. ``inside``: a sandbox
     by bubblewrap, a table of commands, or (auto) the first that this computer can run. ``answer`` is what
-    the owner says to a new key. Raises UsageError, EnvironmentFault.
+    the owner says to a new key. ``services`` is at how many ports it listens. Raises UsageError,
+    EnvironmentFault.
     """
     seen = None
     if control_file is not None and plan is None and control_file.exists():
@@ -291,13 +306,17 @@ def running_phone(
             features=features,
             max_payload_bytes=max_payload_bytes,
             version=version,
+            services=services,
         )
         threads = [
-            threading.Thread(target=phone.accept_clients, name="virtual-phone", daemon=True),
+            threading.Thread(target=phone.accept_clients, args=(service,), name="virtual-phone", daemon=True)
+            for service in range(services)
+        ]
+        threads.append(
             threading.Thread(
                 target=phone.keep_time, args=(control_file, seen), name="virtual-clock", daemon=True
-            ),
-        ]
+            )
+        )
         for thread in threads:
             thread.start()
         try:
@@ -330,6 +349,7 @@ def serve(
     control_file: Path | None = None,
     inside: Inside = "auto",
     answer: Answer = "accept",
+    services: int = 1,
     on_ready: Callable[[VirtualPhone], None] = lambda phone: None,
     stop: threading.Event | None = None,
 ) -> None:
@@ -345,6 +365,7 @@ def serve(
         control_file=control_file,
         inside=inside,
         answer=answer,
+        services=services,
     ) as phone:
         on_ready(phone)
         (stop or threading.Event()).wait()

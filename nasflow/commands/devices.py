@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from android_bench.discover import FoundPhone, find_phones, wanted_name
+from android_bench.found_phone import name_of
 from android_bench.transport import plain_text, split_host_port
 from nasflow.commands.options import Outcome
 from nasflow.errors import UsageError
 
 _WAYS = {"usb": "USB", "tcp": "network", "server": "adb server"}
 _FIELD_CHARACTERS = 60
+_NAME_CHARACTERS = 200
 _NONE_FOUND = (
     "the cable: one that carries data, plugged in at both ends;",
     "the phone: unlocked, with 'USB debugging' on (Settings, System, Developer options; they appear after "
@@ -33,7 +35,7 @@ def list_devices(addresses: Sequence[str]) -> Outcome:
     wanted = wanted_name()
     asked = [*addresses, *([wanted] if split_host_port(wanted) else [])]
     phones = find_phones(addresses=asked)
-    shown = [_shown(phone) for phone in phones]
+    shown = [_shown(phone, name_of(phone, phones)) for phone in phones]
     return Outcome(
         document={
             "phones": shown,
@@ -44,13 +46,31 @@ def list_devices(addresses: Sequence[str]) -> Outcome:
     )
 
 
-def _shown(phone: FoundPhone) -> dict[str, Any]:
-    """A phone's fields; its own words without escapes, on one line, and short."""
+def _shown(phone: FoundPhone, name: str) -> dict[str, Any]:
+    """A phone's fields, and what to call it; its own words without escapes, on one line, and short."""
     told = {
-        name: " ".join(plain_text(getattr(phone, name), limit=_FIELD_CHARACTERS).split())
-        for name in ("serial", "way", "state", "model", "soc", "android")
+        field: _line(getattr(phone, field)) for field in ("serial", "way", "state", "model", "soc", "android")
     }
-    return {**told, "usable": phone.usable, "advice": phone.advice}
+    return {
+        **told,
+        "usable": phone.usable,
+        "advice": phone.advice,
+        "device": f"android:{_line(name, limit=_NAME_CHARACTERS)}" if phone.usable else "",
+        "transport_id": phone.transport_id,
+        "other_ways": [
+            {
+                "serial": _line(other.serial, limit=_NAME_CHARACTERS),
+                "way": other.way,
+                "state": _line(other.state),
+                "transport_id": other.transport_id,
+            }
+            for other in phone.others
+        ],
+    }
+
+
+def _line(text: str, limit: int = _FIELD_CHARACTERS) -> str:
+    return " ".join(plain_text(text, limit=limit).split())
 
 
 def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:
@@ -61,18 +81,27 @@ def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for phone, row in zip(phones, rows, strict=True):
         lines.append("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip())
+        lines += [f"  also as {_other(way)}" for way in phone["other_ways"]]
         if phone["advice"]:
             lines.append(f"  -> {phone['advice']}")
-    ready = next((phone["serial"] for phone in phones if phone["usable"]), None)
+    ready = next((phone for phone in phones if phone["usable"]), None)
     if ready is not None:
-        alone = len(phones) == 1 and split_host_port(ready) is None
-        name = "android" if alone else shlex.quote(f"android:{ready}")
-        lines += ["", f"Next: nasflow doctor --device {name}"]
+        alone = len(phones) == 1 and split_host_port(ready["serial"]) is None
+        lines += ["", f"Next: nasflow doctor --device {'android' if alone else shlex.quote(ready['device'])}"]
     return lines
+
+
+def _other(way: dict[str, Any]) -> str:
+    """``192.168.1.5:40001 (adb server, ready)``."""
+    name = way["serial"] or f"transport_id:{way['transport_id']}"
+    return f"{name} ({_WAYS[way['way']]}, {'ready' if way['state'] == 'device' else way['state']})"
 
 
 def _cells(phone: dict[str, Any]) -> tuple[str, str, str, str]:
     android = f"Android {phone['android']}" if phone["android"] else ""
     what = ", ".join(filter(None, (phone["model"], phone["soc"], android)))
     state = "ready" if phone["usable"] else phone["state"]
-    return phone["serial"] or "(no serial)", _WAYS[phone["way"]], state, what
+    name = phone["serial"] or "(no serial)"
+    if phone["device"] == f"android:transport_id:{phone['transport_id']}":  # its serial is not its alone
+        name = f"{name} (transport_id:{phone['transport_id']})"
+    return name, _WAYS[phone["way"]], state, what

@@ -2,56 +2,120 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nasflow.assemble import PipelineConfig
-from nasflow.commands.options import Outcome, Selection
+from nasflow.commands.options import Outcome, Selection, as_yaml
 from nasflow.commands.project import as_it_was_typed
 from nasflow.doctor import Check, examine_all
-from nasflow.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice
+from nasflow.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice, UsageError
 from pipeline.config import FILE_NAME, find_config, load_config
+
+if TYPE_CHECKING:
+    from android_bench.bundle.recording import Recorder
 
 _MARKS = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
 
 
-def examine(config: Path | None, device: str | None = None, *, offline: bool = False) -> Outcome:
+def examine(
+    config: Path | None,
+    device: str | None = None,
+    *,
+    offline: bool = False,
+    bundle: Path | None = None,
+    yes: bool = False,
+) -> Outcome:
     """Run all checks, and where ``device``, or else the configuration's, is a phone, the way to it.
 
-    The exit code is 8 where something on this computer has failed, 4 where only the phone has, else 0.
-    Raises UsageError where ``device`` is none.
+    ``bundle`` is a file to write what the phone answered into, with the person's leave (``yes``: given). The
+    exit code is 8 where something on this computer has failed, 4 where only the phone has, else 0. Raises
+    UsageError where ``device`` is none, and for a bundle without a phone or without leave.
     """
     chosen = Selection(config, device=device, offline=offline)
     if device is not None:
         try:
-            load_config(PipelineConfig, None, [f"device={device}"])
+            load_config(PipelineConfig, None, [f"device={as_yaml(device)}"])
         except ConfigError as error:
             raise as_it_was_typed(error, chosen) from error
+    recorder = _allowed_recorder(bundle, chosen, yes=yes)
     checks = list(examine_all(config, Path.cwd(), chosen.overrides))
     here = sum(check.state == "failed" for check in checks)
-    checks += _phone(chosen)
+    of_phone = list(_phone(chosen, recorder))
+    checks += of_phone
     failed = sum(check.state == "failed" for check in checks)
     warnings = sum(check.state == "warning" for check in checks)
     exit_code = EnvironmentFault.exit_code if here else NoUsableDevice.exit_code if failed else 0
+    written = None if recorder is None else _write_bundle(bundle, recorder, chosen, of_phone)
     return Outcome(
         document={
             "healthy": not failed,
             "failed": failed,
             "warnings": warnings,
             "checks": [asdict(check) for check in checks],
+            "bundle": written,
             "exit_code": exit_code,
         },
-        text="\n".join([*_lines(checks), "", _verdict(failed, warnings)]),
+        text="\n".join([*_lines(checks), "", _verdict(failed, warnings), *_about_bundle(written)]),
         exit_code=exit_code,
     )
 
 
-def _phone(chosen: Selection) -> Iterator[Check]:
-    """What there is to say of the phone that is meant; nothing where none is."""
+def _allowed_recorder(bundle: Path | None, chosen: Selection, *, yes: bool) -> Recorder | None:
+    """A recorder that the person has agreed to; None where none was asked for. Raises UsageError."""
+    if bundle is None:
+        return None
+    from android_bench.bundle.recording import Recorder
+    from nasflow.doctor_bundle import ask_leave, check_target
+
+    _, settings = _settings(chosen)
+    if not settings.device.startswith("android"):
+        raise UsageError(
+            f"--bundle records a phone, but the device is '{settings.device}'.",
+            hint="Name one: nasflow doctor --device android --bundle FILE.",
+        )
+    check_target(bundle)
+    ask_leave(bundle, given=yes)
+    return Recorder()
+
+
+def _write_bundle(
+    bundle: Path | None, recorder: Recorder, chosen: Selection, checks: list[Check]
+) -> dict[str, Any] | None:
+    """Write it, also where checks have failed: that is what it is for. None: the phone was not reached."""
+    if bundle is None or not recorder.exchanges:
+        return None
+    from nasflow.doctor_bundle import write_recorded
+
+    _, settings = _settings(chosen)
+    size = write_recorded(bundle, recorder, runtime=settings.runtime, info=recorder.info, checks=checks)
+    return {"path": str(bundle), "size_bytes": size, "exchanges": len(recorder.exchanges)}
+
+
+def _about_bundle(written: dict[str, Any] | None) -> list[str]:
+    if written is None:
+        return []
+    return [
+        "",
+        f"{written['path']} holds {written['exchanges']} questions and answers "
+        f"({written['size_bytes'] / 1000:.0f} kB). Look what is in it before you send it:",
+        f"  python3 -m zipfile -e {shlex.quote(written['path'])} bundle && less bundle/CONTENTS.txt",
+    ]
+
+
+def _settings(chosen: Selection) -> tuple[Path | None, PipelineConfig]:
+    """Where the configuration is, and what it says. Raises NasflowError."""
     path = chosen.config if chosen.config is not None else find_config(Path.cwd())
+    return path, load_config(PipelineConfig, path, chosen.overrides)
+
+
+def _phone(chosen: Selection, recorder: Recorder | None) -> Iterator[Check]:
+    """What there is to say of the phone that is meant; nothing where none is."""
     try:
-        settings = load_config(PipelineConfig, path, chosen.overrides)
+        path, settings = _settings(chosen)
     except NasflowError:  # a finding already
         if (chosen.device or "").startswith("android"):
             yield Check("phone", "failed", "not looked at", "Mend the configuration first.")
@@ -59,7 +123,7 @@ def _phone(chosen: Selection) -> Iterator[Check]:
     if settings.device.startswith("android"):
         from nasflow.doctor_phone import examine_phone
 
-        yield from examine_phone(settings, (path or Path.cwd() / FILE_NAME).absolute().parent)
+        yield from examine_phone(settings, (path or Path.cwd() / FILE_NAME).absolute().parent, recorder)
 
 
 def _lines(checks: list[Check]) -> list[str]:

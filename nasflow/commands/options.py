@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import shutil
 import sys
@@ -17,6 +19,7 @@ class StageName(StrEnum):
 
     PROFILE = "profile"
     LATENCY = "latency"
+    PRECHECK = "precheck"
     SEARCH = "search"
     PRUNE = "prune"
     FINETUNE = "finetune"
@@ -54,7 +57,11 @@ class Selection:
     @property
     def overrides(self) -> tuple[str, ...]:
         """All assignments, the options' own last: they win."""
-        named = {"device": self.device, "seed": self.seed, "offline": "true" if self.offline else None}
+        named = {
+            "device": self.device and as_yaml(self.device),
+            "seed": self.seed,
+            "offline": "true" if self.offline else None,
+        }
         return (*self.assignments, *(f"{key}={value}" for key, value in named.items() if value is not None))
 
     def arguments(self) -> list[str]:
@@ -71,6 +78,11 @@ class Selection:
         if self.offline:
             words.append("--offline")
         return words
+
+
+def as_yaml(text: str) -> str:
+    """The words of an option as a YAML text: the name of a phone may hold anything, ``#`` and quotes too."""
+    return text if re.fullmatch(r"[\w.-]+(:[\w.()\[\]-]+)*", text, re.ASCII) else json.dumps(text)
 
 
 @dataclass(frozen=True)

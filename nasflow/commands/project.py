@@ -10,7 +10,7 @@ from typing import Protocol
 
 from android_bench.device import Device
 from nasflow.assemble import PipelineConfig, artifacts_folder, build_pipeline, open_device
-from nasflow.commands.options import Selection
+from nasflow.commands.options import Selection, as_yaml
 from nasflow.errors import ConfigError, UsageError
 from pipeline.config import FILE_NAME, find_config, load_config
 from pipeline.events import Emit
@@ -85,7 +85,8 @@ def as_it_was_typed(
     """
     source, message = error.source, error.message
     for key, value in {"device": selection.device, "seed": selection.seed, **options}.items():
-        stands_for, typed = f"--set {key}={value}", f"--{key.rpartition('.')[2]} {value}"
+        written = as_yaml(value) if key == "device" and isinstance(value, str) else value
+        stands_for, typed = f"--set {key}={written}", f"--{key.rpartition('.')[2]} {value}"
         if value is not None and stands_for not in {f"--set {word}" for word in selection.assignments}:
             source = source.replace(stands_for, typed)
             message = message.replace(stands_for, typed)

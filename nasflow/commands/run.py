@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from nasflow.assemble import resolve_data
+from nasflow.commands.beforehand import check_images, doubtful_settings
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, open_project
@@ -27,8 +27,7 @@ from pipeline.reporters import (
     Reporter,
     RichReporter,
 )
-from pipeline.runner import Pipeline, StageStatus
-from stages.training.data import check_at_hand
+from pipeline.runner import Pipeline
 
 EXIT_CODES: Mapping[str, int] = {"ungated": 0, "pass": 0, "fail": 1, "inconclusive": Inconclusive.exit_code}
 """Verdict -> exit code of the process."""
@@ -64,7 +63,9 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             stale = [
                 s for s in pipeline.status(options.until, options.from_stage, options.force) if not s.fresh
             ]
-            _check_images(project, pipeline, stale)
+            check_images(project, pipeline, stale)
+            for text in doubtful_settings(project.config, pipeline, stale):
+                emit(Message("", text, level="warning"))
             if stale:
                 emit(Message("", f"{work_ahead(stale)}."))
             documents = pipeline.run(options.until, options.from_stage, options.force)
@@ -95,13 +96,6 @@ class _Recorder:
     @property
     def all_fresh(self) -> bool:
         return all(stage["action"] == "fresh" for stage in self.stages.values())
-
-
-def _check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStatus]) -> None:
-    """Find out before any work that images are missing which may not be downloaded. Raises DatasetMissing."""
-    names = {stage.name for stage in stale}
-    if project.config.offline and any("data" in s.settings() for s in pipeline.stages if s.name in names):
-        check_at_hand(resolve_data(project.config.data, project.base_dir))
 
 
 def screen(*, as_json: bool) -> Reporter:

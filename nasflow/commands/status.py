@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from nasflow.commands.beforehand import check_images, doubtful_settings
 from nasflow.commands.options import Outcome, RunOptions, Selection
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
 from nasflow.console import message_lines
-from pipeline.events import Event
-from pipeline.runner import StageStatus
+from pipeline.events import Event, Message
+from pipeline.runner import Pipeline, StageStatus
 from pipeline.words import human_bytes, human_duration
+from stages.documents import SearchResult, TrainedNetworks
+from stages.made_here import differences, known_here, trained_by
 
 
 def show_status(selection: Selection, project: Project | None = None) -> Outcome:
@@ -23,6 +26,7 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
     stages = pipeline.status()
     usage = pipeline.store.usage()
     stale = [stage for stage in stages if not stage.fresh]
+    elsewhere = made_elsewhere(pipeline, stages)
     if stale:
         closing = f"{work_ahead(stale)}: 'nasflow run' does it."
     else:
@@ -32,9 +36,19 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
             "config": str(project.path),
             "artifacts": str(project.artifacts),
             **_document(stages),
+            "made_elsewhere": elsewhere,
             "usage_bytes": {**usage, "total": sum(usage.values())},
         },
-        text="\n".join([*message_lines(events), *_table(stages), "", closing, _weight(project, usage)]),
+        text="\n".join(
+            [
+                *message_lines(events),
+                *_table(stages),
+                "",
+                *(f"{name} was trained by something else ({'; '.join(d)})." for name, d in elsewhere.items()),
+                closing,
+                _weight(project, usage),
+            ]
+        ),
     )
 
 
@@ -45,6 +59,10 @@ def plan(options: RunOptions, project: Project) -> Outcome:
     pipeline.check(options.until)
     stages = pipeline.status(options.until, options.from_stage, options.force)
     stale = [stage for stage in stages if not stage.fresh]
+    check_images(project, pipeline, stale)
+    events += [
+        Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
+    ]
     closing = (
         f"{work_ahead(stale)}. Nothing was run: leave out --dry-run to do it."
         if stale
@@ -62,6 +80,27 @@ def plan(options: RunOptions, project: Project) -> Outcome:
             [*message_lines(events), *_table(stages), "", *([phone.describe()] if phone else []), closing]
         ),
     )
+
+
+def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[str, list[str]]:
+    """Fresh stages that another torch, processor or number of cores trained, with what differs from here.
+
+    That makes none of them stale: what was trained is as good as it was. It says why a repetition differs.
+    """
+    outputs = {stage.name: stage.output for stage in pipeline.stages}
+    found: dict[str, list[str]] = {}
+    for status in stages:
+        output = outputs[status.name]
+        if not status.fresh or status.record is None or output not in (SearchResult, TrainedNetworks):
+            continue
+        differing = [
+            difference
+            for made_by in trained_by(pipeline.store.document(status.record, output))
+            for difference in differences(made_by, known_here())
+        ]
+        if differing:
+            found[status.name] = list(dict.fromkeys(differing))
+    return found
 
 
 def work_ahead(stale: Sequence[StageStatus]) -> str:

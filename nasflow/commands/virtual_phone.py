@@ -34,6 +34,7 @@ def serve_virtual_phone(
     folder: Path | None,
     faults: Path | None,
     as_json: bool,
+    services: int = 1,
     stop: threading.Event | None = None,
 ) -> Outcome:
     """Serve until a signal comes, or ``stop`` is set. Raises Interrupted, UsageError, EnvironmentFault."""
@@ -44,9 +45,10 @@ def serve_virtual_phone(
     def tell(phone: VirtualPhone) -> None:
         nonlocal served
         served = phone.address
-        again = shlex.join([*program(), "devices", "--address", phone.address])
+        asked = [word for address in phone.addresses for word in ("--address", address)]
+        again = shlex.join([*program(), "devices", *asked])
         texts = (
-            f"The virtual phone listens on {phone.address}, and on no network.",
+            f"The virtual phone listens on {' and '.join(phone.addresses)}, and on no network.",
             _HOW_COMMANDS_RUN[phone.is_confined_shell],
             _HONEST,
             f"Try next, in another terminal: {again}",
@@ -60,7 +62,14 @@ def serve_virtual_phone(
             write(sys.stderr, "\n".join(texts))
 
     try:
-        serve(port=port, folder=folder, control_file=faults, on_ready=tell, stop=stop)
+        serve(
+            port=port,
+            folder=folder,
+            control_file=faults,
+            services=services,
+            on_ready=tell,
+            stop=stop,
+        )
     except Interrupted as stopped:
         kept = f" What it stored is in {folder}." if folder is not None else ""
         raise Interrupted(

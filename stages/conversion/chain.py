@@ -10,7 +10,7 @@ from torch import nn
 
 from nasflow.errors import ConversionError
 from pipeline import signals
-from stages.conversion.export import export_onnx
+from stages.conversion.export import depthwise_weights, export_onnx
 from stages.conversion.inspection import check_structure, inspect_model
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.parity import check_parity, compare, evenly_spaced, torch_logits
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 class Converter(Protocol):
     """Turns an ONNX model into a `.tflite` model."""
 
-    def convert(self, onnx_model: bytes, *, name: str, split: Sequence[int] = ()) -> bytes:
+    def convert(
+        self, onnx_model: bytes, *, name: str, depthwise: Sequence[str] = (), split: Sequence[int] = ()
+    ) -> bytes:
         """The `.tflite` model; the depthwise convolutions at the places ``split`` in parts.
 
+        ``depthwise`` are the names of the weights whose convolutions are depthwise, whatever their groups.
         Raises ConversionError.
         """
 
@@ -63,7 +66,7 @@ def convert_module(
         read_graph(onnx_model)  # refuses what cannot be translated before TensorFlow is asked
     except ConversionError as error:
         raise ConversionError(f"network {name}: {error.message}", hint=error.hint, raw=error.raw) from error
-    return converter.convert(onnx_model, name=name, split=split)
+    return converter.convert(onnx_model, name=name, depthwise=depthwise_weights(module), split=split)
 
 
 def check_model(

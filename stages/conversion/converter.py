@@ -68,10 +68,13 @@ class TensorflowConverter:
             self._folder.cleanup()
             self._folder = None
 
-    def convert(self, onnx_model: bytes, *, name: str, split: Sequence[int] = ()) -> bytes:
+    def convert(
+        self, onnx_model: bytes, *, name: str, depthwise: Sequence[str] = (), split: Sequence[int] = ()
+    ) -> bytes:
         """The float32 `.tflite` model of an ONNX model; ``name`` is what an error calls it.
 
-        The depthwise convolutions at the places ``split`` are computed in parts.
+        Convolutions of several groups are depthwise, and those of the weights named in ``depthwise``. Those
+        at the places ``split`` among them are computed in parts.
 
         Raises ConversionError where the model holds what TFLite cannot compute, and where the child
         dies or does not answer in time (its last words are in ``raw``); EnvironmentFault where the
@@ -85,7 +88,12 @@ class TensorflowConverter:
         with disk_faults(source, "write"):
             source.write_bytes(onnx_model)
             target.unlink(missing_ok=True)
-        request = {"onnx": str(source), "tflite": str(target), "split": list(split)}
+        request = {
+            "onnx": str(source),
+            "tflite": str(target),
+            "depthwise": list(depthwise),
+            "split": list(split),
+        }
         answer = self._ask(child, json.dumps(request), name)
         if "error" in answer:
             error = answer["error"]

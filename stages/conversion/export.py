@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nasflow.errors import ConversionError
+from stages.nn.blocks import DepthwiseConv2d
 
 OPSET = 20
 
@@ -47,6 +48,16 @@ def export_onnx(module: nn.Module, input_shape_NCHW: tuple[int, int, int, int]) 
         module.train(training)
     assert program is not None  # dynamo=True always returns a program
     return bytes(program.model_proto.SerializeToString())
+
+
+def depthwise_weights(module: nn.Module) -> tuple[str, ...]:
+    """Names that the weights of depthwise convolutions have in the ONNX model, in the order of the modules.
+
+    A depthwise convolution of one channel has one group, as a full one has: the model alone does not tell.
+    """
+    return tuple(
+        f"{name}.weight" for name, part in module.named_modules() if isinstance(part, DepthwiseConv2d)
+    )
 
 
 def _cause(error: BaseException) -> str:

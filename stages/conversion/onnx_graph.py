@@ -24,6 +24,8 @@ SUPPORTED_OPERATORS = frozenset(
         "HardSigmoid", "HardSwish", "Identity", "MatMul", "Mul", "Pad", "ReduceMean", "Relu", "Reshape",
     }
 )  # fmt: skip
+DEPTHWISE = "depthwise"
+"""Our own attribute of a convolution: ONNX tells a depthwise one by its groups, and one channel has one."""
 
 
 @dataclass(frozen=True)

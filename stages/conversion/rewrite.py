@@ -13,15 +13,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.conversion.depthwise_split import DILATION, PARTS, first_taps, split_kernel
-from stages.conversion.onnx_graph import Array, Graph, Node, unsupported
+from stages.conversion.onnx_graph import DEPTHWISE, Array, Graph, Node, unsupported
 
 
-def simplify(graph: Graph, split: Collection[int] = ()) -> Graph:
+def simplify(graph: Graph, depthwise: Collection[str] = (), split: Collection[int] = ()) -> Graph:
     """The same function in the operators that TFLite computes fastest.
 
-    ``split`` are the places, among the depthwise convolutions, of those that are computed in parts.
+    ``depthwise`` are names of weights whose convolutions are depthwise, whatever their groups; ``split`` are
+    the places, among the depthwise convolutions, of those that are computed in parts. Raises ConversionError.
     """
-    return split_depthwise(merge_padding(fold_batch_norm(graph)), split)
+    marked = mark_depthwise(graph, depthwise)
+    return split_depthwise(merge_padding(fold_batch_norm(marked)), split)
+
+
+def mark_depthwise(graph: Graph, weights: Collection[str]) -> Graph:
+    """Give the convolutions of these weights the attribute ``depthwise``.
+
+    Raises ConversionError where a name is not that of one convolution's weight, or the weight is of another
+    shape than a depthwise convolution's.
+    """
+    nodes = []
+    missing = set(weights)
+    for node in graph.nodes:
+        if node.operator == "Conv" and node.inputs[1] in missing:
+            missing.remove(node.inputs[1])
+            shape = graph.constants[node.inputs[1]].shape
+            if shape[1] != 1 or shape[0] != node.integer("group", 1):
+                raise unsupported("Conv", node.name, f"it is depthwise, and its weight has shape {shape}")
+            node = replace(node, attributes={**node.attributes, DEPTHWISE: 1})
+        nodes.append(node)
+    if missing:
+        raise unsupported("Conv", "", f"no convolution has the weight {min(missing)}")
+    return replace(graph, nodes=tuple(nodes))
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
@@ -103,7 +126,7 @@ def split_depthwise(graph: Graph, split: Collection[int]) -> Graph:
 def _is_depthwise(node: Node, constants: dict[str, Array]) -> bool:
     return (
         node.operator == "Conv"
-        and node.integer("group", 1) > 1
+        and (node.integer("group", 1) > 1 or bool(node.integer(DEPTHWISE, 0)))
         and node.input(1) in constants
         and constants[node.inputs[1]].shape[1] == 1
     )

@@ -1,9 +1,9 @@
 """The child process that holds TensorFlow: ``python -P -m stages.conversion.tensorflow_worker``.
 
-Reads one request for each line of standard input, ``{"onnx": PATH, "tflite": PATH, "split": [PLACE, ...]}``
-(the depthwise convolutions that are computed in parts), writes the model and answers with one line, ``{}`` or
-``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say goes to standard error. Ends
-with its standard input, so that it never outlives its parent for long.
+Reads one request for each line of standard input, ``{"onnx": PATH, "tflite": PATH, "depthwise": [NAME, ...],
+"split": [PLACE, ...]}`` (see :func:`stages.conversion.rewrite.simplify`), writes the model and answers with
+one line, ``{}`` or ``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say goes to
+standard error. Ends with its standard input, so that it never outlives its parent for long.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
     try:
         graph = read_graph(Path(request["onnx"]).read_bytes())
-        model = to_tflite(simplify(graph, request["split"]))
+        model = to_tflite(simplify(graph, request["depthwise"], request["split"]))
         target = Path(request["tflite"])
         with disk_faults(target, "write"):
             target.write_bytes(model)

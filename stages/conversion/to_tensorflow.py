@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from nasflow.errors import ConversionError
-from stages.conversion.onnx_graph import Array, Graph, Node, unsupported
+from stages.conversion.onnx_graph import DEPTHWISE, Array, Graph, Node, unsupported
 
 Tensor: TypeAlias = Any  # TensorFlow has no type information
 
@@ -169,7 +169,7 @@ class _Translation:
         strides = self.node.integers("strides", (1, 1))
         dilations = self.node.integers("dilations", (1, 1))
         x_NHWC, padding = self._padded(x_NHWC, weight_OIHW.shape[2:], strides, dilations)
-        if groups == channels and groups > 1:
+        if groups == channels and (groups > 1 or self.node.integer(DEPTHWISE, 0)):
             if strides[0] != strides[1]:
                 raise self._refuse(f"a depthwise convolution with the strides {strides}")
             out, _, height, width = weight_OIHW.shape

@@ -47,6 +47,13 @@ class SameConv2d(nn.Conv2d):
         return super().forward(x_NCHW)
 
 
+class DepthwiseConv2d(SameConv2d):
+    """One kernel for each channel. Of a single channel only the class tells it from a full convolution."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, resolution: int) -> None:
+        super().__init__(channels, channels, kernel, stride, resolution, groups=channels)
+
+
 def conv_bn(
     in_channels: int,
     out_channels: int,
@@ -54,13 +61,16 @@ def conv_bn(
     kernel: int = 1,
     stride: int = 1,
     resolution: int,
-    groups: int = 1,
     activation: Activation | None = "relu6",
 ) -> nn.Sequential:
     """Convolution, batch normalisation and (unless it ends a bottleneck) an activation."""
+    return _normalised(SameConv2d(in_channels, out_channels, kernel, stride, resolution), activation)
+
+
+def _normalised(convolution: nn.Conv2d, activation: Activation | None) -> nn.Sequential:
     layers: list[nn.Module] = [
-        SameConv2d(in_channels, out_channels, kernel, stride, resolution, groups),
-        nn.BatchNorm2d(out_channels, eps=BN_EPSILON, momentum=BN_MOMENTUM),
+        convolution,
+        nn.BatchNorm2d(convolution.out_channels, eps=BN_EPSILON, momentum=BN_MOMENTUM),
     ]
     if activation is not None:
         layers.append(nn.ReLU6(inplace=True) if activation == "relu6" else nn.Hardswish(inplace=True))
@@ -108,16 +118,9 @@ def _parts(block: BlockSpec) -> list[nn.Module]:
     parts: list[nn.Module] = []
     if block.expansion > 1:
         parts.append(conv_bn(block.in_channels, hidden, resolution=block.resolution, activation=activation))
-    depthwise = conv_bn(
-        hidden,
-        hidden,
-        kernel=block.kernel,
-        stride=block.stride,
-        resolution=block.resolution,
-        groups=hidden,
-        activation=activation,
+    parts.append(
+        _normalised(DepthwiseConv2d(hidden, block.kernel, block.stride, block.resolution), activation)
     )
-    parts.append(depthwise)
     if block.squeeze_excite:
         parts.append(SqueezeExcite(hidden, block.squeezed_channels))
     return [*parts, _project(block)]

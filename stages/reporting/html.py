@@ -25,12 +25,13 @@ from stages.reporting.wording import (
     speedup_terms,
     verdict_reason,
 )
+from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet")
+_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Promised")
 _FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
@@ -71,6 +72,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         candidates=candidate_legend(run.search.space),
         extras={extra for block in run.search.space.distinct_blocks() for extra in block.extras},
         verdict_reason=verdict_reason(result),
+        promised=not_as_expected(result.verification.found_latency),
         roles={role: words for role, words in ROLES.items() if role in _present(run)},
         markers=_markers(),
         strokes=CLASSES,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.artifact import Document
 from stages.documents import LatencyModel, PrunedNetworks, Timing, Verification
+from stages.made_here import describe, trained_by
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.wording import amount
 
@@ -45,7 +47,8 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         Provenance(
             "Search",
             f"{len(run.search.history)} epochs in a space of {amount(run.search.space.size)} networks. "
-            "Weights learned on the training split, architecture parameters on the validation split.",
+            "Weights learned on the training split, architecture parameters on the validation split."
+            f"{_by(run.search)}",
             run.search.seconds,
         ),
         Provenance(
@@ -56,7 +59,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             "Training",
             f"Found network{_random_networks(run.prune)} and MobileNetV2s with one recipe, {_range(epochs)} "
             "epochs each after the architecture was fixed; the checkpoint with the best validation accuracy "
-            "was kept.",
+            f"was kept.{_by(run.finetune, run.baseline)}",
             sum(network.seconds for network in trained),
         ),
         Provenance(
@@ -78,6 +81,11 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             verify.seconds,
         ),
     ]
+
+
+def _by(*documents: Document) -> str:
+    makers = dict.fromkeys(describe(made_by) for document in documents for made_by in trained_by(document))
+    return f" Computed by {'; '.join(makers)}." if makers else ""
 
 
 def _drift(timings: Sequence[Timing]) -> str:

@@ -13,11 +13,14 @@ from stages.documents import (
     AgainstRandom,
     ConversionCheck,
     ConvertedNetwork,
+    FoundLatency,
     HeldOutError,
+    MadeBy,
     Role,
     Verdict,
     VerifiedNetwork,
 )
+from stages.made_here import trained_by
 from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments
@@ -134,6 +137,7 @@ class VerificationResult(Record):
     equal_accuracy_speedup: float
     equal_accuracy_speedup_interval_95: tuple[float, float]
     against_random: AgainstRandom | None
+    found_latency: FoundLatency | None = None
     max_ratio: float | None
     verdict: Verdict
     seconds: float
@@ -159,6 +163,9 @@ class ResultDocument(Document):
     conversion: ConversionResult
     verification: VerificationResult
     run: RunFacts | None = None
+    trained_by: dict[str, tuple[MadeBy, ...]] = Field(
+        default={}, description="by stage; several where an interrupted run went on elsewhere"
+    )
 
 
 _REPORTED_PACKAGES = (
@@ -253,12 +260,19 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             equal_accuracy_speedup=verify.equal_accuracy_speedup,
             equal_accuracy_speedup_interval_95=verify.equal_accuracy_speedup_interval_95,
             against_random=verify.against_random,
+            found_latency=verify.found_latency,
             max_ratio=verify.max_ratio,
             verdict=verify.verdict,
             seconds=verify.seconds,
         ),
         run=facts,
+        trained_by=_trained_by(run),
     )
+
+
+def _trained_by(run: RunDocuments) -> dict[str, tuple[MadeBy, ...]]:
+    stages = {"search": run.search, "finetune": run.finetune, "baseline": run.baseline}
+    return {name: trained_by(document) for name, document in stages.items()}
 
 
 def _search(run: RunDocuments) -> SearchOutcome:

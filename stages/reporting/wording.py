@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from android_bench.device import describe_cores
 from stages.documents import Role
+from stages.made_here import DECIDING, describe
 from stages.reporting.cost import cost_sentence
 from stages.reporting.rank_agreement import agreement_sentence
 from stages.search_space import BlockSpec, NetConfig
+from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:
     from stages.reporting.result import ResultDocument
@@ -155,6 +157,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
             f"({100 * search.budget_used:.0f} % of the target), "
             f"measured {milliseconds(network.median_ms)} ms ({spread}).",
         ),
+        *([("Promised", wrong)] if (wrong := not_as_expected(verification.found_latency)) else []),
         ("Reference", verification.reference_reason),
         ("Speed-up", _speedup(result)),
     ]
@@ -182,6 +185,8 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
         said.append(("Weights", warm))
     if cores := _cores(result):
         said.append(("Cores", cores))
+    if mixed := _trained_by_several(result):
+        said.append(("Trained by", mixed))
     if result.device.virtual:
         said.append(
             ("Device", "A virtual phone: these are this computer's latencies and say nothing of a phone.")
@@ -274,12 +279,26 @@ def verdict_reason(result: ResultDocument) -> str:
     limit = verification.max_ratio
     if limit is None:
         return f"{figures}; set verify.max_ratio to make it a gate."
-    relation = {
-        "pass": "wholly below",
-        "fail": "wholly above",
-        "inconclusive": "not wholly on one side of",
-    }[verification.verdict]
-    return f"{figures}, {relation} verify.max_ratio {limit:g}."
+    relation = (
+        "wholly below" if high < limit else "wholly above" if low > limit else "not wholly on one side of"
+    )
+    reason = f"{figures}, {relation} verify.max_ratio {limit:g}."
+    wrong = not_as_expected(verification.found_latency)
+    return f"{reason} {wrong}" if high < limit and wrong else reason
+
+
+def _trained_by_several(result: ResultDocument) -> str:
+    """Said only where not all was trained by one torch, processor and number of threads."""
+    stages: dict[str, list[str]] = {}
+    deciding = set()
+    for stage, makers in result.trained_by.items():
+        for made_by in makers:
+            deciding.add(tuple(getattr(made_by, name) for name in DECIDING))
+            stages.setdefault(describe(made_by), []).append(stage)
+    if len(deciding) < 2:
+        return ""
+    told = "; ".join(f"{words} ({', '.join(dict.fromkeys(names))})" for words, names in stages.items())
+    return f"Not one and the same: {told}. Differences between networks may in part be theirs."
 
 
 def _head_start(result: ResultDocument) -> str:

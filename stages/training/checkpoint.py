@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nasflow.errors import IntegrityError, UsageError
+from pipeline.artifact import flat
 from pipeline.stage import Context
 
 VERSION = 2
@@ -45,7 +46,7 @@ def check_origin(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], con
 
     Both are what a loop says of itself, as JSON has it. Raises UsageError that names what differs.
     """
-    there, here = _flat("", found or {}), _flat("", json.loads(json.dumps(wanted)))
+    there, here = flat(found or {}), flat(json.loads(json.dumps(wanted)))
     names = [name for name in {**here, **there} if there.get(name, "nothing") != here.get(name, "nothing")]
     if not names:
         return
@@ -60,18 +61,6 @@ def check_origin(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], con
         hint=f"Go back to the settings and the version that made it, or delete the folder "
         f"scratch/{context.stage}-{context.fingerprint[:16]} in the artifacts folder to begin anew.",
     )
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    """Single values by their dotted names, ``space.stages.1.width``."""
-    if isinstance(value, Mapping):
-        inner = value.items()
-    elif isinstance(value, list):
-        inner = {str(place): item for place, item in enumerate(value)}.items()
-    else:
-        return {name: value}
-    parts = [_flat(f"{name}.{key}" if name else str(key), item) for key, item in inner]
-    return {key: single for part in parts for key, single in part.items()}
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

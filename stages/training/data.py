@@ -31,6 +31,7 @@ Split = Literal["train", "validation", "test"]
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 BOTH_WAYS = "Install Debian's package dataset-fashion-mnist, or set data.folder to a folder with its files."
+_FOLDER_HINT = "Correct data.folder, unset it, or put Fashion-MNIST's four .gz files there."
 MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 SIDE, PADDING, CHANNELS, CLASSES = 28, 2, 3, 10
 RESOLUTION = SIDE + 2 * PADDING
@@ -174,6 +175,24 @@ def check_at_hand(config: DataConfig) -> None:
         )
 
 
+def check_folder(config: DataConfig, split: Split) -> None:
+    """That a folder of the user's own holds the files of a split, which are not opened.
+
+    Raises DatasetMissing with all that is missing.
+    """
+    if config.folder is None:
+        return
+    folder = Path(config.folder)
+    wanted = [f"{name}.gz" for name in FILES if name.startswith("t10k" if split == "test" else "train")]
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if not missing:
+        return
+    if not folder.is_dir():
+        state = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise DatasetMissing(f"data.folder: {folder} {state}.", hint=_FOLDER_HINT)
+    raise DatasetMissing(f"data.folder: {folder} does not hold {' and '.join(missing)}.", hint=_FOLDER_HINT)
+
+
 def cache_folder() -> Path:
     """Where downloads are kept."""
     from platformdirs import user_cache_path
@@ -185,10 +204,7 @@ def _read_file(name: str, folder: str | None) -> bytes:
     path = find_file(name, folder)
     if path is None:
         if folder:
-            raise DatasetMissing(
-                f"data.folder {folder} does not hold {name}.gz.",
-                hint="Unset data.folder, or put Fashion-MNIST's four .gz files there.",
-            )
+            raise DatasetMissing(f"data.folder: {folder} does not hold {name}.gz.", hint=_FOLDER_HINT)
         path = _download(name)
     try:
         packed = path.read_bytes()

@@ -13,7 +13,7 @@ import lightning_fabric
 from torch import Tensor, nn
 
 from pipeline.stage import Context
-from stages.documents import Effort, EpochPoint
+from stages.documents import Effort, EpochPoint, MadeBy
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state
 from stages.training.batches import Batches
@@ -27,6 +27,7 @@ from stages.training.checkpoint import (
     unpack_optimizer,
 )
 from stages.training.effort import EffortClock
+from stages.training.makers import Makers
 from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
     AveragedWeights,
@@ -51,6 +52,7 @@ class Trained:
     best_epoch: int
     images_seen: int
     effort: Effort | None
+    made_by: tuple[MadeBy, ...]
 
     @property
     def validation_accuracy_percent(self) -> float:
@@ -105,6 +107,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.effort = EffortClock(self.fabric.device)
+        self.makers = Makers(self.fabric.device)
         to_channels_last(self.network)
         self.module, self.optimizer = self.fabric.setup(self.network, sgd(self.network, self.recipe))
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
@@ -123,6 +126,7 @@ class _Run:
             best_epoch=self.now.best_epoch,
             images_seen=len(self.curve) * self.steps * self.training.batch_size,
             effort=self.effort.total(),
+            made_by=self.makers.all,
         )
 
     @property
@@ -195,6 +199,7 @@ class _Run:
             "origin": self._origin(),
             "now": vars(self.now),
             "effort": self.effort.state(),
+            "made_by": self.makers.state(),
             "curve": curve,
             "optimizer": numbers,
         }
@@ -213,6 +218,8 @@ class _Run:
         self.now = now = _Progress(**state["now"])
         self.effort.restore(state.get("effort"))
         self.curve = [EpochPoint.model_validate(point) for point in state["curve"]]
+        finished = len(self.curve) == self.recipe.epochs
+        self.makers.resume(state.get("made_by"), self.name, self.context, finished=finished)
         self.network.load_state_dict(under("network", tensors))
         self.average.restore(under("average", tensors), now.ema_updates)
         self.best = under("best", tensors)

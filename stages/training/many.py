@@ -66,6 +66,7 @@ def train_all(
                 validation_accuracy_percent=outcome.validation_accuracy_percent,
                 seconds=sum(point.seconds for point in outcome.curve),
                 effort=outcome.effort,
+                made_by=outcome.made_by,
             )
         )
     return TrainedNetworks(networks=tuple(done))

@@ -44,6 +44,7 @@ from stages.training.checkpoint import (
 )
 from stages.training.data import DataConfig, load_images
 from stages.training.effort import EffortClock
+from stages.training.makers import Makers
 from stages.training.optimisation import (
     CHECKPOINT_SECONDS,
     check_finite,
@@ -130,6 +131,7 @@ class SearchLoop:
     def __post_init__(self) -> None:
         config = self.config
         self.effort = EffortClock(self.fabric.device)
+        self.makers = Makers(self.fabric.device)
         self.epochs = config.warmup_epochs + config.epochs
         self.supernet = Supernet(self.space)
         to_channels_last(self.supernet)
@@ -170,6 +172,7 @@ class SearchLoop:
             history=tuple(self.history),
             seconds=self.now.seconds,
             effort=self.effort.total(),
+            made_by=self.makers.all,
         )
 
     @property
@@ -357,6 +360,7 @@ class SearchLoop:
             "origin": self._origin(),
             "now": vars(self.now),
             "effort": self.effort.state(),
+            "made_by": self.makers.state(),
             "price": self.price.state(),
             "baseline": self.baseline.state(),
             "history": [point.model_dump() for point in self.history],
@@ -380,6 +384,8 @@ class SearchLoop:
         check_origin(state.get("origin"), self._origin(), self.context)
         self.now = _Progress(**state["now"])
         self.effort.restore(state.get("effort"))
+        finished = self.now.epoch == self.epochs
+        self.makers.resume(state.get("made_by"), "search", self.context, finished=finished)
         self.price.restore(state["price"])
         self.baseline.restore(state["baseline"])
         self.history = [SearchEpoch.model_validate(point) for point in state["history"]]

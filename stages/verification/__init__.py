@@ -1,1 +1,1 @@
-"""The parts of ``verify``: what the networks answer, and how long they take side by side."""
+"""The parts of ``verify``: what networks answer, how long they take, and whether that was predicted."""

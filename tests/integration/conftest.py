@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.command_line import Answer, ProjectFolder
 
+from nasflow.commands.options import STAGE_NAMES
 from stages.training.data import FILES, DataConfig, find_file, load_images
 
 TINY = Path(__file__).with_name("tiny")
@@ -18,11 +19,13 @@ TINY = Path(__file__).with_name("tiny")
 class Finished:
     """A project after its run.
 
-    ``without_test_images`` is what the first command said, while the project's folder of images lacked
-    the test split; ``with_them`` what the second said, which went on from there.
+    While the project's folder of images lacked the test split, ``refused`` is what a whole run said, and
+    ``without_test_images`` one until the last stage that needs none; ``with_them`` is what a whole run said
+    then, which went on from there.
     """
 
     project: ProjectFolder
+    refused: Answer
     without_test_images: Answer
     with_them: Answer
 
@@ -33,9 +36,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     shutil.copytree(TINY, folder)
     project = ProjectFolder(folder)
     _link_images(folder / "images", "train")
-    first = project.ask("run")
+    refused = project.ask("run")
+    without = project.ask("run", "--until", STAGE_NAMES[-2])
     _link_images(folder / "images", "t10k")
-    return Finished(project, first, project.ask("run"))
+    return Finished(project, refused, without, project.ask("run"))
 
 
 @pytest.fixture

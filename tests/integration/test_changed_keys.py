@@ -10,7 +10,7 @@ from integration.conftest import Finished
 from nasflow.cli import main
 from nasflow.commands.options import STAGE_NAMES
 
-MEASURED_ON = "latency search prune finetune convert verify"
+MEASURED_ON = "latency precheck search prune finetune convert verify"
 LEARNED_FROM = "search prune finetune baseline convert verify"
 
 
@@ -32,6 +32,7 @@ batch_size: 32}"
         ("runtime.threads=2", f"profile {MEASURED_ON}"),
         ("profile.rounds=4", f"profile {MEASURED_ON}"),
         ("latency.rounds=4", MEASURED_ON),
+        ("precheck.rounds=7", "precheck"),
         ("search.epochs=2", "search prune finetune convert verify"),
         ("search.target.ratio=0.13", "search prune finetune convert verify"),
         (MORE_TARGETS, "prune finetune convert verify"),
@@ -41,6 +42,7 @@ batch_size: 32}"
         ("finetune.start=fresh", "finetune convert verify"),
         ("baseline.widths=[0.35, 0.5]", "baseline convert verify"),
         ("convert.images=33", "convert verify"),
+        ("convert.max_relative_diff=0.002", "precheck convert verify"),
         ("verify.rounds=4", "verify"),
         ("verify.max_ratio=0.9", "verify"),
     ],

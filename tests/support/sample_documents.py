@@ -28,6 +28,8 @@ from stages.documents import (
     HeldOutError,
     LatencyModel,
     LatencyTable,
+    Precheck,
+    PrecheckedNetwork,
     PredictionPoint,
     PrunedNetwork,
     PrunedNetworks,
@@ -184,6 +186,7 @@ class _Sample:
         return {
             "profile": table,
             "latency": latency,
+            "precheck": self.precheck(latency),
             "search": self.search(latency),
             "prune": self.prune(latency),
             "finetune": finetune,
@@ -294,6 +297,22 @@ class _Sample:
             timings=self.timings(),
             seconds=63.8,
         )
+
+    def precheck(self, latency: LatencyModel) -> Precheck:
+        measured = self.joined([0.2, 0.201, 0.199])
+        network = PrecheckedNetwork(
+            choices=self.choices,
+            first_of_kind=tuple(block.key for block in self.nets["found"].blocks),
+            operators=40,
+            delegate_partitions=1,
+            max_relative_diff=3e-7,
+            predicted_ms=latency.predict_ms(self.nets["found"]),
+            written=measured,
+            converted=measured,
+            ratio=1.0,
+            ratio_interval_95=(0.99, 1.01),
+        )
+        return Precheck(device=self.device, runtime=RuntimeOptions(), networks=(network,), seconds=0.4)
 
     def search(self, latency: LatencyModel) -> SearchResult:
         target = 1.02 * latency.predict_ms(self.nets["found"])

@@ -24,13 +24,16 @@ from pipeline.store import Store
 INPUTS: Mapping[str, Mapping[str, str]] = {
     "profile": {},
     "latency": {"table": "profile"},
+    "precheck": {"latency": "latency"},
     "search": {"latency": "latency"},
     "prune": {"search": "search", "latency": "latency"},
     "finetune": {"pruned": "prune"},
     "baseline": {},
     "convert": {"finetuned": "finetune", "baselines": "baseline", "latency": "latency"},
-    "verify": {"converted": "convert", "latency": "latency"},
+    "verify": {"converted": "convert", "latency": "latency", "pruned": "prune"},
 }
+
+AFTER: Mapping[str, tuple[str, ...]] = {"search": ("precheck",)}
 
 Work = Callable[[Context], None]
 
@@ -39,16 +42,18 @@ Work = Callable[[Context], None]
 class ToyPipeline:
     """Makes pipelines as :func:`nasflow.assemble.build_pipeline` does.
 
-    ``verification`` replaces fields of the last document; ``work`` is done inside a stage, by its name.
+    ``verification`` replaces fields of the last document; ``work`` is done inside a stage, by its name;
+    ``documents`` are what the stages return.
     """
 
     verification: Mapping[str, Any] = field(default_factory=dict)
     work: Mapping[str, Work] = field(default_factory=dict)
+    documents: Mapping[str, Document] = field(default_factory=sample_documents)
 
     def __call__(
         self, config: PipelineConfig, base_dir: Path, emit: Emit, *, device: Device | None = None
     ) -> Pipeline:
-        documents = sample_documents()
+        documents = dict(self.documents)
         documents["verify"] = documents["verify"].model_copy(update=dict(self.verification))
         stages = [
             _toy(name, documents[name], config.seed, self.work.get(name, _nothing)) for name in documents
@@ -68,6 +73,7 @@ def _toy(name: str, document: Document, seed: int, work: Work) -> Stage:
         name: ClassVar[str] = toy_name
         version: ClassVar[int] = 1
         inputs: ClassVar[Mapping[str, str]] = INPUTS[toy_name]
+        after: ClassVar[tuple[str, ...]] = AFTER.get(toy_name, ())
         output: ClassVar[type[Document]] = toy_output
 
         seed: int

@@ -542,7 +542,7 @@ def test_the_state_is_asked_anew_and_a_lost_connection_made_again(
 def test_the_way_is_chosen_by_name(key: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         unused = probe.getsockname()[1]
-    transport: Transport = open_transport("127.0.0.1:6555", "auto", key=key, server_port=unused)
+    transport: Transport = open_transport("127.0.0.1:6555", "auto", key=key, server=unused)
     assert isinstance(transport, DirectTransport)
     assert transport.serial == "127.0.0.1:6555"
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from android_bench.adb.direct import DirectTransport
-from android_bench.adb.server import ServerTransport, default_server_port, server_devices
+from android_bench.adb.server import ServerTransport, server_devices
 from android_bench.adb.ways import open_transport
 from android_bench.discover import find_phones
 from android_bench.transport import NotReady
-from nasflow.errors import DeviceError, DeviceLost, UsageError
+from nasflow.errors import DeviceError, DeviceLost
 from tests.support.adb_peer import REMOTE, V1_BANNER, AdbPeer, HungUp, Line, Phone
 
 SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]
@@ -103,7 +103,7 @@ def phone(tmp_path: Path) -> Phone:
 @pytest.fixture
 def transport(server: Server, phone: Phone) -> Iterator[ServerTransport]:
     with AdbPeer(phone) as peer:
-        with ServerTransport(peer.name, port=server.port) as transport:
+        with ServerTransport(peer.name, server=server.port) as transport:
             yield transport
         server.adb("disconnect", peer.name)
 
@@ -155,7 +155,7 @@ def test_a_phone_that_breaks_off_in_an_answer_is_lost(server: Server) -> None:
         line.say(struct.pack("<BI", 1, 4) + b"12 m")
         raise HungUp
 
-    with AdbPeer(script) as peer, ServerTransport(peer.name, port=server.port) as transport:
+    with AdbPeer(script) as peer, ServerTransport(peer.name, server=server.port) as transport:
         with pytest.raises(DeviceLost):
             transport.run(["x"], timeout_s=10)
         server.adb("disconnect", peer.name)
@@ -168,7 +168,7 @@ def test_silence_ends_at_the_time_out(server: Server) -> None:
         while True:
             line.receive()
 
-    with AdbPeer(script) as peer, ServerTransport(peer.name, port=server.port) as transport:
+    with AdbPeer(script) as peer, ServerTransport(peer.name, server=server.port) as transport:
         transport.reconnect(timeout_s=10)
         begin = time.monotonic()
         with pytest.raises(DeviceLost, match="no answer within"):
@@ -178,7 +178,7 @@ def test_silence_ends_at_the_time_out(server: Server) -> None:
 
 
 def test_a_phone_that_the_server_does_not_know_is_missing(server: Server) -> None:
-    transport = ServerTransport("R5CT0000", port=server.port)
+    transport = ServerTransport("R5CT0000", server=server.port)
     assert transport.state() == "missing"
     with pytest.raises(NotReady, match="missing") as caught:
         transport.run(["x"], timeout_s=5)
@@ -192,7 +192,7 @@ def test_an_unapproved_key_says_to_accept_the_prompt(server: Server) -> None:
             line.send(b"AUTH", 1, 0, bytes(20))
             line.receive()
 
-    with AdbPeer(script) as peer, ServerTransport(peer.name, port=server.port) as transport:
+    with AdbPeer(script) as peer, ServerTransport(peer.name, server=server.port) as transport:
         with pytest.raises(NotReady, match="accept the prompt"):
             transport.run(["x"], timeout_s=10)
         server.adb("disconnect", peer.name)
@@ -203,15 +203,15 @@ def test_auto_takes_the_server_that_knows_the_phone_and_else_goes_directly(
 ) -> None:
     with AdbPeer(Phone(tmp_path)) as peer:
         key = tmp_path / "adbkey"
-        assert isinstance(open_transport(peer.name, key=key, server_port=server.port), DirectTransport)
+        assert isinstance(open_transport(peer.name, key=key, server=server.port), DirectTransport)
         server.adb("connect", peer.name)
-        assert isinstance(open_transport(peer.name, key=key, server_port=server.port), ServerTransport)
+        assert isinstance(open_transport(peer.name, key=key, server=server.port), ServerTransport)
         found = server_devices(server.port)
         assert found is not None
         assert [(f.serial, f.state, f.model) for f in found if f.serial == peer.name] == [
             (peer.name, "device", "Peer")
         ]
-        phones = find_phones("server", server_port=server.port)
+        phones = find_phones("server", server=server.port)
         assert [(p.way, p.state) for p in phones if p.serial == peer.name] == [("server", "device")]
         server.adb("disconnect", peer.name)
     assert not key.exists()
@@ -220,7 +220,7 @@ def test_auto_takes_the_server_that_knows_the_phone_and_else_goes_directly(
 def test_a_server_that_ends_is_a_lost_phone_and_is_not_started_again(tmp_path: Path) -> None:
     server = start(tmp_path)
     with AdbPeer(Phone(tmp_path / "phone")) as peer:
-        transport = ServerTransport(peer.name, port=server.port)
+        transport = ServerTransport(peer.name, server=server.port)
         transport.run(["echo"], timeout_s=10)
         server.stop()
         with pytest.raises(DeviceLost):
@@ -233,21 +233,7 @@ def test_a_server_that_ends_is_a_lost_phone_and_is_not_started_again(tmp_path: P
 
 def test_without_a_server_the_user_is_told_how_to_start_one() -> None:
     port = unused_port()
-    transport = open_transport("R5CT0000", "server", server_port=port)
+    transport = open_transport("R5CT0000", "server", server=port)
     with pytest.raises(NotReady, match="adb start-server"):
         transport.run(["x"], timeout_s=5)
     assert server_devices(port) is None
-
-
-@pytest.mark.parametrize("text", ["", "x", "0", "65536", "-1", "5037 ", "５０３７"])
-def test_a_server_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", text)
-    with pytest.raises(UsageError, match="ANDROID_ADB_SERVER_PORT"):
-        default_server_port()
-
-
-def test_the_server_port_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "6037")
-    assert default_server_port() == 6037
-    monkeypatch.delenv("ANDROID_ADB_SERVER_PORT")
-    assert default_server_port() == 5037

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from android_bench.adb import wire as adb_wire
 from android_bench.adb.direct import DirectTransport
 from android_bench.adb.server import ServerTransport, server_devices
 from android_bench.android import AndroidDevice
 from android_bench.device import LatencyMeasurement
+from android_bench.discover import choose, find_phones, open_found
 from android_bench.transport import Transport
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from benchmarks._fault_run import DESCRIPTION, left_behind, log_timings, requests, taken_timings
 from benchmarks.adb_push import free_port, google_program
-from nasflow.errors import UsageError
+from nasflow.errors import NoUsableDevice, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def test_a_job_through_the_server_gives_what_the_direct_way_gives(
     phone: VirtualPhone, port: int, tmp_path: Path
 ) -> None:
     told: list[str] = []
-    through = measured(ServerTransport(phone.address, port=port), told)
+    through = measured(ServerTransport(phone.address, server=port), told)
     assert [index for index, _, _ in through] == [0, 1, 2, 3]
     assert told == []
     assert left_behind(phone) == []
@@ -109,7 +111,7 @@ def test_a_phone_that_comes_back_is_connected_to_anew_by_the_server(
     """Google's server alone leaves such a phone offline."""
     strikes = iter([phone.reboot if spoiled else phone.disconnect])
     told: list[str] = []
-    found = measured(ServerTransport(phone.address, port=port), told, lambda: next(strikes, lambda: None)())
+    found = measured(ServerTransport(phone.address, server=port), told, lambda: next(strikes, lambda: None)())
     assert [index for index, _, _ in found] == [0, 1, 2, 3]
     assert any("is back" in line for line in told)
     assert 4 <= taken_timings(phone) <= 4 + spoiled
@@ -117,15 +119,37 @@ def test_a_phone_that_comes_back_is_connected_to_anew_by_the_server(
 
 
 def test_a_key_that_the_phone_has_never_seen_is_waited_for(port: int) -> None:
-    with running_phone(inside="table") as fresh, closing(ServerTransport(fresh.address, port=port)) as way:
+    with running_phone(inside="table") as fresh, closing(ServerTransport(fresh.address, server=port)) as way:
         assert way.run(["echo", "approved"], timeout_s=20).stdout == b"approved\n"
 
 
 def test_an_address_where_nobody_answers_stays_missing(port: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         nobody = f"127.0.0.1:{probe.getsockname()[1]}"
-    way = ServerTransport(nobody, port=port)
+    way = ServerTransport(nobody, server=port)
     assert way.state() == "missing"
     with pytest.raises(Exception, match="missing"):
         way.run(["echo"], timeout_s=20)
     assert all(found.serial != nobody for found in server_devices(port) or ())
+
+
+def test_one_phone_that_the_server_knows_by_three_names_is_one_phone(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adb_wire, "_usb_interfaces", lambda: iter(()))
+    with running_phone(inside="table", services=2) as one, running_phone(inside="table") as other:
+        names = [*one.addresses, f"localhost:{one.port}", other.address]
+        for name in names:
+            with ServerTransport(name, server=port) as way:
+                way.run(["echo"], timeout_s=20)
+        found = [phone for phone in find_phones("server", server=port) if phone.serial in names]
+        assert sorted(len(phone.others) for phone in found) == [0, 2]
+        (joined,) = [phone for phone in found if phone.others]
+        assert {way.serial for way in joined.ways()} == set(names) - {other.address}
+        for name in names:
+            chosen = choose(name, found)
+            assert chosen.serial == name
+            with closing(open_found(chosen, server=port)) as way:
+                assert way.run(["getprop", "ro.product.model"], timeout_s=20).stdout == b"Pixel 8 Pro\n"
+        with pytest.raises(NoUsableDevice, match="2 phones are connected"):
+            choose("", found)

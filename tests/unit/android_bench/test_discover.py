@@ -54,7 +54,7 @@ def empty_bus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("getprop")
 def test_a_phone_at_an_address_tells_what_it_is(tmp_path: Path, no_server: int) -> None:
     with AdbPeer(Phone(tmp_path / "phone")) as peer:
-        found = find_phones(addresses=[peer.name], key=tmp_path / "adbkey", server_port=no_server)
+        found = find_phones(addresses=[peer.name], key=tmp_path / "adbkey", server=no_server)
     assert found == (FoundPhone(peer.name, "tcp", "device", "Pixel 8 Pro", "zuma", "15"),)
     assert found[0].describe() == f"{peer.name} (Pixel 8 Pro, zuma, Android 15)"
     assert found[0].usable
@@ -71,7 +71,7 @@ def test_phones_that_cannot_be_used_are_listed_with_their_state(tmp_path: Path, 
     with AdbPeer(silent) as peer:
         missing = f"127.0.0.1:{no_server}"
         found = find_phones(
-            addresses=[peer.name, missing, peer.name], key=key, server_port=no_server, timeout_s=0.3
+            addresses=[peer.name, missing, peer.name], key=key, server=no_server, timeout_s=0.3
         )
     assert [(phone.serial, phone.state) for phone in found] == [(peer.name, "offline"), (missing, "missing")]
     assert all(phone.advice for phone in found)
@@ -87,7 +87,7 @@ def test_a_phone_that_talks_nonsense_does_not_hide_the_others(tmp_path: Path, no
         line.receive()
 
     with AdbPeer(nonsense) as other, AdbPeer(Phone(tmp_path / "phone")) as peer:
-        found = find_phones(addresses=[other.name, peer.name], key=tmp_path / "adbkey", server_port=no_server)
+        found = find_phones(addresses=[other.name, peer.name], key=tmp_path / "adbkey", server=no_server)
     assert [(phone.serial, phone.state) for phone in found] == [
         (other.name, "offline"),
         (peer.name, "device"),
@@ -104,12 +104,12 @@ def test_a_phone_whose_first_greeting_is_lost_is_found(tmp_path: Path, no_server
         phone(line)
 
     with AdbPeer(script) as peer:
-        found = find_phones(addresses=[peer.name], key=tmp_path / "adbkey", server_port=no_server)
+        found = find_phones(addresses=[peer.name], key=tmp_path / "adbkey", server=no_server)
     assert [(one.state, one.model) for one in found] == [("device", "Pixel 8 Pro")]
 
 
 def test_nothing_connected_is_no_phone(no_server: int) -> None:
-    assert find_phones(server_port=no_server) == ()
+    assert find_phones(server=no_server) == ()
     with pytest.raises(NoUsableDevice, match=r"no phone is connected.*USB debugging") as caught:
         choose("", ())
     assert caught.value.exit_code == 4
@@ -119,7 +119,7 @@ def test_usb_phones_that_may_not_be_opened_are_listed(
     monkeypatch: pytest.MonkeyPatch, no_server: int
 ) -> None:
     monkeypatch.setattr(adb_wire, "usb_devices", lambda: [("", "no permissions"), ("", "no permissions")])
-    found = find_phones(server_port=no_server)
+    found = find_phones(server=no_server)
     assert [phone.state for phone in found] == ["no permissions"] * 2
     with pytest.raises(NoUsableDevice, match="udev"):
         choose("", found)

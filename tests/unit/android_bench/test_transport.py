@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.adb.services import parse_device_list
 from android_bench.transport import STATE_ADVICE, NotReady, plain_text, quote, split_host_port
 from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
 
@@ -73,6 +72,10 @@ def test_plain_text_takes_out_whole_escape_sequences() -> None:
         ("host:70000", None),
         ("a b:5555", None),
         ("host:", None),
+        ("transport_id:3", None),
+        ("adb-35121JEHN28132-jr888A._adb-tls-connect._tcp", None),
+        ("adb-35121JEHN28132-jr888A._adb-tls-connect._tcp:5555", None),
+        ("adb-35121JEHN28132-jr888A (2)._adb-tls-connect._tcp:5555", None),
     ],
 )
 def test_host_and_port_are_told_from_a_serial(name: str, parts: tuple[str, int] | None) -> None:
@@ -87,28 +90,3 @@ def test_the_errors_have_their_exit_codes() -> None:
     assert error.exit_code == 4
     assert error.hint == STATE_ADVICE["unauthorized"]
     assert NotReady("x", state="a new word").hint
-
-
-def test_an_adb_servers_list_is_read() -> None:
-    text = (
-        "R5CT1 device usb:1-4 product:a model:SM_A525F device:a52 transport_id:2\n"
-        "127.0.0.1:6555         offline transport_id:9\n"
-        "0123 no permissions (missing udev rules? user is in the plugdev group); see [http://x] usb:1-1\n"
-        "HT7 unauthorized usb:3-1\n\n"
-    )
-    found = parse_device_list(text)
-    assert [(f.serial, f.state, f.model) for f in found] == [
-        ("R5CT1", "device", "SM A525F"),
-        ("127.0.0.1:6555", "offline", ""),
-        ("0123", "no permissions", ""),
-        ("HT7", "unauthorized", ""),
-    ]
-
-
-@given(st.text())
-@settings(max_examples=1000, deadline=None)
-def test_any_list_of_devices_gives_serials_without_blanks(text: str) -> None:
-    for found in parse_device_list(text):
-        assert found.serial
-        assert not set(found.serial) & set(" \t\n\x1b")
-        assert found.state

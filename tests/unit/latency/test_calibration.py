@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.latency_spaces import SPACE, TINY
 
 from nasflow.errors import UsageError
-from stages.calibration import draw_networks, range_ms, split_networks
-from stages.search_space import SearchSpace
+from stages.calibration import FEWEST, check_enough, draw_networks, range_ms, split_networks
+from stages.search_space import SearchSpace, StageSpec
 
 
 def block_ms(space: SearchSpace) -> dict[str, float]:
@@ -50,6 +50,33 @@ def test_a_space_with_too_few_networks_says_what_to_lower() -> None:
     assert len(draw_networks(TINY, block_ms(TINY), len(distinct), 0)) == len(distinct)
     with pytest.raises(UsageError, match=f"offers {len(distinct)} different .*held_out_networks"):
         draw_networks(TINY, block_ms(TINY), len(distinct) + 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("layers", "offered", "hint"),
+    [
+        (1, 1, "It needs 6 at least, 3 to fit it and 3 to judge it: give the space's layers more"),
+        (3, 3, "It needs 6 at least"),
+        (6, 6, "Set latency.calibration_networks=3 and latency.held_out_networks=3, or give"),
+        (20, 20, "Set latency.calibration_networks=6 and latency.held_out_networks=14, or give"),
+    ],
+)
+def test_the_advice_for_a_space_with_few_networks_can_be_followed(
+    layers: int, offered: int, hint: str
+) -> None:
+    only = TINY.candidates[0]
+    stages = (StageSpec(width=8, layers=1, stride=2, fixed=only), StageSpec(width=8, layers=layers - 1 or 1))
+    update = {"stages": stages if layers > 1 else stages[:1], "candidates": (only,)}
+    space = SearchSpace.model_validate(TINY.model_copy(update=update).model_dump())
+    assert space.different_networks == offered
+    with pytest.raises(UsageError) as caught:
+        check_enough(space, space.different_networks, 30)
+    assert hint in caught.value.hint
+    if offered >= 2 * FEWEST:
+        words = caught.value.hint.replace(",", "").split()
+        numbers = [int(word.partition("=")[2]) for word in words if "=" in word]
+        assert min(numbers) >= FEWEST
+        check_enough(space, space.different_networks, sum(numbers))
 
 
 def _layers(space: SearchSpace) -> list[range]:

@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from android_bench.adb import wire as adb_wire
+from android_bench.adb.listing import Listed
 from android_bench.discover import FoundPhone
 from android_bench.transport import STATE_ADVICE
 from android_bench.virtual_phone.phone import running_phone
+from nasflow.assemble import PipelineConfig
 from nasflow.cli import main
 from nasflow.commands import devices
+from nasflow.commands.options import Selection
+from pipeline.config import load_config
 
 PIXEL = FoundPhone("R5CT1", "usb", "device", "Pixel 8 Pro", "Tensor G3", "15")
 LOCKED = FoundPhone("HT7", "server", "unauthorized")
 UNNAMED = FoundPhone("", "usb", "no permissions")
+
+
+SERVICE = "adb-35121JEHN28132-jr888A (2)._adb-tls-connect._tcp"
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +67,42 @@ def test_each_phone_has_a_line_and_what_to_do_stands_below_it(
     ]
 
 
+def test_the_other_ways_to_a_phone_stand_below_it_and_in_the_document(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wireless = FoundPhone(SERVICE, "server", "offline", connection=Listed(SERVICE, "offline", "", "", 7))
+    found(monkeypatch, replace(PIXEL, others=(wireless,)))
+    assert main(["devices"]) == 0
+    assert capfd.readouterr().out.splitlines()[:2] == [
+        "R5CT1  USB  ready  Pixel 8 Pro, Tensor G3, Android 15",
+        f"  also as {SERVICE} (adb server, offline)",
+    ]
+    assert main(["devices", "--json"]) == 0
+    (phone,) = json.loads(capfd.readouterr().out)["phones"]
+    assert phone["other_ways"] == [
+        {"serial": SERVICE, "way": "server", "state": "offline", "transport_id": 7}
+    ]
+
+
+def test_names_with_blanks_and_names_of_several_are_typed_as_they_stand(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found(monkeypatch, FoundPhone(SERVICE, "server", "device"), LOCKED)
+    assert main(["devices"]) == 0
+    assert capfd.readouterr().out.endswith(f"Next: nasflow doctor --device 'android:{SERVICE}'\n")
+    cheap = [
+        FoundPhone(
+            "0123456789ABCDEF", "server", "device", connection=Listed("0123456789ABCDEF", "device", "", "", n)
+        )
+        for n in (3, 4)
+    ]
+    found(monkeypatch, *cheap)
+    assert main(["devices"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("0123456789ABCDEF (transport_id:3)")
+    assert lines[-1] == "Next: nasflow doctor --device android:transport_id:3"
+
+
 def test_the_json_document_has_every_field(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,7 +120,11 @@ def test_the_json_document_has_every_field(
         "android": "15",
         "usable": True,
         "advice": "",
+        "device": "android:R5CT1",
+        "transport_id": None,
+        "other_ways": [],
     }
+    assert document["phones"][1]["device"] == ""
     assert document["phones"][1]["advice"] == STATE_ADVICE["unauthorized"]
 
 
@@ -148,3 +196,11 @@ def test_an_address_where_nothing_answers_is_missing_and_no_error(
     line, advice = capfd.readouterr().out.splitlines()
     assert line.split() == [address, "network", "missing"]
     assert advice.startswith("  -> Check the address")
+
+
+@pytest.mark.parametrize(
+    "name", [SERVICE, "a #b", "it's", 'x"y', "{x: 1}", "[fe80::1]:5555", "R5CT1", "x: y"]
+)
+def test_any_name_of_a_phone_reaches_the_configuration_as_it_was_typed(name: str) -> None:
+    chosen = Selection(device=f"android:{name}")
+    assert load_config(PipelineConfig, None, chosen.overrides).device == f"android:{name}"

@@ -130,6 +130,16 @@ def test_a_busy_computer_is_a_warning(load: float, state: str, monkeypatch: pyte
     assert doctor.check_load().state == state
 
 
+def test_more_threads_than_cores_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    (tmp_path / "pipeline.yaml").write_text("runtime: {threads: 64}\n", encoding="utf-8")
+    for device, state in (("local", "warning"), ("android", "ok")):
+        checks = doctor.examine_all(tmp_path / "pipeline.yaml", tmp_path, [f"device={device}"])
+        check = next(check for check in checks if check.name == "cpu")
+        assert check.state == state
+    assert doctor.check_load(1).state == "ok"
+
+
 def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**18}
     monkeypatch.setattr("os.sysconf", pages.__getitem__)
@@ -167,7 +177,8 @@ def test_a_phone_is_looked_at_where_the_configuration_names_one(
 ) -> None:
     asked: list[str] = []
 
-    def no_phone(settings: PipelineConfig, base_dir: Path) -> list[doctor.Check]:
+    def no_phone(settings: PipelineConfig, base_dir: Path, recorder: object) -> list[doctor.Check]:
+        assert recorder is None
         asked.append(settings.device)
         return []
 

@@ -54,7 +54,7 @@ def test_status_of_a_new_folder_changes_nothing(folder: Path) -> None:
     outcome = show_status(Selection(), _project(folder))
     assert [stage["fresh"] for stage in outcome.document["stages"]] == [False] * len(STAGE_NAMES)
     assert outcome.document["usage_bytes"]["total"] == 0
-    assert "8 stages to do, about 8 min 00 s: 'nasflow run' does it." in outcome.text
+    assert "9 stages to do, about 9 min 00 s: 'nasflow run' does it." in outcome.text
     assert not (folder / "artifacts").exists()
 
 

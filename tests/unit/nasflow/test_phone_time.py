@@ -53,7 +53,7 @@ def pipeline(folder: Path, config: PipelineConfig = ON_A_PHONE) -> Pipeline:
 def test_the_estimate_asks_the_phone_for_nothing(tmp_path: Path) -> None:
     told = before_the_phone_is_asked(ON_A_PHONE, pipeline(tmp_path), RunOptions())
     assert told is not None
-    assert list(told.seconds) == ["profile", "latency", "prune", "verify"]
+    assert list(told.seconds) == ["profile", "latency", "precheck", "prune", "verify"]
     assert sum(told.seconds.values()) < told.most_seconds
     assert "0.2 s to start each timing" in told.describe()
 
@@ -111,7 +111,13 @@ def test_a_run_tells_it_first_and_a_dry_run_too(tmp_path: Path, capfd: pytest.Ca
         run_pipeline(RunOptions(selection), open_project(selection))
     first, second, *_ = capfd.readouterr().err.splitlines()
     assert "Measuring takes the phone about" in first
-    assert "8 stages to do" in second
+    assert "9 stages to do" in second
     outcome = run_pipeline(RunOptions(selection, dry_run=True), open_project(selection))
     assert "Measuring takes the phone about" in outcome.text
-    assert outcome.document["phone"]["seconds"].keys() == {"profile", "latency", "prune", "verify"}
+    assert outcome.document["phone"]["seconds"].keys() == {
+        "profile",
+        "latency",
+        "precheck",
+        "prune",
+        "verify",
+    }

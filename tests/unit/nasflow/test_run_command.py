@@ -95,7 +95,7 @@ def test_for_a_person_the_table_and_the_files_are_printed(
         outcome = run_pipeline(RunOptions(selection), open_project(selection, ToyPipeline()))
     assert "mobilenet_v2_0.5" in outcome.text
     assert str(folder / "artifacts" / "latest" / "report.html") in outcome.text
-    assert outcome.text.endswith("Nothing to do: all 8 stages are fresh.")
+    assert outcome.text.endswith("Nothing to do: all 9 stages are fresh.")
     out, err = capfd.readouterr()
     assert out == ""
     assert "verify" in err
@@ -159,7 +159,7 @@ def test_a_dry_run_says_what_and_how_long_and_does_nothing(run: Run, folder: Pat
     code, document, _ = run(dry_run=True)
     assert code == 0
     assert [stage["name"] for stage in document["stages"]] == list(STAGE_NAMES)
-    assert document["estimate_seconds"] == 8 * 60
+    assert document["estimate_seconds"] == 9 * 60
     assert document["stages"][0]["why"] == "never ran"
     assert not (folder / "artifacts").exists()
 
@@ -181,7 +181,7 @@ def test_an_interrupted_run_prints_the_command_that_resumes(
     assert f"hint: {document['error']['hint']}" in err
     _, document, _ = run(ToyPipeline(), "seed=9", until="convert")
     assert _actions(document)["latency"] == "fresh"
-    assert "partly done" in document["stages"][2]["reason"]
+    assert "partly done" in document["stages"][3]["reason"]
 
 
 def test_an_interrupted_forced_stage_is_forced_again_when_resumed(run: Run) -> None:
@@ -266,7 +266,7 @@ def test_an_artifacts_folder_that_cannot_be_made_is_told(run: Run, folder: Path)
 
 
 def test_a_run_says_beforehand_how_much_there_is_to_do(run: Run) -> None:
-    assert "8 stages to do, about 8 min 00 s." in run()[2]
+    assert "9 stages to do, about 9 min 00 s." in run()[2]
     assert "to do" not in run()[2]
 
 

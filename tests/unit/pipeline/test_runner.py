@@ -166,6 +166,20 @@ def test_until_runs_a_stage_and_what_it_needs(tmp_path: Path) -> None:
     assert [status.name for status in toy.pipeline.status(until="alone")] == ["alone"]
 
 
+def test_what_a_stage_comes_after_is_run_first_and_never_makes_it_stale(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    checking, checked = stage("checking"), stage("checked", after=("checking",))
+    pipeline = Pipeline([checking, checked], toy.store, toy.events.append)
+    assert list(pipeline.run(until="checked")) == ["checking", "checked"]
+    assert [status.fresh for status in pipeline.status()] == [True, True]
+    pipeline.run(from_stage="checking")
+    again = [event for event in toy.events if isinstance(event, StageStarted)][2:]
+    assert [event.stage for event in again] == ["checking"], "what comes after it does not depend on it"
+    other = type(checking)(2, Notes())
+    changed = Pipeline([other, checked], toy.store, toy.events.append).status()
+    assert [status.fresh for status in changed] == [False, True]
+
+
 def test_force_reruns_just_that_stage_where_its_output_stays_the_same(tmp_path: Path) -> None:
     Toy(tmp_path).run()
     toy = Toy(tmp_path)
@@ -390,8 +404,9 @@ def test_the_estimate_is_the_stages_guess_until_it_has_run_and_then_scales_its_t
     assert toy.pipeline.status()[1].estimate_seconds == record(toy, "double").seconds
 
 
-def stage(name: object = "alone", inputs: dict[str, str] | None = None) -> Stage:
-    made = type("Made", (Show if inputs else Alone,), {"name": name, "inputs": inputs or {}})
+def stage(name: object = "alone", inputs: dict[str, str] | None = None, after: tuple[str, ...] = ()) -> Stage:
+    kind = Show if inputs else Alone
+    made = type("Made", (kind,), {"name": name, "inputs": inputs or {}, "after": after})
     built: Stage = made(1, Notes())
     return built
 
@@ -404,6 +419,7 @@ def stage(name: object = "alone", inputs: dict[str, str] | None = None) -> Stage
         ([stage(), stage()], "two stages"),
         ([stage("show", {"total": "alone"})], "which no earlier stage makes"),
         ([stage(), stage("show", {"totals": "alone"})], "takes no parameter 'totals'"),
+        ([stage("later", after=("alone",))], "stage 'later' comes after 'alone', which is no earlier stage"),
     ],
 )
 def test_stages_that_do_not_fit_together_are_refused(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -50,6 +51,52 @@ def search(
         context=context,
         checkpoint_seconds=checkpoint_seconds,
     )
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets torch's threads; they are put back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_a_search_that_goes_on_with_other_threads_says_so_and_records_both(
+    threads: Callable[[int], None],
+) -> None:
+    scratch, told = StoppingScratch(stop_at=9), Told()
+    threads(1)
+    with pytest.raises(Stopped):
+        search(memory_context("search", scratch=scratch))
+    threads(2)
+    resumed = search(memory_context("search", scratch=scratch, told=told))
+    (warning,) = told.warnings
+    assert warning.startswith("search: resumed on another processor or torch (threads 1 there and 2 here).")
+    assert [made_by.threads for made_by in resumed.made_by] == [1, 2]
+    assert {made_by.torch for made_by in resumed.made_by} == {version("torch")}
+
+
+def test_a_search_that_had_only_to_be_handed_on_is_its_makers_alone(threads: Callable[[int], None]) -> None:
+    scratch, told = StoppingScratch(stop_at=WRITES), Told()
+    threads(1)
+    with pytest.raises(Stopped):
+        search(memory_context("search", scratch=scratch))
+    threads(2)
+    resumed = search(memory_context("search", scratch=scratch, told=told))
+    assert [made_by.threads for made_by in resumed.made_by] == [1]
+    assert told.warnings == []
+
+
+def test_a_checkpoint_of_a_version_that_recorded_no_maker_still_serves(undisturbed: Undisturbed) -> None:
+    scratch, told = StoppingScratch(stop_at=9), Told()
+    with pytest.raises(Stopped):
+        search(memory_context("search", scratch=scratch))
+    tensors, numbers = unpack(scratch.entries[CHECKPOINT])
+    del numbers["made_by"]
+    scratch.entries[CHECKPOINT] = pack(tensors, numbers)
+    resumed = search(memory_context("search", scratch=scratch, told=told))
+    assert without_seconds(resumed) == undisturbed.result
+    assert told.warnings == []
 
 
 def without_seconds(result: SearchResult) -> SearchResult:

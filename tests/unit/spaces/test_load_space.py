@@ -207,3 +207,24 @@ def test_a_file_without_keys_is_told(content: str, tmp_path: Path) -> None:
 def test_an_override_that_does_not_fit_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="resolution 30 is not a multiple of the total stride 8"):
         load_space(SpaceConfig(resolution=30))
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"stages": [{"width": 0, "layers": 2}]}, r"stages\[0\].width = 0: it should be at least 1"),
+        ({"stages": [{"width": 8, "layers": 2, "stride": 3}]}, r"stages\[0\].stride = 3: it should be"),
+        ({"candidates": [{"kernel": 4, "expansion": 2}]}, r"candidates\[0\].kernel = 4: a kernel's"),
+    ],
+)
+def test_a_wrong_item_is_the_only_problem_of_its_list(
+    tmp_path: Path, changes: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"line [0-9]+: {key}") as caught:
+        own_space(tmp_path, **changes)
+    assert "problems" not in caught.value.message
+
+
+def test_a_list_that_is_too_short_is_still_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"candidates.*at least 1 items"):
+        own_space(tmp_path, candidates=[])

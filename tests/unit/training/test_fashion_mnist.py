@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from nasflow.errors import DatasetMissing, EnvironmentFault, IntegrityError, NasflowError, UsageError
 from stages.spaces import SpaceConfig, load_space
 from stages.training import data
-from stages.training.data import DataConfig, check_fits, find_file, load_images
+from stages.training.data import FILES, DataConfig, Split, check_fits, check_folder, find_file, load_images
 
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 
@@ -202,6 +202,41 @@ def test_a_folder_without_the_files_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetMissing, match=r"does not hold t10k-images-idx3-ubyte\.gz") as caught:
         load_images(DataConfig(folder=str(tmp_path)), "test")
     assert str(tmp_path) in caught.value.message
+    assert "data.folder" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "split", "words"),
+    [
+        ("nowhere", "train", "folder: {0} does not exist."),
+        ("file", "train", "folder: {0} is a file, not a folder."),
+        (
+            "empty",
+            "validation",
+            "hold train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz.",
+        ),
+        ("train alone", "test", "hold t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz."),
+        ("train alone", "train", ""),
+    ],
+)
+def test_what_a_folder_lacks_is_known_before_it_is_read(
+    tmp_path: Path, kind: str, split: Split, words: str
+) -> None:
+    folder = tmp_path / "images"
+    if kind == "file":
+        folder.touch()
+    elif kind != "nowhere":
+        folder.mkdir()
+    if kind == "train alone":
+        for name in FILES:
+            if name.startswith("train"):
+                (folder / f"{name}.gz").touch()
+    if not words:
+        check_folder(DataConfig(folder=str(folder)), split)
+        return
+    with pytest.raises(DatasetMissing) as caught:
+        check_folder(DataConfig(folder=str(folder)), split)
+    assert words.format(folder) in caught.value.message
     assert "data.folder" in caught.value.hint
 
 

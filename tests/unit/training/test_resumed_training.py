@@ -122,6 +122,22 @@ def test_one_entry_of_scratch_holds_all_there_is() -> None:
     assert list(scratch.entries) == ["toy.checkpoint"]
 
 
+def test_a_training_that_goes_on_with_other_threads_says_so_and_records_both() -> None:
+    scratch, told = StoppingScratch(stop_at=7), Told()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with pytest.raises(Stopped):
+            trained(memory_context("finetune", scratch=scratch))
+        torch.set_num_threads(2)
+        resumed = trained(memory_context("finetune", scratch=scratch, told=told))
+    finally:
+        torch.set_num_threads(before)
+    (warning,) = told.warnings
+    assert "toy: resumed on another processor or torch (threads 1 there and 2 here)" in warning
+    assert [made_by.threads for made_by in resumed.made_by] == [1, 2]
+
+
 def test_the_best_epoch_by_validation_is_kept(undisturbed: Trained) -> None:
     accuracies = [point.validation_accuracy_percent for point in undisturbed.curve]
     assert undisturbed.validation_accuracy_percent == max(accuracies)

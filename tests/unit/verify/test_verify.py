@@ -12,7 +12,7 @@ from support.scripted_device import SCRIPTED, ScriptedDevice
 from android_bench.device import LatencyMeasurement, RuntimeOptions
 from android_bench.local import LocalDevice
 from nasflow.errors import DeviceError, UsageError
-from pipeline.artifact import blobs_of, document_bytes
+from pipeline.artifact import Blob, blobs_of, document_bytes
 from stages.conversion.block_weights import random_weights
 from stages.conversion.flatbuffer import network_model
 from stages.documents import (
@@ -21,6 +21,8 @@ from stages.documents import (
     ConvertedNetworks,
     HeldOutError,
     LatencyModel,
+    PrunedNetwork,
+    PrunedNetworks,
     ReferenceLatency,
     Role,
     Verification,
@@ -29,17 +31,21 @@ from stages.search_space import BlockSpec, NetConfig
 from stages.statistics import Estimate
 from stages.training.data import DataConfig, ImageSet
 from stages.verification.answers import correct_answers
-from stages.verify import Verify, VerifyConfig, verdict
+from stages.verification.prediction import verdict
+from stages.verify import Verify, VerifyConfig
 
 Run = Callable[..., Verification]
 
+ANCHOR = "reference+anchor"
 TRUE_MS = {
     "found": 0.2,
     "random": 0.21,
     "mobilenet_v2_w0.35": 0.3,
     "mobilenet_v2_w1.0": 0.8,
     "published": 0.1,
+    ANCHOR: 1.0,
 }
+NETWORKS = [name for name in TRUE_MS if name != ANCHOR]
 ROLES: dict[str, Role] = {
     "found": "found",
     "random": "random",
@@ -94,7 +100,7 @@ def latency_model() -> LatencyModel:
         device=SCRIPTED,
         runtime=RuntimeOptions(),
         block_ms={block.key: 0.1 for block in small_net(4).blocks},
-        scale=1.1,
+        scale=0.95,
         overhead_ms=0.01,
         interval_percent=3.0,
         timings=(),
@@ -110,6 +116,29 @@ def latency_model() -> LatencyModel:
         ),
         reference=ReferenceLatency(name="reference", net=small_net(8), measurement=measured),
         feasible_ms=(0.1, 1.0),
+        seconds=1.0,
+    )
+
+
+def pruned(target_ms: float = 0.21) -> PrunedNetworks:
+    network = PrunedNetwork(
+        name="found",
+        role="found",
+        choices=(),
+        net=small_net(4),
+        target_ms=target_ms,
+        predicted_ms=0.2,
+        supernet_accuracy_percent=50.0,
+        weights=Blob(sha256="0" * 64, suffix=".safetensors", size_bytes=1),
+    )
+    return PrunedNetworks(
+        target_ms=target_ms,
+        rank_by="value",
+        evaluations=0,
+        considered=(),
+        anchor=latency_model().reference,
+        found=network,
+        randoms=(),
         seconds=1.0,
     )
 
@@ -132,7 +161,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture(scope="module")
 def networks(store: MemoryStore) -> ConvertedNetworks:
-    return converted(store, list(TRUE_MS))
+    return converted(store, NETWORKS)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +174,7 @@ def answered(store: MemoryStore, networks: ConvertedNetworks) -> MemoryScratch:
             memory_context("verify", store=store, scratch=scratch),
             converted=networks,
             latency=latency_model(),
+            pruned=pruned(),
         )
     return scratch
 
@@ -160,7 +190,9 @@ def run(store: MemoryStore, networks: ConvertedNetworks, answered: MemoryScratch
         if config.pop("afresh", False):
             del scratch.logs["rounds"]
         context = memory_context("verify", store=store, scratch=scratch, told=told)
-        return stage(device, **config).run(context, converted=networks, latency=latency_model())
+        return stage(device, **config).run(
+            context, converted=networks, latency=latency_model(), pruned=pruned()
+        )
 
     return go
 
@@ -218,26 +250,46 @@ def test_a_quiet_device_is_not_measured_longer(run: Run) -> None:
     assert not told.warnings
 
 
+def test_a_found_network_that_takes_another_time_than_promised_is_warned_of_and_passes_no_gate(
+    run: Run,
+) -> None:
+    told = Told()
+    slow = run(ScriptedDevice({**TRUE_MS, "found": 0.27}), told, afresh=True, max_ratio=5.0)
+    (warning,) = [text for text in told.warnings if "promised" in text]
+    assert "slower than the predicted 0.2 ms" in warning
+    assert "above its target of 0.21 ms" in warning
+    assert slow.found_latency is not None
+    assert slow.found_latency.ms == pytest.approx(0.27, rel=0.03)
+    assert (slow.verdict, slow.found_latency.target) == ("fail", "missed")
+    assert slow.anchor is not None
+    assert slow.anchor.measurement.rounds == slow.rounds
+
+    told = Told()
+    assert run(ScriptedDevice(TRUE_MS), told, afresh=True, max_ratio=5.0).verdict == "pass"
+    assert not told.warnings
+
+
 def test_the_published_baseline_is_shown_but_chosen_only_where_configured(
     store: MemoryStore, answered: MemoryScratch
 ) -> None:
     published_only = converted(store, ["found", "published"])
     context = memory_context("verify", store=store)
     configured = stage(ScriptedDevice(TRUE_MS), published_counts=True)
-    result = configured.run(context, converted=published_only, latency=latency_model())
+    result = configured.run(context, converted=published_only, latency=latency_model(), pruned=pruned())
     assert result.reference == "published"
     with pytest.raises(UsageError, match="published_counts"):
         stage(ScriptedDevice(TRUE_MS)).run(
             memory_context("verify", store=store, scratch=resumed(answered)),
             converted=published_only,
             latency=latency_model(),
+            pruned=pruned(),
         )
 
 
 def test_a_prediction_is_made_only_where_every_block_was_profiled(run: Run) -> None:
     result = run(ScriptedDevice(TRUE_MS))
     predicted = {network.name: network.predicted_ms for network in result.networks}
-    assert predicted["found"] == pytest.approx(0.01 + 1.1 * 0.2)
+    assert predicted["found"] == pytest.approx(0.01 + 0.95 * 0.2)
     assert predicted["random"] == predicted["found"]
     assert predicted["mobilenet_v2_w1.0"] is None
 
@@ -267,6 +319,7 @@ def test_the_found_network_is_set_beside_the_mean_of_the_random_ones(
             memory_context("verify", store=store, scratch=scratch),
             converted=ConvertedNetworks(networks=kept),
             latency=latency_model(),
+            pruned=pruned(),
         )
 
     one = verified(networks.networks)
@@ -302,7 +355,7 @@ def test_the_stored_bits_are_the_test_sets_answers(run: Run, store: MemoryStore)
 def test_the_output_is_a_document_whose_blobs_are_known(run: Run) -> None:
     result = run(ScriptedDevice(TRUE_MS))
     assert Verification.model_validate_json(document_bytes(result)) == result
-    assert len(blobs_of(result)) == 2 * len(TRUE_MS)
+    assert len(blobs_of(result)) == 2 * len(NETWORKS)
 
 
 def test_a_device_that_leaves_a_network_out_is_an_error(run: Run) -> None:
@@ -384,6 +437,7 @@ def test_two_found_networks_or_equal_names_are_refused(store: MemoryStore) -> No
                 memory_context("verify", store=store),
                 converted=ConvertedNetworks(networks=networks),
                 latency=latency_model(),
+                pruned=pruned(),
             )
 
 

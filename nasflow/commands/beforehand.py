@@ -1,0 +1,42 @@
+"""What is looked at before any stage works: files that it will read, and settings that are hardly meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from android_bench.local_host import usable_cores
+from nasflow.assemble import PipelineConfig, resolve_data
+from nasflow.commands.project import Project
+from pipeline.runner import Pipeline, StageStatus
+from pipeline.stage import Stage
+from stages.measuring import Measures
+from stages.training.data import check_at_hand
+
+
+def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStatus]) -> None:
+    """Find out before any work that images are missing that a stale stage reads.
+
+    Raises DatasetMissing where a folder of one's own lacks them, or where they may not be downloaded.
+    """
+    stages = _of(pipeline, stale)
+    for stage in stages:
+        stage.check_files()
+    if project.config.offline and any("data" in stage.settings() for stage in stages):
+        check_at_hand(resolve_data(project.config.data, project.base_dir))
+
+
+def doubtful_settings(config: PipelineConfig, pipeline: Pipeline, stale: Sequence[StageStatus]) -> list[str]:
+    """What the settings allow and hardly anyone means, of what is to be done."""
+    cores, threads = usable_cores(), config.runtime.threads
+    measures = any(isinstance(stage, Measures) for stage in _of(pipeline, stale))
+    if not measures or config.device != "local" or threads <= cores:
+        return []
+    return [
+        f"runtime.threads is {threads}, and this computer has {cores} core{'s' if cores > 1 else ''} to run "
+        f"them on: models will take many times as long as with {cores}."
+    ]
+
+
+def _of(pipeline: Pipeline, stale: Sequence[StageStatus]) -> list[Stage]:
+    names = {status.name for status in stale}
+    return [stage for stage in pipeline.stages if stage.name in names]

@@ -1,0 +1,124 @@
+"""The operators of a `.tflite` model, so that two models of one network can be compared.
+
+The model that was measured is written directly; the one that ships comes out of TensorFlow's converter. Both
+must be made of the same operators: a latency of one then holds for the other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_ACTIVATIONS = {
+    code: name for name, code in vars(schema.ActivationFunctionType).items() if not name.startswith("_")
+}
+_PADDINGS = {code: name for name, code in vars(schema.Padding).items() if not name.startswith("_")}
+_CONVOLUTIONS = {"CONV_2D": schema.Conv2DOptions, "DEPTHWISE_CONV_2D": schema.DepthwiseConv2DOptions}
+_FUSING = {**_CONVOLUTIONS, "ADD": schema.AddOptions, "MUL": schema.MulOptions}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What decides how long an operator takes. Shapes are NHWC; of a kernel as TFLite has them.
+
+    ``kernel``, ``stride``, ``dilation`` and ``padding`` are those of a convolution. The padding of a 1x1
+    kernel means nothing and is empty.
+    """
+
+    name: str
+    output: tuple[int, ...]
+    kernel: tuple[int, ...] = ()
+    stride: int = 1
+    dilation: int = 1
+    padding: str = ""
+    activation: str = "NONE"
+
+    def __str__(self) -> str:
+        """``CONV_2D 1x1 to 1x16x16x24 with RELU6``."""
+        words = [self.name]
+        if self.kernel:
+            words.append("x".join(map(str, self.kernel[1:3])))
+        words += [f"stride {self.stride}"] if self.stride > 1 else []
+        words += [f"dilation {self.dilation}"] if self.dilation > 1 else []
+        words.append(f"to {'x'.join(map(str, self.output)) or 'one value'}")
+        words += [f"with {self.activation}"] if self.activation != "NONE" else []
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An operator and the name of the tensor that it writes."""
+
+    operator: Operator
+    tensor: str
+
+
+def read_operators(model: bytes) -> tuple[Placed, ...]:
+    """All operators of a model that this program has written, in the file's order."""
+    root = schema.Model.GetRootAs(model)
+    codes = [root.OperatorCodes(index) for index in range(root.OperatorCodesLength())]
+    names = [_NAMES[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
+    graph = root.Subgraphs(0)
+    found = []
+    for place in range(graph.OperatorsLength()):
+        operator = graph.Operators(place)
+        output = graph.Tensors(operator.Outputs(0))
+        found.append(
+            Placed(_operator(names[operator.OpcodeIndex()], operator, graph), output.Name().decode())
+        )
+    return tuple(found)
+
+
+def _operator(name: str, operator: Any, graph: Any) -> Operator:
+    output = _shape(graph.Tensors(operator.Outputs(0)))
+    if name not in _FUSING:
+        return Operator(name, output)
+    table, options = operator.BuiltinOptions(), _FUSING[name]()
+    options.Init(table.Bytes, table.Pos)
+    activation = _ACTIVATIONS[options.FusedActivationFunction()]
+    if name not in _CONVOLUTIONS:
+        return Operator(name, output, activation=activation)
+    kernel = _shape(graph.Tensors(operator.Inputs(1)))
+    return Operator(
+        name,
+        output,
+        kernel=kernel,
+        stride=options.StrideH(),
+        dilation=options.DilationHFactor(),
+        padding="" if kernel[1:3] == (1, 1) else _PADDINGS[options.Padding()],
+        activation=activation,
+    )
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(tensor.Shape(axis) for axis in range(tensor.ShapeLength()))
+
+
+@dataclass(frozen=True)
+class OperatorChange:
+    """Operators that only one of two models has: ``lost`` of the first, ``new`` in the second."""
+
+    lost: tuple[Placed, ...]
+    new: tuple[Placed, ...]
+
+
+def changed_operators(first: Sequence[Placed], second: Sequence[Placed]) -> OperatorChange | None:
+    """What differs between two models' operators, whatever their order; None where nothing does."""
+    lost, new = _beyond(first, second), _beyond(second, first)
+    return OperatorChange(lost, new) if lost or new else None
+
+
+def _beyond(these: Sequence[Placed], others: Sequence[Placed]) -> tuple[Placed, ...]:
+    left = Counter(placed.operator for placed in others)
+    found = []
+    for placed in these:
+        if left[placed.operator] > 0:
+            left[placed.operator] -= 1
+        else:
+            found.append(placed)
+    return tuple(found)

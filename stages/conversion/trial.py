@@ -1,0 +1,158 @@
+"""A network without training through the whole conversion, and beside it the model that is measured.
+
+Both have the same random weights. Where they are not made of the same operators, or do not compute the same,
+the block that is to blame is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from android_bench.device import Device
+from nasflow.errors import ConversionError, DeviceError
+from stages.conversion.block_weights import random_weights
+from stages.conversion.chain import Converter, convert_module
+from stages.conversion.flatbuffer import block_model, network_model
+from stages.conversion.folding import load_folded
+from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
+from stages.conversion.operators import changed_operators, read_operators
+from stages.latency_model import split_places
+from stages.nn.blocks import build_block
+from stages.nn.network import Network
+from stages.search_space import BlockSpec, Implementation, NetConfig
+
+IMAGES = 4
+_SEED = 0
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A converted model, the one that is written directly, and how their outputs differ."""
+
+    converted: bytes
+    written: bytes
+    structure: ModelStructure
+    max_relative_diff: float
+
+
+def try_network(
+    net: NetConfig,
+    implementations: Mapping[str, Implementation],
+    converter: Converter,
+    here: Device,
+    *,
+    name: str,
+    max_relative_diff: float,
+    one_partition: bool,
+) -> Tried:
+    """Convert a network and hold it against PyTorch and against the directly written model.
+
+    Raises ConversionError that names the block to blame, where it can be found.
+    """
+    weights = random_weights(net.blocks, seed=_SEED)
+    module = Network(net)
+    load_folded(module, weights)
+    module.eval()
+    written = network_model(net, weights, implementations=implementations)
+    try:
+        converted = convert_module(
+            module,
+            converter,
+            resolution=net.resolution,
+            channels=net.input_channels,
+            name=name,
+            split=split_places(net, implementations),
+        )
+        structure = inspect_model(converted, name=f"the model of network {name}")
+        check_structure(
+            structure,
+            name=name,
+            input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
+            classes=net.classes,
+            one_partition=one_partition,
+        )
+        _check_operators(written, converted, name)
+        difference = _difference(module, converted, (net.resolution, net.input_channels), here)
+        if difference > max_relative_diff:
+            raise ConversionError(
+                f"network {name}: the converted model's outputs differ from PyTorch's by {difference:.3g} of "
+                f"the largest one; allowed are {max_relative_diff:g} (convert.max_relative_diff)."
+            )
+    except ConversionError as error:
+        block = _to_blame(net, implementations, converter, here, max_relative_diff)
+        blame = f" The block to blame is {block.key}." if block is not None else ""
+        raise ConversionError(
+            f"an untrained network cannot be converted as it is measured: {error.message}{blame}",
+            hint=error.hint or "Take that candidate out of the space, and please report it.",
+            raw=error.raw,
+        ) from error
+    return Tried(converted, written, structure, difference)
+
+
+def _check_operators(written: bytes, converted: bytes, name: str) -> None:
+    """Raises ConversionError where the converted model is made of other operators than the measured one."""
+    change = changed_operators(read_operators(written), read_operators(converted))
+    if change is None:
+        return
+    lost, new = (
+        ", ".join(str(placed.operator) for placed in several[:_MOST_NAMED]) or "nothing"
+        for several in (change.lost, change.new)
+    )
+    raise ConversionError(
+        f"network {name} was converted to other operators than were measured: {new} in place of {lost}.",
+        hint="Its latency would not be the predicted one. Take that candidate out, and please report it.",
+    )
+
+
+def _difference(module: nn.Module, model: bytes, side_and_channels: tuple[int, int], here: Device) -> float:
+    """Largest difference of an output from PyTorch's, as a share of the largest output, on random images."""
+    side, channels = side_and_channels
+    images_NHWC = np.random.default_rng(_SEED).uniform(-1, 1, (IMAGES, side, side, channels))
+    x_NHWC = images_NHWC.astype(np.float32)
+    with torch.inference_mode():
+        y = module(torch.from_numpy(x_NHWC).permute(0, 3, 1, 2))
+    expected = (y.permute(0, 2, 3, 1) if y.ndim == 4 else y).numpy()
+    seen = here.run_model(model, x_NHWC).reshape(expected.shape)
+    if not np.isfinite(seen).all():
+        raise ConversionError("the converted model answers with NaN or infinity.")
+    return float(np.abs(seen - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+
+
+def _to_blame(
+    net: NetConfig,
+    implementations: Mapping[str, Implementation],
+    converter: Converter,
+    here: Device,
+    max_relative_diff: float,
+) -> BlockSpec | None:
+    """The first block that alone is not converted as it is measured; None where each of them is."""
+    for block in {block.key: block for block in net.blocks}.values():
+        way = implementations.get(block.key, "native")
+        module = build_block(block)
+        load_folded(module, random_weights([block], seed=_SEED), block)
+        try:
+            converted = convert_module(
+                module.eval(),
+                converter,
+                resolution=block.resolution,
+                channels=block.in_channels,
+                name=block.key,
+                split=(0,) if way == "split" else (),
+            )
+            written = read_operators(block_model(block, way, seed=_SEED))
+            if changed_operators(written, read_operators(converted)) is not None:
+                return block
+            if (
+                _difference(module, converted, (block.resolution, block.in_channels), here)
+                > max_relative_diff
+            ):
+                return block
+        except (ConversionError, DeviceError):
+            return block
+    return None

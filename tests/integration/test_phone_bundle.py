@@ -1,0 +1,160 @@
+"""``nasflow doctor --bundle`` on the virtual phone: recorded, read, replayed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import pty
+import re
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.command_line import ProjectFolder
+
+from android_bench.android import AndroidDevice
+from android_bench.bundle.archive import CONTENTS, EXCHANGES, read_bundle
+from android_bench.bundle.replay import ReplayTransport
+from android_bench.phone.lock import Owner
+from android_bench.virtual_phone.described_phone import PhoneDescription
+from android_bench.virtual_phone.faults import FaultPlan
+from android_bench.virtual_phone.phone import VirtualPhone, running_phone
+from nasflow.doctor_bundle import MEASUREMENT, requests
+from nasflow.errors import UsageError
+
+SERIAL = "VRTL35121JEHN2"
+
+
+@pytest.fixture
+def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualPhone]:
+    description = PhoneDescription(serial=SERIAL)
+    with socket.socket() as nobody, running_phone(description=description) as phone:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(nobody.getsockname()[1]))
+        monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path / "home of anna"))
+        yield phone
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ProjectFolder:
+    (tmp_path / "here").mkdir()
+    return ProjectFolder(tmp_path / "here")
+
+
+def no_runner(abi: str) -> object:
+    raise UsageError(f"one for {abi} was asked for")
+
+
+def test_a_bundle_tells_no_names_and_replays_the_same_phone_and_measurements(
+    phone: VirtualPhone, folder: ProjectFolder
+) -> None:
+    answer = folder.ask("doctor", "--device", f"android:{phone.address}", "--bundle", "phone.zip", "--yes")
+    assert answer.exit_code == 0, answer.document
+    path = folder.path / "phone.zip"
+    told = answer.document["bundle"]
+    assert told["path"] == "phone.zip"
+    assert told["size_bytes"] == path.stat().st_size < 2_000_000
+
+    with zipfile.ZipFile(path) as file:
+        contents, exchanges = (file.read(name).decode() for name in (CONTENTS, EXCHANGES))
+    secrets = [SERIAL, phone.address, "home of anna", phone.folder.boot_id]
+    secrets += [platform.node()] if len(platform.node()) >= 4 else []
+    for data in (path.read_bytes(), contents.encode(), exchanges.encode()):
+        for secret in secrets:
+            assert secret.lower().encode() not in data.lower(), secret
+    owners = re.findall(r"run [0-9a-f]{16} [0-9]+ [0-9]+ [A-Za-z0-9._-]+", exchanges)
+    assert {owner.split()[-1] for owner in owners} == {"computer"}, "the lock's line names the host"
+    assert Owner.of_this_process().computer not in exchanges
+    assert "Pixel 8 Pro" in contents
+    assert "ro.product.model" in contents
+    assert "dumpsys thermalservice" in contents
+
+    bundle = read_bundle(path)
+    assert {one.part for one in bundle.exchanges} >= {"phone", "space", "tool", "trial", "state", MEASUREMENT}
+    models = {one.sha256 for one in bundle.exchanges if one.kind == "push" and one.text is None}
+    assert models, "a model is told by its hash"
+    assert all(one.took_s >= 0 and one.exit_code is not None for one in bundle.exchanges if one.kind == "run")
+
+    device = AndroidDevice(
+        ReplayTransport(bundle, part=MEASUREMENT),
+        runner=no_runner,  # type: ignore[arg-type]
+        clock=lambda: 0.0,
+        sleep=lambda _: None,
+    )
+    asked = requests(bundle.header.runtime)
+    with closing(device):
+        info = device.info().model_copy(update={"serial": ""})
+        found = list(device.benchmark_many(asked))
+    assert info == bundle.header.info
+    assert [index for index, _ in found] == [0, 1, 2, 3]
+    (finding,) = [one for one in bundle.header.findings if one.name == "phone measurement"]
+    assert finding.found == "; ".join(f"{asked[i].name}: {one.median_ms:.3f} ms" for i, one in found)
+
+
+def test_a_phone_that_cannot_be_used_is_recorded_too(phone: VirtualPhone, folder: ProjectFolder) -> None:
+    phone.faults.set(FaultPlan(battery_percent=5))
+    answer = folder.ask("doctor", "--device", f"android:{phone.address}", "--bundle", "phone.zip", "--yes")
+    assert answer.exit_code == 4
+    bundle = read_bundle(folder.path / "phone.zip")
+    (trial,) = [one for one in bundle.header.findings if one.name == "phone trial"]
+    assert trial.state == "failed"
+    assert any(b"level: 5" in one.stdout for one in bundle.exchanges)
+
+
+def test_without_leave_nothing_is_recorded(phone: VirtualPhone, folder: ProjectFolder) -> None:
+    words = ("doctor", "--device", f"android:{phone.address}", "--bundle", "phone.zip")
+    answer = folder.ask(*words)
+    assert answer.exit_code == 2
+    assert "your leave" in answer.document["error"]["message"]
+    assert "--yes" in answer.document["error"]["hint"]
+    assert not (folder.path / "phone.zip").exists()
+    assert phone.clients == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--bundle", "phone.zip", "--yes"), "records a phone"),
+        (("--device", "android", "--bundle", "there.zip", "--yes"), "is there already"),
+        (("--device", "android", "--bundle", "no/phone.zip", "--yes"), "is not there"),
+        (("--device", "android", "--yes"), "--yes"),
+    ],
+)
+def test_a_bundle_that_cannot_be_made_is_refused_before_anything_is_asked(
+    folder: ProjectFolder, words: tuple[str, ...], said: str
+) -> None:
+    (folder.path / "there.zip").write_text("kept")
+    answer = folder.ask("doctor", *words)
+    assert answer.exit_code == 2
+    assert said in answer.document["error"]["message"]
+    assert (folder.path / "there.zip").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("typed", "exit_code"), [(b"y\n", 0), (b"\n", 2), (b"n\n", 2)])
+def test_on_a_terminal_the_person_is_told_what_is_recorded_and_asked(
+    phone: VirtualPhone, folder: ProjectFolder, typed: bytes, exit_code: int
+) -> None:
+    ours, theirs = pty.openpty()
+    words = ["doctor", "--device", f"android:{phone.address}", "--bundle", "phone.zip"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "nasflow", *words],
+        cwd=folder.path,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    os.write(ours, typed)
+    out, err = running.communicate(timeout=200)
+    os.close(ours)
+    assert running.returncode == exit_code, err.decode()
+    assert b"Serial numbers" in err
+    assert b"Record it? [y/N]" in err
+    assert (folder.path / "phone.zip").exists() == (exit_code == 0)
+    assert (b"CONTENTS.txt" in out) == (exit_code == 0)

@@ -1,0 +1,181 @@
+"""Before anything is trained: what is not converted as it was measured is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from support.memory_context import MemoryScratch, Told, memory_context
+from support.simulated_device import SimulatedDevice
+from support.toy_search import latency_model
+
+from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
+from android_bench.local import LocalDevice
+from nasflow.assemble import PipelineConfig, build_stages
+from nasflow.errors import ConversionError
+from stages.conversion.converter import TensorflowConverter
+from stages.conversion.covering import block_kinds, covering_networks
+from stages.conversion.trial import Tried, try_network
+from stages.convert import ConvertConfig
+from stages.documents import LatencyModel
+from stages.precheck import PrecheckConfig, PrecheckStage
+from stages.search_space import Candidate, Implementation, SearchSpace, StageSpec, StemSpec
+from stages.spaces import SpaceConfig, load_space, shipped_spaces
+
+THIN = SearchSpace(
+    name="thin",
+    resolution=16,
+    classes=3,
+    stem=StemSpec(width=1, stride=1),
+    stages=(
+        StageSpec(width=8, layers=1, fixed=Candidate(kernel=3, expansion=1)),
+        StageSpec(width=8, layers=2, stride=2),
+    ),
+    head_width=8,
+    candidates=(
+        Candidate(kernel=7, expansion=2),
+        Candidate(kernel=3, expansion=2, squeeze_excite=True, activation="hswish"),
+        Candidate(kind="fused", kernel=3, expansion=1),
+    ),
+)
+
+
+def split(space: SearchSpace) -> dict[str, Implementation]:
+    return {block.key: "split" for block in space.distinct_blocks() if len(block.implementations) > 1}
+
+
+def model_of(space: SearchSpace) -> LatencyModel:
+    return latency_model(space).model_copy(update={"implementations": split(space)})
+
+
+@pytest.mark.parametrize("space", [THIN, *(load_space(SpaceConfig(name=name)) for name in shipped_spaces())])
+def test_few_networks_hold_every_kind_of_block(space: SearchSpace) -> None:
+    ways = split(space)
+    networks = covering_networks(space, ways)
+    assert len(networks) <= 4
+    held = set()
+    for choices, _ in networks:
+        for block in space.network(choices).blocks:
+            held |= block_kinds(block, ways.get(block.key, "native"))
+    for block in space.distinct_blocks():
+        assert block_kinds(block, ways.get(block.key, "native")) <= held
+    first = [block for _, blocks in networks for block in blocks]
+    assert set(first) <= set(space.distinct_blocks())
+    assert len(set(first)) == len(first)
+
+
+def tried(
+    space: SearchSpace,
+    converter: TensorflowConverter | Forgetful,
+    here: LocalDevice,
+    way: Implementation = "split",
+) -> list[Tried]:
+    ways = dict.fromkeys(split(space), way)
+    return [
+        try_network(
+            space.network(choices),
+            ways,
+            converter,
+            here,
+            name="untrained",
+            max_relative_diff=1e-3,
+            one_partition=True,
+        )
+        for choices, _ in covering_networks(space, ways)
+    ]
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """The converter as it was: it takes a depthwise convolution of one channel for a full one."""
+
+    inside: TensorflowConverter
+
+    def convert(
+        self, onnx_model: bytes, *, name: str, depthwise: Sequence[str] = (), split: Sequence[int] = ()
+    ) -> bytes:
+        return self.inside.convert(onnx_model, name=name, split=split)
+
+
+def test_whatever_is_converted_as_it_was_measured_passes(
+    converter: TensorflowConverter, here: LocalDevice
+) -> None:
+    for one in tried(THIN, converter, here):
+        assert one.max_relative_diff < 1e-5
+        assert one.structure.delegate_partitions == 1
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("native", "CONV_2D 3x3 to 1x16x16x1 with RELU6 in place of DEPTHWISE_CONV_2D 3x3 to 1x16x16x1"),
+        ("split", "depthwise convolution 2 is to be split; there are 2"),
+    ],
+)
+def test_what_is_converted_to_other_operators_is_named(
+    way: Implementation, words: str, converter: TensorflowConverter, here: LocalDevice
+) -> None:
+    with pytest.raises(ConversionError) as caught:
+        tried(THIN, Forgetful(converter), here, way)
+    message = caught.value.message
+    assert caught.value.exit_code == 6
+    assert words in message
+    assert "The block to blame is mbconv_k3_e1_s1_1-8_r16." in message
+
+
+def stage(device: SimulatedDevice, **config: float) -> PrecheckStage:
+    return PrecheckStage(
+        config=PrecheckConfig.model_validate(config),
+        convert=ConvertConfig(),
+        space=THIN,
+        runtime=RuntimeOptions(),
+        seed=0,
+        device=device,
+    )
+
+
+@dataclass
+class SlowForTensorflow(SimulatedDevice):
+    """Takes longer for what came out of TensorFlow, whatever it is made of."""
+
+    factor: float = 1.0
+
+    def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
+        measured = super().benchmark(request)
+        return measured.divided(1 / self.factor) if request.name.endswith("_converted") else measured
+
+
+def test_the_stage_keeps_what_it_converted_and_refuses_a_model_that_takes_longer(tmp_path: Path) -> None:
+    """One run converts; the next ones find it done, so that TensorFlow starts once here."""
+    scratch, told = MemoryScratch(), Told()
+    context = memory_context("precheck", scratch=scratch, told=told)
+    document = stage(SlowForTensorflow(noise=0.01)).run(context, latency=model_of(THIN))
+    assert [network.delegate_partitions for network in document.networks] == [1] * len(document.networks)
+    assert all(0.9 < network.ratio < 1.1 for network in document.networks)
+    assert sum(len(network.first_of_kind) for network in document.networks) >= 3 + 1 + 2 * 3
+    assert not told.warnings
+
+    made = dict(scratch.entries)
+    del scratch.logs["rounds"]
+    slow = SlowForTensorflow(noise=0.01, factor=5.0)
+    with pytest.raises(ConversionError, match=r"once converted, takes [45]\.[0-9]+ times as long") as caught:
+        stage(slow).run(context, latency=model_of(THIN))
+    assert scratch.entries == made
+    assert "Simulated Phone" in caught.value.message
+    assert "precheck.max_ratio" in caught.value.hint
+    # The rounds are kept, too: a limit that allows it needs no further timing.
+    again = replace(slow, order=[])
+    assert stage(again, max_ratio=9.0).run(context, latency=model_of(THIN)).networks[0].ratio > 4
+    assert again.order == []
+
+
+def test_it_comes_before_any_training_and_makes_none_of_it_stale(tmp_path: Path) -> None:
+    stages = {s.name: s for s in build_stages(PipelineConfig(), tmp_path, SimulatedDevice())}
+    names = list(stages)
+    assert names.index("latency") < names.index("precheck") < names.index("search")
+    assert stages["search"].after == ("precheck",)
+    assert "precheck" not in [source for s in stages.values() for source in s.inputs.values()]
+    assert {"torch", "ai-edge-litert"} <= set(stages["precheck"].environment())
+    assert stages["precheck"].settings()["convert"].keys() == {"max_relative_diff", "require_one_partition"}
