@@ -132,6 +132,11 @@ class BlockSpec(Record):
         return self.searchable and self.stride == 1 and self.in_channels == self.out_channels
 
     @property
+    def chainable(self) -> bool:
+        """Whether the block's output has the shape of its input, so that another can follow."""
+        return self.kind != "classifier" and self.stride == 1 and self.in_channels == self.out_channels
+
+    @property
     def implementations(self) -> tuple[Implementation, ...]:
         """The ways in which the block can be computed; a latency table keeps the fastest by name."""
         return ("native", "split") if self.kind == "mbconv" and self.kernel in (7, 9) else ("native",)
