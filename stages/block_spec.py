@@ -196,6 +196,12 @@ class BlockSpec(Record):
         return _FLOAT32_BYTES * self.parameters / 1e6
 
     @property
+    def copy_bytes(self) -> int:
+        """Memory that each copy of the block in one model adds: weights, and an output that is kept."""
+        kept = 0 if self.chainable else self.out_resolution**2 * self.out_channels
+        return _FLOAT32_BYTES * (self.parameters + kept)
+
+    @property
     def activation_megabytes(self) -> float:
         """Values that the block's operators write, in float32."""
         inside, outside = self.resolution**2, self.out_resolution**2

@@ -80,11 +80,17 @@ def _pool(space: SearchSpace, block_ms: Mapping[str, float], chance: random.Rand
         tilt = chance.uniform(-_TILT, _TILT)
         draws.append(
             tuple(
-                chance.choices(places, [math.exp(tilt * ms / max(times)) for ms in times])[0]
+                chance.choices(places, _weights(times, tilt))[0]
                 for places, times in zip(layers, options, strict=True)
             )
         )
     return draws
+
+
+def _weights(times_ms: Sequence[float], tilt: float) -> list[float]:
+    """How a layer's candidates are preferred: alike where none takes any measurable time."""
+    slowest_ms = max(times_ms)
+    return [math.exp(tilt * ms / slowest_ms) if slowest_ms > 0 else 1.0 for ms in times_ms]
 
 
 def _distinct(

@@ -6,15 +6,11 @@ same parser as a real device's. Its truth is additive over operators, plus what 
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING
-
-from ai_edge_litert import schema_py_generated as schema
 
 from android_bench.device import (
     LOCAL_OVERHEAD,
@@ -26,6 +22,7 @@ from android_bench.device import (
     RuntimeOptions,
     parse_measurement,
 )
+from android_bench.virtual_phone.described_cost import operators_ms
 from nasflow.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -42,35 +39,6 @@ SIMULATED = DeviceInfo(
     serial="SECRET-SERIAL",
     virtual=True,
 )
-MAC_PER_MS = {
-    schema.BuiltinOperator.CONV_2D: 4e7,
-    schema.BuiltinOperator.DEPTHWISE_CONV_2D: 9e6,
-    schema.BuiltinOperator.FULLY_CONNECTED: 1e7,
-}
-VALUES_PER_MS = 2e7
-SLOW_TAPS = 25  # a depthwise kernel with more taps falls off the fast path, as XNNPACK's does
-SLOWER = 12.0
-
-
-@cache
-def operators_ms(model: bytes) -> tuple[float, bool]:
-    """What a model's operators cost, and whether it is a whole network (convolutions and a classifier)."""
-    content = schema.ModelT.InitFromPackedBuf(model)
-    graph = content.subgraphs[0]
-    total_ms, kinds = 0.0, set()
-    for operator in graph.operators:
-        kind = content.operatorCodes[operator.opcodeIndex].builtinCode
-        kinds.add(kind)
-        values = math.prod(graph.tensors[operator.outputs[0]].shape)
-        total_ms += values / VALUES_PER_MS
-        if kind in MAC_PER_MS:
-            weight = graph.tensors[operator.inputs[1]].shape
-            depthwise = kind == schema.BuiltinOperator.DEPTHWISE_CONV_2D
-            reach = math.prod(weight[1:3] if depthwise else weight[1:])
-            slower = SLOWER if depthwise and reach > SLOW_TAPS else 1.0
-            total_ms += slower * values * reach / MAC_PER_MS[kind]
-    whole = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED} <= kinds
-    return total_ms, whole
 
 
 def quiet(_: int) -> float:
