@@ -33,9 +33,14 @@ def draw_networks(space: SearchSpace, block_ms: Mapping[str, float], count: int,
     prefers slow or fast candidates by a random tilt, and of many draws those nearest to evenly spaced
     sums are taken. Raises UsageError where the space has fewer networks.
     """
-    pool = _distinct(space, block_ms, _pool(space, block_ms, random.Random(f"{seed}/networks")))
+    chance = random.Random(f"{seed}/networks")
+    pool = _distinct(space, block_ms, _pool(space, block_ms, chance))
     check_enough(space, len(pool), count)
     sums = sorted(pool)
+    if any(max(_options_ms(layer, block_ms)) == 0 for layer in space.layers()):
+        # Of networks of equal latency, which then are many, the first is not to be preferred.
+        chance.shuffle(sums)
+        sums.sort(key=lambda entry: entry[0])
     picked: list[Choices] = []
     for place in range(count):
         target = sums[0][0] + (sums[-1][0] - sums[0][0]) * place / max(1, count - 1)

@@ -48,12 +48,17 @@ def quiet(_: int) -> float:
 
 @dataclass
 class SimulatedDevice:
-    """``disturbance(n)`` multiplies the n-th answer; ``answers`` replaces it, with nonsense if so wished."""
+    """``disturbance(n)`` multiplies the n-th answer; ``answers`` replaces it, with nonsense if so wished.
+
+    By a clock that counts steps of ``step_ms`` a time is told to the nearest step, which is the median of
+    what such a clock counts; below half a step it stands as half of one.
+    """
 
     invoke_ms: float = 0.004
     network_factor: float = 1.0
     network_overhead_ms: float = 0.0
     noise: float = 0.0
+    step_ms: float = 0.0
     disturbance: Callable[[int], float] = quiet
     answers: Mapping[int, float] = field(default_factory=dict)
     unplug_at: int | None = None
@@ -83,8 +88,12 @@ class SimulatedDevice:
         self.order.append(request.name)
         chance = random.Random(f"{self.seed}/{number}/{request.name}").lognormvariate(0, self.noise)
         ms = self.true_ms(request.model) * chance * self.disturbance(number)
+        if self.step_ms:
+            ms = max(self.step_ms / 2, self.step_ms * round(ms / self.step_ms))
         ms = self.answers.get(number, ms)
         fields = {"median_ms": ms, "p5_ms": 0.98 * ms, "p95_ms": 1.05 * ms, "min_ms": 0.97 * ms}
+        if self.step_ms:
+            fields["resolution_ms"] = self.step_ms
         return parse_measurement(
             {**fields, "runs": 100, "rounds": 1, "round_medians_ms": [ms], "conditions": self.conditions()},
             source="Simulated Phone",
