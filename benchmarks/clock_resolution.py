@@ -5,29 +5,37 @@ seed, the quick start's space is profiled and its latency model fitted three tim
 that counts whole microseconds as ``benchmark_model`` does, and by that one with a single copy of each block.
 The stages, and the parsers of the tool's answers, are those of a real phone; what is left out are its shell
 and the cable.
+
+A described phone has no caches. So on this computer, whose clock is exact, each block is timed alone and as
+so many copies as whole microseconds would need: ``copies_over_single`` is the time of one of them over that
+of the block alone, and shows what the copies themselves change.
 """
 
 from __future__ import annotations
 
+import random
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from android_bench.device import RuntimeOptions
+from android_bench.device import BenchmarkRequest, RuntimeOptions
+from android_bench.local import LocalDevice
 from benchmarks._counting_phone import STEP_MS, CountingPhone
 from benchmarks._report import Bar, Outcome, above, at_most, main, say
+from pipeline.artifact import sha256_hex
 from pipeline.scratch import FleetingScratch
 from pipeline.stage import Context
 from pipeline.store import Store
-from stages.conversion.flatbuffer import block_model, network_model
+from stages.conversion.flatbuffer import block_model, empty_model, network_model
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency, LatencyConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.repetition import Repeatable
+from stages.repetition import Repeatable, copies_needed
 from stages.search_space import BlockSpec, Implementation
 from stages.spaces import SpaceConfig, load_space
 
@@ -54,7 +62,7 @@ class Sitting:
 def run(full: bool) -> Outcome:
     """All phones, one after the other."""
     found = [_phone(seed) for seed in range(SEEDS if full else QUICK_SEEDS)]
-    figures = _figures(found)
+    figures = {**_figures(found), "copies_over_single": _copies_over_single(40 if full else 4)}
     return Outcome(figures, _bars(figures))
 
 
@@ -150,6 +158,55 @@ def _clock(
         "error_above_exact_points": mean(above_exact),
         "worst_error_above_exact_points": max(above_exact),
         "timings_of_a_table": mean(timings),
+    }
+
+
+def _copies_over_single(rounds: int) -> dict[str, Any]:
+    """Own time of one of several copies over that of a block alone, by LiteRT on this computer."""
+    blocks = SPACE.distinct_blocks()
+    with LocalDevice() as device:
+
+        def least_ms(model: bytes, copies: int) -> float:
+            """The 5 % quantile: other programs do not reach it."""
+            name = f"{sha256_hex(model)[:8]} x{copies}"
+            return device.benchmark(BenchmarkRequest(name=name, model=model, warmup_ms=2, min_ms=10)).p5_ms
+
+        empty = empty_model()
+        invoke_ms = median(least_ms(empty, 1) for _ in range(9))
+        models, ratios = {}, defaultdict(list)
+        for block in blocks:
+            alone = block_model(block, seed=SEED)
+            needed = copies_needed(
+                Repeatable(lambda copies: b"", block.copy_bytes),
+                least_ms(alone, 1),
+                invoke_ms,
+                STEP_MS,
+                ProfileConfig().interval_percent,
+            )
+            if needed > 1:
+                models[block] = alone, block_model(block, copies=needed, seed=SEED), needed
+        for number in range(rounds):
+            say(f"clock_resolution: copies on this computer, round {number + 1} of {rounds}")
+            order = list(models)
+            random.Random(number).shuffle(order)
+            for block in order:
+                alone, together, needed = models[block]
+                invoke_ms = least_ms(empty, 1)
+                before_ms, together_ms = least_ms(alone, 1), least_ms(together, needed)
+                # Alone before and after: what the computer's speed does meanwhile is the same for both.
+                single_ms = (before_ms + least_ms(alone, 1)) / 2 - invoke_ms
+                ratios[block].append((together_ms - invoke_ms) / needed / single_ms)
+    found = {block: median(values) for block, values in ratios.items()}
+    series = [ratio for block, ratio in found.items() if block.chainable]
+    beside = [ratio for block, ratio in found.items() if not block.chainable]
+    middle = median(found.values())
+    return {
+        "blocks": len(found),
+        "copies": [min(m[2] for m in models.values()), max(m[2] for m in models.values())],
+        "series": [min(series), median(series), max(series)],
+        "side_by_side": [min(beside), median(beside), max(beside)],
+        "median": middle,
+        "mean_percent_from_median": mean(100 * abs(ratio / middle - 1) for ratio in found.values()),
     }
 
 
