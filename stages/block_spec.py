@@ -197,9 +197,13 @@ class BlockSpec(Record):
 
     @property
     def copy_bytes(self) -> int:
-        """Memory that each copy of the block in one model adds: weights, and an output that is kept."""
+        """What each copy of the block in one model moves through memory that one alone has in the cache.
+
+        Its weights, and where copies cannot be chained an output that is kept: fetched into the cache to be
+        written, and written back.
+        """
         kept = 0 if self.chainable else self.out_resolution**2 * self.out_channels
-        return _FLOAT32_BYTES * (self.parameters + kept)
+        return _FLOAT32_BYTES * (self.parameters + 2 * kept)
 
     @property
     def activation_megabytes(self) -> float:

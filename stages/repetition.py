@@ -23,7 +23,9 @@ SHARE = 0.25
 
 @dataclass(frozen=True)
 class Repeatable:
-    """A model that can be made longer: ``model(copies)`` writes it. ``copy_bytes``: memory that each adds."""
+    """A model that can be made longer: ``model(copies)`` writes it. ``copy_bytes``: what each adds to
+    the memory that an invocation passes through.
+    """
 
     model: Callable[[int], bytes]
     copy_bytes: int
