@@ -6,6 +6,7 @@ A device runs `.tflite` models and says how long they take. Times are in millise
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -108,18 +109,23 @@ class DeviceInfo(Frozen):
         }
 
 
+def _is_none(value: object) -> bool:
+    """Whether a field is as it was before there was one: it is not written then."""
+    return value is None
+
+
 class Conditions(Frozen):
     """The device's state around a measurement. None: could not be read, and is not guessed."""
 
     at: datetime
     load_1min: float | None = None
     cpu_mhz: float | None = None
-    cores: tuple[int, ...] | None = None
-    core_mhz: float | None = None
+    cores: tuple[int, ...] | None = Field(default=None, exclude_if=_is_none)
+    core_mhz: float | None = Field(default=None, exclude_if=_is_none)
     skin_celsius: float | None = None
-    thermal_status: int | None = None
+    thermal_status: int | None = Field(default=None, exclude_if=_is_none)
     battery_percent: float | None = None
-    awake: bool | None = None
+    awake: bool | None = Field(default=None, exclude_if=_is_none)
 
     def describe_cores(self) -> str:
         """See :func:`describe_cores`."""
@@ -168,7 +174,10 @@ class LatencyMeasurement(Frozen):
     rounds: int = Field(ge=1)
     round_medians_ms: tuple[float, ...] = Field(min_length=1)
     resolution_ms: float = Field(
-        default=0.0, ge=0, description="step of the clock that timed the invocations; 0: too fine to matter"
+        default=0.0,
+        ge=0,
+        exclude_if=operator.not_,
+        description="step of the clock that timed the invocations; 0, and then not written: exact",
     )
     conditions: Conditions | None = None
 

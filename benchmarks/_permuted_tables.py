@@ -38,7 +38,9 @@ def permuted_model(space: SearchSpace, table: LatencyTable, latency: LatencyMode
     order = list(range(len(table.rows)))
     random.Random(seed).shuffle(order)
     rows = tuple(
-        row.model_copy(update={"measurement": table.rows[other].measurement})
+        row.model_copy(
+            update={"measurement": table.rows[other].measurement, "copies": table.rows[other].copies}
+        )
         for row, other in zip(table.rows, order, strict=True)
     )
     return fit_model(

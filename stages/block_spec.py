@@ -132,6 +132,11 @@ class BlockSpec(Record):
         return self.searchable and self.stride == 1 and self.in_channels == self.out_channels
 
     @property
+    def chainable(self) -> bool:
+        """Whether the block's output has the shape of its input, so that another can follow."""
+        return self.kind != "classifier" and self.stride == 1 and self.in_channels == self.out_channels
+
+    @property
     def implementations(self) -> tuple[Implementation, ...]:
         """The ways in which the block can be computed; a latency table keeps the fastest by name."""
         return ("native", "split") if self.kind == "mbconv" and self.kernel in (7, 9) else ("native",)
@@ -189,6 +194,16 @@ class BlockSpec(Record):
     def weight_megabytes(self) -> float:
         """What an invocation reads of weights, in float32."""
         return _FLOAT32_BYTES * self.parameters / 1e6
+
+    @property
+    def copy_bytes(self) -> int:
+        """What each copy of the block in one model moves through memory that one alone has in the cache.
+
+        Its weights, and where copies cannot be chained an output that is kept: fetched into the cache to be
+        written, and written back.
+        """
+        kept = 0 if self.chainable else self.out_resolution**2 * self.out_channels
+        return _FLOAT32_BYTES * (self.parameters + 2 * kept)
 
     @property
     def activation_megabytes(self) -> float:

@@ -43,9 +43,14 @@ def draw_networks(space: SearchSpace, block_ms: Mapping[str, float], count: int,
     prefers slow or fast candidates by a random tilt, and of many draws those nearest to evenly spaced
     sums are taken. Raises UsageError where the space has fewer networks.
     """
-    pool = _distinct(space, block_ms, _pool(space, block_ms, random.Random(f"{seed}/networks")))
+    chance = random.Random(f"{seed}/networks")
+    pool = _distinct(space, block_ms, _pool(space, block_ms, chance))
     check_enough(space, len(pool), count)
     sums = sorted(pool)
+    if any(max(_options_ms(layer, block_ms)) == 0 for layer in space.layers()):
+        # Of networks of equal latency, which then are many, the first is not to be preferred.
+        chance.shuffle(sums)
+        sums.sort(key=lambda entry: entry[0])
     picked: list[Choices] = []
     for place in range(count):
         target = sums[0][0] + (sums[-1][0] - sums[0][0]) * place / max(1, count - 1)
@@ -90,11 +95,17 @@ def _pool(space: SearchSpace, block_ms: Mapping[str, float], chance: random.Rand
         tilt = chance.uniform(-_TILT, _TILT)
         draws.append(
             tuple(
-                chance.choices(places, [math.exp(tilt * ms / max(times)) for ms in times])[0]
+                chance.choices(places, _weights(times, tilt))[0]
                 for places, times in zip(layers, options, strict=True)
             )
         )
     return draws
+
+
+def _weights(times_ms: Sequence[float], tilt: float) -> list[float]:
+    """How a layer's candidates are preferred: alike where none takes any measurable time."""
+    slowest_ms = max(times_ms)
+    return [math.exp(tilt * ms / slowest_ms) if slowest_ms > 0 else 1.0 for ms in times_ms]
 
 
 def _distinct(

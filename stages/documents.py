@@ -65,11 +65,23 @@ class Timing(Record):
 
 
 class TableRow(Record):
-    """One block's latency, computed in one way."""
+    """One block's latency, computed in one way.
+
+    ``measurement`` is the time of a model of so many ``copies`` of the block, the invocation included:
+    more than one where the device's clock is too coarse for one. ``resolved`` is false where even so the
+    clock's step alone leaves the block's own time a wider interval than was wanted. Both are written only
+    where they are not the default, so that what an exact clock has measured is stored as ever.
+    """
 
     block: BlockSpec
     implementation: Implementation = "native"
+    copies: int = Field(default=1, ge=1, exclude_if=lambda copies: copies == 1)
     measurement: LatencyMeasurement
+    resolved: bool = Field(default=True, exclude_if=bool)
+
+    def block_ms(self, invoke_ms: float) -> float:
+        """The block's own time, which by the clock's step may come out as 0 or below."""
+        return (self.measurement.median_ms - invoke_ms) / self.copies
 
 
 class ReferenceLatency(Record):
@@ -137,7 +149,8 @@ class LatencyModel(Document):
     predicted_ms = ``scale`` * sum of ``block_ms`` + ``overhead_ms``, and a residual term where it pays:
     + ``ms_per_weight_megabyte`` * weights + ``ms_per_activation_megabyte`` * activations.
     ``block_ms`` is the table's median less ``invoke_ms``, which a block measured alone pays and a block
-    amid a network does not; of a block with several ``implementations``, that of the one named there.
+    amid a network does not, divided by the copies that were measured; of a block with several
+    ``implementations``, that of the one named there.
     """
 
     schema_version: int = 2

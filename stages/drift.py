@@ -53,20 +53,27 @@ class Drift:
 
 
 def find_drift(
-    names: Sequence[str], medians_ms: Sequence[float], anchor: str, reference_ms: float | None = None
+    names: Sequence[str],
+    medians_ms: Sequence[float],
+    anchor: str,
+    reference_ms: float | None = None,
+    *,
+    steps_ms: Sequence[float] = (),
 ) -> Drift:
     """The drift in a series of timings, given in order of time; ``anchor`` names those that show it.
 
     ``reference_ms`` is the anchor's time at the reference level where an earlier series has found it; a
-    level that is faster by more than chance replaces it.
+    level that is faster by more than chance replaces it. ``steps_ms``: the step of the clock at each timing
+    (none: exact throughout); a timing that is a step off is not disturbed.
     """
     import numpy as np
 
     logs = np.log(np.asarray(medians_ms, float))
+    steps = np.log1p(np.asarray(steps_ms or 0.0, float) / np.asarray(medians_ms, float))
     at = np.flatnonzero([name == anchor for name in names])
     if len(at) == 0:
-        factors, steps = np.zeros(len(logs)), np.zeros(len(logs), bool)
-        return Drift(tuple(np.exp(factors)), _disturbed(names, logs, steps), None, ())
+        factors, sure = np.zeros(len(logs)), np.zeros(len(logs), bool)
+        return Drift(tuple(np.exp(factors)), _disturbed(names, logs, sure, steps), None, ())
     readings = logs[at]
     bounds = _level_bounds(readings)
     values, _ = _levels(readings, bounds)
@@ -85,7 +92,7 @@ def find_drift(
     )
     return Drift(
         tuple(map(float, np.exp(shifts))),
-        _disturbed(names, logs - shifts, unsure),
+        _disturbed(names, logs - shifts, unsure, steps),
         math.exp(reference),
         levels,
     )
@@ -223,9 +230,15 @@ def _likelihoods(
 
 
 def _disturbed(
-    names: Sequence[str], corrected: NDArray[np.float64], unsure: NDArray[np.bool_]
+    names: Sequence[str],
+    corrected: NDArray[np.float64],
+    unsure: NDArray[np.bool_],
+    steps: NDArray[np.float64],
 ) -> tuple[bool, ...]:
-    """Timings far from the others of the same model, and those at a step."""
+    """Timings far from the others of the same model, beyond a step of the clock, and those at a change.
+
+    ``steps``: logarithm of what a step of the clock adds to each timing.
+    """
     import numpy as np
 
     off, known = np.zeros(len(corrected)), np.zeros(len(corrected), bool)
@@ -233,7 +246,10 @@ def _disturbed(
     for name in set(names):
         mine = model_names == name
         if mine.sum() > 2:
-            off[mine] = corrected[mine] - np.median(corrected[mine])
+            beside = corrected[mine] - np.median(corrected[mine])
+            # A step up from the median is as much, as a logarithm, as the step down from there to it.
+            allowed = np.minimum(np.max(steps[mine]), np.abs(beside))
+            off[mine] = np.sign(beside) * (np.abs(beside) - allowed)
             known |= mine
     limit = max(SPELL, SPELL_DEVIATIONS * _scatter(off[known])) if known.any() else math.inf
     return tuple(map(bool, unsure | (np.abs(off) > limit)))

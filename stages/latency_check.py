@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import median
 from typing import Literal
 
@@ -87,7 +88,12 @@ def check_model(
                 measured_then_ms=then_ms,
                 measured_now_ms=now.median_ms,
                 change_percent=100 * (now.median_ms / then_ms - 1),
-                half_interval_percent=interval_percent(now.round_medians_ms) / 2,
+                # Then and now the median may be half a step of the clock off.
+                half_interval_percent=interval_percent(
+                    now.round_medians_ms,
+                    resolution_ms=math.hypot(now.resolution_ms, point.measurement.resolution_ms),
+                )
+                / 2,
             )
         )
     change = median(network.change_percent for network in checked)

@@ -22,7 +22,7 @@ from stages.documents import (
 )
 from stages.latency_fit import Traits, fit_latency, held_out_error
 from stages.measuring import MeasuringConfig, Work, measure_rounds
-from stages.search_space import Implementation, NetConfig, SearchSpace
+from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
 
 Measurements = Sequence[tuple[Choices, LatencyMeasurement]]
 
@@ -83,6 +83,7 @@ class FitLatency(Stage):
         table: LatencyTable = inputs["table"]
         block_ms, implementations, _ = net_block_ms(table)
         check_covers(self.space, block_ms)
+        check_told_apart(self.space, table)
         calibration, held_out = self._networks(block_ms)
         nets = {_name(choices): self.space.network(choices) for choices in (*calibration, *held_out)}
         context.say(
@@ -152,11 +153,12 @@ def fit_model(
 ) -> LatencyModel:
     """The latency model of measured blocks and networks.
 
-    Raises UsageError where a block is not in the table, BadMeasurement where no line fits, or where by that
-    line some network takes no time.
+    Raises UsageError where a block is not in the table, BadMeasurement where the table tells no candidates
+    apart, where no line fits, or where by that line some network takes no time.
     """
     block_ms, implementations, invoke_ms = net_block_ms(table)
     check_covers(space, block_ms)
+    check_told_apart(space, table)
 
     def traits(choices: Choices) -> Traits:
         return network_traits(space.network(choices), block_ms)
@@ -219,20 +221,56 @@ def net_block_ms(table: LatencyTable) -> tuple[dict[str, float], dict[str, Imple
     """Each block's latency without the invocation that it needed when it was measured alone.
 
     A block that takes 5 us alone spends about 0.5 us of them on being invoked; amid a network that is
-    paid once for all. Returns milliseconds by block key, of blocks that can be computed in several ways
-    the fastest way, and the invocation's own time.
+    paid once for all. What is left is shared by the copies that were in the block's model. Returns
+    milliseconds by block key, of blocks that can be computed in several ways the fastest way, and the
+    invocation's own time.
     """
-    invoke_ms = table.invoke.median_ms if table.invoke is not None else 0.0
-    fastest: dict[str, TableRow] = {}
-    for row in table.rows:
-        best = fastest.setdefault(row.block.key, row)
-        if row.measurement.median_ms < best.measurement.median_ms:
-            fastest[row.block.key] = row
-    block_ms = {key: max(0.0, row.measurement.median_ms - invoke_ms) for key, row in fastest.items()}
+    fastest, invoke_ms = _fastest_rows(table)
+    block_ms = {key: max(0.0, row.block_ms(invoke_ms)) for key, row in fastest.items()}
     implementations = {
         key: row.implementation for key, row in fastest.items() if len(row.block.implementations) > 1
     }
     return block_ms, implementations, invoke_ms
+
+
+def _fastest_rows(table: LatencyTable) -> tuple[dict[str, TableRow], float]:
+    """Of each block, by its key, the way that is computed fastest; and the invocation's time."""
+    invoke_ms = table.invoke.median_ms if table.invoke is not None else 0.0
+    fastest: dict[str, TableRow] = {}
+    for row in table.rows:
+        best = fastest.setdefault(row.block.key, row)
+        if row.block_ms(invoke_ms) < best.block_ms(invoke_ms):
+            fastest[row.block.key] = row
+    return fastest, invoke_ms
+
+
+def check_told_apart(space: SearchSpace, table: LatencyTable) -> None:
+    """Refuse a table that says nothing: some layer's candidates must differ in time.
+
+    They differ where the spans in which their times lie, by the step of the device's clock, have no time in
+    common; on an exact clock, where they are not equal. Raises BadMeasurement.
+    """
+    rows, invoke_ms = _fastest_rows(table)
+    invoke_step_ms = table.invoke.resolution_ms if table.invoke is not None else 0.0
+
+    def span_ms(block: BlockSpec | None) -> tuple[float, float]:
+        if block is None:
+            return 0.0, 0.0
+        row = rows[block.key]
+        half_ms = (row.measurement.resolution_ms + invoke_step_ms) / 2 / row.copies
+        own_ms = row.block_ms(invoke_ms)
+        return max(0.0, own_ms - half_ms), max(0.0, own_ms + half_ms)
+
+    spans = [[span_ms(block) for block in layer.blocks] for layer in space.layers()]
+    if any(max(low for low, _ in layer) > min(high for _, high in layer) for layer in spans):
+        return
+    every_us = [1000 * time_ms for layer in spans for span in layer for time_ms in span]
+    raise BadMeasurement(
+        f"the latency table does not tell the candidates of any layer of space {space.name} apart: as far as "
+        f"the clock of {table.device.model} shows, they take {min(every_us):.3g} to {max(every_us):.3g} us.",
+        hint="Measure again: nasflow run --force profile. If it stays so, the blocks are too small for this "
+        "device's clock: give the space a higher resolution or wider stages.",
+    )
 
 
 def check_covers(space: SearchSpace, block_ms: Mapping[str, float]) -> None:

@@ -3,7 +3,9 @@
 Whatever else the device does comes and goes in spells, and a device that grows hot grows slow. A model timed
 once may meet one; timed in every round, each round in another order, it is seen in most of them undisturbed.
 Between the timings an anchor model is timed again and again: what it shows of the device's speed is taken
-out of all others (:mod:`stages.drift`), and what was timed in a spell is timed again.
+out of all others (:mod:`stages.drift`), and what was timed in a spell is timed again. Where the device's
+clock is coarser than a model's work, from the second round on several copies of it are timed in its stead
+(:mod:`stages.repetition`).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from pipeline.artifact import Record
 from pipeline.stage import Context
 from stages.documents import Timing
 from stages.drift import Drift, find_drift
+from stages.repetition import Repeatable, copies_needed, repeated_name, resolution_percent
 
 _LOG = "measurements"
 NEGLIGIBLE_MS = 2e-4  # twenty ticks of a usual clock; no network's latency hangs on that
@@ -98,23 +101,31 @@ class Work:
 
     ``anchor`` is a model (by name, like the others) that is timed between them; ``reference_ms`` its time
     where an earlier series has found it. ``rivals`` are groups of models of which only the fastest will be
-    used: one that is far behind after the first round drops out.
+    used: one that is far behind after the first round drops out. Models that are ``repeatable`` are made
+    longer where the device's clock is too coarse for them; ``invoke`` names the model that does next to
+    nothing, whose time is no part of theirs.
     """
 
     models: Mapping[str, bytes]
     anchor: tuple[str, bytes] | None = None
     reference_ms: float | None = None
     rivals: Sequence[Sequence[str]] = ()
+    repeatable: Mapping[str, Repeatable] = field(default_factory=dict)
+    invoke: str | None = None
 
 
 @dataclass(frozen=True)
 class Measured:
     """What came out: each model's rounds joined, drift taken out, and the time spent, earlier runs included.
 
-    ``timings`` are the raw ones, in order of time, with the drift that was found in them.
+    ``timings`` are the raw ones, in order of time, with the drift that was found in them. What ``by_name``
+    gives is the time of so many ``copies`` of a model in one. A model is ``resolved`` unless the step of the
+    device's clock alone leaves its own time a wider interval than was wanted.
     """
 
     by_name: Mapping[str, LatencyMeasurement]
+    copies: Mapping[str, int]
+    resolved: Mapping[str, bool]
     timings: tuple[Timing, ...]
     seconds: float
 
@@ -128,13 +139,18 @@ def scatter(medians_ms: Sequence[float]) -> float:
     return 1.4826 * median(abs(value - middle) for value in medians_ms) / middle
 
 
-def interval_percent(medians_ms: Sequence[float], usual_scatter: float | None = None) -> float:
+def interval_percent(
+    medians_ms: Sequence[float], usual_scatter: float | None = None, resolution_ms: float = 0.0
+) -> float:
     """Width of the 95 % interval of the median of some rounds, in percent of it; infinite below 2 rounds.
 
     For normal noise the median's standard error is 1.2533 sigma / sqrt(n); Student's t widens it for few.
     ``usual_scatter`` is the relative scatter of the other models beside which this one was timed. It is
     weighed as if it were ten timings: where rounds are added until the interval is narrow, a model whose
     few rounds agree by luck would otherwise stop there, and be known less well than it says.
+
+    A clock that counts steps of ``resolution_ms`` leaves every median off by up to half a step, whatever the
+    rounds agree on. That error and the noise are independent: their squares add up.
     """
     from scipy.special import stdtrit
 
@@ -144,7 +160,8 @@ def interval_percent(medians_ms: Sequence[float], usual_scatter: float | None = 
     own, weight = scatter(medians_ms), PRIOR_TIMINGS if usual_scatter is not None else 0.0
     sigma = math.sqrt((weight * (usual_scatter or 0.0) ** 2 + count * own**2) / (weight + count))
     error = 1.2533 * sigma / math.sqrt(count)
-    return 200 * float(stdtrit(count - 1 + weight, 0.975)) * error
+    width = 200 * float(stdtrit(count - 1 + weight, 0.975)) * error
+    return math.hypot(width, 100 * resolution_ms / median(medians_ms)) if resolution_ms > 0 else width
 
 
 def measure_rounds(
@@ -161,6 +178,8 @@ def measure_rounds(
     """
     session = _Session(context, device, work, config, options)
     for number in range(config.rounds + config.extra_rounds):
+        if number == 1:
+            session.make_longer()
         # Judged by earlier rounds alone, so that a run that goes on judges as the killed one did.
         wanted = session.wanted(number)
         if not wanted:
@@ -174,7 +193,22 @@ def measure_rounds(
             f"the device changed its speed meanwhile; time per work, and for how much of the time: {levels}. "
             "Latencies are those at its fastest lasting speed."
         )
-    if unsure := [name for name in work.models if judged.unsure(name, config)]:
+    _tell_unsure(context, judged, work, config)
+    names = [*work.models, *(name for name in judged.names if name not in work.models)]
+    return Measured(
+        by_name={name: judged.joined(name) for name in names},
+        copies={name: judged.copies(name) for name in names},
+        resolved={name: judged.resolution_percent(name) <= config.interval_percent for name in names},
+        timings=judged.timings(),
+        seconds=session.seconds,
+    )
+
+
+def _tell_unsure(context: Context, judged: _Judged, work: Work, config: MeasuringConfig) -> None:
+    """Say which latencies are known less well than wanted, and why."""
+    coarse = [name for name in work.models if judged.unresolved(name, config)]
+    unsure = [name for name in work.models if judged.unsure(name, config) and name not in coarse]
+    if unsure:
         worst = max(unsure, key=judged.width_percent)
         context.warn(
             f"{len(unsure)} of {len(work.models)} latencies are known less well than wanted: their 95 % "
@@ -182,8 +216,18 @@ def measure_rounds(
             f"{judged.width_percent(worst):.1f} %). Other programs or heat disturb the device; quieten it "
             f"and run 'nasflow run --force {context.stage}'."
         )
-    names = [*work.models, *(name for name in judged.names if name not in work.models)]
-    return Measured({name: judged.joined(name) for name in names}, judged.timings(), session.seconds)
+    if coarse:
+        worst = max(coarse, key=judged.resolution_percent)
+        step_us, copies = 1000 * judged.joined(worst).resolution_ms, judged.copies(worst)
+        told = (
+            f"the device's clock, which counts steps of {step_us:.3g} us, cannot resolve {len(coarse)} of "
+            f"{len(work.models)} latencies: it alone makes their interval wider than "
+            f"{config.interval_percent:g} % (worst: {worst}, {judged.resolution_percent(worst):.1f} %"
+            f"{f', as {copies} copies in one model' if copies > 1 else ''})."
+        )
+        # Where no network's latency hangs on any of them, that is no reason to worry.
+        tell = context.warn if any(judged.unsure(name, config) for name in coarse) else context.say
+        tell(told)
 
 
 @dataclass(frozen=True)
@@ -196,57 +240,87 @@ class _Row:
 
 @dataclass
 class _Judged:
-    """What some timings say when the device's drift is taken out of them."""
+    """What some timings say when the device's drift is taken out of them.
+
+    ``longer`` are models in whose stead so many copies are timed: by name, what their timings are called and
+    how many copies they are of.
+    """
 
     rows: Sequence[_Row]
     drift: Drift
+    work: Work
     rivals: Mapping[str, Sequence[str]]
+    longer: Mapping[str, tuple[str, int]]
     _usual_scatter: float | None = None
     _of: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         for place, row in enumerate(self.rows):
             self._of[row.name].append(place)
-        scatters = [scatter(self.medians_ms(name)) for name in self._of if len(self._of[name]) > 2]
+        scatters = [
+            scatter([m.median_ms for m in self._corrected(places)])
+            for places in self._of.values()
+            if len(places) > 2
+        ]
         self._usual_scatter = median(scatters) if scatters else None
 
     @property
     def names(self) -> list[str]:
         """Every model, the anchor among them."""
-        return list(self._of)
+        repeated = {timed for timed, _ in self.longer.values()}
+        return [name for name in self._of if name not in repeated]
+
+    def copies(self, name: str) -> int:
+        """How many copies of a model its latency is of."""
+        timed, copies = self.longer.get(name, (name, 1))
+        return copies if timed in self._of else 1
 
     def medians_ms(self, name: str) -> list[float]:
         """A model's undisturbed rounds; all of them where too few are."""
-        return [m.median_ms for m in self._corrected(name)]
+        return [m.median_ms for m in self._corrected(self._places(name))]
 
     def width_percent(self, name: str) -> float:
-        """Width of the interval of a model's median."""
-        return interval_percent(self.medians_ms(name), self._usual_scatter)
+        """Width of the interval of a model's own time, in percent of it."""
+        return self._width(name)[0]
+
+    def resolution_percent(self, name: str) -> float:
+        """The part of it that the clock's step alone makes: no further round narrows that."""
+        total_ms, invoke_ms = median(self.medians_ms(name)), self._invoke_ms(name)
+        return resolution_percent(total_ms, self._step_ms(name), invoke_ms)
 
     def wanting(self, name: str, config: MeasuringConfig) -> bool:
         """Whether a model that may still be used needs more timings."""
-        return not self.beaten(name) and (self.unsure(name, config) or len(self._whole(name)) < config.rounds)
+        if self.beaten(name):
+            return False
+        if len(self._whole(name)) < config.rounds:
+            return True
+        if self.unresolved(name, config):
+            noise = interval_percent(self.medians_ms(name), self._usual_scatter)
+            return noise > config.interval_percent
+        return self.unsure(name, config)
 
     def unsure(self, name: str, config: MeasuringConfig) -> bool:
         """Whether the latency of a model that may still be used is known less well than wanted."""
         if self.beaten(name):
             return False
-        width = self.width_percent(name)
-        width_ms = width / 100 * median(self.medians_ms(name))
+        width, width_ms = self._width(name)
         return width > config.interval_percent and width_ms > NEGLIGIBLE_MS
+
+    def unresolved(self, name: str, config: MeasuringConfig) -> bool:
+        """Whether the clock is too coarse for a model that may still be used."""
+        if name == self.work.invoke or self.beaten(name):
+            return False
+        return self.resolution_percent(name) > config.interval_percent
 
     def beaten(self, name: str) -> bool:
         """Whether a rival is so much faster that this model will never be used."""
-        mine = self.medians_ms(name)
-        few = len(mine) < ENOUGH_TIMINGS
+        few = len(self.medians_ms(name)) < ENOUGH_TIMINGS
         factor = OUT_AT_ONCE if few else OUT_OF_THE_RACE
-        return any(
-            median(mine) > factor * median(self.medians_ms(other)) for other in self.rivals.get(name, ())
-        )
+        return any(self._span_ms(name)[0] > factor * self._span_ms(r)[1] for r in self.rivals.get(name, ()))
 
     def joined(self, name: str) -> LatencyMeasurement:
         """A model's rounds as one measurement."""
-        return combine(self._corrected(name))
+        return combine(self._corrected(self._places(name)))
 
     def timings(self) -> tuple[Timing, ...]:
         """All timings as they were taken."""
@@ -263,13 +337,43 @@ class _Judged:
             )
         )
 
-    def _whole(self, name: str) -> list[int]:
-        return [place for place in self._of[name] if not self.drift.disturbed[place]]
+    def _width(self, name: str) -> tuple[float, float]:
+        """Width of the interval in percent of a model's own time, and in milliseconds for each copy."""
+        medians, step_ms = self.medians_ms(name), self._step_ms(name)
+        total_ms = median(medians)
+        if step_ms == 0 or name == self.work.invoke:  # its step is counted where it is taken off
+            width = interval_percent(medians, self._usual_scatter)
+            return width, width / 100 * total_ms
+        invoke_ms = self._invoke_ms(name)
+        steps_ms = step_ms if invoke_ms is None else math.sqrt(2) * step_ms
+        width_ms = interval_percent(medians, self._usual_scatter, steps_ms) / 100 * total_ms
+        own_ms = total_ms - (invoke_ms or 0.0)
+        return 100 * width_ms / own_ms if own_ms > 0 else math.inf, width_ms / self.copies(name)
 
-    def _corrected(self, name: str) -> list[LatencyMeasurement]:
-        whole = self._whole(name)
-        places = whole if 2 * len(whole) >= len(self._of[name]) else self._of[name]
-        return [self.rows[place].measurement.divided(self.drift.factors[place]) for place in places]
+    def _step_ms(self, name: str) -> float:
+        return max(self.rows[place].measurement.resolution_ms for place in self._places(name))
+
+    def _invoke_ms(self, name: str) -> float | None:
+        """The invocation's part in a model's time; None where it belongs to it."""
+        invoke = self.work.invoke
+        return median(self.medians_ms(invoke)) if invoke and name in self.work.repeatable else None
+
+    def _span_ms(self, name: str) -> tuple[float, float]:
+        """Between which times one copy lies, by the clock's step."""
+        total_ms, half_ms, copies = median(self.medians_ms(name)), self._step_ms(name) / 2, self.copies(name)
+        return (total_ms - half_ms) / copies, (total_ms + half_ms) / copies
+
+    def _places(self, name: str) -> list[int]:
+        timed, _ = self.longer.get(name, (name, 1))
+        return self._of[timed if timed in self._of else name]
+
+    def _whole(self, name: str) -> list[int]:
+        return [place for place in self._places(name) if not self.drift.disturbed[place]]
+
+    def _corrected(self, places: Sequence[int]) -> list[LatencyMeasurement]:
+        whole = [place for place in places if not self.drift.disturbed[place]]
+        chosen = whole if 2 * len(whole) >= len(places) else places
+        return [self.rows[place].measurement.divided(self.drift.factors[place]) for place in chosen]
 
 
 class _Session:
@@ -289,17 +393,9 @@ class _Session:
         self._anchor = work.anchor[0] if work.anchor and config.anchor_every else None
         # An anchor that is not to be timed between the others is timed as one of them.
         self._names = [name for name in models if name != self._anchor]
-        self._requests = {
-            name: BenchmarkRequest(
-                name=name,
-                model=model,
-                options=options,
-                warmup_ms=config.warmup_ms,
-                min_ms=config.min_ms,
-                min_runs=config.min_runs,
-            )
-            for name, model in models.items()
-        }
+        self._options = options
+        self._requests = {name: self._request(name, model) for name, model in models.items()}
+        self._longer: dict[str, tuple[str, int]] = {}
         self._rivals = {
             name: [other for other in group if other != name] for group in work.rivals for name in group
         }
@@ -309,6 +405,43 @@ class _Session:
     def seconds(self) -> float:
         """Time of all timings, those of earlier runs included."""
         return sum(row.seconds for row in self._rows)
+
+    def make_longer(self) -> None:
+        """Put several copies in one model in the place of what the first round shows to be too short.
+
+        Nothing is done on a device with an exact clock. The first round alone decides, so that a run that
+        goes on takes as many copies as the killed one did.
+        """
+        judged, work = self.judge(1), self._work
+        invoke_ms = judged.joined(work.invoke).median_ms if work.invoke is not None else 0.0
+        for name, repeatable in work.repeatable.items():
+            if judged.beaten(name):
+                continue
+            alone, percent = judged.joined(name), self._config.interval_percent
+            copies = copies_needed(repeatable, alone.median_ms, invoke_ms, alone.resolution_ms, percent)
+            if copies > 1:
+                timed = repeated_name(name, copies)
+                self._longer[name] = timed, copies
+                self._requests[timed] = self._request(timed, repeatable.model(copies))
+        # Kept timings of other numbers of copies, if the first round was taken again, are of no use.
+        self._rows = [row for row in self._rows if row.name in self._requests]
+        if self._longer:
+            numbers = [copies for _, copies in self._longer.values()]
+            self._context.say(
+                f"the device's clock is too coarse for {len(numbers)} of {len(work.models)} models: from now "
+                f"on {min(numbers)} to {max(numbers)} copies of each are timed in one, their time divided."
+            )
+
+    def _request(self, name: str, model: bytes) -> BenchmarkRequest:
+        config = self._config
+        return BenchmarkRequest(
+            name=name,
+            model=model,
+            options=self._options,
+            warmup_ms=config.warmup_ms,
+            min_ms=config.min_ms,
+            min_runs=config.min_runs,
+        )
 
     def wanted(self, number: int) -> list[str]:
         """The models to be timed in a round, judged by the rounds before it."""
@@ -328,11 +461,14 @@ class _Session:
             [row.measurement.median_ms for row in rows],
             self._anchor or "",
             self._work.reference_ms,
+            steps_ms=[row.measurement.resolution_ms for row in rows],
         )
-        return _Judged(rows, drift, self._rivals)
+        return _Judged(rows, drift, self._work, self._rivals, self._longer)
 
     def measure(self, number: int, names: Sequence[str]) -> None:
         """Time what is not yet in the log, and the anchor between."""
+        if number > 0:
+            names = [self._longer.get(name, (name, 1))[0] for name in names]
         known = {row.name for row in self._rows if row.round == number}
         todo = [name for name in names if name not in known]
         self._done += len(names) - len(todo)
@@ -388,4 +524,9 @@ class _Session:
                 rows.append(_Row(row["round"], row["name"], measurement, row["seconds"]))
             except (KeyError, ValidationError) as error:
                 self._context.warn(f"a kept timing cannot be read and is taken again: {error}")
-        return [row for row in rows if row.name in self._requests]
+        return [row for row in rows if row.name in self._requests or self._may_be_copies(row.name)]
+
+    def _may_be_copies(self, name: str) -> bool:
+        """Whether a kept timing may be of several copies: how many there are to be is known only later."""
+        alone, _, copies = name.rpartition(" x")
+        return copies.isdecimal() and alone in self._work.repeatable

@@ -13,6 +13,7 @@ from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyTable, ReferenceLatency, TableRow
 from stages.measuring import MeasuringConfig, Work, measure_rounds
 from stages.mobilenet_v2 import fit_strides, mobilenet_v2
+from stages.repetition import Repeatable
 from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
 
 EMPTY = "empty"
@@ -31,10 +32,13 @@ class ProfileConfig(MeasuringConfig):
 
 @dataclass(frozen=True)
 class ProfileOps(Stage):
-    """Measure each block as a one-block model, and a model that does next to nothing beside them."""
+    """Measure each block as a one-block model, and a model that does next to nothing beside them.
+
+    On a device whose clock is too coarse for a block, several copies of it are in its model.
+    """
 
     name: ClassVar[str] = "profile"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, str]] = {}
     output: ClassVar[type[LatencyTable]] = LatencyTable
 
@@ -72,6 +76,8 @@ class ProfileOps(Stage):
             models,
             anchor=(anchor, network_model(anchor_net, seed=self.seed)),
             rivals=[[variant_name(block, way) for way in block.implementations] for block in blocks],
+            repeatable={variant_name(*variant): self._repeatable(*variant) for variant in variants},
+            invoke=EMPTY,
         )
         measured = measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)
         return LatencyTable(
@@ -81,7 +87,9 @@ class ProfileOps(Stage):
                 TableRow(
                     block=block,
                     implementation=way,
+                    copies=measured.copies[variant_name(block, way)],
                     measurement=measured.by_name[variant_name(block, way)],
+                    resolved=measured.resolved[variant_name(block, way)],
                 )
                 for block, way in variants
             ),
@@ -90,6 +98,14 @@ class ProfileOps(Stage):
             timings=measured.timings,
             seconds=measured.seconds,
         )
+
+    def _repeatable(self, block: BlockSpec, implementation: Implementation) -> Repeatable:
+        from stages.conversion.flatbuffer import block_model
+
+        def model(copies: int) -> bytes:
+            return block_model(block, implementation, copies=copies, seed=self.seed)
+
+        return Repeatable(model, block.copy_bytes)
 
     def _variants(self) -> list[tuple[BlockSpec, Implementation]]:
         return [(block, way) for block in self.space.distinct_blocks() for way in block.implementations]

@@ -52,6 +52,21 @@ def random_weights(blocks: Sequence[BlockSpec], *, seed: int = 0) -> dict[str, N
     return weights
 
 
+def random_copies(block: BlockSpec, copies: int, *, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Weights for so many copies of a block, ``blocks.0`` to ``blocks.{copies - 1}``, no two alike.
+
+    What a residual block adds to its input is made smaller the more copies stand behind one another: by
+    dozens of blocks as they are, h-swish without an upper end would grow beyond all numbers.
+    """
+    weights = random_weights([block] * copies, seed=seed)
+    if block.residual:
+        last = list(_kernels(block))[-1]
+        for name in weights:
+            if f".{last}." in name:
+                weights[name] = weights[name] / np.float32(copies)
+    return weights
+
+
 def _kernels(block: BlockSpec) -> dict[str, tuple[int, ...]]:
     side, hidden = block.kernel, block.hidden_channels
     if block.kind == "classifier":

@@ -16,7 +16,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from stages.conversion.block_weights import Weights, check_weights, random_weights, weight_shapes
+from stages.conversion.block_weights import (
+    Weights,
+    check_weights,
+    random_copies,
+    random_weights,
+    weight_shapes,
+)
 from stages.conversion.depthwise_split import DILATION, PARTS, split_kernel
 from stages.search_space import BlockSpec, Implementation, NetConfig
 
@@ -29,12 +35,24 @@ _RELU = schema.ActivationFunctionType.RELU
 _RELU6 = schema.ActivationFunctionType.RELU6
 
 
-def block_model(block: BlockSpec, implementation: Implementation = "native", *, seed: int = 0) -> bytes:
-    """A model that holds this block alone, with random weights: what a latency table measures."""
+def block_model(
+    block: BlockSpec, implementation: Implementation = "native", *, copies: int = 1, seed: int = 0
+) -> bytes:
+    """A model that holds this block alone, with random weights: what a latency table measures.
+
+    Several ``copies`` are for clocks that are too coarse for one. Each has weights of its own, so that none
+    is computed once for all. They stand one behind the other where a block's output fits its input, so that
+    values move through the cache as they do when one block is invoked again and again; else side by side,
+    all reading the one input, each with an output of its own.
+    """
     graph = _Graph({block.key: implementation})
-    places = (1, block.resolution, block.resolution, block.in_channels)
-    output = graph.block(graph.input(places), block, "blocks.0", random_weights([block], seed=seed))
-    return graph.finish(output, block.key)
+    tensor = graph.input((1, block.resolution, block.resolution, block.in_channels))
+    weights = random_copies(block, copies, seed=seed)
+    outputs: list[int] = []
+    for place in range(copies):
+        source = outputs.pop() if outputs and block.chainable else tensor
+        outputs.append(graph.block(source, block, f"blocks.{place}", weights))
+    return graph.finish(outputs, block.key)
 
 
 def network_model(
@@ -56,7 +74,7 @@ def network_model(
     tensor = graph.input((1, net.resolution, net.resolution, net.input_channels))
     for place, block in enumerate(net.blocks):
         tensor = graph.block(tensor, block, f"blocks.{place}", weights)
-    return graph.finish(tensor, "network")
+    return graph.finish([tensor], "network")
 
 
 def empty_model() -> bytes:
@@ -65,7 +83,7 @@ def empty_model() -> bytes:
     tensor = graph.input((1, 1))
     output = graph.tensor("output", (1, 1))
     graph.operator(schema.BuiltinOperator.RELU6, [tensor], output, 0, None)
-    return graph.finish(output, "empty")
+    return graph.finish([output], "empty")
 
 
 def _fused_activation(block: BlockSpec) -> int:
@@ -305,10 +323,10 @@ class _Graph:
         )
         return mean
 
-    def finish(self, output: int, name: str) -> bytes:
+    def finish(self, outputs: Sequence[int], name: str) -> bytes:
         """The file's content."""
         subgraph = schema.SubGraphT(
-            tensors=self._tensors, inputs=[0], outputs=[output], operators=self._operators, name=name
+            tensors=self._tensors, inputs=[0], outputs=list(outputs), operators=self._operators, name=name
         )
         # Codes up to 127 are written twice: readers of before 2020 know the first field alone.
         codes = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.artifact import Document
-from stages.documents import LatencyModel, PrunedNetworks, Timing, Verification
+from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, Timing, Verification
 from stages.made_here import describe, trained_by
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.wording import amount
@@ -34,7 +34,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             "Block latency",
             f"{len(run.profile.rows)} one-block models, each alone in a .tflite file, timed in random order "
             f"in {_range(rounds)} rounds ({amount(invocations)} counted invocations); median of the rounds' "
-            f"medians.{_invocation(latency)}{_drift(run.profile.timings)}",
+            f"medians.{_copies(run.profile)}{_invocation(latency)}{_drift(run.profile.timings)}",
             run.profile.seconds,
         ),
         Provenance(
@@ -96,6 +96,20 @@ def _drift(timings: Sequence[Timing]) -> str:
     told = f" A MobileNetV2 between them showed the device's speed: at times {slowest:.2f} times as slow"
     told += " as at its reference level, which is taken out."
     return f"{told} {disturbed} of {len(timings)} timings fell into a spell and do not count."
+
+
+def _copies(table: LatencyTable) -> str:
+    """What was done where the device's clock is too coarse for a block."""
+    copies = [row.copies for row in table.rows if row.copies > 1]
+    if not copies:
+        return ""
+    step_us = 1000 * max(row.measurement.resolution_ms for row in table.rows)
+    told = (
+        f" The device's clock counts steps of {step_us:.3g} µs: in {len(copies)} of the models the block "
+        f"stands {_range(sorted(set(copies)))} times, and their time is divided by that."
+    )
+    coarse = sum(not row.resolved for row in table.rows)
+    return f"{told} {coarse} of them are known less well than wanted." if coarse else told
 
 
 def _invocation(latency: LatencyModel) -> str:

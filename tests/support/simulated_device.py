@@ -6,15 +6,11 @@ same parser as a real device's. Its truth is additive over operators, plus what 
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING
-
-from ai_edge_litert import schema_py_generated as schema
 
 from android_bench.device import (
     LOCAL_OVERHEAD,
@@ -26,6 +22,7 @@ from android_bench.device import (
     RuntimeOptions,
     parse_measurement,
 )
+from android_bench.virtual_phone.described_cost import operators_ms
 from nasflow.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -42,35 +39,6 @@ SIMULATED = DeviceInfo(
     serial="SECRET-SERIAL",
     virtual=True,
 )
-MAC_PER_MS = {
-    schema.BuiltinOperator.CONV_2D: 4e7,
-    schema.BuiltinOperator.DEPTHWISE_CONV_2D: 9e6,
-    schema.BuiltinOperator.FULLY_CONNECTED: 1e7,
-}
-VALUES_PER_MS = 2e7
-SLOW_TAPS = 25  # a depthwise kernel with more taps falls off the fast path, as XNNPACK's does
-SLOWER = 12.0
-
-
-@cache
-def operators_ms(model: bytes) -> tuple[float, bool]:
-    """What a model's operators cost, and whether it is a whole network (convolutions and a classifier)."""
-    content = schema.ModelT.InitFromPackedBuf(model)
-    graph = content.subgraphs[0]
-    total_ms, kinds = 0.0, set()
-    for operator in graph.operators:
-        kind = content.operatorCodes[operator.opcodeIndex].builtinCode
-        kinds.add(kind)
-        values = math.prod(graph.tensors[operator.outputs[0]].shape)
-        total_ms += values / VALUES_PER_MS
-        if kind in MAC_PER_MS:
-            weight = graph.tensors[operator.inputs[1]].shape
-            depthwise = kind == schema.BuiltinOperator.DEPTHWISE_CONV_2D
-            reach = math.prod(weight[1:3] if depthwise else weight[1:])
-            slower = SLOWER if depthwise and reach > SLOW_TAPS else 1.0
-            total_ms += slower * values * reach / MAC_PER_MS[kind]
-    whole = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED} <= kinds
-    return total_ms, whole
 
 
 def quiet(_: int) -> float:
@@ -80,12 +48,17 @@ def quiet(_: int) -> float:
 
 @dataclass
 class SimulatedDevice:
-    """``disturbance(n)`` multiplies the n-th answer; ``answers`` replaces it, with nonsense if so wished."""
+    """``disturbance(n)`` multiplies the n-th answer; ``answers`` replaces it, with nonsense if so wished.
+
+    By a clock that counts steps of ``step_ms`` a time is told to the nearest step, which is the median of
+    what such a clock counts; below half a step it stands as half of one.
+    """
 
     invoke_ms: float = 0.004
     network_factor: float = 1.0
     network_overhead_ms: float = 0.0
     noise: float = 0.0
+    step_ms: float = 0.0
     disturbance: Callable[[int], float] = quiet
     answers: Mapping[int, float] = field(default_factory=dict)
     unplug_at: int | None = None
@@ -115,8 +88,12 @@ class SimulatedDevice:
         self.order.append(request.name)
         chance = random.Random(f"{self.seed}/{number}/{request.name}").lognormvariate(0, self.noise)
         ms = self.true_ms(request.model) * chance * self.disturbance(number)
+        if self.step_ms:
+            ms = max(self.step_ms / 2, self.step_ms * round(ms / self.step_ms))
         ms = self.answers.get(number, ms)
         fields = {"median_ms": ms, "p5_ms": 0.98 * ms, "p95_ms": 1.05 * ms, "min_ms": 0.97 * ms}
+        if self.step_ms:
+            fields["resolution_ms"] = self.step_ms
         return parse_measurement(
             {**fields, "runs": 100, "rounds": 1, "round_medians_ms": [ms], "conditions": self.conditions()},
             source="Simulated Phone",

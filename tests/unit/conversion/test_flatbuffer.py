@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nasflow.errors import ConversionError
-from stages.conversion.block_weights import random_weights, weight_shapes
+from stages.conversion.block_weights import random_copies, random_weights, weight_shapes
 from stages.conversion.flatbuffer import block_model, empty_model, network_model
 from stages.mobilenet_v2 import mobilenet_v2
 from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
@@ -208,6 +208,72 @@ def test_the_split_computes_exactly_what_the_whole_kernel_does(
     assert np.abs(native).max() > 0.1
     assert operators.count("DEPTHWISE_CONV_2D") == 4
     assert operators[-1] == "DELEGATE"
+
+
+COPIED = [
+    {"kind": "mbconv", "kernel": 3, "expansion": 3, "in_channels": 8, "out_channels": 8},
+    {"kind": "mbconv", "kernel": 7, "expansion": 2, "in_channels": 8, "out_channels": 8},
+    {"kind": "mbconv", "kernel": 3, "expansion": 2, "in_channels": 8, "out_channels": 16, "stride": 2},
+    {"kind": "fused", "kernel": 3, "expansion": 1, "in_channels": 8, "out_channels": 8},
+    {"kind": "head", "in_channels": 8, "out_channels": 8},
+    {"kind": "stem", "kernel": 3, "stride": 2, "in_channels": 3, "out_channels": 8},
+    {"kind": "classifier", "in_channels": 8, "out_channels": 8},
+]
+
+
+@pytest.mark.parametrize("fields", COPIED, ids=lambda fields: BlockSpec(resolution=9, **fields).key)
+def test_copies_of_a_block_stand_in_series_where_they_fit_and_else_side_by_side(
+    fields: dict[str, object],
+) -> None:
+    block = BlockSpec.model_validate({"resolution": 9, **fields})
+    assert block.chainable == (block.stride == 1 and block.kind in ("mbconv", "fused", "head"))
+    x_NHWC = image(9, block.in_channels)
+    weights = random_copies(block, 5, seed=3)
+    alone = [
+        {f"blocks.0.{name.split('.', 2)[2]}": w for name, w in weights.items() if name.startswith(start)}
+        for start in (f"blocks.{place}." for place in range(5))
+    ]
+    expected = [reference((block,), own, x_NHWC) for own in alone]
+    if block.chainable:
+        expected = [reference((block,) * 5, weights, x_NHWC)]
+    for implementation in block.implementations:
+        interpreter = Interpreter(
+            model_content=block_model(block, implementation, copies=5, seed=3), num_threads=1
+        )
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x_NHWC)
+        interpreter.invoke()
+        outputs = [interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()]
+        assert len(outputs) == len(expected)
+        assert all(close(output, want) for output, want in zip(outputs, expected, strict=True))
+        assert not any(np.array_equal(outputs[0], other) for other in outputs[1:])
+        # All copies are computed, in one delegated piece.
+        operators = [operator["op_name"] for operator in interpreter._get_ops_details()]
+        _, once = run(block_model(block, implementation), x_NHWC)
+        assert operators.count("DELEGATE") == 1
+        assert len(operators) - 1 == 5 * (len(once) - 1)
+
+
+def test_one_copy_is_the_model_that_it_always_was() -> None:
+    for block in SPACES["seven_by_seven"].distinct_blocks():
+        assert block_model(block, copies=1, seed=2) == block_model(block, seed=2)
+        same = random_copies(block, 1, seed=2)
+        assert all(np.array_equal(w, same[name]) for name, w in random_weights([block], seed=2).items())
+
+
+@pytest.mark.parametrize("activation", ["relu6", "hswish"])
+@pytest.mark.parametrize("kind", ["mbconv", "fused"])
+@pytest.mark.parametrize("expansion", [1, 3])
+def test_many_copies_in_series_keep_their_values_far_from_denormal_and_infinite_ones(
+    kind: str, expansion: int, activation: str
+) -> None:
+    block = BlockSpec.model_validate(
+        {"kind": kind, "kernel": 3, "expansion": expansion, "activation": activation}
+        | {"in_channels": 8, "out_channels": 8, "resolution": 4}
+    )
+    output, _ = run(block_model(block, copies=256), image(4, 8))
+    assert np.isfinite(output).all()
+    assert 1e-3 < np.abs(output).max() < 1e3
 
 
 def test_a_block_that_changes_the_width_has_no_residual() -> None:

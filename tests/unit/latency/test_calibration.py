@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.latency_spaces import SPACE, TINY
 
@@ -81,6 +82,32 @@ def test_the_advice_for_a_space_with_few_networks_can_be_followed(
 
 def _layers(space: SearchSpace) -> list[range]:
     return [range(len(layer.blocks)) for layer in space.layers()]
+
+
+@given(st.data(), st.sampled_from([TINY, SPACE]), st.integers(0, 5))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_blocks_without_measurable_time_are_drawn_like_all_others(
+    data: st.DataObject, space: SearchSpace, seed: int
+) -> None:
+    """A last stage at one pixel may take less than the clock counts: whole layers are then 0."""
+    blocks = space.distinct_blocks()
+    instant = data.draw(st.sets(st.sampled_from([block.key for block in blocks])))
+    times = {key: 0.0 if key in instant else ms for key, ms in block_ms(space).items()}
+    count = 8
+    networks = draw_networks(space, times, count, seed)
+    assert len({tuple(block.key for block in space.network(c).blocks) for c in networks}) == count
+    sums = [sum(times[block.key] for block in space.network(c).blocks) for c in networks]
+    assert sums == sorted(sums)
+
+
+def test_a_layer_that_takes_no_time_is_drawn_uniformly() -> None:
+    layer = SPACE.layers()[-1]
+    instant = {block.key for block in layer.blocks if block is not None}
+    times = {key: 0.0 if key in instant else ms for key, ms in block_ms(SPACE).items()}
+    networks = draw_networks(SPACE, times, 400, seed=0)
+    counts = Counter(choices[-1] for choices in networks)
+    assert len(counts) == len(layer.blocks)
+    assert min(counts.values()) > 0.6 * 400 / len(layer.blocks)
 
 
 @given(st.integers(3, 40), st.integers(3, 40), st.integers(0, 5))

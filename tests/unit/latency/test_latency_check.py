@@ -57,6 +57,15 @@ def test_a_fluctuation_meanwhile_is_no_change_of_the_device(model: LatencyModel)
     assert check(model, device).outcome == "holds"
 
 
+def test_a_clock_too_coarse_for_the_networks_gives_no_verdict(model: LatencyModel) -> None:
+    """Every round shows the same whole step; the truth may lie half a step beside it, then and now."""
+    assert min(point.measurement.median_ms for point in model.held_out) > 0.02
+    outcome = check(model, SimulatedDevice(noise=0.001, step_ms=0.02))
+    assert outcome.outcome == "inconclusive"
+    assert max(network.half_interval_percent for network in outcome.networks) > 2.5
+    assert check(model, SimulatedDevice(noise=0.001, step_ms=0.0001)).outcome == "holds"
+
+
 def test_a_restless_device_gives_no_verdict(model: LatencyModel) -> None:
     outcome = check(model, SimulatedDevice(noise=0.15))
     assert outcome.outcome == "inconclusive"

@@ -70,6 +70,27 @@ def test_what_is_exported_comes_back_without_the_serial(tmp_path: Path) -> None:
     assert file.space == SPACE
 
 
+def test_rows_of_several_copies_come_back_and_give_the_same_model(tmp_path: Path) -> None:
+    device = SimulatedDevice(noise=0.003, step_ms=0.001)
+    quick = {"rounds": 3, "extra_rounds": 0, "anchor_width": 0.35}
+    table = ProfileOps(ProfileConfig.model_validate(quick), SPACE, RuntimeOptions(), 0, device).run(
+        memory_context("profile")
+    )
+    config = LatencyConfig(rounds=3, extra_rounds=0, calibration_networks=4, held_out_networks=4)
+    model = FitLatency(config, SPACE, RuntimeOptions(), 0, device).run(memory_context("latency"), table=table)
+    assert max(row.copies for row in table.rows) > 10
+    path = tmp_path / "latency.json"
+    path.write_bytes(export(SPACE, table, model, at=datetime(2026, 1, 2, tzinfo=UTC), nasflow_version="0.1"))
+    file = read_latency_file(path)
+    assert file.table.rows == table.rows
+    assert file.model.block_ms == model.block_ms
+    content = json.loads(path.read_text())
+    content["table"]["rows"][0]["copies"] = 0
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"table\.rows\.0\.copies: .*greater than or equal to 1"):
+        read_latency_file(path)
+
+
 def test_the_file_can_be_read_without_this_program() -> None:
     content = json.loads(CONTENT)
     row = content["table"]["rows"][1]

@@ -19,10 +19,18 @@ from nasflow.errors import BadMeasurement, DeviceError, UsageError
 from pipeline.artifact import document_bytes
 from stages.conversion.flatbuffer import network_model
 from stages.documents import LatencyModel, LatencyTable, PredictionPoint, TableRow
-from stages.latency_model import FitLatency, LatencyConfig, NetworkTimings, fit_model, split_places
+from stages.latency_model import (
+    FitLatency,
+    LatencyConfig,
+    NetworkTimings,
+    check_told_apart,
+    fit_model,
+    net_block_ms,
+    split_places,
+)
 from stages.mobilenet_v2 import fit_strides
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.search_space import Candidate, SearchSpace
+from stages.search_space import Candidate, SearchSpace, StageSpec
 
 
 def profile(device: SimulatedDevice, space: SearchSpace = SPACE) -> LatencyTable:
@@ -260,6 +268,86 @@ def test_a_device_that_always_says_the_same_gives_no_model() -> None:
 
     with pytest.raises(BadMeasurement):
         fit(Stuck(), profile(SimulatedDevice()))
+
+
+WITHOUT_SKIP = TINY.model_copy(update={"skip": False})
+
+
+def all_alike(table: LatencyTable, own_ms: float, step_ms: float = 0.0) -> LatencyTable:
+    """The table with the same time for every block, and an invocation of 0.002 ms."""
+
+    def measurement(ms: float) -> LatencyMeasurement:
+        return LatencyMeasurement(
+            median_ms=ms,
+            p5_ms=ms,
+            p95_ms=ms,
+            min_ms=ms,
+            runs=9,
+            rounds=1,
+            round_medians_ms=(ms,),
+            resolution_ms=step_ms,
+        )
+
+    rows = tuple(row.model_copy(update={"measurement": measurement(0.002 + own_ms)}) for row in table.rows)
+    return table.model_copy(update={"rows": rows, "invoke": measurement(0.002)})
+
+
+@pytest.mark.parametrize("own_ms", [0.0, -0.001, 0.004])
+def test_a_table_that_tells_no_candidates_apart_is_refused_before_anything_is_measured(own_ms: float) -> None:
+    table = all_alike(profile(SimulatedDevice(), WITHOUT_SKIP), own_ms)
+    device = SimulatedDevice()
+    config = {"calibration_networks": 3, "held_out_networks": 3}
+    with pytest.raises(BadMeasurement, match="does not tell the candidates of any layer of space tiny apart"):
+        stage(device, WITHOUT_SKIP, **config).run(memory_context("latency"), table=table)
+    assert device.order == []
+
+
+def test_rows_within_a_step_of_the_clock_are_not_told_apart() -> None:
+    table = all_alike(profile(SimulatedDevice(), WITHOUT_SKIP), 0.004, step_ms=0.001)
+    # One candidate of the last layer is slower by one and a half steps, of 1 or of 4 copies.
+    key = next(block.key for block in reversed(WITHOUT_SKIP.distinct_blocks()) if block.searchable)
+    block_ms, _, invoke_ms = net_block_ms(table)
+    assert list(block_ms.values()) == pytest.approx([0.004] * len(block_ms))
+    for copies, apart in ((1, False), (4, True)):
+        rows = tuple(
+            row.model_copy(
+                update={
+                    "copies": copies,
+                    "measurement": row.measurement.model_copy(
+                        update={"median_ms": invoke_ms + copies * (0.0055 if row.block.key == key else 0.004)}
+                    ),
+                }
+            )
+            for row in table.rows
+        )
+        changed = table.model_copy(update={"rows": rows})
+        if apart:
+            check_told_apart(WITHOUT_SKIP, changed)
+        else:
+            with pytest.raises(BadMeasurement, match=r"they take 3 to 6\.5 us"):
+                check_told_apart(WITHOUT_SKIP, changed)
+
+
+def test_a_layer_without_measurable_time_gives_a_model() -> None:
+    """Fused 1x1 convolutions at one pixel take less than the clock counts, whatever they are."""
+    space = SPACE.model_copy(
+        update={
+            "stages": (
+                *SPACE.stages,
+                StageSpec(width=8, layers=1, stride=2, fixed=Candidate(kind="fused", kernel=1, expansion=1)),
+            )
+        }
+    )
+    device = SimulatedDevice()
+    table = profile(device, space)
+    last = [block.key for block in space.layers()[-1].blocks if block is not None]
+    rows = tuple(
+        row.model_copy(update={"measurement": table.invoke}) if row.block.key in last else row
+        for row in table.rows
+    )
+    model = stage(device, space).run(memory_context("latency"), table=table.model_copy(update={"rows": rows}))
+    assert {model.block_ms[key] for key in last} == {0.0}
+    assert model.held_out_error.mape_percent < 1
 
 
 def test_a_table_of_another_space_is_refused() -> None:
