@@ -293,8 +293,8 @@ class _Picker:
         ratios = [network.predicted_ms / found.predicted_ms for network in randoms]
         if beyond := [ratio for ratio in ratios if not equal_latency(ratio)]:
             self.context.warn(
-                f"only {len(randoms) - len(beyond)} other networks of the space are predicted to take within "
-                f"{TOLERANCE:.0%} of what the found one does, and prune.random_networks is {len(randoms)}: "
+                f"{len(randoms) - len(beyond)} other networks of the space are predicted to take what the "
+                f"found one does, within {100 * TOLERANCE:g} %, and prune.random_networks is {len(randoms)}: "
                 f"the next ones, of {min(beyond):.2f} to {max(beyond):.2f} times its latency, join them, and "
                 "nothing will be concluded about the search and chance."
             )
