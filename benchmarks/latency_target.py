@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from pipeline.store import Store
 from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
 from stages.latency_model import FitLatency, LatencyConfig
 from stages.measuring import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
+from stages.network_name import network_name
 from stages.path_values import PathValues
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.prune import Prune, PruneConfig
@@ -285,7 +286,7 @@ def measure(
     reference = latency.reference
     work = Work(
         {
-            _name(path): network_model(
+            network_name(path): network_model(
                 space.network(path), seed=SEED, implementations=latency.implementations
             )
             for path in dict.fromkeys(paths)
@@ -296,11 +297,13 @@ def measure(
     return measure_rounds(context, device, work, config, latency.runtime, SEED + 1)
 
 
-def model_times(by_name: Mapping[str, LatencyMeasurement], latency: LatencyModel) -> dict[Path, float]:
+def model_times(
+    by_name: Mapping[str, LatencyMeasurement], latency: LatencyModel, paths: Iterable[Path]
+) -> dict[Path, float]:
     """Networks' times, against the anchor of the same measurement: milliseconds as the model means them."""
     reference = latency.reference
     faster = reference.measurement.median_ms / by_name[reference.name].median_ms
-    return {_path(name): faster * m.median_ms for name, m in by_name.items() if name != reference.name}
+    return {path: faster * by_name[network_name(path)].median_ms for path in paths}
 
 
 def judge(
@@ -342,11 +345,14 @@ def summarise(
     for target_ms, path in considered:
         first_ranked.setdefault(target_ms, path)
     first_ms = model_times(
-        {_name(n.choices): n.measurement for n in pruned.considered}
+        {network_name(n.choices): n.measurement for n in pruned.considered}
         | {pruned.anchor.name: pruned.anchor.measurement},
         latency,
+        {path for _, path in considered},
     )
-    second_ms = model_times(again.by_name, latency)
+    timed_again = [path for choices in (chosen, shipped, *(of for _, of in controls)) for _, path in choices]
+    timed_again += [point.choices for point in latency.held_out]
+    second_ms = model_times(again.by_name, latency, dict.fromkeys(timed_again))
     judged = [judge(space, model, choices, second_ms) for model, choices in controls]
     held_out = [point.measurement.median_ms / point.predicted_ms for point in latency.held_out]
     held_out_again = [second_ms[point.choices] / point.predicted_ms for point in latency.held_out]
@@ -375,7 +381,7 @@ def summarise(
             "each": [asdict(each) for each in judged],
         },
         "widest_interval_percent": max(
-            interval_percent(again.by_name[_name(path)].round_medians_ms) for _, path in chosen
+            interval_percent(again.by_name[network_name(path)].round_medians_ms) for _, path in chosen
         ),
         "slowdown": median(timing.slowdown for timing in again.timings),
         "seconds_of_the_second_measurement": again.seconds,
@@ -389,14 +395,6 @@ def summarise(
             for target_ms, path in sorted(chosen)
         ],
     }
-
-
-def _name(path: Path) -> str:
-    return "network_" + "_".join(map(str, path))
-
-
-def _path(name: str) -> Path:
-    return tuple(int(word) for word in name.removeprefix("network_").split("_"))
 
 
 if __name__ == "__main__":

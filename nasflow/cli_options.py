@@ -40,7 +40,12 @@ From = Annotated[
 Until = Annotated[StageName | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 Force = Annotated[
     list[StageName] | None,
-    typer.Option("--force", metavar="STAGE", help="Run this stage again, fresh or not. Repeatable."),
+    typer.Option(
+        "--force",
+        metavar="STAGE",
+        help="Run this stage again from its start, fresh or not: what an unfinished run of it has done is "
+        "discarded. Repeatable.",
+    ),
 ]
 Offline = Annotated[
     bool,

@@ -26,11 +26,13 @@ from pipeline.scratch import FolderScratch
 from pipeline.stage import Context, Stage
 from pipeline.store import Store
 from pipeline.sweeping import Freed
+from pipeline.words import human_duration
 
 __all__ = ["Pipeline", "StageStatus"]
 
 
 _FORCED = "forced to run again"
+_FORCED_ANEW = "forced to run from its start: what an unfinished run has done will be discarded"
 
 
 def _own_environment(stage: Stage) -> Mapping[str, str]:
@@ -52,10 +54,12 @@ class Pipeline:
         self.stages = tuple(stages)
         self.store = store
         self.still_forced: tuple[str, ...] = ()
-        """Stages that the last :meth:`run` was to force and has not finished.
+        """Stages that the last :meth:`run` was to force and has not begun.
 
-        The one that was at work goes on in any next run; the others must be named again in ``force``.
+        They must be named again. The one that was at work goes on in any next run.
         """
+        self.kept: dict[str, float] = {}
+        """Stages whose output the last :meth:`run` had at its end, by name: the seconds that went into it."""
         self._emit = emit
         self._clock = clock
 
@@ -79,6 +83,8 @@ class Pipeline:
             status = self._status(stage, statuses, environment)
             if status.fresh and stage.name in forced:
                 status = replace(status, fresh=False, why=_FORCED)
+            elif status.partly_done and stage.name in force:
+                status = replace(status, partly_done=False, why=_FORCED_ANEW)
             statuses[stage.name] = status
         return tuple(statuses.values())
 
@@ -95,13 +101,15 @@ class Pipeline:
         ``until``: only this stage and those that it needs. ``from_stage``: this stage and all that depend
         on it run even if they are fresh. ``force``: just these run even if they are fresh; what depends
         on them runs only if their output comes out different. A stage that was interrupted goes on where
-        it was, also one that was forced: that one counts as stale until it is done.
+        it was, also one that was forced: that one counts as stale until it is done. What a stage named in
+        ``force`` has kept of unfinished work is discarded: it begins anew.
 
         Raises UsageError, StoreLocked, EnvironmentFault, and whatever a stage raises.
         """
         selected = selection.needed_for(self.stages, until)
         forced = selection.forced(self.stages, selected, from_stage, force)
         self.still_forced = forced
+        self.kept = {}
         documents: dict[str, Document] = {}
         digests: dict[str, str] = {}
         with self.store.lock():
@@ -109,12 +117,15 @@ class Pipeline:
                 signals.check()
                 inputs = {parameter: digests[name] for parameter, name in stage.inputs.items()}
                 judgement = judge(stage, self.store, inputs, dict(stage.environment()))
+                if stage.name in force and self._discard(stage, judgement):
+                    judgement = judge(stage, self.store, inputs, judgement.environment)
                 record, document = judgement.status.record, judgement.document
                 if document is None or record is None or stage.name in forced:
                     received = {parameter: documents[name] for parameter, name in stage.inputs.items()}
                     document, digest = self._work(stage, judgement, inputs, received)
                 else:
                     digest = record.output.sha256
+                    self.kept[stage.name] = record.seconds
                     # Left over where a run was killed just behind its record.
                     self.store.scratch(stage.name, judgement.fingerprint).clear()
                     self._emit(StageSkipped(stage.name))
@@ -172,6 +183,16 @@ class Pipeline:
 
     # --- running one stage -----------------------------------------------------------------------------
 
+    def _discard(self, stage: Stage, judgement: Judgement) -> bool:
+        """Delete what an interrupted run of a stage has kept; whether there was anything."""
+        scratch = self.store.scratch(stage.name, judgement.fingerprint)
+        if not scratch.holds_work():
+            return False
+        spent = human_duration(scratch.spent_seconds())
+        scratch.clear()
+        self._emit(Message(stage.name, f"discarded what an unfinished run of it had done (about {spent})."))
+        return True
+
     def _work(
         self, stage: Stage, judgement: Judgement, inputs: Mapping[str, str], received: Mapping[str, Document]
     ) -> tuple[Document, str]:
@@ -181,6 +202,8 @@ class Pipeline:
             self._emit(Message(stage.name, text, level="warning"))
         scratch = self.store.scratch(stage.name, judgement.fingerprint)
         scratch.begin(judgement.basis)
+        # From here on it counts as stale until it is done.
+        self.still_forced = tuple(name for name in self.still_forced if name != stage.name)
         self._emit(StageStarted(stage.name, judgement.status.why or _FORCED))
         stopwatch = _Stopwatch(self._clock, scratch)
         with self._telling_failure(stage, stopwatch):
@@ -206,7 +229,7 @@ class Pipeline:
         with signals.deferred():
             with self._telling_failure(stage, stopwatch):
                 record = self.store.commit(draft, made)
-            self.still_forced = tuple(name for name in self.still_forced if name != stage.name)
+            self.kept[stage.name] = draft.seconds
             scratch.clear()
             self._emit(StageFinished(stage.name, draft.seconds))
         return self.store.document(record, stage.output), record.output.sha256

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasflow.files import (
     delete,
@@ -28,6 +28,9 @@ from nasflow.files import (
 from pipeline import signals
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.events import Emit, Message
+
+if TYPE_CHECKING:
+    from pipeline.stage import Scratch
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENTRY, _LOG, _BASIS, _SPENT = ".entry", ".log", "basis", "spent"
@@ -185,6 +188,29 @@ class FolderScratch:
 
     def _warn(self, text: str) -> None:
         self._emit(Message(self._stage, text, level="warning"))
+
+
+class PartOfScratch:
+    """A stage's scratch under names of their own, for work that is done once more beside the first time."""
+
+    def __init__(self, whole: Scratch, part: str) -> None:
+        self._whole, self._part = whole, part
+
+    def save(self, name: str, payload: bytes) -> None:
+        """Replace entry ``name``."""
+        self._whole.save(f"{self._part}.{name}", payload)
+
+    def load(self, name: str) -> bytes | None:
+        """Entry ``name``; None where there is none."""
+        return self._whole.load(f"{self._part}.{name}")
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add one row to the log ``name``."""
+        self._whole.append(f"{self._part}.{name}", row)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """All rows of log ``name``."""
+        return self._whole.rows(f"{self._part}.{name}")
 
 
 class FleetingScratch:

@@ -10,6 +10,7 @@ from pydantic import Field
 from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.errors import UsageError
 from pipeline.artifact import Blob, Document, Record
+from stages.equal_latency import equal_latency
 from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
 
 Precision = Literal["float32"]
@@ -423,15 +424,30 @@ class AgainstFound(Record):
 
 
 class AgainstRandom(Record):
-    """The found network beside so many random ones of equal predicted latency: same test images.
+    """The found network beside so many random ones of equal predicted latency: same test images and rounds.
 
     ``accuracy_points`` is the found network's accuracy minus the mean of theirs, in percentage points. Of
-    several, the interval holds for other random networks of that latency, too.
+    several, the interval holds for other random networks of that latency, too. ``predicted_ratio`` is the
+    mean of their predicted latencies over the found network's, ``latency_ratio`` that of the measured ones.
     """
 
     networks: int = Field(ge=1)
     accuracy_points: float
     accuracy_points_interval_95: tuple[float, float]
+    predicted_ratio: float = Field(gt=0)
+    predicted_ratio_range: tuple[float, float] = Field(description="the least and the greatest of theirs")
+    latency_ratio: float = Field(gt=0)
+    latency_ratio_interval_95: tuple[float, float]
+
+    @property
+    def in_band(self) -> bool:
+        """Whether each of them is predicted to take as long as the found network."""
+        return all(map(equal_latency, self.predicted_ratio_range))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether a difference in accuracy says anything: they were to take equally long, and they did."""
+        return self.in_band and equal_latency(self.latency_ratio)
 
 
 class VerifiedNetwork(Record):

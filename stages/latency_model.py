@@ -22,6 +22,7 @@ from stages.documents import (
 )
 from stages.latency_fit import Traits, fit_latency, held_out_error
 from stages.measuring import MeasuringConfig, Work, measure_rounds
+from stages.network_name import network_name
 from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
 
 Measurements = Sequence[tuple[Choices, LatencyMeasurement]]
@@ -43,7 +44,7 @@ class FitLatency(Stage):
     """Measure whole random networks; fit the model on some and judge it on the others."""
 
     name: ClassVar[str] = "latency"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, str]] = {"table": "profile"}
     output: ClassVar[type[LatencyModel]] = LatencyModel
 
@@ -85,7 +86,7 @@ class FitLatency(Stage):
         check_covers(self.space, block_ms)
         check_told_apart(self.space, table)
         calibration, held_out = self._networks(block_ms)
-        nets = {_name(choices): self.space.network(choices) for choices in (*calibration, *held_out)}
+        nets = {network_name(choices): self.space.network(choices) for choices in (*calibration, *held_out)}
         context.say(
             f"{len(calibration)} networks to calibrate, {len(held_out)} held out, {table.anchor.name} "
             f"between; {self.config.rounds} rounds."
@@ -102,7 +103,7 @@ class FitLatency(Stage):
         measured = measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)
 
         def found(choices: Choices) -> tuple[Choices, LatencyMeasurement]:
-            return choices, measured.by_name[_name(choices)]
+            return choices, measured.by_name[network_name(choices)]
 
         model = fit_model(
             self.space,
@@ -297,7 +298,3 @@ def split_places(net: NetConfig, implementations: Mapping[str, Implementation]) 
                 hint="Profile the space that holds it: nasflow profile.",
             )
     return tuple(place for place, block in enumerate(depthwise) if implementations.get(block.key) == "split")
-
-
-def _name(choices: Choices) -> str:
-    return "network_" + "_".join(map(str, choices))

@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
+from stages.equal_latency import check_others
 from stages.evolution import CHILDREN
 from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
-from stages.selection import check_others
 from stages.targets import RelativeTarget, Target, further_ms
 from stages.training.data import DataConfig, check_folder, dataset_identity
 from stages.training.recipe import Recipe
@@ -73,8 +73,9 @@ class PruneConfig(MeasuringConfig):
         1,
         ge=0,
         le=100,
-        description="draw so many networks at random, of nearly the found one's predicted latency, and "
-        "train and measure them as it is: what the search adds to chance; five or more for a sure interval",
+        description="draw so many networks at random, all of the found one's predicted latency (within "
+        "3 %), and train and measure them as it is: what the search adds to chance; five or more for a sure "
+        "interval",
     )
     use_at_least: float = Field(
         0.9,
@@ -102,7 +103,7 @@ class Prune(Stage):
     """The best-ranked networks under the target, measured whole; the best of them on validation images."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 

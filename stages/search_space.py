@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -29,6 +28,7 @@ from stages.block_spec import (
     is_relu6,
     round_channels,
 )
+from stages.network_words import Networks
 
 __all__ = [
     "Activation",
@@ -280,6 +280,10 @@ class SearchSpace(Record):
             seen.setdefault(block.key, block)
         return tuple(seen.values())
 
+    def keys(self) -> list[list[str | None]]:
+        """The block of each layer's candidates, by name; None is the skip."""
+        return [[None if block is None else block.key for block in layer.blocks] for layer in self.layers()]
+
     @property
     def size(self) -> int:
         """How many paths the space holds."""
@@ -289,33 +293,9 @@ class SearchSpace(Record):
     def different_networks(self) -> int:
         """How many networks these paths are.
 
-        A skip here or there in a run of equal layers gives the same one. Counted as the words of an
-        automaton whose letters are blocks and whose states are sets of layers: those that may have taken the
-        last block.
+        A skip here or there in a run of equal layers gives the same one.
         """
-        layers = self.layers()
-        keys = [[block.key for block in layer.blocks if block is not None] for layer in layers]
-        following: dict[int, list[int]] = {}
-        for place in range(-1, len(layers)):
-            # The next block is any layer's up to the first that has no skip; len(layers) is the end.
-            stop = next(
-                (n for n in range(place + 1, len(layers)) if None not in layers[n].blocks), len(layers)
-            )
-            following[place] = list(range(place + 1, stop + 1))
-        states, networks = Counter({frozenset({-1}): 1}), 0
-        while states:
-            longer: Counter[frozenset[int]] = Counter()
-            for state, ways in states.items():
-                after = {place for taken in state for place in following[taken]}
-                networks += ways * (len(layers) in after)
-                takers: defaultdict[str, set[int]] = defaultdict(set)
-                for place in after - {len(layers)}:
-                    for key in keys[place]:
-                        takers[key].add(place)
-                for places in takers.values():
-                    longer[frozenset(places)] += ways
-            states = longer
-        return networks
+        return Networks.of(self.keys()).count()
 
     @property
     def stride_plan(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nasflow.errors import InfeasibleTarget, UsageError
+from nasflow.errors import InfeasibleTarget
 from stages.exploration import draw_near
 from stages.path_values import PathValues, starts_of
 
@@ -196,54 +196,3 @@ def _within(ms: float, bounds: tuple[float, float]) -> bool:
 def path_ms(costs_ms: Sequence[Sequence[float]], path: Sequence[int]) -> float:
     """Summed latency of a path."""
     return sum(row[choice] for row, choice in zip(costs_ms, path, strict=True))
-
-
-def random_paths_near(
-    costs_ms: Sequence[Sequence[float]],
-    wanted_ms: float,
-    *,
-    count: int,
-    seed: int,
-    other_than: tuple[int, ...],
-    identity: Callable[[tuple[int, ...]], Hashable] = tuple,
-    tolerance: float = 0.01,
-) -> list[tuple[int, ...]]:
-    """``count`` uniformly drawn paths whose latencies are within ``tolerance`` of ``wanted_ms``.
-
-    Drawn by rejection, so that every path of that latency is equally likely; no two of them, nor one of them
-    and ``other_than``, have an equal ``identity``. Where 20,000 draws hold too few, the nearest of them join.
-    A smaller ``count`` gives the first of these. Raises UsageError where there are not so many.
-    """
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    draws = np.stack([random.integers(len(row), size=20_000) for row in costs_ms], axis=1)
-    ms = sum(np.asarray(row, dtype=float)[draws[:, place]] for place, row in enumerate(costs_ms))
-    off = np.abs(np.asarray(ms) - wanted_ms)
-    within = np.flatnonzero(off <= tolerance * wanted_ms)
-    beyond = np.argsort(off, kind="stable")
-    paths: list[tuple[int, ...]] = []
-    taken = {identity(other_than)}
-    seen: set[tuple[int, ...]] = set()
-    for place in (*within, *beyond):
-        if len(paths) == count:
-            break
-        path: tuple[int, ...] = tuple(draws[place].tolist())
-        if path in seen:
-            continue
-        seen.add(path)
-        if identity(path) not in taken:
-            taken.add(identity(path))
-            paths.append(path)
-    check_others(len(paths), count)
-    return paths
-
-
-def check_others(held: int, wanted: int) -> None:
-    """Raises UsageError where a space holds too few networks besides the found one."""
-    if held < wanted:
-        raise UsageError(
-            f"the space holds {held or 'no'} other networks to compare the found one with, and "
-            f"prune.random_networks asks for {wanted}.",
-            hint="Lower prune.random_networks (0 does without), or give the space's layers more candidates.",
-        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -78,7 +79,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -165,7 +166,7 @@ class Verify(Stage):
             ratio_interval_95=outcome.ratio.interval,
             equal_accuracy_speedup=outcome.speedup.value,
             equal_accuracy_speedup_interval_95=outcome.speedup.interval,
-            against_random=_against_random(converted, found, correct),
+            against_random=_against_random(converted, found, correct, rounds, latency),
             anchor=latency.reference.model_copy(update={"measurement": rounds.combined(anchor)}),
             found_latency=found_latency,
             max_ratio=self.config.max_ratio,
@@ -279,18 +280,30 @@ def _against(name: str, found: str, correct: Mapping[str, NDArray[np.bool_]], ro
 
 
 def _against_random(
-    converted: ConvertedNetworks, found: str, correct: Mapping[str, NDArray[np.bool_]]
+    converted: ConvertedNetworks,
+    found: str,
+    correct: Mapping[str, NDArray[np.bool_]],
+    rounds: Rounds,
+    latency: LatencyModel,
 ) -> AgainstRandom | None:
     import numpy as np
 
-    drawn = [correct[network.name] for network in converted.networks if network.role == "random"]
+    drawn = [network for network in converted.networks if network.role == "random"]
     if not drawn:
         return None
-    difference = difference_from_mean(correct[found], np.stack(drawn))
+    difference = difference_from_mean(correct[found], np.stack([correct[network.name] for network in drawn]))
+    (own_ms,) = (latency.predict_ms(n.net) for n in converted.networks if n.name == found)
+    predicted = [latency.predict_ms(network.net) / own_ms for network in drawn]
+    by_round = zip(*(rounds.medians_ms(network.name) for network in drawn), strict=True)
+    measured = latency_ratio([fmean(times_ms) for times_ms in by_round], rounds.medians_ms(found))
     return AgainstRandom(
         networks=len(drawn),
         accuracy_points=100 * difference.value,
         accuracy_points_interval_95=(100 * difference.low, 100 * difference.high),
+        predicted_ratio=fmean(predicted),
+        predicted_ratio_range=(min(predicted), max(predicted)),
+        latency_ratio=measured.value,
+        latency_ratio_interval_95=measured.interval,
     )
 
 

@@ -99,7 +99,7 @@ class RunOptions:
     def resume_command(self, still_forced: Sequence[str] = ()) -> str:
         """The command that goes on after an interruption: what is done is not asked for again.
 
-        ``still_forced``: stages that were to run in any case and have not finished.
+        ``still_forced``: stages that were to run in any case and have not begun.
         """
         words = [*program(), "run", *self.selection.arguments()]
         if self.until is not None:

@@ -28,6 +28,7 @@ from pipeline.reporters import (
     RichReporter,
 )
 from pipeline.runner import Pipeline
+from pipeline.words import human_duration
 
 EXIT_CODES: Mapping[str, int] = {"ungated": 0, "pass": 0, "fail": 1, "inconclusive": Inconclusive.exit_code}
 """Verdict -> exit code of the process."""
@@ -128,7 +129,7 @@ def _told_in(log: LogFileReporter) -> Iterator[None]:
 
 @contextmanager
 def _resumable(pipeline: Pipeline, options: RunOptions) -> Iterator[None]:
-    """Give an interruption the command that goes on from there."""
+    """Give what ends the run early the command that goes on from there."""
     try:
         yield
     except Interrupted as error:
@@ -138,6 +139,23 @@ def _resumable(pipeline: Pipeline, options: RunOptions) -> Iterator[None]:
             hint="Everything finished so far is kept. "
             f"Go on with: {options.resume_command(pipeline.still_forced)}",
         ) from error
+    except NasflowError as error:
+        error.hint = f"{error.hint} {_kept(pipeline, options)}".strip()
+        raise
+    except Exception as error:
+        if kept := _kept(pipeline, options):
+            error.add_note(kept)
+        raise
+
+
+def _kept(pipeline: Pipeline, options: RunOptions) -> str:
+    """What an error leaves of the run, and the command that goes on; empty where no stage was done."""
+    if not pipeline.kept:
+        return ""
+    *names, last = pipeline.kept
+    listed = f"{', '.join(names)} and {last}" if names else last
+    spent = human_duration(sum(pipeline.kept.values()))
+    return f"Kept: {listed} ({spent} of work). Go on with: {options.resume_command(pipeline.still_forced)}"
 
 
 def _outcome(

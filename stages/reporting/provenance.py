@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.artifact import Document
 from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, Timing, Verification
+from stages.equal_latency import TOLERANCE
 from stages.made_here import describe, trained_by
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.wording import amount
@@ -53,7 +54,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         ),
         Provenance(
             "Choice",
-            _choice(run.prune),
+            f"{_choice(run.prune)}{_drawn_at_random(run.prune)}",
         ),
         Provenance(
             "Training",
@@ -124,6 +125,16 @@ def _invocation(latency: LatencyModel) -> str:
 def _random_networks(prune: PrunedNetworks) -> str:
     count = len(prune.randoms)
     return "" if count == 0 else ", random network" if count == 1 else f", {count} random networks"
+
+
+def _drawn_at_random(prune: PrunedNetworks) -> str:
+    if not prune.randoms:
+        return ""
+    return (
+        " Random networks were drawn from all different ones whose predicted latency is within "
+        f"{100 * TOLERANCE:g} % of the found one's, each equally likely; where there were too few, the "
+        "next ones joined them."
+    )
 
 
 def _mean_of_random(verify: Verification) -> str:

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from android_bench.device import describe_cores
-from stages.documents import Role
+from stages.documents import AgainstRandom, Role
+from stages.equal_latency import TOLERANCE
 from stages.made_here import DECIDING, describe
 from stages.reporting.cost import cost_sentence
 from stages.reporting.rank_agreement import agreement_sentence
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 ROLES: dict[Role, str] = {
     "found": "found by this search",
-    "random": "drawn at random, as slow",
+    "random": "drawn at random",
     "front": "found for other latencies",
     "baseline": "MobileNetV2, same strides",
     "baseline_published": "MobileNetV2, published",
 }
 
+_PERCENT = f"{100 * TOLERANCE:g} %"
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _ESCAPE_SEQUENCE = re.compile(
@@ -251,18 +253,55 @@ def _against_random(result: ResultDocument) -> str:
         return ""
     low, high = against.accuracy_points_interval_95
     interval = f"95 % interval {signed(low)} to {signed(high)}"
-    other, its_own = "a random network of equal predicted latency", "that of "
-    if against.networks > 1:
-        other, its_own = f"the mean of {against.networks} random networks of equal predicted latency", ""
+    several = against.networks > 1
+    if several:
         interval += ", the spread between random networks included"
+    if not against.comparable:
+        return (
+            f"Nothing is concluded about the search and chance: {_why_not_comparable(against)}. The found "
+            f"network's accuracy less that of the random network{'s (mean)' if several else ''}: "
+            f"{signed(against.accuracy_points)} points ({interval})."
+        )
+    other, its_own = "a random network of equal predicted latency", "that of "
+    if several:
+        other, its_own = f"the mean of {against.networks} random networks of equal predicted latency", ""
     points = f"{abs(against.accuracy_points):.2f} points"
     if low > 0:
-        return f"The found network is {points} more accurate than {other} ({interval})."
-    if high < 0:
-        return f"The found network is {points} less accurate than {other} ({interval}): chance did better."
+        said = f"The found network is {points} more accurate than {other} ({interval})."
+    elif high < 0:
+        said = f"The found network is {points} less accurate than {other} ({interval}): chance did better."
+    else:
+        said = (
+            f"The found network's accuracy does not differ significantly from {its_own}{other} "
+            f"({signed(against.accuracy_points)} points, {interval})."
+        )
+    return f"{said} {_latency_of_random(against)}"
+
+
+def _latency_of_random(against: AgainstRandom) -> str:
+    """How equal the latencies are that are called equal."""
+    predicted, measured = f"{against.predicted_ratio:.3f} predicted", f"{against.latency_ratio:.3f} measured"
+    if against.networks == 1:
+        return f"Its latency over the found one's: {predicted}, {measured}."
+    low, high = against.predicted_ratio_range
+    return f"Their mean latency over the found one's: {predicted} ({low:.3f} to {high:.3f}), {measured}."
+
+
+def _why_not_comparable(against: AgainstRandom) -> str:
+    """What of the random networks' latency keeps their accuracy from being held against the found one's."""
+    low, high = against.predicted_ratio_range
+    several = against.networks > 1
+    subject = "the random networks" if several else "the random network"
+    measured = f"{against.latency_ratio:.3f} times as long{' in the mean' if several else ''}"
+    if against.in_band:
+        return (
+            f"{subject} should take as long as the found one, within {_PERCENT} (predicted: "
+            f"{against.predicted_ratio:.3f} times), but took {measured} on the device"
+        )
+    predicted = f"{low:.3f} to {high:.3f}" if several else f"{against.predicted_ratio:.3f}"
     return (
-        f"The found network's accuracy does not differ significantly from {its_own}{other} "
-        f"({signed(against.accuracy_points)} points, {interval})."
+        f"too few networks of the space take as long as the found one, within {_PERCENT}; {subject} should "
+        f"take {predicted} times as long, and took {measured}"
     )
 
 

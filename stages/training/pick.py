@@ -21,13 +21,14 @@ from stages.documents import (
     Role,
     SearchResult,
 )
+from stages.equal_latency import TOLERANCE, equal_latency, random_networks_near
 from stages.measuring import Measured, Work, measure_rounds
+from stages.network_name import network_name
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
 from stages.path_values import PathValues
 from stages.prune import PruneConfig
-from stages.selection import random_paths_near
 from stages.training.batches import Batches, derived_seed
 from stages.training.data import DataConfig, load_images
 from stages.training.effort import EffortClock
@@ -183,7 +184,7 @@ class _Picker:
 
         reference = self.latency.reference
         models = {
-            _name(path): network_model(
+            network_name(path): network_model(
                 self.search.space.network(path),
                 seed=self.seed,
                 implementations=self.latency.implementations,
@@ -229,7 +230,7 @@ class _Picker:
                         row[choice] for row, choice in zip(self.search.log_probabilities, path, strict=True)
                     ),
                     predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
-                    measurement=measured.by_name[_name(path)],
+                    measurement=measured.by_name[network_name(path)],
                     validation_accuracy_percent=judgement.accuracy_percent if judgement else None,
                     validation_loss=judgement.loss if judgement else None,
                     trial_accuracy_percent=trial.accuracy_percent if trial else None,
@@ -244,7 +245,7 @@ class _Picker:
 
         A model of another device is in that device's milliseconds: there the anchor tells the ratio.
         """
-        ms, reference = measured.by_name[_name(path)].median_ms, self.latency.reference
+        ms, reference = measured.by_name[network_name(path)].median_ms, self.latency.reference
         if not self.latency.foreign:
             return ms
         return ms * reference.measurement.median_ms / measured.by_name[reference.name].median_ms
@@ -275,19 +276,29 @@ class _Picker:
         return self.judged[path]
 
     def _randoms(self, found: PrunedNetwork) -> tuple[PrunedNetwork, ...]:
-        """Networks of nearly the found one's predicted latency: ``random``, ``random_2``, ..."""
-        paths = random_paths_near(
+        """Networks of the found one's predicted latency: ``random``, ``random_2``, ..."""
+        paths = random_networks_near(
+            self.ranking.keys,
             self.ranking.costs_ms,
-            found.predicted_ms - self.ranking.fixed_ms,
+            found.predicted_ms,
+            fixed_ms=self.ranking.fixed_ms,
             count=self.config.random_networks,
             seed=derived_seed(self.seed, 1),
             other_than=found.choices,
-            identity=self.ranking.blocks,
         )
-        return tuple(
+        randoms = tuple(
             self._pruned(f"random_{number}" if number > 1 else "random", "random", path, found.target_ms)
             for number, path in enumerate(paths, start=1)
         )
+        ratios = [network.predicted_ms / found.predicted_ms for network in randoms]
+        if beyond := [ratio for ratio in ratios if not equal_latency(ratio)]:
+            self.context.warn(
+                f"{len(randoms) - len(beyond)} other networks of the space are predicted to take what the "
+                f"found one does, within {100 * TOLERANCE:g} %, and prune.random_networks is {len(randoms)}: "
+                f"the next ones, of {min(beyond):.2f} to {max(beyond):.2f} times its latency, join them, and "
+                "nothing will be concluded about the search and chance."
+            )
+        return randoms
 
     def _pruned(self, name: str, role: Role, path: Path, target_ms: float) -> PrunedNetwork:
         judgement, network = self._judge(path)
@@ -319,7 +330,3 @@ class _Picker:
             f"({found.predicted_ms / found.target_ms:.0%} of the target), "
             f"{found.supernet_accuracy_percent:.2f} % on validation images with the supernet's weights."
         )
-
-
-def _name(path: Path) -> str:
-    return "network_" + "_".join(map(str, path))

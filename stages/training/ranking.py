@@ -41,6 +41,7 @@ class Ranking:
 
     def __post_init__(self) -> None:
         self.costs_ms, self.fixed_ms = path_costs_ms(self.search.space, self.latency)
+        self.keys = self.search.space.keys()
 
     def explored(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
         """What the networks are ranked by, and those that were evaluated for it."""
@@ -123,4 +124,5 @@ class Ranking:
 
     def blocks(self, path: Path) -> tuple[str, ...]:
         """What a path's network is made of: skips at different places may give the same network."""
-        return tuple(block.key for block in self.search.space.network(path).blocks)
+        taken = (row[choice] for row, choice in zip(self.keys, path, strict=True))
+        return tuple(key for key in taken if key is not None)

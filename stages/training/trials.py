@@ -13,6 +13,7 @@ import lightning_fabric
 import torch
 
 from pipeline.stage import Context
+from stages.network_name import network_name
 from stages.nn.network import Network, load_network
 from stages.search_space import NetConfig
 from stages.training.batches import Batches, derived_seed
@@ -60,7 +61,7 @@ class Trials:
             self.validation,
             self.recipe,
             seed=derived_seed(self.seed, 2),
-            name="trial_" + "_".join(map(str, path)),
+            name=network_name(path, "trial"),
             context=context,
             fabric=self.fabric,
         )

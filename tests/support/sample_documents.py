@@ -504,19 +504,25 @@ class _Sample:
             ratio_interval_95=ratio.interval,
             equal_accuracy_speedup=speedup.value,
             equal_accuracy_speedup_interval_95=speedup.interval,
-            against_random=self.against_random(),
+            against_random=self.against_random(rounds, latency),
             max_ratio=None,
             verdict="ungated",
             rounds=ROUNDS,
             seconds=37.2,
         )
 
-    def against_random(self) -> AgainstRandom:
+    def against_random(self, rounds: dict[str, list[float]], latency: LatencyModel) -> AgainstRandom:
         points = self.accuracies["found"] - self.accuracies["random"]
+        predicted = latency.predict_ms(self.nets["random"]) / latency.predict_ms(self.nets["found"])
+        measured = latency_ratio(rounds["random"], rounds["found"])
         return AgainstRandom(
             networks=1,
             accuracy_points=points,
             accuracy_points_interval_95=(points - 0.46, points + 0.46),
+            predicted_ratio=predicted,
+            predicted_ratio_range=(predicted, predicted),
+            latency_ratio=measured.value,
+            latency_ratio_interval_95=measured.interval,
         )
 
     def verified(

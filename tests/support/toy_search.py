@@ -12,6 +12,7 @@ from support.scripted_device import ScriptedDevice
 
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from stages.documents import HeldOutError, LatencyModel, ReferenceLatency
+from stages.network_name import network_name
 from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
 from stages.training.data import DataConfig
 
@@ -38,10 +39,7 @@ def toy_device(slower: float = 1.0, space: SearchSpace = SPACE) -> ScriptedDevic
     """Networks take what :func:`latency_model` predicts, or all but the reference longer."""
     latency = latency_model(space)
     paths = product(*(range(len(layer.blocks)) for layer in space.layers()))
-    times = {
-        "network_" + "_".join(map(str, path)): slower * latency.predict_ms(space.network(path))
-        for path in paths
-    }
+    times = {network_name(path): slower * latency.predict_ms(space.network(path)) for path in paths}
     return ScriptedDevice(
         {**times, latency.reference.name: latency.reference.measurement.median_ms}, noise=0.0
     )

@@ -25,6 +25,7 @@ from nasflow.errors import BadMeasurement
 from pipeline.events import Event
 from pipeline.store import Store
 from stages.documents import LatencyTable, ReferenceLatency
+from stages.network_name import network_name
 from stages.prune import PruneConfig
 from stages.search import SearchConfig
 from stages.search_space import Candidate, SearchSpace, StageSpec, StemSpec
@@ -114,9 +115,9 @@ def test_either_bar_alone_can_fail(off_percent: float, worst_over_target: float,
 
 def test_times_are_held_against_the_anchor_of_their_own_measurement() -> None:
     latency = latency_model()
-    by_name = {"network_0_1": measured(0.3), latency.reference.name: measured(0.4)}
+    by_name = {network_name((0, 1)): measured(0.3), latency.reference.name: measured(0.4)}
     assert latency.reference.measurement.median_ms == 0.2
-    assert model_times(by_name, latency) == {(0, 1): pytest.approx(0.15)}
+    assert model_times(by_name, latency, [(0, 1)]) == {(0, 1): pytest.approx(0.15)}
 
 
 def test_a_permuted_table_that_passes_fails_the_benchmark(figures: dict[str, Any]) -> None:

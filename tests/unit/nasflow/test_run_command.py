@@ -192,7 +192,7 @@ def test_an_interrupted_forced_stage_is_forced_again_when_resumed(run: Run) -> N
         context.progress(1, 2, "steps")
 
     _, document, _ = run(ToyPipeline(work={"profile": stop}), force=("profile", "search"))
-    assert "--force profile --force search" in document["error"]["hint"]
+    assert document["error"]["hint"].endswith("--force search --json"), "profile goes on where it was"
 
 
 def test_a_stages_error_is_told_with_its_own_fields_and_kept_in_the_log(run: Run, folder: Path) -> None:
@@ -201,10 +201,13 @@ def test_a_stages_error_is_told_with_its_own_fields_and_kept_in_the_log(run: Run
 
     code, document, err = run(ToyPipeline(work={"search": diverge}))
     assert code == 9
+    hint = document["error"]["hint"]
+    assert hint.startswith("Lower search.learning_rate. Kept: profile and latency (")
+    assert hint.endswith(f" of work). Go on with: nasflow run --config {folder}/pipeline.yaml --json")
     assert document["error"] == {
         "type": "TrainingDiverged",
         "message": "The loss is NaN at step 12.",
-        "hint": "Lower search.learning_rate.",
+        "hint": hint,
         "exit_code": 9,
         "step": 12,
     }

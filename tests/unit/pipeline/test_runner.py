@@ -231,7 +231,7 @@ def test_an_interrupted_forced_stage_stays_stale_until_it_is_done(tmp_path: Path
     stopped = Pipeline(toy.pipeline.stages, toy.store, stop_after_two_steps)
     with pytest.raises(KeyboardInterrupt):
         stopped.run(from_stage="double")
-    assert stopped.still_forced == ("double", "sum", "show")
+    assert stopped.still_forced == ("sum", "show"), "that which was at work goes on without being named"
     after = Toy(tmp_path)
     assert after.stale()["double"] == (
         "a repeated run of it was interrupted; partly done: it will go on where it was"
@@ -240,6 +240,72 @@ def test_an_interrupted_forced_stage_stays_stale_until_it_is_done(tmp_path: Path
     assert after.notes.ran == ["double"]
     assert after.notes.steps == ["double 2", "double 3"]
     assert after.stale() == {}
+
+
+def test_a_forced_stage_begins_anew_and_discards_what_an_unfinished_run_has_kept(tmp_path: Path) -> None:
+    def interrupted(toy: Toy, **arguments: Any) -> None:
+        def stop(event: object) -> None:
+            if "draw 2" in toy.notes.steps:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            Pipeline(toy.pipeline.stages, toy.store, stop).run(**arguments)
+
+    interrupted(Toy(tmp_path))
+    kept = Toy(tmp_path)
+    kept.run(until="draw")
+    assert kept.notes.steps == ["draw 3"], "without --force it goes on"
+
+    for root in (tmp_path / "first", tmp_path / "again"):
+        begun = Toy(root)
+        if root.name == "again":
+            begun.run()
+            begun.notes.steps.clear()
+            interrupted(begun, force=["draw"])
+        else:
+            interrupted(begun)
+        forced = Toy(root)
+        (status,) = [s for s in forced.pipeline.status(force=["draw"]) if s.name == "draw"]
+        assert not status.partly_done and "from its start" in status.why
+        assert [s.partly_done for s in forced.pipeline.status() if s.name == "draw"] == [True]
+        forced.run(until="draw", force=["draw"])
+        assert forced.notes.steps == [f"draw {row}" for row in range(4)]
+        assert any(
+            isinstance(event, Message) and "discarded what an unfinished run" in event.text
+            for event in forced.events
+        )
+        assert forced.stale().keys().isdisjoint({"draw"})
+
+
+def test_from_goes_on_with_what_an_unfinished_run_has_kept(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+
+    def stop(event: object) -> None:
+        if "draw 2" in toy.notes.steps:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(toy.pipeline.stages, toy.store, stop).run()
+    again = Toy(tmp_path)
+    again.run(from_stage="draw", until="draw")
+    assert again.notes.steps == ["draw 3"]
+
+
+def test_what_a_run_has_at_its_end_is_known_also_where_a_stage_fails(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.run(until="draw")
+
+    def fail(event: object) -> None:
+        if isinstance(event, StageStarted) and event.stage == "sum":
+            raise IntegrityError("sum failed.")
+
+    pipeline = Pipeline(toy.pipeline.stages, toy.store, fail)
+    with pytest.raises(IntegrityError):
+        pipeline.run()
+    assert list(pipeline.kept) == ["draw", "double", "alone"]
+    record = toy.store.latest("draw")
+    assert record is not None
+    assert pipeline.kept["draw"] == record.seconds
 
 
 # --- failures --------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,6 +171,24 @@ def test_a_significant_difference_in_accuracy_is_named(
     assert headline(with_reference_at(result, points)).endswith(words)
 
 
+def beside_random(
+    count: int,
+    points: float,
+    *,
+    predicted: tuple[float, float] = (0.99, 1.02),
+    measured: float = 1.01,
+) -> AgainstRandom:
+    return AgainstRandom(
+        networks=count,
+        accuracy_points=points,
+        accuracy_points_interval_95=(points - 0.4, points + 0.4),
+        predicted_ratio=sum(predicted) / 2,
+        predicted_ratio_range=predicted,
+        latency_ratio=measured,
+        latency_ratio_interval_95=(measured - 0.004, measured + 0.004),
+    )
+
+
 @pytest.mark.parametrize(
     ("count", "points", "words"),
     [
@@ -183,13 +203,78 @@ def test_a_significant_difference_in_accuracy_is_named(
 def test_the_gain_over_chance_is_claimed_only_where_shown(
     result: ResultDocument, count: int, points: float, words: str
 ) -> None:
-    against = AgainstRandom(
-        networks=count, accuracy_points=points, accuracy_points_interval_95=(points - 0.4, points + 0.4)
-    )
-    said = dict(sentences(changed(result, against_random=against)))["Random"]
+    said = dict(sentences(changed(result, against_random=beside_random(count, points))))["Random"]
     assert words in said
     assert f"95 % interval {signed(points - 0.4)} to {signed(points + 0.4)}" in said
     assert ("the spread between random networks included" in said) == (count > 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (
+            1,
+            "Its latency over the found one's: 1.005 predicted, 1.010 measured.",
+        ),
+        (
+            5,
+            "Their mean latency over the found one's: 1.005 predicted (0.990 to 1.020), 1.010 measured.",
+        ),
+    ],
+)
+def test_how_equal_the_latencies_are_stands_beside_the_comparison(
+    result: ResultDocument, count: int, words: str
+) -> None:
+    said = dict(sentences(changed(result, against_random=beside_random(count, 0.9))))["Random"]
+    assert said.endswith(words)
+
+
+@pytest.mark.parametrize("points", [0.9, 0.1, -0.9])
+@pytest.mark.parametrize(
+    ("against", "why"),
+    [
+        (
+            {"predicted": (1.62, 1.62), "measured": 1.6},
+            "too few networks of the space take as long as the found one, within 3 %; the random network "
+            "should take 1.620 times as long, and took 1.600 times as long",
+        ),
+        (
+            {"predicted": (0.86, 0.86), "measured": 0.99},
+            "too few networks of the space take as long as the found one, within 3 %; the random network "
+            "should take 0.860 times as long, and took 0.990 times as long",
+        ),
+        (
+            {"predicted": (1.01, 1.01), "measured": 1.0301},
+            "the random network should take as long as the found one, within 3 % (predicted: 1.010 times), "
+            "but took 1.030 times as long on the device",
+        ),
+        (
+            {"count": 5, "predicted": (0.98, 1.2), "measured": 1.0},
+            "too few networks of the space take as long as the found one, within 3 %; the random networks "
+            "should take 0.980 to 1.200 times as long, and took 1.000 times as long in the mean",
+        ),
+        (
+            {"count": 5, "predicted": (0.98, 1.02), "measured": 0.96},
+            "the random networks should take as long as the found one, within 3 % (predicted: 1.000 times), "
+            "but took 0.960 times as long in the mean on the device",
+        ),
+    ],
+)
+def test_nothing_is_concluded_where_the_latencies_are_not_equal(
+    result: ResultDocument, points: float, against: dict[str, Any], why: str
+) -> None:
+    beside = beside_random(**{"count": 1, "points": points, **against})
+    said = dict(sentences(changed(result, against_random=beside)))["Random"]
+    assert said.startswith(f"Nothing is concluded about the search and chance: {why}. ")
+    assert f"{signed(points)} points (95 % interval {signed(points - 0.4)} to {signed(points + 0.4)}" in said
+    for claim in ("more accurate", "less accurate", "chance did better", "differ", "equal predicted latency"):
+        assert claim not in said
+
+
+@pytest.mark.parametrize("ratio", [0.97, 1.0, 1.03])
+def test_up_to_three_percent_count_as_equal(result: ResultDocument, ratio: float) -> None:
+    beside = beside_random(1, 0.9, predicted=(ratio, ratio), measured=ratio)
+    assert "more accurate" in dict(sentences(changed(result, against_random=beside)))["Random"]
 
 
 def test_without_random_networks_nothing_is_said_of_them(result: ResultDocument) -> None:

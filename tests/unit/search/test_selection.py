@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
-from nasflow.errors import InfeasibleTarget, UsageError
-from stages.selection import best_paths, path_ms, random_paths_near
+from nasflow.errors import InfeasibleTarget
+from stages.selection import best_paths, path_ms
 
 Rows = list[list[float]]
 
@@ -78,64 +76,3 @@ def test_a_target_that_nothing_meets_is_refused_with_the_range_there_is() -> Non
 
 def test_a_small_space_gives_the_paths_that_it_has() -> None:
     assert best_paths([[0.0, -1.0]], [[0.1, 0.2]], at_least_ms=0, at_most_ms=1, count=9) == [(0,), (1,)]
-
-
-def test_random_paths_of_a_latency_are_drawn_uniformly() -> None:
-    costs = [[0.0, 0.1, 0.2]] * 4
-    near = [path for path in all_paths(costs) if abs(path_ms(costs, path) - 0.4) <= 0.004]
-    found = (0, 0, 2, 2)
-    allowed = [path for path in near if path != found]
-    assert len(allowed) > 10
-    drawn = Counter(
-        path
-        for seed in range(600)
-        for path in random_paths_near(costs, 0.4, count=1, seed=seed, other_than=found)
-    )
-    assert set(drawn) <= set(allowed)
-    assert chisquare([drawn[path] for path in allowed]).pvalue > 0.001
-
-
-def test_random_paths_repeat_with_their_seed() -> None:
-    costs = [[0.01, 0.05, 0.13]] * 8
-    draws = [
-        [random_paths_near(costs, 0.4, count=3, seed=seed, other_than=(0,) * 8) for _ in range(2)]
-        for seed in (1, 2)
-    ]
-    assert draws[0][0] == draws[0][1] != draws[1][0]
-
-
-def test_where_no_path_has_the_latency_the_nearest_other_one_is_drawn() -> None:
-    costs = [[0.1, 0.2, 0.9]] * 2
-    (path,) = random_paths_near(costs, 0.35, count=1, seed=0, other_than=(0, 1))
-    assert path_ms(costs, path) in (pytest.approx(0.3), pytest.approx(0.4))
-    assert random_paths_near([[0.1], [0.2, 0.9]], 0.3, count=1, seed=0, other_than=(0, 0)) == [(0, 1)]
-
-
-def test_more_random_paths_begin_with_the_same_ones_and_no_two_are_one_network() -> None:
-    costs = [[0.0, 0.1, 0.2]] * 4
-
-    def drawn(count: int) -> list[tuple[int, ...]]:
-        return random_paths_near(
-            costs,
-            0.4,
-            count=count,
-            seed=3,
-            other_than=(0, 0, 2, 2),
-            identity=lambda path: tuple(sorted(path)),
-        )
-
-    assert drawn(0) == []
-    assert [drawn(count) for count in (1, 2, 4)] == [drawn(4)[:1], drawn(4)[:2], drawn(4)]
-    networks = {tuple(sorted(path)) for path in drawn(4)}
-    assert len(networks) == 4
-    assert (0, 0, 2, 2) not in networks
-    # Only 0022, 0112 and 1111 take 0.4 ms; the others are the nearest that are left.
-    assert [path_ms(costs, path) for path in drawn(4)][:2] == pytest.approx([0.4, 0.4])
-    assert all(0.29 < path_ms(costs, path) < 0.51 for path in drawn(4))
-
-
-def test_more_random_paths_than_there_are_is_a_mistake() -> None:
-    with pytest.raises(UsageError, match=r"holds 1 other networks .* prune\.random_networks asks for 2"):
-        random_paths_near([[0.1], [0.2, 0.9]], 0.3, count=2, seed=0, other_than=(0, 0))
-    with pytest.raises(UsageError, match="holds no other networks"):
-        random_paths_near([[0.1], [0.2]], 0.3, count=1, seed=0, other_than=(0, 0))

@@ -331,8 +331,15 @@ def test_the_found_network_is_set_beside_the_mean_of_the_random_ones(
     low, high = random.against_found.accuracy_points_interval_95
     assert one.against_random.accuracy_points_interval_95 == pytest.approx((-high, -low))
 
+    predicted = {n.name: n.predicted_ms or 0.0 for n in one.networks}
+    ratio = predicted["random"] / predicted["found"]
+    assert one.against_random.predicted_ratio == pytest.approx(ratio)
+    assert one.against_random.predicted_ratio_range == pytest.approx((ratio, ratio))
+    assert one.against_random.latency_ratio == random.against_found.latency_ratio
+    assert one.against_random.latency_ratio_interval_95 == random.against_found.latency_ratio_interval_95
+
     other = next(n for n in networks.networks if n.name == "published")
-    second = other.model_copy(update={"name": "random_2", "role": "random"})
+    second = other.model_copy(update={"name": "random_2", "role": "random", "net": small_net(4)})
     two = verified((*networks.networks, second))
     accuracy = {n.name: n.accuracy_percent for n in two.networks}
     assert two.against_random is not None
@@ -340,6 +347,11 @@ def test_the_found_network_is_set_beside_the_mean_of_the_random_ones(
     assert two.against_random.accuracy_points == pytest.approx(
         accuracy["found"] - (accuracy["random"] + accuracy["random_2"]) / 2
     )
+    assert two.against_random.latency_ratio == pytest.approx(
+        (TRUE_MS["random"] + 0.2) / 2 / TRUE_MS["found"], rel=0.01
+    )
+    low, high = two.against_random.latency_ratio_interval_95
+    assert low <= two.against_random.latency_ratio <= high
     assert verified(tuple(n for n in networks.networks if n.role != "random")).against_random is None
 
 
