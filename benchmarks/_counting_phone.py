@@ -29,7 +29,8 @@ from android_bench.device import (
     LatencyMeasurement,
     RuntimeOptions,
 )
-from android_bench.runner.tool import RunnerTool, finished_run
+from android_bench.runner.identity import RunnerTool
+from android_bench.runner.tool import finished_run
 from android_bench.transport import Completed
 from android_bench.virtual_phone import benchmark_text as text
 from android_bench.virtual_phone.described_cost import operators_ms

@@ -204,7 +204,8 @@ class _Numbered:
         place = bisect_right(self.up_to, number)
         left = self.lowest + place
         number -= self.up_to[place - 1] if place else 0
-        state, word = 0, []
+        state = 0
+        word: list[str] = []
         while True:
             if self.networks.ends[state] and left == 0:
                 if number == 0:

@@ -8,10 +8,10 @@ import struct
 from android_bench.bundle.archive import Bundle
 from android_bench.bundle.replay import ReplayTransport
 from android_bench.runner.download import Runner
-from android_bench.runner.tool import elf_abi
+from android_bench.runner.abi import elf_abi
 from nasflow.errors import IntegrityError
 
-# e_machine, word size: as in runner/tool.py, by Android's names of ABIs.
+# e_machine, word size: as in runner/abi.py, by Android's names of ABIs.
 _MACHINES = {
     "arm64-v8a": (183, 2),
     "armeabi-v7a": (40, 1),
