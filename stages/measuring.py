@@ -124,10 +124,10 @@ class Measured:
     """
 
     by_name: Mapping[str, LatencyMeasurement]
-    copies: Mapping[str, int]
-    resolved: Mapping[str, bool]
     timings: tuple[Timing, ...]
     seconds: float
+    copies: Mapping[str, int] = field(default_factory=dict)
+    resolved: Mapping[str, bool] = field(default_factory=dict)
 
 
 def scatter(medians_ms: Sequence[float]) -> float:
