@@ -112,7 +112,8 @@ def time_invocations(
             left_ns -= duration
             if own_clock is not None:
                 own_duration = own_clock() - own_before
-                if duration - own_duration > INTERRUPTION_NS:
+                # A thread's clock that ticks coarsely may not have moved at all: it knows nothing then.
+                if duration - own_duration > INTERRUPTION_NS and own_duration > 0:
                     duration = own_duration
             durations.append(duration)
         return durations

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 STEP_MS = 0.001
 SPEEDS = (0.7, 1.6)  # from this to that many times the described phone's times
-INVOKE_US = (1.1, 3.0)
+INVOKE_US = (0.4, 3.0)
 BETWEEN_TIMINGS, BETWEEN_RUNS = 0.007, 0.01
 INTERRUPTED, INTERRUPTION_US = 0.01, (20.0, 400.0)
 GAP_US = 0.2  # from one run's end to the next one's begin

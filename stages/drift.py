@@ -12,16 +12,19 @@ into two parts:
   of the anchor's readings. Where they tell nothing about their neighbours, that is nothing: a correction by
   mere noise would do harm.
 
-A slowdown is taken to be the same factor for every model. All is done in logarithms.
+What slows the other models otherwise than the anchor, these show themselves (:mod:`stages.alignment`). All
+is done in logarithms.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from stages.alignment import align
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +53,10 @@ class Drift:
     reference_ms: float | None
     levels: tuple[tuple[float, float], ...]
     """(slowness against the reference, share of the anchor's timings) of each level in order of time."""
+    shift_percent: float = 0.0
+    """Standard deviation of what slowed the other models beside the anchor; it is in ``factors``, too."""
+    kinds_percent: float = 0.0
+    """The part of it in which kinds of models differ."""
 
 
 def find_drift(
@@ -59,12 +66,14 @@ def find_drift(
     reference_ms: float | None = None,
     *,
     steps_ms: Sequence[float] = (),
+    kinds: Mapping[str, str] | None = None,
 ) -> Drift:
     """The drift in a series of timings, given in order of time; ``anchor`` names those that show it.
 
     ``reference_ms`` is the anchor's time at the reference level where an earlier series has found it; a
     level that is faster by more than chance replaces it. ``steps_ms``: the step of the clock at each timing
-    (none: exact throughout); a timing that is a step off is not disturbed.
+    (none: exact throughout); a timing that is a step off is not disturbed. ``kinds``: models that may be
+    slowed alike.
     """
     import numpy as np
 
@@ -86,6 +95,9 @@ def find_drift(
     after = np.clip(np.searchsorted(at, places, side="left"), 0, len(at) - 1)
     shifts = (level[before] + level[after]) / 2 - reference + fluctuation
     unsure = level[before] != level[after]
+    counts = ~np.asarray(_disturbed(names, logs - shifts, unsure, steps), bool)
+    alignment = align(names, logs - shifts, anchor, counts, kinds)
+    shifts = shifts + alignment.shifts
     shares = np.diff(bounds) / len(readings)
     levels = tuple(
         (math.exp(value - reference), float(share)) for value, share in zip(values, shares, strict=True)
@@ -95,6 +107,8 @@ def find_drift(
         _disturbed(names, logs - shifts, unsure, steps),
         math.exp(reference),
         levels,
+        alignment.percent,
+        alignment.kinds_percent,
     )
 
 
