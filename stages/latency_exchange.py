@@ -89,7 +89,7 @@ def read_latency_file(path: Path, space: SearchSpace, anchor: tuple[str, NetConf
     # First of all: a space that somebody made up could unfold into more blocks than there is memory.
     if file.space != space:
         raise UsageError(
-            f"{path} was measured for another space than this configuration's: "
+            f"{path} was measured for space {file.space.name}, which is not this configuration's: "
             f"{_differing_spaces(file.space, space)}.",
             hint="Choose that space, or measure this one: nasflow latency.",
         )

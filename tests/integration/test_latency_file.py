@@ -44,7 +44,7 @@ def test_an_imported_table_stands_in_for_measuring(exported: Path, other: Projec
     assert stages["profile"]["fresh"]
     assert stages["latency"]["fresh"]
     assert stages["search"]["why"] == "never ran"
-    differing = other.ask("run", "--dry-run", "--set", "profile.rounds=4").document["stages"]
+    differing = other.ask("status", "--set", "profile.rounds=4").document["stages"]
     assert not differing[0]["fresh"], "what is measured otherwise is measured anew"
 
 
@@ -80,7 +80,8 @@ def test_a_damaged_file_leaves_what_was_measured_alone(project: ProjectFolder, e
 def test_a_table_of_another_space_is_refused(exported: Path, other: ProjectFolder) -> None:
     answer = other.ask("latency", "import", str(exported), "--set", "space.width_multiplier=2")
     assert answer.exit_code == 2
-    assert "space tiny" in answer.document["error"]["message"]
+    message = answer.document["error"]["message"]
+    assert "for space tiny, which is not this configuration's: width_multiplier is 1.0 there" in message
 
 
 def test_what_was_measured_here_is_not_replaced_unasked(project: ProjectFolder, exported: Path) -> None:
