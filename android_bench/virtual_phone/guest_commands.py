@@ -7,8 +7,19 @@ phone lacks, and otherwise runs the command where this computer likes: its cores
 
 from __future__ import annotations
 
+import sys
+
 PHONE_FOLDER = "/system/etc/phone"
 SETTINGS_FOLDER = "/data/system"
+PACKAGES_FOLDER = "/system/lib/nasflow"
+PYTHON = "/system/lib/python/bin/python3"
+PYTHON_LIBRARY = f"/system/lib/python/{sys.platlibdir}"
+PYTHON_ENVIRONMENT = {
+    "PYTHONHOME": "/system/lib/python",
+    "PYTHONPATH": PACKAGES_FOLDER,
+    "LD_LIBRARY_PATH": PYTHON_LIBRARY,  # of a Python that knows only where on the host its library lies
+}
+"""With these the interpreter runs at its place inside."""
 
 _GETPROP = f"""
 case $# in
@@ -114,10 +125,11 @@ def commands() -> dict[str, str]:
     }
 
 
-def tool_script(python: str, flavour: str) -> str:
-    """``benchmark_model`` of one flavour: the program that runs models, with the interpreter found here."""
+def tool_script(flavour: str) -> str:
+    """``benchmark_model`` of one flavour: the program that runs models."""
+    variables = " ".join(f"{name}={value}" for name, value in PYTHON_ENVIRONMENT.items())
     return (
         "#!/system/bin/sh\n"
-        f"PYTHONPATH=/system/lib/nasflow exec {python} -s -S -P "
+        f"{variables} exec {PYTHON} -s -S -P "
         f'-m android_bench.virtual_phone.benchmark_tool {flavour} "$@"\n'
     )
