@@ -125,9 +125,8 @@ def test_a_link_out_of_the_phone_leads_nowhere(
 ) -> None:
     target = tmp_path / "target"
     target.write_text("of the host")
-    assert (
-        shell(f"ln -s {target} /data/local/tmp/link && ln -s {tmp_path} /data/local/tmp/way").exit_code == 0
-    )
+    for place, name in ((target, "link"), (tmp_path, "way")):
+        assert shell(f"ln -s {shlex.quote(str(place))} /data/local/tmp/{name}").exit_code == 0
     assert b"of the host" not in shell("cat /data/local/tmp/link").stdout
     transport.push(b"pushed", "/data/local/tmp/link", timeout_s=TIMEOUT_S)
     assert target.read_text() == "of the host"
