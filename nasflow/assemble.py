@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from android_bench.device import Device, RuntimeOptions
 from android_bench.transport import split_host_port
+from nasflow.files import expand_home
 from nasflow.phone import AndroidConfig, phone
 from pipeline.artifact import Record
 from pipeline.events import Emit
@@ -94,15 +95,15 @@ def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], No
 
 
 def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
-    """The data section with its folder, if it names one, as an absolute path."""
+    """The data section with its folder, if it names one, as an absolute path. Raises UsageError."""
     if data.folder is None:
         return data
-    return data.model_copy(update={"folder": str((base_dir / Path(data.folder).expanduser()).resolve())})
+    return data.model_copy(update={"folder": str((base_dir / expand_home(data.folder)).resolve())})
 
 
 def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
-    """Where all results lie."""
-    return (base_dir / Path(config.artifacts).expanduser()).resolve()
+    """Where all results lie. Raises UsageError."""
+    return (base_dir / expand_home(config.artifacts)).resolve()
 
 
 def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tuple[Stage, ...]:

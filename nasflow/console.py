@@ -39,7 +39,8 @@ def reserved_stdout(reserve: bool) -> Iterator[TextIO]:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     try:
-        with os.fdopen(kept, "w", encoding="utf-8", closefd=False) as stream:
+        # A name of a file that is no UTF-8 is escaped as JSON does it, and reads back as that name.
+        with os.fdopen(kept, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as stream:
             yield stream
     finally:
         sys.stdout = before

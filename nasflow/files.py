@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and the operating system's refusals in plain words."""
+"""Files that are whole or not there, an account's folders, and the system's refusals in plain words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nasflow.errors import EnvironmentFault
+from nasflow.errors import EnvironmentFault, UsageError
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -67,6 +67,42 @@ def disk_faults(path: Path, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise fault(error, path, action) from error
+
+
+def home_folder() -> Path:
+    """This account's home. Raises EnvironmentFault where it has none, as a bare number in a container."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise _homeless("HOME") from error
+
+
+def cache_folder() -> Path:
+    """Where this account keeps nasflow's downloads. Raises EnvironmentFault where it has no home."""
+    from platformdirs import user_cache_path
+
+    try:
+        return user_cache_path("nasflow")
+    except RuntimeError as error:
+        raise _homeless("HOME or XDG_CACHE_HOME") from error
+
+
+def _homeless(variables: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        "This account has no home folder: HOME is not set, and the system does not know the account.",
+        hint=f"Set {variables} to a folder that you may write to.",
+    )
+
+
+def expand_home(path: str) -> Path:
+    """A path whose leading ``~`` or ``~name`` is a home. Raises UsageError where that is unknown."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"The path {path} begins with a home folder that this computer does not know.",
+            hint="Write the folder's whole path in place of the '~'.",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

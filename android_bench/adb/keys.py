@@ -14,6 +14,7 @@ from adb_shell.auth.keygen import get_user_info
 from adb_shell.auth.sign_cryptography import CryptographySigner
 
 from nasflow.errors import EnvironmentFault
+from nasflow.files import home_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -22,8 +23,11 @@ _KEY_BITS = 2048
 
 
 def default_key() -> Path:
-    """``~/.android/adbkey``, which Google's adb uses too: a phone approves both at once."""
-    return Path.home() / ".android" / "adbkey"
+    """``~/.android/adbkey``, which Google's adb uses too: a phone approves both at once.
+
+    Raises EnvironmentFault where this account has no home.
+    """
+    return home_folder() / ".android" / "adbkey"
 
 
 def ensure_key(path: Path) -> bool:
@@ -31,9 +35,9 @@ def ensure_key(path: Path) -> bool:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    if path.exists():
-        return False
     try:
+        if path.exists():
+            return False
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".adbkey-", dir=path.parent) as folder:  # 0700
             made = Path(folder) / "adbkey"
@@ -53,7 +57,7 @@ def ensure_key(path: Path) -> bool:
     except OSError as error:
         raise EnvironmentFault(
             f"the adb key {path} cannot be made: {error.strerror or error}.",
-            hint="Make the folder writable for your account.",
+            hint=f"Make {path.parent} writable for your account, or set HOME to a folder that is.",
         ) from error
     return True
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from android_bench.runner.abi import check_abi
 from nasflow.errors import EnvironmentFault, IntegrityError, NoUsableDevice, UsageError
-from nasflow.files import disk_faults, write_atomic
+from nasflow.files import cache_folder, disk_faults, expand_home, write_atomic
 
 BASE_URL = "https://storage.googleapis.com/litert/binaries"
 LOCK_NAME = "benchmark_model.lock.json"
@@ -78,7 +78,7 @@ def obtain(
     url = f"{base_url}/{key}/benchmark_model"
     lock = project / LOCK_NAME
     locked = _read_lock(lock)
-    place = (cache or _cache_folder()) / "runner" / version / target / "benchmark_model"
+    place = (cache or cache_folder()) / "runner" / version / target / "benchmark_model"
     content = _read_or_none(place)
     if content is None:
         if offline:
@@ -100,14 +100,11 @@ def obtain(
             else f"Delete {place}: it is downloaded again.",
         )
     check_abi(content, abis, name=origin)
-    if fresh:
-        write_atomic(place, content)
-    news = ""
+    news = _kept(place, content) if fresh else ""
     if expected is None:
         _write_lock(lock, {**locked, key: sha256})
-        news = (
-            f"benchmark_model {key} (SHA-256 {sha256}) is recorded in {lock.name}; keep that file with yours."
-        )
+        recorded = f"benchmark_model {key} (SHA-256 {sha256}) is recorded in {lock.name}"
+        news = f"{recorded}; keep that file with yours. {news}".strip()
     return Runner(content, sha256, f"benchmark_model {key}", news)
 
 
@@ -120,8 +117,17 @@ def _build_hint(abis: Sequence[str]) -> str:
     return f"Build one and set android.runner to its path{how if config else '.'}"
 
 
+def _kept(place: Path, content: bytes) -> str:
+    """Put a download into the cache; where that cannot be written, what a person should know."""
+    try:
+        write_atomic(place, content)
+    except EnvironmentFault as error:
+        return f"{error.message} It is downloaded again next time. Set XDG_CACHE_HOME to a folder of yours."
+    return ""
+
+
 def _of_path(setting: str, abis: Sequence[str], project: Path) -> Runner:
-    path = project / Path(setting).expanduser()
+    path = project / expand_home(setting)
     content = _read_or_none(path)
     if content is None:
         raise UsageError(
@@ -146,12 +152,6 @@ def _litert_version() -> str:
             hint=_OWN,
         )
     return found
-
-
-def _cache_folder() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("nasflow")
 
 
 def _read_or_none(path: Path) -> bytes | None:

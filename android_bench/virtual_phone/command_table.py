@@ -350,7 +350,7 @@ class CommandTable:
             flag, _, path = argument.partition("=")
             if flag in ("--graph", "--result_file_path"):
                 real = self._paths.locate(path, write=flag != "--graph")
-                turned[real.encode()] = path.encode()
+                turned[os.fsencode(real)] = os.fsencode(path)
                 mapped.append(f"{flag}={real}")
             else:
                 mapped.append(argument)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import threading
 import time
 import uuid
@@ -57,9 +56,8 @@ class DeviceFolder:
             folder.mkdir(parents=True)
         shell = next(path for path in ("/usr/bin/mksh", "/bin/mksh", "/bin/sh") if Path(path).exists())
         (binaries / "sh").symlink_to(shell)
-        python = str(Path(sys.executable).resolve())
-        scripts = commands() | {f"benchmark_model_{tool}": tool_script(python, tool) for tool in TOOLS}
-        scripts["benchmark_model"] = tool_script(python, self.description.tool)
+        scripts = commands() | {f"benchmark_model_{tool}": tool_script(tool) for tool in TOOLS}
+        scripts["benchmark_model"] = tool_script(self.description.tool)
         for name, text in scripts.items():
             file = binaries / name
             file.write_text(text, encoding="utf-8")

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from android_bench.virtual_phone.guest_commands import PYTHON_ENVIRONMENT
 from android_bench.virtual_phone.sync import SyncOptions, serve_sync
 
 MAX_REQUEST_BYTES = 160 * 1024
@@ -100,7 +101,7 @@ def run_sync(request: dict[str, Any], descriptor: int) -> None:
 
 def main(descriptor: int) -> None:
     """Serve requests until the daemon is gone."""
-    for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "_"):
+    for name in (*PYTHON_ENVIRONMENT, "_"):
         os.environ.pop(name, None)
     os.umask(0o022)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -9,10 +9,21 @@ Each text and exit code is that of the source named beside it (AOSP: frameworks/
 
 from __future__ import annotations
 
+import sys
+
 from android_bench.virtual_phone.clocks import BUSY, POWER_FOLDER
 
 PHONE_FOLDER = "/system/etc/phone"
 SETTINGS_FOLDER = "/data/system"
+PACKAGES_FOLDER = "/system/lib/nasflow"
+PYTHON = "/system/lib/python/bin/python3"
+PYTHON_LIBRARY = f"/system/lib/python/{sys.platlibdir}"
+PYTHON_ENVIRONMENT = {
+    "PYTHONHOME": "/system/lib/python",
+    "PYTHONPATH": PACKAGES_FOLDER,
+    "LD_LIBRARY_PATH": PYTHON_LIBRARY,  # of a Python that knows only where on the host its library lies
+}
+"""With these the interpreter runs at its place inside."""
 
 # toybox getprop (AOSP system/core, toolbox/getprop.cpp): a property that is not set prints an empty line.
 _GETPROP = f"""
@@ -245,17 +256,17 @@ def commands() -> dict[str, str]:
     }
 
 
-def tool_script(python: str, flavour: str) -> str:
-    """``benchmark_model`` of one flavour: the program that runs models, with the interpreter found here.
+def tool_script(flavour: str) -> str:
+    """``benchmark_model`` of one flavour: the program that runs models.
 
     It is told for how long the phone stays awake; nothing: for good. From its first moment to its last it
     holds a lock, by which the phone knows that it is under load.
     """
-    holding = f"flock --shared --no-fork {POWER_FOLDER}/{BUSY}"
+    variables = " ".join(f"{name}={value}" for name, value in PYTHON_ENVIRONMENT.items())
     return (
         f"#!/system/bin/sh\n{_WAKEFULNESS}\n"
         "[ $state = Awake ] || left=0\n"
         "export NASFLOW_TOOL_AWAKE_CS=$left\n"
-        f"PYTHONPATH=/system/lib/nasflow exec {holding} {python} -s -S -P "
+        f"exec flock --shared --no-fork {POWER_FOLDER}/{BUSY} env {variables} {PYTHON} -s -S -P "
         f'-m android_bench.virtual_phone.benchmark_tool {flavour} "$0" "$@"\n'
     )

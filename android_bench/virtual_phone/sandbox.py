@@ -21,6 +21,12 @@ from pathlib import Path
 from android_bench.virtual_phone.device_folder import DeviceFolder
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.guest import send_request
+from android_bench.virtual_phone.guest_commands import (
+    PACKAGES_FOLDER,
+    PYTHON,
+    PYTHON_ENVIRONMENT,
+    PYTHON_LIBRARY,
+)
 from android_bench.virtual_phone.machine import RunningShell
 from android_bench.virtual_phone.protocol import Disconnected
 from nasflow.errors import EnvironmentFault
@@ -29,6 +35,7 @@ START_TIMEOUT_S = 20.0
 MAX_COMMAND_BYTES = 128 * 1024  # Linux refuses a longer argument
 _SHELL_UID = "2000"
 _PACKAGES = ("android_bench", "numpy", "ai_edge_litert", "tflite_runtime")
+_PROGRAM_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
 def find_bubblewrap() -> str | None:
@@ -47,8 +54,12 @@ def find_bubblewrap() -> str | None:
 
 def _host_programs() -> list[str]:
     """Options that show the host's programs read-only, and nothing of its data."""
-    options = ["--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+    options: list[str] = []
+    for name in _PROGRAM_FOLDERS:
+        path = Path("/usr", name)
+        if path.is_dir():
+            options += ["--ro-bind", str(path), str(path)]
+    for name in _PROGRAM_FOLDERS:
         path = Path("/", name)
         if path.is_symlink():
             options += ["--symlink", str(path.readlink()), str(path)]
@@ -60,24 +71,26 @@ def _host_programs() -> list[str]:
 
 
 def _python_options() -> list[str]:
-    """Options that show this Python, and of its packages only those that run models."""
-    options: list[str] = []
-    shown = [Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
-    shown += [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
-    places: list[Path] = []
-    for folder in shown:
-        if not any(folder.is_relative_to(place) for place in (Path("/usr"), *places)):
-            places.append(folder)
-            options += ["--ro-bind", str(folder), str(folder)]
+    """Options that show this Python, and of its packages only those that run models.
+
+    All of it gets a place of its own, wherever it lies on the host: neither a home, nor a clone, nor what
+    else is installed beside the packages can be seen.
+    """
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    options = ["--ro-bind", str(Path(sys.executable).resolve()), PYTHON]
+    options += ["--ro-bind", str(stdlib.parent), PYTHON_LIBRARY]
+    if (stdlib / "site-packages").is_dir():
+        hidden = f"{PYTHON_LIBRARY}/{stdlib.name}/site-packages"
+        options += ["--tmpfs", hidden, "--remount-ro", hidden]
     for name in _PACKAGES:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:
             continue
         package = Path(found.origin).parent
-        options += ["--ro-bind", str(package), f"/system/lib/nasflow/{name}"]
+        options += ["--ro-bind", str(package), f"{PACKAGES_FOLDER}/{name}"]
         libraries = package.with_name(f"{name}.libs")  # beside it, where wheels put shared libraries
         if libraries.is_dir():
-            options += ["--ro-bind", str(libraries), f"/system/lib/nasflow/{libraries.name}"]
+            options += ["--ro-bind", str(libraries), f"{PACKAGES_FOLDER}/{libraries.name}"]
     return options
 
 
@@ -96,7 +109,6 @@ class Sandbox:
     def command(self, descriptor: int) -> Sequence[str]:
         """bubblewrap's command line. ``descriptor`` is the guest's end of the socket."""
         folder = self._folder
-        python = str(Path(sys.executable).resolve())
         options = [self._bubblewrap, "--unshare-all", "--die-with-parent"]
         options += ["--new-session", "--hostname", "localhost"]
         options += ["--uid", _SHELL_UID, "--gid", _SHELL_UID, "--clearenv"]
@@ -109,8 +121,8 @@ class Sandbox:
             "ANDROID_ROOT": "/system",
             "TERM": "dumb",
             "LANG": "C.UTF-8",
-            "PYTHONPATH": "/system/lib/nasflow",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **PYTHON_ENVIRONMENT,
         }
         for name, value in environment.items():
             options += ["--setenv", name, value]
@@ -127,7 +139,7 @@ class Sandbox:
         options += ["--ro-bind", str(folder.uptime_file), "/proc/uptime"]
         options += ["--ro-bind", str(folder.boot_id_file), "/proc/sys/kernel/random/boot_id"]
         options += ["--ro-bind", str(folder.phone / "cpuinfo"), "/proc/cpuinfo"]
-        options += ["--remount-ro", "/", "--chdir", "/", "--", python, "-s", "-S", "-P"]
+        options += ["--remount-ro", "/", "--chdir", "/", "--", PYTHON, "-s", "-S", "-P"]
         return [*options, "-m", "android_bench.virtual_phone.guest", str(descriptor)]
 
     def start(self) -> None:

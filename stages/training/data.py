@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from nasflow import files
 from nasflow.errors import DatasetMissing, EnvironmentFault, IntegrityError, UsageError
-from nasflow.files import write_atomic
 from pipeline.artifact import Record
 from stages.search_space import SearchSpace
 
@@ -156,8 +156,10 @@ def _read_part(part: str, folder: str | None) -> tuple[NDArray[np.uint8], NDArra
 
 def find_file(name: str, folder: str | None) -> Path | None:
     """Where a file of the data set is on this machine (packed), or None."""
-    folders = [Path(folder)] if folder else [DEBIAN_FOLDER, cache_folder()]
-    return next((path for f in folders if (path := f / f"{name}.gz").is_file()), None)
+    path = (Path(folder) if folder else DEBIAN_FOLDER) / f"{name}.gz"
+    if not folder and not path.is_file():
+        path = cache_folder() / path.name
+    return path if path.is_file() else None
 
 
 def is_at_hand(config: DataConfig) -> bool:
@@ -194,10 +196,8 @@ def check_folder(config: DataConfig, split: Split) -> None:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("nasflow") / "fashion-mnist"
+    """Where downloads are kept. Raises EnvironmentFault where this account has no home."""
+    return files.cache_folder() / "fashion-mnist"
 
 
 def _read_file(name: str, folder: str | None) -> bytes:
@@ -210,7 +210,8 @@ def _read_file(name: str, folder: str | None) -> bytes:
         packed = path.read_bytes()
     except OSError as error:
         raise EnvironmentFault(f"Cannot read {path}: {error.strerror}.", hint=BOTH_WAYS) from error
-    again = f"Delete {path}: it is downloaded again." if path.parent == cache_folder() else BOTH_WAYS
+    downloaded = not folder and path.parent != DEBIAN_FOLDER
+    again = f"Delete {path}: it is downloaded again." if downloaded else BOTH_WAYS
     return _unpacked(name, packed, source=str(path), hint=again)
 
 
@@ -247,7 +248,7 @@ def _download(name: str) -> Path:
         ) from error
     _unpacked(name, packed, source=url, hint=BOTH_WAYS)
     try:
-        write_atomic(target, packed)
+        files.write_atomic(target, packed)
     except EnvironmentFault as error:
         raise EnvironmentFault(error.message, hint=BOTH_WAYS, raw=error.raw) from error
     return target

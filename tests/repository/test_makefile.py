@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -45,6 +46,12 @@ def _script(path: Path, text: str) -> Path:
     return path
 
 
+def _python_with(folder: Path) -> Path:
+    """This Python, with the modules in ``folder`` before its own."""
+    path, python = quote(str(folder)), quote(sys.executable)
+    return _script(folder / "lacking", f'PYTHONPATH={path} exec {python} "$@"')
+
+
 def _set_up(clone: Path) -> None:
     """Pretend that 'make install' has been there, with this test's own environment."""
     (clone / ".venv").mkdir()
@@ -75,7 +82,7 @@ def test_a_python_that_is_too_old_is_named(clone: Path, tmp_path: Path) -> None:
 
 def test_a_python_without_venv_is_told_what_to_install(clone: Path, tmp_path: Path) -> None:
     (tmp_path / "ensurepip.py").write_text("raise ImportError", encoding="utf-8")
-    lacking = _script(tmp_path / "lacking", f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    lacking = _python_with(tmp_path)
     done = _make(clone, "install", f"PYTHON={lacking}")
     assert done.returncode != 0
     assert "it lacks ensurepip" in done.stderr
@@ -95,12 +102,12 @@ def test_debian_packages_are_installed_by_root_alone_and_only_if_allowed(
     clone: Path, tmp_path: Path, user: str, apt: str, calls: list[str]
 ) -> None:
     (tmp_path / "ensurepip.py").write_text("raise ImportError", encoding="utf-8")
-    lacking = _script(tmp_path / "lacking", f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    lacking = _python_with(tmp_path)
     tools = tmp_path / "tools"
     tools.mkdir()
     _script(tools / "id", f"echo {user}")
     _script(tools / "dpkg-query", "exit 1")
-    _script(tools / "apt-get", f'echo "$@" >> {tmp_path}/calls')
+    _script(tools / "apt-get", f'echo "$@" >> {quote(str(tmp_path))}/calls')
     done = _make(clone, "install", f"PYTHON={lacking}", apt=apt, path=tools)
     called = tmp_path / "calls"
     assert (called.read_text(encoding="utf-8").splitlines() if called.exists() else []) == calls
@@ -111,7 +118,7 @@ def test_debian_packages_are_installed_by_root_alone_and_only_if_allowed(
 
 def test_only_what_is_missing_is_asked_for(clone: Path, tmp_path: Path) -> None:
     (tmp_path / "ensurepip.py").write_text("raise ImportError", encoding="utf-8")
-    lacking = _script(tmp_path / "lacking", f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    lacking = _python_with(tmp_path)
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("id", "apt-get"):
@@ -141,6 +148,7 @@ def test_new_requirements_are_installed(clone: Path) -> None:
 def test_every_benchmark_runs_even_if_one_is_below_its_bar(clone: Path) -> None:
     _set_up(clone)
     (clone / "benchmarks").mkdir()
+    (clone / "benchmarks" / "__init__.py").touch()
     for name, code in (("_shared", 0), ("first", 1), ("second", 0)):
         program = f"import sys; print({name!r}, sys.argv[1:]); sys.exit({code})\n"
         (clone / "benchmarks" / f"{name}.py").write_text(program, encoding="utf-8")

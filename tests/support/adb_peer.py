@@ -235,10 +235,12 @@ class Phone:
     def _run(self, command: str, *, merge: bool) -> subprocess.CompletedProcess[bytes]:
         self.commands.append(command)
         self.file("/data/local/tmp").mkdir(parents=True, exist_ok=True)
-        mapped = command.replace("/data/local/tmp", str(self.file("/data/local/tmp")))
+        # Relative: a path from the root could have blanks, wherever the command has quotes or none.
+        mapped = command.replace("/data/local/tmp", "data/local/tmp")
         stderr = subprocess.STDOUT if merge else subprocess.PIPE
         return subprocess.run(
             ["sh", "-c", mapped],
+            cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -114,6 +114,17 @@ def test_a_project_without_a_lock_records_the_cached_program(
     assert again.sha256 == first.sha256 and again.news
 
 
+def test_a_cache_that_cannot_be_written_is_told_and_the_program_used(
+    fetch: Fetch, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").symlink_to(tmp_path / "a-disk-that-is-not-there")
+    for _ in range(2):
+        got = fetch()
+        assert got.content == server.body
+        assert "XDG_CACHE_HOME" in got.news and str(tmp_path / "cache") in got.news
+    assert len(server.asked) == 2
+
+
 def test_other_bytes_than_the_locked_ones_are_refused_and_not_kept(
     fetch: Fetch, server: Server, tmp_path: Path
 ) -> None:

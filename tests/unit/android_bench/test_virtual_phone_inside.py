@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +26,7 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.errors import EnvironmentFault, UsageError
 
 TIMEOUT_S = 20
+ROOT = Path(__file__).resolve().parents[3]
 Shell = Callable[[str], Completed]
 
 
@@ -64,8 +68,51 @@ def test_a_command_is_nobody_on_the_host_and_has_no_network(shell: Shell) -> Non
 def test_files_of_the_host_are_not_there(shell: Shell, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    for path in (secret, Path.home() / ".android", Path(__file__), "/etc/passwd", "/var"):
-        assert shell(f"ls {path}").exit_code != 0
+    packages = sysconfig.get_path("purelib")
+    for path in (secret, Path.home() / ".android", Path(__file__), packages, "/etc/passwd", "/var"):
+        assert shell(f"ls {shlex.quote(str(path))}").exit_code != 0
+
+
+def test_of_the_host_programs_are_there_and_nothing_else(shell: Shell) -> None:
+    programs = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"}
+    phone = {"data", "dev", "etc", "proc", "sdcard", "storage", "sys", "system"}
+    assert set(shell("ls -A /").stdout.decode().split()) <= {"usr", *programs, *phone}
+    assert set(shell("ls -A /usr").stdout.decode().split()) <= programs
+    assert set(shell("ls -A /system/lib").stdout.decode().split()) == {"nasflow", "python"}
+    packages = shell("ls -A /system/lib/nasflow").stdout.decode().split()
+    assert {name.removesuffix(".libs") for name in packages} == {"android_bench", "numpy", "ai_edge_litert"}
+    assert shell("ls -A /system/lib/python/lib*/python3.*/site-packages").stdout == b""
+
+
+IN_AN_ENVIRONMENT = """
+import sys
+from pathlib import Path
+from android_bench.virtual_phone.phone import running_phone
+
+with running_phone(Path(sys.argv[1]), inside="sandbox") as phone:
+    shell = phone._machine.start_shell(sys.argv[2], merged=True)
+    while said := shell.output.recv(1000):
+        sys.stdout.buffer.write(said)
+"""
+
+
+def test_an_interpreter_in_a_folder_with_blanks_runs_inside_and_its_folder_is_not_seen(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "näs flow"
+    venv.create(place, symlinks=False)  # a copy of the interpreter, not a link out of the folder
+    command = f"ls {shlex.quote(str(place))} >/dev/null 2>&1 || echo hidden; benchmark_model --graph=/no_such"
+    done = subprocess.run(
+        [place / "bin" / "python", "-c", IN_AN_ENVIRONMENT, place / "phone", command],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.startswith("hidden\n"), done.stderr
+    assert "/no_such" in done.stdout
 
 
 @pytest.mark.parametrize("path", ["/new", "/usr/new", "/system/bin/new", "/system/etc/phone/new", "/data/x"])
@@ -78,9 +125,8 @@ def test_a_link_out_of_the_phone_leads_nowhere(
 ) -> None:
     target = tmp_path / "target"
     target.write_text("of the host")
-    assert (
-        shell(f"ln -s {target} /data/local/tmp/link && ln -s {tmp_path} /data/local/tmp/way").exit_code == 0
-    )
+    for place, name in ((target, "link"), (tmp_path, "way")):
+        assert shell(f"ln -s {shlex.quote(str(place))} /data/local/tmp/{name}").exit_code == 0
     assert b"of the host" not in shell("cat /data/local/tmp/link").stdout
     transport.push(b"pushed", "/data/local/tmp/link", timeout_s=TIMEOUT_S)
     assert target.read_text() == "of the host"
@@ -328,9 +374,7 @@ serve(port=0, folder=Path(sys.argv[1]), inside="sandbox", on_ready=ready)
 
 
 def test_everything_inside_dies_with_a_killed_daemon(tmp_path: Path) -> None:
-    daemon = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
-    )
+    daemon = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
     assert daemon.stdout is not None
     with daemon.stdout:
         assert daemon.stdout.readline().startswith(b"ready")

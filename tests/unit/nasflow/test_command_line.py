@@ -197,6 +197,21 @@ def test_a_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: The working directory has been removed.")
 
 
+def test_a_folder_whose_name_is_no_utf_8_is_given_back_as_it_is(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xe4"  # an umlaut in Latin-1
+    os.mkdir(folder)  # noqa: PTH102 - a path of bytes
+    for words in (["init"], ["status", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "nasflow", *words],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    config = json.loads(done.stdout)["config"]
+    assert config.encode("utf-8", "surrogateescape") == os.path.realpath(folder) + b"/pipeline.yaml"
+
+
 def test_the_command_that_resumes_selects_the_same_run_and_repeats_no_force() -> None:
     options = RunOptions(
         selection=Selection(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -175,7 +176,8 @@ def test_an_interrupted_run_prints_the_command_that_resumes(
 
     toy = ToyPipeline(work={"search": stop})
     seen, document, err = run(toy, "seed=9", force=("profile",), until="convert")
-    command = f"nasflow run --config {folder}/pipeline.yaml --set seed=9 --until convert --json"
+    config = shlex.quote(f"{folder}/pipeline.yaml")
+    command = f"nasflow run --config {config} --set seed=9 --until convert --json"
     assert seen == document["error"]["exit_code"] == code
     assert document["error"]["hint"].endswith(f"Go on with: {command}")
     assert f"hint: {document['error']['hint']}" in err

@@ -23,7 +23,7 @@ from stages.training.search_loop import price_candidates, run_search
 
 CONFIG = SearchConfig(
     warmup_epochs=0,
-    epochs=16,
+    epochs=24,
     batch_size=25,
     architecture_every=1,
     architecture_batch_size=25,
@@ -32,6 +32,7 @@ CONFIG = SearchConfig(
 )
 FEW = DataConfig(train_images=250, validation_images=200)
 TARGET_MS = 0.1
+LATE_EPOCHS = 8
 
 
 def device_ms(block: BlockSpec) -> float:
@@ -49,30 +50,32 @@ def search(latency: LatencyModel, config: SearchConfig = CONFIG, seed: int = 4) 
     return run_search(config, SPACE, FEW, seed, latency=latency, target_ms=TARGET_MS, context=context)
 
 
-def some_searches(latency: LatencyModel, config: SearchConfig = CONFIG) -> list[SearchResult]:
-    """A search this short ends up to 5 % off its target, to either side: the mean of two is judged."""
-    return [search(latency, config, seed) for seed in range(2)]
+def late_expectation_ms(result: SearchResult, cost: Callable[[BlockSpec], float] = device_ms) -> float:
+    """What the probabilities of the last epochs mean at that cost.
 
-
-def true_expectation_ms(result: SearchResult) -> float:
-    architecture = price_candidates(SPACE, latency_model(cost=device_ms))
-    for alpha, row in zip(architecture.alphas, result.log_probabilities, strict=True):
-        alpha.data.copy_(torch.tensor(row))
-    return architecture.expected_ms()
+    From step to step the expectation goes up and down by 10 %, where exactly depends on rounding; over
+    these epochs it is within 2 % of what the search believes in.
+    """
+    architecture = price_candidates(SPACE, latency_model(cost=cost))
+    expected = []
+    for point in result.history[-LATE_EPOCHS:]:
+        for alpha, row in zip(architecture.alphas, point.probabilities, strict=True):
+            alpha.data.copy_(torch.tensor(row).log())
+        expected.append(architecture.expected_ms())
+    return mean(expected)
 
 
 def test_a_search_meets_its_target_and_with_permuted_latencies_it_misses_it() -> None:
-    right, wrong = (some_searches(latency_model(cost=cost)) for cost in (device_ms, permuted_ms))
-    assert mean(map(true_expectation_ms, right)) == pytest.approx(TARGET_MS, rel=0.05)
-    believed = mean(result.expected_ms for result in wrong)
+    right, wrong = (search(latency_model(cost=cost)) for cost in (device_ms, permuted_ms))
+    assert late_expectation_ms(right) == pytest.approx(TARGET_MS, rel=0.05)
+    believed = late_expectation_ms(wrong, permuted_ms)
     assert believed == pytest.approx(TARGET_MS, rel=0.05), "it believes that it met it"
-    assert min(map(true_expectation_ms, wrong)) > 1.2 * TARGET_MS
+    assert late_expectation_ms(wrong) > 1.2 * TARGET_MS
 
 
 def test_by_reinforce_a_search_meets_its_target_too() -> None:
-    config = CONFIG.model_copy(update={"gradient": "reinforce"})
-    results = some_searches(latency_model(cost=device_ms), config)
-    assert mean(map(true_expectation_ms, results)) == pytest.approx(TARGET_MS, rel=0.05)
+    result = search(latency_model(cost=device_ms), CONFIG.model_copy(update={"gradient": "reinforce"}))
+    assert late_expectation_ms(result) == pytest.approx(TARGET_MS, rel=0.05)
 
 
 def test_frozen_parameters_stay_uniform() -> None:
