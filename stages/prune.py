@@ -15,7 +15,7 @@ from stages.equal_latency import check_others
 from stages.evolution import CHILDREN
 from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
-from stages.targets import RelativeTarget, Target, further_ms
+from stages.targets import RelativeTarget, Target, feasible_ms, further_ms
 from stages.training.data import DataConfig, check_folder, dataset_identity
 from stages.training.recipe import Recipe
 
@@ -23,6 +23,11 @@ from stages.training.recipe import Recipe
 class PruneConfig(MeasuringConfig):
     """How the one network is picked, and how those that it is picked from are timed."""
 
+    target_ms: float | None = Field(
+        None,
+        gt=0,
+        description="pick for this target, in milliseconds, in place of the one that was searched for",
+    )
     rank_by: Literal["value", "probability"] = Field(
         "value",
         description="value: what candidates add, estimated by judging many networks in the supernet; "
@@ -173,10 +178,12 @@ class Prune(Stage):
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
         """Rank, measure, pick, cut out, and draw the random networks beside it.
 
-        Raises InfeasibleTarget, DeviceError, TrainingDiverged.
+        Raises InfeasibleTarget, Inconclusive, DeviceError, TrainingDiverged.
         """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
+        if self.config.target_ms is not None:
+            feasible_ms("prune.target_ms", self.config.target_ms, latency)
         further_targets_ms = further_ms(self.further_targets, latency)
         from stages.training.pick import pick_networks
 

@@ -58,7 +58,7 @@ class LatencyModelResult(Record):
 
 
 class SearchOutcome(Record):
-    """What the search aimed at and what it used of it. ``predicted_ms`` is the found network's."""
+    """The target that was picked for and what is used of it. ``predicted_ms`` is the found network's."""
 
     space: str
     networks_in_space: int
@@ -282,9 +282,9 @@ def _search(run: RunDocuments) -> SearchOutcome:
         networks_in_space=search.space.size,
         layers=len(search.space.layers()),
         epochs=len(search.history),
-        target_ms=search.target_ms,
+        target_ms=run.prune.target_ms,
         predicted_ms=predicted_ms,
-        budget_used=predicted_ms / search.target_ms,
+        budget_used=predicted_ms / run.prune.target_ms,
         considered=len(run.prune.considered),
         seconds=search.seconds,
         cost=search_cost(run),

@@ -10,8 +10,9 @@ from itertools import islice
 from safetensors.torch import load
 
 from android_bench.device import Device, RuntimeOptions
-from nasflow.errors import InfeasibleTarget
+from nasflow.errors import Inconclusive, InfeasibleTarget
 from pipeline.stage import Context
+from stages.candidate_times import CandidateTimer, CandidateTimes
 from stages.documents import (
     ConsideredNetwork,
     Effort,
@@ -22,8 +23,6 @@ from stages.documents import (
     SearchResult,
 )
 from stages.equal_latency import TOLERANCE, equal_latency, random_networks_near
-from stages.measuring import Measured, Work, measure_rounds
-from stages.network_name import network_name
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
@@ -59,8 +58,8 @@ def pick_networks(
 ) -> PrunedNetworks:
     """The pick among the best-ranked networks of each target, and random companions, with their weights.
 
-    ``recipe`` is that of the trials (``prune.trial_epochs``). Raises InfeasibleTarget, DeviceError,
-    TrainingDiverged.
+    ``recipe`` is that of the trials (``prune.trial_epochs``). Raises InfeasibleTarget,
+    Inconclusive, DeviceError, TrainingDiverged.
     """
     return _Picker(
         config, data, seed, search, latency, further_targets_ms, recipe or Recipe(), device, runtime, context
@@ -100,6 +99,7 @@ class _Picker:
             self.context,
             self._keep_effort,
         )
+        self.target_ms = self.config.target_ms or self.search.target_ms
         self.judged: dict[Path, tuple[Judgement, Network]] = {}
         self.trials: Trials | None = None
         if epochs := self.config.trial_epochs:
@@ -131,13 +131,21 @@ class _Picker:
             with self._optional(target_ms):
                 ranked[target_ms] = self.ranking.best(values, known_NL, target_ms)
         self._keep_effort()
-        measured = self._measure([path for paths in ranked.values() for path in paths])
+        times = CandidateTimer(
+            self.search.space,
+            self.latency,
+            self.config,
+            self.device,
+            self.runtime,
+            self.seed,
+            self.context,
+        ).measure(ranked)
         self.effort.skip()  # that was the device's time
         considered: list[ConsideredNetwork] = []
         picked: dict[tuple[str, ...], PrunedNetwork] = {}
         for target_ms, paths in ranked.items():
             with self._optional(target_ms):
-                about = self._consider(target_ms, paths, values, measured)
+                about = self._consider(target_ms, paths, values, times)
                 considered += about
                 best = max((c.choices for c in about if c.validation_loss is not None), key=self._merit)
                 # Two targets may lead to the same network, which is then there already.
@@ -149,74 +157,52 @@ class _Picker:
         self._tell(found, considered)
         reference = self.latency.reference
         return PrunedNetworks(
-            target_ms=self.search.target_ms,
+            target_ms=self.target_ms,
             rank_by=self.config.rank_by,
             evaluations=self.config.evaluations if self.config.rank_by == "value" else 0,
             considered=tuple(considered),
-            anchor=reference.model_copy(update={"measurement": measured.by_name[reference.name]}),
+            anchor=reference.model_copy(update={"measurement": times.anchor}),
             found=found,
             randoms=randoms,
             front=tuple(front),
-            seconds=measured.seconds,
+            seconds=times.measured.seconds,
             effort=self.effort.total(),
         )
 
     def _targets_ms(self) -> tuple[float, ...]:
-        """The search's, the further ones, and the front's: ratios evenly spread over the space; each once."""
+        """The first, the further ones, and the front's: ratios evenly spread over the space; each once."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
         step = (slowest_ms / fastest_ms) ** (1 / max(1, self.config.front))
         spread = (fastest_ms * step ** (place + 1) for place in range(self.config.front))
-        return tuple(dict.fromkeys((self.search.target_ms, *self.further_targets_ms, *spread)))
+        return tuple(dict.fromkeys((self.target_ms, *self.further_targets_ms, *spread)))
 
     @contextmanager
     def _optional(self, target_ms: float) -> Iterator[None]:
         """Only the first target must get a network: another one without is told of."""
         try:
             yield
-        except InfeasibleTarget as error:
-            if target_ms == self.search.target_ms:
+        except (InfeasibleTarget, Inconclusive) as error:
+            if target_ms == self.target_ms:
                 raise
             self.context.warn(f"no network for the further target {target_ms:.4g} ms: {error.message}")
 
-    def _measure(self, paths: Sequence[Path]) -> Measured:
-        """Time whole networks on the device, at the speed that the latency model stands for."""
-        from stages.conversion.flatbuffer import network_model
-
-        reference = self.latency.reference
-        models = {
-            network_name(path): network_model(
-                self.search.space.network(path),
-                seed=self.seed,
-                implementations=self.latency.implementations,
-            )
-            for path in paths
-        }
-        work = Work(
-            models,
-            anchor=(reference.name, network_model(reference.net, seed=self.seed)),
-            reference_ms=None if self.latency.foreign else reference.measurement.median_ms,
-        )
-        return measure_rounds(self.context, self.device, work, self.config, self.runtime, self.seed)
-
     def _consider(
-        self, target_ms: float, paths: Sequence[Path], values: PathValues, measured: Measured
+        self, target_ms: float, paths: Sequence[Path], values: PathValues, times: CandidateTimes
     ) -> list[ConsideredNetwork]:
-        """All candidates of a target; the first that keep it are judged. Raises InfeasibleTarget."""
+        """All candidates of a target; the first that keep it are judged.
+
+        Raises InfeasibleTarget, and Inconclusive where it cannot be told whether one does.
+        """
         import numpy as np
 
         if self.config.rank_by == "value" and self.config.shortlist:
             scores = [self.supernet_judge.mean_value(path) for path in paths]
         else:
             scores = values.value(np.array(paths)).tolist()
-        times_ms = [self._model_ms(measured, path) for path in paths]
+        times_ms = [times.timed(path).ms for path in paths]
         keep = [place for place, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
         if not keep:
-            raise InfeasibleTarget(
-                f"all {len(paths)} networks that should take {target_ms:.4g} ms or less take longer on "
-                f"{self.device.info().model}, the fastest {min(times_ms):.4g} ms: the latency model does "
-                "not hold for them.",
-                hint="Choose a higher target, or measure anew: nasflow run --force profile.",
-            )
+            raise times.no_network(paths, target_ms, self.device.info().model)
         considered = []
         for place, (path, score) in enumerate(zip(paths, scores, strict=True)):
             judgement = self._judge(path)[0] if place in keep else None
@@ -230,7 +216,7 @@ class _Picker:
                         row[choice] for row, choice in zip(self.search.log_probabilities, path, strict=True)
                     ),
                     predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
-                    measurement=measured.by_name[network_name(path)],
+                    measurement=times.of(path),
                     validation_accuracy_percent=judgement.accuracy_percent if judgement else None,
                     validation_loss=judgement.loss if judgement else None,
                     trial_accuracy_percent=trial.accuracy_percent if trial else None,
@@ -239,16 +225,6 @@ class _Picker:
             )
             self.context.progress(place + 1, len(paths), "candidates")
         return considered
-
-    def _model_ms(self, measured: Measured, path: Path) -> float:
-        """A network's time as the latency model's device would take it.
-
-        A model of another device is in that device's milliseconds: there the anchor tells the ratio.
-        """
-        ms, reference = measured.by_name[network_name(path)].median_ms, self.latency.reference
-        if not self.latency.foreign:
-            return ms
-        return ms * reference.measurement.median_ms / measured.by_name[reference.name].median_ms
 
     def _merit(self, path: Path) -> float:
         """What the last choice looks at: higher is better. After a trial, if there was one."""

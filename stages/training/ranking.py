@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,12 +60,18 @@ class Ranking:
         """The best under the target, and those under a target that is lower by the prediction's interval.
 
         The latter step in where the device takes longer than predicted. A network stands there once, with the
-        better of its paths.
+        better of its paths. Raises InfeasibleTarget where there is none.
         """
         careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
-        paths = self._under(values, known_NL, target_ms)
-        with suppress(InfeasibleTarget):  # the first list may do without
-            paths += self._under(values, known_NL, careful_ms)
+        paths: list[Path] = []
+        refused: InfeasibleTarget | None = None
+        for limit_ms in (target_ms, careful_ms):
+            try:
+                paths += self._under(values, known_NL, limit_ms)
+            except InfeasibleTarget as error:  # one of the two lists is enough
+                refused = refused or error
+        if refused is not None and not paths:
+            raise refused
         distinct: dict[tuple[str, ...], Path] = {}
         for path in paths:
             distinct.setdefault(self.blocks(path), path)

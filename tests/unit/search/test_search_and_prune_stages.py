@@ -234,7 +234,7 @@ def test_the_random_network_is_another_one_of_about_equal_latency(
         for path in product(*(range(len(layer.blocks)) for layer in SPACE.layers()))
         if path != outcome.found.choices
     )
-    allowed = max(nearest, 0.01 * outcome.found.predicted_ms) + 1e-12
+    allowed = max(nearest, 0.03 * outcome.found.predicted_ms) + 1e-12
     assert abs(random.predicted_ms - outcome.found.predicted_ms) <= allowed
 
 
@@ -250,7 +250,7 @@ def test_more_random_networks_join_those_that_were_drawn(searched: SearchResult,
     made_of = {tuple(block.key for block in n.net.blocks) for n in (five.found, *five.randoms)}
     assert len(made_of) == 6
     off = [abs(n.predicted_ms - five.found.predicted_ms) for n in five.randoms]
-    beyond = [ms for ms in off if ms > 0.01 * five.found.predicted_ms]
+    beyond = [ms for ms in off if ms > 0.03 * five.found.predicted_ms]
     assert beyond == sorted(beyond), "those of equal latency first, then ever farther ones"
 
 
