@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ AWAY_S = SILENCE_S + PATIENCE_S + 2.0 + COARSE_S + 5.0 + COARSE_S
 NO_COOLING_S = 120.0
 """Longer than the list takes, and much less than a phone is given to cool."""
 WALL_S = 150.0
+PHONES = 2
 IN_ANSWER_BYTES = 75
 """Within a command's answer: behind two headers that agree to it and take its input, or three, where the
 one that ends the command before is late. The command has run, or still writes."""
@@ -181,6 +183,17 @@ PAIRS = (
         planned(refuse_settings=True, refuse_fixed_performance=True),
         moment="connect",
     ),
+    Pair("tool crashes", "run", planned(tool_signal=4), 5, moment="start", limit_s=SILENCE_S, spoiled=4),
+    Pair("tool killed twice", "run", planned(tool_signal=9, tool_signal_times=2), moment="start", spoiled=4),
+    Pair(
+        "tool cannot be linked",
+        "run",
+        planned(tool_link_error="cannot locate symbol"),
+        4,
+        moment="connect",
+        limit_s=SILENCE_S,
+    ),
+    Pair("tool is forbidden", "run", planned(tool_forbidden=True), 4, moment="connect", limit_s=SILENCE_S),
     Pair("clock set forward", "run", planned(clock_offset_s=28_800), moment="timing", spoiled=4),
     Pair("clock set back", "run", planned(clock_offset_s=-28_800), moment="timing", spoiled=4, quick=True),
     Pair("drop, in the file", "pull", planned(drop_after_sent_bytes=60), quick=True),
@@ -197,15 +210,18 @@ PAIRS = (
 
 
 def run(full: bool) -> Outcome:
-    """All pairs, or with ``--quick`` one of each step."""
+    """All pairs, or with ``--quick`` one or more of each step; on two phones at once, for two cores."""
     begin = time.perf_counter()
     pairs = [pair for pair in PAIRS if full or pair.quick]
-    with ExitStack() as stack:
-        key = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phone-faults-"))) / "adbkey"
-        phone = stack.enter_context(running_phone(description=DESCRIPTION, inside="sandbox"))
-        log_timings(phone)
-        table = undisturbed(phone, key)
-        findings = [examine(pair, phone, key, table) for pair in pairs]
+    with ThreadPoolExecutor(PHONES) as pool:
+        shares = list(pool.map(examine_all, [pairs[place::PHONES] for place in range(PHONES)]))
+    tables = [table for table, _ in shares]
+    if any(table != tables[0] for table in tables):
+        raise DeviceError(
+            "without a fault two phones differ.", hint="This is a mistake in the virtual phone."
+        )
+    table = tables[0]
+    findings = sorted((finding for _, some in shares for finding in some), key=_place)
     wall_s = time.perf_counter() - begin
     return Outcome(
         figures={
@@ -222,6 +238,20 @@ def run(full: bool) -> Outcome:
             at_most("wall_seconds", wall_s, WALL_S),
         ],
     )
+
+
+def examine_all(pairs: Sequence[Pair]) -> tuple[tuple[Row, ...], list[Finding]]:
+    """The undisturbed table of one phone, and how each of some pairs ended on it."""
+    with ExitStack() as stack:
+        key = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phone-faults-"))) / "adbkey"
+        phone = stack.enter_context(running_phone(description=DESCRIPTION, inside="sandbox"))
+        log_timings(phone)
+        table = undisturbed(phone, key)
+        return table, [examine(pair, phone, key, table) for pair in pairs]
+
+
+def _place(finding: Finding) -> int:
+    return next(n for n, pair in enumerate(PAIRS) if (pair.fault, pair.step) == (finding.fault, finding.step))
 
 
 def undisturbed(phone: VirtualPhone, key: Path) -> tuple[Row, ...]:

@@ -37,7 +37,7 @@ _ATTEMPTS = 5
 _TIMEOUT_S = 20.0
 _OURS, _NEW, _TAKEN, _RACE = 0, 10, 11, 12
 
-# Words: lock, owner, a number that is new each time, then nothing, or "replace" and the owner that may be, or
+# Words: lock, owner, a token that is new each time, then nothing, or "replace" and the owner that may be, or
 # "force" for one that cannot be read. mkdir succeeds for one of several. Who replaces a lock keeps others
 # from doing so at the same time by a second folder, named by the minute so that one left behind counts for
 # no longer. A phone that hides its uptime tells when this shell was started (proc(5): field 22 of stat).
@@ -89,7 +89,7 @@ exit {_TAKEN}
 _RELEASE_SCRIPT = 'if [ "$(cat "$1/owner" 2>/dev/null)" = "$2" ]; then rm -rf "$1" "$1".[0-9a]*; fi'
 
 _OWNER = re.compile(r"run ([0-9a-f]{16}) ([0-9]{1,10}) ([0-9]{1,20}) ([A-Za-z0-9._-]{1,40})")
-_SEEN = re.compile(r"([0-9a-f-]{36}|unknown) ([0-9]{1,11}) [0-9]{1,20}")
+_SEEN = re.compile(r"([0-9a-f-]{36}|unknown) ([0-9]{1,11}) [0-9a-f]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class PhoneLock:
         replace: tuple[str, ...] = ()
         unreadable: str | None = None
         for _ in range(_ATTEMPTS):
-            beat = str(secrets.randbelow(10**9))
+            beat = secrets.token_hex(8)
             done = _run(transport, _TAKE_SCRIPT, LOCK, self._owner.line(), beat, *replace)
             if done.exit_code in (_OURS, _NEW):
                 self.held, self._renewed = True, self._clock()

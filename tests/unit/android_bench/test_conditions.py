@@ -47,8 +47,6 @@ def test_a_phone_that_tells_everything_is_read() -> None:
         "at": datetime(2026, 11, 23, tzinfo=UTC),
         "load_1min": None,
         "cpu_mhz": 2367.0,
-        "cores": None,
-        "core_mhz": None,
         "skin_celsius": None,
         "thermal_status": 0,
         "battery_percent": 94.0,

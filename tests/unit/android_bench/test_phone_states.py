@@ -55,6 +55,7 @@ class Bench:
             sleep=self.sleep,
             tell=self.told.append,
             patience_s=5,
+            load_s=0.05,
         )
         self.devices.append(device)
         return device
@@ -88,7 +89,7 @@ def shared_phone() -> Iterator[VirtualPhone]:
         tool = phone.folder.system / "bin" / "benchmark_model"
         tool.write_text(
             "#!/system/bin/sh\n"
-            'case "$*" in *--graph=*)\n'
+            'case "$*" in *--result_file_path=*)\n'
             "  [ ! -f /sdcard/drowsy ] || input keyevent KEYCODE_SLEEP\n"
             "  if [ -f /sdcard/hang ]; then rm /sdcard/hang; exec sleep 4321; fi\n"
             "  while [ -f /sdcard/wait ]; do sleep 0.05; done ;;\n"
@@ -300,7 +301,7 @@ def test_a_stretch_in_which_the_clock_was_set_is_taken_again_and_what_the_tool_s
 def test_a_tool_that_goes_on_for_hours_since_the_clock_was_set_back_is_begun_anew(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("android_bench.android.longest_run_s", lambda _request: 1.0)
+    monkeypatch.setattr("android_bench.android.longest_run_s", lambda _request: 100.0)
     bench.strike(clock_offset_s=-28_800)
     bench.phone.storage("/sdcard/hang").touch()
     measure(bench.device())

@@ -10,18 +10,20 @@ from benchmarks._fault_run import DESCRIPTION, LeapingClock, log_timings
 from benchmarks.phone_faults import PAIRS, Pair, examine, planned, run, undisturbed
 
 
-def test_one_pair_of_each_step_ends_as_specified() -> None:
+def test_pairs_of_each_step_end_as_specified() -> None:
     outcome = run(full=False)
-    assert [finding["step"] for finding in outcome.figures["table"]] == [
+    found = outcome.figures["table"]
+    assert list(dict.fromkeys(finding["step"] for finding in found)) == [
         "connect",
         "push",
         "run",
         "pull",
         "poll",
     ]
-    assert [finding for finding in outcome.figures["table"] if not finding["as_specified"]] == []
+    assert [finding for finding in found if not finding["as_specified"]] == []
     assert outcome.bars[0].holds
-    assert (outcome.figures["same_table"], outcome.figures["resumed"]) == (3, 2)
+    assert outcome.figures["same_table"] + outcome.figures["resumed"] == len(found)
+    assert outcome.figures["resumed"] == sum(pair.exit_code > 0 for pair in PAIRS if pair.quick)
 
 
 def test_pairs_that_end_otherwise_than_specified_are_told_apart(tmp_path: Path) -> None:
@@ -42,10 +44,10 @@ def test_pairs_that_end_otherwise_than_specified_are_told_apart(tmp_path: Path) 
     assert (foreign.outcome, foreign.as_specified) == ("lost", False)
 
 
-def test_there_are_25_different_pairs_five_of_each_step() -> None:
-    assert len({(pair.fault, pair.step) for pair in PAIRS}) == 25
+def test_there_are_35_different_pairs_five_or_more_of_each_step() -> None:
+    assert len({(pair.fault, pair.step) for pair in PAIRS}) == len(PAIRS) >= 35
     for step in ("connect", "push", "run", "pull", "poll"):
-        assert sum(pair.step == step for pair in PAIRS) == 5
+        assert sum(pair.step == step for pair in PAIRS) >= 5
     assert all(pair.limit_s > 0 for pair in PAIRS if pair.exit_code)
 
 

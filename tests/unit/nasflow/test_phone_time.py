@@ -55,7 +55,7 @@ def test_the_estimate_asks_the_phone_for_nothing(tmp_path: Path) -> None:
     assert told is not None
     assert list(told.seconds) == ["profile", "latency", "precheck", "prune", "verify"]
     assert sum(told.seconds.values()) < told.most_seconds
-    assert "0.2 s to start each timing" in told.describe()
+    assert "0.25 s to start each timing" in told.describe()
 
 
 def test_it_is_of_the_stages_that_are_asked_for(tmp_path: Path) -> None:

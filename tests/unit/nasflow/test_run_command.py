@@ -204,7 +204,7 @@ def test_a_stages_error_is_told_with_its_own_fields_and_kept_in_the_log(run: Run
     code, document, err = run(ToyPipeline(work={"search": diverge}))
     assert code == 9
     hint = document["error"]["hint"]
-    assert hint.startswith("Lower search.learning_rate. Kept: profile and latency (")
+    assert hint.startswith("Lower search.learning_rate. Kept: profile, latency and precheck (")
     assert hint.endswith(f" of work). Go on with: nasflow run --config {folder}/pipeline.yaml --json")
     assert document["error"] == {
         "type": "TrainingDiverged",
