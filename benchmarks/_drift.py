@@ -7,7 +7,6 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +19,18 @@ from android_bench.device import (
     LatencyMeasurement,
     RuntimeOptions,
 )
+from android_bench.virtual_phone.described_cost import operators_ms
 from benchmarks._report import say
 from nasflow.errors import UsageError
 from pipeline.scratch import FleetingScratch
 from pipeline.stage import Context
 from pipeline.store import Store
 from stages.calibration import draw_networks
+from stages.conversion.flatbuffer import block_model, network_model
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency, LatencyConfig
-from stages.profile_ops import EMPTY, ProfileConfig, ProfileOps
-from stages.search_space import BlockSpec, NetConfig
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.search_space import NetConfig
 from stages.spaces import SpaceConfig, load_space
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ NETWORKS, SEED = 120, 0
 
 
 class DriftingDevice:
-    """True times by name, at a speed that fluctuates and is a quarter slower from a certain timing on.
+    """True times of models, at a speed that fluctuates and is a quarter slower from a certain timing on.
 
     The speed's logarithm is an AR(1) process: standard deviation 5 %, correlation 0.8 from one timing to
     the next.
@@ -50,7 +51,7 @@ class DriftingDevice:
 
     overhead = LOCAL_OVERHEAD
 
-    def __init__(self, true_ms: Callable[[str], float], *, seed: int, throttle_at: int) -> None:
+    def __init__(self, true_ms: Callable[[bytes], float], *, seed: int, throttle_at: int) -> None:
         self._true_ms = true_ms
         self._chance = random.Random(seed)
         self._state = self._chance.gauss(0, DEVIATION)
@@ -70,7 +71,7 @@ class DriftingDevice:
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
         """One timing; the next finds the device a little faster or slower."""
         throttled = THROTTLED if self.timings >= self._throttle_at else 1.0
-        ms = self._true_ms(request.name) * math.exp(self._state) * throttled
+        ms = self._true_ms(request.model) * math.exp(self._state) * throttled
         self.timings += 1
         innovation = DEVIATION * math.sqrt(1 - CORRELATION**2)
         self._state = CORRELATION * self._state + self._chance.gauss(0, innovation)
@@ -107,25 +108,15 @@ class DriftingDevice:
         """Nothing is open."""
 
 
-def block_ms(block: BlockSpec) -> float:
-    """What a block takes alone at the reference speed."""
-    return 0.01 + block.macs / 3e7 * (1.1 if block.kernel == 5 else 1.0)
+def true_ms(model: bytes) -> float:
+    """What a model takes at the reference speed: a whole network more than its parts together."""
+    total_ms, whole = operators_ms(model)
+    return 0.02 + 1.08 * total_ms if whole else 0.0005 + total_ms
 
 
 def network_ms(net: NetConfig) -> float:
-    """What a whole network takes at the reference speed."""
-    return 0.02 + 1.08 * sum(map(block_ms, net.blocks))
-
-
-@cache
-def true_ms(name: str) -> float:
-    """The same by the name of a timing."""
-    if name == EMPTY:
-        return 1e-6
-    if name.startswith("network_"):
-        return network_ms(SPACE.network([int(word) for word in name.removeprefix("network_").split("_")]))
-    blocks = {block.key: block for block in SPACE.distinct_blocks()}
-    return block_ms(blocks[name]) if name in blocks else 8 * block_ms(SPACE.distinct_blocks()[1])
+    """The same of a network."""
+    return true_ms(network_model(net))
 
 
 def drift_sessions(sessions: int) -> dict[str, Any]:
@@ -136,7 +127,7 @@ def drift_sessions(sessions: int) -> dict[str, Any]:
     drawn evenly over the latency range, by their true latency.
     """
     chance = random.Random(SEED)
-    times = {block.key: block_ms(block) for block in SPACE.distinct_blocks()}
+    times = {block.key: true_ms(block_model(block)) for block in SPACE.distinct_blocks()}
     judged = [SPACE.network(choices) for choices in draw_networks(SPACE, times, NETWORKS, SEED + 1)]
     errors: dict[str, list[list[float]]] = {"anchored": [], "plain": []}
     expected = 1300  # timings of a session

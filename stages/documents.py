@@ -144,6 +144,23 @@ class Prediction(Record):
     high_ms: float
 
 
+class TableCheck(Record):
+    """What some of the table's blocks say that were timed again beside the networks.
+
+    ``change_percent``: how much longer each kind of block takes there than in the table, against all kinds
+    together. ``corrected``: whether kinds differ by more than chance, so that the table is corrected.
+    ``disagreement_percent``: standard deviation of what is left between blocks, chance taken out.
+    """
+
+    change_percent: dict[str, float] = Field(default={})
+    corrected: bool = False
+    disagreement_percent: float = Field(default=0.0, ge=0)
+
+    def factor(self, kind: str) -> float:
+        """What a table's time of a block of this kind is multiplied by."""
+        return 1 + self.change_percent.get(kind, 0.0) / 100 if self.corrected else 1.0
+
+
 class LatencyModel(Document):
     """Output of ``latency``: what a network takes, from what its blocks take.
 
@@ -168,6 +185,10 @@ class LatencyModel(Document):
     ms_per_weight_megabyte: float = 0.0
     ms_per_activation_megabyte: float = 0.0
     interval_percent: float = Field(ge=0, description="half-width of a prediction's 95 % interval")
+    table_check: TableCheck | None = None
+    shift_percent: float = Field(
+        default=0.0, ge=0, description="how far the anchor failed to speak for the networks (deviation)"
+    )
     calibration: tuple[PredictionPoint, ...]
     held_out: tuple[PredictionPoint, ...]
     held_out_error: HeldOutError

@@ -212,6 +212,8 @@ def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
                 reference=model.reference,
                 timings=model.timings,
                 seconds=max(0.0, model.seconds - file.table.seconds),
+                table_check=model.table_check,
+                shift_percent=model.shift_percent,
             ),
         )
     except (UsageError, BadMeasurement, ValueError) as error:

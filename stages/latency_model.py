@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -17,13 +18,18 @@ from stages.documents import (
     LatencyTable,
     PredictionPoint,
     ReferenceLatency,
+    TableCheck,
     TableRow,
     Timing,
 )
-from stages.latency_fit import Traits, fit_latency, held_out_error
+from stages.latency_fit import Traits, fit_latency, held_out_error, one_sided
 from stages.measuring import MeasuringConfig, Work, measure_rounds
 from stages.network_name import network_name
 from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
+from stages.table_check import block_kinds, check_table, pick_sample
+
+_BLOCKS_OF_A_NETWORK = 4.0
+"""Square root of how many blocks a network has, roughly: their own disagreements cancel out by that."""
 
 Measurements = Sequence[tuple[Choices, LatencyMeasurement]]
 
@@ -44,7 +50,7 @@ class FitLatency(Stage):
     """Measure whole random networks; fit the model on some and judge it on the others."""
 
     name: ClassVar[str] = "latency"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {"table": "profile"}
     output: ClassVar[type[LatencyModel]] = LatencyModel
 
@@ -91,11 +97,13 @@ class FitLatency(Stage):
             f"{len(calibration)} networks to calibrate, {len(held_out)} held out, {table.anchor.name} "
             f"between; {self.config.rounds} rounds."
         )
+        sample = pick_sample(list(_fastest_rows(table)[0].values()), _invoke_ms(table))
         work = Work(
             {
                 name: network_model(net, seed=self.seed, implementations=implementations)
                 for name, net in nets.items()
-            },
+            }
+            | {_sample_name(row): self._block(row) for row in sample},
             anchor=(table.anchor.name, network_model(table.anchor.net, seed=self.seed)),
             # Another device's time says nothing about how fast this one is at present.
             reference_ms=None if table.foreign else table.anchor.measurement.median_ms,
@@ -118,8 +126,15 @@ class FitLatency(Stage):
                 ),
                 timings=measured.timings,
                 seconds=measured.seconds,
+                table_check=check_table(
+                    sample,
+                    [measured.by_name[_sample_name(row)] for row in sample],
+                    block_kinds(self.space.distinct_blocks()),
+                ),
+                shift_percent=measured.shift_percent,
             ),
         )
+        self._tell(context, model)
         fastest, slowest = model.feasible_ms
         error = model.held_out_error
         context.say(
@@ -128,6 +143,31 @@ class FitLatency(Stage):
             f"±{model.interval_percent:.1f} %)."
         )
         return model
+
+    def _block(self, row: TableRow) -> bytes:
+        """The very model that the table's row was measured with."""
+        from stages.conversion.flatbuffer import block_model
+
+        return block_model(row.block, row.implementation, copies=row.copies, seed=self.seed)
+
+    def _tell(self, context: Context, model: LatencyModel) -> None:
+        """What disagreed: kinds of blocks with the table, and held-out networks with the model."""
+        check = model.table_check
+        if check is not None and check.corrected:
+            kinds = ", ".join(f"{kind} {change:+.1f} %" for kind, change in check.change_percent.items())
+            context.say(
+                f"beside the networks, blocks take other times than in the table, by kind: {kinds}. "
+                "The table is corrected by that."
+            )
+        points = model.held_out
+        side = one_sided([p.predicted_ms for p in points], [p.measurement.median_ms for p in points])
+        if side is not None:
+            context.warn(
+                f"the held-out networks lie on one side: they take {abs(side):.1f} % "
+                f"{'longer' if side > 0 else 'shorter'} than predicted (median). Something else has slowed "
+                "them than the networks that the model was fitted on. Close other programs and measure "
+                "again: nasflow run --force latency."
+            )
 
     def _networks(self, block_ms: Mapping[str, float]) -> tuple[list[Choices], list[Choices]]:
         networks = draw_networks(self.space, block_ms, self._count, self.seed)
@@ -143,6 +183,8 @@ class NetworkTimings:
     reference: ReferenceLatency
     timings: tuple[Timing, ...]
     seconds: float
+    table_check: TableCheck | None = None
+    shift_percent: float = 0.0
 
 
 def fit_model(
@@ -157,14 +199,19 @@ def fit_model(
     Raises UsageError where a block is not in the table, BadMeasurement where the table tells no candidates
     apart, where no line fits, or where by that line some network takes no time.
     """
-    block_ms, implementations, invoke_ms = net_block_ms(table)
-    check_covers(space, block_ms)
+    alone_ms, implementations, invoke_ms = net_block_ms(table)
+    check_covers(space, alone_ms)
     check_told_apart(space, table)
+    check, kinds = networks.table_check or TableCheck(), block_kinds(space.distinct_blocks())
+    block_ms = {key: ms * check.factor(kinds.get(key, "")) for key, ms in alone_ms.items()}
 
     def traits(choices: Choices) -> Traits:
         return network_traits(space.network(choices), block_ms)
 
     fit = fit_latency([traits(c) for c, _ in calibration], [m.median_ms for _, m in calibration])
+    # What differs from one sitting to the next is in no error that was measured in one.
+    between = 1.96 * math.hypot(networks.shift_percent, check.disagreement_percent / _BLOCKS_OF_A_NETWORK)
+    fit = replace(fit, interval_percent=math.hypot(fit.interval_percent, between))
 
     def points(measurements: Measurements) -> tuple[PredictionPoint, ...]:
         return tuple(
@@ -196,6 +243,8 @@ def fit_model(
         feasible_ms=(0.0, 0.0),
         timings=networks.timings,
         foreign=table.foreign,
+        table_check=networks.table_check,
+        shift_percent=networks.shift_percent,
         seconds=table.seconds + networks.seconds,
     )
     latencies = {block.key: model.block_latency_ms(block) for block in space.distinct_blocks()}
@@ -234,9 +283,18 @@ def net_block_ms(table: LatencyTable) -> tuple[dict[str, float], dict[str, Imple
     return block_ms, implementations, invoke_ms
 
 
+def _sample_name(row: TableRow) -> str:
+    """What the timing of a table's block amid the networks is called."""
+    return f"block {row.block.key}"
+
+
+def _invoke_ms(table: LatencyTable) -> float:
+    return table.invoke.median_ms if table.invoke is not None else 0.0
+
+
 def _fastest_rows(table: LatencyTable) -> tuple[dict[str, TableRow], float]:
     """Of each block, by its key, the way that is computed fastest; and the invocation's time."""
-    invoke_ms = table.invoke.median_ms if table.invoke is not None else 0.0
+    invoke_ms = _invoke_ms(table)
     fastest: dict[str, TableRow] = {}
     for row in table.rows:
         best = fastest.setdefault(row.block.key, row)

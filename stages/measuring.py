@@ -35,7 +35,7 @@ from pipeline.artifact import Record
 from pipeline.stage import Context
 from stages.documents import Timing
 from stages.drift import Drift, find_drift
-from stages.repetition import Repeatable, copies_needed, repeated_name, resolution_percent
+from stages.repetition import Repeatable, copies_needed, repeated_name, resolution_percent, single_name
 
 _LOG = "measurements"
 NEGLIGIBLE_MS = 2e-4  # twenty ticks of a usual clock; no network's latency hangs on that
@@ -103,7 +103,7 @@ class Work:
     where an earlier series has found it. ``rivals`` are groups of models of which only the fastest will be
     used: one that is far behind after the first round drops out. Models that are ``repeatable`` are made
     longer where the device's clock is too coarse for them; ``invoke`` names the model that does next to
-    nothing, whose time is no part of theirs.
+    nothing, whose time is no part of theirs. ``kinds``: models that other programs slow alike, by a word.
     """
 
     models: Mapping[str, bytes]
@@ -112,6 +112,7 @@ class Work:
     rivals: Sequence[Sequence[str]] = ()
     repeatable: Mapping[str, Repeatable] = field(default_factory=dict)
     invoke: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class Measured:
 
     ``timings`` are the raw ones, in order of time, with the drift that was found in them. What ``by_name``
     gives is the time of so many ``copies`` of a model in one. A model is ``resolved`` unless the step of the
-    device's clock alone leaves its own time a wider interval than was wanted.
+    device's clock alone leaves its own time a wider interval than was wanted. ``shift_percent``: how far the
+    anchor failed to speak for the models (:mod:`stages.alignment`).
     """
 
     by_name: Mapping[str, LatencyMeasurement]
@@ -128,6 +130,7 @@ class Measured:
     seconds: float
     copies: Mapping[str, int] = field(default_factory=dict)
     resolved: Mapping[str, bool] = field(default_factory=dict)
+    shift_percent: float = 0.0
 
 
 def scatter(medians_ms: Sequence[float]) -> float:
@@ -193,6 +196,11 @@ def measure_rounds(
             f"the device changed its speed meanwhile; time per work, and for how much of the time: {levels}. "
             "Latencies are those at its fastest lasting speed."
         )
+    if work.anchor is not None and judged.drift.shift_percent > 0:
+        context.say(
+            f"the models changed their speed otherwise than {work.anchor[0]} did, by "
+            f"{judged.drift.shift_percent:.1f} % (standard deviation); that is taken out, too."
+        )
     _tell_unsure(context, judged, work, config)
     names = [*work.models, *(name for name in judged.names if name not in work.models)]
     return Measured(
@@ -201,6 +209,7 @@ def measure_rounds(
         resolved={name: judged.resolution_percent(name) <= config.interval_percent for name in names},
         timings=judged.timings(),
         seconds=session.seconds,
+        shift_percent=judged.drift.shift_percent,
     )
 
 
@@ -462,6 +471,7 @@ class _Session:
             self._anchor or "",
             self._work.reference_ms,
             steps_ms=[row.measurement.resolution_ms for row in rows],
+            kinds={row.name: self._work.kinds.get(single_name(row.name), "") for row in rows},
         )
         return _Judged(rows, drift, self._work, self._rivals, self._longer)
 

@@ -15,6 +15,7 @@ from stages.measuring import MeasuringConfig, Work, measure_rounds
 from stages.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.repetition import Repeatable
 from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
+from stages.table_check import block_kinds
 
 EMPTY = "empty"
 
@@ -38,7 +39,7 @@ class ProfileOps(Stage):
     """
 
     name: ClassVar[str] = "profile"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {}
     output: ClassVar[type[LatencyTable]] = LatencyTable
 
@@ -70,6 +71,7 @@ class ProfileOps(Stage):
         anchor, anchor_net = self.anchor()
         ways = f", in {len(variants)} ways" if len(variants) > len(blocks) else ""
         context.say(f"{len(blocks)} distinct blocks{ways}; {self.config.rounds} rounds, {anchor} between.")
+        kinds = block_kinds(blocks)
         models = {EMPTY: empty_model()}
         models |= {variant_name(*variant): block_model(*variant, seed=self.seed) for variant in variants}
         work = Work(
@@ -78,6 +80,7 @@ class ProfileOps(Stage):
             rivals=[[variant_name(block, way) for way in block.implementations] for block in blocks],
             repeatable={variant_name(*variant): self._repeatable(*variant) for variant in variants},
             invoke=EMPTY,
+            kinds={variant_name(block, way): kinds[block.key] for block, way in variants},
         )
         measured = measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)
         return LatencyTable(

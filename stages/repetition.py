@@ -70,3 +70,8 @@ def resolution_percent(total_ms: float, resolution_ms: float, invoke_ms: float |
         return 100 * resolution_ms / total_ms
     own_ms = total_ms - invoke_ms
     return 100 * math.sqrt(2) * resolution_ms / own_ms if own_ms > 0 else math.inf
+
+
+def single_name(name: str) -> str:
+    """What a timing of one copy is called, from the name of :func:`repeated_name`."""
+    return name.partition(" x")[0]

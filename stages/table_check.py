@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
 from android_bench.device import LatencyMeasurement
-from stages.documents import TableRow
+from stages.documents import TableCheck, TableRow
 from stages.measuring import interval_percent
 from stages.search_space import BlockSpec
 
 Kind = Literal["depthwise", "dense", "memory"]
 
 PER_KIND = 3
-WORTHWHILE_PERCENT = 1.0
-"""Kinds that disagree by less are left alone."""
+WORTHWHILE_PERCENT = 2.0
+"""Kinds that disagree by less are left alone: so much is a process's luck with its memory."""
 
 _DEPTHWISE_SHARE = 0.45
 _DEPTHWISE_COST = 4.0  # a depthwise multiply-accumulate's time over that of a dense one, roughly (XNNPACK)
@@ -60,35 +59,18 @@ def _macs_per_byte(block: BlockSpec) -> float:
     return block.macs / (1e6 * (block.weight_megabytes + block.activation_megabytes))
 
 
-def pick_sample(rows: Sequence[TableRow]) -> list[TableRow]:
+def pick_sample(rows: Sequence[TableRow], invoke_ms: float = 0.0) -> list[TableRow]:
     """Up to three blocks of each kind, from the slowest to the middle one: short ones tell little."""
     kinds = block_kinds([row.block for row in rows])
     picked: list[TableRow] = []
     for kind in ("depthwise", "dense", "memory"):
         mine = sorted(
-            (row for row in rows if kinds[row.block.key] == kind), key=lambda row: row.measurement.median_ms
+            (row for row in rows if kinds[row.block.key] == kind and row.resolved),
+            key=lambda row: row.block_ms(invoke_ms),
         )
         step = max(1, len(mine) // (2 * PER_KIND))
         picked += mine[::-1][: PER_KIND * step : step]
     return picked
-
-
-@dataclass(frozen=True)
-class TableCheck:
-    """What the blocks that were timed again say.
-
-    ``change_percent``: how much longer each kind takes beside the networks than in the table, against all
-    kinds together. ``corrected``: whether kinds differ by more than chance, so that the table is corrected.
-    ``disagreement_percent``: standard deviation of what is left between blocks, chance taken out.
-    """
-
-    change_percent: Mapping[str, float]
-    corrected: bool
-    disagreement_percent: float
-
-    def factor(self, kind: str) -> float:
-        """What a table's time of a block of this kind is multiplied by."""
-        return 1 + self.change_percent.get(kind, 0.0) / 100 if self.corrected else 1.0
 
 
 def check_table(
@@ -99,7 +81,7 @@ def check_table(
         math.log(new.median_ms / row.measurement.median_ms) for row, new in zip(rows, now, strict=True)
     ]
     if len(changes) < 2:
-        return TableCheck({}, False, 0.0)
+        return TableCheck()
     chances = [
         math.hypot(_standard_error(row.measurement), _standard_error(new))
         for row, new in zip(rows, now, strict=True)
@@ -125,9 +107,9 @@ def check_table(
     ]
     variance = sum(value**2 for value in left) / len(left) - sum(c**2 for c in chances) / len(chances)
     return TableCheck(
-        {kind: 100 * math.expm1(change) for kind, change in sorted(beside.items())},
-        corrected,
-        100 * math.sqrt(max(0.0, variance)),
+        change_percent={kind: 100 * math.expm1(change) for kind, change in sorted(beside.items())},
+        corrected=corrected,
+        disagreement_percent=100 * math.sqrt(max(0.0, variance)),
     )
 
 
