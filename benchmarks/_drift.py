@@ -51,7 +51,7 @@ class DriftingDevice:
 
     overhead = LOCAL_OVERHEAD
 
-    def __init__(self, true_ms: Callable[[bytes], float], *, seed: int, throttle_at: int) -> None:
+    def __init__(self, true_ms: Callable[[BenchmarkRequest], float], *, seed: int, throttle_at: int) -> None:
         self._true_ms = true_ms
         self._chance = random.Random(seed)
         self._state = self._chance.gauss(0, DEVIATION)
@@ -71,7 +71,7 @@ class DriftingDevice:
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
         """One timing; the next finds the device a little faster or slower."""
         throttled = THROTTLED if self.timings >= self._throttle_at else 1.0
-        ms = self._true_ms(request.model) * math.exp(self._state) * throttled
+        ms = self._true_ms(request) * math.exp(self._state) * throttled
         self.timings += 1
         innovation = DEVIATION * math.sqrt(1 - CORRELATION**2)
         self._state = CORRELATION * self._state + self._chance.gauss(0, innovation)
@@ -166,7 +166,7 @@ def drift_sessions(sessions: int) -> dict[str, Any]:
 def _session(
     seed: int, throttle_at: int, profile: Mapping[str, int], latency: Mapping[str, int]
 ) -> tuple[LatencyTable, LatencyModel]:
-    device = DriftingDevice(true_ms, seed=seed, throttle_at=throttle_at)
+    device = DriftingDevice(lambda request: true_ms(request.model), seed=seed, throttle_at=throttle_at)
     options = RuntimeOptions()
     first = ProfileOps(ProfileConfig.model_validate(profile), SPACE, options, SEED, device)
     second = FitLatency(LatencyConfig.model_validate(latency), SPACE, options, SEED, device)

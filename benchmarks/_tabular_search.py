@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from android_bench.device import RuntimeOptions
+from android_bench.device import BenchmarkRequest, RuntimeOptions
 from benchmarks._drift import DriftingDevice
 from benchmarks.tabular_space import (
     DATA,
@@ -27,6 +27,7 @@ from benchmarks.tabular_space import (
 from pipeline.scratch import FleetingScratch
 from pipeline.stage import Context
 from pipeline.store import Store
+from stages.network_name import network_name
 from stages.prune import PruneConfig
 from stages.search import SearchConfig
 
@@ -91,11 +92,16 @@ def target_ms() -> float:
     return times[len(times) // 2]
 
 
-def simulated_ms(name: str) -> float:
+@cache
+def _choices_of(name: str) -> Choices | None:
+    """The network that a timing is of; None for the reference."""
+    return {network_name(choices): choices for choices in all_choices()}.get(name)
+
+
+def simulated_ms(request: BenchmarkRequest) -> float:
     """True times of the device on which candidates are measured: just what the latency model predicts."""
-    if name.startswith("network_"):
-        return predicted_ms(tuple(int(word) for word in name.removeprefix("network_").split("_")))
-    return tabular_latency().reference.measurement.median_ms
+    choices = _choices_of(request.name)
+    return tabular_latency().reference.measurement.median_ms if choices is None else predicted_ms(choices)
 
 
 def search_once(job: tuple[int, Arm]) -> Found:

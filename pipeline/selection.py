@@ -25,9 +25,9 @@ def validate(stages: Sequence[Stage]) -> None:
             parameters = inspect.signature(stage.run).parameters.values()
             if not any(p.name == parameter or p.kind is p.VAR_KEYWORD for p in parameters):
                 raise ValueError(f"stage {stage.name!r}: run() takes no parameter {parameter!r}")
-        if unknown := sorted(set(stage.after) - known):
-            raise ValueError(f"stage {stage.name!r} comes after {unknown[0]!r}, which is no earlier stage")
         known.add(stage.name)
+        if late := sorted(set(stage.after) & ({other.name for other in stages} - known)):
+            raise ValueError(f"stage {stage.name!r} comes after {late[0]!r}, which is no earlier stage")
 
 
 def find(stages: Sequence[Stage], name: str) -> Stage:

@@ -85,7 +85,8 @@ class Stage(ABC):
     """One step of the pipeline.
 
     ``inputs`` maps a parameter of :meth:`run` to the stage whose output it receives. ``after`` names stages
-    that must have been run before, and whose output it does not see: it stays fresh whatever they make.
+    that, where a pipeline has them, must have been run before, and whose output it does not see: it stays
+    fresh whatever they make.
     ``version`` is raised when the same inputs would give another output.
     """
 

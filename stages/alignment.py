@@ -15,6 +15,7 @@ is shrunk by the share of its variance that a median of so much noise would have
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ WINDOW = 25
 
 FEWEST_MODELS = 6
 _WORTH = 0.75  # a shift of which less than that share is more than chance is none
+_LEAST = 0.005  # standard deviation of a shift that matters
 _PASSES = 20
 _STILL = 1e-5
 
@@ -51,23 +53,25 @@ def align(
     anchor: str,
     counts: NDArray[np.bool_],
     kinds: Mapping[str, str] | None = None,
+    steps: NDArray[np.float64] | float = 0.0,
 ) -> Alignment:
     """The shifts in logarithms of latencies that the anchor has corrected, in order of time.
 
     ``counts`` says which timings count; ``kinds`` names the kind of each model that has one. Models timed
-    once or twice say nothing. Every model's latency is then that under the usual conditions of the series
+    once or twice say nothing. ``steps``: the step of the clock at each timing, relative. Every model's latency is then that under the usual conditions of the series
     (the median of all shifts is 0). The anchor itself is never shifted.
     """
     import numpy as np
 
     others = np.asarray(names) != anchor
     models = np.unique(np.asarray(names), return_inverse=True)[1]
-    common = _shift(models, logs, counts & others)
+    steps = np.broadcast_to(np.asarray(steps, float), logs.shape)
+    common = _shift(models, logs, counts & others, steps)
     shifts = common.copy()
     kind_of = np.array([(kinds or {}).get(name, "") for name in names])
     for kind in sorted(set(kind_of.tolist()) - {""}):
         mine = others & (kind_of == kind)
-        shifts[mine] += _shift(models, logs - common, counts & mine)[mine]
+        shifts[mine] += _shift(models, logs - common, counts & mine, steps)[mine]
     shifts[~others] = 0.0
     return Alignment(shifts, _percent(shifts[others]), _percent((shifts - common)[others]))
 
@@ -77,7 +81,10 @@ def _percent(shifts: NDArray[np.float64]) -> float:
 
 
 def _shift(
-    models: NDArray[np.intp], logs: NDArray[np.float64], counts: NDArray[np.bool_]
+    models: NDArray[np.intp],
+    logs: NDArray[np.float64],
+    counts: NDArray[np.bool_],
+    steps: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """The shift that the timings which count share, at every timing; zeros where it is mere chance."""
     import numpy as np
@@ -98,10 +105,12 @@ def _shift(
         found = found - np.median(np.interp(moments, places, found))
         if float(np.max(np.abs(found - before))) < _STILL:
             break
-    noise = 1.4826 * float(np.median(np.abs(left - found)))
+    # Rounds that all show the same whole number are not without noise: a step's is that of a rounding.
+    rounding = float(np.median(steps[places])) / math.sqrt(12)
+    noise = max(1.4826 * float(np.median(np.abs(left - found))), rounding)
     variance = float(np.mean(found**2))
     # The standard error of a median of so much normal noise.
     share = 0.0 if variance == 0.0 else 1 - (1.2533 * noise) ** 2 / WINDOW / variance
-    if share < _WORTH:
+    if share < _WORTH or math.sqrt(variance) < _LEAST:
         return none
     return np.asarray(share * np.interp(moments, places, found))

@@ -96,7 +96,7 @@ def find_drift(
     shifts = (level[before] + level[after]) / 2 - reference + fluctuation
     unsure = level[before] != level[after]
     counts = ~np.asarray(_disturbed(names, logs - shifts, unsure, steps), bool)
-    alignment = align(names, logs - shifts, anchor, counts, kinds)
+    alignment = align(names, logs - shifts, anchor, counts, kinds, steps)
     shifts = shifts + alignment.shifts
     shares = np.diff(bounds) / len(readings)
     levels = tuple(

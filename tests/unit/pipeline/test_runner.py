@@ -485,7 +485,10 @@ def stage(name: object = "alone", inputs: dict[str, str] | None = None, after: t
         ([stage(), stage()], "two stages"),
         ([stage("show", {"total": "alone"})], "which no earlier stage makes"),
         ([stage(), stage("show", {"totals": "alone"})], "takes no parameter 'totals'"),
-        ([stage("later", after=("alone",))], "stage 'later' comes after 'alone', which is no earlier stage"),
+        (
+            [stage("later", after=("alone",)), stage()],
+            "stage 'later' comes after 'alone', which is no earlier stage",
+        ),
     ],
 )
 def test_stages_that_do_not_fit_together_are_refused(
