@@ -58,8 +58,9 @@ def align(
     """The shifts in logarithms of latencies that the anchor has corrected, in order of time.
 
     ``counts`` says which timings count; ``kinds`` names the kind of each model that has one. Models timed
-    once or twice say nothing. ``steps``: the step of the clock at each timing, relative. Every model's latency is then that under the usual conditions of the series
-    (the median of all shifts is 0). The anchor itself is never shifted.
+    once or twice say nothing. ``steps``: the step of the clock at each timing, relative. Every model's
+    latency is then that under the usual conditions of the series (the median of all shifts is 0). The anchor
+    itself is never shifted.
     """
     import numpy as np
 
