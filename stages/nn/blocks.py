@@ -22,6 +22,11 @@ class SameConv2d(nn.Conv2d):
 
     SAME puts the odd row or column of zeros at the bottom and the right; PyTorch can only pad evenly,
     so the uneven case pads first.
+
+    A 1x1 kernel with a stride looks at every stride-th row and column alone. In training those are taken
+    first: oneDNN's gradient of strided 1x1 weights in NHWC order, of fewer input channels than a vector
+    holds, writes past its buffer, and then hangs, crashes or gives wrong numbers
+    (https://github.com/uxlfoundation/oneDNN/issues/6035).
     """
 
     def __init__(
@@ -39,9 +44,13 @@ class SameConv2d(nn.Conv2d):
             bias=False,
         )
         self.uneven = None if before == after else (before, after, before, after)
+        self.subsampled = kernel == 1 and stride > 1
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Convolve; H and W shrink by the stride, rounded up."""
+        if self.subsampled and self.training:
+            rows, columns = self.stride
+            return functional.conv2d(x_NCHW[:, :, ::rows, ::columns], self.weight, groups=self.groups)
         if self.uneven is not None:
             x_NCHW = functional.pad(x_NCHW, self.uneven)
         return super().forward(x_NCHW)

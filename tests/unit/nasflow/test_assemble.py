@@ -71,14 +71,15 @@ def test_the_templates_lines_fit_a_screen_and_are_explained() -> None:
 
 def test_values_in_a_comment_are_valid_too(tmp_path: Path) -> None:
     assert "(one of these three)" in template()
-    others = ("max_ratio", "train_images", "width_multiplier", "resolution", "folder")
-    for key in ("target_ms", "targets", *others):
-        text, count = re.subn(rf"^  # ({key}: )", r"  \1", template(), flags=re.MULTILINE)
-        if key in ("target_ms", "targets"):
+    keys = ("target_ms", "targets", "max_ratio", "train_images", "width_multiplier", "resolution", "folder")
+    commented = list(re.finditer(rf"^  # ((?:{'|'.join(keys)}): )", template(), flags=re.MULTILINE))
+    assert {match[1].rstrip(": ") for match in commented} == set(keys)
+    for number, match in enumerate(commented):
+        text = template()[: match.start()] + f"  {match[1]}" + template()[match.end() :]
+        if match[1].startswith("target"):
             text = re.sub(r"^  target:.*\n(    .*\n)+", "", text, flags=re.MULTILINE)
-        file = tmp_path / f"{key}.yaml"
+        file = tmp_path / f"{number}.yaml"
         file.write_text(text, encoding="utf-8")
-        assert count == 1
         load_config(PipelineConfig, file)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stages.nn.blocks import SameConv2d
 
@@ -49,3 +52,29 @@ def test_even_padding_would_compute_something_else() -> None:
     evenly = torch.nn.functional.conv2d(x_NCHW, layer.weight, stride=2, padding=1)
     assert evenly.shape == layer(x_NCHW).shape
     assert not torch.allclose(evenly, layer(x_NCHW))
+
+
+class Convolutions(TorchDispatchMode):
+    """Collects ``(kernel, stride)`` of every convolution that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.seen.append((args[1].shape[-1], args[3][0]))
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_strided_1x1_convolution_is_trained_because_onednn_writes_past_its_buffer() -> None:
+    x_NCHW = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    layer = SameConv2d(4, 8, 1, 2, 8).double()
+    with Convolutions() as trained:
+        seen_NCHW = layer(x_NCHW)
+    with Convolutions() as judged:
+        expected_NCHW = layer.eval()(x_NCHW)
+    assert (trained.seen, judged.seen) == ([(1, 1)], [(1, 2)])
+    torch.testing.assert_close(seen_NCHW, expected_NCHW)
+    gradients = [torch.autograd.grad(y.square().sum(), layer.weight)[0] for y in (seen_NCHW, expected_NCHW)]
+    torch.testing.assert_close(*gradients)
