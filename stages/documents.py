@@ -185,9 +185,12 @@ class LatencyModel(Document):
     ms_per_weight_megabyte: float = 0.0
     ms_per_activation_megabyte: float = 0.0
     interval_percent: float = Field(ge=0, description="half-width of a prediction's 95 % interval")
-    table_check: TableCheck | None = None
+    table_check: TableCheck | None = Field(default=None, exclude_if=operator.not_)
     shift_percent: float = Field(
-        default=0.0, ge=0, description="how far the anchor failed to speak for the networks (deviation)"
+        default=0.0,
+        ge=0,
+        exclude_if=operator.not_,
+        description="how far the anchor failed to speak for the networks (deviation)",
     )
     calibration: tuple[PredictionPoint, ...]
     held_out: tuple[PredictionPoint, ...]

@@ -202,7 +202,9 @@ class _Upload:
             return
         try:
             if os.path.lexists(self._path) and not os.path.isdir(self._path):  # noqa: PTH112
-                os.unlink(self._path)  # noqa: PTH108
+                # A connection that broke may be taking its half file away just now.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)  # noqa: PTH108
             if not stat.S_ISLNK(self._mode):
                 self._file = open(self._path, "wb", buffering=0)  # noqa: PTH123, SIM115
         except OSError as error:
