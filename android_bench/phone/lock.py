@@ -197,9 +197,7 @@ class PhoneLock:
                 continue
             lives = owner.is_alive()
             is_over = owner.has_ended() or (not lives and age_s is not None and age_s > STALE_S)
-            if (
-                not is_over and not lives and age_s is None
-            ):  # no time is told: it is over if nobody renews it meanwhile
+            if not (is_over or lives) and age_s is None:  # no time: it is over if nobody renews it meanwhile
                 if unreadable is None:
                     unreadable = rest
                     self._sleep(STALE_S)
