@@ -32,6 +32,17 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _mask_meant(text: str) -> str:
+    """What somebody may have meant by ``text``, to follow "a mask of cores"."""
+    if re.fullmatch(r"0b[01]{1,64}", text):
+        return f", as in 0x{int(text, 2):x}"
+    if re.fullmatch(r"[1-9][0-9]{1,15}", text):
+        return f": 0x{int(text):x} if {text} is decimal, 0x{text} if it is hexadecimal"
+    if re.fullmatch(r"[1-9a-f][0-9a-f]{0,15}", text):
+        return f", as in 0x{text}"
+    return " such as 0xf0"
+
+
 class RuntimeOptions(Frozen):
     """How a model is run; part of every latency's identity."""
 
@@ -52,8 +63,9 @@ class RuntimeOptions(Frozen):
             return value
         lower = str(value).lower()
         if not re.fullmatch(r"auto|all|big|little|prime|0x[0-9a-f]{1,16}", lower):
-            mask = f", as in 0x{lower}" if re.fullmatch(r"[0-9a-f]{1,16}", lower) else " such as 0xf0"
-            raise ValueError(f"it should be auto, all, big, little, prime, or a mask of cores{mask}")
+            raise ValueError(
+                f"it should be auto, all, big, little, prime, or a mask of cores{_mask_meant(lower)}"
+            )
         return lower
 
     def describe(self) -> str:

@@ -6,6 +6,7 @@ called); checked against adb 36.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -24,7 +25,8 @@ _HINT = (
     "Set it to tcp:PORT, tcp:HOST:PORT or localfilesystem:PATH, or unset it: the server on this computer's "
     f"port {DEFAULT_PORT} is asked then."
 )
-_TCP = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+))(?::(?P<port>[0-9]+))?")
+_NUMBER = re.compile(r"[+-]?[0-9]+|0[xX][0-9A-Fa-f]+", re.ASCII)  # what android::base::ParseInt takes
+_TCP = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>\*|[\w.][\w.%-]*))(?::(?P<port>[^:]*))?")
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,16 @@ def _parse(text: str) -> ServerAddress:
 
 
 def _parse_tcp(text: str, rest: str) -> ServerAddress:
-    if rest.isascii() and rest.isdigit():
-        host, port = "", _port(rest)
+    if _NUMBER.fullmatch(rest):
+        host, port = "", _port_as_adb_reads_it(rest)
+    elif _is_ipv6(rest):  # the only way to write one without brackets, and adb's default port
+        host, port = rest, _PORT_BEHIND_A_HOST
     else:
         found = _TCP.fullmatch(rest)
-        if found is None:
-            raise _no_address(text, "is no HOST:PORT")
-        host = found["six"] or found["host"]
-        port = _PORT_BEHIND_A_HOST if found["port"] is None else _port(found["port"])
+        if found is None or (found["six"] and not _is_ipv6(found["six"])):
+            raise _no_address(text, "is neither tcp:PORT nor tcp:HOST:PORT, nor tcp:[IPV6]:PORT")
+        host = found["six"] or found["host"].replace("*", "")  # this computer, as for adb on Linux
+        port = _PORT_BEHIND_A_HOST if found["port"] is None else _port(found["port"].removeprefix("+"))
     if port is None:
         raise _no_address(text, "names no port from 1 to 65535")
     return ServerAddress(host, port)
@@ -138,6 +142,22 @@ def _parse_tcp(text: str, rest: str) -> ServerAddress:
 def _port(text: str) -> int | None:
     plausible = text.isascii() and text.isdigit() and len(text) <= 5
     return int(text) if plausible and 0 < int(text) < 65536 else None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _port_as_adb_reads_it(text: str) -> int | None:
+    """A number that stands alone: with a plus, or hexadecimal behind 0x, too."""
+    if len(text) > 10:
+        return None
+    number = int(text, 16 if text[:2].lower() == "0x" else 10)
+    return number if 0 < number < 65536 else None
 
 
 def _no_address(text: str, reason: str) -> UsageError:

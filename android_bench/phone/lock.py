@@ -1,8 +1,9 @@
 """One run at a time on one phone: a folder on it that says who measures, for others to respect.
 
-Whoever makes the folder measures, and says again and again that it is still there. A lock that nobody has
-renewed for :data:`STALE_S` seconds, or whose process on this computer has ended, is taken over: what SIGKILL
-left behind keeps nobody out. Time is the phone's uptime: its clock may be set by hours at any moment.
+Whoever makes the folder measures, and says again and again that it is still there. A lock whose process on
+this computer has ended is taken over, and none whose process is seen to live here: its cable may be out. Of
+any other, who has not renewed it for :data:`STALE_S` seconds is gone: what SIGKILL left behind keeps nobody
+out. Time is the phone's uptime: its clock may be set by hours at any moment.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _RACE_S = 0.5
 _ATTEMPTS = 5
 _TIMEOUT_S = 20.0
 _OURS, _NEW, _TAKEN, _RACE = 0, 10, 11, 12
+_ENDED = ("Z", "X", "x")  # nobody has asked yet how it ended
 
 # Words: lock, owner, a token that is new each time, then nothing, or "replace" and the owner that may be, or
 # "force" for one that cannot be read. mkdir succeeds for one of several. Who replaces a lock keeps others
@@ -105,7 +107,7 @@ class Owner:
     def of_this_process(cls) -> Self:
         """This process."""
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", platform.node())[:40] or "unnamed"
-        return cls(_this_computer(), os.getpid(), _started(os.getpid()) or 0, name)
+        return cls(_this_computer(), os.getpid(), (_process(os.getpid()) or ("", 0))[1], name)
 
     @classmethod
     def parse(cls, line: str) -> Self | None:
@@ -119,15 +121,23 @@ class Owner:
 
     def has_ended(self) -> bool:
         """Whether this is a process of this computer that is no more; False where that cannot be known."""
-        if self.computer != _this_computer() or os.name == "nt":  # there, signal 0 is not a question
+        if not self._is_here():
             return False
         with suppress(PermissionError):  # it is alive and someone else's
             try:
                 os.kill(self.pid, 0)
             except (ProcessLookupError, OverflowError):
                 return True
-        started = _started(self.pid)
-        return started is not None and started != self.started
+        now = _process(self.pid)
+        return now is not None and (now[0] in _ENDED or now[1] != self.started)
+
+    def is_alive(self) -> bool:
+        """Whether this is a process of this computer that is there; False where that cannot be known."""
+        now = _process(self.pid) if self._is_here() else None
+        return now is not None and now[0] not in _ENDED and now[1] == self.started
+
+    def _is_here(self) -> bool:
+        return self.computer == _this_computer() and os.name != "nt"  # there, signal 0 is not a question
 
     def describe(self) -> str:
         """``process 4711 on this computer``."""
@@ -185,8 +195,9 @@ class PhoneLock:
                     unreadable = rest
                     self._sleep(_LOOK_AGAIN_S)
                 continue
-            is_over = owner.has_ended() or (age_s is not None and age_s > STALE_S)
-            if not is_over and age_s is None:  # no time is told: it is over if nobody renews it meanwhile
+            lives = owner.is_alive()
+            is_over = owner.has_ended() or (not lives and age_s is not None and age_s > STALE_S)
+            if not (is_over or lives) and age_s is None:  # no time: it is over if nobody renews it meanwhile
                 if unreadable is None:
                     unreadable = rest
                     self._sleep(STALE_S)
@@ -197,7 +208,11 @@ class PhoneLock:
                 raise NoUsableDevice(
                     f"{transport.serial} is being measured by another run: {owner.describe()}{heard}.",
                     hint="Wait until that run has ended, or end it; two at once would spoil each other's "
-                    f"timings. A run that is no more keeps the phone for {STALE_S} s at most.",
+                    + (
+                        f"timings. It still lives: kill {owner.pid} ends it."
+                        if lives
+                        else f"timings. A run that is no more keeps the phone for {STALE_S} s at most."
+                    ),
                 )
             replace = ("replace", line)
         raise NoUsableDevice(
@@ -263,12 +278,16 @@ def _namespace() -> str:
         return ""
 
 
-def _started(pid: int) -> int | None:
-    """When a process began, in ticks since the computer's start; None where that is not told (proc(5))."""
+def _process(pid: int) -> tuple[str, int] | None:
+    """A process's state, and when it began in ticks since the computer's start; None where that is not told.
+
+    Fields 3 and 22 of its stat (proc(5)).
+    """
     try:
         after_name = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
         )
-        return int(after_name.split()[19])
+        fields = after_name.split()
+        return fields[0], int(fields[19])
     except (OSError, ValueError, IndexError):
         return None

@@ -14,22 +14,28 @@ from dataclasses import dataclass
 from android_bench.phone.note import NOTE, Before, Changed, read_note, write_note
 from android_bench.phone.screen import SLEEP_COMMAND, is_asleep, refusal, wake_up
 from android_bench.transport import Completed, Transport, plain_text
+from nasflow.errors import DeviceError
 
 __all__ = ["NOTE", "SETTINGS", "Setting", "make_steady", "repair"]
 
 _TIMEOUT_S = 20.0
 _NOT_SET = "null"
+_DELETE = f"adb shell rm -rf {NOTE}"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One of Android's settings that a measurement raises to ``wanted``; ``pattern`` is what may be there."""
+    """One of Android's settings that a measurement raises to ``wanted``; ``pattern`` is what may be there.
+
+    ``by_hand`` is where a person finds it on the phone.
+    """
 
     space: str
     key: str
     wanted: str
     pattern: str
     means: str
+    by_hand: str
 
     def is_value(self, value: str) -> bool:
         """Whether this may be its value; ``null``: it is not set."""
@@ -50,16 +56,36 @@ SETTINGS = {
     setting.key: setting
     for setting in (
         # BatteryManager: AC 1, USB 2, wireless 4, dock 8. It holds only while the phone is plugged in.
-        Setting("global", "stay_on_while_plugged_in", "15", "[0-9]{1,2}", "stay awake while plugged in"),
+        Setting(
+            "global",
+            "stay_on_while_plugged_in",
+            "15",
+            "[0-9]{1,2}",
+            means="stay awake while plugged in",
+            by_hand="Settings, Developer options, Stay awake",
+        ),
         # Milliseconds: on battery, or while the cable is out, a phone falls asleep by this one.
-        Setting("system", "screen_off_timeout", "1800000", "-?[0-9]{1,10}", "keep its screen on"),
+        Setting(
+            "system",
+            "screen_off_timeout",
+            "1800000",
+            "-?[0-9]{1,10}",
+            means="keep its screen on",
+            by_hand="Settings, Display, Screen timeout: the longest",
+        ),
     )
 }
 
 
-def make_steady(transport: Transport, *, sleep: Callable[[float], None]) -> tuple[str, ...]:
+def make_steady(
+    transport: Transport,
+    *,
+    sleep: Callable[[float], None],
+    mode_answered: Callable[[str], None] = lambda _reason: None,
+) -> tuple[str, ...]:
     """Switch all on, as far as the phone allows, and wake it; :func:`repair` puts it back.
 
+    ``mode_answered`` hears why the phone does not go into fixed-performance mode; empty: it does.
     Returns what the phone refuses and a person should know, in sentences. A phone that is lost keeps its
     note: the next start on it puts everything back. Raises DeviceLost, DeviceError (the note cannot be
     written), NoUsableDevice (the phone stays asleep).
@@ -76,7 +102,7 @@ def make_steady(transport: Transport, *, sleep: Callable[[float], None]) -> tupl
     done = tuple(_changed(transport, wish, refused) for wish in plan)
     if done != before.changed:  # it keeps another value than it was given: that one is ours
         write_note(transport, Before(done, before.asleep))
-    _run(transport, *_fixed("true"))
+    mode_answered(refusal(_run(transport, *_fixed("true"))))
     wake_up(transport, sleep=sleep)
     return tuple(refused)
 
@@ -93,7 +119,8 @@ def repair(transport: Transport) -> tuple[str, ...]:
     if left.asleep and not is_asleep(transport):
         _run(transport, *SLEEP_COMMAND)
     if not left.changed:
-        _run(transport, "rm", "-f", NOTE)
+        if (done := _run(transport, "rm", "-f", NOTE)).exit_code != 0:
+            refused.append(f"{NOTE} cannot be deleted{_because(done)}. Do it by hand: {_DELETE}")
     elif left.asleep:
         write_note(transport, Before(left.changed))
     return tuple(refused)
@@ -102,9 +129,25 @@ def repair(transport: Transport) -> tuple[str, ...]:
 def _put_back(transport: Transport) -> tuple[Before | None, list[str]]:
     """Put the note's settings back. Returns what is left to do (None: there is no note), and refusals."""
     found = _run(transport, "cat", NOTE)
-    if found.exit_code != 0:
+    if found.exit_code == 0:
+        return _undone(transport, found.stdout)
+    if "No such file or directory" in plain_text(found.stderr or found.stdout, limit=1000):
         return None, []
-    before = read_note(found.stdout, lambda key, value: key in SETTINGS and SETTINGS[key].is_value(value))
+    # A folder, or a file that may not be read. In a folder lies the note of a run that moved it there.
+    inside = _run(transport, "cat", f"{NOTE}/{NOTE.rpartition('/')[2]}.new")
+    left, refused = _undone(transport, inside.stdout if inside.exit_code == 0 else b"")
+    if (done := _run(transport, "rm", "-rf", NOTE)).exit_code != 0:
+        raise DeviceError(
+            f"{NOTE} on the phone is not a run's note, and cannot be deleted{_because(done)}.",
+            hint=f"Delete it by hand: {_DELETE}",
+        )
+    write_note(transport, left)
+    return left, refused
+
+
+def _undone(transport: Transport, note: bytes) -> tuple[Before, list[str]]:
+    """Put back what is in ``note``; what is left of it, and refusals."""
+    before = read_note(note, lambda key, value: key in SETTINGS and SETTINGS[key].is_value(value))
     # Android does not tell whether fixed performance was on; off is its default, and a restart's.
     _run(transport, *_fixed("false"))
     if before is None:
@@ -135,7 +178,7 @@ def _changed(transport: Transport, wish: Changed, refused: list[str]) -> Changed
     if value is not None and value == wish.was:
         refused.append(
             f"The phone does not let itself be told to {setting.means}{_because(done)}, and may fall asleep "
-            "while it is measured. Do it by hand: Settings, Developer options, Stay awake. On Xiaomi phones "
+            f"while it is measured. Do it by hand: {setting.by_hand}. On Xiaomi phones "
             "switch 'USB debugging (Security settings)' on."
         )
     return wish if value is None else Changed(wish.key, wish.was, value)

@@ -49,7 +49,7 @@ class ScriptedPhone:
     """Answers as a phone does, as far as the tests of conditions and settings go.
 
     ``locked``: settings that may not be written. ``opaque``: none can be read. ``wakes_by``: the programs
-    that wake it. ``clamps``: what a setting becomes, whatever it is set to.
+    that wake it. ``clamps``: what a setting becomes, whatever it is set to. ``unreadable``: paths and why.
     """
 
     serial = "scripted"
@@ -65,6 +65,8 @@ class ScriptedPhone:
             POWER_COMMAND: lambda: f"  mWakefulness={self.wakefulness}\n",
         }
         self.files: dict[str, bytes] = {}
+        self.unreadable: dict[str, str] = {}
+        self.undeletable: set[str] = set()
         self.settings = {"stay_on_while_plugged_in": "0", "screen_off_timeout": "60000"}
         self.fixed = False
         self.knows_fixed = True
@@ -111,8 +113,21 @@ class ScriptedPhone:
                 return done()
             case ("cat", path) if path in self.files:
                 return Completed(self.files[path], b"", 0)
-            case ("rm", "-f", path):
-                self.files.pop(path, None)
+            case ("cat", path) if path in self.unreadable:
+                return Completed(b"", f"cat: {path}: {self.unreadable[path]}".encode(), 1)
+            case ("cat", path):
+                return Completed(b"", f"cat: {path}: No such file or directory".encode(), 1)
+            case ("rm", "-f", path) if path in self.unreadable:
+                return Completed(b"", f"rm: {path}: {self.unreadable[path]}".encode(), 1)
+            case ("rm", "-rf", path) if path in self.undeletable:
+                return Completed(b"", f"rm: {path}: Permission denied".encode(), 1)
+            case ("rm", "-f" | "-rf", path):
+                self.unreadable.pop(path, None)
+                for name in [name for name in self.files if name == path or name.startswith(f"{path}/")]:
+                    del self.files[name]
+                return done()
+            case ("mv", old, new) if new in self.unreadable:  # a folder takes it in
+                self.files[f"{new}/{old.rpartition('/')[2]}"] = self.files.pop(old)
                 return done()
             case ("mv", old, new):
                 self.files[new] = self.files.pop(old)

@@ -46,6 +46,9 @@ def test_the_older_variables_name_host_and_port() -> None:
         ("tcp:lab.example:6037", ServerAddress("lab.example", 6037)),
         ("tcp:[fe80::1]:6037", ServerAddress("fe80::1", 6037)),
         ("tcp:lab.example", ServerAddress("lab.example", 5555)),
+        ("tcp:[::1]:6037", ServerAddress("::1", 6037)),
+        ("tcp:[fe80::1%eth0]:6037", ServerAddress("fe80::1%eth0", 6037)),
+        ("tcp:fe80::1", ServerAddress("fe80::1", 5555)),
         ("local:/run/adb", ServerAddress(path="/run/adb")),
         ("localfilesystem:/run/a b:c", ServerAddress(path="/run/a b:c")),
     ],
@@ -53,8 +56,31 @@ def test_the_older_variables_name_host_and_port() -> None:
 def test_adb_server_socket_goes_before_the_others(text: str, expected: ServerAddress) -> None:
     found = address(ADB_SERVER_SOCKET=text, ANDROID_ADB_SERVER_PORT="x", ANDROID_ADB_SERVER_ADDRESS="y")
     assert found == expected
-    if not text.startswith("local:") and text != "tcp:lab.example":
+    if not text.startswith("local:") and found.port != 5555:
         assert found.spec() == text
+
+
+@pytest.mark.parametrize("text", ["tcp:+5037", "tcp:0x13ad", "tcp:0X13AD", "tcp:05037", "tcp:*:+5037"])
+def test_a_port_of_this_computer_may_be_written_in_each_way_that_adb_reads(text: str) -> None:
+    """Each was tried with adb 36 and its server (the last on Linux)."""
+    assert address(ADB_SERVER_SOCKET=text) == ServerAddress("", 5037)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        *((f"tcp:{port}", "names no port from 1 to 65535") for port in ("-1", "+0", "0x10000", "9" * 12)),
+        *((f"tcp:lab:{port}", "names no port from 1 to 65535") for port in ("-1", "0x13ad", "")),
+        *(
+            (f"tcp:{rest}", "is neither tcp:PORT nor")
+            for rest in ("*.lab:5037", "-lab:1", "+lab", "[1::2::3]:1")
+        ),
+    ],
+)
+def test_what_is_no_host_is_not_taken_for_one(text: str, reason: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        address(ADB_SERVER_SOCKET=text)
+    assert f"{text!r}, which {reason}" in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from android_bench.device import BenchmarkRequest, Conditions, RuntimeOptions
 from android_bench.phone.text import CpuPolicy
@@ -181,6 +182,24 @@ def policy(number: int, cores: tuple[int, ...], mhz: int | None) -> CpuPolicy:
 
 THREE = (policy(0, (0, 1, 2, 3), 1704), policy(4, (4, 5, 6, 7), 2367), policy(8, (8,), 2914))
 TWO = THREE[:2]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "words"),
+    [
+        ("f0", "a mask of cores, as in 0xf0"),
+        (240, "a mask of cores: 0xf0 if 240 is decimal, 0x240 if it is hexadecimal"),
+        (8, "a mask of cores, as in 0x8"),
+        ("0b110", "a mask of cores, as in 0x6"),
+        ("010", "a mask of cores such as 0xf0"),
+        ("0o17", "a mask of cores such as 0xf0"),
+        ("bigg", "a mask of cores such as 0xf0"),
+    ],
+)
+def test_a_mask_that_is_none_is_refused_with_what_may_have_been_meant(cpu: object, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RuntimeOptions.model_validate({"cpu": cpu})
+    assert caught.value.errors()[0]["msg"].endswith(words)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,32 @@ def test_a_process_number_that_belongs_to_another_by_now_is_no_owner() -> None:
     assert not replace(ELSEWHERE, pid=2**31 - 1).has_ended(), "of another computer nobody can tell"
 
 
+def test_a_living_process_of_this_computer_keeps_its_phone_however_long_it_was_away(
+    phone: VirtualPhone, transport: DirectTransport
+) -> None:
+    """Its cable is out, or the computer slept: it goes on measuring when it is back."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
+        fields = Path(f"/proc/{living.pid}/stat").read_text().rpartition(")")[2].split()
+        owner = replace(Owner.of_this_process(), pid=living.pid, started=int(fields[19]))
+        assert owner.is_alive() and not replace(owner, started=owner.started - 1).is_alive()
+        assert not replace(owner, computer=ELSEWHERE.computer).is_alive(), "of another nobody can tell"
+        first = lock(owner)
+        first.take(transport)
+        set_age(phone, 2 * STALE_S)
+        with pytest.raises(NoUsableDevice, match="on this computer, last heard of") as caught:
+            lock(Owner.of_this_process()).take(transport)
+        assert f"kill {living.pid}" in caught.value.hint
+        (phone.storage(LOCK) / "seen").unlink()
+        with pytest.raises(NoUsableDevice, match=f"process {living.pid} on this computer"):
+            lock(Owner.of_this_process()).take(transport)
+        assert first.take(transport) is False
+        living.kill()
+        while Path(f"/proc/{living.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            threading.Event().wait(0.01)
+        assert owner.has_ended(), "though nobody has asked yet how it ended"
+        assert lock(Owner.of_this_process()).take(transport) is True
+
+
 def test_a_lock_of_another_computer_holds_until_it_has_not_been_renewed_for_long(
     phone: VirtualPhone, transport: DirectTransport
 ) -> None:

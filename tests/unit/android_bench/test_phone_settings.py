@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from android_bench.phone.screen import SLEEP_COMMAND
 from android_bench.phone.settings import NOTE, SETTINGS, make_steady, repair
-from nasflow.errors import DeviceLost, NoUsableDevice
+from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
 from tests.support.scripted_phone import ScriptedPhone
 
 STAY, OFF = "stay_on_while_plugged_in", "screen_off_timeout"
@@ -180,6 +180,23 @@ def a_damaged_note(phone: ScriptedPhone) -> None:
     phone.files[NOTE] = b'{"schema_version": 2, "sett'
 
 
+def a_folder(phone: ScriptedPhone) -> None:
+    phone.settings[STAY] = "15"
+    phone.unreadable[NOTE] = "Is a directory"
+
+
+def a_folder_that_took_a_note_in(phone: ScriptedPhone) -> None:
+    """As versions left it that moved their note into it."""
+    a_note("0")(phone)
+    phone.files[f"{NOTE}/settings-before.json.new"] = phone.files.pop(NOTE)
+    phone.unreadable[NOTE] = "Is a directory"
+
+
+def a_note_that_may_not_be_read(phone: ScriptedPhone) -> None:
+    phone.settings[STAY] = "15"
+    phone.unreadable[NOTE] = "Permission denied"
+
+
 def a_note_and_a_person_who_chose_since(phone: ScriptedPhone) -> None:
     a_note("0")(phone)
     phone.settings[STAY] = "2"
@@ -205,6 +222,10 @@ ASLEEP = "may fall asleep while it is measured"
         (a_note("null"), (STAY,), (RESET,), (RESET,), "15", True),
         (a_damaged_note, (), (RESET,), (), "15", False),
         (a_damaged_note, (STAY,), (RESET,), (), "15", False),
+        (a_folder, (), (RESET,), (), "15", False),
+        (a_folder_that_took_a_note_in, (), (), (), "0", False),
+        (a_folder_that_took_a_note_in, (STAY,), (BY_HAND,), (BY_HAND,), "15", True),
+        (a_note_that_may_not_be_read, (), (RESET,), (), "15", False),
         (a_note_and_a_person_who_chose_since, (), (), (), "2", False),
         (a_note_and_a_person_who_chose_since, (STAY,), (ASLEEP,), (), "2", False),
     ],
@@ -232,6 +253,50 @@ def test_the_next_run_gets_on_or_names_the_one_command(
         stay_on,
         note_stays,
     )
+
+
+def test_what_cannot_be_taken_away_from_the_notes_place_is_told_with_the_command() -> None:
+    phone = ScriptedPhone()
+    a_folder(phone)
+    phone.undeletable = {NOTE}
+    for start in (lambda: steady(phone), lambda: repair(phone)):
+        with pytest.raises(DeviceError, match="Permission denied") as caught:
+            start()
+        assert caught.value.hint == f"Delete it by hand: adb shell rm -rf {NOTE}"
+    assert not any(words[:2] == ("settings", "put") for words in phone.log)
+
+
+def test_a_note_that_stays_is_told_with_the_command() -> None:
+    phone = ScriptedPhone()
+    steady(phone)
+    phone.unreadable[NOTE] = "Read-only file system"
+    assert repair(phone) == (
+        f"{NOTE} cannot be deleted (rm: {NOTE}: Read-only file system). "
+        f"Do it by hand: adb shell rm -rf {NOTE}",
+    )
+    assert phone.settings == FOUND
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [(STAY, "Developer options, Stay awake."), (OFF, "Display, Screen timeout: the longest.")],
+)
+def test_a_refused_setting_is_told_with_where_a_person_finds_that_one(key: str, advice: str) -> None:
+    phone = ScriptedPhone()
+    phone.settings[STAY] = "15" if key == OFF else "0"
+    phone.locked = {key}
+    (told,) = steady(phone)
+    assert f"Do it by hand: Settings, {advice}" in told
+    assert told.count("Settings, ") == 1
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_whether_the_phone_goes_into_fixed_performance_mode_is_heard(knows: bool) -> None:
+    phone = ScriptedPhone()
+    phone.knows_fixed = knows
+    heard: list[str] = []
+    assert make_steady(phone, sleep=lambda _seconds: None, mode_answered=heard.append) == ()
+    assert heard == ["" if knows else "cmd: not found"]
 
 
 def test_a_refused_setting_is_put_back_once_the_phone_lets_it_or_a_person_has_done_it() -> None:
