@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from android_bench.bundle.archive import CONTENTS, EXCHANGES, Bundle, write_bundle
 from android_bench.bundle.exchange import Exchange, Failure, Finding, Header
@@ -15,7 +16,8 @@ from android_bench.bundle.privacy import Scrubber
 from android_bench.device import BenchmarkRequest, DeviceInfo, RuntimeOptions
 from nasflow.console import write
 from nasflow.doctor import Check
-from nasflow.errors import IntegrityError, UsageError
+from nasflow.errors import EnvironmentFault, IntegrityError, UsageError
+from nasflow.files import TEMPORARY_SUFFIX
 
 if TYPE_CHECKING:
     from android_bench.bundle.recording import Recorder
@@ -42,13 +44,24 @@ _SHOWN_WORDS = 160
 
 
 def check_target(path: Path) -> None:
-    """Refuse a file that cannot be written before anything is measured. Raises UsageError."""
+    """Refuse a file that cannot be written, before all else. Raises UsageError, EnvironmentFault."""
     if path.exists():
         raise UsageError(
             f"{path} is there already.", hint="Choose another name for --bundle, or delete the file first."
         )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"the folder {path.absolute().parent} is not there.", hint="Make it first.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"the folder {folder} is not there.", hint="Make it first.")
+    try:
+        # As it is written later: beside its place, then renamed.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name[:80]}.", suffix=TEMPORARY_SUFFIX):
+            pass
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path} cannot be written: {error.strerror or error}. Nothing was recorded.",
+            hint="Name a file in a folder that you may write to: --bundle FILE.",
+            raw=str(error),
+        ) from error
 
 
 def ask_leave(path: Path, *, given: bool, ask: Callable[[], str] = input) -> None:
@@ -109,21 +122,20 @@ def write_recorded(
     """
     scrubber = Scrubber(recorder.names)
     for exchange in recorder.exchanges:
-        scrubber.learn_from(exchange.words, exchange.stdout.decode("utf-8", "replace"))
+        printed = (part.decode("utf-8", "replace") for part in (exchange.stdout, exchange.stderr))
+        scrubber.learn_from(exchange.words, *printed)
     exchanges = tuple(_scrubbed(exchange, scrubber) for exchange in recorder.exchanges)
     told = None if info is None else info.model_copy(update={"serial": ""})
     header = Header(
         nasflow=_version(),
         runtime=runtime,
-        info=None if told is None else DeviceInfo.model_validate_json(scrubber.text(told.model_dump_json())),
+        info=None if told is None else DeviceInfo.model_validate(_each(told.model_dump(), scrubber.text)),
         findings=tuple(
             Finding(name=check.name, state=check.state, found=scrubber.text(check.found)) for check in checks
         ),
     )
     bundle = Bundle(header, exchanges, "\n".join([*_contents(header, exchanges, scrubber), ""]))
-    left = scrubber.found_in(
-        "\n".join([bundle.contents, header.model_dump_json(), *(one.model_dump_json() for one in exchanges)])
-    )
+    left = scrubber.found_in("\n".join([bundle.contents, *_texts(header), *map(_all_text, exchanges)]))
     if left:
         raise IntegrityError(
             f"the bundle would tell {len(left)} names or serial numbers all the same: it was not written.",
@@ -136,11 +148,11 @@ def _scrubbed(exchange: Exchange, scrubber: Scrubber) -> Exchange:
     failure = exchange.failure
     return exchange.model_copy(
         update={
-            "words": tuple(scrubber.text(word) for word in exchange.words),
+            "words": tuple(scrubber.command(word) for word in exchange.words),
             "stdout": scrubber.output(exchange.stdout),
             "stderr": scrubber.output(exchange.stderr),
-            "path": scrubber.text(exchange.path),
-            "text": None if exchange.text is None else scrubber.text(exchange.text),
+            "path": scrubber.command(exchange.path),
+            "text": None if exchange.text is None else scrubber.command(exchange.text),
             "content": None if exchange.content is None else scrubber.binary(exchange.content),
             "failure": failure
             and Failure(
@@ -149,6 +161,35 @@ def _scrubbed(exchange: Exchange, scrubber: Scrubber) -> Exchange:
                 **{name: scrubber.text(getattr(failure, name)) for name in ("message", "hint", "raw")},
             ),
         }
+    )
+
+
+def _each(value: Any, change: Callable[[str], str]) -> Any:
+    """A document with its texts changed; its keys stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _each(part, change) for key, part in value.items()}
+    return [_each(part, change) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _texts(header: Header) -> Iterator[str]:
+    if header.info is not None:
+        yield from (value for value in header.info.model_dump().values() if isinstance(value, str))
+    yield from (finding.found for finding in header.findings)
+
+
+def _all_text(exchange: Exchange) -> str:
+    """All that was asked and said in one exchange, without JSON's escapes, and without times and hashes."""
+    failure = exchange.failure
+    said = (exchange.stdout, exchange.stderr, exchange.content or b"")
+    return "\n".join(
+        [
+            *exchange.words,
+            *(part.decode("utf-8", "replace") for part in said),
+            *(exchange.path, exchange.text or "", exchange.state),
+            *((failure.message, failure.hint, failure.raw) if failure else ()),
+        ]
     )
 
 
@@ -175,7 +216,7 @@ def _contents(header: Header, exchanges: Sequence[Exchange], scrubber: Scrubber)
 
 
 def _described(exchange: Exchange) -> str:
-    if exchange.kind == "run":
+    if exchange.kind in ("run", "connect"):
         line = " ".join(" ".join(exchange.words).split())
         return line if len(line) <= _SHOWN_WORDS else f"{line[:_SHOWN_WORDS]}..."
     if exchange.kind == "push":

@@ -34,7 +34,7 @@ def examine_phone(
     """
     yield _failing("adb key", check_key)
     found: list[FoundPhone] = []
-    check = _failing("phone", lambda: _phone(config, found))
+    check = _failing("phone", lambda: _phone(config, found, recorder))
     yield check
     if not found:
         return
@@ -121,13 +121,22 @@ def check_key() -> Check:
     )
 
 
-def _phone(config: PipelineConfig, found: list[FoundPhone]) -> Check:
+def _phone(config: PipelineConfig, found: list[FoundPhone], recorder: Recorder | None = None) -> Check:
     from android_bench.discover import choose, find_phones, wanted_name
     from android_bench.transport import split_host_port
 
     wanted = wanted_name(config.device.partition(":")[2])
     addresses = [wanted] if split_host_port(wanted) else []
-    chosen = choose(wanted, find_phones(config.android.transport, addresses=addresses))
+    seen: tuple[FoundPhone, ...] = ()
+    try:
+        seen = find_phones(config.android.transport, addresses=addresses)
+        chosen = choose(wanted, seen)
+    except NasflowError as error:
+        if recorder:
+            from android_bench.bundle.search import record_search
+
+            record_search(recorder, config.android.transport, wanted, seen, error)
+        raise
     found.append(chosen)
     ways = {"server": "through the adb server", "usb": "on USB", "tcp": "on the network"}
     return Check("phone", "ok", f"{chosen.describe()}, {ways[chosen.way]}")

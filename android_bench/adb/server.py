@@ -96,6 +96,14 @@ def server_devices(server: ServerAddress | int, *, timeout_s: float = 3.0) -> tu
         return None
 
 
+def ask_server(server: ServerAddress, question: str, *, timeout_s: float = 3.0) -> str:
+    """The server's own answer to a question (``host:version``). Raises DeviceLost where there is none."""
+    try:
+        return _answer(server, Deadline(timeout_s), question)
+    except (OSError, _ServerRefusal) as error:
+        raise DeviceLost(f"the adb server on {server.describe()} does not answer: {error}.") from error
+
+
 def start_server(server: ServerAddress | int) -> None:
     """Start Google's adb server. Raises NoUsableDevice."""
     from adbutils import adb_path

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from android_bench.bundle.exchange import Exchange, Header
-from nasflow.errors import IntegrityError, NasflowError
+from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError
 from nasflow.files import disk_faults, write_atomic
 
 CONTENTS, EXCHANGES = "CONTENTS.txt", "exchange.jsonl"
@@ -57,6 +57,11 @@ def write_bundle(path: Path, bundle: Bundle) -> int:
 
 def read_bundle(path: Path) -> Bundle:
     """Read and check one. Raises IntegrityError for what is none, EnvironmentFault."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise EnvironmentFault(
+            f"{path} {what}.", hint="Name a bundle: 'nasflow doctor --bundle FILE' writes one."
+        )
     with disk_faults(path, "read"):
         if path.stat().st_size > MAX_FILE_BYTES:
             raise _damaged(path, f"it is larger than {MAX_FILE_BYTES / 1e6:.0f} MB")

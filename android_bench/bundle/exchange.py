@@ -55,12 +55,14 @@ class Failure(Frozen):
 class Exchange(Frozen):
     """One call of a :class:`~android_bench.transport.Transport`. Times are in seconds since the first.
 
+    ``connect`` is the search for the phone before there is one: what was found, or why none was.
+
     ``words`` are those of a command, ``path`` is the file of the phone that was pushed or pulled. Of what was
     pushed, size and hash are kept, and the ``text`` of nasflow's own scripts and notes.
     """
 
     part: Annotated[str, Field(max_length=40)]
-    kind: Literal["run", "push", "pull", "state", "reconnect"]
+    kind: Literal["run", "push", "pull", "state", "reconnect", "connect"]
     at_s: float = Field(ge=0)
     took_s: float = Field(ge=0)
     words: tuple[Text, ...] = Field(default=(), max_length=1000)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from android_bench.bundle.dynamic import OWNER
-from android_bench.transport import split_host_port
+from android_bench.bundle.words import PLAIN, is_made_of, words_of
+from android_bench.phone.remote_files import FOLDER
+from android_bench.transport import serial_in_mdns_name, split_host_port
 
 KEPT_PROPERTIES = re.compile(
     r"ro\.product\.((system|vendor|odm|product|system_ext)\.)?"
@@ -32,14 +34,33 @@ _TELLING_KEY = re.compile(
     r"serial|imei|meid|iccid|imsi|msisdn|(^|[._])mac|bt_?addr|bdaddr|guid|uuid|hostname|host_name"
     r"|device_?name|ssid|account|phone_?number|android_?id|wifi\.name|bluetooth.*name|(^|[._])sn$|barcode"
 )
-_SHORTEST = 4
+_SERIAL_KEY = re.compile(r"ro\.(boot\.)?serialno")
+_SHORTEST_SERIAL, _SHORTEST = 3, 4
+_GLUED = 5
+"""A serial number of so many characters is found inside of other words too; a shorter one is in too many."""
+_SHORTEST_NUMBER = 8
+"""Of a property that is digits alone: fewer are in frequencies and times."""
+
 _COMMON = frozenset(
     [
         *("root", "user", "users", "android", "shell", "system", "admin", "test", "tests", "nobody", "none"),
         *("null", "true", "false", "unknown", "default", "localhost", "phone", "device", "home", "computer"),
+        *("person", "unnamed", "left-out"),
     ]
 )
 """Values that name nobody, and are in many commands."""
+
+# An absolute path of two parts or more, of no folder that a phone has: one of this computer.
+_PHONES_FOLDERS = (
+    r"acct|apex|bin|cache|config|d|dev|etc|init|linkerconfig|metadata|odm|odm_dlkm|oem|proc|product|sdcard|storage"
+    r"|sys|system|system_dlkm|system_ext|vendor|vendor_dlkm"
+    r"|data/(?:adb|anr|app|app-private|apex|dalvik-cache|data|local|media|misc|misc_ce|misc_de|property|system"
+    r"|tombstones|user|user_de|vendor)|mnt/(?:sdcard|user|vendor|runtime|pass_through)"
+)
+_PART = r"[^\s/\"'`<>|:;,()\[\]{}=\\]{1,255}"
+_PATH = re.compile(rf"(?<![\w./~*$)}}%\\-])/(?!(?:{_PHONES_FOLDERS})(?![\w.-])){_PART}(?:/{_PART})+/?")
+_WINDOWS_PATH = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\/\"'<>|:*?\n]{1,255}\\)+[^\s\\/\"'<>|:;,*?()]{0,255}")
+_RUN = re.compile(r"\bprocess [0-9]{1,10} on (?!this computer\b)[A-Za-z0-9._-]{0,39}[A-Za-z0-9_-]")
 
 _E_MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}")
 _MAC = re.compile(r"(?<![0-9A-Fa-f:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f:-])")
@@ -62,6 +83,10 @@ _PACKAGE = re.compile(
 _WAKE_LOCK = re.compile(r"^(.{0,200}_WAKE_LOCK.{0,40}?)'[^'\n]{0,300}'", re.MULTILINE)
 
 
+_BUILT_BY = re.compile(r"\beng\.[^.:/ ]+")  # who builds Android stands in its name
+_NAMES_A_PERSON = ("/home/", "/users/", r"\\users\\", "user=", "@")
+
+
 class Scrubber:
     """Replaces what must not be told; the same by the same, so that what was equal stays equal.
 
@@ -72,25 +97,36 @@ class Scrubber:
         self.replaced: Counter[str] = Counter()
         self.kept_properties: set[str] = set()
         self._labels: dict[str, str] = {}
+        self._serials: set[str] = set()
+        self._plain = PLAIN
         self._numbers: dict[str, dict[str, int]] = {}
         self._pattern: re.Pattern[str] | None = None
         for name in names:
             self._learn_name(name)
-        node = platform.node()
-        for name in (node, node.partition(".")[0]):
-            self._learn("computer", name)
-        self._learn("person", _user())
+        self._learn_computer(platform.node())
+        self._learn("person", _user(), 1)
         self._home = str(Path.home())
 
-    def learn_from(self, words: tuple[str, ...], output: str) -> None:
-        """Learn serial numbers and names from what ``getprop`` or ``getprop KEY`` printed."""
-        found = _PROPERTY.findall(output)
+    def learn_from(self, words: tuple[str, ...], *outputs: str) -> None:
+        """Learn from a command and what it printed.
+
+        Serial numbers and names are in what ``getprop`` or ``getprop KEY`` prints, the names of computers in
+        the lines by which runs say whose they are; the command's other words name nobody.
+        """
+        command = "\n".join(words)
+        for text in (command, *outputs):
+            for owner in OWNER.findall(text):
+                self._learn_computer(owner.rpartition(" ")[2])
+        self._plain |= words_of([OWNER.sub(" ", command)])
+        self._pattern = None
+        found = [pair for output in outputs for pair in _PROPERTY.findall(output)]
         if words[:1] == ("getprop",) and len(words) == 2:
-            found = [(words[1], output.strip())]
-        kept = {value for key, value in found if KEPT_PROPERTIES.fullmatch(key)}
+            found = [(words[1], output.strip()) for output in outputs]
+        kept = [(key, value) for key, value in found if KEPT_PROPERTIES.fullmatch(key)]
+        self._plain |= words_of(_BUILT_BY.sub(" ", value) for _, value in kept)
         for key, value in found:
-            if value not in kept and not KEPT_PROPERTIES.fullmatch(key) and _TELLING_KEY.search(key.lower()):
-                self._learn("serial", value)
+            if (key, value) not in kept and _TELLING_KEY.search(key.lower()):
+                self._learn_property(key, value.strip(), [value.lower() for _, value in kept])
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -98,20 +134,26 @@ class Scrubber:
         return tuple(sorted(self._labels, key=len, reverse=True))
 
     def text(self, text: str) -> str:
-        """The text without it."""
+        """What a phone or nasflow has said, without it."""
         text = _PROPERTY.sub(self._property, text)
+        text = _PATH.sub(self._counted("paths of this computer", "/path-left-out"), text)
+        text = _WINDOWS_PATH.sub(self._counted("paths of this computer", "/path-left-out"), text)
+        text = self.command(_RUN.sub(self._counted("names of computers", "process 1 on computer"), text))
+        text = _WAKE_LOCK.sub(self._counted("names of wake locks", r"\1'(left out)'"), text)
+        text = _NAMED.sub(self._counted("names of networks and devices", r'\1\2"left out"'), text)
+        return _PACKAGE.sub(self._counted("names of apps", "package.name"), text)
+
+    def command(self, text: str) -> str:
+        """A command or a file of nasflow's own, without it; its words stay, for a replay compares them."""
         text = OWNER.sub(lambda found: self._owner(found[0]), text)
         text = self._literals(text)
-        text = _WAKE_LOCK.sub(self._counted("names of wake locks", r"\1'(left out)'"), text)
         text = _E_MAIL.sub(self._counted("e-mail addresses", "name@example.invalid"), text)
         text = _UUID.sub(lambda found: self._uuid(found[0]), text)
         text = _MAC.sub(self._counted("hardware addresses", "02:00:00:00:00:00"), text)
         text = _IPV4.sub(self._counted("network addresses", "192.0.2.1"), text)
         text = _IPV6.sub(self._counted("network addresses", "2001:db8::1"), text)
         text = _LONG_NUMBER.sub(lambda found: self._zeros(found[0]), text)
-        text = _PHONE_NUMBER.sub(self._counted("phone numbers", "+0000000"), text)
-        text = _NAMED.sub(self._counted("names of networks and devices", r'\1\2"left out"'), text)
-        return _PACKAGE.sub(self._counted("names of apps", "package.name"), text)
+        return _PHONE_NUMBER.sub(self._counted("phone numbers", "+0000000"), text)
 
     def output(self, content: bytes) -> bytes:
         """What a command printed, without it; bytes that are no text stay as they are."""
@@ -120,37 +162,78 @@ class Scrubber:
     def binary(self, content: bytes) -> bytes:
         """A file's content: names are replaced by as many bytes, so that its structure stays."""
         for secret in self.secrets:
-            word = secret.encode("utf-8", "surrogateescape")
-            if word in content:
-                self._count("serial numbers and names")
-                content = content.replace(word, b"x" * len(word))
+            if not self._is_ambiguous(secret):
+                word = re.escape(secret.encode("utf-8", "surrogateescape"))
+                content, count = re.subn(word, lambda found: b"x" * len(found[0]), content, flags=re.I)
+                self.replaced["serial numbers and names"] += count
         return content
 
     def found_in(self, text: str) -> tuple[str, ...]:
-        """Which learnt values stand in a text all the same."""
-        return tuple(secret for secret in self.secrets if _whole(secret).search(text))
+        """Which learnt values stand in a text all the same: of serial numbers, in any word."""
+        flags = re.IGNORECASE | re.ASCII
+        return tuple(secret for secret in self.secrets if re.search(self._where(secret), text, flags))
 
     def _learn_name(self, name: str) -> None:
-        self._learn("serial", name)
+        self._learn_serial(name)
+        in_name = serial_in_mdns_name(name)
+        if in_name:
+            self._learn_serial(in_name)
+            self._learn_serial(re.sub(r" \([0-9]+\)$", "", name.partition("._adb")[0]))
         address = split_host_port(name)
         if address and address[0] not in ("127.0.0.1", "::1"):
             self._learn("serial", address[0])
 
-    def _learn(self, kind: str, value: str) -> None:
+    def _learn_serial(self, value: str) -> None:
         value = value.strip()
-        if len(value) < _SHORTEST or value.lower() in _COMMON or value in self._labels:
+        if len(value) >= _SHORTEST_SERIAL and value.lower() not in _COMMON:
+            self._serials.add(value)
+            self._learn("serial", value, _SHORTEST_SERIAL)
+
+    def _learn_property(self, key: str, value: str, kept: list[str]) -> None:
+        """A value under a telling key; those that tell nothing (``offline``, ``0123``) are left."""
+        if _SERIAL_KEY.fullmatch(key):
+            self._learn_serial(value)
+        elif any(value.lower() in other for other in kept) or is_made_of(value, self._plain):
+            return
+        elif not re.search("[0-9]", value):
+            self._learn("serial", value)
+        elif len(value) >= (_SHORTEST_NUMBER if value.isdigit() else _GLUED):
+            self._learn_serial(value)
+
+    def _learn_computer(self, name: str) -> None:
+        for one in (name, name.partition(".")[0]):
+            self._learn("computer", one)
+
+    def _learn(self, kind: str, value: str, shortest: int = _SHORTEST) -> None:
+        value = value.strip()
+        if len(value) < shortest or value.lower() in _COMMON or value in self._labels:
             return
         label = f"{kind}{len(self._labels) + 1}"
         self._labels[value] = label.ljust(len(value), "x")
         self._pattern = None
 
+    def _where(self, secret: str) -> str:
+        """The pattern of a learnt value: anywhere, by itself, or where a person or a computer is named."""
+        word = re.escape(secret)
+        if secret in self._serials:
+            return word if len(secret) >= _GLUED else _by_itself(word)
+        if not self._is_ambiguous(secret):
+            return _by_itself(word)
+        before = "|".join(f"(?<={place})" for place in _NAMES_A_PERSON)
+        return rf"(?:{before}){word}(?![0-9A-Za-z])|(?<![0-9A-Za-z]){word}(?=@)"
+
+    def _is_ambiguous(self, secret: str) -> bool:
+        """Whether it may as well be a word that names nobody."""
+        short = len(secret) < _SHORTEST
+        return secret not in self._serials and (short or is_made_of(secret, self._plain))
+
     def _literals(self, text: str) -> str:
-        if len(self._home) > 1 and self._home in text:
-            text = text.replace(self._home, "~")
+        if len(self._home) > 1 and not FOLDER.startswith(self._home):
+            text = re.sub(rf"(?<![\w./-]){re.escape(self._home)}(?![\w.-])", "~", text)
         if not self._labels:
             return text
         if self._pattern is None:
-            self._pattern = re.compile("|".join(_whole(secret).pattern for secret in self.secrets), re.I)
+            self._pattern = re.compile("|".join(map(self._where, self.secrets)), re.IGNORECASE | re.ASCII)
         labels = {secret.lower(): label for secret, label in self._labels.items()}
 
         def replace(found: re.Match[str]) -> str:
@@ -201,6 +284,5 @@ def _user() -> str:
         return ""
 
 
-def _whole(secret: str) -> re.Pattern[str]:
-    """A learnt value where it stands by itself; in upper or lower case."""
-    return re.compile(rf"(?<![0-9A-Za-z]){re.escape(secret)}(?![0-9A-Za-z])", re.I)
+def _by_itself(word: str) -> str:
+    return rf"(?<![0-9A-Za-z]){word}(?![0-9A-Za-z])"

@@ -114,7 +114,7 @@ class RecordingTransport:
         try:
             yield told
         except NasflowError as error:
-            told["failure"] = _failure(error)
+            told["failure"] = failure_of(error)
             raise
         finally:
             if told or asked["kind"] in ("push", "reconnect"):  # an interruption has no answer
@@ -132,7 +132,8 @@ def text_of(content: bytes) -> str | None:
         return None
 
 
-def _failure(error: NasflowError) -> Failure:
+def failure_of(error: NasflowError) -> Failure:
+    """The error as a bundle keeps it."""
     if isinstance(error, NotReady):
         kind, state = "not-ready", error.state
     else:

@@ -3,7 +3,9 @@
 The words are those of bionic's linker (``linker/linker_main.cpp``: "CANNOT LINK EXECUTABLE", exit code 1, an
 abort before Android 8), of Android's shell mksh ("not executable: 64-bit ELF file" with exit code 1, as in
 tensorflow/tensorflow#42956; "can't execute: Permission denied" with 126; "inaccessible or not found" with
-127), of toybox's ``taskset`` ("Exec format error", 126), and of TFLite (``core/api/op_resolver.cc``,
+127), of bionic for another ABI ("has unexpected e_machine: 40 (EM_ARM)", ``linker_phdr.cpp``) and for a
+program that was built with glibc or an old NDK ("TLS segment is underaligned", as public reports quote it),
+of toybox's ``taskset`` ("Exec format error", 126), and of TFLite (``core/api/op_resolver.cc``,
 ``model_builder.cc``). A program that signal N ended has exit code 128 + N, from the shell and from adbd.
 """
 
@@ -29,6 +31,8 @@ _SAYS_NOTHING = re.compile(
 )
 _COMPLAINT = re.compile(r"error|fatal|cannot|can't|denied|fail|not found|not executable", re.IGNORECASE)
 _STARTED = "STARTING!"  # the first word of both tools: what comes behind it is theirs
+_NOTHING = "It printed nothing."
+_SEE_LAST_LINE = "Its own last line says why."
 _OTHER_RUNNER = "Set android.runner to auto, or to another benchmark_model."
 
 
@@ -54,7 +58,22 @@ def _words(pattern: str, what: str, hint: str, *codes: int) -> _Words:
     return _Words(re.compile(pattern, re.IGNORECASE), Cause(what, hint), frozenset(codes))
 
 
+_ANOTHER_PROCESSOR = (
+    "is built for another processor",
+    "Set android.runner to a benchmark_model for the phone's ABI: adb shell getprop "
+    "ro.product.cpu.abilist tells it.",
+)
+
 _NOT_STARTED = (
+    _words(
+        r"unexpected e_machine|is (?:32|64)-bit instead of (?:32|64)-bit",
+        *_ANOTHER_PROCESSOR,
+    ),
+    _words(
+        r"TLS segment is underaligned",
+        "is built in a way that this Android does not load",
+        "Build it again with Android's current NDK, or set android.runner to auto.",
+    ),
     _words(
         r"CANNOT LINK EXECUTABLE.*(?:library .*not found|could not load library)",
         "cannot be linked, because the phone lacks a library that it needs",
@@ -74,15 +93,14 @@ _NOT_STARTED = (
     ),
     _words(
         r"not executable: .*ELF|exec format error|cannot execute binary file",
-        "is built for another processor",
-        "Set android.runner to a benchmark_model for the phone's ABI: adb shell getprop "
-        "ro.product.cpu.abilist tells it.",
+        *_ANOTHER_PROCESSOR,
     ),
     _words(
         r"permission denied",
         "may not be run on this phone",
         f"The phone forbids programs from {FOLDER}: look with adb shell ls -lZ {FOLDER}. A security add-on "
         "or a company's policy may do so: use another phone, or ask for the folder to be allowed.",
+        1,
         126,
     ),
     _words(
@@ -91,6 +109,12 @@ _NOT_STARTED = (
         "A program built for Linux names a loader that Android lacks: set android.runner to one built for "
         "Android, or to auto.",
         126,
+        127,
+    ),
+    _words(
+        r"(?:^|\n)(?:\S*/)?(?:mk)?sh: (?:E: )?[\w.-]+: (?:inaccessible or )?not found",
+        "cannot be started, because the phone lacks a command that starts it",
+        "Its last line names the command. Without taskset: set runtime.cpu to all, which needs none.",
         127,
     ),
     _words(
@@ -109,7 +133,7 @@ _SIGNALS = {
         "Set android.runner to a benchmark_model for older processors of this ABI, or to an older version.",
     ),
     5: ("SIGTRAP", "it found itself in a state that its makers had excluded", _OTHER_RUNNER),
-    6: ("SIGABRT", "it gave up by itself", f"Its own last line says why. {_OTHER_RUNNER}"),
+    6: ("SIGABRT", "it gave up by itself", f"{_SEE_LAST_LINE} {_OTHER_RUNNER}"),
     7: (
         "SIGBUS",
         "a file that it reads became shorter, or memory is damaged",
@@ -132,17 +156,20 @@ _SIGNALS = {
     31: ("SIGSYS", "it asked Android for something that is forbidden", _OTHER_RUNNER),
 }
 
+_ABORTED = 6
+_NO_MEMORY = _words(
+    r"bad_alloc|failed to allocate|out of memory|cannot allocate memory",
+    "got no memory",
+    "Close other apps on the phone, or restart it.",
+)
+
 _TOLD = (
     _words(
         r"didn't find op|unresolved custom op|registration failed|unsupported op",
         "lacks an operator of the model",
         "Set android.runner to auto, or to a newer benchmark_model; Google's has no custom operators.",
     ),
-    _words(
-        r"bad_alloc|failed to allocate|out of memory|cannot allocate memory",
-        "got no memory",
-        "Close other apps on the phone, or restart it.",
-    ),
+    _NO_MEMORY,
     _words(
         r"could not open|model allocation is null|failed to load model|not a valid flatbuffer",
         "could not read the model",
@@ -169,7 +196,9 @@ def run_failed(completed: Completed, model: str, *, on_gpu: bool = False) -> Dev
     """The error for a timing of ``model`` that did not end with exit code 0."""
     cause = _not_run(completed) or _told(completed)
     what = cause.what if cause else "failed"
-    hint = cause.hint if cause else f"Its own last line says why. {_OTHER_RUNNER}"
+    hint = cause.hint if cause else f"{_SEE_LAST_LINE} {_OTHER_RUNNER}"
+    if not _has_words(completed):
+        hint = hint.replace(_SEE_LAST_LINE, "Run the same command again.")
     if on_gpu and (cause is None or cause.crashed) and completed.exit_code != KILLED:
         hint = _ON_GPU
     kind = KilledByPhone if completed.exit_code == KILLED else DeviceError
@@ -187,7 +216,11 @@ def last_line(text: str) -> str:
     lines = [line for line in lines if line and not _SAYS_NOTHING.search(line)]
     complaints = [line for line in lines if _COMPLAINT.search(line)]
     words = plain_text((complaints or lines or [""])[-1], limit=_MAX_WORDS)
-    return f"Its last line: {words!r}." if words else "It printed nothing."
+    return f"Its last line: {words!r}." if words else _NOTHING
+
+
+def _has_words(completed: Completed) -> bool:
+    return last_line(_text(completed)) != _NOTHING
 
 
 def _not_run(completed: Completed) -> Cause | None:
@@ -200,6 +233,8 @@ def _not_run(completed: Completed) -> Cause | None:
                 return refusal.cause
     number = code - 128
     if 1 <= number <= 64:
+        if number == _ABORTED and _NO_MEMORY.pattern.search(text):
+            return Cause("was ended by SIGABRT: it got no memory", _NO_MEMORY.cause.hint)
         name, reason, hint = _SIGNALS.get(
             number,
             (f"signal {number}", "the phone or another program sent it", "Run the same command again."),

@@ -13,6 +13,7 @@ from nasflow.commands.options import Outcome, Selection, as_yaml
 from nasflow.commands.project import as_it_was_typed
 from nasflow.doctor import Check, examine_all
 from nasflow.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice, UsageError
+from nasflow.files import expand_home
 from pipeline.config import FILE_NAME, find_config, load_config
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def examine(
             load_config(PipelineConfig, None, [f"device={as_yaml(device)}"])
         except ConfigError as error:
             raise as_it_was_typed(error, chosen) from error
+    bundle = None if bundle is None else expand_home(str(bundle))
     recorder = _allowed_recorder(bundle, chosen, yes=yes)
     checks = list(examine_all(config, Path.cwd(), chosen.overrides))
     here = sum(check.state == "failed" for check in checks)
@@ -85,20 +87,27 @@ def _allowed_recorder(bundle: Path | None, chosen: Selection, *, yes: bool) -> R
 def _write_bundle(
     bundle: Path | None, recorder: Recorder, chosen: Selection, checks: list[Check]
 ) -> dict[str, Any] | None:
-    """Write it, also where checks have failed: that is what it is for. None: the phone was not reached."""
-    if bundle is None or not recorder.exchanges:
+    """Write it, also where checks have failed, or no phone was reached: that is what it is for."""
+    if bundle is None:
         return None
     from nasflow.doctor_bundle import write_recorded
 
     _, settings = _settings(chosen)
     size = write_recorded(bundle, recorder, runtime=settings.runtime, info=recorder.info, checks=checks)
-    return {"path": str(bundle), "size_bytes": size, "exchanges": len(recorder.exchanges)}
+    return {
+        "path": str(bundle),
+        "size_bytes": size,
+        "exchanges": len(recorder.exchanges),
+        "reached": any(exchange.exit_code is not None for exchange in recorder.exchanges),
+    }
 
 
 def _about_bundle(written: dict[str, Any] | None) -> list[str]:
     if written is None:
         return []
+    unreached = ["", "The phone was not reached: the bundle holds what was tried, and what came of it."]
     return [
+        *([] if written["reached"] else unreached),
         "",
         f"{written['path']} holds {written['exchanges']} questions and answers "
         f"({written['size_bytes'] / 1000:.0f} kB). Look what is in it before you send it:",

@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.adb_server_peer import AdbServerPeer, Connected
 from support.command_line import ProjectFolder
 
 from android_bench.android import AndroidDevice
@@ -105,6 +106,93 @@ def test_a_phone_that_cannot_be_used_is_recorded_too(phone: VirtualPhone, folder
     (trial,) = [one for one in bundle.header.findings if one.name == "phone trial"]
     assert trial.state == "failed"
     assert any(b"level: 5" in one.stdout for one in bundle.exchanges)
+
+
+def test_the_owner_of_the_phones_lock_is_not_named(phone: VirtualPhone, folder: ProjectFolder) -> None:
+    lock = phone.storage("/data/local/tmp/nasflow/lock")
+    lock.mkdir(parents=True)
+    owner = Owner("0123456789abcdef", 4711, 99, "annas-laptop")
+    (lock / "owner").write_text(f"{owner.line()}\n")
+    phone.folder.tick()
+    uptime_s = phone.folder.uptime_file.read_text().split(".")[0]
+    (lock / "seen").write_text(f"{phone.folder.boot_id} {uptime_s} abcdef\n")
+    answer = folder.ask("doctor", "--device", f"android:{phone.address}", "--bundle", "phone.zip", "--yes")
+    assert answer.exit_code == 4, answer.document
+    assert "annas-laptop" in str(answer.document["checks"]), "here, the person is told"
+    told = everything_in(folder.path / "phone.zip")
+    assert "process 1 on computer" in told
+    assert "annas" not in told
+    assert "4711" not in told
+
+
+def test_a_person_called_like_a_word_of_a_command_has_a_bundle_that_replays(
+    phone: VirtualPhone, folder: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "data")
+    answer = folder.ask("doctor", "--device", f"android:{phone.address}", "--bundle", "phone.zip", "--yes")
+    assert answer.exit_code == 0, answer.document
+    bundle = read_bundle(folder.path / "phone.zip")
+    device = AndroidDevice(
+        ReplayTransport(bundle, part=MEASUREMENT),
+        runner=no_runner,  # type: ignore[arg-type]
+        clock=lambda: 0.0,
+        sleep=lambda _: None,
+    )
+    with closing(device):
+        found = list(device.benchmark_many(requests(bundle.header.runtime)))
+    assert len(found) == 4
+
+
+def test_a_phone_that_is_not_reached_leaves_a_bundle_of_what_was_tried(
+    phone: VirtualPhone, folder: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone.kill_daemon()
+    peer = AdbServerPeer([Connected("R5CTSECRET9", "unauthorized", "usb:1-4")])
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(peer.port))
+    words = ("doctor", "--device", f"android:{phone.address}", "--bundle", "lost.zip", "--yes")
+    with peer:
+        answer = folder.ask(*words)
+        shown = folder.call(*words[:-2], "other.zip", "--yes")
+    assert answer.exit_code == 4
+    assert answer.document["bundle"]["reached"] is False
+    assert "The phone was not reached: the bundle holds what was tried" in shown.stdout
+    bundle = read_bundle(folder.path / "lost.zip")
+    failures = [one.failure.message for one in bundle.exchanges if one.failure]
+    assert any("nothing answers" in message for message in failures), failures
+    assert any(one.kind == "connect" and b"unauthorized" in one.stdout for one in bundle.exchanges)
+    assert any("host:version" in " ".join(one.words) for one in bundle.exchanges)
+    told = everything_in(folder.path / "lost.zip")
+    assert "R5CTSECRET9" not in told
+    assert phone.address not in told
+    (finding,) = [one for one in bundle.header.findings if one.name == "phone"]
+    assert finding.state == "failed"
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_the_phone_is_asked(
+    phone: VirtualPhone, folder: ProjectFolder
+) -> None:
+    answer = folder.ask("doctor", "--device", f"android:{phone.address}", "--bundle", "/proc/x.zip", "--yes")
+    assert answer.exit_code == 8
+    message = answer.document["error"]["message"]
+    assert "/proc/x.zip cannot be written" in message
+    assert "Nothing was recorded" in message
+    assert "finished work" not in answer.document["error"]["hint"]
+    assert phone.clients == 0
+
+
+def test_a_home_is_found_in_the_bundles_path(
+    phone: VirtualPhone, folder: ProjectFolder, tmp_path: Path
+) -> None:
+    phone.kill_daemon()
+    (tmp_path / "home of anna").mkdir(exist_ok=True)
+    answer = folder.ask("doctor", "--device", f"android:{phone.address}", "--bundle=~/x.zip", "--yes")
+    assert answer.exit_code == 4
+    assert read_bundle(tmp_path / "home of anna" / "x.zip").exchanges
+
+
+def everything_in(path: Path) -> str:
+    with zipfile.ZipFile(path) as file:
+        return "".join(file.read(name).decode() for name in (CONTENTS, EXCHANGES))
 
 
 def test_without_leave_nothing_is_recorded(phone: VirtualPhone, folder: ProjectFolder) -> None:

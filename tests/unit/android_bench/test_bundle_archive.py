@@ -146,8 +146,10 @@ def test_too_many_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_bundle_that_is_not_there_is_an_environment_fault(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault):
+    with pytest.raises(EnvironmentFault, match=r"none\.zip is not there\. Name a bundle"):
         read_bundle(tmp_path / "none.zip")
+    with pytest.raises(EnvironmentFault, match=r"is a folder\. Name a bundle"):
+        read_bundle(tmp_path)
 
 
 @given(st.data())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from android_bench.bundle import privacy
 from android_bench.bundle.privacy import Scrubber
 from android_bench.phone.lock import Owner
 from android_bench.phone.text import parse_battery, parse_cpufreq, parse_properties, parse_thermal
@@ -118,6 +119,137 @@ def test_the_host_and_the_phones_address_are_replaced() -> None:
     node = platform.node()
     if len(node) >= 4:
         assert node not in scrubbed(f"on {node}.")
+
+
+def test_another_computers_name_is_replaced_wherever_its_run_is_described() -> None:
+    owner = Owner("0123456789abcdef", 4711, 99, "annas-laptop.fritz.box")
+    scrubber = Scrubber()
+    scrubber.learn_from(("sh", "-c", "cat owner"), f"seen\n{owner.line()}\n")
+    told = scrubber.text(f"measured by another run: {owner.describe()}, last heard of 3 s ago. annas-laptop")
+    assert "annas" not in told
+    assert "4711" not in told
+    assert scrubber.found_in("on ANNAS-LAPTOP") == ("annas-laptop",)
+    assert "pc" not in scrubbed("is being measured by process 4711 on pc, last heard").split()
+
+
+@pytest.mark.parametrize(
+    "text", ["serial35121JEHN28132x", "x35121jehn28132", "35121JEHN28132_2", "adb-35121JEHN28132-jr888A (2)"]
+)
+def test_a_serial_number_is_replaced_inside_of_other_words_too(text: str) -> None:
+    scrubber = Scrubber(["35121JEHN28132"])
+    assert scrubber.found_in(text) == ("35121JEHN28132",), "the check does not rely on what is replaced"
+    assert scrubber.found_in(scrubber.text(text)) == ()
+    assert b"35121" not in scrubber.binary(text.encode())
+
+
+def test_a_short_serial_number_is_replaced_where_it_stands_by_itself() -> None:
+    scrubber = Scrubber(["R5C"])
+    assert "r5c" not in scrubber.text("R5C, r5c and (R5C)").lower()
+    assert scrubber.text("R5Cx 1R5C") == "R5Cx 1R5C"
+    assert scrubber.found_in("R5C") == ("R5C",)
+    assert scrubber.found_in("R5Cx") == ()
+
+
+def test_an_mdns_name_tells_the_serial_number_in_it() -> None:
+    scrubber = Scrubber(["adb-35121JEHN28132-jr888A (2)._adb-tls-connect._tcp"])
+    told = scrubber.text("35121JEHN28132 by adb-35121JEHN28132-jr888A")
+    assert "35121" not in told
+    assert "jr888A" not in told
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/srv/anna.schmidt/models/benchmark_model",
+        "/work/anna.schmidt",
+        "/data/anna.schmidt/models",
+        "/mnt/anna.schmidt/x",
+        "/home/anna.schmidt/x",
+        "/Users/anna.schmidt/x",
+        r"C:\Users\anna.schmidt\models\x.tflite",
+        r"D:\of anna.schmidt\x.tflite",
+    ],
+)
+def test_folders_of_this_computer_are_replaced(path: str) -> None:
+    told = scrubbed(f"cannot read '{path}': no such file ({path})")
+    assert "anna" not in told
+    assert told == "cannot read '/path-left-out': no such file (/path-left-out)"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/local/tmp/nasflow/lock",
+        "/sys/devices/system/cpu/cpu0",
+        "/system/bin/sh: /vendor/bin/x",
+        "https://issues.example.invalid/a/b",
+        "google/lynx/lynx:15/AP4A.250205.002",
+        "/mnt/vendor/persist/x",
+        "/proc/4711/stat",
+    ],
+)
+def test_folders_of_a_phone_stay(path: str) -> None:
+    assert scrubbed(path) == path
+
+
+COMMANDS = (
+    "sh -c dumpsys power | grep mWakefulness= /data/local/tmp/nasflow/lock",
+    "dumpsys battery",
+    "settings get global stay_on_while_plugged_in",
+)
+
+
+@pytest.mark.parametrize(
+    "user", ["data", "local", "sh", "tmp", "nasflow", "dumpsys", "battery", "power", "google", "classic"]
+)
+def test_a_person_called_like_a_word_of_a_command_is_replaced_only_as_a_person(
+    user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privacy, "_user", lambda: user)
+    scrubber = Scrubber()
+    for command in COMMANDS:
+        scrubber.learn_from(("sh", "-c", command), "google/husky classic")
+        assert scrubber.command(command) == scrubber.text(command) == command
+    assert scrubber.text("google/husky classic") == "google/husky classic"
+    told = scrubber.text(f"USER={user} {user}@host /home/{user} C:\\Users\\{user}")
+    assert user not in told.replace("/path-left-out", "")
+    assert scrubber.found_in(f"USER={user}") == (user,)
+    assert scrubber.found_in(" ".join(COMMANDS)) == ()
+
+
+def test_a_person_whose_name_is_in_what_a_phone_is_called_leaves_the_phone_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(privacy, "_user", lambda: "husky")
+    scrubber = Scrubber()
+    scrubber.learn_from(("getprop",), "[ro.product.device]: [husky]\n")
+    assert scrubber.text("[ro.product.device]: [husky]\n") == "[ro.product.device]: [husky]\n"
+
+
+def test_who_built_android_is_replaced_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privacy, "_user", lambda: "annas")
+    line = "[ro.build.version.incremental]: [eng.annas.20260101]\n"
+    scrubber = Scrubber()
+    scrubber.learn_from(("getprop",), line)
+    assert "annas" not in scrubber.text(line)
+
+
+def test_values_under_telling_keys_that_tell_nothing_stay() -> None:
+    scrubber = Scrubber()
+    printed = (
+        "[vendor.state.serial]: [offline]\n[vendor.camera.sensor.serial]: [0123]\n[gsm.serial]: [1]\n"
+        "[x.serial]: [18000]\n[ro.ril.sn]: [husky]\n[ro.product.device]: [husky]\n[ro.serialno]: [AB12]\n"
+        "[y.serial]: [abcd1234]\n[net.hostname]: [annas-pixel]\n"
+    )
+    scrubber.learn_from(("getprop",), printed)
+    assert set(scrubber.secrets) >= {"AB12", "abcd1234", "annas-pixel"}
+    plain = "offline 0123 1 husky 1800000"
+    assert scrubber.text(plain) == plain
+
+
+def test_letters_that_only_unicode_takes_for_the_same_do_no_harm() -> None:
+    scrubber = Scrubber(["SERIAL-KK"])
+    assert scrubber.text("\u017ferial-\u212a\u212a serial-kk").endswith(" serial1xx")
 
 
 def test_what_only_looks_alike_stays() -> None:

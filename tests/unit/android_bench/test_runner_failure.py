@@ -72,6 +72,28 @@ def test_killed_for_want_of_memory_is_an_error_of_its_own() -> None:
             "before 5.0",
             "position-independent",
         ),
+        (1, "/system/bin/sh: /d/x: Permission denied", "may not be run", "ls -lZ"),
+        (127, "/system/bin/sh: taskset: inaccessible or not found", "lacks a command", "runtime.cpu to all"),
+        (127, "sh: E: taskset: inaccessible or not found", "lacks a command", "runtime.cpu to all"),
+        (
+            134,
+            'CANNOT LINK EXECUTABLE "/d/x": "/d/x" has unexpected e_machine: 40 (EM_ARM)',
+            "another processor",
+            "abilist",
+        ),
+        (
+            1,
+            'CANNOT LINK EXECUTABLE "/d/x": "/d/lib.so" is 64-bit instead of 32-bit',
+            "another processor",
+            "abilist",
+        ),
+        (
+            1,
+            'error: "/d/x": executable\'s TLS segment is underaligned: alignment is 8, needs to be at least '
+            "64 for ARM64 Bionic",
+            "this Android does not load",
+            "current NDK",
+        ),
         (1, "/system/bin/sh: /d/x: not executable: 64-bit ELF file", "another processor", "abilist"),
         (1, "/system/bin/sh: /d/x: not executable: 32-bit ELF file", "another processor", "abilist"),
         (126, "taskset: exec /d/x: Exec format error", "another processor", "abilist"),
@@ -114,6 +136,23 @@ def test_the_advice_follows_what_the_tool_itself_says(words: bytes, cause: str, 
     assert cause in error.message and advice in error.hint
     assert "Benchmarking failed" not in error.message
     assert cannot_run(Completed(STARTED, words, 1), "x") is None
+
+
+def test_an_abort_for_want_of_memory_is_told_as_such() -> None:
+    error = failed(
+        134, b"terminating with uncaught exception of type std::bad_alloc: std::bad_alloc\nAborted"
+    )
+    assert "SIGABRT: it got no memory" in error.message
+    assert "Close other apps" in error.hint
+    assert "Close other apps" in failed(134, b"std::bad_alloc", on_gpu=True).hint
+
+
+@pytest.mark.parametrize("code", [255, 134])
+def test_without_any_words_nobody_is_sent_to_the_last_line(code: int) -> None:
+    error = failed(code, out=b"")
+    assert "It printed nothing." in error.message
+    assert "last line" not in error.hint
+    assert "same command again" in error.hint
 
 
 def test_words_of_a_tool_that_has_started_are_not_taken_for_the_shells() -> None:
