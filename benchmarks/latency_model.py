@@ -10,28 +10,26 @@ device that drifts and throttles, with and without its anchor.
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from platformdirs import user_cache_path
 
-from android_bench.device import RuntimeOptions
+from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
+from android_bench.local import LocalDevice
 from benchmarks._drift import drift_sessions
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
-from benchmarks._sittings import CONDITIONS, Condition, StoppedDevice, beside_busy_process
-from nasflow.errors import DeviceLost
+from benchmarks._sittings import CONDITIONS, Condition, least_timings, measure_in_sittings
+from pipeline.artifact import Document
 from pipeline.reporters import PlainReporter
 from pipeline.runner import Pipeline
 from pipeline.store import Store
 from stages.documents import LatencyModel, LatencyTable, Timing
-from stages.latency_fit import fit_latency, fit_line
-from stages.latency_model import FitLatency, LatencyConfig, network_traits
+from stages.latency_fit import fit_line
+from stages.latency_model import FitLatency, LatencyConfig, NetworkTimings, fit_model
 from stages.measuring import interval_percent, scatter
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.search_space import SearchSpace
@@ -83,26 +81,32 @@ def _measured(full: bool, name: str, condition: Condition) -> dict[str, Any]:
     space = load_space(SpaceConfig(name="proxyless_mobile"))
     depth = "full" if full else "quick"
     folder = user_cache_path("nasflow") / "benchmarks" / f"latency-model-{depth}-{name}"
+    if condition.stops and folder.exists():
+        # Left by a kill, nobody knows in which sitting: begun anew, they are what they are called.
+        shutil.rmtree(folder)
     reporter = PlainReporter(sys.stderr)
     networks, usual = HELD_OUT if full else 12, LatencyConfig()
     latency = LatencyConfig(extra_rounds=TRUTH_ROUNDS - usual.rounds, held_out_networks=networks)
-    planned = (latency.rounds + usual.extra_rounds / 2) * (latency.calibration_networks + networks)
-    stops = [planned * share for share in condition.shares]
-    lengths = [stop - before for before, stop in pairwise([0.0, *stops])]
-    documents: Mapping[str, object] = {}
-    for busy, timings in zip(condition.busy, [*lengths, math.inf], strict=True):
-        with beside_busy_process(busy), StoppedDevice(timings) as device:
-            options = RuntimeOptions()
-            pipeline = Pipeline(
-                [
-                    ProfileOps(ProfileConfig(), space, options, SEED, device),
-                    FitLatency(latency, space, options, SEED, device),
-                ],
-                Store(folder, reporter),
-                reporter,
-            )
-            with suppress(DeviceLost), pipeline.store.lock():
-                documents = pipeline.run()
+    profile = ProfileConfig()
+    least = {
+        "profile": least_timings(profile, len(space.distinct_blocks())),
+        "latency": least_timings(latency, latency.calibration_networks + networks),
+    }
+
+    def run_both(devices: Mapping[str, Device]) -> dict[str, Document]:
+        options = RuntimeOptions()
+        pipeline = Pipeline(
+            [
+                ProfileOps(profile, space, options, SEED, devices["profile"]),
+                FitLatency(latency, space, options, SEED, devices["latency"]),
+            ],
+            Store(folder, reporter),
+            reporter,
+        )
+        with pipeline.store.lock():
+            return pipeline.run()
+
+    documents = measure_in_sittings(condition, least, LocalDevice, run_both)
     reporter.close()
     table, model = documents["profile"], documents["latency"]
     assert isinstance(table, LatencyTable)
@@ -115,33 +119,27 @@ def _measured(full: bool, name: str, condition: Condition) -> dict[str, Any]:
 
 def summarise(space: SearchSpace, table: LatencyTable, model: LatencyModel) -> dict[str, Any]:
     """All figures that a table and a model hold."""
-    truth = [point.measurement.median_ms for point in model.held_out]
-    nets = [space.network(point.choices) for point in model.held_out]
-    seen = [space.network(point.choices) for point in model.calibration]
-    usual = LatencyConfig()
-    rounds = usual.rounds + usual.extra_rounds
-    seen_ms = [median(point.measurement.round_medians_ms[:rounds]) for point in model.calibration]
-    fit = fit_latency([network_traits(net, model.block_ms) for net in seen], seen_ms)
-    predicted = [fit.predict_ms(network_traits(net, model.block_ms)) for net in nets]
-    within = [
-        abs(true / ms - 1) <= fit.interval_percent / 100 for true, ms in zip(truth, predicted, strict=True)
-    ]
+    shipped = as_shipped(space, table, model)
+    truth = [point.measurement.median_ms for point in shipped.held_out]
+    nets = [space.network(point.choices) for point in shipped.held_out]
+    seen = [space.network(point.choices) for point in shipped.calibration]
+    seen_ms = [point.measurement.median_ms for point in shipped.calibration]
     per_mac, offset_ms = fit_line([net.macs / 1e6 for net in seen], seen_ms)
     raw = {row.block.key: row.measurement.median_ms for row in reversed(table.rows)}
-    raw |= {key: model.block_ms[key] + model.invoke_ms for key in model.implementations}
+    raw |= {key: shipped.block_ms[key] + shipped.invoke_ms for key in shipped.implementations}
     timings = (*table.timings, *model.timings)
     spread = median(scatter(point.measurement.round_medians_ms) for point in model.held_out)
     widths = [interval_percent(point.measurement.round_medians_ms, spread) for point in model.held_out]
     return {
-        "ours": _error(predicted, truth),
+        "ours": _error([point.predicted_ms for point in shipped.held_out], truth),
         "plain_sum": _error([sum(raw[block.key] for block in net.blocks) for net in nets], truth),
         "macs": _error([per_mac * net.macs / 1e6 + offset_ms for net in nets], truth),
-        "within_interval": sum(within),
-        "interval_percent": fit.interval_percent,
-        "scale": fit.scale,
-        "overhead_ms": fit.overhead_ms,
-        "ms_per_weight_megabyte": fit.ms_per_weight_megabyte,
-        "ms_per_activation_megabyte": fit.ms_per_activation_megabyte,
+        "within_interval": round(shipped.held_out_error.share_within_interval * len(truth)),
+        "interval_percent": shipped.interval_percent,
+        "scale": shipped.scale,
+        "overhead_ms": shipped.overhead_ms,
+        "ms_per_weight_megabyte": shipped.ms_per_weight_megabyte,
+        "ms_per_activation_megabyte": shipped.ms_per_activation_megabyte,
         "range_ms": [min(truth), max(truth)],
         "worst_truth_interval_percent": max(widths),
         "blocks": len(model.block_ms),
@@ -152,6 +150,37 @@ def summarise(space: SearchSpace, table: LatencyTable, model: LatencyModel) -> d
         "disturbed_timings_percent": 100 * sum(t.disturbed for t in timings) / len(timings),
         "networks_minutes": (model.seconds - table.seconds) / 60,
     }
+
+
+def as_shipped(space: SearchSpace, table: LatencyTable, model: LatencyModel) -> LatencyModel:
+    """The model that these timings give whom the usual rounds are enough for.
+
+    The truth is measured in more rounds than usual, and the calibration networks with it: they are joined
+    again from as many as a user's. All else, the widening for what differs between sittings among it, is
+    the model's own; the held-out networks keep all their rounds.
+    """
+    usual = LatencyConfig()
+    rounds = usual.rounds + usual.extra_rounds
+
+    def first_rounds(measured: LatencyMeasurement) -> LatencyMeasurement:
+        medians = measured.round_medians_ms[:rounds]
+        return measured.model_copy(update={"median_ms": median(medians), "round_medians_ms": medians})
+
+    return fit_model(
+        space,
+        table,
+        [(point.choices, first_rounds(point.measurement)) for point in model.calibration],
+        [(point.choices, point.measurement) for point in model.held_out],
+        NetworkTimings(
+            device=model.device,
+            runtime=model.runtime,
+            reference=model.reference,
+            timings=model.timings,
+            seconds=model.seconds - table.seconds,
+            table_check=model.table_check,
+            shift_percent=model.shift_percent,
+        ),
+    )
 
 
 def _error(predicted: Sequence[float], truth: Sequence[float]) -> dict[str, Any]:

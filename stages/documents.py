@@ -152,7 +152,7 @@ class TableCheck(Record):
     ``disagreement_percent``: standard deviation of what is left between blocks, chance taken out.
     """
 
-    change_percent: dict[str, float] = Field(default={})
+    change_percent: dict[str, Annotated[float, Field(gt=-100)]] = Field(default={})
     corrected: bool = False
     disagreement_percent: float = Field(default=0.0, ge=0)
 

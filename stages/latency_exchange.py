@@ -8,6 +8,7 @@ trusted: its fit is made again from its measurements.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +22,14 @@ from nasflow.files import disk_faults
 from pipeline.artifact import Document, flat
 from stages.calibration import FEWEST
 from stages.documents import LatencyModel, LatencyTable, Precision
-from stages.latency_model import NetworkTimings, fit_model
+from stages.latency_model import NetworkTimings, check_of_table, fit_model
+from stages.measuring import judge_again
 from stages.search_space import NetConfig, SearchSpace
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 500_000_000
 MOST_DIFFERENCES = 3
+WIDEST_INTERVAL_PERCENT = 1000.0  # a prediction that may be eleven times off says nothing of a network
 _IDENTITY = {
     "device_kind": "kind of device",
     "device_model": "device",
@@ -125,8 +128,12 @@ def _parse(data: bytes, path: Path) -> LatencyFile:
             f"{path} holds {name}, which is no latency.", hint="Export it again from where it was measured."
         )
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else constant(_short(digits))
+
     try:
-        content: Any = json.loads(data, parse_constant=constant)
+        content: Any = json.loads(data, parse_constant=constant, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(
             f"{path} is not whole JSON ({str(error).rstrip('.')}): it may be cut off.",
@@ -199,11 +206,17 @@ def _check_rows(file: LatencyFile, path: Path) -> None:
 
 
 def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
-    model = file.model
+    """All that is computed, computed again: what the timings say of drift and table, and the fit."""
+    model, table = file.model, file.table
     try:
+        beside, shift_percent = judge_again(
+            model.timings,
+            table.anchor.name,
+            None if table.foreign else table.anchor.measurement.median_ms,
+        )
         fitted = fit_model(
             file.space,
-            file.table,
+            table,
             [(p.choices, p.measurement) for p in model.calibration],
             [(p.choices, p.measurement) for p in model.held_out],
             NetworkTimings(
@@ -211,18 +224,32 @@ def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
                 runtime=model.runtime,
                 reference=model.reference,
                 timings=model.timings,
-                seconds=max(0.0, model.seconds - file.table.seconds),
-                table_check=model.table_check,
-                shift_percent=model.shift_percent,
+                seconds=max(0.0, model.seconds - table.seconds),
+                table_check=check_of_table(file.space, table, beside),
+                shift_percent=shift_percent,
             ),
         )
-    except (UsageError, BadMeasurement, ValueError) as error:
+        _check_says_something(fitted)
+    # Numbers may be as large or as small as there are any: what comes of them need be none.
+    except (UsageError, BadMeasurement, ValueError, ArithmeticError) as error:
         reason = error.message if isinstance(error, NasflowError) else str(error)
         raise UsageError(
             f"{path}: no model can be fitted to its measurements ({reason.rstrip('.')}).",
             hint="Export it again from where it was measured.",
         ) from error
     return file.model_copy(update={"model": fitted})
+
+
+def _check_says_something(model: LatencyModel) -> None:
+    """Raises BadMeasurement where a fitted model predicts nothing."""
+    numbers = (model.scale, model.overhead_ms, *model.feasible_ms, *model.block_ms.values())
+    if not all(map(math.isfinite, numbers)) or min(model.block_ms.values()) < 0:
+        raise BadMeasurement("some block or network would take a time that is none")
+    if not model.interval_percent <= WIDEST_INTERVAL_PERCENT:
+        raise BadMeasurement(
+            f"a prediction's interval would be ±{model.interval_percent:.3g} %, and more than "
+            f"±{WIDEST_INTERVAL_PERCENT:g} % says nothing"
+        )
 
 
 def differences(

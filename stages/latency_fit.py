@@ -61,7 +61,8 @@ def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> Laten
     A block measured alone finds its weights and its input in the cache, which in a network they are not:
     the residual term is linear in both. It is fitted to what the line leaves, by ridge regression, and
     must prove itself on networks that its fit has not seen (each calibration network left out once); the
-    held-out networks that judge the model take no part in that. Raises BadMeasurement as fit_line does.
+    held-out networks that judge the model take no part in that. Raises BadMeasurement as fit_line does, and
+    where a network left out would take no time: how far such a prediction is off has no meaning in percent.
     """
     count = len(measured_ms)
     plain = _root_mean_square(_left_out_errors(traits, measured_ms, None))
@@ -119,8 +120,20 @@ def _left_out_errors(
     for place, (left_out, truth_ms) in enumerate(zip(traits, measured_ms, strict=True)):
         others = [t for other, t in enumerate(traits) if other != place]
         times = [ms for other, ms in enumerate(measured_ms) if other != place]
-        errors.append(truth_ms / _fit(others, times, ridge).predict_ms(left_out) - 1)
+        predicted_ms = _fit(others, times, ridge).predict_ms(left_out)
+        _check_takes_time(predicted_ms, truth_ms, f"by the {len(others)} other calibration networks")
+        errors.append(truth_ms / predicted_ms - 1)
     return errors
+
+
+def _check_takes_time(predicted_ms: float, truth_ms: float, by: str) -> None:
+    if not predicted_ms > 0:
+        raise BadMeasurement(
+            f"{by}, a network that takes {truth_ms:.4g} ms would take {predicted_ms:.4g} ms.",
+            hint="Blocks or networks are too short for this device's clock, or were measured while it was "
+            "busy: give the space a higher resolution or wider stages, or measure again: nasflow run --force "
+            "profile.",
+        )
 
 
 def _fit(traits: Sequence[Traits], measured_ms: Sequence[float], ridge: float | None) -> LatencyFit:
@@ -171,7 +184,8 @@ def fit_line(
         residual = target - design @ np.array([scale, overhead])
         covariance = np.linalg.pinv(design.T @ design) * (residual @ residual) / freedom
         if overhead + float(stdtrit(freedom, 0.975)) * math.sqrt(covariance[1, 1]) >= 0:
-            scale, overhead = (design[:, 0] @ target) / (design[:, 0] @ design[:, 0]), 0.0
+            square = design[:, 0] @ design[:, 0]
+            scale, overhead = (design[:, 0] @ target / square if square > 0 else 0.0), 0.0
     if not (math.isfinite(scale) and scale > 0):
         raise BadMeasurement(
             f"networks of slower blocks are not slower on this device: the calibration's scale is {scale:g}.",
@@ -184,10 +198,12 @@ def fit_line(
 def held_out_error(
     predicted_ms: Sequence[float], measured_ms: Sequence[float], interval_percent: float
 ) -> HeldOutError:
-    """How far predictions are off. Raises BadMeasurement where ranks are undefined (all equal)."""
+    """How far predictions are off. Raises BadMeasurement where one is of no time, or ranks are undefined."""
     import numpy as np
     from scipy import stats
 
+    for one_ms, truth_ms in zip(predicted_ms, measured_ms, strict=True):
+        _check_takes_time(one_ms, truth_ms, "by the latency model")
     if len(set(predicted_ms)) < 2 or len(set(measured_ms)) < 2:
         raise BadMeasurement(
             f"{len(measured_ms)} different networks all take {measured_ms[0]:g} ms on this device.",

@@ -126,11 +126,7 @@ class FitLatency(Stage):
                 ),
                 timings=measured.timings,
                 seconds=measured.seconds,
-                table_check=check_table(
-                    sample,
-                    [measured.by_name[_sample_name(row)] for row in sample],
-                    block_kinds(self.space.distinct_blocks()),
-                ),
+                table_check=check_of_table(self.space, table, measured.by_name),
                 shift_percent=measured.shift_percent,
             ),
         )
@@ -256,6 +252,22 @@ def fit_model(
             hint="Some of it was measured while the device was busy: nasflow run --force profile.",
         )
     return model.model_copy(update={"feasible_ms": (fit.overhead_ms + fastest, fit.overhead_ms + slowest)})
+
+
+def check_of_table(
+    space: SearchSpace, table: LatencyTable, beside: Mapping[str, LatencyMeasurement]
+) -> TableCheck | None:
+    """What the table's blocks say that were timed again ``beside`` the networks; None where none was.
+
+    ``beside``: every model that was timed there, by its timings' name.
+    """
+    kinds = block_kinds(space.distinct_blocks())
+    rows = [
+        row
+        for row in _fastest_rows(table)[0].values()
+        if row.block.key in kinds and _sample_name(row) in beside
+    ]
+    return check_table(rows, [beside[_sample_name(row)] for row in rows], kinds) if rows else None
 
 
 def network_traits(net: NetConfig, block_ms: Mapping[str, float]) -> Traits:

@@ -213,6 +213,35 @@ def measure_rounds(
     )
 
 
+def judge_again(
+    timings: Sequence[Timing], anchor: str, reference_ms: float | None
+) -> tuple[dict[str, LatencyMeasurement], float]:
+    """Each model's rounds joined, and ``shift_percent``: what :func:`measure_rounds` found in these timings.
+
+    ``timings``: in order of time, of models none of which was repeated. Drift is looked for again; what a
+    timing says of it is not used. ``anchor`` counts as one where some round timed it more than once.
+    """
+    rows = [_Row(timing.round, timing.name, timing.measurement, 0.0) for timing in timings]
+    of_anchor = [row.round for row in rows if row.name == anchor]
+    between = len(set(of_anchor)) < len(of_anchor)
+    drift = _drift(rows, anchor if between else None, reference_ms, {})
+    judged = _Judged(rows, drift, Work({}), {}, {})
+    return {name: judged.joined(name) for name in judged.names}, drift.shift_percent
+
+
+def _drift(
+    rows: Sequence[_Row], anchor: str | None, reference_ms: float | None, kinds: Mapping[str, str]
+) -> Drift:
+    return find_drift(
+        [row.name for row in rows],
+        [row.measurement.median_ms for row in rows],
+        anchor or "",
+        reference_ms,
+        steps_ms=[row.measurement.resolution_ms for row in rows],
+        kinds={row.name: kinds.get(single_name(row.name), "") for row in rows},
+    )
+
+
 def _tell_unsure(context: Context, judged: _Judged, work: Work, config: MeasuringConfig) -> None:
     """Say which latencies are known less well than wanted, and why."""
     coarse = [name for name in work.models if judged.unresolved(name, config)]
@@ -465,14 +494,7 @@ class _Session:
     def judge(self, before: int | None = None) -> _Judged:
         """What the timings of the rounds ``before`` one say."""
         rows = [row for row in self._rows if before is None or row.round < before]
-        drift = find_drift(
-            [row.name for row in rows],
-            [row.measurement.median_ms for row in rows],
-            self._anchor or "",
-            self._work.reference_ms,
-            steps_ms=[row.measurement.resolution_ms for row in rows],
-            kinds={row.name: self._work.kinds.get(single_name(row.name), "") for row in rows},
-        )
+        drift = _drift(rows, self._anchor, self._work.reference_ms, self._work.kinds)
         return _Judged(rows, drift, self._work, self._rivals, self._longer)
 
     def measure(self, number: int, names: Sequence[str]) -> None:

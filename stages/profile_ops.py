@@ -15,6 +15,7 @@ from stages.measuring import MeasuringConfig, Work, measure_rounds
 from stages.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.repetition import Repeatable
 from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
+from stages.space_size import check_size
 from stages.table_check import block_kinds
 
 EMPTY = "empty"
@@ -52,6 +53,10 @@ class ProfileOps(Stage):
     def environment(self) -> Mapping[str, str]:
         """The device: its latencies hold for no other."""
         return self.device.info().identity()
+
+    def check(self) -> None:
+        """Raises UsageError where some model of the space is too large to be built."""
+        check_size(self.space)
 
     def estimate_seconds(self) -> float:
         """Time on the device."""

@@ -17,6 +17,7 @@ from support.simulated_device import SIMULATED, SimulatedDevice
 
 from android_bench.device import RuntimeOptions
 from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError, UsageError
+from stages.conversion.flatbuffer import block_model
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_exchange import LatencyFile, differences, export
 from stages.latency_exchange import read_latency_file as read
@@ -255,3 +256,108 @@ def test_another_device_is_named(change: dict[str, Any], words: str) -> None:
 )
 def test_other_settings_are_named(runtime: RuntimeOptions, words: str) -> None:
     assert differences(TABLE, MODEL, SIMULATED, runtime) == (words,)
+
+
+# --- what is computed is computed again -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        None,
+        {"change_percent": {"dense": -99.0, "memory": 100.0}, "corrected": True, "disagreement_percent": 0},
+        {"change_percent": {"dense": 1e307}, "corrected": True, "disagreement_percent": 1e200},
+    ],
+)
+def test_what_a_file_says_of_drift_and_table_is_not_believed(tmp_path: Path, check: object) -> None:
+    """Both correct block times or widen the interval, and the timings that they come of are in the file."""
+
+    def lie(content: dict[str, Any]) -> None:
+        content["model"].update(table_check=check, shift_percent=1e6)
+        for timing in content["model"]["timings"]:
+            timing.update(slowdown=0.5, disturbed=False)
+
+    assert MODEL.table_check is not None
+    model = read_latency_file(changed(tmp_path, lie)).model
+    assert model.table_check == MODEL.table_check
+    assert model.shift_percent == MODEL.shift_percent
+    assert model.block_ms == MODEL.block_ms
+    assert model.interval_percent == MODEL.interval_percent
+
+
+@pytest.mark.parametrize("anchor_every", [0, 5])
+def test_a_table_that_is_corrected_comes_back_corrected(tmp_path: Path, anchor_every: int) -> None:
+    """Other programs beside the networks slow kinds of blocks differently: that is in the timings alone."""
+    slower = SimulatedDevice(noise=0.002)
+    plain_ms = slower.true_ms
+    kernels = {block_model(row.block, row.implementation): row.block.kind for row in TABLE.rows}
+
+    def true_ms(model: bytes) -> float:
+        return plain_ms(model) * (1.5 if kernels.get(model) == "mbconv" else 1.0)
+
+    slower.true_ms = true_ms  # type: ignore[method-assign]
+    config = LatencyConfig(
+        rounds=4, extra_rounds=0, calibration_networks=4, held_out_networks=4, anchor_every=anchor_every
+    )
+    stage = FitLatency(config, SPACE, RuntimeOptions(), 0, slower)
+    model = stage.run(memory_context("latency"), table=TABLE)
+    assert model.table_check is not None
+    assert model.table_check.corrected
+    path = tmp_path / "latency.json"
+    path.write_bytes(export(SPACE, TABLE, model, at=datetime(2026, 1, 2, tzinfo=UTC), nasflow_version="0.1"))
+    file = read_latency_file(path)
+    assert file.model.table_check == model.table_check
+    assert file.model.shift_percent == model.shift_percent
+    assert file.model.block_ms == model.block_ms
+
+
+def times_100(content: dict[str, Any]) -> None:
+    for place, point in enumerate(content["model"]["calibration"]):
+        point["measurement"]["median_ms"] *= 1 + 99 * (place % 2)
+
+
+def extreme(content: dict[str, Any]) -> None:
+    for timing in content["model"]["timings"]:
+        if timing["name"].startswith("block "):
+            measurement = timing["measurement"]
+            measurement.update(dict.fromkeys(["median_ms", "p5_ms", "p95_ms", "min_ms"], 1e308))
+            measurement["round_medians_ms"] = [1e308]
+    for row in rows(content):
+        row["measurement"].update(dict.fromkeys(["median_ms", "p5_ms", "p95_ms", "min_ms"], 1e-308))
+
+
+def huge(content: dict[str, Any]) -> None:
+    rows(content)[2]["measurement"]["median_ms"] = "HUGE"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda c: c["model"].update(table_check={"change_percent": {"dense": -300.0}, "corrected": True}),
+            "greater than -100, and it is -300.0",
+        ),
+        (times_100, "no model can be fitted to its measurements"),
+        (extreme, "no model can be fitted to its measurements"),
+    ],
+)
+def test_numbers_that_no_device_gives_are_refused(tmp_path: Path, change: Change, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        read_latency_file(changed(tmp_path, change))
+
+
+def test_an_interval_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    def scattered(content: dict[str, Any]) -> None:
+        for place, point in enumerate(content["model"]["calibration"]):
+            point["measurement"]["median_ms"] *= (1, 1, 8, 1)[place]
+
+    with pytest.raises(UsageError, match=r"interval would be ±\S+ %, and more than ±1000 % says nothing"):
+        read_latency_file(changed(tmp_path, scattered))
+
+
+def test_a_number_too_large_to_be_one_is_refused(tmp_path: Path) -> None:
+    path = changed(tmp_path, huge)
+    path.write_text(path.read_text().replace('"HUGE"', "1e999"))
+    with pytest.raises(UsageError, match="holds '1e999', which is no latency"):
+        read_latency_file(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -164,3 +165,47 @@ def test_few_networks_give_a_line_and_a_wide_interval(count: int) -> None:
     fit = fit_latency(seen, [truth(t, 0.3, chance, 0.01) for t in seen])
     assert (fit.ms_per_weight_megabyte, fit.ms_per_activation_megabyte) == (0, 0)
     assert fit.interval_percent > 3
+
+
+# --- clocks so coarse that a network's blocks count for nothing --------------------------------------
+
+
+def coarse_table(chance: random.Random, most: int) -> tuple[list[Traits], list[float]]:
+    """Sums of a few steps of a clock, often none, and networks that take about as long."""
+    sums = sorted(chance.choice([0.0, 0.001, 0.002, 0.003]) for _ in range(chance.randint(3, most)))
+    times = [max(0.0005, round(s * chance.uniform(0.8, 1.6) + chance.uniform(0, 0.001), 3)) for s in sums]
+    return [Traits(s, chance.choice([0, 0.01, 1]), chance.choice([0, 0.01, 1])) for s in sums], times
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("most", [6, 10])
+def test_a_coarse_table_is_fitted_or_refused_with_the_reason(most: int) -> None:
+    chance, fitted, refused = random.Random(most), 0, 0
+    for _ in range({6: 600, 10: 30}[most]):
+        traits, times = coarse_table(chance, most)
+        try:
+            fit = fit_latency(traits, times)
+            held_out_error([fit.predict_ms(t) for t in traits], times, fit.interval_percent)
+            fitted += 1
+        except BadMeasurement as refusal:
+            assert re.search("would take|are not slower|all take", refusal.message)
+            assert refusal.hint
+            refused += 1
+    assert fitted and refused
+
+
+def test_a_network_left_out_that_would_take_no_time_is_refused() -> None:
+    with pytest.raises(BadMeasurement, match=r"by the 3 other .* takes 0\.0005 ms would take 0 ms"):
+        fit_latency([Traits(ms) for ms in (0.0, 1.0, 2.0, 3.0)], [0.0005, 0.95, 2.1, 3.0])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_held_out_prediction_of_no_time_is_refused() -> None:
+    with pytest.raises(BadMeasurement, match=r"takes 0\.0005 ms would take 0 ms"):
+        held_out_error([0.0, 1.0, 2.0], [0.0005, 1.0, 2.0], 5.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_blocks_that_all_take_nothing_fit_no_line() -> None:
+    with pytest.raises(BadMeasurement, match="not slower"):
+        fit_line([0.0, 0.0, 0.0], [0.001, 0.002, 0.003])
