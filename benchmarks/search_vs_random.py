@@ -1,10 +1,10 @@
 """Does the search find better networks than chance? Held against every network of a small space.
 
 Every network of the space is trained (:mod:`benchmarks.tabular_space`), so what a pick is worth is known.
-Twenty seeds of the whole search and of the pick that follows, each held against one random network within
-3 % of its latency (the pipeline's own band). Then what must *not* work: an architecture that never learns, preferences that are
-permuted, validation labels that are shuffled. And a rival: as much computing spent on training random
-networks of that target, of which the best on validation images is taken.
+Twenty seeds of the whole search and of the pick that follows, each held against one random network of its
+latency (within 3 %, as the pipeline's own are). Then what must *not* work: an architecture that never learns,
+preferences that are permuted, validation labels that are shuffled. And a rival: as much computing spent on
+training random networks of that target, of which the best on validation images is taken.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nasflow.commands.beforehand import check_images, doubtful_settings
+from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, open_project
@@ -66,10 +66,10 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))
-            stale = [
-                s for s in pipeline.status(options.until, options.from_stage, options.force) if not s.fresh
-            ]
+            stages = pipeline.status(options.until, options.from_stage, options.force)
+            stale = [stage for stage in stages if not stage.fresh]
             check_images(project, pipeline, stale)
+            check_targets(pipeline, stages)
             for text in doubtful_settings(project.config, pipeline, stale):
                 emit(Message("", text, level="warning"))
             if stale:
