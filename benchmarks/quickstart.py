@@ -115,7 +115,7 @@ def summarise(runs: Sequence[Finished], ablations: Sequence[Finished], *, full: 
         "ablation_seconds": further + sum(run.seconds(_ablation.REPEATED) for run in ablations),
     }
     if not full:
-        return Outcome(figures)
+        return Outcome(figures, [])
     bars = _bars(comparison, gains, seconds)
     bars.append(at_least("seeds_whose_random_networks_take_as_long", comparable, len(runs)))
     if comparable == len(runs):  # else nothing is concluded about the search and chance
