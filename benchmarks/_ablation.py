@@ -219,6 +219,11 @@ def _row(entries: Sequence[_Entry], found: Sequence[_Entry]) -> dict[str, Any]:
             entry.mean_ms() / entry.run.verified(entry.anchor).measurement.median_ms for entry in entries
         ],
     }
+    if entries is not found and all(entry.run is own.run for entry, own in zip(entries, found, strict=True)):
+        # Timed in the same rounds: how equal the latencies are that are called equal.
+        row["latency_over_found_by_seed"] = [
+            entry.mean_ms() / own.mean_ms() for entry, own in zip(entries, found, strict=True)
+        ]
     if accuracies_SR.shape[1] > 1:
         row["accuracy_percent_by_seed_and_network"] = accuracies_SR.tolist()
     if entries is not found:

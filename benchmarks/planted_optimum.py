@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._report import Bar, Outcome, at_least, main, say
+from stages.equal_latency import TOLERANCE
 from stages.exploration import draw_near, explore
 from stages.path_values import PathValues, Variances, starts_of
 from stages.selection import best_by_value, best_paths, improved, path_ms
@@ -36,9 +37,10 @@ LAYERS, CANDIDATES, TARGETS = 21, 7, 10
 INTERACTIONS_SHARE = 0.2
 BUDGET, SEEDS, ENOUGH_SEEDS, REGRET = 10_000, 100, 95, 0.05
 RESTARTS = 60  # of the search for the true optimum
-NEAR, NEAREST = 0.05, 200  # random networks "of that latency": within 5 %; so many at least
+NEAREST = 200  # random networks of a latency: so many at least
 POLICY_BATCH, POLICY_RATE, BASELINE_DECAY = 20, 0.05, 0.9
 SIZES = (CANDIDATES,) * LAYERS
+RATIO = "random_latency_over_target"
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,10 @@ class Planted:
         tops = np.array([improved(path, self.values, self.costs_ms, (0.0, target_ms)) for path in kept])
         return float(self.values.value(tops).max())
 
-    def mean_of_latency(self, target_ms: float, random: np.random.Generator) -> float:
-        """Mean value of random networks within 5 % of a latency: all of them are equally likely.
+    def mean_of_latency(self, target_ms: float, random: np.random.Generator) -> tuple[float, float]:
+        """Mean value of random networks within 3 % of a latency, and their mean latency over it.
+
+        All of them are equally likely.
 
         Drawn from the uniform distribution tilted towards the target, and weighed back.
         """
@@ -109,10 +113,12 @@ class Planted:
         while sum(map(len, near)) < NEAREST:
             drawn = np.stack([random.choice(CANDIDATES, 20_000, p=share) for share in share_LC], axis=1)
             ms = cost_LC[np.arange(LAYERS), drawn].sum(axis=1)
-            near.append(drawn[np.abs(ms / target_ms - 1) <= NEAR])
+            near.append(drawn[np.abs(ms / target_ms - 1) <= TOLERANCE])
         paths = np.concatenate(near)
-        weights = np.exp(-tilt * (cost_LC[np.arange(LAYERS), paths].sum(axis=1) - target_ms))
-        return float(np.average(self.values.value(paths), weights=weights))
+        ms = cost_LC[np.arange(LAYERS), paths].sum(axis=1)
+        weights = np.exp(-tilt * (ms - target_ms))
+        value, ratio = (np.average(of, weights=weights) for of in (self.values.value(paths), ms / target_ms))
+        return float(value), float(ratio)
 
 
 def run(full: bool) -> Outcome:
@@ -123,9 +129,11 @@ def run(full: bool) -> Outcome:
         for seed, regrets in enumerate(pool.map(regrets_of, seeds)):
             say(f"planted_optimum: seed {seed + 1} of {len(seeds)}, worst regret {max(regrets['ours']):.3f}")
             by_seed.append(regrets)
+    ratios = [regrets.pop(RATIO) for regrets in by_seed]
     figures: dict[str, Any] = {
         "seeds": len(seeds),
         "evaluations": BUDGET,
+        RATIO: [sum(of_target) / len(ratios) for of_target in zip(*ratios, strict=True)],
         "methods": {method: _summary([r[method] for r in by_seed]) for method in by_seed[0]},
     }
     return Outcome(figures, _bars(figures) if full else [])
@@ -146,7 +154,7 @@ def _summary(regrets: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def regrets_of(seed: int) -> dict[str, list[float]]:
-    """Regret by target, of each method."""
+    """Regret by target, of each method; beside it what random networks take over the target."""
     import numpy as np
 
     planted = Planted.draw(seed)
@@ -156,10 +164,12 @@ def regrets_of(seed: int) -> dict[str, list[float]]:
         noise: Array = random.normal(size=len(paths_NL)) * planted.deviation
         return planted.values.value(paths_NL) + noise
 
-    regrets: dict[str, list[float]] = {"ours": [], "log_probabilities": [], "greedy": []}
+    regrets: dict[str, list[float]] = {"ours": [], "log_probabilities": [], "greedy": [], RATIO: []}
     for target_ms in planted.targets_ms():
         optimum = planted.optimum(target_ms, random)  # by local search: nothing better is known
-        gap = optimum - planted.mean_of_latency(target_ms, random)
+        mean, ratio = planted.mean_of_latency(target_ms, random)
+        regrets[RATIO].append(ratio)
+        gap = optimum - mean
         explored = explore(evaluate, planted.costs_ms, [target_ms], budget=BUDGET, seed=seed)
         (ours,) = best_by_value(
             explored.values,

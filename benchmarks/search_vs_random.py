@@ -1,10 +1,10 @@
 """Does the search find better networks than chance? Held against every network of a small space.
 
 Every network of the space is trained (:mod:`benchmarks.tabular_space`), so what a pick is worth is known.
-Twenty seeds of the whole search and of the pick that follows, each held against one random network within
-5 % of its latency. Then what must *not* work: an architecture that never learns, preferences that are
-permuted, validation labels that are shuffled. And a rival: as much computing spent on training random
-networks of that target, of which the best on validation images is taken.
+Twenty seeds of the whole search and of the pick that follows, each held against one random network of its
+latency (within 3 %, as the pipeline's own are). Then what must *not* work: an architecture that never learns,
+preferences that are permuted, validation labels that are shuffled. And a rival: as much computing spent on
+training random networks of that target, of which the best on validation images is taken.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from benchmarks._tabular_search import (
     target_ms,
 )
 from benchmarks.tabular_space import LATENCY, TABLE, Choices, TrainedSpace, block_keys, distinct_networks
+from stages.equal_latency import equal_latency
 from stages.prune import Prune
 from stages.search import Search
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 SEEDS, QUICK_SEEDS, ENOUGH_WINS = 20, 2, 16
-NEAR, ALARM_RATE = 0.05, 0.05  # "of its latency"; how often a control may look like a search
+ALARM_RATE = 0.05  # how often a control may look like a search
 PERMUTATIONS = 50  # for each seed
 DRAWS = 10_000  # bootstraps, sets of twenty, rivals
 
@@ -66,7 +67,8 @@ class Held:
         """How many seeds' first pick beats one random network of its latency."""
         truth, won = self.truth, 0
         for first, *_ in self.picks:
-            others = near(first)
+            if not (others := near(first)):
+                continue
             won += truth.test_percent(first) > truth.test_percent(others[random.integers(len(others))])
         return won
 
@@ -85,12 +87,16 @@ class Held:
             "wins": self.wins(random),
             "rate_of_enough_wins": self.alarm_rate(random),
             "mean_percentile": [100 * part for part in interval(means, random)],
+            "random_over_pick_latency": random_over_pick(
+                [pick for of_seed in self.picks for pick in of_seed]
+            ),
+            "picks_without_opponents": sum(not near(first) for first, *_ in self.picks),
         }
 
 
 @cache
 def near(choices: Choices) -> list[Choices]:
-    """All paths to other networks within 5 % of a network's latency that a pick may be, too.
+    """All paths to other networks of a network's latency (within 3 %) that a pick may be, too.
 
     Paths, and not networks: all paths are equally likely for whoever chooses at random, and for a search that
     has learned nothing. To a network with skips lead several. Only such as could be picked: else a blind pick
@@ -99,17 +105,30 @@ def near(choices: Choices) -> list[Choices]:
     own, ms = block_keys(choices), predicted_ms(choices)
     candidates = (all_choices()[n] for n in under_target())
     return [
-        other
-        for other in candidates
-        if abs(predicted_ms(other) / ms - 1) <= NEAR and block_keys(other) != own
+        other for other in candidates if equal_latency(predicted_ms(other) / ms) and block_keys(other) != own
     ]
 
 
 def beaten_share(pick: Choices, truth: TrainedSpace) -> float:
-    """Share of the paths to other networks of its latency that are less accurate; equal ones count half."""
+    """Share of the paths to other networks of its latency that are less accurate; equal ones count half.
+
+    One half where there are none: such a pick says nothing.
+    """
     own = truth.test_percent(pick)
     others = [truth.test_percent(choices) for choices in near(pick)]
+    if not others:
+        return 0.5
     return sum((other < own) + 0.5 * (other == own) for other in others) / len(others)
+
+
+def random_over_pick(picks: Sequence[Choices]) -> float:
+    """Mean latency of the networks that picks are held against, over the pick's own."""
+    ratios = [
+        sum(map(predicted_ms, others)) / len(others) / predicted_ms(pick)
+        for pick in picks
+        if (others := near(pick))
+    ]
+    return sum(ratios) / len(ratios) if ratios else 1.0
 
 
 def enough_wins(seeds: int) -> int:
@@ -315,6 +334,8 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     picks = figures["picks"]
     return [
         at_least("search_wins", picks["search"]["wins"], ENOUGH_WINS),
+        # Nothing is concluded from a pick that no network of its latency stands against.
+        at_most("search_picks_without_opponents", picks["search"]["picks_without_opponents"], 0),
         *(at_most(f"{control}_wins", picks[control]["wins"], ENOUGH_WINS - 1) for control in CONTROLS),
         # The one set that was drawn is won by luck as often as this rate says.
         *(

@@ -341,6 +341,7 @@ class PrunedNetworks(Document):
     front: tuple[PrunedNetwork, ...] = ()
     seconds: float = Field(description="device time of the considered networks")
     effort: Effort | None = Field(default=None, description="of the pick, without the device's time")
+    made_by: MadeByAll = ()
 
 
 # --- finetune, baseline ----------------------------------------------------------------------------
@@ -511,7 +512,7 @@ class Verification(Document):
     against_random: AgainstRandom | None = Field(default=None, description="None without random networks")
     anchor: ReferenceLatency | None = Field(default=None, description="timed between them; None: not then")
     found_latency: FoundLatency | None = Field(
-        default=None, description="None where the latency model is another device's, or was not compared"
+        default=None, description="None where it was not compared (by an earlier version)"
     )
     max_ratio: float | None
     verdict: Verdict

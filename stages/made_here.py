@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from android_bench.local_host import local_info, usable_cores
 from pipeline.artifact import Document
-from stages.documents import MadeBy, SearchResult, TrainedNetworks
+from stages.documents import MadeBy, PrunedNetworks, SearchResult, TrainedNetworks
 
 DECIDING = ("torch", "processor", "instructions", "threads", "accelerator")
 """Fields of which each changes the numbers that training computes."""
@@ -37,7 +37,7 @@ def known_here() -> dict[str, str | int]:
 
 def trained_by(document: Document) -> tuple[MadeBy, ...]:
     """All that made the output of a stage that trains, each once, in order; nothing for other documents."""
-    if isinstance(document, SearchResult):
+    if isinstance(document, SearchResult | PrunedNetworks):
         return document.made_by
     networks = document.networks if isinstance(document, TrainedNetworks) else ()
     return tuple(dict.fromkeys(made_by for network in networks for made_by in network.made_by))

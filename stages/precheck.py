@@ -2,29 +2,36 @@
 
 A few untrained networks that hold every kind go through the whole conversion and are timed beside the
 directly written models, which are what the latency model stands for. What cannot be converted, or becomes
-something else, would otherwise be known when all training is done.
+something else, would otherwise be known when all training is done. They go through it a few at a time: what
+is wrong with the first ones is known before the last ones are made, and no more models than those are held.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
 from nasflow.errors import ConversionError
 from pipeline.artifact import Record
+from pipeline.scratch import PartOfScratch
 from pipeline.stage import TOOL, Context, Stage
+from stages.conversion.covering import covering_networks
 from stages.convert import ConvertConfig, converter_versions
 from stages.documents import LatencyModel, Precheck, PrecheckedNetwork
 from stages.search_space import BlockSpec, Implementation, SearchSpace
 from stages.statistics import latency_ratio
 from stages.verification.rounds import Rounds
 
-_NETWORKS = 3  # as many as the shipped spaces need; for an estimate
+if TYPE_CHECKING:
+    from stages.conversion.converter import TensorflowConverter
+
+TOGETHER = 3  # networks that are converted, then timed in the same rounds
 _MOST_NAMED = 3
 
 
@@ -69,89 +76,58 @@ class PrecheckStage(Stage):
 
     def estimate_seconds(self) -> float:
         """TensorFlow's start, the conversions, the rounds."""
-        return 12.0 + _NETWORKS * 5.0 + self.device_seconds()[0]
+        one_s = 2.0 + 0.15 * len(self.space.layers())
+        return 12.0 + self._networks * one_s + self.device_seconds()[0]
 
     def device_seconds(self) -> tuple[float, float]:
         """The rounds."""
         config, overhead = self.config, self.device.overhead
         timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
-        seconds = config.rounds * (2 * _NETWORKS * timing_ms + overhead.list_ms) / 1000
+        lists_ms = math.ceil(self._networks / TOGETHER) * overhead.list_ms
+        seconds = config.rounds * (2 * self._networks * timing_ms + lists_ms) / 1000
         return seconds, seconds
+
+    @property
+    def _networks(self) -> int:
+        """How many are tried; a few more where the latency stage lets some blocks be computed in parts."""
+        return len(covering_networks(self.space, {}))
 
     def run(self, context: Context, **inputs: Any) -> Precheck:
         """Convert what is not converted yet, then time all of it.
 
         Raises ConversionError that names the block that is not converted as it was measured.
         """
-        from stages.conversion.covering import covering_networks
-
         latency: LatencyModel = inputs["latency"]
         ways = latency.implementations
         covering = [
             _Subject(f"untrained_{number}", choices, blocks)
             for number, (choices, blocks) in enumerate(covering_networks(self.space, ways), start=1)
         ]
-        kept = {subject.name: _load(context, subject) for subject in covering}
-        if None in kept.values():
-            kept = self._convert(context, covering, ways, kept)
-        rounds = Rounds(context, self.device, self._requests(context, covering), self.seed)
-        while len(rounds) < self.config.rounds:
-            rounds.measure()
-            context.progress(len(rounds), self.config.rounds, "rounds")
-        checked = []
-        for subject in covering:
-            conversion = kept[subject.name]
-            assert conversion is not None
-            checked.append(self._judged(subject, conversion, latency, rounds))
+        checked: list[PrecheckedNetwork] = []
+        seconds = 0.0
+        with ExitStack() as stack:
+            conversions = _Conversions(self, context, ways, stack)
+            for start in range(0, len(covering), TOGETHER):
+                context.progress(start, len(covering), "networks")
+                together = covering[start : start + TOGETHER]
+                converted = {subject.name: conversions.of(subject) for subject in together}
+                # Rounds of their own: a model is compared with the one beside it alone.
+                own = replace(context, scratch=PartOfScratch(context.scratch, f"from_{start + 1}"))
+                rounds = Rounds(own, self.device, self._requests(context, together), self.seed)
+                while len(rounds) < self.config.rounds:
+                    rounds.measure()
+                    done = start + len(together) * len(rounds) / self.config.rounds
+                    context.progress(int(done), len(covering), "networks")
+                checked += [self._judged(s, converted[s.name], latency, rounds) for s in together]
+                seconds += rounds.seconds
         context.say(
             f"{len(checked)} untrained networks hold every kind of block of space {self.space.name}. "
             "Converted, they are made of the operators that were measured, and take "
             f"{min(n.ratio for n in checked):.3f} to {max(n.ratio for n in checked):.3f} times as long."
         )
         return Precheck(
-            device=self.device.info(), runtime=self.runtime, networks=tuple(checked), seconds=rounds.seconds
+            device=self.device.info(), runtime=self.runtime, networks=tuple(checked), seconds=seconds
         )
-
-    def _convert(
-        self,
-        context: Context,
-        covering: Sequence[_Subject],
-        ways: Mapping[str, Implementation],
-        kept: Mapping[str, _Conversion | None],
-    ) -> dict[str, _Conversion | None]:
-        from android_bench.local import LocalDevice
-        from stages.conversion.converter import TensorflowConverter
-
-        done = dict(kept)
-        with ExitStack() as stack:
-            converter = stack.enter_context(TensorflowConverter())
-            here = stack.enter_context(LocalDevice())
-            from stages.conversion.trial import try_network
-
-            for place, subject in enumerate(covering):
-                context.progress(place, len(covering), "networks", subject.name)
-                if done[subject.name] is not None:
-                    continue
-                tried = try_network(
-                    self.space.network(subject.choices),
-                    ways,
-                    converter,
-                    here,
-                    name=subject.name,
-                    max_relative_diff=self.convert.max_relative_diff,
-                    one_partition=self.convert.require_one_partition,
-                )
-                conversion = _Conversion(
-                    operators=tried.structure.operators,
-                    delegate_partitions=tried.structure.delegate_partitions,
-                    max_relative_diff=tried.max_relative_diff,
-                )
-                context.scratch.save(f"{subject.name}.converted", tried.converted)
-                context.scratch.save(f"{subject.name}.written", tried.written)
-                context.scratch.save(f"{subject.name}.json", conversion.model_dump_json().encode())
-                done[subject.name] = conversion
-        context.progress(len(covering), len(covering), "networks")
-        return done
 
     def _requests(self, context: Context, covering: Sequence[_Subject]) -> dict[str, BenchmarkRequest]:
         requests = {}
@@ -208,6 +184,49 @@ class _Conversion(BaseModel):
     operators: int
     delegate_partitions: int
     max_relative_diff: float
+
+
+@dataclass
+class _Conversions:
+    """Converts what an interrupted run has not converted. TensorFlow starts with the first one, once."""
+
+    stage: PrecheckStage
+    context: Context
+    ways: Mapping[str, Implementation]
+    stack: ExitStack
+    tools: tuple[TensorflowConverter, Device] | None = None
+
+    def of(self, subject: _Subject) -> _Conversion:
+        """What is known of a network's conversion; its models are in the scratch. Raises ConversionError."""
+        if (kept := _load(self.context, subject)) is not None:
+            return kept
+        if self.tools is None:
+            from android_bench.local import LocalDevice
+            from stages.conversion.converter import TensorflowConverter
+
+            # First, so that TensorFlow loads while PyTorch loads and exports the first network.
+            converter = self.stack.enter_context(TensorflowConverter())
+            self.tools = converter, self.stack.enter_context(LocalDevice())
+        from stages.conversion.trial import try_network
+
+        limits, scratch = self.stage.convert, self.context.scratch
+        tried = try_network(
+            self.stage.space.network(subject.choices),
+            self.ways,
+            *self.tools,
+            name=subject.name,
+            max_relative_diff=limits.max_relative_diff,
+            one_partition=limits.require_one_partition,
+        )
+        conversion = _Conversion(
+            operators=tried.structure.operators,
+            delegate_partitions=tried.structure.delegate_partitions,
+            max_relative_diff=tried.max_relative_diff,
+        )
+        scratch.save(f"{subject.name}.converted", tried.converted)
+        scratch.save(f"{subject.name}.written", tried.written)
+        scratch.save(f"{subject.name}.json", conversion.model_dump_json().encode())
+        return conversion
 
 
 def _load(context: Context, subject: _Subject) -> _Conversion | None:

@@ -15,7 +15,7 @@ from stages.equal_latency import check_others
 from stages.evolution import CHILDREN
 from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
-from stages.targets import RelativeTarget, Target, feasible_ms, further_ms
+from stages.targets import RelativeTarget, Target, further_ms, pick_ms
 from stages.training.data import DataConfig, check_folder, dataset_identity
 from stages.training.recipe import Recipe
 
@@ -144,6 +144,12 @@ class Prune(Stage):
         """Raises UsageError where the space has too few networks to draw the random ones from."""
         check_others(self.space.different_networks - 1, self.config.random_networks)
 
+    def check_targets(self, latency: LatencyModel) -> tuple[float, ...]:
+        """The further targets, in ms. Raises InfeasibleTarget for any one that no network will meet."""
+        if self.config.target_ms is not None:
+            pick_ms(self.space, latency, self.config.target_ms, self.config.use_at_least)
+        return further_ms(self.further_targets, latency)
+
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""
         check_folder(self.data, "train")
@@ -182,9 +188,7 @@ class Prune(Stage):
         """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
-        if self.config.target_ms is not None:
-            feasible_ms("prune.target_ms", self.config.target_ms, latency)
-        further_targets_ms = further_ms(self.further_targets, latency)
+        further_targets_ms = self.check_targets(latency)
         from stages.training.pick import pick_networks
 
         return pick_networks(

@@ -13,7 +13,7 @@ from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, SearchResult
 from stages.search_space import SearchSpace
-from stages.targets import RelativeTarget, Target, check_met, feasible_ms, further_ms
+from stages.targets import RelativeTarget, Target, check_met, feasible_ms, further_ms, pick_ms
 from stages.training.data import DataConfig, check_fits, check_folder, dataset_identity
 
 
@@ -132,6 +132,8 @@ class Search(Stage):
     seed: int
     use_at_least: float = field(default=0.0, metadata=TOOL)
     """Prune's: a target for which it will find no network is refused here, where nothing is trained yet."""
+    pick_ms: float | None = field(default=None, metadata=TOOL)
+    """``prune.target_ms``, for the same reason."""
 
     def environment(self) -> Mapping[str, str]:
         """The images."""
@@ -152,6 +154,15 @@ class Search(Stage):
         images = self.data.images_to_train
         check_architecture_steps(self.config, images // min(self.config.batch_size, images))
 
+    def check_targets(self, latency: LatencyModel) -> float:
+        """The target to search for, in ms. Raises InfeasibleTarget for any one that no network will meet."""
+        target_ms = self.config.target_for(latency)
+        further_ms(self.config.further_targets, latency)  # told now, not when the search is done
+        check_met(self.space, latency, target_ms, self.use_at_least)
+        if self.pick_ms is not None:
+            pick_ms(self.space, latency, self.pick_ms, self.use_at_least)
+        return target_ms
+
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""
         check_folder(self.data, "train")
@@ -169,9 +180,7 @@ class Search(Stage):
         """
         self.check()
         latency: LatencyModel = inputs["latency"]
-        target_ms = self.config.target_for(latency)
-        further_ms(self.config.further_targets, latency)  # told now, not when the search is done
-        check_met(self.space, latency, target_ms, self.use_at_least)
+        target_ms = self.check_targets(latency)
         fastest, slowest = latency.feasible_ms
         context.say(
             f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."

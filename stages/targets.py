@@ -99,6 +99,12 @@ def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, use_a
         ) from error
 
 
+def pick_ms(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_least: float) -> float:
+    """``prune.target_ms``, looked at as a target of the search is. Raises InfeasibleTarget."""
+    check_met(space, latency, feasible_ms("prune.target_ms", target_ms, latency), use_at_least)
+    return target_ms
+
+
 def further_ms(targets: Iterable[float | RelativeTarget], latency: LatencyModel) -> tuple[float, ...]:
     """Those of ``search.targets`` behind the first, in ms. Raises InfeasibleTarget."""
     return tuple(

@@ -79,7 +79,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -151,7 +151,8 @@ class Verify(Stage):
         )
         if wrong := not_as_expected(found_latency):
             context.warn(
-                f"{wrong} Measure anew what it was chosen by: nasflow run --force profile --force latency."
+                f"{wrong} What it was chosen by can be measured anew, and then search and training are to be "
+                "done again, too: nasflow run --force profile --force latency."
             )
         return Verification(
             device=self.device.info(),

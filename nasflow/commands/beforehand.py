@@ -9,7 +9,11 @@ from nasflow.assemble import PipelineConfig, resolve_data
 from nasflow.commands.project import Project
 from pipeline.runner import Pipeline, StageStatus
 from pipeline.stage import Stage
+from stages.documents import LatencyModel
+from stages.latency_model import FitLatency
 from stages.measuring import Measures
+from stages.prune import Prune
+from stages.search import Search
 from stages.training.data import check_at_hand
 
 
@@ -23,6 +27,22 @@ def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStat
         stage.check_files()
     if project.config.offline and any("data" in stage.settings() for stage in stages):
         check_at_hand(resolve_data(project.config.data, project.base_dir))
+
+
+def check_targets(pipeline: Pipeline, stages: Sequence[StageStatus]) -> None:
+    """Find out before any work that a stale stage asks for a latency that no network has.
+
+    Where the latency model is stale, too, nothing can be said yet. Raises InfeasibleTarget.
+    """
+    by_name = {status.name: status for status in stages}
+    latency = by_name.get(FitLatency.name)
+    stale = _of(pipeline, [status for status in stages if not status.fresh])
+    asking = [stage for stage in stale if isinstance(stage, Search | Prune)]
+    if not asking or latency is None or not latency.fresh or latency.record is None:
+        return
+    model = pipeline.store.document(latency.record, LatencyModel)
+    for stage in asking:
+        stage.check_targets(model)
 
 
 def doubtful_settings(config: PipelineConfig, pipeline: Pipeline, stale: Sequence[StageStatus]) -> list[str]:

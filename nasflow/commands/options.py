@@ -110,6 +110,17 @@ class RunOptions:
             words.append("--json")
         return shlex.join(words)
 
+    def with_selection(self, text: str) -> str:
+        """A stage's words, whose ``nasflow run ...`` are made commands for this run's configuration.
+
+        Stages know neither how the program was called nor with what options.
+        """
+        command = shlex.join([*program(), "run", *self.selection.arguments()])
+        return _RUN.sub(lambda _match: command, text)
+
+
+_RUN = re.compile(r"(?<![\w/-])nasflow run(?![\w-])")
+
 
 def program(*, anywhere: bool = False) -> list[str]:
     """How this program was called, in words that work from the present folder, or ``anywhere``."""

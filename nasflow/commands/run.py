@@ -7,16 +7,17 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nasflow.commands.beforehand import check_images, doubtful_settings
+from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
-from nasflow.errors import Inconclusive, Interrupted, NasflowError
+from nasflow.errors import Inconclusive, Interrupted, NasflowError, UsageError
 from nasflow.results import COMPLETE, Published, publish
 from pipeline.artifact import Document
 from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
@@ -32,6 +33,8 @@ from pipeline.words import human_duration
 
 EXIT_CODES: Mapping[str, int] = {"ungated": 0, "pass": 0, "fail": 1, "inconclusive": Inconclusive.exit_code}
 """Verdict -> exit code of the process."""
+SAME_AGAIN = (UsageError, Inconclusive)
+"""Errors that the same command ends with again: what was measured and judged is kept."""
 
 
 def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome:
@@ -46,6 +49,8 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
     listeners: list[Reporter] = [recorder]
 
     def emit(event: Event) -> None:
+        if isinstance(event, Message):
+            event = replace(event, text=options.with_selection(event.text))
         for listener in listeners:
             listener(event)
 
@@ -61,10 +66,10 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))
-            stale = [
-                s for s in pipeline.status(options.until, options.from_stage, options.force) if not s.fresh
-            ]
+            stages = pipeline.status(options.until, options.from_stage, options.force)
+            stale = [stage for stage in stages if not stage.fresh]
             check_images(project, pipeline, stale)
+            check_targets(pipeline, stages)
             for text in doubtful_settings(project.config, pipeline, stale):
                 emit(Message("", text, level="warning"))
             if stale:
@@ -140,7 +145,8 @@ def _resumable(pipeline: Pipeline, options: RunOptions) -> Iterator[None]:
             f"Go on with: {options.resume_command(pipeline.still_forced)}",
         ) from error
     except NasflowError as error:
-        error.hint = f"{error.hint} {_kept(pipeline, options)}".strip()
+        kept = _kept(pipeline, options, again=not isinstance(error, SAME_AGAIN))
+        error.hint = f"{options.with_selection(error.hint)} {kept}".strip()
         raise
     except Exception as error:
         if kept := _kept(pipeline, options):
@@ -148,14 +154,18 @@ def _resumable(pipeline: Pipeline, options: RunOptions) -> Iterator[None]:
         raise
 
 
-def _kept(pipeline: Pipeline, options: RunOptions) -> str:
-    """What an error leaves of the run, and the command that goes on; empty where no stage was done."""
+def _kept(pipeline: Pipeline, options: RunOptions, *, again: bool = True) -> str:
+    """What an error leaves of the run, and the command that goes on; empty where no stage was done.
+
+    ``again``: whether that command as it is can end otherwise.
+    """
     if not pipeline.kept:
         return ""
     *names, last = pipeline.kept
     listed = f"{', '.join(names)} and {last}" if names else last
     spent = human_duration(sum(pipeline.kept.values()))
-    return f"Kept: {listed} ({spent} of work). Go on with: {options.resume_command(pipeline.still_forced)}"
+    kept = f"Kept: {listed} ({spent} of work)."
+    return f"{kept} Go on with: {options.resume_command(pipeline.still_forced)}" if again else kept
 
 
 def _outcome(

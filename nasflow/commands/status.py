@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nasflow.commands.beforehand import check_images, doubtful_settings
+from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
 from nasflow.commands.options import Outcome, RunOptions, Selection
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
@@ -14,8 +14,10 @@ from nasflow.console import message_lines
 from pipeline.events import Event, Message
 from pipeline.runner import Pipeline, StageStatus
 from pipeline.words import human_bytes, human_duration
-from stages.documents import SearchResult, TrainedNetworks
-from stages.made_here import differences, known_here, trained_by
+from stages.documents import PrunedNetworks, SearchResult, TrainedNetworks
+from stages.made_here import differences, trained_by
+
+TRAINED = (SearchResult, PrunedNetworks, TrainedNetworks)
 
 
 def show_status(selection: Selection, project: Project | None = None) -> Outcome:
@@ -60,6 +62,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
     stages = pipeline.status(options.until, options.from_stage, options.force)
     stale = [stage for stage in stages if not stage.fresh]
     check_images(project, pipeline, stale)
+    check_targets(pipeline, stages)
     events += [
         Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
     ]
@@ -83,7 +86,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
 
 
 def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[str, list[str]]:
-    """Fresh stages that another torch, processor or number of cores trained, with what differs from here.
+    """Fresh stages that another torch, processor or number of threads trained, with what differs from here.
 
     That makes none of them stale: what was trained is as good as it was. It says why a repetition differs.
     """
@@ -91,13 +94,15 @@ def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[st
     found: dict[str, list[str]] = {}
     for status in stages:
         output = outputs[status.name]
-        if not status.fresh or status.record is None or output not in (SearchResult, TrainedNetworks):
+        if not status.fresh or status.record is None or output not in TRAINED:
             continue
-        differing = [
-            difference
-            for made_by in trained_by(pipeline.store.document(status.record, output))
-            for difference in differences(made_by, known_here())
-        ]
+        makers = trained_by(pipeline.store.document(status.record, output))
+        if not makers:
+            continue
+        from stages.training.makers import would_train  # loads torch, which alone can tell all of it
+
+        here = would_train().model_dump()
+        differing = [difference for made_by in makers for difference in differences(made_by, here)]
         if differing:
             found[status.name] = list(dict.fromkeys(differing))
     return found

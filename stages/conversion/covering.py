@@ -16,25 +16,22 @@ def block_kinds(block: BlockSpec, way: Implementation) -> Kinds:
     """What decides which operators a block becomes. Blocks of equal kinds differ in their sizes alone.
 
     Sizes count where they change the operators: padding that is uneven or wider than the image, a single
-    channel or a single place. The residual addition is a kind of its own: it stands behind all others.
+    channel or a single place, an expansion of 1. The convolution over places, the parts around it and the
+    residual addition are kinds of their own: each is converted alike whatever the others are, so that a space
+    of many combinations needs no network for each of them.
     """
-    own = (
-        *(
-            block.kind,
-            block.kernel,
-            block.expansion,
-            block.squeeze_excite,
-            block.activation,
-            block.stride,
-            way,
-        ),
+    expands = block.expansion > 1
+    spatial = (
+        *("spatial", block.kind, block.kernel, block.activation, block.stride, way),
+        expands and block.kind == "fused",  # a projection follows it
         max((block.out_resolution - 1) * block.stride + block.kernel - block.resolution, 0) % 2,
         block.kernel > block.resolution,
         *(block.in_channels == 1, block.hidden_channels == 1, block.out_channels == 1),
         *(block.resolution == 1, block.out_resolution == 1),
     )
-    addition = ("residual", block.kind, block.expansion == 1, block.activation)
-    return frozenset([own, addition] if block.residual else [own])
+    around = ("around", block.kind, expands, block.squeeze_excite, block.activation)
+    addition = ("residual", block.kind, expands, block.activation)
+    return frozenset([spatial, around, addition] if block.residual else [spatial, around])
 
 
 def covering_networks(
@@ -42,8 +39,9 @@ def covering_networks(
 ) -> list[tuple[Choices, tuple[BlockSpec, ...]]]:
     """Networks of the space, each with the blocks that are the first of their kind.
 
-    In each of them a layer takes the candidate whose kind is still missing and offered by the fewest layers;
-    where none is missing, the layer is left out, or takes its cheapest candidate.
+    In each of them a layer takes the candidate whose kind is still missing and offered by the fewest layers,
+    of several the one with the most missing kinds; where none is missing, the layer is left out, or takes its
+    cheapest candidate.
     """
 
     def kinds(block: BlockSpec) -> Kinds:
@@ -63,7 +61,13 @@ def covering_networks(
             if not wanted:
                 choices.append(_cheapest(layer))
                 continue
-            choice = min(wanted, key=lambda n: min(places[kind] for kind in options[n] & missing))
+            choice = min(
+                wanted,
+                key=lambda n: (
+                    min(places[kind] for kind in options[n] & missing),
+                    -len(options[n] & missing),
+                ),
+            )
             missing -= options[choice]
             choices.append(choice)
             block = layer.blocks[choice]

@@ -26,6 +26,11 @@ def made_here(device: torch.device) -> MadeBy:
     )
 
 
+def would_train() -> MadeBy:
+    """What would train in a process like this one. It has loaded torch by then, which takes seconds."""
+    return made_here(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 class Makers:
     """This process, and those that trained before it."""
 

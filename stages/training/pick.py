@@ -167,6 +167,7 @@ class _Picker:
             front=tuple(front),
             seconds=times.measured.seconds,
             effort=self.effort.total(),
+            made_by=self.trials.made_by if self.trials is not None else (),
         )
 
     def _targets_ms(self) -> tuple[float, ...]:

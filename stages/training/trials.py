@@ -13,6 +13,7 @@ import lightning_fabric
 import torch
 
 from pipeline.stage import Context
+from stages.documents import MadeBy
 from stages.network_name import network_name
 from stages.nn.network import Network, load_network
 from stages.search_space import NetConfig
@@ -39,10 +40,19 @@ class Trials:
         self.recipe, self.seed, self.context, self.fabric = recipe, seed, context, fabric
         self.training = Batches(load_images(data, "train"), recipe.batch_size, fabric.device)
         self.validation = Batches(load_images(data, "validation"), 500, fabric.device)
+        rows = context.scratch.rows(TRIALS)
         self._kept = {
-            tuple(row["path"]): Judgement(float(row["accuracy_percent"]), float(row["loss"]))
-            for row in context.scratch.rows(TRIALS)
+            tuple(row["path"]): Judgement(float(row["accuracy_percent"]), float(row["loss"])) for row in rows
         }
+        self._makers = dict.fromkeys(
+            MadeBy.model_validate(made_by) for row in rows for made_by in row.get("made_by", ())
+        )
+        self._trained_by: tuple[MadeBy, ...] = ()
+
+    @property
+    def made_by(self) -> tuple[MadeBy, ...]:
+        """All that trained them, each once, in order."""
+        return tuple(self._makers)
 
     def judge(self, path: Sequence[int], net: NetConfig, *, place: int = 0, total: int = 1) -> Judgement:
         """Train the network of a path, the ``place``-th of ``total``, once. Raises TrainingDiverged."""
@@ -50,7 +60,8 @@ class Trials:
         if key not in self._kept:
             self._kept[key] = found = self._judge(key, net, one_of_many(self.context, place, total))
             row = {"path": list(key), "accuracy_percent": found.accuracy_percent, "loss": found.loss}
-            self.context.scratch.append(TRIALS, row)
+            makers = [made_by.model_dump() for made_by in self._trained_by]
+            self.context.scratch.append(TRIALS, {**row, "made_by": makers})
         return self._kept[key]
 
     def _judge(self, path: tuple[int, ...], net: NetConfig, context: Context) -> Judgement:
@@ -65,5 +76,7 @@ class Trials:
             context=context,
             fabric=self.fabric,
         )
+        self._trained_by = trained.made_by
+        self._makers |= dict.fromkeys(trained.made_by)
         network = load_network(net, trained.weights).to(self.fabric.device)
         return judge(network, self.validation.in_order())

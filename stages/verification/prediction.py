@@ -21,15 +21,14 @@ def judge_latency(
     latency: LatencyModel,
     found_ms: Sequence[float],
     anchor_ms: Sequence[float],
-) -> FoundLatency | None:
-    """The found network's time against prediction and target; None where the model is of another device.
+) -> FoundLatency:
+    """The found network's time against prediction and target.
 
     ``found_ms[i]`` and ``anchor_ms[i]`` are medians of round i, of the found network and of the latency
     model's reference. Both at once slow down with the device, so that their ratio tells the time at the speed
-    that prediction and target stand for. The reference's own uncertainty is in the interval.
+    that prediction and target stand for: also that of another device, whose model this one's was imported as.
+    The reference's own uncertainty is in the interval.
     """
-    if latency.foreign:
-        return None
     ratio = latency_ratio(found_ms, anchor_ms)
     reference = latency.reference.measurement
     width = interval_percent(reference.round_medians_ms) / 200

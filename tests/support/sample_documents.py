@@ -94,10 +94,17 @@ ROLES: dict[str, Role] = {
 
 
 def sample_documents(
-    *, device: DeviceInfo = DEVICE, found_accuracy: float = 91.84, slowdown: float = 1.0
+    *,
+    device: DeviceInfo = DEVICE,
+    found_accuracy: float = 91.84,
+    slowdown: float = 1.0,
+    space: SearchSpace = SPACE,
 ) -> dict[str, Document]:
-    """One document for each stage, by the stage's name. ``slowdown`` scales the found network's latency."""
-    return _Sample(device, found_accuracy, slowdown).documents()
+    """One document for each stage, by the stage's name. ``slowdown`` scales the found network's latency.
+
+    In another ``space`` than the sample's own the random network is the found one.
+    """
+    return _Sample(device, found_accuracy, slowdown, space).documents()
 
 
 def with_random_networks(documents: dict[str, Document], count: int) -> dict[str, Document]:
@@ -145,15 +152,17 @@ def block_ms(block: BlockSpec) -> float:
 
 
 class _Sample:
-    def __init__(self, device: DeviceInfo, found_accuracy: float, slowdown: float) -> None:
+    def __init__(
+        self, device: DeviceInfo, found_accuracy: float, slowdown: float, space: SearchSpace
+    ) -> None:
         self.random = random.Random(20)
         self.device = device
         self.slowdown = slowdown
         self.accuracies = {**ACCURACIES, "found": found_accuracy}
-        self.space: SearchSpace = SPACE
+        self.space = space
         self.layers = self.space.layers()
         self.choices = tuple(self._preferred(place) for place in range(len(self.layers)))
-        self.random_choices = self._as_slow_as_found()
+        self.random_choices = self._as_slow_as_found() if space is SPACE else self.choices
         plan = fit_strides(self.space.stride_plan)
         self.nets: dict[str, NetConfig] = {
             "found": self.space.network(self.choices),

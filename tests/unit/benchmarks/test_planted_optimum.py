@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.planted_optimum import CANDIDATES, LAYERS, Planted, greedy
+from stages.equal_latency import TOLERANCE
 from stages.selection import path_ms
 
 
@@ -36,8 +37,10 @@ def test_the_mean_of_a_latency_is_that_of_uniformly_drawn_networks(planted: Plan
     paths = random.integers(CANDIDATES, size=(200_000, LAYERS))
     spent = np.array(planted.costs_ms)[np.arange(LAYERS), paths].sum(axis=1)
     target_ms = float(np.median(spent)) * 0.9
-    near = planted.values.value(paths[np.abs(spent / target_ms - 1) <= 0.05])
-    assert planted.mean_of_latency(target_ms, random) == pytest.approx(near.mean(), abs=0.35)
+    near = planted.values.value(paths[np.abs(spent / target_ms - 1) <= TOLERANCE])
+    mean, ratio = planted.mean_of_latency(target_ms, random)
+    assert mean == pytest.approx(near.mean(), abs=0.35)
+    assert ratio == pytest.approx(1, abs=0.01)
 
 
 def test_greedy_keeps_the_target(planted: Planted) -> None:

@@ -29,6 +29,7 @@ from pipeline.artifact import Document
 from pipeline.events import Event, Message
 from pipeline.stage import Context
 from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Verification
+from stages.equal_latency import equal_latency
 from stages.finetune import FinetuneConfig
 from stages.nn.architecture import LatencyPrice
 from stages.nn.network import Network, save_weights
@@ -182,6 +183,8 @@ def test_the_table_has_a_row_for_each_and_the_mean_of_the_random_ones(
     assert random["accuracy_percent_by_seed"] == pytest.approx([82, 82.5, 83])
     assert np.array(random["accuracy_percent_by_seed_and_network"])[:, 1] == pytest.approx([84, 84, 84])
     assert "found_minus_points" not in rows["found"]
+    assert all(ratio > 0 for ratio in random["latency_over_found_by_seed"])
+    assert "latency_over_found_by_seed" not in rows[SMALLEST], "measured in another run"
     for name, points in (("random_mean", 7.5), (NO_LATENCY, -5), (SMALLEST, 30)):
         value, low, high = rows[name]["found_minus_points"]
         assert value == pytest.approx(points)
@@ -208,3 +211,20 @@ def test_the_bar_is_the_difference_from_the_mean_and_further_random_networks_are
     repeated = sum(run.seconds(("search", "prune", "finetune", "verify")) for run in ablations)
     assert outcome.figures["ablation_seconds"] == pytest.approx(repeated + 3 * one_training)
     assert summarise(runs, ablations, full=False).bars == []
+    ratios = outcome.figures["random_over_found_latency_by_seed"]
+    assert len(ratios) == len(runs) and all(equal_latency(seed["measured"]) for seed in ratios)
+
+
+def test_random_networks_that_took_another_time_let_nothing_be_concluded(
+    three_seeds: tuple[list[Finished], list[Finished]],
+) -> None:
+    runs, ablations = three_seeds
+    verify = runs[1].documents["verify"]
+    assert isinstance(verify, Verification) and verify.against_random is not None
+    slower = verify.against_random.model_copy(update={"latency_ratio": 1.2})
+    documents = {**runs[1].documents, "verify": verify.model_copy(update={"against_random": slower})}
+    outcome = summarise([runs[0], Finished(documents, runs[1].correct), runs[2]], ablations, full=True)
+    bars = {bar.name: bar for bar in outcome.bars}
+    assert "found_minus_mean_random_points" not in bars
+    assert not bars["seeds_whose_random_networks_take_as_long"].holds
+    assert outcome.figures["random_over_found_latency_by_seed"][1]["measured"] == 1.2

@@ -30,6 +30,7 @@ from benchmarks.search_vs_random import (
     under_target,
 )
 from benchmarks.tabular_space import Choices, Run, TrainedSpace, block_keys, distinct_networks
+from stages.equal_latency import equal_latency
 from stages.prune import PruneConfig
 from stages.search import SearchConfig
 from stages.training.data import DataConfig
@@ -61,7 +62,7 @@ def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked() -> N
         choices = all_choices()[place]
         others = near(choices)
         assert block_keys(choices) not in {block_keys(other) for other in others}
-        assert all(abs(predicted_ms(other) / predicted_ms(choices) - 1) <= 0.05 for other in others)
+        assert all(equal_latency(predicted_ms(other) / predicted_ms(choices)) for other in others)
         assert all(0.9 * target_ms() <= predicted_ms(other) <= target_ms() for other in others)
 
 
@@ -101,6 +102,25 @@ def test_who_knows_the_truth_wins_and_who_knows_nothing_does_not() -> None:
     guessing = Held([[planted(0.0, seed).pick] for seed in range(100, 120)], TRUTH)  # type: ignore[list-item]
     assert knowing.wins(random) >= 16 and knowing.alarm_rate(random) > 0.9
     assert guessing.wins(random) < 16 and guessing.alarm_rate(random) < 0.1
+
+
+def test_the_latency_of_what_a_pick_is_held_against_is_stated() -> None:
+    picks = [all_choices()[place] for place in under_target()]
+    assert all(map(near, picks)), "each has an opponent"
+    figures = Held([picks[:3]], TRUTH).figures(np.random.default_rng(0))
+    assert equal_latency(figures["random_over_pick_latency"])
+    assert figures["picks_without_opponents"] == 0
+
+
+def test_a_pick_that_none_stands_against_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_vs_random, "near", lambda _choices: [])
+    alone = Held([[planted(1.0, 0).pick]], TRUTH)  # type: ignore[list-item]
+    figures = alone.figures(np.random.default_rng(0))
+    assert (figures["wins"], figures["picks_without_opponents"]) == (0, 1)
+    assert figures["mean_percentile"][0] == 50
+    ours = [planted(1.0, seed) for seed in range(20)]
+    bars = {b.name: b for b in summarise(dict.fromkeys(ARMS, ours), TRUTH, full=True).bars}
+    assert not bars["search_wins"].holds and not bars["search_picks_without_opponents"].holds
 
 
 def test_equal_networks_are_half_beaten() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from nasflow.assemble import PipelineConfig, build_stages
 from nasflow.errors import ConversionError
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.covering import block_kinds, covering_networks
+from stages.conversion.flatbuffer import network_model
 from stages.conversion.trial import Tried, try_network
 from stages.convert import ConvertConfig
 from stages.documents import LatencyModel
-from stages.precheck import PrecheckConfig, PrecheckStage
+from stages.precheck import TOGETHER, PrecheckConfig, PrecheckStage
 from stages.search_space import Candidate, Implementation, SearchSpace, StageSpec, StemSpec
 from stages.spaces import SpaceConfig, load_space, shipped_spaces
 
@@ -71,6 +72,7 @@ def tried(
     converter: TensorflowConverter | Forgetful,
     here: LocalDevice,
     way: Implementation = "split",
+    networks: Sequence[tuple[int, ...]] = (),
 ) -> list[Tried]:
     ways = dict.fromkeys(split(space), way)
     return [
@@ -83,7 +85,7 @@ def tried(
             max_relative_diff=1e-3,
             one_partition=True,
         )
-        for choices, _ in covering_networks(space, ways)
+        for choices in networks or [choices for choices, _ in covering_networks(space, ways)]
     ]
 
 
@@ -118,7 +120,7 @@ def test_what_is_converted_to_other_operators_is_named(
     way: Implementation, words: str, converter: TensorflowConverter, here: LocalDevice
 ) -> None:
     with pytest.raises(ConversionError) as caught:
-        tried(THIN, Forgetful(converter), here, way)
+        tried(THIN, Forgetful(converter), here, way, [(0, 0, 0)])
     message = caught.value.message
     assert caught.value.exit_code == 6
     assert words in message
@@ -158,7 +160,7 @@ def test_the_stage_keeps_what_it_converted_and_refuses_a_model_that_takes_longer
     assert not told.warnings
 
     made = dict(scratch.entries)
-    del scratch.logs["rounds"]
+    scratch.logs.clear()
     slow = SlowForTensorflow(noise=0.01, factor=5.0)
     with pytest.raises(ConversionError, match=r"once converted, takes [45]\.[0-9]+ times as long") as caught:
         stage(slow).run(context, latency=model_of(THIN))
@@ -169,6 +171,75 @@ def test_the_stage_keeps_what_it_converted_and_refuses_a_model_that_takes_longer
     again = replace(slow, order=[])
     assert stage(again, max_ratio=9.0).run(context, latency=model_of(THIN)).networks[0].ratio > 4
     assert again.order == []
+
+
+def many(kernels: Sequence[int] = (1, 3, 5, 7, 9, 11)) -> SearchSpace:
+    """A space of many combinations and few layers."""
+    candidates = tuple(
+        Candidate(kernel=kernel, expansion=expansion, activation=activation)
+        for kernel in kernels
+        for expansion in (1, 2, 3, 4, 6, 8)
+        for activation in ("relu6", "hswish")
+    )
+    return THIN.model_copy(update={"candidates": candidates})
+
+
+def test_combinations_of_what_is_converted_alike_need_no_network_each() -> None:
+    assert len(many().candidates) == 72
+    assert len(covering_networks(many(), {})) == 12
+
+
+def test_every_network_that_is_tried_counts_in_the_estimates() -> None:
+    few, more = (
+        replace(stage(SimulatedDevice()), space=many(kernels=k)) for k in ((3,), (1, 3, 5, 7, 9, 11))
+    )
+    number = [len(covering_networks(one.space, {})) for one in (few, more)]
+    assert more.device_seconds()[0] == pytest.approx(few.device_seconds()[0] * number[1] / number[0], rel=0.1)
+    assert more.estimate_seconds() - few.estimate_seconds() > 2 * (number[1] - number[0])
+    deep = THIN.model_copy(update={"stages": (StageSpec(width=8, layers=100),)})
+    shallow = THIN.model_copy(update={"stages": (StageSpec(width=8, layers=10),)})
+    assert replace(few, space=deep).estimate_seconds() > replace(few, space=shallow).estimate_seconds() + 10
+
+
+@dataclass
+class Counted(SimulatedDevice):
+    """Remembers how many models it was given at once."""
+
+    at_once: int = 0
+
+    def benchmark_many(
+        self, requests: Sequence[BenchmarkRequest]
+    ) -> Iterator[tuple[int, LatencyMeasurement]]:
+        self.at_once = max(self.at_once, len(requests))
+        return super().benchmark_many(requests)
+
+
+def test_a_few_networks_at_a_time_are_timed_and_the_first_bad_ones_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Conversion itself is looked at above: here each network was converted by an interrupted run."""
+    space = many()
+    scratch = MemoryScratch()
+    networks = covering_networks(space, split(space))
+    for number, (choices, _) in enumerate(networks, start=1):
+        model = network_model(space.network(choices), implementations=split(space))
+        for part in ("converted", "written"):
+            scratch.save(f"untrained_{number}.{part}", model)
+        scratch.save(
+            f"untrained_{number}.json",
+            b'{"operators": 1, "delegate_partitions": 1, "max_relative_diff": 0.0}',
+        )
+    context = memory_context("precheck", scratch=scratch)
+    device = Counted(noise=0.01)
+    document = replace(stage(device), space=space).run(context, latency=model_of(space))
+    assert len(document.networks) == len(networks) > 2 * TOGETHER
+    assert device.at_once == 2 * TOGETHER
+    assert document.seconds >= 0
+    scratch.logs.clear()
+    slow = SlowForTensorflow(noise=0.01, factor=5.0)
+    with pytest.raises(ConversionError, match="once converted, takes"):
+        replace(stage(slow), space=space).run(context, latency=model_of(space))
+    assert len(scratch.logs) == 1, "the rounds of the first few networks"
 
 
 def test_it_comes_before_any_training_and_makes_none_of_it_stale(tmp_path: Path) -> None:

@@ -6,12 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
+from support.sample_documents import sample_documents
+from support.scripted_device import ScriptedDevice
+from support.toy_pipeline import ToyPipeline
+from support.toy_search import latency_model
 
+from android_bench.device import Device
 from android_bench.local_host import usable_cores
+from nasflow.assemble import PipelineConfig, build_stages
 from nasflow.cli import main
 from nasflow.commands.beforehand import check_images, doubtful_settings
-from nasflow.commands.options import Selection
+from nasflow.commands.options import RunOptions, Selection
 from nasflow.commands.project import open_project
+from nasflow.commands.run import run_pipeline
+from nasflow.errors import InfeasibleTarget
+from pipeline.events import Emit
+from pipeline.runner import Pipeline
+from stages.spaces import SpaceConfig, load_space
 
 
 @pytest.fixture
@@ -61,3 +72,46 @@ def test_a_phones_cores_are_not_this_computers(config: Path, device: str) -> Non
     pipeline = project.pipeline(lambda _event: None)
     stages = pipeline.status(environment=lambda _stage: {})
     assert doubtful_settings(project.config, pipeline, stages) == []
+
+
+class Measured(ToyPipeline):
+    """The latency model is there; search and prune are the real stages, and stale."""
+
+    def __call__(
+        self, config: PipelineConfig, base_dir: Path, emit: Emit, *, device: Device | None = None
+    ) -> Pipeline:
+        toy = super().__call__(config, base_dir, emit, device=device)
+        real = {stage.name: stage for stage in build_stages(config, base_dir, ScriptedDevice({}))}
+        own = [real[s.name] if s.name in ("search", "prune") else s for s in toy.stages]
+        return Pipeline(own, toy.store, emit)
+
+
+LATENCY = latency_model(load_space(SpaceConfig()))
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("target_ms", "use_at_least", "words"),
+    [
+        (1e-6, 0.9, r"prune\.target_ms: no network of the space takes 1e-06 ms or less"),
+        # Above the slowest one but for a rounding there is none: a share of almost 1 is used by none.
+        (LATENCY.feasible_ms[0] * 1.001, 0.99999, r"no network of space \w+ takes between"),
+    ],
+    ids=["impossible", "gap"],
+)
+def test_a_target_of_prunes_that_no_network_meets_is_told_before_the_search(
+    config: Path, dry_run: bool, target_ms: float, use_at_least: float, words: str
+) -> None:
+    toy = Measured(documents={**sample_documents(), "latency": LATENCY})
+    run_pipeline(RunOptions(until="latency"), open_project(Selection(config), toy))
+    settings = (
+        f"prune.target_ms={target_ms}",
+        f"prune.use_at_least={use_at_least}",
+        f"search.target_ms={LATENCY.feasible_ms[1]}",
+    )
+    with pytest.raises(InfeasibleTarget, match=words):
+        run_pipeline(RunOptions(dry_run=dry_run), open_project(Selection(config, settings), toy))
+    # Without a latency model there is nothing to hold a target against yet.
+    toy = Measured(documents=toy.documents)
+    chosen = open_project(Selection(config, (*settings, "artifacts=other")), toy)
+    assert run_pipeline(RunOptions(dry_run=True), chosen).exit_code == 0

@@ -14,16 +14,21 @@ from nasflow.commands.run import run_pipeline
 from nasflow.commands.status import show_status
 from pipeline.artifact import document_bytes
 from stages.documents import MadeBy, SearchResult, TrainedNetworks
-from stages.made_here import DECIDING, describe, differences, known_here, trained_by
+from stages.made_here import DECIDING, describe, differences, trained_by
 from stages.reporting.html import render_report
 from stages.reporting.result import build_result
 from stages.reporting.wording import sentences
+from stages.training.makers import would_train
 
-HERE = MadeBy.model_validate({**known_here(), "instructions": "AVX2", "threads": 2, "accelerator": ""})
-ELSEWHERE = HERE.model_copy(update={"torch": "2.0.0", "processor": "Other CPU, x86_64", "threads": 8})
+HERE = would_train()
+ELSEWHERE = HERE.model_copy(
+    update={"torch": "2.0.0", "processor": "Other CPU, x86_64", "threads": 1 + HERE.threads}
+)
 
 
-def documents(search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...]) -> dict[str, object]:
+def documents(
+    search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...], prune: tuple[MadeBy, ...] = ()
+) -> dict[str, object]:
     found = sample_documents()
     assert isinstance(found["search"], SearchResult)
     trained = found["finetune"]
@@ -31,6 +36,7 @@ def documents(search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...]) -> dict[
     networks = tuple(network.model_copy(update={"made_by": finetune}) for network in trained.networks)
     return {
         **found,
+        "prune": found["prune"].model_copy(update={"made_by": prune}),
         "search": found["search"].model_copy(update={"made_by": search}),
         "finetune": trained.model_copy(update={"networks": networks}),
     }
@@ -42,8 +48,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def project(folder: Path, search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...]) -> Project:
-    toy = ToyPipeline(documents=documents(search, finetune))
+def project(
+    folder: Path, search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...], prune: tuple[MadeBy, ...] = ()
+) -> Project:
+    toy = ToyPipeline(documents=documents(search, finetune, prune))
     return open_project(Selection(folder / "pipeline.yaml"), toy)
 
 
@@ -55,6 +63,7 @@ def test_status_says_what_differs_and_nothing_becomes_stale(folder: Path) -> Non
     differing = [
         f"torch 2.0.0 there and {HERE.torch} here",
         f"processor Other CPU, x86_64 there and {HERE.processor} here",
+        f"threads {ELSEWHERE.threads} there and {HERE.threads} here",
     ]
     assert outcome.document["made_elsewhere"] == {"search": differing}
     assert f"search was trained by something else ({'; '.join(differing)})." in outcome.text
@@ -69,11 +78,21 @@ def test_of_what_was_trained_here_or_is_not_recorded_nothing_is_said(folder: Pat
 
 
 @pytest.mark.parametrize("name", DECIDING)
+def test_status_compares_each_thing_that_changes_the_numbers_also_of_trials(folder: Path, name: str) -> None:
+    there = HERE.model_copy(update={name: 777 if name == "threads" else "other"})
+    chosen = project(folder, (HERE,), (HERE,), prune=(there,))
+    run_pipeline(RunOptions(), chosen)
+    elsewhere = show_status(Selection(), chosen).document["made_elsewhere"]
+    assert elsewhere == {"prune": differences(there, HERE.model_dump(), (name,))}
+    assert len(elsewhere["prune"]) == 1
+
+
+@pytest.mark.parametrize("name", DECIDING)
 def test_each_thing_that_changes_the_numbers_is_a_difference(name: str) -> None:
-    there = HERE.model_copy(update={name: 7 if name == "threads" else "other"})
+    there = HERE.model_copy(update={name: 777 if name == "threads" else "other"})
     here = getattr(HERE, name) or "none"
     assert differences(there, HERE.model_dump(), DECIDING) == [
-        f"{name} {7 if name == 'threads' else 'other'} there and {here} here"
+        f"{name} {777 if name == 'threads' else 'other'} there and {here} here"
     ]
     assert differences(HERE, HERE.model_dump()) == []
 
@@ -95,6 +114,6 @@ def test_a_report_names_all_and_says_where_they_are_not_one() -> None:
 
 def test_documents_of_before_keep_their_bytes() -> None:
     for name, document in sample_documents().items():
-        if name in ("search", "finetune", "baseline"):
+        if name in ("search", "prune", "finetune", "baseline"):
             assert b"made_by" not in document_bytes(document)
             assert trained_by(document) == ()

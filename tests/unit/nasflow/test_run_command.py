@@ -17,7 +17,13 @@ from support.toy_pipeline import ToyPipeline
 from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
-from nasflow.errors import DatasetMissing, TrainingDiverged
+from nasflow.errors import (
+    DatasetMissing,
+    Inconclusive,
+    InfeasibleTarget,
+    NasflowError,
+    TrainingDiverged,
+)
 from nasflow.perform import perform
 from pipeline.stage import Context
 from stages.search_space import NetConfig
@@ -284,3 +290,39 @@ def test_offline_missing_images_are_told_before_any_work(
     with pytest.raises(DatasetMissing, match="offline it is not downloaded"):
         run_pipeline(RunOptions(selection, until="baseline"), open_project(selection))
     assert not list((folder / "artifacts").glob("scratch/*"))
+
+
+@pytest.mark.parametrize(("error", "code"), [(InfeasibleTarget, 2), (Inconclusive, 3)])
+def test_a_command_that_would_end_the_same_way_is_not_offered(
+    run: Run, error: type[NasflowError], code: int
+) -> None:
+    def give_up(context: Context) -> None:
+        raise error("No network keeps 1 ms.", hint="Measure them again: nasflow run --force prune.")
+
+    seen, document, _ = run(ToyPipeline(work={"prune": give_up}), "seed=9")
+    hint = document["error"]["hint"]
+    assert seen == code
+    assert "Kept: profile, latency, precheck and search (" in hint
+    assert "Go on with" not in hint
+
+
+def test_commands_in_a_stages_words_are_for_this_configuration(run: Run, folder: Path) -> None:
+    def warn_and_fail(context: Context) -> None:
+        context.warn("Quieten it and run 'nasflow run --force verify'.")
+        raise Inconclusive("It cannot be told.", hint="Again: nasflow run --force prune. nasflow runs.")
+
+    _, document, err = run(ToyPipeline(work={"prune": warn_and_fail}), "seed=9")
+    command = f"nasflow run --config {shlex.quote(str(folder / 'pipeline.yaml'))} --set seed=9"
+    assert document["error"]["hint"].startswith(f"Again: {command} --force prune. nasflow runs. Kept")
+    assert f"run '{command} --force verify'" in err
+
+
+def test_the_device_and_the_seed_of_a_run_are_in_the_commands_that_it_names() -> None:
+    selection = Selection(Path("my project/p.yaml"), ("a.b=1",), device="android:X 1", seed="4")
+    told = RunOptions(selection).with_selection(
+        "Do: nasflow run --set prune.target_ms=2. Not nasflow runner."
+    )
+    assert told == (
+        "Do: nasflow run --config 'my project/p.yaml' --set a.b=1 --device 'android:X 1' --seed 4 "
+        "--set prune.target_ms=2. Not nasflow runner."
+    )

@@ -155,8 +155,32 @@ def test_where_the_interval_holds_the_target_it_is_inconclusive_and_the_passes_a
     assert caught.value.exit_code == 3
     assert set(device.timings.values()) == {(1 + PASSES) * ROUNDS}
     assert len(picked.said) == PASSES
-    assert "nasflow run --force prune" in caught.value.hint
+    assert "nasflow run --force prune (that discards also what was judged" in caught.value.hint
     assert "--force profile" not in caught.value.hint
+
+
+def test_an_offered_target_is_said_to_belong_into_the_configuration(picked: Picked) -> None:
+    with pytest.raises(Inconclusive, match="cannot be told") as caught:
+        picked.run(edge(lambda n: 1.006, noise=0.02))
+    assert re.search(r"put prune\.target_ms: [\d.]+ into the configuration", caught.value.hint)
+
+
+def test_an_interval_is_that_of_the_network_that_it_is_told_of() -> None:
+    """The fastest network is surely above the target; the next one scatters, and may keep it."""
+    reference = LATENCY.reference.name
+    rows = {PATHS[0]: (1.01, 1.01, 1.01), PATHS[1]: (0.9, 1.02, 1.14)}
+    by_name = {
+        network_name(path): measured(rounds_ms[1]).model_copy(
+            update={"round_medians_ms": rounds_ms, "rounds": 3}
+        )
+        for path, rounds_ms in rows.items()
+    }
+    times = CandidateTimes(SPACE, LATENCY, Measured({**by_name, reference: measured(0.2)}, (), 1.0))
+    error = times.no_network(list(rows), 1.0, "a phone")
+    assert isinstance(error, Inconclusive)
+    said = "the fastest takes 1.01 ms (95 % interval 1.01 to 1.01 ms), and another one 1.02 ms"
+    assert said in error.message
+    assert times.timed(PATHS[1]).low_ms < 1.0
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from stages.documents import PrunedNetworks, SearchResult
 from stages.prune import Prune, PruneConfig
 from stages.search import Search, SearchConfig
 from stages.training import trials
+from stages.training.makers import made_here
 from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe
 from stages.training.trials import TRIALS, Trials
@@ -166,3 +167,14 @@ def test_trials_follow_the_recipe_of_finetune(tmp_path: Path) -> None:
 
 def test_trials_are_part_of_the_estimate() -> None:
     assert prune(trial_epochs=2).estimate_seconds() > prune().estimate_seconds() + 100
+
+
+def test_what_trained_is_kept_with_the_trials_and_by_a_run_that_goes_on() -> None:
+    path, scratch = [0] * len(SPACE.layers()), MemoryScratch()
+    fabric, recipe = make_fabric(0), RECIPE.model_copy(update={"epochs": 1})
+    first = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), fabric)
+    assert first.made_by == ()
+    first.judge(path, SPACE.network(path))
+    assert first.made_by == (made_here(fabric.device),)
+    again = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), fabric)
+    assert again.made_by == first.made_by, "that network is not tried again"
