@@ -22,7 +22,7 @@ from stages.documents import (
     TableRow,
     Timing,
 )
-from stages.latency_fit import Traits, fit_latency, held_out_error, one_sided
+from stages.latency_fit import FEWEST_FOR_A_SIDE, Traits, fit_latency, held_out_error, one_sided
 from stages.measuring import MeasuringConfig, Work, measure_rounds
 from stages.network_name import network_name
 from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
@@ -157,6 +157,12 @@ class FitLatency(Stage):
             )
         points = model.held_out
         side = one_sided([p.predicted_ms for p in points], [p.measurement.median_ms for p in points])
+        if len(points) < FEWEST_FOR_A_SIDE:
+            context.say(
+                f"{len(points)} held-out networks are too few to tell whether they lie on one side of their "
+                f"predictions by more than chance: that takes {FEWEST_FOR_A_SIDE} "
+                f"(latency.held_out_networks)."
+            )
         if side is not None:
             context.warn(
                 f"the held-out networks lie on one side: they take {abs(side):.1f} % "

@@ -10,7 +10,15 @@ import pytest
 from scipy.stats import norm
 
 from nasflow.errors import BadMeasurement
-from stages.latency_fit import Traits, fit_latency, fit_line, held_out_error, one_sided, tolerance
+from stages.latency_fit import (
+    FEWEST_FOR_A_SIDE,
+    Traits,
+    fit_latency,
+    fit_line,
+    held_out_error,
+    one_sided,
+    tolerance,
+)
 
 
 def test_a_line_is_found_again() -> None:
@@ -209,3 +217,10 @@ def test_a_held_out_prediction_of_no_time_is_refused() -> None:
 def test_blocks_that_all_take_nothing_fit_no_line() -> None:
     with pytest.raises(BadMeasurement, match="not slower"):
         fit_line([0.0, 0.0, 0.0], [0.001, 0.002, 0.003])
+
+
+@pytest.mark.parametrize("count", range(3, 21))
+def test_one_side_is_found_from_as_many_networks_on_as_is_said(count: int) -> None:
+    predicted = [float(ms) for ms in range(1, count + 1)]
+    found = one_sided(predicted, [1.05 * ms for ms in predicted])
+    assert (found is not None) == (count >= FEWEST_FOR_A_SIDE)

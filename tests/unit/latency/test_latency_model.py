@@ -19,6 +19,7 @@ from android_bench.device import LatencyMeasurement, RuntimeOptions
 from android_bench.local import LocalDevice
 from nasflow.errors import BadMeasurement, DeviceError, UsageError
 from pipeline.artifact import document_bytes
+from pipeline.events import Message
 from stages.conversion.flatbuffer import network_model
 from stages.documents import LatencyModel, LatencyTable, PredictionPoint, TableRow
 from stages.latency_model import (
@@ -422,3 +423,15 @@ def test_a_line_by_which_some_network_takes_no_time_is_no_model() -> None:
             faster(model.held_out),
             NetworkTimings(model.device, model.runtime, model.reference, model.timings, 0.0),
         )
+
+
+@pytest.mark.parametrize(("held_out", "told"), [(10, True), (11, False)])
+def test_it_is_told_where_held_out_networks_are_too_few_to_see_one_side(held_out: int, told: bool) -> None:
+    device, heard = SimulatedDevice(), Told()
+    few = stage(device, rounds=3, extra_rounds=0, calibration_networks=4, held_out_networks=held_out)
+    table = ProfileOps(
+        ProfileConfig(rounds=3, extra_rounds=0, anchor_width=0.35), SPACE, RuntimeOptions(), 0, device
+    ).run(memory_context("profile"))
+    few.run(memory_context("latency", told=heard), table=table)
+    said = [event.text for event in heard.events if isinstance(event, Message)]
+    assert any("10 held-out networks are too few" in text and "takes 11" in text for text in said) == told
