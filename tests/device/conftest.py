@@ -7,6 +7,7 @@ the end they print a line for each thing that was verified here, and say what wa
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import NoReturn
 import pytest
 
 from android_bench.discover import FoundPhone, choose, find_phones, open_found
-from android_bench.phone.text import parse_getprop
+from android_bench.phone.text import parse_getprop, parse_properties
 from android_bench.transport import Completed, Transport, plain_text, split_host_port
 from nasflow.errors import NasflowError
 
@@ -35,8 +36,13 @@ class Phone:
     transport: Transport
     where: str
     virtual: bool
-    abi: str
+    abis: tuple[str, ...]
     cores: int
+
+    @property
+    def abi(self) -> str:
+        """The one that it prefers."""
+        return next(iter(self.abis), "")
 
     def run(self, *argv: str, timeout_s: float = TIMEOUT_S) -> Completed:
         return self.transport.run(argv, timeout_s=timeout_s)
@@ -64,7 +70,8 @@ def phone(request: pytest.FixtureRequest) -> Iterator[Phone]:
 
 
 def _described(name: str, found: FoundPhone, transport: Transport) -> Phone:
-    told = parse_getprop(plain_text(transport.run(["getprop"], timeout_s=TIMEOUT_S).stdout, limit=1_000_000))
+    text = plain_text(transport.run(["getprop"], timeout_s=TIMEOUT_S).stdout, limit=1_000_000)
+    told = parse_getprop(text)
     virtual = told.get("ro.nasflow.virtual") == "true"
     build = told.get("ro.build.id", "")
     where = f"{told.get('ro.product.manufacturer', '')} {found.model}, {found.soc}, Android {found.android}"
@@ -80,7 +87,7 @@ def _described(name: str, found: FoundPhone, transport: Transport) -> Phone:
         transport,
         f"the virtual phone ({where})" if virtual else where,
         virtual,
-        told.get("ro.product.cpu.abi", ""),
+        parse_properties(text).abis,
         int(counted),
     )
 
@@ -109,6 +116,7 @@ def line(request: pytest.FixtureRequest, record_property: Record, phone: Phone) 
     assert marker is not None, "a test on a phone names the line of docs/verified.md that it verifies"
     record_property("what", marker.args[0])
     record_property("where", phone.where)
+    record_property("name", phone.name)
     record_property("virtual", phone.virtual)
     return Line(record_property)
 
@@ -126,7 +134,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             virtual = virtual or bool(told.get("virtual"))
             test = report.nodeid.rpartition("::")[2]
             if outcome == "passed":
-                how = f"`pytest -m phone -k {test}`: {told.get('result', 'as expected')}"
+                name = shlex.quote(str(told["name"]))
+                how = f"`pytest -m phone --phone {name} -k {test}`: {told.get('result', 'as expected')}"
                 verified.append("| " + " | ".join(_cell(cell) for cell in (what, told["where"], how)) + " |")
             elif outcome == "skipped":
                 left.append(f"not tried: {what}: {told.get('not tried', '')}")

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
 from device.conftest import Line, Phone
 
 from android_bench.phone.conditions import BATTERY_COMMAND, BOOT_ID_COMMAND, CPUFREQ_COMMAND, THERMAL_COMMAND
+from android_bench.phone.screen import SETTLE_S, wakefulness
+from android_bench.phone.settings import SETTINGS
 from android_bench.phone.text import parse_battery, parse_boot_id, parse_cpufreq, parse_thermal
 from android_bench.transport import plain_text
 
 pytestmark = pytest.mark.phone
 
-_STAY = "stay_on_while_plugged_in"
+_STAY, _TIMEOUT = "stay_on_while_plugged_in", "screen_off_timeout"
 _LOAD_S = 5
 _SAMPLES = "cat /sys/devices/system/cpu/cpufreq/policy*/scaling_max_freq | tr '\\n' ' '; echo"
+_MODE = f"""
+{_SAMPLES}
+cmd power set-fixed-performance-mode-enabled true >/dev/null 2>&1
+echo $?
+t=0
+while [ $t -lt 20 ]; do {_SAMPLES}; sleep 0.1; t=$((t+1)); done
+"""
 # The loops end by themselves, too, should the connection break meanwhile.
 _LOAD = f"""
 pids=
@@ -75,6 +85,21 @@ def test_wakefulness(phone: Phone, line: Line) -> None:
     assert set(after) == {"Awake"}
 
 
+@pytest.mark.verifies("KEYCODE_SLEEP leaves `mWakefulness` other than Awake at once")
+def test_sleep_key(phone: Phone, line: Line) -> None:
+    slept = phone.run("input", "keyevent", "KEYCODE_SLEEP")
+    state = wakefulness(phone.transport)
+    woken = phone.run("input", "keyevent", "KEYCODE_WAKEUP")
+    time.sleep(SETTLE_S)
+    after = wakefulness(phone.transport)
+    line.found(
+        f"KEYCODE_SLEEP: exit code {slept.exit_code}, then {state}; KEYCODE_WAKEUP: exit code "
+        f"{woken.exit_code}, after {SETTLE_S:g} s {after}"
+    )
+    assert state not in (None, "Awake")
+    assert after == "Awake"
+
+
 @pytest.mark.verifies("The clocks of a phone's cores may be read by its shell")
 def test_clocks(phone: Phone, line: Line) -> None:
     policies = parse_cpufreq(plain_text(phone.run(*CPUFREQ_COMMAND).stdout, limit=100_000))
@@ -102,6 +127,42 @@ def test_taskset(phone: Phone, line: Line) -> None:
             assert allowed == mask
     refused = phone.run("taskset", f"{1 << 40:x}", "true")
     assert refused.exit_code != 0
+
+
+@pytest.fixture
+def timeout_as_it_was(phone: Phone) -> Iterator[str]:
+    before = plain_text(phone.run("settings", "get", "system", _TIMEOUT).stdout)
+    yield before
+    if before in ("", "null"):
+        phone.run("settings", "delete", "system", _TIMEOUT)
+    else:
+        phone.run("settings", "put", "system", _TIMEOUT, before)
+    assert plain_text(phone.run("settings", "get", "system", _TIMEOUT).stdout) == before
+
+
+@pytest.mark.verifies("`settings put system screen_off_timeout`, and what a refused setting is answered with")
+def test_screen_off_timeout(phone: Phone, line: Line, timeout_as_it_was: str) -> None:
+    wanted = SETTINGS[_TIMEOUT].wanted
+    put = phone.run(*SETTINGS[_TIMEOUT].put(wanted))
+    now = plain_text(phone.run("settings", "get", "system", _TIMEOUT).stdout)
+    words = plain_text(put.stderr or put.stdout, limit=120)
+    said = f", {words!r}" if words else ""
+    line.found(f"it was {timeout_as_it_was}, exit code {put.exit_code}{said}, then {now}; put back")
+    assert (now == wanted) == (put.exit_code == 0)
+
+
+@pytest.mark.verifies("How soon fixed-performance mode takes hold")
+def test_fixed_performance(phone: Phone, line: Line, settings_as_they_were: str) -> None:
+    done = phone.shell(_MODE)
+    first, code, *rest = (row.split() for row in plain_text(done.stdout, limit=10_000).split("\n"))
+    changed = next((0.1 * place for place, row in enumerate(rest) if row != first), None)
+    line.found(
+        f"exit code {code[0]}; scaling_max_freq in kHz before {[*map(int, first)]}, "
+        + ("as before for 2 s" if changed is None else f"another after about {changed:.1f} s")
+        + f", then {[*map(int, rest[-1])]}"
+    )
+    assert first
+    assert len(rest) == 20
 
 
 @pytest.fixture

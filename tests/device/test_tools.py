@@ -18,7 +18,7 @@ from android_bench.runner.output import parse_output
 from android_bench.runner.result import cross_check, parse_result
 from android_bench.transport import plain_text
 from nasflow.errors import NasflowError
-from stages.conversion.flatbuffer import network_model
+from stages.conversion.flatbuffer import empty_model, network_model
 from stages.mobilenet_v2 import mobilenet_v2
 
 pytestmark = pytest.mark.phone
@@ -39,7 +39,7 @@ def tools(
 
     folder = tmp_path_factory.mktemp("runner")
     try:
-        runner = obtain("auto", abi=phone.abi, project=folder)
+        runner = obtain("auto", abis=phone.abis, project=folder)
         contents[f"downloaded-{runner.sha256[:8]}"] = runner.content
     except NasflowError:
         if not contents:
@@ -78,6 +78,32 @@ def test_tools(phone: Phone, line: Line, tools: list[str]) -> None:
         )
     if len(tools) < 2 and not phone.virtual:
         line.found("only one of the two tools: name the other by --runner PATH")
+
+
+@pytest.mark.verifies("`benchmark_model` leaves zeros out of its result file")
+def test_zeros_of_the_result_file(phone: Phone, line: Line, tools: list[str]) -> None:
+    phone.transport.push(empty_model(), f"{FOLDER}/empty.tflite", timeout_s=60)
+    result = f"{FOLDER}/empty.pb"
+    for tool in tools:
+        name = tool.rpartition("/")[2]
+        done = phone.run(
+            tool,
+            f"--graph={FOLDER}/empty.tflite",
+            "--num_runs=50",
+            "--min_secs=0.1",
+            f"--result_file_path={result}",
+            timeout_s=120,
+        )
+        assert done.exit_code == 0, plain_text(done.stderr or done.stdout)
+        content = phone.transport.pull(result, timeout_s=60)
+        found = parse_result(content)
+        printed = parse_output(done.stdout, done.stderr).inference.min_us
+        if found.min_ms != 0 and printed != 0:
+            line.found(f"{name}: no time was 0 (the shortest: {found.min_ms} ms)")
+            continue
+        # A float's key, of fields 1 to 8, and four bytes of 0.
+        written = len(re.findall(rb"[\x0d\x15\x1d\x25\x2d\x35\x3d\x45]\0{4}", content))
+        line.found(f"{name}: the shortest time was 0, and the file has {written} fields of 0")
 
 
 @pytest.mark.verifies("What the tools answer to a flag that cannot be read")

@@ -107,7 +107,10 @@ def test_programs_that_cannot_run(phone: Phone, line: Line) -> None:
 
 @pytest.mark.verifies("The commands that nasflow's scripts use are on the phone")
 def test_commands_are_there(phone: Phone, line: Line) -> None:
-    names = "sh setsid nohup tr sha256sum taskset df head cat mv rm mkdir date dumpsys settings cmd getprop"
+    names = (
+        "sh setsid nohup tr sha256sum taskset df head cat mv rm mkdir date dumpsys settings cmd getprop grep "
+        "input cp ls sleep chmod"
+    )
     done = phone.shell('for name in $1; do command -v "$name" >/dev/null || echo "$name"; done', names)
     missing = done.stdout.decode().split()
     line.found(f"missing: {', '.join(missing) or 'none'}")
@@ -121,7 +124,7 @@ def test_download(phone: Phone, line: Line, tmp_path: Path) -> None:
     if phone.virtual:
         line.not_tried("the virtual phone brings its own tool")
     try:
-        runner = obtain("auto", abi=phone.abi, project=tmp_path, cache=tmp_path / "cache")
+        runner = obtain("auto", abis=phone.abis, project=tmp_path, cache=tmp_path / "cache")
     except NasflowError as error:
         line.found(f"{error.message} {error.raw[:200]}")
         raise

@@ -52,7 +52,8 @@ def test_it_prints_the_new_lines_and_says_that_a_virtual_phone_proves_nothing(vi
     assert done.returncode == 0, done.stdout[-5000:]
     assert "do not paste them" in done.stdout
     rows = re.findall(
-        r"^\(virtual\) \| (.+?) \| the virtual phone \(.+\) \| `pytest -m phone -k (\w+)`: .+ \|$",
+        r"^\(virtual\) \| (.+?) \| the virtual phone \(.+\) \| "
+        r"`pytest -m phone --phone [\w.:]+ -k (\w+)`: .+ \|$",
         done.stdout,
         re.MULTILINE,
     )
