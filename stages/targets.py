@@ -100,8 +100,18 @@ def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, use_a
 
 
 def pick_ms(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_least: float) -> float:
-    """``prune.target_ms``, looked at as a target of the search is. Raises InfeasibleTarget."""
-    check_met(space, latency, feasible_ms("prune.target_ms", target_ms, latency), use_at_least)
+    """``prune.target_ms`` itself. Raises InfeasibleTarget where prune will rank no network for it.
+
+    Prune ranks below the target, and below one that is lower by the predictions' interval: one is enough.
+    """
+    feasible_ms("prune.target_ms", target_ms, latency)
+    try:
+        check_met(space, latency, target_ms, use_at_least)
+    except InfeasibleTarget as gap:
+        try:
+            check_met(space, latency, target_ms / (1 + latency.interval_percent / 100), use_at_least)
+        except InfeasibleTarget:
+            raise gap from None
     return target_ms
 
 

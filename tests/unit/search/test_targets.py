@@ -17,7 +17,7 @@ from stages.documents import LatencyModel
 from stages.search import Search, SearchConfig
 from stages.search_space import BlockSpec
 from stages.selection import best_paths, path_ms
-from stages.targets import bounds_ms, check_met, path_costs_ms
+from stages.targets import bounds_ms, check_met, path_costs_ms, pick_ms
 
 PATHS = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
 
@@ -105,3 +105,13 @@ def test_a_target_of_exactly_one_networks_time_is_met_by_it_however_the_sums_rou
             values, rows, at_least_ms=least_ms - fixed_ms, at_most_ms=most_ms - fixed_ms, count=1
         )
         assert latency.predict_ms(SPACE.network(path)) == pytest.approx(target_ms, rel=1e-9)
+
+
+def test_a_target_of_prunes_may_lie_above_a_gap_by_the_predictions_interval() -> None:
+    below, above = max(pairwise(TIMES_MS), key=lambda pair: pair[1] / pair[0])
+    wide = LATENCY.model_copy(update={"interval_percent": 1.0})
+    target_ms = below * 1.01
+    assert target_ms < above
+    assert pick_ms(SPACE, wide, target_ms, 0.999) == target_ms
+    with pytest.raises(InfeasibleTarget, match="no network of space toy takes between"):
+        pick_ms(SPACE, wide.model_copy(update={"interval_percent": 0.1}), target_ms, 0.999)
