@@ -20,7 +20,7 @@ from android_bench.device import (
     LatencyMeasurement,
     RuntimeOptions,
 )
-from android_bench.phone.clocks import LOAD_S, Clocks, wait_for_clocks
+from android_bench.phone.clocks import LOAD_S, MOST_PIECES, Clocks, wait_for_clocks
 from android_bench.phone.conditions import (
     Limits,
     Reading,
@@ -109,6 +109,7 @@ class AndroidDevice:
         self._told_once: set[str] = set()
         self._clocks = Clocks()
         self._load_s = load_s
+        self._longest_warm_up_s = 2 * MOST_PIECES * load_s  # a process for each piece
         self._has_mode: bool | None = None
         self._cores = Cores(tell)
         self._folder: str | None = None
@@ -243,7 +244,9 @@ class AndroidDevice:
                 self._tell(self._tool.news)
             self._has_mode, words = self._link.do(has_fixed_performance)
             if words:
-                self._tell(f"The phone has no fixed-performance mode, and its clocks are its own: {words}")
+                self._tell_once(
+                    [f"The phone has no fixed-performance mode, and its clocks are its own: {words}"]
+                )
         return self._tool
 
     def _occupy(self) -> None:
@@ -271,7 +274,10 @@ class AndroidDevice:
         if not self._is_steady:
             self._is_steady = True  # a part of it may be done when it fails
             self._link.do(note_answer, bool(self._has_mode))
-            self._tell_once(self._link.do(make_steady, sleep=self._pause))
+            answers: list[str] = []
+            refused = self._link.do(make_steady, sleep=self._pause, mode_answered=answers.append)
+            self._tell_once(refused)
+            self._mode_answered(answers[-1])
             self._await_clocks(_SETTLED_READINGS)
         else:
             self._await_clocks(1)
@@ -285,6 +291,18 @@ class AndroidDevice:
         )
         self._clocks.rested(reading.policies)
         return reading
+
+    def _mode_answered(self, reason: str) -> None:
+        """What the phone said when the measurement switched its mode on is what its latencies are of."""
+        if self._has_mode == (not reason):
+            return
+        self._has_mode = not reason
+        self._link.do(note_answer, self._has_mode)
+        self._tell_once(
+            [f"The phone refuses fixed-performance mode now, and its clocks are its own: {reason}"]
+            if reason
+            else ["The phone is in fixed-performance mode now, which it refused before."]
+        )
 
     def _await_clocks(self, agreeing: int) -> None:
         wait_for_clocks(
@@ -367,14 +385,19 @@ class AndroidDevice:
             self._limits,
             start=partial(self._start, job, asked),
             clocks=self._clocks,
-            silence_s=max(longest_run_s(request) for request in asked) + _TIMEOUT_S,
+            silence_s=max(longest_run_s(request) for request in asked) + self._longest_warm_up_s + _TIMEOUT_S,
             clock=self._clock,
             sleep=self._sleep,
             tell=self._tell,
         )
         for timing in stretches.timings():
             place = timing.index - offset
-            conditions = clocked(timing.conditions, timing.policies, cores[place])
+            conditions = clocked(
+                timing.conditions,
+                timing.policies,
+                cores[place],
+                range_mhz=self._clocks.range_mhz(cores[place]),
+            )
             yield (
                 place,
                 finished_run(tool.tool, timing.completed, timing.result, asked[place], conditions=conditions),

@@ -94,7 +94,7 @@ class DeviceInfo(Frozen):
     virtual: bool = False
     fixed_performance: bool | None = Field(
         default=None,
-        description="whether the phone has Android's fixed-performance mode, and was measured in it; "
+        description="whether the phone went into Android's fixed-performance mode when it was told to; "
         "None, and then not written: no phone",
     )
 
@@ -134,6 +134,7 @@ class Conditions(Frozen):
     cpu_mhz: float | None = None
     cores: tuple[int, ...] | None = Field(default=None, exclude_if=_is_none)
     core_mhz: float | None = Field(default=None, exclude_if=_is_none)
+    core_range_mhz: tuple[float, float] | None = Field(default=None, exclude_if=_is_none)
     skin_celsius: float | None = None
     thermal_status: int | None = Field(default=None, exclude_if=_is_none)
     battery_percent: float | None = None
@@ -141,11 +142,13 @@ class Conditions(Frozen):
 
     def describe_cores(self) -> str:
         """See :func:`describe_cores`."""
-        return describe_cores(self.cores, self.core_mhz)
+        return describe_cores(self.cores, self.core_mhz, self.core_range_mhz)
 
 
-def describe_cores(cores: tuple[int, ...] | None, mhz: float | None) -> str:
-    """``core 8 at 2914 MHz``, ``cores 4 to 7``; empty where the cores are not known."""
+def describe_cores(
+    cores: tuple[int, ...] | None, mhz: float | None, range_mhz: tuple[float, float] | None = None
+) -> str:
+    """``core 8 at 2914 MHz``, ``cores 4 to 7``, ``core 8 at 2000 to 2200 MHz``; empty: cores not known."""
     if not cores:
         return ""
     first, last = cores[0], cores[-1]
@@ -155,6 +158,8 @@ def describe_cores(cores: tuple[int, ...] | None, mhz: float | None) -> str:
         words = f"cores {first} to {last}"
     else:
         words = f"cores {', '.join(map(str, cores))}"
+    if range_mhz is not None:
+        return f"{words} at {range_mhz[0]:.0f} to {range_mhz[1]:.0f} MHz"
     return words if mhz is None else f"{words} at {mhz:.0f} MHz"
 
 

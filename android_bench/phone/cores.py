@@ -53,15 +53,25 @@ def all_of(used: Sequence[tuple[int, ...] | None]) -> frozenset[int] | None:
 
 
 def clocked(
-    conditions: Conditions, policies: Sequence[CpuPolicy], cores: tuple[int, ...] | None
+    conditions: Conditions,
+    policies: Sequence[CpuPolicy],
+    cores: tuple[int, ...] | None,
+    *,
+    range_mhz: tuple[float, float] | None = None,
 ) -> Conditions:
     """``conditions`` with the cores of a timing, and with the clocks that were read right after it.
 
-    Where these cores are of several clusters, their clock is the fastest cluster's.
+    Where these cores are of several clusters, their clock is the fastest cluster's. ``range_mhz``: between
+    which clocks they go to and fro while they are timed; None: they hold still.
     """
     own = with_cores(policies, cores)
     return conditions.model_copy(
-        update={"cores": cores, "cpu_mhz": _mhz(policies), "core_mhz": _mhz(own)},
+        update={
+            "cores": cores,
+            "cpu_mhz": _mhz(policies),
+            "core_mhz": _mhz(own),
+            "core_range_mhz": range_mhz,
+        },
     )
 
 

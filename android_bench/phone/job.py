@@ -95,6 +95,11 @@ caps() {{
     echo "$v"
   done
 }}
+down() {{
+  v=
+  {{ read -r v </sys/devices/system/cpu/cpufreq/policy$1/scaling_max_freq; }} 2>/dev/null
+  [ -z "$v" ] || [ "$v" -le $2 ]
+}}
 quiet() {{
   "$@" >/dev/null 2>&1 </dev/null
 }}
@@ -135,7 +140,7 @@ _WARM_UP = """\
       quiet {long}
       ours
       i=$((i+1)) before=$hot hot=$(caps)
-      if [ $i -ge {least} ] && [ "$hot" = "$before" ]; then break; fi
+      if [ $i -ge {least} ] && {settled}; then break; fi
     done
   fi
   clocks load"""
@@ -416,10 +421,18 @@ def stretches_of(seconds: Sequence[float], *, longest_s: float, most: int) -> tu
 def _warming(warm_up: WarmUp) -> str:
     return _WARM_UP.format(
         least=warm_up.least,
+        settled=_settled(warm_up),
         most=warm_up.most,
         short=quote(warm_up.short_words),
         long=quote(warm_up.long_words),
     )
+
+
+def _settled(warm_up: WarmUp) -> str:
+    """The test whether the clocks are where the warm-up wants them."""
+    if not warm_up.target:
+        return '[ "$hot" = "$before" ]'
+    return " && ".join(f"down {number} {khz}" for number, khz in warm_up.target)
 
 
 def _checked(folder: str) -> str:

@@ -3,7 +3,8 @@
 Sources: AOSP ``PowerManagerShellCommand.runSetFixedPerformanceModeEnabled`` (exit code 0; else -1, which is
 255, and "Failed to set FIXED_PERFORMANCE mode" on standard error), and ``AidlHalWrapper::setMode`` in
 frameworks/native, which asks the vendor's HAL ``isModeSupported`` before it switches a mode on or off.
-Switching it off thus answers the question, and changes nothing on a phone that nobody measures on.
+Makers may answer otherwise to "off" than to "on", so that "on" is what is asked; one command switches it off
+again at once, on a phone that nobody measures on.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from android_bench.transport import Transport, plain_text
 ANSWER = f"{FOLDER}/fixed-performance"
 """Lies on the phone while a run measures on it, for another that asks meanwhile: "true" or "false"."""
 
-_OFF = ("cmd", "power", "set-fixed-performance-mode-enabled", "false")
+_SET = "cmd power set-fixed-performance-mode-enabled"
+ASK = ("sh", "-c", f"{_SET} true; code=$?; {_SET} false >/dev/null 2>&1; exit $code")
+"""Switches it on and off again: the exit code and the words are those of "on"."""
+
 _TIMEOUT_S = 20.0
 _SAID = {"true": True, "false": False}
 
 
 def has_fixed_performance(transport: Transport) -> tuple[bool, str]:
-    """Whether the phone has the mode, and what it says where it has not. Raises DeviceLost.
+    """Whether the phone goes into the mode, and what it says where it does not. Raises DeviceLost.
 
     A phone on which a run measures is not asked, for that would end the mode: the run's note is read.
     """
@@ -28,7 +32,7 @@ def has_fixed_performance(transport: Transport) -> tuple[bool, str]:
     known = _SAID.get(plain_text(noted.stdout, limit=10)) if noted.exit_code == 0 else None
     if known is not None:
         return known, ""
-    done = transport.run(_OFF, timeout_s=_TIMEOUT_S)
+    done = transport.run(ASK, timeout_s=_TIMEOUT_S)
     if done.exit_code == 0:
         return True, ""
     words = plain_text(done.stderr or done.stdout, limit=200).replace("\n", " ")
@@ -36,7 +40,7 @@ def has_fixed_performance(transport: Transport) -> tuple[bool, str]:
 
 
 def note_answer(transport: Transport, answer: bool) -> None:
-    """Leave the answer on the phone, before the mode is switched on. Raises DeviceLost.
+    """Leave the answer on the phone before the mode is switched on, or once it is refused. Raises DeviceLost.
 
     Where it cannot be written, another run may ask and end the mode: this run's clocks then show it.
     """

@@ -41,6 +41,7 @@ class DeviceResult(Record):
     virtual: bool
     cores: tuple[int, ...] | None = None
     core_mhz: float | None = None
+    core_range_mhz: tuple[float, float] | None = None
     fixed_performance: bool | None = None
 
 
@@ -222,6 +223,7 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             virtual=verify.device.virtual,
             cores=conditions.cores if conditions else None,
             core_mhz=conditions.core_mhz if conditions else None,
+            core_range_mhz=conditions.core_range_mhz if conditions else None,
             fixed_performance=verify.device.fixed_performance,
         ),
         latency_model=LatencyModelResult(

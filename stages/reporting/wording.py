@@ -199,7 +199,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
 def _cores(result: ResultDocument) -> str:
     """Which cores the latencies are of, and at what clock; empty where that is not known."""
     device = result.device
-    where = describe_cores(device.cores, device.core_mhz)
+    where = describe_cores(device.cores, device.core_mhz, device.core_range_mhz)
     if not where:
         return ""
     mode = ""

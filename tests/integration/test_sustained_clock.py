@@ -94,6 +94,21 @@ def test_a_phone_that_sustains_less_than_its_peak_gives_all_results_at_what_it_s
     assert "core 8 at 2331 of 2914 MHz" in said
 
 
+def test_a_clock_that_falls_late_is_worked_down_to_and_gives_all_results(
+    phone: VirtualPhone, tmp_path: Path
+) -> None:
+    at_peak = peak(phone, tmp_path / "key")
+    phone.faults.set(FaultPlan(sustained_share=SHARE, sustained_after_s=6, sustained_back_s=3))
+    client = Client(phone, tmp_path / "key", leap=True)
+    results = measured(client, 100)
+    assert len(results) == 100
+    slow = [r for r in results if r.conditions and r.conditions.core_mhz != 2914]
+    check_all_at(SHARE, slow, at_peak)
+    check_all_at(1.0, results[: 100 - len(slow)], at_peak)
+    assert len(slow) >= 50
+    assert len([line for line in client.told if "dropped" in line]) <= 2
+
+
 def test_a_mode_that_takes_hold_late_costs_neither_a_stretch_nor_the_time_to_cool(
     phone: VirtualPhone, tmp_path: Path
 ) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +14,7 @@ from hypothesis import strategies as st
 
 from android_bench.device import Conditions, RuntimeOptions
 from android_bench.phone.clocks import (
+    UNSTEADY_SHARE,
     Clocks,
     Policies,
     WarmUp,
@@ -20,7 +25,8 @@ from android_bench.phone.clocks import (
     with_cores,
 )
 from android_bench.phone.cores import Cores, all_of, clocked, cores_of
-from android_bench.phone.performance_mode import ANSWER, has_fixed_performance
+from android_bench.phone.performance_mode import ANSWER, ASK, has_fixed_performance
+from android_bench.phone.stretches import MAX_DROPS
 from android_bench.phone.text import CpuPolicy
 from android_bench.runner.tool import cpu_mask
 from android_bench.transport import Completed, Transport
@@ -148,12 +154,19 @@ def test_what_is_not_told_is_judged_by_nothing() -> None:
 @given(
     st.lists(st.lists(st.sampled_from([1200, 1600, 2000, 2380, 2400]), min_size=1, max_size=4), max_size=8)
 )
-def test_no_stretch_counts_that_is_of_two_states(stretches: list[list[int]]) -> None:
+def test_no_stretch_counts_that_is_of_two_states_but_in_a_known_range(
+    stretches: list[list[int]],
+) -> None:
     clocks = rested()
     states: list[int] = []
     for stretch in stretches:
         if clocks.judge([phone(mhz) for mhz in stretch]) is None:
-            assert min(stretch) >= 0.98 * max(stretch)
+            within = clocks.range_mhz(BIG)
+            if within is None:
+                assert min(stretch) >= 0.98 * max(stretch)
+            else:
+                assert within[0] >= UNSTEADY_SHARE * within[1]
+                assert 0.98 * within[0] <= min(stretch) and 0.98 * max(stretch) <= within[1]
             states.append(min(stretch))
             assert all(min(stretch) >= 0.98 * (p.allowed_max_khz or 0) / 1000 for p in clocks.expected[1:])
 
@@ -165,10 +178,107 @@ def test_a_phone_warms_up_until_it_is_known_to_keep_its_clocks() -> None:
     clocks.judge([PEAK])
     assert clocks.warm_up(command, seconds=1).least == 0
     clocks.judge([PEAK, CAPPED])
-    assert clocks.warm_up(command, seconds=1).least == 4, "the first was too short"
+    found = clocks.warm_up(command, seconds=1)
+    assert (found.least, found.most) == (2, 60), "the first was too short"
+    assert found.target == ((0, 1_836_734), (4, 2_040_816)), "until the clock is as low as it was seen"
     clocks.judge([CAPPED])
     assert clocks.expected == CAPPED
-    assert clocks.warm_up(command, seconds=1).least == 4
+    assert clocks.warm_up(command, seconds=1) == found
+
+
+class Loaded:
+    """A phone whose clock follows its seconds of load, through a job's warm-up and timings."""
+
+    def __init__(self, mhz_after: Callable[[float], float]) -> None:
+        self.mhz_after = mhz_after
+        self.clocks = rested(BIG)
+        self.drops: list[str] = []
+        self.news: list[str] = []
+        self.counted: list[list[float]] = []
+
+    def stretch(self, load_s: float, *, is_first: bool) -> tuple[list[float], float]:
+        """The clocks of a stretch of 25 timings, and the load at its end."""
+        warm_up = self.clocks.warm_up(("bm",), seconds=1)
+        if warm_up.least == 0 or not is_first:
+            load_s += 0.3
+        else:
+            hot = 0.0
+            for piece in range(1, warm_up.most + 1):
+                load_s += 1
+                before, hot = hot, self.mhz_after(load_s)
+                settled = 1000 * hot <= dict(warm_up.target)[4] if warm_up.target else hot == before
+                if piece >= warm_up.least and settled:
+                    break
+        seen = [self.mhz_after(load_s + 0.55 * index) for index in range(26)]
+        return seen, load_s + 0.55 * 25
+
+    def measure(self, stretches: int) -> bool:
+        """Whether all count before one has been dropped more than MAX_DROPS times."""
+        load_s, is_first, drops = 0.0, True, 0
+        while len(self.counted) < stretches:
+            seen, load_s = self.stretch(load_s, is_first=is_first)
+            reason = self.clocks.judge([phone(int(mhz)) for mhz in seen])
+            self.news += [self.clocks.news] if self.clocks.news else []
+            is_first = reason is not None
+            if reason is None:
+                self.counted.append(seen)
+                drops = 0
+                continue
+            drops, load_s = drops + 1, 0.0
+            self.drops.append(reason)
+            if drops > MAX_DROPS:
+                return False
+            self.clocks.rested(PEAK)
+        return True
+
+
+@pytest.mark.parametrize(
+    ("mhz_after", "most_drops", "range_mhz"),
+    [
+        (lambda s: 2400 if s < 1.5 else 2000, 1, None),
+        (lambda s: 2400 if s < 5 else 2000, 1, None),
+        (lambda s: 2400 if s < 10 else 2000, 1, None),
+        (lambda s: 2400 if s < 20 else 2000, 1, None),
+        (lambda s: 2400 if s < 45 else 1300, 2, None),
+        (lambda s: 2400 if s < 1.5 else 2000 if s < 20 else 1800, 2, None),
+        (lambda s: 2400 if s < 1.5 else 2000 if int(s) % 2 else 2200, 2, (2000, 2200)),
+        (lambda s: 2400 if s < 1.5 else 2000 if int(s / 7) % 2 else 2100, 2, (2000, 2100)),
+        (lambda s: 2400 if s < 1.5 else 2000 if int(s / 7) % 2 else 2200, 2, (2000, 2200)),
+    ],
+)
+def test_a_clock_that_settles_late_or_in_steps_or_never_still_gives_all_results(
+    mhz_after: Callable[[float], float], most_drops: int, range_mhz: tuple[float, float] | None
+) -> None:
+    found = Loaded(mhz_after)
+    assert found.measure(20), found.drops
+    assert len(found.drops) <= most_drops, found.drops
+    assert found.clocks.range_mhz(BIG) == range_mhz
+    assert found.clocks.range_mhz(LITTLE) is None
+    words = "holds" if range_mhz is None else "goes to and fro: cores 4 to 7 at 2000 to 2"
+    assert any(words in news for news in found.news)
+    assert len(found.news) == len(set(found.news)), "each is told once"
+
+
+def test_a_clock_that_was_higher_for_earlier_results_is_told_so() -> None:
+    found = Loaded(lambda s: 2400 if s < 20 else 2000)
+    assert found.measure(5)
+    assert found.counted[0] == [2400] * 26 and found.counted[-1] == [2000] * 26
+    (news,) = found.news
+    assert news.endswith("What was timed before ran at another clock: each timing's own is recorded with it.")
+
+
+@pytest.mark.parametrize(
+    "mhz_after",
+    [
+        lambda s: 2400 - 40 * s if s < 50 else 400,  # falls on and on
+        lambda s: 2400 if int(s) % 2 else 1200,
+    ],
+)
+def test_a_clock_that_keeps_falling_or_goes_far_is_throttling(mhz_after: Callable[[float], float]) -> None:
+    found = Loaded(mhz_after)
+    found.measure(20)
+    for seen in found.counted:
+        assert min(seen) >= 0.98 * max(seen)
 
 
 def test_load_is_the_same_work_without_a_result() -> None:
@@ -311,7 +421,7 @@ def test_cores_are_told(cores: tuple[int, ...] | None, mhz: float | None, words:
 
 # Fixed-performance mode
 
-_OFF = "cmd power set-fixed-performance-mode-enabled false"
+_ASK = " ".join(ASK)
 _UNSUPPORTED = (
     b"Failed to set FIXED_PERFORMANCE mode\n"
     b"This is likely because Power HAL AIDL is not implemented on this device\n"
@@ -319,22 +429,34 @@ _UNSUPPORTED = (
 
 
 def test_a_phone_says_whether_it_has_the_mode_and_is_never_left_in_it() -> None:
-    has = Answering({_OFF: Completed(b"", b"", 0)})
+    has = Answering({_ASK: Completed(b"", b"", 0)})
     assert has_fixed_performance(as_transport(has)) == (True, "")
-    lacks = Answering({_OFF: Completed(b"", _UNSUPPORTED, 255)})
+    lacks = Answering({_ASK: Completed(b"", _UNSUPPORTED, 255)})
     answer, words = has_fixed_performance(as_transport(lacks))
     assert not answer and words.startswith("Failed to set FIXED_PERFORMANCE mode This is likely")
     assert has_fixed_performance(as_transport(Answering({}))) == (False, "not found")
-    assert not any("true" in command for fake in (has, lacks) for command in fake.asked)
+
+
+def test_the_answer_is_the_one_to_on_and_the_mode_is_off_again(tmp_path: Path) -> None:
+    """Some vendors take "off" and refuse "on"."""
+    program = tmp_path / "cmd"
+    program.write_text('#!/bin/sh\necho "$@" >>asked\n[ $3 = false ] || { echo "Failed" >&2; exit 255; }\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ASK, cwd=tmp_path, env={"PATH": f"{tmp_path}:{os.defpath}"}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (255, b"Failed\n")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked] == ["true", "false"]
 
 
 @pytest.mark.parametrize(("note", "answer"), [(b"true\n", True), (b"false\n", False)])
 def test_a_phone_on_which_another_run_measures_is_not_asked(note: bytes, answer: bool) -> None:
-    busy = Answering({f"cat {ANSWER}": Completed(note, b"", 0), _OFF: Completed(b"", b"", 0)})
+    busy = Answering({f"cat {ANSWER}": Completed(note, b"", 0), _ASK: Completed(b"", b"", 0)})
     assert has_fixed_performance(as_transport(busy)) == (answer, "")
-    assert _OFF not in busy.asked
+    assert _ASK not in busy.asked
 
 
 def test_a_note_that_is_damaged_is_not_believed() -> None:
-    torn = Answering({f"cat {ANSWER}": Completed(b"tr", b"", 0), _OFF: Completed(b"", b"", 0)})
+    torn = Answering({f"cat {ANSWER}": Completed(b"tr", b"", 0), _ASK: Completed(b"", b"", 0)})
     assert has_fixed_performance(as_transport(torn)) == (True, "")

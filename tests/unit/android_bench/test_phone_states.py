@@ -13,6 +13,7 @@ from android_bench.android import AndroidDevice
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
 from android_bench.phone.conditions import Limits
 from android_bench.phone.job import PhoneJob
+from android_bench.phone.performance_mode import ANSWER
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
@@ -264,6 +265,26 @@ def test_a_phone_without_fixed_performance_services_or_battery_is_measured(bench
     bench.phone.faults.set(FaultPlan(no_battery=True))
     (measured,) = measure(bench.device(), 1)
     assert measured.conditions is not None and measured.conditions.battery_percent is None
+
+
+def test_a_phone_that_refuses_fixed_performance_when_it_is_measured_is_said_not_to_be_in_it(
+    bench: Bench,
+) -> None:
+    device = bench.device()
+    measure(device, 1)
+    assert device.info().fixed_performance is True
+    bench.phone.faults.set(FaultPlan(refuse_fixed_performance=True))
+    for _ in range(2):
+        device._settle()  # as where the phone has started anew
+        measure(device, 1)
+        assert device.info().identity()["fixed_performance"] == "false"
+        assert bench.shell(f"cat {ANSWER}") == "false"
+    (told,) = bench.told
+    assert told.startswith("The phone refuses fixed-performance mode now, and its clocks are its own: Failed")
+    bench.phone.faults.clear()
+    device._settle()
+    measure(device, 1)
+    assert device.info().fixed_performance is True
 
 
 def test_a_light_thermal_status_is_accepted_where_a_person_says_so_and_recorded(bench: Bench) -> None:
