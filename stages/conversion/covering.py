@@ -17,8 +17,8 @@ def block_kinds(block: BlockSpec, way: Implementation) -> Kinds:
 
     Sizes count where they change the operators: padding that is uneven or wider than the image, a single
     channel or a single place, an expansion of 1. The convolution over places, the parts around it and the
-    residual addition are kinds of their own: each is converted alike whatever the others are, so that a space
-    of many combinations needs no network for each of them.
+    residual addition are kinds of their own: each is assumed to be converted alike whatever the others are,
+    so that a space of many combinations needs no network for each of them. ``convert`` checks the real ones.
     """
     expands = block.expansion > 1
     spatial = (
