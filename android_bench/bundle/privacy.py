@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import platform
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -100,6 +101,7 @@ class Scrubber:
         self._serials: set[str] = set()
         self._plain = PLAIN
         self._numbers: dict[str, dict[str, int]] = {}
+        self._uuids: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
         for name in names:
             self._learn_name(name)
@@ -256,7 +258,12 @@ class Scrubber:
 
     def _uuid(self, uuid: str) -> str:
         self._count("identifiers of the phone's start, and others of that form")
-        return f"00000000-0000-4000-8000-{self._number('uuid', uuid.lower()):012d}"
+        if uuid.lower() not in self._uuids:
+            # What is given stands for itself, too: text that has been through this already stays as it is.
+            names = (f"00000000-0000-4000-8000-{number:012d}" for number in itertools.count(1))
+            given = next(name for name in names if name not in self._uuids)
+            self._uuids |= {uuid.lower(): given, given: given}
+        return self._uuids[uuid.lower()]
 
     def _zeros(self, number: str) -> str:
         self._count("long numbers")

@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from android_bench.bundle import privacy
@@ -284,6 +284,7 @@ def test_battery_clocks_and_the_tools_output_are_as_before() -> None:
 
 
 @given(st.binary(max_size=300))
+@example(b"00000000-0000-0000-0000-000000000000")
 @settings(deadline=None)
 def test_any_bytes_come_through_and_a_second_time_changes_nothing(content: bytes) -> None:
     scrubber = Scrubber(["R5CT10ABC"])
