@@ -7,8 +7,8 @@ maker; a list of what to keep is wrong only in that a developer may have to ask 
 from __future__ import annotations
 
 import getpass
-import platform
 import itertools
+import platform
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
