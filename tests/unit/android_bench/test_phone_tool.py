@@ -158,7 +158,9 @@ def test_a_program_that_was_killed_is_asked_again_twice() -> None:
 
 
 def test_a_program_that_another_run_deleted_meanwhile_is_put_there_again() -> None:
-    gone = Completed(b"", b"/system/bin/sh: x: inaccessible or not found", 127)
+    well = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[CLASSIC])
+    path = find_tool(well, RemoteFiles(well), runner_for).path
+    gone = Completed(b"", f"/system/bin/sh: {path}: inaccessible or not found".encode(), 127)
 
     class Deleting(Phone):
         def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
