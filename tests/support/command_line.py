@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 900
 Event = dict[str, Any]
 
 
