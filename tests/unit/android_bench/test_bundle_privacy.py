@@ -161,7 +161,7 @@ def test_an_mdns_name_tells_the_serial_number_in_it() -> None:
     "path",
     [
         "/srv/anna.schmidt/models/benchmark_model",
-        "/work/anna.schmidt",
+        "/opt/anna.schmidt",
         "/data/anna.schmidt/models",
         "/mnt/anna.schmidt/x",
         "/home/anna.schmidt/x",
