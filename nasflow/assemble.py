@@ -140,7 +140,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
             data=data,
             seed=seed,
             use_at_least=config.prune.use_at_least,
-            pick_ms=config.prune.target_ms,
+            prune_target_ms=config.prune.target_ms,
         ),
         prune,
         Finetune(config=config.finetune, data=data, seed=seed, networks=trained),

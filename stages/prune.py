@@ -15,7 +15,7 @@ from stages.equal_latency import check_others
 from stages.evolution import CHILDREN
 from stages.measuring import MeasuringConfig
 from stages.search_space import SearchSpace
-from stages.targets import RelativeTarget, Target, further_ms, pick_ms
+from stages.targets import RelativeTarget, Target, check_pick, further_ms
 from stages.training.data import DataConfig, check_folder, dataset_identity
 from stages.training.recipe import Recipe
 
@@ -147,7 +147,7 @@ class Prune(Stage):
     def check_targets(self, latency: LatencyModel) -> tuple[float, ...]:
         """The further targets, in ms. Raises InfeasibleTarget for any one that no network will meet."""
         if self.config.target_ms is not None:
-            pick_ms(self.space, latency, self.config.target_ms, self.config.use_at_least)
+            check_pick(self.space, latency, self.config.target_ms, self.config.use_at_least)
         return further_ms(self.further_targets, latency)
 
     def check_files(self) -> None:

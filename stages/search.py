@@ -13,7 +13,7 @@ from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, SearchResult
 from stages.search_space import SearchSpace
-from stages.targets import RelativeTarget, Target, check_met, feasible_ms, further_ms, pick_ms
+from stages.targets import RelativeTarget, Target, check_met, check_pick, feasible_ms, further_ms
 from stages.training.data import DataConfig, check_fits, check_folder, dataset_identity
 
 
@@ -132,7 +132,7 @@ class Search(Stage):
     seed: int
     use_at_least: float = field(default=0.0, metadata=TOOL)
     """Prune's: a target for which it will find no network is refused here, where nothing is trained yet."""
-    pick_ms: float | None = field(default=None, metadata=TOOL)
+    prune_target_ms: float | None = field(default=None, metadata=TOOL)
     """``prune.target_ms``, for the same reason."""
 
     def environment(self) -> Mapping[str, str]:
@@ -159,8 +159,8 @@ class Search(Stage):
         target_ms = self.config.target_for(latency)
         further_ms(self.config.further_targets, latency)  # told now, not when the search is done
         check_met(self.space, latency, target_ms, self.use_at_least)
-        if self.pick_ms is not None:
-            pick_ms(self.space, latency, self.pick_ms, self.use_at_least)
+        if self.prune_target_ms is not None:
+            check_pick(self.space, latency, self.prune_target_ms, self.use_at_least)
         return target_ms
 
     def check_files(self) -> None:

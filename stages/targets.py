@@ -99,8 +99,8 @@ def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, use_a
         ) from error
 
 
-def pick_ms(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_least: float) -> float:
-    """``prune.target_ms`` itself. Raises InfeasibleTarget where prune will rank no network for it.
+def check_pick(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_least: float) -> None:
+    """Raises InfeasibleTarget where prune will rank no network for ``prune.target_ms``.
 
     Prune ranks below the target, and below one that is lower by the predictions' interval: one is enough.
     """
@@ -112,7 +112,6 @@ def pick_ms(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_
             check_met(space, latency, target_ms / (1 + latency.interval_percent / 100), use_at_least)
         except InfeasibleTarget:
             raise gap from None
-    return target_ms
 
 
 def further_ms(targets: Iterable[float | RelativeTarget], latency: LatencyModel) -> tuple[float, ...]:

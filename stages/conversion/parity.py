@@ -21,6 +21,8 @@ ROUNDINGS = 4.0
 
 It and PyTorch add in different orders: each rounds on its own, and hundreds of layers amplify either.
 """
+MOST_ROUNDED = 0.05
+"""But by no more than this share of the largest output: a network that float32 cannot compute is refused."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Parity:
 def evenly_spaced(available: int, wanted: int) -> NDArray[np.int64]:
     """Indices of at most ``wanted`` of ``available`` images, spread over all of them, the same every time."""
     return np.linspace(0, available - 1, min(available, wanted)).round().astype(np.int64)
+
+
+def allowed_share(max_relative_diff: float, rounding: float) -> float:
+    """By which share of the largest output a model may differ; ``rounding`` is float32's own share of it."""
+    return max(max_relative_diff, min(ROUNDINGS * rounding, MOST_ROUNDED))
 
 
 def in_double(network: torch.nn.Module) -> torch.nn.Module:
@@ -97,15 +104,16 @@ def compare(
             )
     difference = np.abs(reference_NK.astype(np.float64) - converted_NK).max(axis=1)
     same = reference_NK.argmax(axis=1) == converted_NK.argmax(axis=1)
-    rounding = 0.0
+    rounding, scale = 0.0, float(np.abs(reference_NK).max())
     if exact_NK is not None:
         rounding = float(np.abs(reference_NK - exact_NK).max())
+        near = 2 * min(ROUNDINGS * rounding, MOST_ROUNDED * scale)
         answered = np.take_along_axis(exact_NK, converted_NK.argmax(axis=1)[:, None], axis=1)[:, 0]
-        same |= exact_NK.max(axis=1) - answered <= 2 * ROUNDINGS * rounding
+        same |= exact_NK.max(axis=1) - answered <= near
     return Parity(
         images=len(reference_NK),
         max_abs_diff=float(difference.max()),
-        logit_scale=float(np.abs(reference_NK).max()),
+        logit_scale=scale,
         top1_agreement_percent=100.0 * float(same.mean()),
         worst=int(difference.argmax()),
         rounding=rounding,
@@ -121,7 +129,8 @@ def keeps(parity: Parity, *, max_relative_diff: float, min_top1_agreement_percen
 
 
 def _allowed(parity: Parity, max_relative_diff: float) -> float:
-    return max(max_relative_diff * parity.logit_scale, ROUNDINGS * parity.rounding)
+    rounding = parity.rounding / parity.logit_scale if parity.logit_scale > 0 else 0.0
+    return allowed_share(max_relative_diff, rounding) * parity.logit_scale
 
 
 def check_parity(
@@ -142,7 +151,8 @@ def check_parity(
         return
     allowed = _allowed(parity, max_relative_diff)
     why = (
-        f"{ROUNDINGS:g} times what PyTorch's own answers in float32 and in float64 differ by"
+        f"{ROUNDINGS:g} times what PyTorch's own answers in float32 and in float64 differ by, and "
+        f"{MOST_ROUNDED:g} of the largest logit at most"
         if allowed > max_relative_diff * parity.logit_scale
         else f"{max_relative_diff:g} of the largest logit {parity.logit_scale:.3g}"
     )

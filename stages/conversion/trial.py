@@ -24,7 +24,7 @@ from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.folding import load_folded
 from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
 from stages.conversion.operators import changed_operators, read_operators
-from stages.conversion.parity import ROUNDINGS, in_double
+from stages.conversion.parity import MOST_ROUNDED, ROUNDINGS, allowed_share, in_double
 from stages.latency_model import split_places
 from stages.nn.blocks import build_block
 from stages.nn.network import Network
@@ -113,14 +113,14 @@ class Difference:
 
     def kept(self, max_relative_diff: float) -> bool:
         """Whether it is no more than is allowed, or than float32 itself makes of the network."""
-        return self.relative <= max(max_relative_diff, ROUNDINGS * self.rounding)
+        return self.relative <= allowed_share(max_relative_diff, self.rounding)
 
     def describe(self, max_relative_diff: float) -> str:
         """A sentence for what is not kept."""
         return (
             f"the converted model's outputs differ from PyTorch's by {self.relative:.3g} of the largest one; "
             f"allowed are {max_relative_diff:g} (convert.max_relative_diff), or {ROUNDINGS:g} times the "
-            f"{self.rounding:.2g} that float32 itself rounds off in this network."
+            f"{self.rounding:.2g} that float32 itself rounds off in this network, {MOST_ROUNDED:g} at most."
         )
 
 

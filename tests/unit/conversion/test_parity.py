@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,11 @@ def test_images_are_spread_over_the_whole_set_and_never_repeated() -> None:
     assert evenly_spaced(5000, 1).tolist() == [0]
     chosen = evenly_spaced(5000, 256)
     assert (chosen[0], chosen[-1], len(set(chosen.tolist()))) == (0, 4999, 256)
+
+
+def test_what_float32_rounds_off_is_allowed_up_to_a_twentieth_of_the_largest_logit() -> None:
+    deep = Parity(2, max_abs_diff=0.19, logit_scale=4.0, top1_agreement_percent=100.0, worst=0, rounding=0.05)
+    limits(deep)
+    for other in (replace(deep, rounding=0.04), replace(deep, rounding=2.0, max_abs_diff=0.21)):
+        with pytest.raises(ConversionError, match="differ by, and 0.05 of the largest logit at most"):
+            limits(other)
