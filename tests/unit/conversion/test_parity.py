@@ -78,5 +78,5 @@ def test_what_float32_rounds_off_is_allowed_up_to_a_twentieth_of_the_largest_log
     deep = Parity(2, max_abs_diff=0.19, logit_scale=4.0, top1_agreement_percent=100.0, worst=0, rounding=0.05)
     limits(deep)
     for other in (replace(deep, rounding=0.04), replace(deep, rounding=2.0, max_abs_diff=0.21)):
-        with pytest.raises(ConversionError, match="differ by, and 0.05 of the largest logit at most"):
+        with pytest.raises(ConversionError, match=r"differ by, and 0\.05 of the largest logit at most"):
             limits(other)
