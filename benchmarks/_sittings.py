@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -150,7 +150,7 @@ def measure_in_sittings(
     ``device``. Raises RuntimeError where one ends before it is stopped: nothing was resumed then.
     """
     for busy, (stage, share) in zip(condition.busy, condition.stops, strict=False):
-        with beside_busy_process(busy), _opened(device) as real:
+        with beside_busy_process(busy), closing(device()) as real:
             allowed = max(1, round(share * least[stage]))
             limits = {name: allowed if name == stage else math.inf for name in least}
             try:
@@ -158,14 +158,5 @@ def measure_in_sittings(
             except Stop:
                 continue
             raise RuntimeError(f"stage {stage} was to be stopped after {allowed} timings and took fewer")
-    with beside_busy_process(condition.busy[-1]), _opened(device) as real:
+    with beside_busy_process(condition.busy[-1]), closing(device()) as real:
         return run(dict.fromkeys(least, real))
-
-
-@contextmanager
-def _opened(device: Callable[[], Device]) -> Iterator[Device]:
-    opened = device()
-    try:
-        yield opened
-    finally:
-        opened.close()
