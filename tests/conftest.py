@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-# Before NumPy is loaded: beside other programs, two threads of its OpenBLAS that wait for each other take up to ten
-# times as long as one, for matrices as small as those here.
+# Before NumPy is loaded: beside other programs, two threads of its OpenBLAS that wait for each other take up
+# to ten times as long as one, for matrices as small as those here.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
