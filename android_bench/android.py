@@ -48,7 +48,7 @@ from android_bench.phone.stretches import Stretches
 from android_bench.phone.tool import PhoneTool, find_tool, is_runner_name
 from android_bench.runner.tool import command, finished_run, longest_run_s
 from android_bench.transport import Transport
-from nasflow.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
 
 if TYPE_CHECKING:
     import numpy as np

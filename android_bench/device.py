@@ -303,7 +303,7 @@ def parse_measurement(fields: Mapping[str, Any], *, source: str) -> LatencyMeasu
     """A device's answer as a measurement. Raises BadMeasurement: a silent 0 ms is impossible."""
     from pydantic import ValidationError
 
-    from nasflow.errors import BadMeasurement
+    from nasflow.base.errors import BadMeasurement
 
     try:
         return LatencyMeasurement.model_validate(fields)

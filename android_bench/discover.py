@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from android_bench.adb.ways import Way, open_transport
 from android_bench.found_phone import FoundPhone, Identity, joined, name_of
 from android_bench.transport import STATE_ADVICE, NotReady, Transport, plain_text, split_host_port
-from nasflow.errors import DeviceError, NoUsableDevice
+from nasflow.base.errors import DeviceError, NoUsableDevice
 
 if TYPE_CHECKING:
     from android_bench.adb.address import ServerAddress

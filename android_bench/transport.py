@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
 
 __all__ = [
     "FILE_LIMIT_BYTES",

@@ -14,12 +14,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from nasflow.assemble import PipelineConfig, artifacts_folder, build_stages, open_device
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Document
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
 from pipeline.stage import Context
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.documents import (
     LatencyModel,
     PrunedNetworks,
@@ -29,9 +29,9 @@ from stages.documents import (
     VerifiedNetwork,
 )
 from stages.finetune import Finetune
-from stages.search_space import NetConfig, SearchSpace
-from stages.spaces import load_space
-from stages.statistics import difference_from_mean
+from stages.space.search_space import NetConfig, SearchSpace
+from stages.space import load_space
+from stages.verification.statistics import difference_from_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,13 +61,13 @@ class Finished:
         """Run what is not done yet. Raises whatever a stage raises."""
         import numpy as np
 
-        with pipeline.store.lock():
+        with pipeline.store.store.lock():
             documents = pipeline.run()
             verification = documents["verify"]
             assert isinstance(verification, Verification)
             correct = {
                 network.name: np.unpackbits(
-                    np.frombuffer(pipeline.store.read_bytes(network.correct), np.uint8),
+                    np.frombuffer(pipeline.store.store.read_bytes(network.correct), np.uint8),
                     count=verification.test_images,
                 ).astype(bool)
                 for network in verification.networks

@@ -34,7 +34,7 @@ from android_bench.runner.tool import finished_run
 from android_bench.transport import Completed
 from android_bench.virtual_phone import benchmark_text as text
 from android_bench.virtual_phone.described_cost import operators_ms
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.artifact import sha256_hex
 
 if TYPE_CHECKING:

@@ -21,17 +21,17 @@ from android_bench.device import (
 )
 from android_bench.virtual_phone.described_cost import operators_ms
 from benchmarks._report import say
-from nasflow.errors import UsageError
-from pipeline.scratch import FleetingScratch
+from nasflow.base.errors import UsageError
+from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
-from pipeline.store import Store
-from stages.calibration import draw_networks
+from pipeline.store.store import Store
+from stages.latency.calibration import draw_networks
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency, LatencyConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.search_space import NetConfig
-from stages.spaces import SpaceConfig, load_space
+from stages.space.search_space import NetConfig
+from stages.space import SpaceConfig, load_space
 
 if TYPE_CHECKING:
     import numpy as np

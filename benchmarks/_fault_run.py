@@ -21,9 +21,9 @@ from android_bench.phone.remote_files import FOLDER
 from android_bench.transport import Completed, Transport
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.phone import VirtualPhone
-from nasflow.errors import NasflowError, UsageError
+from nasflow.base.errors import NasflowError, UsageError
 from stages.conversion.flatbuffer import block_model
-from stages.search_space import BlockSpec
+from stages.space.search_space import BlockSpec
 
 if TYPE_CHECKING:
     from android_bench.runner.download import Runner

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 
-from nasflow.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurement
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import NetworkTimings, fit_model
-from stages.search_space import SearchSpace
+from stages.space.search_space import SearchSpace
 
 MOST_PERMUTATIONS = 1000  # to be tried for those that give a model
 

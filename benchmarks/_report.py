@@ -18,8 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from android_bench.local_host import local_conditions, local_info
-from nasflow.errors import NasflowError
+from android_bench.local.host import local_conditions, local_info
+from nasflow.base.errors import NasflowError
 
 _PACKAGES = ("nasflow", "torch", "tensorflow-cpu", "tensorflow", "ai-edge-litert", "numpy")
 

@@ -18,20 +18,20 @@ from torch import Tensor, nn
 
 from benchmarks._memory import learned_tensors
 from pipeline.events import Event
-from pipeline.scratch import FleetingScratch
+from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
-from pipeline.store import Store
-from stages.nn.architecture import Architecture
+from pipeline.store.store import Store
+from stages.nas.architecture import Architecture
 from stages.nn.blocks import to_channels_last
 from stages.nn.mixed_op import MixedOp
 from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
-from stages.search_space import Candidate, SearchSpace
-from stages.training.batches import Batches
-from stages.training.data import ImageSet
+from stages.space.search_space import Candidate, SearchSpace
+from stages.data.batches import Batches
+from stages.data.fashion_mnist import ImageSet
 from stages.training.optimisation import set_learning_rate, sgd
 from stages.training.recipe import Recipe
-from stages.training.search_loop import SearchLoop
+from stages.nas.search_loop import SearchLoop
 
 RATE = 0.01
 SIZES = (2, 4, 7, 12)
@@ -91,7 +91,7 @@ def common_pairs(space: SearchSpace) -> list[tuple[int, int]]:
 
 
 class Searching:
-    """A search's real steps (:class:`stages.training.search_loop.SearchLoop`'s) on one batch of noise."""
+    """A search's real steps (:class:`stages.nas.search_loop.SearchLoop`'s) on one batch of noise."""
 
     def __init__(self, setting: Setting, space: SearchSpace | None = None) -> None:
         space = space or setting.space

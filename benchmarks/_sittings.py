@@ -20,8 +20,8 @@ from android_bench.device import (
     Overhead,
     RuntimeOptions,
 )
-from nasflow.errors import DeviceLost
-from stages.measuring import MeasuringConfig
+from nasflow.base.errors import DeviceLost
+from stages.measurement.rounds import MeasuringConfig
 
 if TYPE_CHECKING:
     import numpy as np

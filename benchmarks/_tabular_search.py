@@ -24,16 +24,16 @@ from benchmarks.tabular_space import (
     tabular_space,
     train_networks,
 )
-from pipeline.scratch import FleetingScratch
+from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
-from pipeline.store import Store
-from stages.network_name import network_name
+from pipeline.store.store import Store
+from stages.space.network_name import network_name
 from stages.prune import PruneConfig
 from stages.search import SearchConfig
 
 if TYPE_CHECKING:
     from stages.nn.supernet import Supernet
-    from stages.training.batches import Batches
+    from stages.data.batches import Batches
 
 Arm = Literal["search", "frozen", "shuffled_labels", "unpriced", "unpriced_reinforce"]
 ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels", "unpriced", "unpriced_reinforce")
@@ -117,12 +117,12 @@ def search_once(job: tuple[int, Arm]) -> Found:
     from safetensors.torch import load
 
     from stages.nn.supernet import Supernet
-    from stages.training.batches import Batches, derived_seed
-    from stages.training.data import ImageSet, load_images
+    from stages.data.batches import Batches, derived_seed
+    from stages.data.fashion_mnist import ImageSet, load_images
     from stages.training.optimisation import CHECKPOINT_SECONDS, make_fabric
-    from stages.training.pick import EVALUATION_BATCH_SIZE, pick_networks
-    from stages.training.search_loop import SearchLoop, price_candidates
-    from stages.training.supernet_values import SupernetJudge, explore_supernet
+    from stages.nas.pick import EVALUATION_BATCH_SIZE, pick_networks
+    from stages.nas.search_loop import SearchLoop, price_candidates
+    from stages.nas.evaluation import SupernetJudge, explore_supernet
 
     seed, arm = job
     space, latency = tabular_space(), tabular_latency()

@@ -26,7 +26,7 @@ from android_bench.adb.direct import DirectTransport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import SCANNED_PORTS, VirtualPhone, running_phone
 from benchmarks._report import Outcome, at_least, main, say
-from nasflow.errors import DeviceError, EnvironmentFault
+from nasflow.base.errors import DeviceError, EnvironmentFault
 
 SIZE_BYTES = 20_000_000
 SEGMENTED_BYTES = 10_000_000

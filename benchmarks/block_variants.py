@@ -15,12 +15,12 @@ from statistics import median
 from typing import Any
 
 from android_bench.device import BenchmarkRequest, Device
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from benchmarks._report import Outcome, at_most, main, say
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.inspection import inspect_model
-from stages.search_space import BlockSpec, Candidate, SearchSpace
-from stages.spaces import SpaceConfig, load_space
+from stages.space.search_space import BlockSpec, Candidate, SearchSpace
+from stages.space import SpaceConfig, load_space
 
 PLAIN = "plain"
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._report import Outcome, at_most, main, say
-from stages.nn.architecture import Architecture, two_path_gradient
-from stages.nn.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.architecture import Architecture, two_path_gradient
+from stages.nas.reinforce import RewardBaseline, reinforce_gradient
 from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
-from stages.search_space import Candidate, SearchSpace, StageSpec, StemSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 SPACE = SearchSpace(
     name="three_by_three",

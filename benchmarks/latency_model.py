@@ -19,22 +19,22 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from benchmarks._drift import drift_sessions
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
 from benchmarks._sittings import CONDITIONS, Condition, least_timings, measure_in_sittings
 from pipeline.artifact import Document
-from pipeline.reporters import PlainReporter
+from pipeline.reporters.reporters import PlainReporter
 from pipeline.runner import Pipeline
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.documents import LatencyModel, LatencyTable, Timing
-from stages.latency_fit import fit_line
+from stages.latency.fit import fit_line
 from stages.latency_model import FitLatency, LatencyConfig, NetworkTimings, fit_model
-from stages.measuring import interval_percent, scatter
+from stages.measurement.rounds import interval_percent, scatter
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.search_space import SearchSpace
-from stages.spaces import SpaceConfig, load_space
-from stages.statistics import wilson_interval
+from stages.space.search_space import SearchSpace
+from stages.space import SpaceConfig, load_space
+from stages.verification.statistics import wilson_interval
 
 HELD_OUT, WITHIN_5 = 120, 114
 WITHIN_INTERVAL = 0.90
@@ -103,7 +103,7 @@ def _measured(full: bool, name: str, condition: Condition) -> dict[str, Any]:
             Store(folder, reporter),
             reporter,
         )
-        with pipeline.store.lock():
+        with pipeline.store.store.lock():
             return pipeline.run()
 
     documents = measure_in_sittings(condition, least, LocalDevice, run_both)

@@ -23,31 +23,31 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_cache_path
 
 from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
-from nasflow.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTarget
 from pipeline.events import Emit, Event, Progress
-from pipeline.reporters import PlainReporter
+from pipeline.reporters.reporters import PlainReporter
 from pipeline.runner import Pipeline
-from pipeline.scratch import FleetingScratch
+from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
 from stages.latency_model import FitLatency, LatencyConfig
-from stages.measuring import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
-from stages.network_name import network_name
-from stages.path_values import PathValues
+from stages.measurement.rounds import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
+from stages.space.network_name import network_name
+from stages.nas.path_values import PathValues
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.prune import Prune, PruneConfig
 from stages.search import Search, SearchConfig
-from stages.search_space import SearchSpace
-from stages.selection import best_by_value
-from stages.spaces import SpaceConfig, load_space
-from stages.training.data import DataConfig
+from stages.space.search_space import SearchSpace
+from stages.nas.solver import best_by_value
+from stages.space import SpaceConfig, load_space
+from stages.data.fashion_mnist import DataConfig
 
 if TYPE_CHECKING:
-    from stages.path_values import Integers
+    from stages.nas.path_values import Integers
 
 OFF_PERCENT, OVER_TARGET = 3.0, 1.10
 SEED = 0
@@ -205,11 +205,11 @@ def stage_ranking(
 
     from stages.nn.blocks import to_channels_last
     from stages.nn.supernet import Supernet
-    from stages.training.batches import Batches, derived_seed
-    from stages.training.data import load_images
+    from stages.data.batches import Batches, derived_seed
+    from stages.data.fashion_mnist import load_images
     from stages.training.optimisation import make_fabric
-    from stages.training.pick import EVALUATION_BATCH_SIZE
-    from stages.training.supernet_values import SupernetJudge, explore_supernet
+    from stages.nas.pick import EVALUATION_BATCH_SIZE
+    from stages.nas.evaluation import SupernetJudge, explore_supernet
 
     torch_device = make_fabric(SEED).device
     supernet = Supernet(search.space)
@@ -230,7 +230,7 @@ def stage_ranking(
 
 def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float]) -> list[Choice]:
     """The network that is ranked first under each target, as the stage does it; no target without one."""
-    from stages.training.batches import derived_seed
+    from stages.data.batches import derived_seed
 
     costs_ms, fixed_ms = _priced(ranking.space, latency)
     choices = []
@@ -256,7 +256,7 @@ def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float])
 
 def _priced(space: SearchSpace, latency: LatencyModel) -> tuple[list[list[float]], float]:
     """What every candidate adds to a network's time, and what all networks take."""
-    from stages.training.search_loop import price_candidates
+    from stages.nas.search_loop import price_candidates
 
     priced = price_candidates(space, latency)
     return [row.tolist() for row in priced.block_ms], priced.fixed_ms

@@ -34,7 +34,7 @@ from android_bench.runner.result import parse_result
 from android_bench.runner.tool import finished_run
 from android_bench.transport import Completed, plain_text
 from benchmarks._report import Outcome, at_most, main, say
-from nasflow.errors import NasflowError
+from nasflow.base.errors import NasflowError
 
 FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "fixtures"
 

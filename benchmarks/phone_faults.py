@@ -35,7 +35,7 @@ from benchmarks._fault_run import (
     taken_timings,
 )
 from benchmarks._report import Outcome, at_least, at_most, main, say
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 CONNECT_S = 15.0 + COARSE_S
 """How long the first connection may take."""

@@ -21,10 +21,10 @@ from benchmarks import _ablation
 from benchmarks._ablation import Finished, ablation_pipeline, ablation_table
 from benchmarks._report import Bar, Outcome, above, at_least, at_most, main, say
 from nasflow.assemble import PipelineConfig, build_pipeline
-from pipeline.config import load_config
-from pipeline.reporters import PlainReporter
+from pipeline.config.loader import load_config
+from pipeline.reporters.reporters import PlainReporter
 from stages.documents import EpochPoint
-from stages.statistics import Contender, EqualAccuracy, Estimate, equal_accuracy_speedup
+from stages.verification.statistics import Contender, EqualAccuracy, Estimate, equal_accuracy_speedup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

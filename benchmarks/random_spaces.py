@@ -25,9 +25,9 @@ import yaml
 
 from benchmarks._random_spaces import largest_macs, random_space
 from benchmarks._report import Outcome, at_most, main, say
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.documents import LatencyModel
-from stages.search_space import SearchSpace
+from stages.space.search_space import SearchSpace
 
 SPACES = {False: 5, True: 100}
 TRAINABLE_MACS, MEASURABLE_MACS = 12_000_000, 40_000_000

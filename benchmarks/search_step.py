@@ -2,7 +2,7 @@
 
 The paper's space at 224 pixels. Memory is the peak of activations: weights, gradients and optimizer state do
 not count. It is shown for 2 to 12 candidates a layer too, beside a supernet that runs all its paths at once.
-Steps are the search's own (:class:`stages.training.search_loop.SearchLoop`'s).
+Steps are the search's own (:class:`stages.nas.search_loop.SearchLoop`'s).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from benchmarks._search_subjects import (
     common_pairs,
     space_of,
 )
-from stages.spaces import SpaceConfig, load_space
-from stages.statistics import latency_ratio
+from stages.space import SpaceConfig, load_space
+from stages.verification.statistics import latency_ratio
 
 KINDS = ("weight_step", "architecture_step")
 MEMORY_LIMIT, FLAT_LIMIT, APART_LIMIT_PERCENT = 1.15, 1.05, 5.0

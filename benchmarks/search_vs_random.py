@@ -35,7 +35,7 @@ from benchmarks._tabular_search import (
     target_ms,
 )
 from benchmarks.tabular_space import LATENCY, TABLE, Choices, TrainedSpace, block_keys, distinct_networks
-from stages.equal_latency import equal_latency
+from stages.nas.equal_latency import equal_latency
 from stages.prune import Prune
 from stages.search import Search
 

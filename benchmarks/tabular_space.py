@@ -23,14 +23,14 @@ from typing import Any, Self
 import yaml
 
 from benchmarks._report import Outcome, at_least, main, say
-from nasflow.errors import UsageError
-from pipeline.scratch import FleetingScratch
+from nasflow.base.errors import UsageError
+from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.documents import LatencyModel
-from stages.latency_exchange import LatencyFile
-from stages.search_space import SearchSpace
-from stages.training.data import DataConfig, dataset_identity
+from stages.latency.exchange import LatencyFile
+from stages.space.search_space import SearchSpace
+from stages.data.fashion_mnist import DataConfig, dataset_identity
 from stages.training.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "data"
@@ -184,8 +184,8 @@ def train_networks(jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
     import torch
 
     from stages.nn.network import Network, load_network
-    from stages.training.batches import Batches, derived_seed
-    from stages.training.data import load_images
+    from stages.data.batches import Batches, derived_seed
+    from stages.data.fashion_mnist import load_images
     from stages.training.loop import train
     from stages.training.optimisation import accuracy_percent, make_fabric
 

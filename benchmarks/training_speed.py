@@ -23,7 +23,7 @@ STEPS = """
 import sys, stages.training, time, torch
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network
-from stages.spaces import SpaceConfig, load_space
+from stages.space import SpaceConfig, load_space
 
 torch.manual_seed(0)
 space = load_space(SpaceConfig())

@@ -42,7 +42,7 @@ def main() -> int:
     hidden = hidden_package()
     if hidden is not None:
         return _refuse(*hidden)
-    from nasflow.cli import main as run_command_line
+    from nasflow.cli.app import main as run_command_line
 
     return run_command_line()
 

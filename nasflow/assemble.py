@@ -12,13 +12,13 @@ from pydantic import Field, field_validator
 
 from android_bench.device import Device, RuntimeOptions
 from android_bench.transport import split_host_port
-from nasflow.files import expand_home
-from nasflow.phone import AndroidConfig, phone
+from nasflow.base.files import expand_home
+from nasflow.devices import AndroidConfig, phone
 from pipeline.artifact import Record
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.baseline import Baseline, BaselineConfig
 from stages.convert import Convert, ConvertConfig
 from stages.finetune import Finetune, FinetuneConfig
@@ -27,8 +27,8 @@ from stages.precheck import PrecheckConfig, PrecheckStage
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.prune import Prune, PruneConfig
 from stages.search import Search, SearchConfig
-from stages.spaces import SpaceConfig, load_space
-from stages.training.data import DataConfig
+from stages.space import SpaceConfig, load_space
+from stages.data.fashion_mnist import DataConfig
 from stages.verify import Verify, VerifyConfig
 
 _DEVICE_KINDS = ("local", "android")
@@ -89,7 +89,7 @@ def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], No
     """
     if config.device.partition(":")[0] == "android":
         return phone(config.device, config.android, base_dir, tell, offline=config.offline)
-    from android_bench.local import LocalDevice
+    from android_bench.local.device import LocalDevice
 
     return LocalDevice()
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nasflow.cli_options import AsJson, Config, Device, Offline, Set, selection
-from nasflow.commands.options import Action, Outcome
+from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
+from nasflow.cli.request import Action, Outcome
 
 Bundle = Annotated[
     Path | None,

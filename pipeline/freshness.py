@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nasflow.errors import IntegrityError, NasflowError
+from nasflow.base.errors import IntegrityError, NasflowError
 from pipeline.artifact import Document
-from pipeline.records import StageRecord, plain_settings
-from pipeline.scratch import read_basis
+from pipeline.store.records import StageRecord, plain_settings
+from pipeline.store.scratch import read_basis
 from pipeline.stage import Stage
-from pipeline.store import Store
+from pipeline.store.store import Store
 
 _MOST_CHANGES = 3
 _MOST_CHARACTERS = 48

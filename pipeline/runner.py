@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from nasflow.errors import EnvironmentFault, NasflowError
+from nasflow.base.errors import EnvironmentFault, NasflowError
 from pipeline import selection, signals
 from pipeline.artifact import Document, document_bytes, sha256_hex
 from pipeline.events import (
@@ -21,12 +21,12 @@ from pipeline.events import (
     StageStarted,
 )
 from pipeline.freshness import Judgement, StageStatus, judge, unknown, waiting
-from pipeline.records import RecordDraft
-from pipeline.scratch import FolderScratch
+from pipeline.store.records import RecordDraft
+from pipeline.store.scratch import FolderScratch
 from pipeline.stage import Context, Stage
-from pipeline.store import Store
-from pipeline.sweeping import Freed
-from pipeline.words import human_duration
+from pipeline.store.store import Store
+from pipeline.store.sweeping import Freed
+from nasflow.base.text import human_duration
 
 __all__ = ["Pipeline", "StageStatus"]
 

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Collection, Sequence
 
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.stage import Stage
 
 

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM as an exception of the main thread, and moments that they may not cut in two.
 
-The first signal raises :class:`~nasflow.errors.Interrupted` at once, or, inside :func:`deferred`, when
+The first signal raises :class:`~nasflow.base.errors.Interrupted` at once, or, inside :func:`deferred`, when
 that block ends. Every further signal raises at once, wherever the main thread is: a clean-up that hangs
 can always be broken off.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from nasflow.errors import Interrupted
+from nasflow.base.errors import Interrupted
 
 
 class _Watch:

@@ -25,7 +25,7 @@ TOOL: Mapping[str, bool] = {"tool": True}
 
 
 class BlobStore(Protocol):
-    """Content-addressed files (see :mod:`pipeline.store`)."""
+    """Content-addressed files (see :mod:`pipeline.store.store`)."""
 
     def put_bytes(self, data: bytes, suffix: str) -> Blob:
         """Store ``data`` (atomically, once) and return its name."""

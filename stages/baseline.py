@@ -13,9 +13,9 @@ from pipeline.artifact import Record
 from pipeline.stage import Context, Stage
 from stages.documents import Role, TrainedNetworks
 from stages.finetune import FinetuneConfig
-from stages.mobilenet_v2 import fit_strides, mobilenet_v2
-from stages.search_space import NetConfig, SearchSpace
-from stages.training.data import DataConfig, check_fits, check_folder, dataset_identity
+from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
+from stages.space.search_space import NetConfig, SearchSpace
+from stages.data.fashion_mnist import DataConfig, check_fits, check_folder, dataset_identity
 
 Width = Annotated[float, Field(gt=0, le=8)]
 

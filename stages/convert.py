@@ -24,7 +24,7 @@ from stages.documents import (
     TrainedNetworks,
 )
 from stages.latency_model import split_places
-from stages.training.data import DataConfig, check_folder, dataset_identity, load_images
+from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity, load_images
 
 if TYPE_CHECKING:
     from stages.conversion.chain import Limits
@@ -117,7 +117,7 @@ class Convert(Stage):
         plans: Sequence[Plan],
         done: dict[str, tuple[bytes, ConversionCheck]],
     ) -> None:
-        from android_bench.local import LocalDevice
+        from android_bench.local.device import LocalDevice
         from stages.conversion.converter import TensorflowConverter
 
         images = load_images(self.data, "validation")

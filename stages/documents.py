@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Blob, Document, Record
-from stages.equal_latency import equal_latency
-from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
+from stages.nas.equal_latency import equal_latency
+from stages.space.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
 
 Precision = Literal["float32"]
 Role = Literal["found", "random", "front", "baseline", "baseline_published"]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import PrunedNetworks, TrainedNetworks
-from stages.training.data import DataConfig, check_folder, dataset_identity
+from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity
 from stages.training.recipe import Recipe
 
 

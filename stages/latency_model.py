@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from android_bench.device import Device, DeviceInfo, LatencyMeasurement, RuntimeOptions
-from nasflow.errors import BadMeasurement, UsageError
+from nasflow.base.errors import BadMeasurement, UsageError
 from pipeline.stage import TOOL, Context, Stage
-from stages.calibration import FEWEST, Choices, check_enough, draw_networks, range_ms, split_networks
+from stages.latency.calibration import FEWEST, Choices, check_enough, draw_networks, range_ms, split_networks
 from stages.documents import (
     LatencyModel,
     LatencyTable,
@@ -22,11 +22,11 @@ from stages.documents import (
     TableRow,
     Timing,
 )
-from stages.latency_fit import FEWEST_FOR_A_SIDE, Traits, fit_latency, held_out_error, one_sided
-from stages.measuring import MeasuringConfig, Work, measure_rounds
-from stages.network_name import network_name
-from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
-from stages.table_check import block_kinds, check_table, pick_sample
+from stages.latency.fit import FEWEST_FOR_A_SIDE, Traits, fit_latency, held_out_error, one_sided
+from stages.measurement.rounds import MeasuringConfig, Work, measure_rounds
+from stages.space.network_name import network_name
+from stages.space.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
+from stages.latency.table_check import block_kinds, check_table, pick_sample
 
 _BLOCKS_OF_A_NETWORK = 4.0
 """Square root of how many blocks a network has, roughly: their own disagreements cancel out by that."""

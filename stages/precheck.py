@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, Field, ValidationError
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 from pipeline.artifact import Record
-from pipeline.scratch import PartOfScratch
+from pipeline.store.scratch import PartOfScratch
 from pipeline.stage import TOOL, Context, Stage
 from stages.conversion.covering import covering_networks
 from stages.convert import ConvertConfig, converter_versions
 from stages.documents import LatencyModel, Precheck, PrecheckedNetwork
-from stages.search_space import BlockSpec, Implementation, SearchSpace
-from stages.statistics import latency_ratio
+from stages.space.search_space import BlockSpec, Implementation, SearchSpace
+from stages.verification.statistics import latency_ratio
 from stages.verification.rounds import Rounds
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class _Conversions:
         if (kept := _load(self.context, subject)) is not None:
             return kept
         if self.tools is None:
-            from android_bench.local import LocalDevice
+            from android_bench.local.device import LocalDevice
             from stages.conversion.converter import TensorflowConverter
 
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.

@@ -11,12 +11,12 @@ from pydantic import Field
 from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyTable, ReferenceLatency, TableRow
-from stages.measuring import MeasuringConfig, Work, measure_rounds
-from stages.mobilenet_v2 import fit_strides, mobilenet_v2
-from stages.repetition import Repeatable
-from stages.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
-from stages.space_size import check_size
-from stages.table_check import block_kinds
+from stages.measurement.rounds import MeasuringConfig, Work, measure_rounds
+from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
+from stages.measurement.repetition import Repeatable
+from stages.space.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
+from stages.space.size import check_size
+from stages.latency.table_check import block_kinds
 
 EMPTY = "empty"
 

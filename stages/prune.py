@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
-from stages.equal_latency import check_others
-from stages.evolution import CHILDREN
-from stages.measuring import MeasuringConfig
-from stages.search_space import SearchSpace
-from stages.targets import RelativeTarget, Target, check_pick, further_ms
-from stages.training.data import DataConfig, check_folder, dataset_identity
+from stages.nas.equal_latency import check_others
+from stages.nas.evolution import CHILDREN
+from stages.measurement.rounds import MeasuringConfig
+from stages.space.search_space import SearchSpace
+from stages.nas.targets import RelativeTarget, Target, check_pick, further_ms
+from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity
 from stages.training.recipe import Recipe
 
 
@@ -189,7 +189,7 @@ class Prune(Stage):
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
         further_targets_ms = self.check_targets(latency)
-        from stages.training.pick import pick_networks
+        from stages.nas.pick import pick_networks
 
         return pick_networks(
             self.config,

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyModel, SearchResult
-from stages.search_space import SearchSpace
-from stages.targets import RelativeTarget, Target, check_met, check_pick, feasible_ms, further_ms
-from stages.training.data import DataConfig, check_fits, check_folder, dataset_identity
+from stages.space.search_space import SearchSpace
+from stages.nas.targets import RelativeTarget, Target, check_met, check_pick, feasible_ms, further_ms
+from stages.data.fashion_mnist import DataConfig, check_fits, check_folder, dataset_identity
 
 
 class SearchConfig(Record):
@@ -189,7 +189,7 @@ class Search(Stage):
             context.warn(
                 "every network of the space meets this target: a lower one would give a faster network."
             )
-        from stages.training.search_loop import run_search
+        from stages.nas.search_loop import run_search
 
         return run_search(
             self.config,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import (
@@ -28,8 +28,8 @@ from stages.documents import (
     Verification,
     VerifiedNetwork,
 )
-from stages.search_space import NetConfig
-from stages.statistics import (
+from stages.space.search_space import NetConfig
+from stages.verification.statistics import (
     Contender,
     EqualAccuracy,
     difference_from_mean,
@@ -38,7 +38,7 @@ from stages.statistics import (
     paired_difference,
     wilson_interval,
 )
-from stages.training.data import DataConfig, check_folder, dataset_identity, load_images
+from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity, load_images
 from stages.verification.answers import correct_answers
 from stages.verification.prediction import judge_latency, not_as_expected, verdict
 from stages.verification.rounds import Rounds
@@ -93,7 +93,7 @@ class Verify(Stage):
 
     def environment(self) -> Mapping[str, str]:
         """The device, the images, and the runtime of this computer that says what the networks answer."""
-        from android_bench.local import LocalDevice
+        from android_bench.local.device import LocalDevice
 
         return {
             **self.device.info().identity(),
@@ -123,7 +123,7 @@ class Verify(Stage):
         Raises UsageError where there is nothing to compare, DeviceError where a model or the device
         answers with nonsense.
         """
-        from android_bench.local import LocalDevice
+        from android_bench.local.device import LocalDevice
         from stages.conversion.flatbuffer import network_model
 
         converted: ConvertedNetworks = inputs["converted"]

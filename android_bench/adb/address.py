@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 
 DEFAULT_PORT = 5037
 _LOOPBACK = ("127.0.0.1", "::1")  # in the order in which adb tries them

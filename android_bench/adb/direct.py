@@ -16,7 +16,7 @@ from android_bench.adb.services import Stream
 from android_bench.adb.session import AdbTransport
 from android_bench.adb.wire import Tcp, Wire, find_usb
 from android_bench.transport import NotReady, plain_text, split_host_port
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 _PAYLOAD_LIMIT_BYTES = 1 << 20
 _BANNER = b"features=shell_v2,cmd"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from adb_shell.auth.keygen import get_user_info
 from adb_shell.auth.sign_cryptography import CryptographySigner
 
-from nasflow.errors import EnvironmentFault
-from nasflow.files import home_folder
+from nasflow.base.errors import EnvironmentFault
+from nasflow.base.files import home_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey

@@ -23,7 +23,7 @@ from android_bench.transport import (
     quote,
     too_much_output,
 )
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 _COMMAND_LIMIT_BYTES = 32_000  # an adb server takes 65,535
 _CHUNK_BYTES = 65536  # of a sync DATA packet: the protocol's limit

@@ -16,8 +16,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from android_bench.bundle.exchange import Exchange, Header
-from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError
-from nasflow.files import disk_faults, write_atomic
+from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError
+from nasflow.base.files import disk_faults, write_atomic
 
 CONTENTS, EXCHANGES = "CONTENTS.txt", "exchange.jsonl"
 MAX_FILE_BYTES = 64_000_000

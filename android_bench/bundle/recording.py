@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from android_bench.bundle.exchange import MAX_BYTES, Exchange, Failure
 from android_bench.device import DeviceInfo
 from android_bench.transport import Completed, NotReady, Transport
-from nasflow.errors import DeviceError, DeviceLost, NasflowError
+from nasflow.base.errors import DeviceError, DeviceLost, NasflowError
 
 MAX_KEPT_BYTES = MAX_BYTES
 _MAX_TEXT_BYTES = 300_000

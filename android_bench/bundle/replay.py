@@ -17,7 +17,7 @@ from android_bench.bundle.dynamic import DYNAMIC, normal_form
 from android_bench.bundle.exchange import Exchange, Failure
 from android_bench.bundle.recording import text_of
 from android_bench.transport import Completed, NotReady
-from nasflow.errors import DeviceError, DeviceLost
+from nasflow.base.errors import DeviceError, DeviceLost
 
 _BETWEEN_WORDS = "\x1f"
 _SHOWN_CHARACTERS = 300

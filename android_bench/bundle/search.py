@@ -11,7 +11,7 @@ from android_bench.adb.ways import Way
 from android_bench.bundle.recording import Recorder, failure_of
 from android_bench.discover import open_found
 from android_bench.found_phone import FoundPhone
-from nasflow.errors import NasflowError
+from nasflow.base.errors import NasflowError
 
 PART = "connect"
 _QUESTIONS = ("host:version", "host:devices-l")

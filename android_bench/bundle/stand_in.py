@@ -9,7 +9,7 @@ from android_bench.bundle.archive import Bundle
 from android_bench.bundle.replay import ReplayTransport
 from android_bench.runner.abi import elf_abi
 from android_bench.runner.download import Runner
-from nasflow.errors import IntegrityError
+from nasflow.base.errors import IntegrityError
 
 # e_machine, word size: as in runner/abi.py, by Android's names of ABIs.
 _MACHINES = {

@@ -26,7 +26,7 @@ from android_bench.phone.text import (
     parse_wall_clock,
 )
 from android_bench.transport import Transport, plain_text
-from nasflow.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDevice
 
 THERMAL_COMMAND = ("dumpsys", "thermalservice")
 BATTERY_COMMAND = ("dumpsys", "battery")

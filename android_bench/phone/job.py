@@ -34,7 +34,7 @@ from android_bench.phone.remote_files import FOLDER
 from android_bench.phone.screen import SETTLE_S, WAYS_TO_WAKE
 from android_bench.phone.text import parse_cpufreq
 from android_bench.transport import Completed, Transport, plain_text, quote
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 MAX_TIMINGS = 500
 """A job's folder stays small: a longer list becomes several jobs."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
 from android_bench.transport import NotReady, Transport
-from nasflow.errors import DeviceLost
+from nasflow.base.errors import DeviceLost
 
 P = ParamSpec("P")
 T = TypeVar("T")

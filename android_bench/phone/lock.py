@@ -23,7 +23,7 @@ from typing import Self
 
 from android_bench.phone.remote_files import FOLDER
 from android_bench.transport import Completed, Transport, plain_text
-from nasflow.errors import DeviceError, NoUsableDevice
+from nasflow.base.errors import DeviceError, NoUsableDevice
 
 LOCK = f"{FOLDER}/lock"
 STALE_S = 120

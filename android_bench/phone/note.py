@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 
 from android_bench.transport import Transport, plain_text
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 NOTE = "/data/local/tmp/nasflow/settings-before.json"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from android_bench.transport import Completed, Transport, plain_text
-from nasflow.errors import DeviceError, DeviceLost, IntegrityError
+from nasflow.base.errors import DeviceError, DeviceLost, IntegrityError
 
 FOLDER = "/data/local/tmp/nasflow"
 """The only folder of a phone that nasflow writes to or deletes from. Programs may be run there."""

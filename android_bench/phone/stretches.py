@@ -21,7 +21,7 @@ from android_bench.phone.link import PhoneLink
 from android_bench.phone.lock import PhoneLock
 from android_bench.runner.failure import KILLED
 from android_bench.transport import Completed
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 MAX_DROPS = 3
 """How often a stretch of timings is taken again before the phone is given up."""

@@ -13,7 +13,7 @@ from android_bench.runner.abi import check_abi
 from android_bench.runner.failure import KILLED, cannot_run
 from android_bench.runner.identity import QUESTION, RunnerTool, identify
 from android_bench.transport import Transport, plain_text
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 if TYPE_CHECKING:
     from android_bench.runner.download import Runner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from nasflow.errors import NoUsableDevice, UsageError
+from nasflow.base.errors import NoUsableDevice, UsageError
 
 # e_machine and word size of each ABI's programs (ELF specification; Android NDK, "Android ABIs").
 _ELF_OF_ABI = {

@@ -20,8 +20,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from android_bench.runner.abi import check_abi
-from nasflow.errors import EnvironmentFault, IntegrityError, NoUsableDevice, UsageError
-from nasflow.files import cache_folder, disk_faults, expand_home, write_atomic
+from nasflow.base.errors import EnvironmentFault, IntegrityError, NoUsableDevice, UsageError
+from nasflow.base.files import cache_folder, disk_faults, expand_home, write_atomic
 
 BASE_URL = "https://storage.googleapis.com/litert/binaries"
 LOCK_NAME = "benchmark_model.lock.json"

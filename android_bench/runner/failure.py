@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from android_bench.phone.remote_files import FOLDER
 from android_bench.transport import Completed, plain_text
-from nasflow.errors import DeviceError, KilledByPhone, NoUsableDevice
+from nasflow.base.errors import DeviceError, KilledByPhone, NoUsableDevice
 
 KILLED = 137
 """The exit code of a program that SIGKILL ended: on a phone, most often for want of memory."""

@@ -17,7 +17,7 @@ from typing import Literal
 from android_bench.runner.failure import last_line
 from android_bench.runner.output import MAX_TEXT_CHARACTERS
 from android_bench.transport import Completed, plain_text
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 
 QUESTION = "--num_runs=none"
 """The argument that makes either tool list its flags. It runs nothing and ends with exit code 1."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from android_bench.transport import plain_text
-from nasflow.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurement
 
 SIX_DIGITS = 5.1e-6
 """Relative error of a number printed with six significant digits, and of its way through a float32."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from android_bench.runner.output import MAX_LATENCY_US, SIX_DIGITS, TOO_SHORT, RunnerOutput
-from nasflow.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurement
 
 MAX_RESULT_BYTES = 65_536
 """A real file has about 80 bytes; one with the model's run-time details has some KB."""

@@ -22,7 +22,7 @@ from android_bench.runner.identity import HINT_RUNNER, RunnerTool
 from android_bench.runner.output import MAX_TEXT_CHARACTERS, RunnerOutput, parse_output
 from android_bench.runner.result import RunnerResult, cross_check, parse_result
 from android_bench.transport import Completed, plain_text
-from nasflow.errors import BadMeasurement, NoUsableDevice, UsageError
+from nasflow.base.errors import BadMeasurement, NoUsableDevice, UsageError
 
 MAX_SECONDS = 150.0
 """A run ends after this many seconds at the latest: the tools' own default."""

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from android_bench.virtual_phone.protocol import Disconnected
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 
 Direction = Literal["received", "sent"]
 

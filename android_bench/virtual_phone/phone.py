@@ -22,7 +22,7 @@ from android_bench.virtual_phone.protocol import MAX_PAYLOAD_BYTES, VERSION
 from android_bench.virtual_phone.sandbox import Sandbox, find_bubblewrap
 from android_bench.virtual_phone.services import find_service
 from android_bench.virtual_phone.wire import Wire
-from nasflow.errors import EnvironmentFault, UsageError
+from nasflow.base.errors import EnvironmentFault, UsageError
 
 DEFAULT_PORT = 6555
 SCANNED_PORTS = range(5555, 5586)  # where adb servers look for emulators by themselves

@@ -29,7 +29,7 @@ from android_bench.virtual_phone.guest_commands import (
 )
 from android_bench.virtual_phone.machine import RunningShell
 from android_bench.virtual_phone.protocol import Disconnected
-from nasflow.errors import EnvironmentFault
+from nasflow.base.errors import EnvironmentFault
 
 START_TIMEOUT_S = 20.0
 MAX_COMMAND_BYTES = 128 * 1024  # Linux refuses a longer argument

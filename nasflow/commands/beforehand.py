@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from android_bench.local_host import usable_cores
+from android_bench.local.host import usable_cores
 from nasflow.assemble import PipelineConfig, resolve_data
 from nasflow.commands.project import Project
 from pipeline.runner import Pipeline, StageStatus
 from pipeline.stage import Stage
 from stages.documents import LatencyModel
 from stages.latency_model import FitLatency
-from stages.measuring import Measures
+from stages.measurement.rounds import Measures
 from stages.prune import Prune
 from stages.search import Search
-from stages.training.data import check_at_hand
+from stages.data.fashion_mnist import check_at_hand
 
 
 def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStatus]) -> None:
@@ -40,7 +40,7 @@ def check_targets(pipeline: Pipeline, stages: Sequence[StageStatus]) -> None:
     asking = [stage for stage in stale if isinstance(stage, Search | Prune)]
     if not asking or latency is None or not latency.fresh or latency.record is None:
         return
-    model = pipeline.store.document(latency.record, LatencyModel)
+    model = pipeline.store.store.document(latency.record, LatencyModel)
     for stage in asking:
         stage.check_targets(model)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
-from nasflow.commands.options import Outcome, Selection
+from nasflow.cli.request import Outcome, Selection
 from nasflow.commands.project import Project, open_project
-from nasflow.console import message_lines
-from nasflow.files import delete_folder, files_below, size_or_zero
+from nasflow.cli.console import message_lines
+from nasflow.base.files import delete_folder, files_below, size_or_zero
 from pipeline.events import Event
 from pipeline.runner import Pipeline
-from pipeline.store import Freed
-from pipeline.words import human_bytes
+from pipeline.store.store import Freed
+from nasflow.base.text import human_bytes
 
 KEPT_LOGS = 20
 """So many of the last runs keep their logs."""
@@ -29,7 +29,7 @@ def clean_store(
     project = project or open_project(selection)
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
-    with nullcontext() if dry_run else pipeline.store.lock():
+    with nullcontext() if dry_run else pipeline.store.store.lock():
         freed = pipeline.sweep(dry_run=dry_run) if superseded else _sweep_unreferenced(pipeline, dry_run)
         freed = _with_old_logs(freed, project.artifacts / "runs", dry_run)
     kinds = ", ".join(f"{kind} {human_bytes(weight)}" for kind, weight in freed.bytes_by_kind.items())
@@ -69,7 +69,7 @@ def _with_old_logs(freed: Freed, runs: Path, dry_run: bool) -> Freed:
 
 def _sweep_unreferenced(pipeline: Pipeline, dry_run: bool) -> Freed:
     """Keep every finished stage and every unfinished one, whichever configuration they belong to."""
-    store = pipeline.store
+    store = pipeline.store.store
     names = [stage.name for stage in pipeline.stages]
     keep = {record.fingerprint for name in names for record in store.records(name)}
     finished = {fingerprint[:16] for fingerprint in keep}

@@ -9,8 +9,8 @@ from typing import Any
 from android_bench.discover import FoundPhone, find_phones, wanted_name
 from android_bench.found_phone import name_of
 from android_bench.transport import plain_text, split_host_port
-from nasflow.commands.options import Outcome
-from nasflow.errors import UsageError
+from nasflow.cli.request import Outcome
+from nasflow.base.errors import UsageError
 
 _WAYS = {"usb": "USB", "tcp": "network", "server": "adb server"}
 _FIELD_CHARACTERS = 60

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasflow.assemble import PipelineConfig
-from nasflow.commands.options import Outcome, Selection, as_yaml
+from nasflow.cli.request import Outcome, Selection, as_yaml
 from nasflow.commands.project import as_it_was_typed
-from nasflow.doctor import Check, examine_all
-from nasflow.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice, UsageError
-from nasflow.files import expand_home
-from pipeline.config import FILE_NAME, find_config, load_config
+from nasflow.doctor.checks import Check, examine_all
+from nasflow.base.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.files import expand_home
+from pipeline.config.loader import FILE_NAME, find_config, load_config
 
 if TYPE_CHECKING:
     from android_bench.bundle.recording import Recorder
@@ -71,7 +71,7 @@ def _allowed_recorder(bundle: Path | None, chosen: Selection, *, yes: bool) -> R
     if bundle is None:
         return None
     from android_bench.bundle.recording import Recorder
-    from nasflow.doctor_bundle import ask_leave, check_target
+    from nasflow.doctor.bundle import ask_leave, check_target
 
     _, settings = _settings(chosen)
     if not settings.device.startswith("android"):
@@ -90,7 +90,7 @@ def _write_bundle(
     """Write it, also where checks have failed, or no phone was reached: that is what it is for."""
     if bundle is None:
         return None
-    from nasflow.doctor_bundle import write_recorded
+    from nasflow.doctor.bundle import write_recorded
 
     _, settings = _settings(chosen)
     size = write_recorded(bundle, recorder, runtime=settings.runtime, info=recorder.info, checks=checks)
@@ -130,7 +130,7 @@ def _phone(chosen: Selection, recorder: Recorder | None) -> Iterator[Check]:
             yield Check("phone", "failed", "not looked at", "Mend the configuration first.")
         return
     if settings.device.startswith("android"):
-        from nasflow.doctor_phone import examine_phone
+        from nasflow.doctor.phone import examine_phone
 
         yield from examine_phone(settings, (path or Path.cwd() / FILE_NAME).absolute().parent, recorder)
 

@@ -6,9 +6,9 @@ import shlex
 from importlib.resources import files
 from pathlib import Path
 
-from nasflow.commands.options import Outcome, program
-from nasflow.errors import UsageError
-from nasflow.files import write_atomic
+from nasflow.cli.request import Outcome, program
+from nasflow.base.errors import UsageError
+from nasflow.base.files import write_atomic
 
 FILE_NAME = "pipeline.yaml"
 

@@ -9,21 +9,21 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from nasflow.commands.options import Outcome, Selection
+from nasflow.cli.request import Outcome, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import screen
-from nasflow.console import message_lines
-from nasflow.errors import Inconclusive, UsageError
-from nasflow.files import disk_faults, write_atomic
+from nasflow.cli.console import message_lines
+from nasflow.base.errors import Inconclusive, UsageError
+from nasflow.base.files import disk_faults, write_atomic
 from pipeline.events import Event
 from pipeline.runner import Pipeline
-from pipeline.scratch import FleetingScratch
+from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context, Stage
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileOps
 from stages.reporting.wording import plain_text
-from stages.search_space import NetConfig
+from stages.space.search_space import NetConfig
 
 MEASURE = "Measure this device first: nasflow latency."
 EXIT_CODES = {"holds": 0, "fails": 1, "inconclusive": Inconclusive.exit_code}
@@ -32,7 +32,7 @@ Kind = TypeVar("Kind", bound=Stage)
 
 def export_model(selection: Selection, target: Path | None, *, force: bool) -> Outcome:
     """Write table and model of the present configuration into one file that can be read anywhere."""
-    from stages.latency_exchange import export
+    from stages.latency.exchange import export
 
     project = open_project(selection)
     events: list[Event] = []
@@ -64,7 +64,7 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
     Raises UsageError where it is of another device and ``accept_foreign`` is not set, of another space, or
     where this device has been measured already and ``force`` is not set.
     """
-    from stages.latency_exchange import differences, read_latency_file
+    from stages.latency.exchange import differences, read_latency_file
 
     project = open_project(selection)
     events: list[Event] = []
@@ -157,8 +157,8 @@ def predict(selection: Selection, network: Path) -> Outcome:
 
 def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
     """Measure some networks again; exit code 1 where the model no longer holds, 3 where none can tell."""
-    from stages.latency_check import check_model, verdict
-    from stages.latency_exchange import differences
+    from stages.latency.check import check_model, verdict
+    from stages.latency.exchange import differences
 
     project = open_project(selection)
     with closing(project.open_device()) as device, closing(screen(as_json=as_json)) as reporter:
@@ -166,8 +166,8 @@ def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
         stage = _stage(pipeline, FitLatency)
         table, model = _latest(pipeline)
         changed = [plain_text(d) for d in differences(table, model, device.info(), stage.runtime)]
-        context = Context("latency", "", pipeline.store, FleetingScratch(), reporter)
-        with pipeline.store.lock():
+        context = Context("latency", "", pipeline.store.store, FleetingScratch(), reporter)
+        with pipeline.store.store.lock():
             found = check_model(
                 model,
                 stage.space,
@@ -239,7 +239,7 @@ def _latest(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
         or latency.settings.get("space") != space
     ):
         raise UsageError(f"Space {stage.space.name} has not been measured on this device yet.", hint=MEASURE)
-    return pipeline.store.document(profile, LatencyTable), pipeline.store.document(latency, LatencyModel)
+    return pipeline.store.store.document(profile, LatencyTable), pipeline.store.store.document(latency, LatencyModel)
 
 
 def _stage(pipeline: Pipeline, kind: type[Kind]) -> Kind:

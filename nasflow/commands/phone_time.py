@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from android_bench.device import PHONE_OVERHEAD
 from nasflow.assemble import PipelineConfig
-from nasflow.commands.options import RunOptions
-from pipeline.records import StageRecord
+from nasflow.cli.request import RunOptions
+from pipeline.store.records import StageRecord
 from pipeline.runner import Pipeline, StageStatus
 from pipeline.stage import Stage
-from pipeline.words import human_duration
-from stages.measuring import MACS_PER_MS, Measures
+from nasflow.base.text import human_duration
+from stages.measurement.rounds import MACS_PER_MS, Measures
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def before_the_phone_is_asked(
     def environment(stage: Stage) -> Mapping[str, str]:
         if not isinstance(stage, Measures):
             return stage.environment()
-        latest = pipeline.store.latest(stage.name)
+        latest = pipeline.store.store.latest(stage.name)
         return latest.environment if latest is not None and _of_a_phone(latest) else {}
 
     stages = pipeline.status(options.until, options.from_stage, options.force, environment=environment)

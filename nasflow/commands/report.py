@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from nasflow.commands.options import Outcome, Selection
+from nasflow.cli.request import Outcome, Selection
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.summary import file_lines, summary
-from nasflow.console import message_lines
-from nasflow.errors import UsageError
-from nasflow.results import publish
+from nasflow.cli.console import message_lines
+from nasflow.base.errors import UsageError
+from nasflow.publish import publish
 from pipeline.artifact import Document
 from pipeline.events import Event
 from pipeline.runner import Pipeline
@@ -22,10 +22,10 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     project = project or open_project(selection)
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
-    with pipeline.store.lock():
+    with pipeline.store.store.lock():
         documents = _stored(pipeline)
         published = publish(
-            documents, pipeline.store, project.latest, project.config, events.append, again=True
+            documents, pipeline.store.store, project.latest, project.config, events.append, again=True
         )
     return Outcome(
         document={
@@ -45,5 +45,5 @@ def _stored(pipeline: Pipeline) -> dict[str, Document]:
                 f"({status.why.rstrip('.')}).",
                 hint="Run what is missing: nasflow run.",
             )
-        documents[stage.name] = pipeline.store.document(status.record, stage.output)
+        documents[stage.name] = pipeline.store.store.document(status.record, stage.output)
     return documents

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
-from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions
+from nasflow.cli.request import STAGE_NAMES, Outcome, RunOptions
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
-from nasflow.errors import Inconclusive, Interrupted, NasflowError, UsageError
-from nasflow.results import COMPLETE, Published, publish
+from nasflow.base.errors import Inconclusive, Interrupted, NasflowError, UsageError
+from nasflow.publish import COMPLETE, Published, publish
 from pipeline.artifact import Document
 from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
-from pipeline.reporters import (
+from pipeline.reporters.reporters import (
     JsonLinesReporter,
     LogFileReporter,
     PlainReporter,
@@ -29,7 +29,7 @@ from pipeline.reporters import (
     RichReporter,
 )
 from pipeline.runner import Pipeline
-from pipeline.words import human_duration
+from nasflow.base.text import human_duration
 
 EXIT_CODES: Mapping[str, int] = {"ungated": 0, "pass": 0, "fail": 1, "inconclusive": Inconclusive.exit_code}
 """Verdict -> exit code of the process."""
@@ -63,7 +63,7 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         log.write(_preface(project))
         with _told_in(log):
             pipeline.check(options.until)
-        with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
+        with _told_in(log), _resumable(pipeline, options), pipeline.store.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))
             stages = pipeline.status(options.until, options.from_stage, options.force)
@@ -77,7 +77,7 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                published = publish(documents, pipeline.store, project.latest, project.config, emit)
+                published = publish(documents, pipeline.store.store, project.latest, project.config, emit)
     return _outcome(recorder, documents, published, log.path)
 
 

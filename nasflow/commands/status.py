@@ -7,15 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
-from nasflow.commands.options import Outcome, RunOptions, Selection
+from nasflow.cli.request import Outcome, RunOptions, Selection
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
-from nasflow.console import message_lines
+from nasflow.cli.console import message_lines
 from pipeline.events import Event, Message
 from pipeline.runner import Pipeline, StageStatus
-from pipeline.words import human_bytes, human_duration
+from nasflow.base.text import human_bytes, human_duration
 from stages.documents import PrunedNetworks, SearchResult, TrainedNetworks
-from stages.made_here import differences, trained_by
+from stages.training.made_here import differences, trained_by
 
 TRAINED = (SearchResult, PrunedNetworks, TrainedNetworks)
 
@@ -26,7 +26,7 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
     stages = pipeline.status()
-    usage = pipeline.store.usage()
+    usage = pipeline.store.store.usage()
     stale = [stage for stage in stages if not stage.fresh]
     elsewhere = made_elsewhere(pipeline, stages)
     if stale:
@@ -96,7 +96,7 @@ def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[st
         output = outputs[status.name]
         if not status.fresh or status.record is None or output not in TRAINED:
             continue
-        makers = trained_by(pipeline.store.document(status.record, output))
+        makers = trained_by(pipeline.store.store.document(status.record, output))
         if not makers:
             continue
         from stages.training.makers import would_train  # loads torch, which alone can tell all of it

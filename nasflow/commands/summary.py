@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from nasflow.results import REPORT, Published
+from nasflow.publish import REPORT, Published
 from stages.reporting.result import ResultDocument
 from stages.reporting.summary import summary_renderable, summary_text
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from android_bench.virtual_phone.faults import read_plan
 from android_bench.virtual_phone.phone import VirtualPhone, serve
-from nasflow.commands.options import Outcome, program
-from nasflow.console import write
-from nasflow.errors import Interrupted
+from nasflow.cli.request import Outcome, program
+from nasflow.cli.console import write
+from nasflow.base.errors import Interrupted
 from pipeline.events import Message
-from pipeline.reporters import JsonLinesReporter
+from pipeline.reporters.reporters import JsonLinesReporter
 
 _HOW_COMMANDS_RUN = {
     True: "Commands run in a shell that is confined to its folder (bubblewrap).",

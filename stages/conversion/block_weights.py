@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nasflow.errors import ConversionError
-from stages.search_space import BlockSpec
+from nasflow.base.errors import ConversionError
+from stages.space.search_space import BlockSpec
 
 Weights = Mapping[str, NDArray[np.float32]]
 

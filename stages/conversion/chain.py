@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 from pipeline import signals
 from stages.conversion.export import depthwise_weights, export_onnx
 from stages.conversion.inspection import check_structure, inspect_model
@@ -18,8 +18,8 @@ from stages.documents import ConversionCheck
 
 if TYPE_CHECKING:
     from android_bench.device import Device
-    from stages.search_space import NetConfig
-    from stages.training.data import ImageSet
+    from stages.space.search_space import NetConfig
+    from stages.data.fashion_mnist import ImageSet
 
 
 class Converter(Protocol):

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from nasflow.errors import ConversionError, EnvironmentFault, NasflowError
-from nasflow.files import disk_faults
+from nasflow.base.errors import ConversionError, EnvironmentFault, NasflowError
+from nasflow.base.files import disk_faults
 
 WORKER = "stages.conversion.tensorflow_worker"
 QUIET: Mapping[str, str] = {

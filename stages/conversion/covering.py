@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import TypeAlias
 
-from stages.search_space import BlockSpec, Implementation, SearchLayer, SearchSpace
+from stages.space.search_space import BlockSpec, Implementation, SearchLayer, SearchSpace
 
 Choices: TypeAlias = tuple[int, ...]
 Kinds: TypeAlias = frozenset[Hashable]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 from stages.nn.blocks import DepthwiseConv2d
 
 OPSET = 20

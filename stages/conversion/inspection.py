@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasflow.errors import ConversionError
-from nasflow.files import disk_faults
+from nasflow.base.errors import ConversionError
+from nasflow.base.files import disk_faults
 from stages.conversion.converter import manner_of_death
 
 WORKER = "stages.conversion.inspection_worker"

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 
 Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...]
 Array: TypeAlias = NDArray[Any]

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 
 if TYPE_CHECKING:
-    from stages.training.data import ImageSet
+    from stages.data.fashion_mnist import ImageSet
 
 _BATCH = 128
 ROUNDINGS = 4.0

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nasflow.errors import ConversionError, EnvironmentFault
-from nasflow.files import disk_faults
+from nasflow.base.errors import ConversionError, EnvironmentFault
+from nasflow.base.files import disk_faults
 
 
 def main() -> None:

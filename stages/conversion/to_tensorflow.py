@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 from stages.conversion.onnx_graph import DEPTHWISE, Array, Graph, Node, unsupported
 
 Tensor: TypeAlias = Any  # TensorFlow has no type information

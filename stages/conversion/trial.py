@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from android_bench.device import Device
-from nasflow.errors import ConversionError, DeviceError
+from nasflow.base.errors import ConversionError, DeviceError
 from stages.conversion.block_weights import random_weights
 from stages.conversion.chain import Converter, convert_module
 from stages.conversion.flatbuffer import block_model, network_model
@@ -28,7 +28,7 @@ from stages.conversion.parity import MOST_ROUNDED, ROUNDINGS, allowed_share, in_
 from stages.latency_model import split_places
 from stages.nn.blocks import build_block
 from stages.nn.network import Network
-from stages.search_space import BlockSpec, Implementation, NetConfig
+from stages.space.search_space import BlockSpec, Implementation, NetConfig
 
 IMAGES = 4
 _SEED = 0

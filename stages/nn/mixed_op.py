@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.nn.blocks import build_block
-from stages.search_space import SearchLayer
+from stages.space.search_space import SearchLayer
 
 
 class MixedOp(nn.Module):

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from nasflow.errors import IntegrityError
+from nasflow.base.errors import IntegrityError
 from stages.nn.blocks import build_block, initialise, to_channels_last
-from stages.search_space import NetConfig
+from stages.space.search_space import NetConfig
 
 
 class Network(nn.Module):

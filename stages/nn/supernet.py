@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from stages.nn.blocks import build_block, initialise
 from stages.nn.mixed_op import MixedOp
 from stages.nn.network import Network
-from stages.search_space import SearchSpace
+from stages.space.search_space import SearchSpace
 
 
 class Supernet(nn.Module):
     """Stem, one :class:`MixedOp` for each layer, head and classifier.
 
     A *path* names one candidate for each layer. Weights only: the architecture parameters are
-    :class:`stages.nn.architecture.Architecture`'s.
+    :class:`stages.nas.architecture.Architecture`'s.
     """
 
     def __init__(self, space: SearchSpace) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasflow.files import write_atomic
+from nasflow.base.files import write_atomic
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification
 from stages.reporting.cost import FINDING, PARTS, TRAINING, hours

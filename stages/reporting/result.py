@@ -20,7 +20,7 @@ from stages.documents import (
     Verdict,
     VerifiedNetwork,
 )
-from stages.made_here import trained_by
+from stages.training.made_here import trained_by
 from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments

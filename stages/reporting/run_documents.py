@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Document
 from stages.documents import (
     ConvertedNetwork,

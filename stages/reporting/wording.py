@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from android_bench.device import describe_cores
 from stages.documents import AgainstRandom, Role
-from stages.equal_latency import TOLERANCE
-from stages.made_here import DECIDING, describe
+from stages.nas.equal_latency import TOLERANCE
+from stages.training.made_here import DECIDING, describe
 from stages.reporting.cost import cost_sentence
 from stages.reporting.rank_agreement import agreement_sentence
-from stages.search_space import BlockSpec, NetConfig
+from stages.space.search_space import BlockSpec, NetConfig
 from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:

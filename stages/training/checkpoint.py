@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nasflow.errors import IntegrityError, UsageError
+from nasflow.base.errors import IntegrityError, UsageError
 from pipeline.artifact import flat
 from pipeline.stage import Context
 

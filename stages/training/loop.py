@@ -16,7 +16,7 @@ from pipeline.stage import Context
 from stages.documents import Effort, EpochPoint, MadeBy
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state
-from stages.training.batches import Batches
+from stages.data.batches import Batches
 from stages.training.checkpoint import (
     VERSION,
     check_origin,
@@ -26,7 +26,7 @@ from stages.training.checkpoint import (
     unpack,
     unpack_optimizer,
 )
-from stages.training.effort import EffortClock
+from stages.training.cost import EffortClock
 from stages.training.makers import Makers
 from stages.training.optimisation import (
     CHECKPOINT_SECONDS,

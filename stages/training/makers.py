@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.stage import Context
 from stages.documents import MadeBy
-from stages.made_here import DECIDING, differences, known_here
+from stages.training.made_here import DECIDING, differences, known_here
 
 
 def made_here(device: torch.device) -> MadeBy:

@@ -10,8 +10,8 @@ import lightning_fabric
 import torch
 from torch import Tensor, nn
 
-from nasflow.errors import TrainingDiverged
-from stages.training.batches import derived_seed
+from nasflow.base.errors import TrainingDiverged
+from stages.data.batches import derived_seed
 from stages.training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 20.0

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from android_bench.device import Device
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 from pipeline.stage import Context
 from stages.documents import ConvertedNetwork
-from stages.training.data import ImageSet
+from stages.data.fashion_mnist import ImageSet
 
 if TYPE_CHECKING:
     import numpy as np

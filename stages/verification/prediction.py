@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 
 from stages.documents import FoundLatency, LatencyModel, Verdict
-from stages.measuring import interval_percent
-from stages.search_space import NetConfig
-from stages.statistics import Estimate, latency_ratio
+from stages.measurement.rounds import interval_percent
+from stages.space.search_space import NetConfig
+from stages.verification.statistics import Estimate, latency_ratio
 
 
 def judge_latency(

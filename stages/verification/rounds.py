@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, combine
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 from pipeline.stage import Context
 
 

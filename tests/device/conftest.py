@@ -18,7 +18,7 @@ import pytest
 from android_bench.discover import FoundPhone, choose, find_phones, open_found
 from android_bench.phone.text import parse_getprop, parse_properties
 from android_bench.transport import Completed, Transport, plain_text, split_host_port
-from nasflow.errors import NasflowError
+from nasflow.base.errors import NasflowError
 
 TIMEOUT_S = 60.0
 FOLDER = "/data/local/tmp/nasflow-verify"

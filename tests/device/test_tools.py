@@ -17,9 +17,9 @@ from android_bench.phone.tool import VIRTUAL_TOOL
 from android_bench.runner.output import parse_output
 from android_bench.runner.result import cross_check, parse_result
 from android_bench.transport import plain_text
-from nasflow.errors import NasflowError
+from nasflow.base.errors import NasflowError
 from stages.conversion.flatbuffer import empty_model, network_model
-from stages.mobilenet_v2 import mobilenet_v2
+from stages.space.mobilenet_v2 import mobilenet_v2
 
 pytestmark = pytest.mark.phone
 

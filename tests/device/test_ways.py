@@ -14,7 +14,7 @@ from device.conftest import FOLDER, Line, Phone
 
 from android_bench.adb.wire import usb_devices
 from android_bench.transport import is_mdns_name, plain_text
-from nasflow.errors import NasflowError
+from nasflow.base.errors import NasflowError
 
 pytestmark = pytest.mark.phone
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support.command_line import Answer, ProjectFolder
 
-from nasflow.commands.options import STAGE_NAMES
-from stages.training.data import FILES, DataConfig, find_file, load_images
+from nasflow.cli.request import STAGE_NAMES
+from stages.data.fashion_mnist import FILES, DataConfig, find_file, load_images
 
 TINY = Path(__file__).with_name("tiny")
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from integration.conftest import Finished
 
-from nasflow.cli import main
-from nasflow.commands.options import STAGE_NAMES
+from nasflow.cli.app import main
+from nasflow.cli.request import STAGE_NAMES
 
 MEASURED_ON = "latency precheck search prune finetune convert verify"
 LEARNED_FROM = "search prune finetune baseline convert verify"

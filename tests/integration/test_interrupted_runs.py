@@ -8,8 +8,8 @@ import psutil
 import pytest
 from support.command_line import ProjectFolder, progress_in
 
-from nasflow.commands.options import STAGE_NAMES
-from pipeline.store import Store
+from nasflow.cli.request import STAGE_NAMES
+from pipeline.store.store import Store
 
 
 def test_an_interrupted_search_prints_the_command_that_goes_on(project: ProjectFolder) -> None:

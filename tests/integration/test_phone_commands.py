@@ -13,7 +13,7 @@ from support.command_line import ProjectFolder
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from stages.conversion.flatbuffer import network_model
-from stages.mobilenet_v2 import mobilenet_v2
+from stages.space.mobilenet_v2 import mobilenet_v2
 
 
 @pytest.fixture

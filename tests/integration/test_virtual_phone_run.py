@@ -13,7 +13,7 @@ from integration.conftest import TINY
 from support.command_line import ProjectFolder
 
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from stages.training.data import FILES, DataConfig, find_file, load_images
+from stages.data.fashion_mnist import FILES, DataConfig, find_file, load_images
 
 
 @pytest.fixture

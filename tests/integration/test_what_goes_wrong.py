@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.command_line import ProjectFolder
 
-from nasflow.results import MODEL, RESULT, WEIGHTS
+from nasflow.publish import MODEL, RESULT, WEIGHTS
 
 
 def _result(project: ProjectFolder) -> dict[str, Any]:

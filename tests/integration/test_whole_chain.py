@@ -14,12 +14,12 @@ import pytest
 from integration.conftest import Finished
 from support.command_line import Answer, ProjectFolder
 
-from android_bench.local import LocalDevice
-from nasflow.commands.options import STAGE_NAMES
-from nasflow.results import FILES, MANIFEST, MODEL, REPORT, RESULT
+from android_bench.local.device import LocalDevice
+from nasflow.cli.request import STAGE_NAMES
+from nasflow.publish import FILES, MANIFEST, MODEL, REPORT, RESULT
 from stages.conversion.inspection import inspect_model
 from stages.reporting.result import ResultDocument
-from stages.training.data import DataConfig, load_images
+from stages.data.fashion_mnist import DataConfig, load_images
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 HEAVY = {"torch", "tensorflow", "onnx", "numpy", "scipy", "matplotlib", "rich", "ai_edge_litert"}

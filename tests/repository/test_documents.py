@@ -11,10 +11,10 @@ from urllib.parse import unquote
 import pytest
 
 from nasflow.assemble import PipelineConfig
-from nasflow.commands.options import STAGE_NAMES
-from nasflow.errors import NasflowError
-from pipeline.config import load_config
-from stages.training.data import CLASSES, RESOLUTION
+from nasflow.cli.request import STAGE_NAMES
+from nasflow.base.errors import NasflowError
+from pipeline.config.loader import load_config
+from stages.data.fashion_mnist import CLASSES, RESOLUTION
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

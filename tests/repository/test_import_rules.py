@@ -27,7 +27,7 @@ def test_imports_run_one_way() -> None:
     [
         "import nasflow.assemble",
         "import nasflow.commands.run",
-        "from nasflow.assemble import PipelineConfig; from stages.spaces import load_space; "
+        "from nasflow.assemble import PipelineConfig; from stages.space import load_space; "
         "load_space(PipelineConfig().space)",
     ],
 )

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from stages.nn.network import Network
-from stages.search_space import BlockSpec, NetConfig
+from stages.space.search_space import BlockSpec, NetConfig
 
 
 def as_if_trained(module: Network, seed: int = 0) -> Network:

@@ -13,10 +13,10 @@ from itertools import permutations, product
 import torch
 from torch import Tensor, nn
 
-from stages.nn.architecture import Architecture, two_path_gradient
+from stages.nas.architecture import Architecture, two_path_gradient
 from stages.nn.mixed_op import MixedOp
 from stages.nn.supernet import Supernet
-from stages.search_space import Candidate, SearchSpace, StageSpec, StemSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 Pairs = list[tuple[int, int]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.search_space import Candidate, SearchSpace, StageSpec, StemSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 SPACE = SearchSpace(
     name="latency_test",

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.path_values import PathValues, Variances
+from stages.nas.path_values import PathValues, Variances
 
 SIZES = (3, 4, 3, 4, 3)
 

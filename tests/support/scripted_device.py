@@ -17,7 +17,7 @@ from android_bench.device import (
     Overhead,
     RuntimeOptions,
 )
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from android_bench.phone.conditions import (
     UPTIME_COMMAND,
 )
 from android_bench.transport import Completed
-from nasflow.errors import DeviceLost
+from nasflow.base.errors import DeviceLost
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "phone"
 BOOT = "0f7a2b1c-1111-2222-3333-444455556666"

@@ -23,7 +23,7 @@ from android_bench.device import (
     parse_measurement,
 )
 from android_bench.virtual_phone.described_cost import operators_ms
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,7 @@ from pipeline.artifact import Document
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
 from pipeline.stage import TOOL, BlobStore, Context, Stage
-from pipeline.store import Store
+from pipeline.store.store import Store
 
 INPUTS: Mapping[str, Mapping[str, str]] = {
     "profile": {},

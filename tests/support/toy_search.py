@@ -12,9 +12,9 @@ from support.scripted_device import ScriptedDevice
 
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from stages.documents import HeldOutError, LatencyModel, ReferenceLatency
-from stages.network_name import network_name
-from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
-from stages.training.data import DataConfig
+from stages.space.network_name import network_name
+from stages.space.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
+from stages.data.fashion_mnist import DataConfig
 
 EACH_STEP = -1.0
 """As ``checkpoint_seconds``: a checkpoint after every step."""

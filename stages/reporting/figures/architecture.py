@@ -11,7 +11,7 @@ from markupsafe import Markup
 from stages.documents import LatencyModel
 from stages.reporting.figures.svg import element, figure, group, line, rectangle, text, text_width, tooltip
 from stages.reporting.wording import milliseconds
-from stages.search_space import BlockSpec, NetConfig, SearchSpace
+from stages.space.search_space import BlockSpec, NetConfig, SearchSpace
 
 _ROW, _BOX, _HEAD = 27.0, 19.0, 34.0
 

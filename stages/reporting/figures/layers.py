@@ -11,7 +11,7 @@ from stages.reporting.figures.architecture import kernel_class
 from stages.reporting.figures.axes import Frame, Scale
 from stages.reporting.figures.svg import element, figure, text, tooltip
 from stages.reporting.wording import milliseconds
-from stages.search_space import SearchSpace
+from stages.space.search_space import SearchSpace
 
 
 def layers_figure(

@@ -16,7 +16,7 @@ from android_bench.adb.address import ServerAddress, server_address
 from android_bench.adb.server import ServerTransport, server_devices
 from android_bench.discover import find_phones
 from benchmarks.adb_push import google_program
-from nasflow.errors import NasflowError, UsageError
+from nasflow.base.errors import NasflowError, UsageError
 from tests.support.adb_server_peer import AdbServerPeer, Connected, phone_answers
 
 

@@ -22,7 +22,7 @@ from android_bench.adb.direct import DirectTransport
 from android_bench.adb.keys import ensure_key
 from android_bench.adb.ways import open_transport
 from android_bench.transport import NotReady, Transport
-from nasflow.errors import DeviceError, DeviceLost, EnvironmentFault, Interrupted
+from nasflow.base.errors import DeviceError, DeviceLost, EnvironmentFault, Interrupted
 from tests.support.adb_peer import REMOTE, V1_BANNER, V2_BANNER, AdbPeer, HungUp, Line, Phone
 
 SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]

@@ -14,7 +14,7 @@ from android_bench.phone.remote_files import RemoteFiles
 from android_bench.transport import NotReady
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.errors import DeviceError, DeviceLost
+from nasflow.base.errors import DeviceError, DeviceLost
 from tests.support.adb_peer import AdbPeer, HungUp, Line
 
 CONTENT = os.urandom(3_000_000)

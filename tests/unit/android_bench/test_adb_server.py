@@ -19,7 +19,7 @@ from android_bench.adb.server import ServerTransport, server_devices
 from android_bench.adb.ways import open_transport
 from android_bench.discover import find_phones
 from android_bench.transport import NotReady
-from nasflow.errors import DeviceError, DeviceLost
+from nasflow.base.errors import DeviceError, DeviceLost
 from tests.support.adb_peer import REMOTE, V1_BANNER, AdbPeer, HungUp, Line, Phone
 
 SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]

@@ -15,7 +15,7 @@ from android_bench.adb.deadline import Deadline
 from android_bench.adb.direct import DirectTransport
 from android_bench.adb.keys import ensure_key
 from android_bench.transport import NotReady
-from nasflow.errors import DeviceLost
+from nasflow.base.errors import DeviceLost
 
 READ_ENDPOINT, WRITE_ENDPOINT, PACKET_BYTES = 0x81, 0x02, 512
 Transfer = bytes | Exception

@@ -18,7 +18,7 @@ from android_bench.phone.stretches import MAX_DROPS
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.errors import BadMeasurement, DeviceError, DeviceLost, NoUsableDevice, UsageError
+from nasflow.base.errors import BadMeasurement, DeviceError, DeviceLost, NoUsableDevice, UsageError
 from stages.conversion.flatbuffer import empty_model
 
 FOLDER = "/data/local/tmp/nasflow"

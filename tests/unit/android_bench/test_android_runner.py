@@ -15,7 +15,7 @@ from android_bench.device import BenchmarkRequest
 from android_bench.runner.download import Runner
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.errors import BadMeasurement, DeviceError, KilledByPhone, NoUsableDevice
+from nasflow.base.errors import BadMeasurement, DeviceError, KilledByPhone, NoUsableDevice
 from stages.conversion.flatbuffer import empty_model
 
 Open = Callable[..., AndroidDevice]

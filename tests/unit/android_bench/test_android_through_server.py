@@ -22,7 +22,7 @@ from android_bench.transport import Transport
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from benchmarks._fault_run import DESCRIPTION, left_behind, log_timings, requests, taken_timings
 from benchmarks.adb_push import free_port, google_program
-from nasflow.errors import NoUsableDevice, UsageError
+from nasflow.base.errors import NoUsableDevice, UsageError
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from android_bench.runner.output import parse_output
 from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
 from android_bench.transport import Completed
 from benchmarks.parser_fuzz import Run, encode_result, real_runs
-from nasflow.errors import BadMeasurement, DeviceError, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.errors import BadMeasurement, DeviceError, NasflowError, NoUsableDevice, UsageError
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model"
 

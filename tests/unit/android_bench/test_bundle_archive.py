@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from android_bench.bundle import archive
 from android_bench.bundle.archive import CONTENTS, EXCHANGES, Bundle, read_bundle, write_bundle
 from android_bench.bundle.exchange import Exchange, Header
-from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError
+from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError
 
 HEADER = Header(nasflow="1")
 HEAD = HEADER.model_dump_json()

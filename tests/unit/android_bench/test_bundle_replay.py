@@ -22,7 +22,7 @@ from android_bench.phone.lock import Owner
 from android_bench.transport import Completed, NotReady, Transport
 from android_bench.virtual_phone.phone import running_phone
 from benchmarks._fault_run import DESCRIPTION, requests
-from nasflow.errors import DeviceError, DeviceLost, UsageError
+from nasflow.base.errors import DeviceError, DeviceLost, UsageError
 
 Session = tuple[Recorder, DeviceInfo, list[tuple[int, LatencyMeasurement]]]
 HEADER = Header(nasflow="1")

@@ -31,7 +31,7 @@ from android_bench.phone.conditions import (
 from android_bench.phone.screen import SETTLE_S, wake_up
 from android_bench.phone.text import CpuPolicy
 from android_bench.transport import Transport
-from nasflow.errors import DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceLost, NoUsableDevice
 from tests.support.scripted_phone import BOOT, CPUFREQ, ScriptedPhone, fixture
 
 

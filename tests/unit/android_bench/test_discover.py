@@ -14,7 +14,7 @@ from android_bench.adb import wire as adb_wire
 from android_bench.adb.keys import ensure_key
 from android_bench.discover import FoundPhone, choose, find_phones, wanted_name
 from android_bench.transport import STATE_ADVICE, NotReady
-from nasflow.errors import NoUsableDevice, UsageError
+from nasflow.base.errors import NoUsableDevice, UsageError
 from tests.support.adb_peer import AdbPeer, HungUp, Line, Phone
 
 PIXEL = FoundPhone("R5CT1", "usb", "device", "Pixel 8 Pro", "Tensor G3", "15")

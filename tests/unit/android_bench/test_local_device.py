@@ -16,14 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from android_bench import local_worker
+from android_bench.local import worker as local_worker
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
-from android_bench.local import LocalDevice
-from android_bench.local_process import WorkerProcess
-from android_bench.local_worker import read_frame, write_frame
-from nasflow.errors import DeviceError, UsageError
+from android_bench.local.device import LocalDevice
+from android_bench.local.process import WorkerProcess
+from android_bench.local.worker import read_frame, write_frame
+from nasflow.base.errors import DeviceError, UsageError
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.search_space import BlockSpec
+from stages.space.search_space import BlockSpec
 
 SMALL = BlockSpec(kind="mbconv", kernel=3, expansion=3, in_channels=8, out_channels=8, resolution=8)
 LARGE = BlockSpec(kind="mbconv", kernel=5, expansion=6, in_channels=32, out_channels=32, resolution=32)
@@ -250,7 +250,7 @@ def test_the_worker_imports_nothing_heavy() -> None:
 PARENT = """
 import sys
 from android_bench.device import BenchmarkRequest
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from stages.conversion.flatbuffer import empty_model
 device = LocalDevice()
 device.benchmark(BenchmarkRequest(name="first", model=empty_model(), min_ms=1))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench import local_host
-from android_bench.local_host import local_conditions, parse_cpuinfo, runtime_version
-from nasflow.errors import NoUsableDevice
+from android_bench.local import host as local_host
+from android_bench.local.host import local_conditions, parse_cpuinfo, runtime_version
+from nasflow.base.errors import NoUsableDevice
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench.local_worker import (
+from android_bench.local.worker import (
     ModelError,
     Models,
     fill_inputs,
@@ -22,7 +22,7 @@ from android_bench.local_worker import (
     write_frame,
 )
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.search_space import BlockSpec
+from stages.space.search_space import BlockSpec
 
 HEAD = BlockSpec(kind="head", in_channels=8, out_channels=16, resolution=4)
 

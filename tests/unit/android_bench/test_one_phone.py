@@ -18,7 +18,7 @@ from android_bench.discover import FoundPhone, choose, find_phones, open_found
 from android_bench.found_phone import Identity, joined, name_of
 from android_bench.transport import NotReady, is_mdns_name, serial_in_mdns_name
 from android_bench.virtual_phone.phone import running_phone
-from nasflow.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDevice
 from tests.support.adb_server_peer import AdbServerPeer, Connected, phone_answers
 
 SERVICE = "adb-35121JEHN28132-jr888A._adb-tls-connect._tcp"

@@ -22,7 +22,7 @@ from benchmarks._fault_run import (
     taken_timings,
 )
 from benchmarks.phone_faults import IN_ANSWER_BYTES
-from nasflow.errors import DeviceLost, NoUsableDevice, UsageError
+from nasflow.base.errors import DeviceLost, NoUsableDevice, UsageError
 
 PATIENCE_S = 50.0
 

@@ -26,7 +26,7 @@ from android_bench.phone.job import (
     stretches_of,
 )
 from android_bench.transport import Completed
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 FOLDER = "/data/local/tmp/nasflow"
 

@@ -22,7 +22,7 @@ from android_bench.phone.lock import LOCK, STALE_S, Owner, PhoneLock, _age_s
 from android_bench.transport import Completed
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.errors import DeviceError, NoUsableDevice
+from nasflow.base.errors import DeviceError, NoUsableDevice
 from stages.conversion.flatbuffer import empty_model
 
 FOLDER = "/data/local/tmp/nasflow"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from android_bench.phone.screen import SLEEP_COMMAND
 from android_bench.phone.settings import NOTE, SETTINGS, make_steady, repair
-from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
 from tests.support.scripted_phone import ScriptedPhone
 
 STAY, OFF = "stay_on_while_plugged_in", "screen_off_timeout"

@@ -17,7 +17,7 @@ from android_bench.phone.performance_mode import ANSWER
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
 from stages.conversion.flatbuffer import empty_model
 
 FOLDER = "/data/local/tmp/nasflow"

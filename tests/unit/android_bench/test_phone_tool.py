@@ -12,7 +12,7 @@ from android_bench.phone.remote_files import RemoteFiles
 from android_bench.phone.tool import find_tool, is_runner_name
 from android_bench.runner.download import Runner
 from android_bench.transport import Completed
-from nasflow.errors import NoUsableDevice, UsageError
+from nasflow.base.errors import NoUsableDevice, UsageError
 
 ARM64 = (
     b"\x7fELF\x02\x01\x01" + bytes(9) + (3).to_bytes(2, "little") + (183).to_bytes(2, "little") + bytes(44)

@@ -15,7 +15,7 @@ from android_bench.adb.direct import DirectTransport
 from android_bench.adb.keys import ensure_key
 from android_bench.phone.remote_files import FOLDER, RemoteFiles, remote_path
 from android_bench.transport import Completed
-from nasflow.errors import DeviceError, DeviceLost, IntegrityError
+from nasflow.base.errors import DeviceError, DeviceLost, IntegrityError
 from tests.support.adb_peer import AdbPeer, Phone
 
 CONTENT = b"a model" * 1000

@@ -14,7 +14,7 @@ import pytest
 
 from android_bench.runner import download as runner_download
 from android_bench.runner.download import LOCK_NAME, obtain
-from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError, NoUsableDevice, UsageError
 
 ARM64 = "arm64-v8a"
 

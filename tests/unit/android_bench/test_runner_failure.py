@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from android_bench.runner.failure import cannot_run, last_line, run_failed
 from android_bench.transport import Completed
-from nasflow.errors import DeviceError, KilledByPhone
+from nasflow.base.errors import DeviceError, KilledByPhone
 
 STARTED = b"INFO: STARTING!\nINFO: Log parameter values verbosely: [0]\n"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from android_bench.runner.output import Delegation, Summary, Timings, parse_output
 from android_bench.transport import plain_text
 from benchmarks.parser_fuzz import invented
-from nasflow.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurement
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model"
 

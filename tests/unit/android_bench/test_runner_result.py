@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from android_bench.runner.output import parse_output
 from android_bench.runner.result import MAX_RESULT_BYTES, cross_check, parse_result
 from benchmarks.parser_fuzz import Run, encode_result, real_runs, varint
-from nasflow.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurement
 
 REAL = (Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model" / "result.pb").read_bytes()
 

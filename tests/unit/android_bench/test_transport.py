@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from android_bench.transport import STATE_ADVICE, NotReady, plain_text, quote, split_host_port
-from nasflow.errors import DeviceError, DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
 
 WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
 

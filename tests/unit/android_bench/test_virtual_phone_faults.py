@@ -18,7 +18,7 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from android_bench.virtual_phone.protocol import Command, Disconnected, Message
 from android_bench.virtual_phone.stream import Stream, StreamClosed
 from android_bench.virtual_phone.wire import Wire
-from nasflow.errors import DeviceError, UsageError
+from nasflow.base.errors import DeviceError, UsageError
 
 TIMEOUT_S = 20
 REMOTE = "/data/local/tmp/nasflow/file"

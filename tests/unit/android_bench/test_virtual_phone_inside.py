@@ -23,7 +23,7 @@ from android_bench.phone.text import parse_properties, parse_wakefulness
 from android_bench.transport import Completed, DeviceLost
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.errors import EnvironmentFault, UsageError
+from nasflow.base.errors import EnvironmentFault, UsageError
 
 TIMEOUT_S = 20
 ROOT = Path(__file__).resolve().parents[3]

@@ -18,7 +18,7 @@ from android_bench.virtual_phone.device_folder import DeviceFolder
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import running_phone
 from android_bench.virtual_phone.simple_shell import EXIT_CODE, NotUnderstood, parse
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 TMP = "/data/local/tmp"
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from benchmarks._report import Outcome, above, at_least, at_most, commit, main
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 
 
 def test_the_document_holds_figures_bars_environment_and_commit(capsys: pytest.CaptureFixture[str]) -> None:

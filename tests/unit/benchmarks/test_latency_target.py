@@ -21,15 +21,15 @@ from benchmarks.latency_target import (
     model_times,
     spread_targets_ms,
 )
-from nasflow.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurement
 from pipeline.events import Event
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.documents import LatencyTable, ReferenceLatency
-from stages.network_name import network_name
+from stages.space.network_name import network_name
 from stages.prune import PruneConfig
 from stages.search import SearchConfig
-from stages.search_space import Candidate, SearchSpace, StageSpec, StemSpec
-from stages.training.data import DataConfig
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
+from stages.data.fashion_mnist import DataConfig
 
 SPACE = SearchSpace(
     name="targets",

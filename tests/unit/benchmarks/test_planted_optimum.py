@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.planted_optimum import CANDIDATES, LAYERS, Planted, greedy
-from stages.equal_latency import TOLERANCE
-from stages.selection import path_ms
+from stages.nas.equal_latency import TOLERANCE
+from stages.nas.solver import path_ms
 
 
 @pytest.fixture(scope="module")

@@ -24,16 +24,16 @@ from benchmarks._ablation import (
 )
 from benchmarks.quickstart import configuration, summarise
 from nasflow.assemble import build_stages
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Document
 from pipeline.events import Event, Message
 from pipeline.stage import Context
 from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Verification
-from stages.equal_latency import equal_latency
+from stages.nas.equal_latency import equal_latency
 from stages.finetune import FinetuneConfig
-from stages.nn.architecture import LatencyPrice
+from stages.nas.architecture import LatencyPrice
 from stages.nn.network import Network, save_weights
-from stages.training.data import DataConfig
+from stages.data.fashion_mnist import DataConfig
 
 LATENCY = latency_model()
 IMAGES = 400

@@ -25,11 +25,11 @@ from benchmarks._sittings import (
 )
 from pipeline.artifact import Document
 from pipeline.runner import Pipeline
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.conversion.flatbuffer import empty_model
 from stages.documents import LatencyModel
 from stages.latency_model import FitLatency, LatencyConfig
-from stages.network_name import network_name
+from stages.space.network_name import network_name
 from stages.profile_ops import ProfileConfig, ProfileOps
 
 PROFILE = ProfileConfig(rounds=4, extra_rounds=2, anchor_width=0.35)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import tabular_space
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 
 
 @pytest.fixture

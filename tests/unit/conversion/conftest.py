@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pytest
 from support.every_block import as_if_trained, every_kind_of_block
 
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from stages.conversion.chain import convert_module
 from stages.conversion.converter import TensorflowConverter
-from stages.mobilenet_v2 import mobilenet_v2
+from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.nn.network import Network
-from stages.search_space import NetConfig
-from stages.training.data import DataConfig, ImageSet, load_images
+from stages.space.search_space import NetConfig
+from stages.data.fashion_mnist import DataConfig, ImageSet, load_images
 
 
 @dataclass(frozen=True)

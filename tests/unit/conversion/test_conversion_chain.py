@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from android_bench.local import LocalDevice
-from nasflow.errors import ConversionError
+from android_bench.local.device import LocalDevice
+from nasflow.base.errors import ConversionError
 from stages.conversion.chain import Limits, check_model, convert_module
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.export import export_onnx
@@ -23,8 +23,8 @@ from stages.conversion.rewrite import simplify
 from stages.convert import ConvertConfig
 from stages.documents import ConversionCheck
 from stages.nn.blocks import SameConv2d
-from stages.search_space import NetConfig
-from stages.training.data import ImageSet
+from stages.space.search_space import NetConfig
+from stages.data.fashion_mnist import ImageSet
 
 DEFAULTS = ConvertConfig()
 LIMITS = Limits(

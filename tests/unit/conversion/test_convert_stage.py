@@ -9,16 +9,16 @@ import pytest
 import torch
 from support.toy_search import latency_model
 
-from nasflow.errors import IntegrityError, Interrupted, UsageError
+from nasflow.base.errors import IntegrityError, Interrupted, UsageError
 from pipeline.events import Event, Progress
-from pipeline.scratch import FolderScratch
+from pipeline.store.scratch import FolderScratch
 from pipeline.stage import Context
-from pipeline.store import Store
+from pipeline.store.store import Store
 from stages.convert import Convert, ConvertConfig, Plan
 from stages.documents import ConversionCheck, ConvertedNetworks, Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, save_weights
-from stages.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
-from stages.training.data import DataConfig
+from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.data.fashion_mnist import DataConfig
 
 SPACE = SearchSpace(
     name="tiny",

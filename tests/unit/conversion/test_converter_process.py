@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.errors import ConversionError, EnvironmentFault
+from nasflow.base.errors import ConversionError, EnvironmentFault
 from stages.conversion.converter import TensorflowConverter
 
 ANSWER = "import json, pathlib, sys\nrequest = json.loads(sys.stdin.readline())\n"

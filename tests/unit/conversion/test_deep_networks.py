@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from android_bench.local import LocalDevice
-from nasflow.errors import ConversionError
+from android_bench.local.device import LocalDevice
+from nasflow.base.errors import ConversionError
 from stages.conversion.block_weights import random_weights
 from stages.conversion.chain import Limits, check_model
 from stages.conversion.flatbuffer import network_model
@@ -20,8 +20,8 @@ from stages.conversion.trial import Difference, difference_from_torch, steady
 from stages.convert import ConvertConfig
 from stages.nn.blocks import SameConv2d
 from stages.nn.network import Network
-from stages.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
-from stages.training.data import ImageSet
+from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.data.fashion_mnist import ImageSet
 
 Weights = dict[str, NDArray[np.float32]]
 LIMIT = ConvertConfig().max_relative_diff

@@ -14,7 +14,7 @@ from support.multiply_accumulates import multiply_accumulates
 from support.toy_search import latency_model
 
 from android_bench.device import RuntimeOptions
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from stages.conversion.block_weights import weight_shapes
 from stages.conversion.chain import convert_module
 from stages.conversion.converter import TensorflowConverter
@@ -22,8 +22,8 @@ from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
 from stages.nn.network import Network
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.search_space import BlockSpec, NetConfig, SearchSpace
-from stages.spaces import SpaceConfig, load_space, shipped_spaces
+from stages.space.search_space import BlockSpec, NetConfig, SearchSpace
+from stages.space import SpaceConfig, load_space, shipped_spaces
 
 SPACES = {name: load_space(SpaceConfig(name=name)) for name in shipped_spaces()}
 BLOCKS = [(name, block) for name, space in SPACES.items() for block in space.distinct_blocks()]

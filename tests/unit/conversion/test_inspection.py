@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
-from stages.search_space import Candidate, SearchSpace, StageSpec, StemSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 NET = SearchSpace(
     name="tiny",

@@ -7,8 +7,8 @@ import pytest
 import torch
 from support.every_block import as_if_trained
 
-from android_bench.local import LocalDevice
-from nasflow.errors import ConversionError
+from android_bench.local.device import LocalDevice
+from nasflow.base.errors import ConversionError
 from stages.conversion.chain import convert_module
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.export import depthwise_weights, export_onnx
@@ -19,7 +19,7 @@ from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.rewrite import mark_depthwise
 from stages.latency_model import split_places
 from stages.nn.network import Network
-from stages.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
 
 
 def net_of_one_hidden_channel(stride: int, **extras: object) -> NetConfig:

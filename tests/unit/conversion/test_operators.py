@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from android_bench.local import LocalDevice
-from nasflow.errors import ConversionError
+from android_bench.local.device import LocalDevice
+from nasflow.base.errors import ConversionError
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.inspection import inspect_model
 from stages.conversion.onnx_graph import SUPPORTED_OPERATORS, read_graph

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 from stages.conversion.parity import Parity, check_parity, compare, evenly_spaced
 
 LOGITS = np.array([[1.0, 2.0, -4.0], [3.0, 0.0, 1.0]], np.float32)

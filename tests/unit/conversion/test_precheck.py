@@ -12,9 +12,9 @@ from support.simulated_device import SimulatedDevice
 from support.toy_search import latency_model
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from nasflow.assemble import PipelineConfig, build_stages
-from nasflow.errors import ConversionError
+from nasflow.base.errors import ConversionError
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.covering import block_kinds, covering_networks
 from stages.conversion.flatbuffer import network_model
@@ -22,8 +22,8 @@ from stages.conversion.trial import Tried, try_network
 from stages.convert import ConvertConfig
 from stages.documents import LatencyModel
 from stages.precheck import TOGETHER, PrecheckConfig, PrecheckStage
-from stages.search_space import Candidate, Implementation, SearchSpace, StageSpec, StemSpec
-from stages.spaces import SpaceConfig, load_space, shipped_spaces
+from stages.space.search_space import Candidate, Implementation, SearchSpace, StageSpec, StemSpec
+from stages.space import SpaceConfig, load_space, shipped_spaces
 
 THIN = SearchSpace(
     name="thin",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from benchmarks._random_spaces import DEEPEST, largest_macs, random_space
 from stages.conversion.block_weights import random_weights
 from stages.conversion.covering import block_kinds, covering_networks
@@ -18,7 +18,7 @@ from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights, load_folded
 from stages.conversion.operators import read_operators
 from stages.nn.network import Network
-from stages.search_space import Implementation, NetConfig, SearchSpace
+from stages.space.search_space import Implementation, NetConfig, SearchSpace
 
 SEEDS = range(20)
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.alignment import FEWEST_MODELS, WINDOW, align
-from stages.drift import Drift, find_drift
+from stages.measurement.alignment import FEWEST_MODELS, WINDOW, align
+from stages.measurement.drift import Drift, find_drift
 
 Slowing = Callable[[int, str], float]
 MODELS = {f"m{number}": 1.0 + 0.3 * number for number in range(30)}

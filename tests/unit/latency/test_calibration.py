@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.latency_spaces import SPACE, TINY
 
-from nasflow.errors import UsageError
-from stages.calibration import FEWEST, check_enough, draw_networks, range_ms, split_networks
-from stages.search_space import SearchSpace, StageSpec
+from nasflow.base.errors import UsageError
+from stages.latency.calibration import FEWEST, check_enough, draw_networks, range_ms, split_networks
+from stages.space.search_space import SearchSpace, StageSpec
 
 
 def block_ms(space: SearchSpace) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.drift import find_drift
+from stages.measurement.drift import find_drift
 
 
 def series(

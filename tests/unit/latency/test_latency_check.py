@@ -9,9 +9,9 @@ from support.simulated_device import SimulatedDevice
 
 from android_bench.device import RuntimeOptions
 from stages.documents import LatencyModel
-from stages.latency_check import ModelCheck, check_model, pick_networks, verdict
+from stages.latency.check import ModelCheck, check_model, pick_networks, verdict
 from stages.latency_model import FitLatency, LatencyConfig
-from stages.measuring import MeasuringConfig
+from stages.measurement.rounds import MeasuringConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
 
 

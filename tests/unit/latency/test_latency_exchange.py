@@ -16,11 +16,11 @@ from support.memory_context import memory_context
 from support.simulated_device import SIMULATED, SimulatedDevice
 
 from android_bench.device import RuntimeOptions
-from nasflow.errors import EnvironmentFault, IntegrityError, NasflowError, UsageError
+from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError, UsageError
 from stages.conversion.flatbuffer import block_model
 from stages.documents import LatencyModel, LatencyTable
-from stages.latency_exchange import LatencyFile, differences, export
-from stages.latency_exchange import read_latency_file as read
+from stages.latency.exchange import LatencyFile, differences, export
+from stages.latency.exchange import read_latency_file as read
 from stages.latency_model import FitLatency, LatencyConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from nasflow.errors import BadMeasurement
-from stages.latency_fit import (
+from nasflow.base.errors import BadMeasurement
+from stages.latency.fit import (
     FEWEST_FOR_A_SIDE,
     Traits,
     fit_latency,

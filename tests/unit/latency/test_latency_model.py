@@ -16,8 +16,8 @@ from support.memory_context import MemoryScratch, Told, memory_context
 from support.simulated_device import SimulatedDevice
 
 from android_bench.device import LatencyMeasurement, RuntimeOptions
-from android_bench.local import LocalDevice
-from nasflow.errors import BadMeasurement, DeviceError, UsageError
+from android_bench.local.device import LocalDevice
+from nasflow.base.errors import BadMeasurement, DeviceError, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Message
 from stages.conversion.flatbuffer import network_model
@@ -31,10 +31,10 @@ from stages.latency_model import (
     net_block_ms,
     split_places,
 )
-from stages.mobilenet_v2 import fit_strides
-from stages.network_name import network_name
+from stages.space.mobilenet_v2 import fit_strides
+from stages.space.network_name import network_name
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.search_space import Candidate, SearchSpace, StageSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec
 
 
 def profile(device: SimulatedDevice, space: SearchSpace = SPACE) -> LatencyTable:

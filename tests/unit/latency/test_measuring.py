@@ -15,11 +15,11 @@ from support.memory_context import MemoryScratch, Told, memory_context
 from support.simulated_device import SimulatedDevice
 
 from android_bench.device import Overhead, RuntimeOptions
-from nasflow.errors import BadMeasurement, DeviceError
+from nasflow.base.errors import BadMeasurement, DeviceError
 from pipeline.events import Progress
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.measuring import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
-from stages.search_space import BlockSpec
+from stages.measurement.rounds import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
+from stages.space.search_space import BlockSpec
 
 BLOCKS = [
     BlockSpec(kind="mbconv", kernel=3, expansion=expansion, in_channels=8, out_channels=8, resolution=16)

@@ -12,15 +12,15 @@ from support.memory_context import MemoryScratch, memory_context
 from support.simulated_device import SimulatedDevice
 
 from android_bench.device import RuntimeOptions
-from android_bench.local import LocalDevice
-from nasflow.errors import BadMeasurement, DeviceError
+from android_bench.local.device import LocalDevice
+from nasflow.base.errors import BadMeasurement, DeviceError
 from pipeline.artifact import document_bytes
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.documents import LatencyTable
 from stages.latency_model import net_block_ms
 from stages.profile_ops import ProfileConfig, ProfileOps, variant_name
-from stages.search_space import Candidate
-from stages.spaces import SpaceConfig, load_space
+from stages.space.search_space import Candidate
+from stages.space import SpaceConfig, load_space
 
 
 def stage(device: SimulatedDevice, **config: Any) -> ProfileOps:

@@ -18,15 +18,15 @@ from support.memory_context import MemoryScratch, Told, memory_context
 from support.simulated_device import SimulatedDevice
 
 from android_bench.device import RuntimeOptions
-from nasflow.errors import DeviceError
+from nasflow.base.errors import DeviceError
 from pipeline.artifact import document_bytes
 from pipeline.events import Message
 from stages.conversion.flatbuffer import block_model
 from stages.documents import LatencyTable
 from stages.latency_model import net_block_ms
-from stages.measuring import MeasuringConfig, Work, interval_percent, measure_rounds
+from stages.measurement.rounds import MeasuringConfig, Work, interval_percent, measure_rounds
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.repetition import (
+from stages.measurement.repetition import (
     FOOTPRINT_BYTES,
     LARGEST,
     Repeatable,
@@ -34,7 +34,7 @@ from stages.repetition import (
     repeated_name,
     resolution_percent,
 )
-from stages.search_space import BlockSpec, SearchSpace
+from stages.space.search_space import BlockSpec, SearchSpace
 
 STEP_MS = 0.001
 INVOKE_MS = 0.0013

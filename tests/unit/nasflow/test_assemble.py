@@ -11,15 +11,15 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from support.scripted_device import ScriptedDevice
 
-from android_bench.local import LocalDevice
+from android_bench.local.device import LocalDevice
 from nasflow.assemble import PipelineConfig, build_pipeline, build_stages, open_device, resolve_data
 from nasflow.commands.init import template
-from nasflow.commands.options import STAGE_NAMES
-from nasflow.errors import NoUsableDevice
-from pipeline.config import load_config
+from nasflow.cli.request import STAGE_NAMES
+from nasflow.base.errors import NoUsableDevice
+from pipeline.config.loader import load_config
 from pipeline.events import Event
 from pipeline.stage import Stage
-from stages.training.data import DataConfig
+from stages.data.fashion_mnist import DataConfig
 
 
 @pytest.fixture

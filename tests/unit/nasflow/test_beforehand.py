@@ -12,17 +12,17 @@ from support.toy_pipeline import ToyPipeline
 from support.toy_search import latency_model
 
 from android_bench.device import Device
-from android_bench.local_host import usable_cores
+from android_bench.local.host import usable_cores
 from nasflow.assemble import PipelineConfig, build_stages
-from nasflow.cli import main
+from nasflow.cli.app import main
 from nasflow.commands.beforehand import check_images, doubtful_settings
-from nasflow.commands.options import RunOptions, Selection
+from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
-from nasflow.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTarget
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
-from stages.spaces import SpaceConfig, load_space
+from stages.space import SpaceConfig, load_space
 
 
 @pytest.fixture

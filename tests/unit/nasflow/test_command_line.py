@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from nasflow import console
+from nasflow.cli import console
 from nasflow.assemble import PipelineConfig
-from nasflow.cli import main
-from nasflow.cli_options import selection
+from nasflow.cli.app import main
+from nasflow.cli.options import selection
 from nasflow.commands.init import template
-from nasflow.commands.options import STAGE_NAMES, RunOptions, Selection
-from nasflow.errors import ConfigError, Interrupted, TrainingDiverged
-from pipeline.config import load_config
+from nasflow.cli.request import STAGE_NAMES, RunOptions, Selection
+from nasflow.base.errors import ConfigError, Interrupted, TrainingDiverged
+from pipeline.config.loader import load_config
 
 COMMANDS = ("run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init", "devices", "virtual-phone")
 HEAVY = (
@@ -37,7 +37,7 @@ HEAVY = (
 def test_no_help_page_loads_anything_heavy() -> None:
     program = f"""
 import json, sys
-from nasflow.cli import main
+from nasflow.cli.app import main
 pages = [[], ["--help"], ["--version"], *([name, "--help"] for name in {COMMANDS!r})]
 codes = [main(page) for page in pages]
 print(json.dumps([codes, sorted(set({HEAVY!r}) & set(sys.modules))]))
@@ -100,7 +100,7 @@ def test_with_json_a_mistake_on_the_command_line_is_one_document(
 def test_nothing_but_the_document_reaches_standard_output() -> None:
     program = """
 import os, subprocess, sys
-from nasflow import console
+from nasflow.cli import console
 with console.reserved_stdout(True) as stdout:
     print("from python")
     os.write(1, b"from C\\n")

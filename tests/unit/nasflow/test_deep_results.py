@@ -18,12 +18,12 @@ from support.scripted_device import ScriptedDevice
 from support.toy_pipeline import ToyPipeline
 
 from android_bench.device import BenchmarkRequest, RuntimeOptions
-from nasflow.commands.options import RunOptions, Selection
+from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
-from nasflow.results import FILES
+from nasflow.publish import FILES
 from pipeline.artifact import Document
-from pipeline.scratch import FolderScratch
+from pipeline.store.scratch import FolderScratch
 from stages.convert import Plan
 from stages.documents import LatencyModel, PrunedNetworks, TrainedNetworks, Verification
 from stages.latency_model import split_places
@@ -31,7 +31,7 @@ from stages.reporting.figures.prediction import prediction_figure
 from stages.reporting.figures.tradeoff import tradeoff_figure
 from stages.reporting.result import build_result
 from stages.reporting.summary import summary_text
-from stages.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
 from stages.verification.rounds import Rounds
 
 WIDEST = 140  # columns of the table

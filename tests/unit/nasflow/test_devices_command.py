@@ -16,10 +16,10 @@ from android_bench.discover import FoundPhone
 from android_bench.transport import STATE_ADVICE
 from android_bench.virtual_phone.phone import running_phone
 from nasflow.assemble import PipelineConfig
-from nasflow.cli import main
+from nasflow.cli.app import main
 from nasflow.commands import devices
-from nasflow.commands.options import Selection
-from pipeline.config import load_config
+from nasflow.cli.request import Selection
+from pipeline.config.loader import load_config
 
 PIXEL = FoundPhone("R5CT1", "usb", "device", "Pixel 8 Pro", "Tensor G3", "15")
 LOCKED = FoundPhone("HT7", "server", "unauthorized")

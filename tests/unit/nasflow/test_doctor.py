@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nasflow import doctor
+from nasflow.doctor import checks as doctor
 from nasflow.assemble import PipelineConfig
-from nasflow.cli import main
+from nasflow.cli.app import main
 from nasflow.commands.doctor import examine
-from nasflow.errors import ConfigError
+from nasflow.base.errors import ConfigError
 
 DiskUsage = namedtuple("DiskUsage", ["total", "used", "free"])
 
@@ -101,7 +101,7 @@ def test_an_empty_data_folder_fails_with_both_ways_out(tmp_path: Path) -> None:
 def test_a_missing_data_set_that_can_be_fetched_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.training.data.DEBIAN_FOLDER", tmp_path / "no-package")
+    monkeypatch.setattr("stages.data.fashion_mnist.DEBIAN_FOLDER", tmp_path / "no-package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     check = doctor.check_dataset(PipelineConfig(), tmp_path)
     assert check.state == "warning"
@@ -158,7 +158,7 @@ def test_a_runtime_that_does_not_load_fails(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_offline_a_missing_data_set_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.training.data.DEBIAN_FOLDER", tmp_path / "no-package")
+    monkeypatch.setattr("stages.data.fashion_mnist.DEBIAN_FOLDER", tmp_path / "no-package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     outcome = examine(None, offline=True)
     check = next(check for check in outcome.document["checks"] if check["name"] == "data set")
@@ -182,7 +182,7 @@ def test_a_phone_is_looked_at_where_the_configuration_names_one(
         asked.append(settings.device)
         return []
 
-    monkeypatch.setattr("nasflow.doctor_phone.examine_phone", no_phone)
+    monkeypatch.setattr("nasflow.doctor.phone.examine_phone", no_phone)
     (tmp_path / "pipeline.yaml").write_text("device: android:R5CT1\n", encoding="utf-8")
     examine(tmp_path / "pipeline.yaml")
     examine(tmp_path / "pipeline.yaml", "local")
@@ -198,7 +198,7 @@ def test_a_broken_configuration_is_told_although_a_phone_is_named(tmp_path: Path
 
 
 def test_a_key_that_others_may_read_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nasflow.doctor_phone import check_key
+    from nasflow.doctor.phone import check_key
 
     monkeypatch.setenv("HOME", str(tmp_path))
     assert check_key().state == "ok"

@@ -11,11 +11,11 @@ from support.scripted_device import ScriptedDevice
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
 from nasflow.assemble import PipelineConfig
 from nasflow.commands.bench import _outcome
-from nasflow.doctor_phone import _trial
-from nasflow.errors import BadMeasurement
+from nasflow.doctor.phone import _trial
+from nasflow.base.errors import BadMeasurement
 from nasflow.latency_words import shown_ms
 from stages.conversion.flatbuffer import empty_model
-from stages.spaces import load_space
+from stages.space import load_space
 
 
 class Recording(ScriptedDevice):

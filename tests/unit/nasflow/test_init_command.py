@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.cli import main
+from nasflow.cli.app import main
 from nasflow.commands.init import template
 
 

@@ -8,13 +8,13 @@ import pytest
 from support.sample_documents import sample_documents
 from support.toy_pipeline import ToyPipeline
 
-from nasflow.commands.options import RunOptions, Selection
+from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.run import run_pipeline
 from nasflow.commands.status import show_status
 from pipeline.artifact import document_bytes
 from stages.documents import MadeBy, SearchResult, TrainedNetworks
-from stages.made_here import DECIDING, describe, differences, trained_by
+from stages.training.made_here import DECIDING, describe, differences, trained_by
 from stages.reporting.html import render_report
 from stages.reporting.result import build_result
 from stages.reporting.wording import sentences

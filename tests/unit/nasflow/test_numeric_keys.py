@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from nasflow.assemble import PipelineConfig
-from nasflow.errors import ConfigError
-from pipeline.config import load_config
+from nasflow.base.errors import ConfigError
+from pipeline.config.loader import load_config
 
 
 def numeric_keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, bool]]:

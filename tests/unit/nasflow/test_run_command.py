@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 from support.toy_pipeline import ToyPipeline
 
-from nasflow.commands.options import STAGE_NAMES, Outcome, RunOptions, Selection
+from nasflow.cli.request import STAGE_NAMES, Outcome, RunOptions, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
-from nasflow.errors import (
+from nasflow.base.errors import (
     DatasetMissing,
     Inconclusive,
     InfeasibleTarget,
     NasflowError,
     TrainingDiverged,
 )
-from nasflow.perform import perform
+from nasflow.cli.perform import perform
 from pipeline.stage import Context
-from stages.search_space import NetConfig
+from stages.space.search_space import NetConfig
 
 Run = Callable[..., tuple[int, dict[str, Any], str]]
 TOY = ToyPipeline()
@@ -284,7 +284,7 @@ def test_a_run_says_beforehand_how_much_there_is_to_do(run: Run) -> None:
 def test_offline_missing_images_are_told_before_any_work(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.training.data.DEBIAN_FOLDER", tmp_path / "no-package")
+    monkeypatch.setattr("stages.data.fashion_mnist.DEBIAN_FOLDER", tmp_path / "no-package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     selection = Selection(folder / "pipeline.yaml", offline=True)
     with pytest.raises(DatasetMissing, match="offline it is not downloaded"):

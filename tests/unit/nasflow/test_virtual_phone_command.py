@@ -17,7 +17,7 @@ import pytest
 from android_bench.adb.direct import DirectTransport
 from android_bench.virtual_phone import phone as virtual
 from android_bench.virtual_phone.sandbox import find_bubblewrap
-from nasflow.cli import main
+from nasflow.cli.app import main
 from nasflow.commands.virtual_phone import serve_virtual_phone
 
 TIMEOUT_S = 60

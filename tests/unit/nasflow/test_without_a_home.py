@@ -11,12 +11,12 @@ import pytest
 
 from android_bench.adb.keys import default_key
 from android_bench.runner import download
-from nasflow import doctor
+from nasflow.doctor import checks as doctor
 from nasflow.assemble import PipelineConfig, artifacts_folder, resolve_data
-from nasflow.errors import EnvironmentFault, UsageError
-from nasflow.files import cache_folder
-from stages.training import data
-from stages.training.data import DataConfig
+from nasflow.base.errors import EnvironmentFault, UsageError
+from nasflow.base.files import cache_folder
+from stages.data import fashion_mnist as data
+from stages.data.fashion_mnist import DataConfig
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ MAKE_A_KEY = """
 import os, sys
 from pathlib import Path
 from android_bench.adb.keys import ensure_key
-from nasflow.errors import EnvironmentFault
+from nasflow.base.errors import EnvironmentFault
 import cryptography.hazmat.primitives.asymmetric.rsa, cryptography.hazmat.primitives.serialization
 if os.geteuid() == 0:  # root may write everywhere
     os.setgroups([])

@@ -12,11 +12,11 @@ import torch
 from support.multiply_accumulates import multiply_accumulates
 
 from stages.conversion.flatbuffer import block_model
-from stages.mobilenet_v2 import mobilenet_v2
+from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.nn.blocks import SqueezeExcite, build_block, initialise
 from stages.nn.network import Network
-from stages.search_space import BlockSpec, SearchSpace
-from stages.spaces import SpaceConfig, load_space, shipped_spaces
+from stages.space.search_space import BlockSpec, SearchSpace
+from stages.space import SpaceConfig, load_space, shipped_spaces
 
 SPACES = {name: load_space(SpaceConfig(name=name)) for name in shipped_spaces()}
 

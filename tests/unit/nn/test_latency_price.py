@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from stages.nn.architecture import Architecture, LatencyPrice
+from stages.nas.architecture import Architecture, LatencyPrice
 from stages.search import SearchConfig
 
 CONFIG = SearchConfig()

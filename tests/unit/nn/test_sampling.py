@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from stages.nn.architecture import Architecture
+from stages.nas.architecture import Architecture
 
 DRAWS = 4000
 ALPHAS = torch.tensor([0.3, -0.9, 1.1, 0.0])

@@ -9,10 +9,10 @@ import torch
 from support.toy_search import SPACE
 from torch import Tensor, nn
 
-from nasflow.errors import IntegrityError
+from nasflow.base.errors import IntegrityError
 from stages.nn.network import load_network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
-from stages.search_space import NetConfig
+from stages.space.search_space import NetConfig
 
 PATHS = [(0, 0, 0, 0), (0, 1, 1, 1), (0, 2, 0, 2), (0, 0, 1, 2), (0, 2, 1, 0)]
 

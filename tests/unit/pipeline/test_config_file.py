@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
-from nasflow.errors import ConfigError
+from nasflow.base.errors import ConfigError
 from pipeline.artifact import Record
-from pipeline.config import find_config, load_config
-from pipeline.yaml_text import YamlProblem, parse_scalar, parse_yaml
+from pipeline.config.loader import find_config, load_config
+from pipeline.config.yaml_text import YamlProblem, parse_scalar, parse_yaml
 
 
 class StageConfig(Record):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.errors import EnvironmentFault
+from nasflow.base.errors import EnvironmentFault
 from pipeline.events import (
     Event,
     Message,
@@ -26,7 +26,7 @@ from pipeline.events import (
     StageSkipped,
     StageStarted,
 )
-from pipeline.reporters import (
+from pipeline.reporters.reporters import (
     FanOut,
     JsonLinesReporter,
     LogFileReporter,
@@ -34,8 +34,8 @@ from pipeline.reporters import (
     Reporter,
     RichReporter,
 )
-from pipeline.streams import QuietStream
-from pipeline.words import Remaining, clock_time, human_bytes, human_count, human_duration, share
+from pipeline.reporters.streams import QuietStream
+from nasflow.base.text import Remaining, clock_time, human_bytes, human_count, human_duration, share
 
 NAMES = ["profile", "latency", "search"]
 NOON = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -413,7 +413,7 @@ def test_a_program_whose_output_is_cut_by_head_ends_without_a_word() -> None:
     program = """
 import sys
 from pipeline.events import Message
-from pipeline.reporters import PlainReporter
+from pipeline.reporters.reporters import PlainReporter
 reporter = PlainReporter(sys.stdout)
 for number in range(3000):
     reporter(Message("search", f"line {number}"))

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from toy_pipeline import Toy
 
-from nasflow.errors import EnvironmentFault, StoreLocked
-from pipeline.lock import FolderLock
+from nasflow.base.errors import EnvironmentFault, StoreLocked
+from pipeline.store.lock import FolderLock
 
 HOLDER = """
 import os, sys
 from pathlib import Path
-from pipeline.lock import FolderLock
+from pipeline.store.lock import FolderLock
 with FolderLock(Path(sys.argv[1])).held():
     os.write(1, b"held\\n")
     os.read(0, 1)
@@ -112,9 +112,9 @@ FORBIDDEN = """
 import os, sys
 from pathlib import Path
 import filelock
-from nasflow.errors import EnvironmentFault
-from pipeline.lock import FolderLock
-from pipeline.store import Store
+from nasflow.base.errors import EnvironmentFault
+from pipeline.store.lock import FolderLock
+from pipeline.store.store import Store
 folder = Path(sys.argv[1])
 if os.geteuid() == 0:  # root may write everywhere
     os.setgroups([])

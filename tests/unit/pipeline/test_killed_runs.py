@@ -19,7 +19,7 @@ import toy_pipeline
 from toy_pipeline import Toy, plain
 
 from pipeline.artifact import sha256_hex
-from pipeline.records import parse_record
+from pipeline.store.records import parse_record
 
 SETTINGS = {"rows": 3}
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import pytest
 from toy_pipeline import Alone, Draw, DrawConfig, Notes, Numbers, Show, Sum, SumConfig, Total, Toy, plain
 
-from nasflow.errors import DatasetMissing, IntegrityError, NoUsableDevice, UsageError
+from nasflow.base.errors import DatasetMissing, IntegrityError, NoUsableDevice, UsageError
 from pipeline.artifact import Document, blobs_of
 from pipeline.events import Message, StageFailed, StageFinished, StageSkipped, StageStarted
-from pipeline.records import StageRecord
+from pipeline.store.records import StageRecord
 from pipeline.runner import Pipeline
 from pipeline.stage import TOOL, Context, Stage
 
@@ -524,7 +524,7 @@ def test_a_fresh_run_takes_a_moment(tmp_path: Path) -> None:
 def test_the_engine_loads_nothing_heavy() -> None:
     heavy = ["numpy", "torch", "tensorflow", "onnx", "scipy", "rich", "yaml", "filelock", "matplotlib"]
     program = (
-        "import sys, pipeline.runner, pipeline.config, pipeline.reporters, pipeline.signals;"
+        "import sys, pipeline.runner, pipeline.config.loader, pipeline.reporters.reporters, pipeline.signals;"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

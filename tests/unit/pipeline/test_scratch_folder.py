@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasflow.errors import EnvironmentFault
+from nasflow.base.errors import EnvironmentFault
 from pipeline.events import Event, Message
-from pipeline.scratch import FolderScratch, log_line, parse_log
+from pipeline.store.scratch import FolderScratch, log_line, parse_log
 
 ROWS: list[dict[str, Any]] = [{"epoch": 0, "loss": 1.5}, {"epoch": 1, "note": "Zürich\n"}, {}]
 json_rows = st.dictionaries(

@@ -13,7 +13,7 @@ import pytest
 import toy_pipeline
 from toy_pipeline import Toy, plain
 
-from nasflow.errors import Interrupted
+from nasflow.base.errors import Interrupted
 from pipeline import signals
 from pipeline.events import Event, StageFailed
 from pipeline.runner import Pipeline
@@ -170,7 +170,7 @@ def test_a_signal_during_a_commit_waits_until_the_stage_counts(
 PROGRAM = """
 import json, sys
 import toy_pipeline
-from nasflow.errors import Interrupted
+from nasflow.base.errors import Interrupted
 from pipeline import signals
 try:
     with signals.interruptible():

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from toy_pipeline import Numbers, Toy
 
-from nasflow.errors import EnvironmentFault, IntegrityError
+from nasflow.base.errors import EnvironmentFault, IntegrityError
 from pipeline.artifact import Blob
 from pipeline.events import Event, Message
-from pipeline.records import RecordDraft, StageRecord, parse_record, record_bytes
-from pipeline.store import Store
+from pipeline.store.records import RecordDraft, StageRecord, parse_record, record_bytes
+from pipeline.store.store import Store
 
 
 @pytest.fixture

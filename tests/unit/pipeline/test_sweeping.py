@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toy_pipeline import Alone, Toy
 
-from nasflow.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDevice
 from pipeline.runner import Pipeline
 
 

@@ -20,7 +20,7 @@ from pipeline.artifact import Blob, Document, Record
 from pipeline.events import Event
 from pipeline.runner import Pipeline
 from pipeline.stage import TOOL, Context, Stage
-from pipeline.store import Store
+from pipeline.store.store import Store
 
 
 class DrawConfig(Record):

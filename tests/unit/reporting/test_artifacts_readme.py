@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from nasflow.results import FILES, MANIFEST, Manifest
+from nasflow.publish import FILES, MANIFEST, Manifest
 from pipeline.artifact import Document
-from pipeline.records import StageRecord
+from pipeline.store.records import StageRecord
 from stages import documents
-from stages.latency_exchange import LatencyFile
+from stages.latency.exchange import LatencyFile
 from stages.reporting.result import ResultDocument
 
 README = Path(__file__).parents[3] / "artifacts" / "README.md"

@@ -34,7 +34,7 @@ from stages.reporting.figures.svg import element, figure, text, text_width
 from stages.reporting.figures.tradeoff import tradeoff_figure
 from stages.reporting.figures.training import accuracy_figure, loss_figure
 from stages.reporting.run_documents import RunDocuments
-from stages.spaces import SpaceConfig, load_space, shipped_spaces
+from stages.space import SpaceConfig, load_space, shipped_spaces
 
 RUN = RunDocuments.of(sample_documents())
 TRAINED = [*RUN.finetune.networks, *RUN.baseline.networks]

@@ -10,7 +10,7 @@ import pytest
 from support.sample_documents import sample_documents, with_random_networks
 
 from android_bench.device import DeviceInfo
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from stages.documents import Effort, Verification
 from stages.reporting.html import render_report, write_report
 from stages.reporting.result import RunFacts, build_result

@@ -7,7 +7,7 @@ import json
 import pytest
 from support.sample_documents import sample_documents
 
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from pipeline.artifact import document_bytes
 from stages.documents import Verification
 from stages.reporting.result import ResultDocument, build_result, run_facts

@@ -22,8 +22,8 @@ from stages.reporting.wording import (
     signed,
     verdict_sentence,
 )
-from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
-from stages.spaces import SpaceConfig, load_space
+from stages.space.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
+from stages.space import SpaceConfig, load_space
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +318,7 @@ def test_a_virtual_phone_is_called_one() -> None:
 def test_a_block_of_another_width_starts_a_group() -> None:
     block = BlockSpec(kind="stem", kernel=3, in_channels=3, out_channels=8, resolution=8)
     last = BlockSpec(kind="classifier", in_channels=8, out_channels=2, resolution=8)
-    from stages.search_space import NetConfig
+    from stages.space.search_space import NetConfig
 
     assert architecture_line(NetConfig(resolution=8, classes=2, blocks=(block, last))) == "stem8 | 2"
 

@@ -15,12 +15,12 @@ from support.scripted_device import ScriptedDevice
 from support.toy_search import DATA, SPACE, latency_model, measured, toy_device
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
-from nasflow.errors import DeviceError, Inconclusive, InfeasibleTarget
+from nasflow.base.errors import DeviceError, Inconclusive, InfeasibleTarget
 from pipeline.events import Message
-from stages.candidate_times import PASSES, CandidateTimes, Timed, pooled, target_that_holds_ms
+from stages.nas.candidate_times import PASSES, CandidateTimes, Timed, pooled, target_that_holds_ms
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
-from stages.measuring import Measured
-from stages.network_name import network_name
+from stages.measurement.rounds import Measured
+from stages.space.network_name import network_name
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.prune import Prune, PruneConfig

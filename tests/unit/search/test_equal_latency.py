@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from nasflow.errors import UsageError
-from stages import equal_latency
-from stages.equal_latency import Band, random_networks_near
-from stages.network_words import Networks, Word
-from stages.search_space import SearchSpace
-from stages.spaces import SpaceConfig, load_space, shipped_spaces
+from nasflow.base.errors import UsageError
+from stages.nas import equal_latency
+from stages.nas.equal_latency import Band, random_networks_near
+from stages.space.network_words import Networks, Word
+from stages.space.search_space import SearchSpace
+from stages.space import SpaceConfig, load_space, shipped_spaces
 
 Keys = list[list[str | None]]
 Costs = list[list[float]]

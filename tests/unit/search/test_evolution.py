@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.planted_values import costs, every_path, planted
 
-from stages.evolution import CHILDREN, Path, evolve
-from stages.path_values import PathValues
-from stages.selection import best_paths, path_ms
+from stages.nas.evolution import CHILDREN, Path, evolve
+from stages.nas.path_values import PathValues
+from stages.nas.solver import best_paths, path_ms
 
 SIZES = (5,) * 9
 """Two million paths: what is found was not stumbled upon."""

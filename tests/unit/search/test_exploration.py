@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 from support.planted_values import SIZES, costs, every_path, planted
 
-from stages.exploration import draw_near, least_prices, shaken
-from stages.path_values import PathValues, Variances, estimate_values, one_hot, starts_of, values_of_parts
-from stages.selection import path_ms
+from stages.nas.exploration import draw_near, least_prices, shaken
+from stages.nas.path_values import PathValues, Variances, estimate_values, one_hot, starts_of, values_of_parts
+from stages.nas.solver import path_ms
 
 Array = NDArray[np.float64]
 Paths = NDArray[np.int64]

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from support.planted_values import SIZES, costs, every_path, planted
 
-from stages.exploration import MOST_ROUNDS, ROUNDS, explore
-from stages.path_values import PathValues, Posterior, Variances, one_hot
-from stages.selection import path_ms
+from stages.nas.exploration import MOST_ROUNDS, ROUNDS, explore
+from stages.nas.path_values import PathValues, Posterior, Variances, one_hot
+from stages.nas.solver import path_ms
 
 Array = NDArray[np.float64]
 Paths = NDArray[np.int64]

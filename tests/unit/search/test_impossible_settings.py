@@ -12,8 +12,8 @@ from support.scripted_device import ScriptedDevice
 from support.toy_search import SPACE
 
 from nasflow.assemble import PipelineConfig, build_pipeline
-from nasflow.errors import UsageError
-from stages.search_space import Candidate, SearchSpace, StageSpec
+from nasflow.base.errors import UsageError
+from stages.space.search_space import Candidate, SearchSpace, StageSpec
 
 SMALL = """
 name: small

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.planted_values import costs, every_path, planted
 
-from stages.path_values import PathValues
-from stages.selection import improved, path_ms
+from stages.nas.path_values import PathValues
+from stages.nas.solver import improved, path_ms
 
 LAYERS = st.lists(st.integers(1, 5), min_size=1, max_size=5)
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.toy_search import latency_model
 
-from nasflow.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTarget
 from stages.documents import LatencyModel
-from stages.path_values import PathValues, Variances
-from stages.search_space import BlockSpec, SearchSpace
-from stages.selection import best_by_value, best_paths, improved, path_ms
-from stages.spaces import SpaceConfig, load_space, shipped_spaces
+from stages.nas.path_values import PathValues, Variances
+from stages.space.search_space import BlockSpec, SearchSpace
+from stages.nas.solver import best_by_value, best_paths, improved, path_ms
+from stages.space import SpaceConfig, load_space, shipped_spaces
 
 SPACES = {name: load_space(SpaceConfig(name=name)) for name in shipped_spaces()}
 ROUNDING = 1e-12  # relative: sums in another order

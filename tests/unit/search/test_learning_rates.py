@@ -7,7 +7,7 @@ import math
 import pytest
 
 from stages.search import SearchConfig
-from stages.training.schedule import weights_rate
+from stages.nas.schedule import weights_rate
 
 STEPS = 10
 ONE_COSINE = SearchConfig(warmup_epochs=2, epochs=3, learning_rate=0.1)

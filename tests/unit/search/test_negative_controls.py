@@ -12,14 +12,14 @@ from support.toy_search import DATA, SPACE, latency_model
 from torch import Tensor, nn
 
 from stages.documents import LatencyModel, SearchResult
-from stages.nn.architecture import Architecture, rescale_pairs, two_path_gradient
-from stages.nn.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.architecture import Architecture, rescale_pairs, two_path_gradient
+from stages.nas.reinforce import RewardBaseline, reinforce_gradient
 from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
-from stages.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
-from stages.training.batches import Batches
-from stages.training.data import DataConfig, load_images
-from stages.training.search_loop import price_candidates, run_search
+from stages.space.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
+from stages.data.batches import Batches
+from stages.data.fashion_mnist import DataConfig, load_images
+from stages.nas.search_loop import price_candidates, run_search
 
 CONFIG = SearchConfig(
     warmup_epochs=0,

@@ -15,19 +15,19 @@ from support.scripted_device import ScriptedDevice
 from support.toy_search import latency_model
 
 from android_bench.device import RuntimeOptions
-from pipeline.scratch import FolderScratch
+from pipeline.store.scratch import FolderScratch
 from pipeline.stage import Context
 from stages.documents import PrunedNetworks, SearchResult
-from stages.measuring import MeasuringConfig, Work, measure_rounds
-from stages.network_name import network_name
+from stages.measurement.rounds import MeasuringConfig, Work, measure_rounds
+from stages.space.network_name import network_name
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.prune import Prune, PruneConfig
 from stages.reporting.figures.architecture import architecture_figure
 from stages.reporting.figures.layers import layers_figure
 from stages.reporting.figures.search import probabilities_figure
-from stages.search_space import Candidate, SearchSpace, StageSpec, StemSpec
-from stages.training.data import DataConfig
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
+from stages.data.fashion_mnist import DataConfig
 from stages.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[3]

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from support.planted_values import SIZES, costs, every_path, planted
 
-from nasflow.errors import InfeasibleTarget
-from stages.exploration import explore
-from stages.path_values import (
+from nasflow.base.errors import InfeasibleTarget
+from stages.nas.exploration import explore
+from stages.nas.path_values import (
     PathValues,
     Variances,
     estimate_values,
@@ -19,7 +19,7 @@ from stages.path_values import (
     one_hot,
     values_of_parts,
 )
-from stages.selection import best_by_value, best_paths, path_ms
+from stages.nas.solver import best_by_value, best_paths, path_ms
 
 Array = NDArray[np.float64]
 ALL = every_path()

@@ -15,7 +15,7 @@ from support.scripted_device import ScriptedDevice
 from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
 
 from android_bench.device import RuntimeOptions
-from nasflow.errors import InfeasibleTarget, UsageError
+from nasflow.base.errors import InfeasibleTarget, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Progress
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
@@ -23,11 +23,11 @@ from stages.nn.network import load_network
 from stages.nn.supernet import Supernet
 from stages.prune import Prune, PruneConfig
 from stages.search import Search, SearchConfig
-from stages.selection import path_ms
-from stages.spaces import SpaceConfig, load_space
-from stages.targets import RelativeTarget, Target, further_ms
-from stages.training.data import DataConfig
-from stages.training.search_loop import price_candidates
+from stages.nas.solver import path_ms
+from stages.space import SpaceConfig, load_space
+from stages.nas.targets import RelativeTarget, Target, further_ms
+from stages.data.fashion_mnist import DataConfig
+from stages.nas.search_loop import price_candidates
 
 LATENCY = latency_model()
 FASTEST, SLOWEST = LATENCY.feasible_ms

@@ -16,11 +16,11 @@ from torch import Tensor
 from pipeline.stage import Context
 from stages.nn.supernet import Supernet
 from stages.search import SearchConfig
-from stages.training.batches import Batches
+from stages.data.batches import Batches
 from stages.training.checkpoint import unpack
-from stages.training.data import load_images
+from stages.data.fashion_mnist import load_images
 from stages.training.optimisation import make_fabric
-from stages.training.search_loop import SearchLoop, price_candidates, run_search
+from stages.nas.search_loop import SearchLoop, price_candidates, run_search
 
 CONFIG = SearchConfig(
     warmup_epochs=1,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasflow.errors import InfeasibleTarget
-from stages.selection import best_paths, path_ms
+from nasflow.base.errors import InfeasibleTarget
+from stages.nas.solver import best_paths, path_ms
 
 Rows = list[list[float]]
 

@@ -14,8 +14,8 @@ from stages.documents import PrunedNetworks, SearchResult
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.prune import Prune, PruneConfig
-from stages.search_space import Candidate, SearchSpace, StageSpec, StemSpec
-from stages.selection import best_paths
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
+from stages.nas.solver import best_paths
 
 SPACE = SearchSpace(
     name="skips",
@@ -115,7 +115,7 @@ def test_the_exact_solver_goes_on_until_there_are_enough_different_networks(coun
 
 
 def test_it_gives_up_where_all_further_paths_are_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.selection.MOST_ALIKE", 3)
+    monkeypatch.setattr("stages.nas.solver.MOST_ALIKE", 3)
     parts, solved = [[0.0, 1.0, 2.0]] * 4, []
 
     def identity(path: Path) -> int:

@@ -10,9 +10,9 @@ from support.toy_search import DATA, SPACE, latency_model
 from stages.nn.blocks import SqueezeExcite
 from stages.nn.supernet import Supernet, recalibrate_bn
 from stages.search import Search, SearchConfig
-from stages.search_space import Candidate
+from stages.space.search_space import Candidate
 from stages.training.checkpoint import unpack
-from stages.training.search_loop import CHECKPOINT
+from stages.nas.search_loop import CHECKPOINT
 
 GATED = SPACE.model_copy(
     update={

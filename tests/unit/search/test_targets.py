@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from support.memory_context import MemoryScratch, MemoryStore, memory_context
 from support.toy_search import DATA, SPACE, latency_model
 
-from nasflow.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTarget
 from stages.documents import LatencyModel
 from stages.search import Search, SearchConfig
-from stages.search_space import BlockSpec
-from stages.selection import best_paths, path_ms
-from stages.targets import bounds_ms, check_met, check_pick, path_costs_ms
+from stages.space.search_space import BlockSpec
+from stages.nas.solver import best_paths, path_ms
+from stages.nas.targets import bounds_ms, check_met, check_pick, path_costs_ms
 
 PATHS = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
 

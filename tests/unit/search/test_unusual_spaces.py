@@ -6,10 +6,10 @@ import pytest
 from support.memory_context import MemoryScratch, MemoryStore, memory_context
 from support.toy_search import DATA, SPACE, latency_model
 
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from stages.documents import SearchResult
 from stages.search import Search, SearchConfig
-from stages.search_space import Candidate, SearchSpace, StageSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec
 
 CONFIG = SearchConfig(
     target_ms=0.08, warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50

@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from pipeline.artifact import canonical_json, document_bytes, sha256_hex
-from stages.latency_exchange import LatencyFile
-from stages.search_space import BlockSpec, Candidate, NetConfig, SearchSpace
-from stages.spaces import SpaceConfig, load_space
+from stages.latency.exchange import LatencyFile
+from stages.space.search_space import BlockSpec, Candidate, NetConfig, SearchSpace
+from stages.space import SpaceConfig, load_space
 
 DATA = Path(__file__).parents[3] / "benchmarks" / "data"
 

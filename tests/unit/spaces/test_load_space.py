@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nasflow.errors import ConfigError, UsageError
-from stages.search_space import SearchSpace
-from stages.spaces import FOLDER, SpaceConfig, load_space, shipped_spaces
+from nasflow.base.errors import ConfigError, UsageError
+from stages.space.search_space import SearchSpace
+from stages.space import FOLDER, SpaceConfig, load_space, shipped_spaces
 
 OWN: dict[str, Any] = {
     "name": "own",

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.toy_search import DATA, SPACE
 
-from nasflow.errors import UsageError
+from nasflow.base.errors import UsageError
 from stages.baseline import Baseline, BaselineConfig
 from stages.finetune import FinetuneConfig
-from stages.mobilenet_v2 import PUBLISHED_STRIDES, fit_strides, mobilenet_v2
-from stages.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec, round_channels
-from stages.spaces import SpaceConfig, load_space, shipped_spaces
+from stages.space.mobilenet_v2 import PUBLISHED_STRIDES, fit_strides, mobilenet_v2
+from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec, round_channels
+from stages.space import SpaceConfig, load_space, shipped_spaces
 
 STRIDE = st.sampled_from([1, 2])
 

@@ -12,8 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.training.batches import Batches, derived_seed
-from stages.training.data import DataConfig, ImageSet, load_images
+from stages.data.batches import Batches, derived_seed
+from stages.data.fashion_mnist import DataConfig, ImageSet, load_images
 
 CPU = torch.device("cpu")
 

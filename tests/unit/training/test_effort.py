@@ -15,10 +15,10 @@ from stages.documents import Effort, PrunedNetworks, SearchResult
 from stages.prune import Prune, PruneConfig
 from stages.search import SearchConfig
 from stages.training.checkpoint import pack, unpack
-from stages.training.effort import EffortClock
-from stages.training.pick import EFFORT
-from stages.training.search_loop import CHECKPOINT, run_search
-from stages.training.supernet_values import EVALUATIONS
+from stages.training.cost import EffortClock
+from stages.nas.pick import EFFORT
+from stages.nas.search_loop import CHECKPOINT, run_search
+from stages.nas.evaluation import EVALUATIONS
 
 CPU = torch.device("cpu")
 CONFIG = SearchConfig(

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from nasflow.errors import DatasetMissing, EnvironmentFault, IntegrityError, NasflowError, UsageError
-from stages.spaces import SpaceConfig, load_space
-from stages.training import data
-from stages.training.data import FILES, DataConfig, Split, check_fits, check_folder, find_file, load_images
+from nasflow.base.errors import DatasetMissing, EnvironmentFault, IntegrityError, NasflowError, UsageError
+from stages.space import SpaceConfig, load_space
+from stages.data import fashion_mnist as data
+from stages.data.fashion_mnist import FILES, DataConfig, Split, check_fits, check_folder, find_file, load_images
 
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.toy_search import SPACE
 from torch import Tensor
 
-from nasflow.errors import IntegrityError, TrainingDiverged
+from nasflow.base.errors import IntegrityError, TrainingDiverged
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network
 from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpack_optimizer

@@ -10,14 +10,14 @@ import torch
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch
 
-from nasflow.errors import TrainingDiverged, UsageError
+from nasflow.base.errors import TrainingDiverged, UsageError
 from pipeline.events import Event, Metric
-from pipeline.scratch import FolderScratch
+from pipeline.store.scratch import FolderScratch
 from pipeline.stage import Context
 from stages.nn.network import Network, load_network
-from stages.training.batches import Batches
+from stages.data.batches import Batches
 from stages.training.checkpoint import unpack
-from stages.training.data import DataConfig, load_images
+from stages.data.fashion_mnist import DataConfig, load_images
 from stages.training.loop import Trained, train
 from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe

@@ -8,13 +8,13 @@ from support.memory_context import memory_context
 from support.toy_search import DATA, SPACE, latency_model
 from torch import Tensor, nn
 
-from nasflow.errors import TrainingDiverged
-from stages.exploration import Explored
+from nasflow.base.errors import TrainingDiverged
+from stages.nas.exploration import Explored
 from stages.nn.supernet import Supernet
-from stages.training.batches import Batches
-from stages.training.data import load_images
-from stages.training.search_loop import price_candidates
-from stages.training.supernet_values import SupernetJudge, explore_supernet
+from stages.data.batches import Batches
+from stages.data.fashion_mnist import load_images
+from stages.nas.search_loop import price_candidates
+from stages.nas.evaluation import SupernetJudge, explore_supernet
 
 COSTS_MS = [row.tolist() for row in price_candidates(SPACE, latency_model()).block_ms]
 BUDGET = 50

@@ -13,7 +13,7 @@ from support.memory_context import MemoryScratch, MemoryStore, Told, memory_cont
 from support.toy_search import SPACE, Stopped, latency_model, toy_device
 
 from android_bench.device import RuntimeOptions
-from nasflow.errors import IntegrityError, UsageError
+from nasflow.base.errors import IntegrityError, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Event, Message, Progress
 from pipeline.stage import Context
@@ -23,9 +23,9 @@ from stages.finetune import Finetune, FinetuneConfig
 from stages.nn.network import Network, load_network, save_weights
 from stages.prune import Prune, PruneConfig
 from stages.search import Search, SearchConfig
-from stages.spaces import SpaceConfig, load_space
-from stages.training import data
-from stages.training.data import DataConfig
+from stages.space import SpaceConfig, load_space
+from stages.data import fashion_mnist as data
+from stages.data.fashion_mnist import DataConfig
 
 DATA = DataConfig(train_images=200, validation_images=100)
 RECIPE = FinetuneConfig(epochs=2, batch_size=50)

@@ -11,7 +11,7 @@ from stages.documents import FoundLatency, LatencyModel, PrunedNetworks, Verdict
 from stages.reporting.html import render_report
 from stages.reporting.result import build_result
 from stages.reporting.summary import summary_text
-from stages.statistics import Estimate
+from stages.verification.statistics import Estimate
 from stages.verification.prediction import judge_latency, not_as_expected, verdict
 
 DOCUMENTS = sample_documents()

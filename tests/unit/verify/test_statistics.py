@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from nasflow.errors import UsageError
-from stages.statistics import (
+from nasflow.base.errors import UsageError
+from stages.verification.statistics import (
     Contender,
     Estimate,
     difference_from_mean,

@@ -10,8 +10,8 @@ from support.memory_context import MemoryScratch, MemoryStore, Told, memory_cont
 from support.scripted_device import SCRIPTED, ScriptedDevice
 
 from android_bench.device import LatencyMeasurement, RuntimeOptions
-from android_bench.local import LocalDevice
-from nasflow.errors import DeviceError, UsageError
+from android_bench.local.device import LocalDevice
+from nasflow.base.errors import DeviceError, UsageError
 from pipeline.artifact import Blob, blobs_of, document_bytes
 from stages.conversion.block_weights import random_weights
 from stages.conversion.flatbuffer import network_model
@@ -27,9 +27,9 @@ from stages.documents import (
     Role,
     Verification,
 )
-from stages.search_space import BlockSpec, NetConfig
-from stages.statistics import Estimate
-from stages.training.data import DataConfig, ImageSet
+from stages.space.search_space import BlockSpec, NetConfig
+from stages.verification.statistics import Estimate
+from stages.data.fashion_mnist import DataConfig, ImageSet
 from stages.verification.answers import correct_answers
 from stages.verification.prediction import verdict
 from stages.verify import Verify, VerifyConfig

@@ -1,0 +1,1 @@
+"""This computer as a device: LiteRT in a process of its own."""

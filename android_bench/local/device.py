@@ -1,0 +1,159 @@
+"""This computer as a device: LiteRT in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from android_bench.device import (
+    DEFAULT_OPTIONS,
+    LOCAL_OVERHEAD,
+    BenchmarkRequest,
+    Conditions,
+    DeviceInfo,
+    LatencyMeasurement,
+    RuntimeOptions,
+    parse_measurement,
+)
+from android_bench.local.host import local_conditions, local_info
+from android_bench.local.process import WorkerProcess
+from nasflow.base.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_CHUNK_BYTES = 8_000_000
+
+
+class LocalDevice:
+    """Runs models on this computer's CPU (a :class:`~android_bench.device.Device`).
+
+    The worker process starts with the first measurement and again after a failure. ``timeout_seconds``
+    is how long a model may be silent beyond the time that it was asked to take.
+    """
+
+    overhead = LOCAL_OVERHEAD
+
+    def __init__(self, *, timeout_seconds: float = 120.0) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._worker: WorkerProcess | None = None
+
+    def info(self) -> DeviceInfo:
+        """This computer; starts nothing. Raises NoUsableDevice where LiteRT is not installed."""
+        return local_info()
+
+    def conditions(self) -> Conditions:
+        """Load and clock rate, as far as they can be read."""
+        return local_conditions()
+
+    def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
+        """Time one model, one round. Raises DeviceError, BadMeasurement."""
+        question = {
+            "op": "benchmark",
+            **request.model_dump(include={"warmup_ms", "min_ms", "min_runs", "max_runs"}),
+        }
+        # What is asked to take t ms may take several t where other programs compute.
+        patience = self._timeout_seconds + 10 * (request.warmup_ms + request.min_ms) / 1000
+        reply, _ = self._ask(request.name, request.model, request.options, question, b"", patience)
+        median_ms = reply.get("median_ms")
+        fields = {
+            **reply,
+            "rounds": 1,
+            "round_medians_ms": [median_ms],
+            "conditions": self.conditions(),
+        }
+        return parse_measurement(fields, source=f"{self.info().model} ({request.name})")
+
+    def benchmark_many(
+        self, requests: Sequence[BenchmarkRequest]
+    ) -> Iterator[tuple[int, LatencyMeasurement]]:
+        """Time each request in the order given; yield its index and result as soon as it is known."""
+        for index, request in enumerate(requests):
+            yield index, self.benchmark(request)
+
+    def run_model(
+        self,
+        model: bytes,
+        inputs_NHWC: NDArray[np.float32],
+        options: RuntimeOptions = DEFAULT_OPTIONS,
+    ) -> NDArray[np.float32]:
+        """Outputs (N, ...) of a float32 model with batch size 1, image by image. Raises DeviceError."""
+        import numpy as np
+
+        inputs = np.ascontiguousarray(inputs_NHWC, np.float32)
+        size = max(1, _CHUNK_BYTES // max(1, inputs[:1].nbytes))
+        outputs = []
+        for start in range(0, max(1, len(inputs)), size):
+            chunk = inputs[start : start + size]
+            reply, payload = self._ask(
+                "the model given",
+                model,
+                options,
+                {"op": "run", "shape": chunk.shape},
+                chunk.tobytes(),
+                self._timeout_seconds,
+            )
+            outputs.append(np.frombuffer(payload, np.float32).reshape(reply["shape"]))
+        return np.concatenate(outputs)
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker, None where none runs."""
+        return self._worker.pid if self._worker is not None and self._worker.alive else None
+
+    def renew(self) -> None:
+        """End the worker: the next measurement starts another."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop the worker. May be called twice; the next measurement starts another."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(
+        self,
+        name: str,
+        model: bytes,
+        options: RuntimeOptions,
+        question: dict[str, Any],
+        payload: bytes,
+        timeout_seconds: float,
+    ) -> tuple[dict[str, Any], bytes]:
+        """One answer about one model, which is sent first where the worker does not have it."""
+        if options.cpu not in ("auto", "all") or options.delegate != "cpu":
+            raise UsageError(
+                f"this computer runs models on all its cores and on the CPU; asked for was cpu "
+                f"{options.cpu}, delegate {options.delegate}.",
+                hint="Leave runtime.cpu and runtime.delegate out, or choose a phone: --device android.",
+            )
+        self.info()  # no runtime, no worker
+        digest = hashlib.sha256(model).hexdigest()
+        subject = f"{name} ({digest[:8]})"
+        about = {"model": digest, "threads": options.threads}
+        for attempt in (
+            ({**question, **about}, payload),
+            ({"op": "load", **about}, model),
+            ({**question, **about}, payload),
+        ):
+            if self._worker is None or not self._worker.alive:
+                self.close()
+                self._worker = WorkerProcess()
+            reply, data = self._worker.ask(*attempt, subject=subject, timeout_seconds=timeout_seconds)
+            if "error" in reply:
+                raise DeviceError(
+                    f"LiteRT refuses {subject}: {reply['error']}.",
+                    hint="The file may be damaged, or use an operator that this runtime does not have.",
+                    raw=reply["error"],
+                )
+            if attempt[0]["op"] != "load" and "unknown" not in reply:
+                return reply, data
+        raise DeviceError(f"the LiteRT process lost {subject} as soon as it was loaded.")

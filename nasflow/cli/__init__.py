@@ -1,0 +1,1 @@
+"""The command line: its options, its output, from a command to an exit code."""

@@ -1,0 +1,81 @@
+"""Options that several commands have. Imported for ``--help``: keep it light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasflow.cli.request import Selection, StageName
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration; else pipeline.yaml, looked for upwards from here.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set one key, as in search.epochs=20. Repeatable."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where to measure: local (this computer), android, android:SERIAL or android:HOST:PORT.",
+    ),
+]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
+From = Annotated[
+    StageName | None,
+    typer.Option(
+        "--from", metavar="STAGE", help="Run this stage and all that follow from it again, fresh or not."
+    ),
+]
+Until = Annotated[StageName | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
+Force = Annotated[
+    list[StageName] | None,
+    typer.Option(
+        "--force",
+        metavar="STAGE",
+        help="Run this stage again from its start, fresh or not: what an unfinished run of it has done is "
+        "discarded. Repeatable.",
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Download nothing: neither the images nor a phone's benchmark_model."),
+]
+Front = Annotated[
+    bool,
+    typer.Option(
+        "--front",
+        help="Find networks for ten more latencies in the same search (--set prune.front=10); with 'search', "
+        "runs 'prune' too, which picks them.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only list what would be done, why, and about how long it takes.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")
+]
+
+
+def selection(
+    config: Path | None,
+    assignments: list[str] | None,
+    device: str | None,
+    seed: str | None,
+    *,
+    offline: bool = False,
+    front: bool = False,
+) -> Selection:
+    """What these options select."""
+    chosen = (*(assignments or ()), *(["prune.front=10"] if front else []))
+    return Selection(config, chosen, device, seed, offline)

@@ -1,0 +1,1 @@
+"""What 'nasflow doctor' looks at."""

@@ -1,0 +1,290 @@
+"""What ``nasflow doctor`` looks at. Each check says what it found and how to mend it; none raises.
+
+A broken environment is what this module is for: it starts with the standard library alone, and what
+else it needs is imported inside the check that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nasflow.base.errors import NasflowError
+
+if TYPE_CHECKING:
+    from nasflow.assemble import PipelineConfig
+
+GIB = 2**30
+NEEDED_DISK_BYTES = GIB
+NEEDED_MEMORY_BYTES = 4 * GIB
+BUSY_LOAD_PER_CORE = 0.5
+OWN_PACKAGES = ("nasflow", "pipeline", "stages", "android_bench")
+
+State = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. ``mend`` says what to do where ``state`` is not ok."""
+
+    name: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+def examine_all(config: Path | None, here: Path, overrides: Sequence[str] = ()) -> Iterator[Check]:
+    """All checks in order, each as soon as it is known.
+
+    ``config`` names a configuration file; without it the one above ``here`` counts, if there is one.
+    ``overrides`` change its keys, as in ``offline=true``.
+    """
+    yield check_python()
+    yield check_own_packages()
+    yield from check_packages()
+    check, settings, base = _configuration(config, here, overrides)
+    yield check
+    yield check_dataset(settings, base)
+    artifacts = base / (settings.artifacts if settings is not None else "artifacts")
+    yield check_folder(artifacts)
+    yield check_disk(artifacts)
+    yield check_memory()
+    yield check_load(settings.runtime.threads if settings and settings.device == "local" else 1)
+    yield check_runtime()
+
+
+def check_python() -> Check:
+    """The interpreter's version against what the installed package asks for."""
+    found = f"{sys.version.split()[0]} at {sys.executable}"
+    try:
+        wanted = metadata.metadata("nasflow")["Requires-Python"]
+        from packaging.specifiers import SpecifierSet
+    except metadata.PackageNotFoundError:
+        return Check("python", "ok", found)  # check_packages tells that nasflow is not installed
+    except ModuleNotFoundError:
+        return Check("python", "warning", f"{found}; its range cannot be checked", "pip install packaging")
+    if SpecifierSet(wanted).contains(sys.version.split()[0].rstrip("+"), prereleases=True):
+        return Check("python", "ok", found)
+    return Check("python", "failed", f"{found}, but {wanted} is needed", f"Use a Python {wanted}.")
+
+
+def check_own_packages() -> Check:
+    """That our four packages come from one place: ``pipeline`` is a name that others use, too."""
+    root = Path(__file__).resolve().parent.parent
+    for name in OWN_PACKAGES:
+        spec = util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin is None or origin.parent != root / name:
+            return Check(
+                "own packages",
+                "failed",
+                f"'{name}' comes from {origin or 'nowhere'}, not from {root}",
+                "Another package of that name is in the way: install nasflow in an environment of its own.",
+            )
+    return Check("own packages", "ok", f"{', '.join(OWN_PACKAGES)} in {root}")
+
+
+def check_packages() -> Iterator[Check]:
+    """Every needed package: installed, and in the range that nasflow's own metadata asks for."""
+    try:
+        lines = metadata.requires("nasflow") or []
+        from packaging.requirements import Requirement
+    except metadata.PackageNotFoundError:
+        yield Check(
+            "packages",
+            "failed",
+            "nasflow itself is not installed (it runs from its source)",
+            "pip install nasflow, or in a clone: make install",
+        )
+        return
+    except ModuleNotFoundError:
+        yield Check("package packaging", "failed", "not installed", f"{_pip()} install packaging")
+        return
+    for line in lines:
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        mend = f"{_pip()} install '{wanted.name}{wanted.specifier}'"
+        name = f"package {wanted.name}"
+        try:
+            version = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, "failed", "not installed", mend)
+            continue
+        if wanted.specifier.contains(version, prereleases=True):
+            yield Check(name, "ok", version)
+        else:
+            yield Check(name, "failed", f"{version}, but {wanted.specifier} is needed", mend)
+
+
+def _configuration(
+    config: Path | None, here: Path, overrides: Sequence[str]
+) -> tuple[Check, PipelineConfig | None, Path]:
+    """The configuration's check, its values, and the folder that its paths are relative to."""
+    try:
+        from nasflow.assemble import PipelineConfig
+        from pipeline.config.loader import find_config, load_config
+
+        path = config if config is not None else find_config(here)
+        settings = load_config(PipelineConfig, path, overrides)
+    except NasflowError as error:
+        return Check("configuration", "failed", error.message, error.hint or "Mend the file."), None, here
+    except ImportError as error:
+        return Check("configuration", "failed", f"cannot be read: {error}", _REINSTALL), None, here
+    if path is None:
+        return (
+            Check("configuration", "ok", "no pipeline.yaml here: 'nasflow init' writes one"),
+            settings,
+            here,
+        )
+    return Check("configuration", "ok", str(path)), settings, path.resolve().parent
+
+
+def check_dataset(settings: PipelineConfig | None, base: Path) -> Check:
+    """That the images are on this machine and whole; where they are not, how they come here."""
+    return _guarded("data set", lambda: _dataset(settings, base))
+
+
+def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
+    from nasflow.assemble import PipelineConfig, resolve_data
+    from stages.data.fashion_mnist import FILES, check_at_hand, find_file, is_at_hand, load_images
+
+    settings = settings or PipelineConfig()
+    data = resolve_data(settings.data, base)
+    if settings.offline:
+        check_at_hand(data)
+    if data.folder is None and not is_at_hand(data):
+        return Check(
+            "data set",
+            "warning",
+            "Fashion-MNIST is not on this machine; the first run downloads it (30 MB)",
+            "Without a network: install Debian's package dataset-fashion-mnist, or set data.folder.",
+        )
+    counts = {split: len(load_images(data, split)) for split in ("train", "validation", "test")}
+    source = find_file(next(iter(FILES)), data.folder)
+    found = f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test images"
+    return Check("data set", "ok", f"{found} in {source.parent if source else data.folder}")
+
+
+def check_folder(artifacts: Path) -> Check:
+    """That the artifacts folder, or the place where it will be made, can be written."""
+    existing = _existing_parent(artifacts)
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=".nasflow-doctor-") as probe:
+            probe.write(b"x")
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return Check(
+            "artifacts folder",
+            "failed",
+            f"{existing} cannot be written: {error.strerror}",
+            "Give yourself permission to write there, or set 'artifacts' in pipeline.yaml.",
+        )
+    state = "is there" if existing == artifacts else "will be made"
+    return Check("artifacts folder", "ok", f"{artifacts} {state} and can be written")
+
+
+def check_disk(artifacts: Path) -> Check:
+    """Free space where the artifacts lie."""
+    free = shutil.disk_usage(_existing_parent(artifacts)).free
+    found = f"{free / GIB:.1f} GiB free"
+    if free < NEEDED_DISK_BYTES:
+        mend = "Free some space ('nasflow clean' helps), or set 'artifacts' to a folder on another disk."
+        return Check(
+            "disk", "failed", f"{found}, at least {NEEDED_DISK_BYTES / GIB:.0f} GiB are needed", mend
+        )
+    return Check("disk", "ok", found)
+
+
+def check_memory() -> Check:
+    """Memory that this process may use: the computer's, or a container's limit where that is lower."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return Check("memory", "ok", "cannot be read on this system")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    written = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    if written.isdecimal():
+        total = min(total, int(written))
+    found = f"{total / GIB:.1f} GiB"
+    if total < NEEDED_MEMORY_BYTES:
+        return Check(
+            "memory",
+            "warning",
+            f"{found}, a run takes up to {NEEDED_MEMORY_BYTES / GIB:.0f} GiB",
+            "Close other programs, or lower the batch sizes in pipeline.yaml.",
+        )
+    return Check("memory", "ok", found)
+
+
+def check_load(wanted_threads: int = 1) -> Check:
+    """CPU threads that this process may use, and how busy the computer is: load spoils timings.
+
+    ``wanted_threads`` are those that a model is to be run with on this computer.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    threads = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    if wanted_threads > threads:
+        found = f"{threads} threads, and runtime.threads is {wanted_threads}: models run many times slower"
+        return Check("cpu", "warning", found, f"Set runtime.threads to {threads} or less.")
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return Check("cpu", "ok", f"{threads} threads; the load cannot be read on this system")
+    found = f"{threads} threads, load {load:.1f}"
+    if load > BUSY_LOAD_PER_CORE * threads:
+        return Check("cpu", "warning", f"{found}: latencies will be noisy", "Close other programs first.")
+    return Check("cpu", "ok", found)
+
+
+def check_runtime() -> Check:
+    """That LiteRT loads, runs a small network and gives a sane latency."""
+    return _guarded("runtime", _runtime)
+
+
+def _runtime() -> Check:
+    from android_bench.device import BenchmarkRequest
+    from android_bench.local.device import LocalDevice
+    from stages.conversion.flatbuffer import network_model
+    from stages.space.mobilenet_v2 import mobilenet_v2
+
+    net = mobilenet_v2(resolution=32, classes=10, width=0.35)
+    device = LocalDevice()
+    try:
+        info = device.info()
+        measured = device.benchmark(BenchmarkRequest(name="doctor", model=network_model(net)))
+    finally:
+        device.close()
+    return Check(
+        "runtime", "ok", f"{info.runtime}: MobileNetV2 0.35 at 32 pixels in {measured.median_ms:.3f} ms"
+    )
+
+
+_REINSTALL = "Install the packages that failed above; in a clone: make install"
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    """A check of ours that runs real code: what that code raises is its finding."""
+    try:
+        return check()
+    except NasflowError as error:
+        return Check(name, "failed", error.message, error.hint)
+    except ImportError as error:
+        return Check(name, "failed", f"cannot be checked: {error}", _REINSTALL)
+
+
+def _existing_parent(path: Path) -> Path:
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _pip() -> str:
+    return f"{sys.executable} -m pip"

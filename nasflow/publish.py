@@ -1,0 +1,132 @@
+"""What a finished run leaves for people: ``artifacts/latest``, copied out of the store.
+
+::
+
+    report.html            the report, self-contained
+    result.json            its figures (see artifacts/README.md)
+    network.tflite         the found network, ready for an app
+    network.json           its architecture (NetConfig)
+    network.safetensors    its weights, for PyTorch
+    manifest.json          what these files were made from, and their hashes
+
+Every file is written whole under another name and renamed; the manifest comes last, so that an
+interrupted publication is made again by the next run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from nasflow.base.files import hash_or_none, read_or_none, write_atomic
+from pipeline.artifact import Document, Record, canonical_json, document_bytes, sha256_hex
+from pipeline.events import Emit, Message
+from pipeline.store.store import Store
+from stages.reporting.result import ResultDocument, build_result, run_facts
+from stages.reporting.run_documents import RunDocuments
+
+if TYPE_CHECKING:
+    from nasflow.assemble import PipelineConfig
+
+REPORT, RESULT, MODEL = "report.html", "result.json", "network.tflite"
+ARCHITECTURE, WEIGHTS, MANIFEST = "network.json", "network.safetensors", "manifest.json"
+FILES = (REPORT, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
+COMPLETE = frozenset(field.name for field in fields(RunDocuments))
+"""The stages whose documents a publication needs."""
+
+
+class Manifest(Record):
+    """What the files were made from, and what they hold."""
+
+    made_from: str
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the results lie, and the figures in them; ``written`` says which files were made anew."""
+
+    folder: Path
+    result: ResultDocument
+    written: tuple[str, ...]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every file by its name."""
+        return {name: self.folder / name for name in FILES}
+
+
+def publish(
+    documents: Mapping[str, Document],
+    store: Store,
+    folder: Path,
+    config: PipelineConfig,
+    emit: Emit,
+    *,
+    again: bool = False,
+) -> Published:
+    """Bring ``folder`` up to date with a finished run's documents; write nothing that is.
+
+    A file that was changed or damaged is told and written anew; ``again`` writes all of them. Raises
+    UsageError where a stage's document is missing, IntegrityError where a blob is damaged,
+    EnvironmentFault.
+    """
+    made_from = _made_from(documents, config)
+    manifest = _read_manifest(folder)
+    known = manifest.sha256 if manifest is not None and manifest.made_from == made_from else {}
+    hashes = {name: hash_or_none(folder / name) for name in FILES}
+    if known and not again:
+        for name in FILES:
+            if hashes[name] not in (None, known.get(name)):
+                text = f"{folder / name} was changed or damaged; it is written anew."
+                emit(Message("", text, level="warning"))
+        if all(hashes[name] == known.get(name) for name in FILES):
+            with suppress(ValidationError):  # written by another version of nasflow: made anew
+                result = ResultDocument.model_validate_json((folder / RESULT).read_bytes())
+                return Published(folder, result, ())
+    result = build_result(documents, run_facts(seed=config.seed, dataset=config.data.name))
+    contents = _contents(documents, result, store)
+    for name, content in contents.items():
+        write_atomic(folder / name, content)
+    manifest = Manifest(made_from=made_from, sha256={n: sha256_hex(c) for n, c in contents.items()})
+    write_atomic(folder / MANIFEST, _readable(manifest))
+    written = tuple(name for name in FILES if hashes[name] != manifest.sha256[name])
+    return Published(folder, result, written)
+
+
+def _contents(documents: Mapping[str, Document], result: ResultDocument, store: Store) -> dict[str, bytes]:
+    from stages.reporting.html import render_report
+
+    network = RunDocuments.of(documents).found_conversion
+    return {
+        MODEL: store.read_bytes(network.float32),
+        WEIGHTS: store.read_bytes(network.weights),
+        ARCHITECTURE: _readable(network.net),
+        RESULT: _readable(result),
+        REPORT: render_report(documents, result).encode(),
+    }
+
+
+def _made_from(documents: Mapping[str, Document], config: PipelineConfig) -> str:
+    digests = {name: sha256_hex(document_bytes(document)) for name, document in documents.items()}
+    return sha256_hex(
+        canonical_json({"documents": digests, "seed": config.seed, "dataset": config.data.name})
+    )
+
+
+def _read_manifest(folder: Path) -> Manifest | None:
+    try:
+        return Manifest.model_validate_json(read_or_none(folder / MANIFEST) or b"")
+    except ValidationError:
+        return None
+
+
+def _readable(document: Record) -> bytes:
+    text = json.dumps(document.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()

@@ -1,0 +1,1 @@
+"""Configuration files: read, checked, with lines in every message."""

@@ -1,0 +1,1 @@
+"""Data sets: images, their identity, batches."""

@@ -1,0 +1,80 @@
+"""Images on the training device: shuffled, augmented, normalised, batch by batch.
+
+Everything random is drawn from (seed, epoch) alone, so that a run that was killed repeats an interrupted
+epoch with the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from stages.data.fashion_mnist import ImageSet
+
+SHIFT = 2
+
+
+def derived_seed(*parts: int) -> int:
+    """One 63-bit seed from several numbers, well mixed (splitmix64), the same on every machine."""
+    state = 0
+    for part in parts:
+        state = (state ^ part) + 0x9E3779B97F4A7C15 & (1 << 64) - 1
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & (1 << 64) - 1
+        state ^= state >> 31
+    return state >> 1
+
+
+class Batches:
+    """The images of one split, held as uint8 on the device where the network is."""
+
+    def __init__(self, images: ImageSet, batch_size: int, device: torch.device) -> None:
+        self.pixels_NHW = torch.from_numpy(images.pixels_NHW.copy()).to(device)
+        self.labels_N = torch.from_numpy(images.labels.copy()).to(device)
+        self.batch_size = min(batch_size, len(images))  # fewer images than that are one batch
+
+    def __len__(self) -> int:
+        """Full batches of an epoch; at least one."""
+        return len(self.labels_N) // self.batch_size
+
+    def training(self, seed: int, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch's batches from number ``first`` on: x_NCHW float32 and labels (N,).
+
+        Shuffled; each image is mirrored with probability one half and shifted by up to 2 pixels.
+        The last, incomplete batch is left out: BN statistics of a few images would be noise.
+        """
+        generator = torch.Generator().manual_seed(derived_seed(seed, epoch))
+        order = torch.randperm(len(self.labels_N), generator=generator)
+        for batch in range(len(self)):
+            mirror = torch.rand(self.batch_size, generator=generator) < 0.5
+            shift = torch.randint(-SHIFT, SHIFT + 1, (2, self.batch_size), generator=generator)
+            if batch < first:
+                continue
+            which = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            which = which.to(self.pixels_NHW.device)
+            yield self._augmented(which, mirror, shift), self.labels_N[which]
+
+    def _augmented(self, which: Tensor, mirror: Tensor, shift: Tensor) -> Tensor:
+        device = self.pixels_NHW.device
+        side = self.pixels_NHW.shape[1]
+        place = torch.arange(side, device=device)
+        rows = (place + shift[0].to(device)[:, None]) % side
+        columns = (place + shift[1].to(device)[:, None]) % side
+        columns = torch.where(mirror.to(device)[:, None], columns.flip(1), columns)
+        # The images have a border of 2 background pixels, so that wrapping around moves background only.
+        moved = self.pixels_NHW[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return normalised_NCHW(moved)
+
+    def in_order(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, as they are, in order: x_NCHW float32 and labels (N,)."""
+        for start in range(0, len(self.labels_N), batch_size):
+            stop = start + batch_size
+            yield normalised_NCHW(self.pixels_NHW[start:stop]), self.labels_N[start:stop]
+
+
+def normalised_NCHW(pixels_NHW: Tensor) -> Tensor:
+    """uint8 grey (N, H, W) to float32 (N, 3, H, W), -1..1, channels last in memory."""
+    grey = (pixels_NHW.float() - 127.5) / 127.5
+    return grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

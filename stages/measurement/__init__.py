@@ -1,0 +1,1 @@
+"""Rounds of timings, and the device's drift taken out of them."""

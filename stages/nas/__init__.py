@@ -1,0 +1,1 @@
+"""The architecture search and the choice of networks."""

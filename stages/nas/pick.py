@@ -1,0 +1,309 @@
+"""Pick one network for each target from a searched supernet, and random ones to hold against the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+from safetensors.torch import load
+
+from android_bench.device import Device, RuntimeOptions
+from nasflow.base.errors import Inconclusive, InfeasibleTarget
+from pipeline.stage import Context
+from stages.nas.candidate_times import CandidateTimer, CandidateTimes
+from stages.documents import (
+    ConsideredNetwork,
+    Effort,
+    LatencyModel,
+    PrunedNetwork,
+    PrunedNetworks,
+    Role,
+    SearchResult,
+)
+from stages.nas.equal_latency import TOLERANCE, equal_latency, random_networks_near
+from stages.nn.blocks import to_channels_last
+from stages.nn.network import Network, save_weights
+from stages.nn.supernet import Supernet, recalibrate_bn
+from stages.nas.path_values import PathValues
+from stages.prune import PruneConfig
+from stages.data.batches import Batches, derived_seed
+from stages.data.fashion_mnist import DataConfig, load_images
+from stages.training.cost import EffortClock
+from stages.training.optimisation import Judgement, judge, make_fabric
+from stages.nas.ranking import Path, Ranking
+from stages.training.recipe import Recipe
+from stages.nas.evaluation import EVALUATIONS, SupernetJudge
+from stages.nas.trials import TRIALS, Trials
+
+BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
+EFFORT = "effort"
+FOUND: Role = "found"
+FRONT: Role = "front"
+
+
+def pick_networks(
+    config: PruneConfig,
+    data: DataConfig,
+    seed: int,
+    *,
+    search: SearchResult,
+    latency: LatencyModel,
+    further_targets_ms: Sequence[float] = (),
+    recipe: Recipe | None = None,
+    device: Device,
+    runtime: RuntimeOptions,
+    context: Context,
+) -> PrunedNetworks:
+    """The pick among the best-ranked networks of each target, and random companions, with their weights.
+
+    ``recipe`` is that of the trials (``prune.trial_epochs``). Raises InfeasibleTarget,
+    Inconclusive, DeviceError, TrainingDiverged.
+    """
+    return _Picker(
+        config, data, seed, search, latency, further_targets_ms, recipe or Recipe(), device, runtime, context
+    ).pick()
+
+
+@dataclass
+class _Picker:
+    config: PruneConfig
+    data: DataConfig
+    seed: int
+    search: SearchResult
+    latency: LatencyModel
+    further_targets_ms: Sequence[float]
+    recipe: Recipe
+    device: Device
+    runtime: RuntimeOptions
+    context: Context
+
+    def __post_init__(self) -> None:
+        fabric = make_fabric(self.seed)
+        self.torch_device = fabric.device
+        self.supernet = Supernet(self.search.space)
+        self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
+        self.supernet.to(self.torch_device)
+        to_channels_last(self.supernet)
+        self.training = Batches(load_images(self.data, "train"), BATCH_SIZE, self.torch_device)
+        self.validation = load_images(self.data, "validation")
+        judging = Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device)
+        self.supernet_judge = SupernetJudge(self.supernet, judging, self.context)
+        self.ranking = Ranking(
+            self.config,
+            self.seed,
+            self.search,
+            self.latency,
+            self.supernet_judge,
+            self.context,
+            self._keep_effort,
+        )
+        self.target_ms = self.config.target_ms or self.search.target_ms
+        self.judged: dict[Path, tuple[Judgement, Network]] = {}
+        self.trials: Trials | None = None
+        if epochs := self.config.trial_epochs:
+            recipe = self.recipe.model_copy(update={"epochs": epochs})
+            self.trials = Trials(recipe, self.data, derived_seed(self.seed, 5), self.context, fabric)
+        self.effort = self._effort()
+        self._keep_effort()
+
+    def _effort(self) -> EffortClock:
+        """A clock that goes on behind the laps of a killed run."""
+        clock, scratch = EffortClock(self.torch_device), self.context.scratch
+        laps = scratch.rows(EFFORT)
+        if not laps and (scratch.rows(EVALUATIONS) or scratch.rows(TRIALS)):
+            clock.add(None)  # a version that kept no laps has judged them: this one begins with a lap
+        for lap in laps:
+            clock.add(Effort.model_validate(lap))
+        return clock
+
+    def _keep_effort(self) -> None:
+        lap = self.effort.lap()
+        if self.effort.known:
+            self.context.scratch.append(EFFORT, lap.model_dump())
+
+    def pick(self) -> PrunedNetworks:
+        targets_ms = self._targets_ms()
+        values, known_NL = self.ranking.explored(targets_ms)
+        ranked: dict[float, list[Path]] = {}
+        for target_ms in targets_ms:
+            with self._optional(target_ms):
+                ranked[target_ms] = self.ranking.best(values, known_NL, target_ms)
+        self._keep_effort()
+        times = CandidateTimer(
+            self.search.space,
+            self.latency,
+            self.config,
+            self.device,
+            self.runtime,
+            self.seed,
+            self.context,
+        ).measure(ranked)
+        self.effort.skip()  # that was the device's time
+        considered: list[ConsideredNetwork] = []
+        picked: dict[tuple[str, ...], PrunedNetwork] = {}
+        for target_ms, paths in ranked.items():
+            with self._optional(target_ms):
+                about = self._consider(target_ms, paths, values, times)
+                considered += about
+                best = max((c.choices for c in about if c.validation_loss is not None), key=self._merit)
+                # Two targets may lead to the same network, which is then there already.
+                if self.ranking.blocks(best) not in picked:
+                    name, role = (f"front_{len(picked)}", FRONT) if picked else ("found", FOUND)
+                    picked[self.ranking.blocks(best)] = self._pruned(name, role, best, target_ms)
+        found, *front = picked.values()
+        randoms = self._randoms(found)
+        self._tell(found, considered)
+        reference = self.latency.reference
+        return PrunedNetworks(
+            target_ms=self.target_ms,
+            rank_by=self.config.rank_by,
+            evaluations=self.config.evaluations if self.config.rank_by == "value" else 0,
+            considered=tuple(considered),
+            anchor=reference.model_copy(update={"measurement": times.anchor}),
+            found=found,
+            randoms=randoms,
+            front=tuple(front),
+            seconds=times.measured.seconds,
+            effort=self.effort.total(),
+            made_by=self.trials.made_by if self.trials is not None else (),
+        )
+
+    def _targets_ms(self) -> tuple[float, ...]:
+        """The first, the further ones, and the front's: ratios evenly spread over the space; each once."""
+        fastest_ms, slowest_ms = self.latency.feasible_ms
+        step = (slowest_ms / fastest_ms) ** (1 / max(1, self.config.front))
+        spread = (fastest_ms * step ** (place + 1) for place in range(self.config.front))
+        return tuple(dict.fromkeys((self.target_ms, *self.further_targets_ms, *spread)))
+
+    @contextmanager
+    def _optional(self, target_ms: float) -> Iterator[None]:
+        """Only the first target must get a network: another one without is told of."""
+        try:
+            yield
+        except (InfeasibleTarget, Inconclusive) as error:
+            if target_ms == self.target_ms:
+                raise
+            self.context.warn(f"no network for the further target {target_ms:.4g} ms: {error.message}")
+
+    def _consider(
+        self, target_ms: float, paths: Sequence[Path], values: PathValues, times: CandidateTimes
+    ) -> list[ConsideredNetwork]:
+        """All candidates of a target; the first that keep it are judged.
+
+        Raises InfeasibleTarget, and Inconclusive where it cannot be told whether one does.
+        """
+        import numpy as np
+
+        if self.config.rank_by == "value" and self.config.shortlist:
+            scores = [self.supernet_judge.mean_value(path) for path in paths]
+        else:
+            scores = values.value(np.array(paths)).tolist()
+        times_ms = [times.timed(path).ms for path in paths]
+        keep = [place for place, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
+        if not keep:
+            raise times.no_network(paths, target_ms, self.device.info().model)
+        considered = []
+        for place, (path, score) in enumerate(zip(paths, scores, strict=True)):
+            judgement = self._judge(path)[0] if place in keep else None
+            trial = self._try(path, keep.index(place), len(keep)) if place in keep else None
+            considered.append(
+                ConsideredNetwork(
+                    choices=path,
+                    target_ms=target_ms,
+                    score=score,
+                    log_probability=sum(
+                        row[choice] for row, choice in zip(self.search.log_probabilities, path, strict=True)
+                    ),
+                    predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
+                    measurement=times.of(path),
+                    validation_accuracy_percent=judgement.accuracy_percent if judgement else None,
+                    validation_loss=judgement.loss if judgement else None,
+                    trial_accuracy_percent=trial.accuracy_percent if trial else None,
+                    trial_loss=trial.loss if trial else None,
+                )
+            )
+            self.context.progress(place + 1, len(paths), "candidates")
+        return considered
+
+    def _merit(self, path: Path) -> float:
+        """What the last choice looks at: higher is better. After a trial, if there was one."""
+        judgement = self._try(path) or self._judge(path)[0]
+        return -judgement.loss if self.config.judge_by == "loss" else judgement.accuracy_percent
+
+    def _try(self, path: Path, place: int = 0, total: int = 1) -> Judgement | None:
+        """On all validation images, after a short training of its own; None where there is to be none."""
+        if self.trials is None:
+            return None
+        judgement = self.trials.judge(path, self.search.space.network(path), place=place, total=total)
+        self._keep_effort()
+        return judgement
+
+    def _judge(self, path: Path) -> tuple[Judgement, Network]:
+        """On all validation images, with the supernet's weights and the network's own statistics."""
+        if path not in self.judged:
+            network = self.supernet.extract(path).to(self.torch_device)
+            to_channels_last(network)
+            batches = self.training.training(derived_seed(self.seed, 2), 0)
+            recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
+            images = Batches(self.validation, BATCH_SIZE, self.torch_device)
+            self.judged[path] = judge(network, images.in_order()), network
+            self._keep_effort()
+        return self.judged[path]
+
+    def _randoms(self, found: PrunedNetwork) -> tuple[PrunedNetwork, ...]:
+        """Networks of the found one's predicted latency: ``random``, ``random_2``, ..."""
+        paths = random_networks_near(
+            self.ranking.keys,
+            self.ranking.costs_ms,
+            found.predicted_ms,
+            fixed_ms=self.ranking.fixed_ms,
+            count=self.config.random_networks,
+            seed=derived_seed(self.seed, 1),
+            other_than=found.choices,
+        )
+        randoms = tuple(
+            self._pruned(f"random_{number}" if number > 1 else "random", "random", path, found.target_ms)
+            for number, path in enumerate(paths, start=1)
+        )
+        ratios = [network.predicted_ms / found.predicted_ms for network in randoms]
+        if beyond := [ratio for ratio in ratios if not equal_latency(ratio)]:
+            self.context.warn(
+                f"{len(randoms) - len(beyond)} other networks of the space are predicted to take what the "
+                f"found one does, within {100 * TOLERANCE:g} %, and prune.random_networks is {len(randoms)}: "
+                f"the next ones, of {min(beyond):.2f} to {max(beyond):.2f} times its latency, join them, and "
+                "nothing will be concluded about the search and chance."
+            )
+        return randoms
+
+    def _pruned(self, name: str, role: Role, path: Path, target_ms: float) -> PrunedNetwork:
+        judgement, network = self._judge(path)
+        return PrunedNetwork(
+            name=name,
+            role=role,
+            choices=path,
+            net=network.net,
+            target_ms=target_ms,
+            predicted_ms=self.latency.predict_ms(network.net),
+            supernet_accuracy_percent=judgement.accuracy_percent,
+            weights=self.context.store.put_bytes(save_weights(network), ".safetensors"),
+        )
+
+    def _tell(self, found: PrunedNetwork, considered: Sequence[ConsideredNetwork]) -> None:
+        own = [c for c in considered if c.target_ms == found.target_ms]
+        times: Mapping[Path, float] = {c.choices: c.measurement.median_ms for c in own}
+        over = sum(ms > found.target_ms for ms in times.values())
+        tried = {c.choices: c.trial_accuracy_percent for c in own if c.trial_accuracy_percent is not None}
+        if tried:
+            self.context.say(
+                f"trained {len(tried)} of them from fresh weights (prune.trial_epochs: "
+                f"{self.config.trial_epochs}): {min(tried.values()):.2f} to {max(tried.values()):.2f} % on "
+                f"validation images, the picked one {tried[found.choices]:.2f} %."
+            )
+        self.context.say(
+            f"picked of {len(own)} measured candidates ({over} above the target): "
+            f"{times[found.choices]:.4g} ms measured, {found.predicted_ms:.4g} ms predicted "
+            f"({found.predicted_ms / found.target_ms:.0%} of the target), "
+            f"{found.supernet_accuracy_percent:.2f} % on validation images with the supernet's weights."
+        )

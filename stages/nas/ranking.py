@@ -1,0 +1,133 @@
+"""Rank a space's networks by a searched supernet, within a latency target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nasflow.base.errors import InfeasibleTarget
+from pipeline.stage import Context
+from stages.documents import LatencyModel, SearchResult
+from stages.nas.evolution import evolve
+from stages.nas.path_values import PathValues, values_of_parts
+from stages.prune import PruneConfig
+from stages.nas.solver import best_by_value
+from stages.nas.targets import bounds_ms, path_costs_ms
+from stages.data.batches import derived_seed
+from stages.nas.evaluation import SupernetJudge, explore_supernet
+
+if TYPE_CHECKING:
+    from stages.nas.path_values import Integers
+
+Path = tuple[int, ...]
+
+
+@dataclass
+class Ranking:
+    """Values of a space's networks, and for each target the best by them.
+
+    ``keep_effort`` is called where a lap of work is done.
+    """
+
+    config: PruneConfig
+    seed: int
+    search: SearchResult
+    latency: LatencyModel
+    judge: SupernetJudge
+    context: Context
+    keep_effort: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self.costs_ms, self.fixed_ms = path_costs_ms(self.search.space, self.latency)
+        self.keys = self.search.space.keys()
+
+    def explored(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
+        """What the networks are ranked by, and those that were evaluated for it."""
+        if self.config.rank_by == "probability":
+            return values_of_parts(self.search.log_probabilities), None
+        explored = explore_supernet(
+            self.judge,
+            self.costs_ms,
+            [target_ms - self.fixed_ms for target_ms in targets_ms],
+            budget=self.config.evaluations,
+            seed=derived_seed(self.seed, 3),
+            every_few=self.keep_effort,
+        )
+        return explored.values, explored.paths_NL
+
+    def best(self, values: PathValues, known_NL: Integers | None, target_ms: float) -> list[Path]:
+        """The best under the target, and those under a target that is lower by the prediction's interval.
+
+        The latter step in where the device takes longer than predicted. A network stands there once, with the
+        better of its paths. Raises InfeasibleTarget where there is none.
+        """
+        careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
+        paths: list[Path] = []
+        refused: InfeasibleTarget | None = None
+        for limit_ms in (target_ms, careful_ms):
+            try:
+                paths += self._under(values, known_NL, limit_ms)
+            except InfeasibleTarget as error:  # one of the two lists is enough
+                refused = refused or error
+        if refused is not None and not paths:
+            raise refused
+        distinct: dict[tuple[str, ...], Path] = {}
+        for path in paths:
+            distinct.setdefault(self.blocks(path), path)
+        return list(distinct.values())
+
+    def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
+        """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""
+        fastest_ms, slowest_ms = self.latency.feasible_ms
+        least_ms, most_ms = bounds_ms(limit_ms, self.config.use_at_least, self.latency)
+        shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
+        bounds = (least_ms - self.fixed_ms, most_ms - self.fixed_ms)
+        try:
+            paths = best_by_value(
+                values,
+                self.costs_ms,
+                at_least_ms=bounds[0],
+                at_most_ms=bounds[1],
+                count=max(shortlist, self.config.candidates),
+                seed=derived_seed(self.seed, 4),
+                known_NL=known_NL,
+                identity=self.blocks,
+            )
+        except InfeasibleTarget as error:
+            raise InfeasibleTarget(
+                f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
+                f"{self.config.use_at_least:g} of the target) and {limit_ms:.4g} ms (the target); they take "
+                f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
+                hint="Lower prune.use_at_least, or choose another target.",
+            ) from error
+        if shortlist:
+            paths = self._evolved(paths, values, bounds)
+            self.keep_effort()
+        return paths[: self.config.candidates]
+
+    def _evolved(self, paths: Sequence[Path], values: PathValues, bounds: tuple[float, float]) -> list[Path]:
+        """The paths, and what is bred from them, the best judged first."""
+        import numpy as np
+
+        def told(generation: int) -> None:
+            self.context.progress(generation, self.config.generations, "generations")
+            self.keep_effort()
+
+        return evolve(
+            self.judge.mean_value,
+            paths,
+            self.costs_ms,
+            at_least_ms=bounds[0],
+            at_most_ms=bounds[1],
+            generations=self.config.generations,
+            seed=derived_seed(self.seed, 6),
+            identity=self.blocks,
+            screen=lambda proposed: values.value(np.array(proposed)).tolist(),
+            each_generation=told,
+        )
+
+    def blocks(self, path: Path) -> tuple[str, ...]:
+        """What a path's network is made of: skips at different places may give the same network."""
+        taken = (row[choice] for row, choice in zip(self.keys, path, strict=True))
+        return tuple(key for key in taken if key is not None)

@@ -1,0 +1,401 @@
+"""The search's loop: weight steps on training images, architecture steps on validation images.
+
+ProxylessNAS, arXiv 1812.00332, with what later work found necessary for short searches: a fair warm-up
+(every candidate of a layer equally often; on request to the end), a learned price of latency in place of a
+fixed weight, and a target that comes down gradually.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning_fabric
+import torch
+from torch import Tensor, nn
+
+from pipeline.stage import Context
+from stages.documents import LatencyModel, SearchEpoch, SearchResult
+from stages.nas.architecture import (
+    Architecture,
+    LatencyPrice,
+    SeenImages,
+    rescale_pairs,
+    two_path_gradient,
+)
+from stages.nn.blocks import to_channels_last
+from stages.nn.network import save_weights
+from stages.nas.reinforce import RewardBaseline, reinforce_gradient
+from stages.nn.supernet import Supernet
+from stages.search import SearchConfig, check_architecture_steps
+from stages.space.search_space import SearchSpace
+from stages.nas.targets import path_costs_ms
+from stages.data.batches import Batches, derived_seed
+from stages.training.checkpoint import (
+    VERSION,
+    check_origin,
+    pack,
+    pack_optimizer,
+    under,
+    unpack,
+    unpack_optimizer,
+)
+from stages.data.fashion_mnist import DataConfig, load_images
+from stages.training.cost import EffortClock
+from stages.training.makers import Makers
+from stages.training.optimisation import (
+    CHECKPOINT_SECONDS,
+    check_finite,
+    check_loss,
+    make_fabric,
+    set_learning_rate,
+    sgd,
+)
+from stages.nas.schedule import weights_rate, weights_recipe
+
+CHECKPOINT = "search.checkpoint"
+ARCHITECTURE_BETAS = (0.0, 0.999)
+"""The paper's. The first is no setting: with momentum, a path would move in steps that did not sample it."""
+WARMUP_PROBES = 8
+
+
+def run_search(
+    config: SearchConfig,
+    space: SearchSpace,
+    data: DataConfig,
+    seed: int,
+    *,
+    latency: LatencyModel,
+    target_ms: float,
+    context: Context,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> SearchResult:
+    """Search the space, or go on from the checkpoint in the context's scratch.
+
+    An interrupted search ends with the same numbers as an undisturbed one: all that is random is
+    drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDiverged.
+    """
+    fabric = make_fabric(seed)
+    training, validation = (load_images(data, split) for split in ("train", "validation"))
+    loop = SearchLoop(
+        config,
+        space,
+        seed,
+        price_candidates(space, latency),
+        target_ms,
+        context,
+        checkpoint_seconds,
+        fabric,
+        Batches(training, config.batch_size, fabric.device),
+        Batches(validation, config.architecture_batch_size, fabric.device),
+    )
+    return loop.to_the_end()
+
+
+@dataclass
+class _Progress:
+    """Where the search stands; part of the checkpoint. Sums are over the running epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    architecture_steps: int = 0
+    train_loss_sum: float = 0.0
+    pair_loss_sum: float = 0.0
+    pair_correct: int = 0
+    pair_images: int = 0
+    pair_steps: int = 0
+    epoch_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class SearchLoop:
+    """A search and its two kinds of steps; :func:`run_search` takes them in turn.
+
+    ``architecture`` is that of ``space``; ``training`` and ``validation`` are on the device of ``fabric``.
+    """
+
+    config: SearchConfig
+    space: SearchSpace
+    seed: int
+    architecture: Architecture
+    target_ms: float
+    context: Context
+    checkpoint_seconds: float
+    fabric: lightning_fabric.Fabric
+    training: Batches
+    validation: Batches
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.effort = EffortClock(self.fabric.device)
+        self.makers = Makers(self.fabric.device)
+        self.epochs = config.warmup_epochs + config.epochs
+        self.supernet = Supernet(self.space)
+        to_channels_last(self.supernet)
+        self.module, self.optimizer = self.fabric.setup(
+            self.supernet, sgd(self.supernet, weights_recipe(config))
+        )
+        self.architecture_optimizer = torch.optim.Adam(
+            self.architecture.parameters(),
+            lr=config.architecture_learning_rate,
+            betas=ARCHITECTURE_BETAS,
+        )
+        check_architecture_steps(config, len(self.training))
+        per_epoch = len(self.training) // config.architecture_every
+        # A target that every network meets binds nothing: a bonus for slowness would only grow.
+        binding = self.target_ms < self.architecture.slowest_ms
+        self.price = LatencyPrice(
+            self.target_ms,
+            rate=config.price_rate if binding else 0.0,
+            damping=config.price_damping if binding else 0.0,
+            anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
+            limit=config.price_limit,
+        )
+        self.baseline = RewardBaseline(config.baseline_decay)
+        self.now = _Progress()
+        self.history: list[SearchEpoch] = []
+        self._restore()
+
+    def to_the_end(self) -> SearchResult:
+        """Take all steps that are left. Raises TrainingDiverged."""
+        while self.now.epoch < self.epochs:
+            self._run_epoch()
+        return SearchResult(
+            space=self.space,
+            target_ms=self.target_ms,
+            log_probabilities=tuple(tuple(p.log().tolist()) for p in self.architecture.probabilities()),
+            expected_ms=self.architecture.expected_ms(),
+            supernet=self.context.store.put_bytes(save_weights(self.supernet), ".safetensors"),
+            history=tuple(self.history),
+            seconds=self.now.seconds,
+            effort=self.effort.total(),
+            made_by=self.makers.all,
+        )
+
+    @property
+    def _warming_up(self) -> bool:
+        return self.now.epoch < self.config.warmup_epochs
+
+    @property
+    def _total_step(self) -> int:
+        return self.now.epoch * len(self.training) + self.now.step
+
+    def _run_epoch(self) -> None:
+        steps = len(self.training)
+        started = time.monotonic()
+        self.module.train()
+        for x_NCHW, labels_N in self.training.training(self.seed, self.now.epoch, first=self.now.step):
+            self.weight_step(x_NCHW, labels_N, self._path())
+            self.now.step += 1
+            if not self._warming_up and self.now.step % self.config.architecture_every == 0:
+                self._architecture_step()
+            if time.monotonic() - started > self.checkpoint_seconds:
+                self._add_seconds(time.monotonic() - started)
+                self._save()
+                started = time.monotonic()
+            if self.now.step % 20 == 0:
+                note = f"expected {self.architecture.expected_ms():.4g} ms"
+                self.context.progress(self.now.epoch + self.now.step / steps, self.epochs, "epochs", note)
+        self._add_seconds(time.monotonic() - started)
+        self._close_epoch()
+
+    def _generator(self, purpose: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(self.seed, purpose, self.now.epoch, self.now.step))
+
+    def _path(self) -> list[int]:
+        """The path of the present weight step: fair in the warm-up, and as often as wanted in the search.
+
+        Fair: a layer with n candidates takes each of them once in steps 0 to n-1, in n to 2n-1, and so on.
+        Else drawn from p.
+        """
+        fair = (
+            self._warming_up or float(torch.rand((), generator=self._generator(6))) < self.config.fair_share
+        )
+        if not fair:
+            return self.architecture.sample_path(self._generator(1))
+        path = []
+        for place, alpha in enumerate(self.architecture.alphas):
+            turn, position = divmod(self._total_step, len(alpha))
+            order = torch.Generator().manual_seed(derived_seed(self.seed, 2, place, turn))
+            path.append(int(torch.randperm(len(alpha), generator=order)[position]))
+        return path
+
+    def weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: Sequence[int]) -> None:
+        """Train the weights of one path on one batch. Raises TrainingDiverged."""
+        step = self._total_step
+        set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
+        # None, not zeros: a path that was not sampled must see neither decay nor momentum.
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.cross_entropy(
+            self.module(x_NCHW, path), labels_N, label_smoothing=self.config.label_smoothing
+        )
+        value = float(loss.detach())
+        check_loss(value, what="search", step=step)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.now.train_loss_sum += value
+
+    def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Batch ``number`` of an endless, reshuffled sequence over the validation images."""
+        turn, batch = divmod(number, len(self.validation))
+        return next(self.validation.training(derived_seed(self.seed, 3), turn, first=batch))
+
+    def _architecture_step(self) -> None:
+        x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
+        generator = self._generator(4)
+        if self.config.gradient == "reinforce":
+            paths = [self.architecture.sample_path(generator) for _ in range(self.config.draws_per_step)]
+            self.reinforce_step(x_NCHW, labels_N, paths)
+        else:
+            self.two_path_step(x_NCHW, labels_N, self.architecture.sample_pairs(generator))
+
+    def two_path_step(self, x_NCHW: Tensor, labels_N: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
+        """Move each layer's pair on one batch of validation images. Raises TrainingDiverged."""
+        before = [alpha.detach().clone() for alpha in self.architecture.alphas]
+        seen = two_path_gradient(
+            self.supernet,
+            self.architecture,
+            x_NCHW,
+            labels_N,
+            pairs,
+            price=self.price.value,
+            target_ms=self.target_ms,
+        )
+        self._follow_gradient(seen)
+        rescale_pairs(self.architecture, before, pairs)
+        self._end_architecture_step(seen)
+
+    def reinforce_step(self, x_NCHW: Tensor, labels_N: Tensor, paths: Sequence[Sequence[int]]) -> None:
+        """Judge drawn paths on one batch of validation images. Raises TrainingDiverged."""
+        seen = reinforce_gradient(
+            self.supernet,
+            self.architecture,
+            x_NCHW,
+            labels_N,
+            paths,
+            baseline=self.baseline,
+            price=self.price.value,
+            target_ms=self.target_ms,
+        )
+        self._follow_gradient(seen)
+        self.baseline.update(-seen.loss)
+        self._end_architecture_step(seen)
+
+    def _follow_gradient(self, seen: SeenImages) -> None:
+        check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
+        # The paths that were not active had no part in the loss, but in the gradient.
+        gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
+        check_finite(gradients, what="search (architecture)", step=self.now.architecture_steps)
+        self.architecture_optimizer.step()
+
+    def _end_architecture_step(self, seen: SeenImages) -> None:
+        self.price.update(self.architecture.expected_ms())
+        self.now.architecture_steps += 1
+        self._count(seen.loss, seen.correct, seen.images)
+
+    def _count(self, loss: float, correct: int, images: int) -> None:
+        self.now.pair_loss_sum += loss
+        self.now.pair_correct += correct
+        self.now.pair_images += images
+        self.now.pair_steps += 1
+
+    def _probe(self) -> None:
+        """In the warm-up, look at random paths on validation images; nothing learns from it."""
+        with torch.no_grad(), self.supernet.architecture_step():
+            for number in range(WARMUP_PROBES):
+                x_NCHW, labels_N = self._validation_batch(number)
+                generator = torch.Generator().manual_seed(derived_seed(self.seed, 5, self.now.epoch, number))
+                logits = self.supernet(x_NCHW, self.architecture.sample_path(generator))
+                loss = float(nn.functional.cross_entropy(logits, labels_N))
+                check_loss(loss, what="search (warm-up)", step=self._total_step)
+                self._count(loss, int((logits.argmax(1) == labels_N).sum()), len(labels_N))
+
+    def _close_epoch(self) -> None:
+        phase = "search"
+        if self._warming_up:
+            phase = "warm-up"
+            self._check_weights()
+            self._probe()
+        now = self.now
+        point = SearchEpoch.model_validate(
+            {
+                "epoch": now.epoch,
+                "phase": phase,
+                "train_loss": now.train_loss_sum / max(1, now.step),
+                "validation_loss": now.pair_loss_sum / max(1, now.pair_steps),
+                "validation_accuracy_percent": 100.0 * now.pair_correct / max(1, now.pair_images),
+                "expected_ms": self.architecture.expected_ms(),
+                "multiplier": self.price.value,
+                "entropy": self.architecture.entropy(),
+                "probabilities": [p.tolist() for p in self.architecture.probabilities()],
+                "seconds": now.epoch_seconds,
+            }
+        )
+        self.history.append(point)
+        self.context.metric("search expected ms", point.expected_ms, now.epoch)
+        self.context.metric("search validation accuracy %", point.validation_accuracy_percent, now.epoch)
+        self.now = _Progress(
+            epoch=now.epoch + 1, architecture_steps=now.architecture_steps, seconds=now.seconds
+        )
+        self._save()
+
+    def _add_seconds(self, seconds: float) -> None:
+        self.now.epoch_seconds += seconds
+        self.now.seconds += seconds
+
+    def _check_weights(self) -> None:
+        check_finite(self.supernet.state_dict(), what="search", step=self._total_step)
+
+    def _save(self) -> None:
+        self._check_weights()
+        tensors, numbers = pack_optimizer(self.optimizer, "weights_optimizer")
+        more, more_numbers = pack_optimizer(self.architecture_optimizer, "architecture_optimizer")
+        tensors |= more
+        tensors |= {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
+        tensors |= {f"architecture.{n}": t for n, t in self.architecture.state_dict().items()}
+        state: dict[str, Any] = {
+            "origin": self._origin(),
+            "now": vars(self.now),
+            "effort": self.effort.state(),
+            "made_by": self.makers.state(),
+            "price": self.price.state(),
+            "baseline": self.baseline.state(),
+            "history": [point.model_dump() for point in self.history],
+            "optimizer": numbers | more_numbers,
+        }
+        self.context.scratch.save(CHECKPOINT, pack(tensors, state))
+
+    def _origin(self) -> dict[str, Any]:
+        """What a checkpoint must have been made by, for this search to go on from it."""
+        return {
+            "version": VERSION,
+            "gradient": self.config.gradient,
+            "space": self.space.model_dump(mode="json"),
+        }
+
+    def _restore(self) -> None:
+        payload = self.context.scratch.load(CHECKPOINT)
+        if payload is None:
+            return
+        tensors, state = unpack(payload)
+        check_origin(state.get("origin"), self._origin(), self.context)
+        self.now = _Progress(**state["now"])
+        self.effort.restore(state.get("effort"))
+        finished = self.now.epoch == self.epochs
+        self.makers.resume(state.get("made_by"), "search", self.context, finished=finished)
+        self.price.restore(state["price"])
+        self.baseline.restore(state["baseline"])
+        self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
+        self.supernet.load_state_dict(under("supernet", tensors))
+        self.architecture.load_state_dict(under("architecture", tensors))
+        unpack_optimizer(self.optimizer, "weights_optimizer", tensors, state["optimizer"])
+        unpack_optimizer(self.architecture_optimizer, "architecture_optimizer", tensors, state["optimizer"])
+        self.context.say(f"going on at epoch {self.now.epoch}, step {self.now.step}.")
+
+
+def price_candidates(space: SearchSpace, latency: LatencyModel) -> Architecture:
+    """Architecture parameters, with the latency of every candidate and of what all networks share."""
+    return Architecture(*path_costs_ms(space, latency))

@@ -1,0 +1,82 @@
+"""Train networks for a short while from fresh weights: the last choice among a few that look alike.
+
+A supernet of some epochs orders networks of one latency hardly better than chance does where its weights are
+worse than new ones (docs/adr/0018). A short training of its own says more of what finished training will make
+of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning_fabric
+import torch
+
+from pipeline.stage import Context
+from stages.documents import MadeBy
+from stages.space.network_name import network_name
+from stages.nn.network import Network, load_network
+from stages.space.search_space import NetConfig
+from stages.data.batches import Batches, derived_seed
+from stages.data.fashion_mnist import DataConfig, load_images
+from stages.training.loop import train
+from stages.training.many import one_of_many
+from stages.training.optimisation import Judgement, judge
+from stages.training.recipe import Recipe
+
+TRIALS = "trials"
+
+
+class Trials:
+    """Judgements on the validation images after the whole of ``recipe``, averaged weights.
+
+    All networks start from equal random states and see the same images in the same order. Judgements are
+    kept in the context's scratch, as is a training that was begun: a killed run goes on there.
+    """
+
+    def __init__(
+        self, recipe: Recipe, data: DataConfig, seed: int, context: Context, fabric: lightning_fabric.Fabric
+    ) -> None:
+        self.recipe, self.seed, self.context, self.fabric = recipe, seed, context, fabric
+        self.training = Batches(load_images(data, "train"), recipe.batch_size, fabric.device)
+        self.validation = Batches(load_images(data, "validation"), 500, fabric.device)
+        rows = context.scratch.rows(TRIALS)
+        self._kept = {
+            tuple(row["path"]): Judgement(float(row["accuracy_percent"]), float(row["loss"])) for row in rows
+        }
+        self._makers = dict.fromkeys(
+            MadeBy.model_validate(made_by) for row in rows for made_by in row.get("made_by", ())
+        )
+        self._trained_by: tuple[MadeBy, ...] = ()
+
+    @property
+    def made_by(self) -> tuple[MadeBy, ...]:
+        """All that trained them, each once, in order."""
+        return tuple(self._makers)
+
+    def judge(self, path: Sequence[int], net: NetConfig, *, place: int = 0, total: int = 1) -> Judgement:
+        """Train the network of a path, the ``place``-th of ``total``, once. Raises TrainingDiverged."""
+        key = tuple(path)
+        if key not in self._kept:
+            self._kept[key] = found = self._judge(key, net, one_of_many(self.context, place, total))
+            row = {"path": list(key), "accuracy_percent": found.accuracy_percent, "loss": found.loss}
+            makers = [made_by.model_dump() for made_by in self._trained_by]
+            self.context.scratch.append(TRIALS, {**row, "made_by": makers})
+        return self._kept[key]
+
+    def _judge(self, path: tuple[int, ...], net: NetConfig, context: Context) -> Judgement:
+        torch.manual_seed(derived_seed(self.seed, 1))
+        trained = train(
+            Network(net),
+            self.training,
+            self.validation,
+            self.recipe,
+            seed=derived_seed(self.seed, 2),
+            name=network_name(path, "trial"),
+            context=context,
+            fabric=self.fabric,
+        )
+        self._trained_by = trained.made_by
+        self._makers |= dict.fromkeys(trained.made_by)
+        network = load_network(net, trained.weights).to(self.fabric.device)
+        return judge(network, self.validation.in_order())

@@ -1,0 +1,69 @@
+"""Search spaces as package data: a YAML file each, and the way to load one (also the user's own)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from nasflow.base.errors import ConfigError, UsageError
+from pipeline.artifact import Record
+from pipeline.config.loader import load_config
+from stages.space.search_space import SearchSpace
+
+FOLDER = Path(__file__).parent
+
+
+class SpaceConfig(Record):
+    """Which family of networks to search."""
+
+    name: str = Field("fashion", description="a shipped space, or the path of a YAML file of your own")
+    width_multiplier: float | None = Field(
+        None, gt=0, le=8, description="scale all widths; unset: the space's"
+    )
+    resolution: int | None = Field(None, ge=8, le=1024, description="pixels; unset: the space's own")
+
+
+def shipped_spaces() -> tuple[str, ...]:
+    """Names of the spaces in the package."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+def load_space(config: SpaceConfig, base_dir: Path = Path()) -> SearchSpace:
+    """The space that a configuration names; a path is relative to ``base_dir``. Raises UsageError."""
+    is_path = config.name.endswith((".yaml", ".yml"))
+    path = base_dir / config.name if is_path else FOLDER / f"{config.name}.yaml"
+    if not path.is_file() or (not is_path and config.name not in shipped_spaces()):
+        raise UsageError(
+            f"space.name: there is no search space {config.name!r}.",
+            hint=f"Shipped are {', '.join(shipped_spaces())}; a file of your own ends in .yaml.",
+        )
+    try:
+        space = load_config(SearchSpace, path)
+    except ConfigError as error:
+        example = f"See {FOLDER / 'fashion.yaml'} for an example."
+        raise ConfigError(
+            error.message,
+            source=error.source,
+            key=error.key,
+            value=error.value,
+            hint=f"{error.hint} {example}".strip(),
+        ) from error
+    return _changed(space, config.model_dump(exclude={"name"}, exclude_none=True))
+
+
+def _changed(space: SearchSpace, changes: Mapping[str, float]) -> SearchSpace:
+    """The space with keys of the configuration's section in place of its own. Raises ConfigError."""
+    try:
+        return SearchSpace.model_validate({**space.model_dump(), **changes})
+    except ValidationError as error:
+        key, value = next(iter(changes.items()))
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise ConfigError(
+            f"space {space.name} cannot take space.{key} = {value:g}: {reason}.",
+            source=f"space.{key}",
+            key=f"space.{key}",
+            value=value,
+            hint="Choose another value, or unset it (null) for the space's own.",
+        ) from error
