@@ -9,6 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -161,6 +162,20 @@ def describe_cores(
     if range_mhz is not None:
         return f"{words} at {range_mhz[0]:.0f} to {range_mhz[1]:.0f} MHz"
     return words if mhz is None else f"{words} at {mhz:.0f} MHz"
+
+
+@dataclass(frozen=True)
+class CpuPolicy:
+    """One cluster of cores that share a clock; from ``/sys/devices/system/cpu/cpufreq/policy<number>``.
+
+    ``hardware_max_khz`` is what the silicon can do, ``allowed_max_khz`` what it may do at the moment.
+    """
+
+    number: int
+    cores: tuple[int, ...]
+    current_khz: int | None
+    allowed_max_khz: int | None
+    hardware_max_khz: int | None
 
 
 class BenchmarkRequest(Frozen):

@@ -16,6 +16,7 @@ from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
 
 __all__ = [
     "FILE_LIMIT_BYTES",
+    "FOLDER",
     "OUTPUT_LIMIT_BYTES",
     "STATE_ADVICE",
     "Completed",
@@ -29,6 +30,9 @@ __all__ = [
     "split_host_port",
     "too_much_output",
 ]
+
+FOLDER = "/data/local/tmp/nasflow"
+"""The only folder of a phone that nasflow writes to or deletes from. Programs may be run there."""
 
 OUTPUT_LIMIT_BYTES = 16_000_000
 """The most that one command may write, both streams together. A phone that says more is refused."""

@@ -29,8 +29,8 @@ from stages.documents import (
     VerifiedNetwork,
 )
 from stages.finetune import Finetune
-from stages.space.search_space import NetConfig, SearchSpace
 from stages.space import load_space
+from stages.space.search_space import NetConfig, SearchSpace
 from stages.verification.statistics import difference_from_mean
 
 if TYPE_CHECKING:

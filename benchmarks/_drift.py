@@ -22,16 +22,17 @@ from android_bench.device import (
 from android_bench.virtual_phone.described_cost import operators_ms
 from benchmarks._report import say
 from nasflow.base.errors import UsageError
-from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
-from stages.latency.calibration import draw_networks
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.documents import LatencyModel, LatencyTable
-from stages.latency_model import FitLatency, LatencyConfig
+from stages.latency.calibration import draw_networks
+from stages.latency.config import LatencyConfig
+from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.space.search_space import NetConfig
 from stages.space import SpaceConfig, load_space
+from stages.space.search_space import NetConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Literal
 from android_bench.adb.direct import DirectTransport
 from android_bench.android import AndroidDevice
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
-from android_bench.phone.remote_files import FOLDER
-from android_bench.transport import Completed, Transport
+from android_bench.transport import FOLDER, Completed, Transport
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.phone import VirtualPhone
 from nasflow.base.errors import NasflowError, UsageError
 from stages.conversion.flatbuffer import block_model
-from stages.space.search_space import BlockSpec
+from stages.space.block_spec import BlockSpec
 
 if TYPE_CHECKING:
     from android_bench.runner.download import Runner

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from nasflow.base.errors import BadMeasurement
 from stages.documents import LatencyModel, LatencyTable
-from stages.latency_model import NetworkTimings, fit_model
+from stages.latency.model import NetworkTimings, fit_model
 from stages.space.search_space import SearchSpace
 
 MOST_PERMUTATIONS = 1000  # to be tried for those that give a model

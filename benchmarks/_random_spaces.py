@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from stages.space.search_space import SearchSpace
 from stages.data.fashion_mnist import CHANNELS, CLASSES, RESOLUTION
+from stages.space.search_space import SearchSpace
 
 KERNELS = (1, 3, 5, 7, 9, 11)
 DEEPEST, MOST_STAGES = 60, 8

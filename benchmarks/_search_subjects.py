@@ -18,20 +18,20 @@ from torch import Tensor, nn
 
 from benchmarks._memory import learned_tensors
 from pipeline.events import Event
-from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
+from stages.data.batches import Batches
+from stages.data.fashion_mnist import ImageSet
 from stages.nas.architecture import Architecture
+from stages.nas.config import SearchConfig
+from stages.nas.search_loop import SearchLoop
 from stages.nn.blocks import to_channels_last
 from stages.nn.mixed_op import MixedOp
 from stages.nn.supernet import Supernet
-from stages.search import SearchConfig
 from stages.space.search_space import Candidate, SearchSpace
-from stages.data.batches import Batches
-from stages.data.fashion_mnist import ImageSet
 from stages.training.optimisation import set_learning_rate, sgd
 from stages.training.recipe import Recipe
-from stages.nas.search_loop import SearchLoop
 
 RATE = 0.01
 SIZES = (2, 4, 7, 12)

@@ -21,7 +21,7 @@ from android_bench.device import (
     RuntimeOptions,
 )
 from nasflow.base.errors import DeviceLost
-from stages.measurement.rounds import MeasuringConfig
+from stages.measurement.config import MeasuringConfig
 
 if TYPE_CHECKING:
     import numpy as np

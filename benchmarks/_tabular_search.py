@@ -24,16 +24,15 @@ from benchmarks.tabular_space import (
     tabular_space,
     train_networks,
 )
-from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
+from stages.nas.config import PruneConfig, SearchConfig
 from stages.space.network_name import network_name
-from stages.prune import PruneConfig
-from stages.search import SearchConfig
 
 if TYPE_CHECKING:
-    from stages.nn.supernet import Supernet
     from stages.data.batches import Batches
+    from stages.nn.supernet import Supernet
 
 Arm = Literal["search", "frozen", "shuffled_labels", "unpriced", "unpriced_reinforce"]
 ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels", "unpriced", "unpriced_reinforce")
@@ -116,13 +115,13 @@ def search_once(job: tuple[int, Arm]) -> Found:
     import numpy as np
     from safetensors.torch import load
 
-    from stages.nn.supernet import Supernet
     from stages.data.batches import Batches, derived_seed
     from stages.data.fashion_mnist import ImageSet, load_images
-    from stages.training.optimisation import CHECKPOINT_SECONDS, make_fabric
+    from stages.nas.evaluation import SupernetJudge, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE, pick_networks
     from stages.nas.search_loop import SearchLoop, price_candidates
-    from stages.nas.evaluation import SupernetJudge, explore_supernet
+    from stages.nn.supernet import Supernet
+    from stages.training.optimisation import CHECKPOINT_SECONDS, make_fabric
 
     seed, arm = job
     space, latency = tabular_space(), tabular_latency()

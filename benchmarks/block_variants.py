@@ -19,8 +19,9 @@ from android_bench.local.device import LocalDevice
 from benchmarks._report import Outcome, at_most, main, say
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.inspection import inspect_model
-from stages.space.search_space import BlockSpec, Candidate, SearchSpace
 from stages.space import SpaceConfig, load_space
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import Candidate, SearchSpace
 
 PLAIN = "plain"
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -28,16 +28,17 @@ from android_bench.local.device import LocalDevice
 from benchmarks._counting_phone import STEP_MS, CountingPhone
 from benchmarks._report import Bar, Outcome, above, at_most, main, say
 from pipeline.artifact import sha256_hex
-from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
 from stages.conversion.flatbuffer import block_model, empty_model, network_model
 from stages.documents import LatencyModel, LatencyTable
-from stages.latency_model import FitLatency, LatencyConfig
-from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.latency.config import LatencyConfig
+from stages.latency_model import FitLatency
 from stages.measurement.repetition import Repeatable, copies_needed
-from stages.space.search_space import BlockSpec, Implementation
+from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.space import SpaceConfig, load_space
+from stages.space.block_spec import BlockSpec, Implementation
 
 SPACE = load_space(SpaceConfig(name="fashion"))
 SEEDS, QUICK_SEEDS, SEED = 10, 2, 0

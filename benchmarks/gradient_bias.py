@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from benchmarks._report import Outcome, at_most, main, say
 from stages.nas.architecture import Architecture, two_path_gradient
+from stages.nas.config import SearchConfig
 from stages.nas.reinforce import RewardBaseline, reinforce_gradient
 from stages.nn.supernet import Supernet
-from stages.search import SearchConfig
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 SPACE = SearchSpace(

@@ -28,12 +28,14 @@ from pipeline.reporters.reporters import PlainReporter
 from pipeline.runner import Pipeline
 from pipeline.store.store import Store
 from stages.documents import LatencyModel, LatencyTable, Timing
+from stages.latency.config import LatencyConfig
 from stages.latency.fit import fit_line
-from stages.latency_model import FitLatency, LatencyConfig, NetworkTimings, fit_model
-from stages.measurement.rounds import interval_percent, scatter
+from stages.latency.model import NetworkTimings, fit_model
+from stages.latency_model import FitLatency
+from stages.measurement.interval import interval_percent, scatter
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.space.search_space import SearchSpace
 from stages.space import SpaceConfig, load_space
+from stages.space.search_space import SearchSpace
 from stages.verification.statistics import wilson_interval
 
 HELD_OUT, WITHIN_5 = 120, 114

@@ -30,21 +30,26 @@ from nasflow.base.errors import InfeasibleTarget
 from pipeline.events import Emit, Event, Progress
 from pipeline.reporters.reporters import PlainReporter
 from pipeline.runner import Pipeline
-from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
-from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
-from stages.latency_model import FitLatency, LatencyConfig
-from stages.measurement.rounds import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
-from stages.space.network_name import network_name
-from stages.nas.path_values import PathValues
-from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.prune import Prune, PruneConfig
-from stages.search import Search, SearchConfig
-from stages.space.search_space import SearchSpace
-from stages.nas.solver import best_by_value
-from stages.space import SpaceConfig, load_space
 from stages.data.fashion_mnist import DataConfig
+from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
+from stages.latency.config import LatencyConfig
+from stages.latency_model import FitLatency
+from stages.measurement.config import MeasuringConfig
+from stages.measurement.interval import interval_percent
+from stages.measurement.rounds import Measured, measure_rounds
+from stages.measurement.work import Work
+from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.path_values import PathValues
+from stages.nas.solver import best_by_value
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.prune import Prune
+from stages.search import Search
+from stages.space import SpaceConfig, load_space
+from stages.space.network_name import network_name
+from stages.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
     from stages.nas.path_values import Integers
@@ -203,13 +208,13 @@ def stage_ranking(
     """The values that the stage ``prune`` ranks by: it does not keep them, so they are estimated again."""
     from safetensors.torch import load
 
-    from stages.nn.blocks import to_channels_last
-    from stages.nn.supernet import Supernet
     from stages.data.batches import Batches, derived_seed
     from stages.data.fashion_mnist import load_images
-    from stages.training.optimisation import make_fabric
-    from stages.nas.pick import EVALUATION_BATCH_SIZE
     from stages.nas.evaluation import SupernetJudge, explore_supernet
+    from stages.nas.pick import EVALUATION_BATCH_SIZE
+    from stages.nn.blocks import to_channels_last
+    from stages.nn.supernet import Supernet
+    from stages.training.optimisation import make_fabric
 
     torch_device = make_fabric(SEED).device
     supernet = Supernet(search.space)

@@ -14,8 +14,8 @@ from android_bench.device import BenchmarkRequest, combine
 from android_bench.local.device import LocalDevice
 from benchmarks._report import Outcome, at_most, main, say
 from stages.conversion.flatbuffer import empty_model, network_model
-from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space import SpaceConfig, load_space
+from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 
 
 def run(full: bool) -> Outcome:

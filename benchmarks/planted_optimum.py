@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._report import Bar, Outcome, at_least, main, say
-from stages.nas.equal_latency import TOLERANCE
 from stages.nas.exploration import draw_near, explore
 from stages.nas.path_values import PathValues, Variances, starts_of
 from stages.nas.solver import best_by_value, best_paths, improved, path_ms
+from stages.space.equal_latency import TOLERANCE
 
 if TYPE_CHECKING:
     import numpy as np

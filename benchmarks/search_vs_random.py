@@ -35,9 +35,9 @@ from benchmarks._tabular_search import (
     target_ms,
 )
 from benchmarks.tabular_space import LATENCY, TABLE, Choices, TrainedSpace, block_keys, distinct_networks
-from stages.nas.equal_latency import equal_latency
 from stages.prune import Prune
 from stages.search import Search
+from stages.space.equal_latency import equal_latency
 
 if TYPE_CHECKING:
     import numpy as np

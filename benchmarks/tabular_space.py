@@ -24,13 +24,13 @@ import yaml
 
 from benchmarks._report import Outcome, at_least, main, say
 from nasflow.base.errors import UsageError
-from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
+from stages.data.fashion_mnist import DataConfig, dataset_identity
 from stages.documents import LatencyModel
 from stages.latency.exchange import LatencyFile
 from stages.space.search_space import SearchSpace
-from stages.data.fashion_mnist import DataConfig, dataset_identity
 from stages.training.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "data"
@@ -183,9 +183,9 @@ def train_networks(jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
     """Train networks from fresh weights, each with its seed, by the table's recipe."""
     import torch
 
-    from stages.nn.network import Network, load_network
     from stages.data.batches import Batches, derived_seed
     from stages.data.fashion_mnist import load_images
+    from stages.nn.network import Network, load_network
     from stages.training.loop import train
     from stages.training.optimisation import accuracy_percent, make_fabric
 

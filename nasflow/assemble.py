@@ -20,15 +20,19 @@ from pipeline.runner import Pipeline
 from pipeline.stage import Stage
 from pipeline.store.store import Store
 from stages.baseline import Baseline, BaselineConfig
-from stages.convert import Convert, ConvertConfig
-from stages.finetune import Finetune, FinetuneConfig
-from stages.latency_model import FitLatency, LatencyConfig
+from stages.conversion.config import ConvertConfig
+from stages.convert import Convert
+from stages.data.fashion_mnist import DataConfig
+from stages.finetune import Finetune
+from stages.latency.config import LatencyConfig
+from stages.latency_model import FitLatency
+from stages.nas.config import PruneConfig, SearchConfig
 from stages.precheck import PrecheckConfig, PrecheckStage
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.prune import Prune, PruneConfig
-from stages.search import Search, SearchConfig
+from stages.prune import Prune
+from stages.search import Search
 from stages.space import SpaceConfig, load_space
-from stages.data.fashion_mnist import DataConfig
+from stages.training.recipe import FinetuneConfig
 from stages.verify import Verify, VerifyConfig
 
 _DEVICE_KINDS = ("local", "android")

@@ -9,9 +9,9 @@ from typing import Any
 
 from nasflow.base.errors import IntegrityError, NasflowError
 from pipeline.artifact import Document
+from pipeline.stage import Stage
 from pipeline.store.records import StageRecord, plain_settings
 from pipeline.store.scratch import read_basis
-from pipeline.stage import Stage
 from pipeline.store.store import Store
 
 _MOST_CHANGES = 3

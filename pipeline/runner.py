@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nasflow.base.errors import EnvironmentFault, NasflowError
+from nasflow.base.text import human_duration
 from pipeline import selection, signals
 from pipeline.artifact import Document, document_bytes, sha256_hex
 from pipeline.events import (
@@ -21,12 +22,11 @@ from pipeline.events import (
     StageStarted,
 )
 from pipeline.freshness import Judgement, StageStatus, judge, unknown, waiting
+from pipeline.stage import Context, Stage
 from pipeline.store.records import RecordDraft
 from pipeline.store.scratch import FolderScratch
-from pipeline.stage import Context, Stage
 from pipeline.store.store import Store
 from pipeline.store.sweeping import Freed
-from nasflow.base.text import human_duration
 
 __all__ = ["Pipeline", "StageStatus"]
 

@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 
 from pipeline.artifact import Record
 from pipeline.stage import Context, Stage
+from stages.data.fashion_mnist import DataConfig, check_fits, check_folder, dataset_identity
 from stages.documents import Role, TrainedNetworks
-from stages.finetune import FinetuneConfig
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
-from stages.data.fashion_mnist import DataConfig, check_fits, check_folder, dataset_identity
+from stages.training.recipe import FinetuneConfig
 
 Width = Annotated[float, Field(gt=0, le=8)]
 

@@ -11,10 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from pipeline.artifact import Record, canonical_json, sha256_hex
+from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.stage import TOOL, Context, Stage
+from stages.conversion.config import ConvertConfig, converter_versions
+from stages.conversion.depthwise_split import split_places
+from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity, load_images
 from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
@@ -23,43 +26,9 @@ from stages.documents import (
     TrainedNetwork,
     TrainedNetworks,
 )
-from stages.latency_model import split_places
-from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity, load_images
 
 if TYPE_CHECKING:
     from stages.conversion.chain import Limits
-
-CONVERTERS = ("torch", "onnx", "onnxscript", "tensorflow-cpu", "tensorflow", "ai-edge-litert")
-
-
-def converter_versions() -> dict[str, str]:
-    """The packages that convert, with their versions; none of them is loaded."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in CONVERTERS:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # of the two TensorFlow packages, one is installed
-            continue
-    return found
-
-
-class ConvertConfig(Record):
-    """What a converted network must keep."""
-
-    images: int = Field(
-        256, ge=1, le=100_000, description="validation images on which PyTorch and TFLite are compared"
-    )
-    max_relative_diff: float = Field(
-        1e-3, gt=0, le=1, description="largest difference of a logit, as a share of the largest logit"
-    )
-    min_top1_agreement_percent: float = Field(
-        99.9, ge=0, le=100, description="share of those images that both must put into the same class"
-    )
-    require_one_partition: bool = Field(
-        True, description="refuse a model that XNNPACK does not take over as a whole"
-    )
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from pydantic import Field
 from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Blob, Document, Record
-from stages.nas.equal_latency import equal_latency
-from stages.space.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
+from stages.space.block_spec import BlockSpec, Implementation
+from stages.space.equal_latency import equal_latency
+from stages.space.search_space import NetConfig, SearchSpace
 
 Precision = Literal["float32"]
 Role = Literal["found", "random", "front", "baseline", "baseline_published"]

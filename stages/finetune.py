@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from pipeline.stage import TOOL, Context, Stage
-from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity
-from stages.training.recipe import Recipe
-
-
-class FinetuneConfig(Recipe):
-    """The recipe of every network that is compared: found, random and MobileNetV2s."""
-
-    start: Literal["inherited", "fresh"] = Field(
-        "inherited", description="found and random networks: from the supernet's weights, or from new ones"
-    )
+from stages.documents import PrunedNetworks, TrainedNetworks
+from stages.training.recipe import FinetuneConfig
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,15 @@ from pydantic import BaseModel, Field, ValidationError
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
 from nasflow.base.errors import ConversionError
 from pipeline.artifact import Record
-from pipeline.store.scratch import PartOfScratch
 from pipeline.stage import TOOL, Context, Stage
+from pipeline.store.scratch import PartOfScratch
+from stages.conversion.config import ConvertConfig, converter_versions
 from stages.conversion.covering import covering_networks
-from stages.convert import ConvertConfig, converter_versions
 from stages.documents import LatencyModel, Precheck, PrecheckedNetwork
-from stages.space.search_space import BlockSpec, Implementation, SearchSpace
-from stages.verification.statistics import latency_ratio
+from stages.space.block_spec import BlockSpec, Implementation
+from stages.space.search_space import SearchSpace
 from stages.verification.rounds import Rounds
+from stages.verification.statistics import latency_ratio
 
 if TYPE_CHECKING:
     from stages.conversion.converter import TensorflowConverter

@@ -11,12 +11,15 @@ from pydantic import Field
 from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyTable, ReferenceLatency, TableRow
-from stages.measurement.rounds import MeasuringConfig, Work, measure_rounds
-from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
-from stages.measurement.repetition import Repeatable
-from stages.space.search_space import BlockSpec, Implementation, NetConfig, SearchSpace
-from stages.space.size import check_size
 from stages.latency.table_check import block_kinds
+from stages.measurement.config import MeasuringConfig
+from stages.measurement.repetition import Repeatable
+from stages.measurement.rounds import measure_rounds
+from stages.measurement.work import Work
+from stages.space.block_spec import BlockSpec, Implementation
+from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
+from stages.space.search_space import NetConfig, SearchSpace
+from stages.space.size import check_size
 
 EMPTY = "empty"
 

@@ -4,103 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar
 
 from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
-from stages.documents import LatencyModel, PrunedNetworks, SearchResult
-from stages.nas.equal_latency import check_others
-from stages.nas.evolution import CHILDREN
-from stages.measurement.rounds import MeasuringConfig
-from stages.space.search_space import SearchSpace
-from stages.nas.targets import RelativeTarget, Target, check_pick, further_ms
 from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity
+from stages.documents import LatencyModel, PrunedNetworks, SearchResult
+from stages.nas.config import PruneConfig
+from stages.nas.evolution import CHILDREN
+from stages.nas.targets import RelativeTarget, Target, check_pick, further_ms
+from stages.space.equal_latency import check_others
+from stages.space.search_space import SearchSpace
 from stages.training.recipe import Recipe
-
-
-class PruneConfig(MeasuringConfig):
-    """How the one network is picked, and how those that it is picked from are timed."""
-
-    target_ms: float | None = Field(
-        None,
-        gt=0,
-        description="pick for this target, in milliseconds, in place of the one that was searched for",
-    )
-    rank_by: Literal["value", "probability"] = Field(
-        "value",
-        description="value: what candidates add, estimated by judging many networks in the supernet; "
-        "probability: the search's own, the paper's rule",
-    )
-    evaluations: int = Field(
-        600, ge=50, le=100_000, description="networks judged to estimate values, each on one batch"
-    )
-    shortlist: int = Field(
-        15,
-        ge=0,
-        le=1000,
-        description="best networks by those values to judge on many batches; the best of them are measured; "
-        "0: measure the best by value",
-    )
-    generations: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="generations of ten networks each that are bred from the shortlist and judged like it "
-        "(evolution, arXiv 1904.00420)",
-    )
-    candidates: int = Field(
-        5,
-        ge=1,
-        le=100,
-        description="best-ranked networks under the target to judge on all validation images; 1 and "
-        "rank_by probability is the paper's rule",
-    )
-    judge_by: Literal["loss", "accuracy"] = Field(
-        "loss",
-        description="what the last choice among them looks at; accuracy is the paper's, and noisier",
-    )
-    trial_epochs: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="first train the measured ones for so many epochs from fresh weights, and choose by "
-        "that; 0: choose by the supernet's weights",
-    )
-    front: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="give so many further targets, spread over the space's latencies, a network each",
-    )
-    random_networks: int = Field(
-        1,
-        ge=0,
-        le=100,
-        description="draw so many networks at random, all of the found one's predicted latency (within "
-        "3 %), and train and measure them as it is: what the search adds to chance; five or more for a sure "
-        "interval",
-    )
-    use_at_least: float = Field(
-        0.9,
-        ge=0,
-        lt=1,
-        description="share of the target that a candidate must use: unused time is lost accuracy",
-    )
-    recalibration_batches: int = Field(
-        40, ge=1, description="batches of 128 training images for a candidate's own BN statistics"
-    )
-
-    @model_validator(mode="after")
-    def _bred_from_a_shortlist(self) -> Self:
-        if self.generations and (self.rank_by != "value" or not self.shortlist):
-            raise ValueError(
-                f"generations ({self.generations}) are bred from the shortlist, and there is none with "
-                f"rank_by {self.rank_by} and shortlist {self.shortlist}: set generations to 0, or rank_by to "
-                "value and shortlist to 1 or more"
-            )
-        return self
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
+from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity, load_images
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
@@ -29,6 +30,9 @@ from stages.documents import (
     VerifiedNetwork,
 )
 from stages.space.search_space import NetConfig
+from stages.verification.answers import correct_answers
+from stages.verification.prediction import judge_latency, not_as_expected, verdict
+from stages.verification.rounds import Rounds
 from stages.verification.statistics import (
     Contender,
     EqualAccuracy,
@@ -38,10 +42,6 @@ from stages.verification.statistics import (
     paired_difference,
     wilson_interval,
 )
-from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity, load_images
-from stages.verification.answers import correct_answers
-from stages.verification.prediction import judge_latency, not_as_expected, verdict
-from stages.verification.rounds import Rounds
 
 if TYPE_CHECKING:
     import numpy as np

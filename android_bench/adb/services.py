@@ -18,12 +18,11 @@ from android_bench.transport import (
     FILE_LIMIT_BYTES,
     OUTPUT_LIMIT_BYTES,
     Completed,
-    DeviceLost,
     plain_text,
     quote,
     too_much_output,
 )
-from nasflow.base.errors import DeviceError
+from nasflow.base.errors import DeviceError, DeviceLost
 
 _COMMAND_LIMIT_BYTES = 32_000  # an adb server takes 65,535
 _CHUNK_BYTES = 65536  # of a sync DATA packet: the protocol's limit

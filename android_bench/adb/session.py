@@ -18,7 +18,8 @@ from android_bench.adb.services import (
     send_file,
     shell_service,
 )
-from android_bench.transport import Completed, DeviceLost, NotReady
+from android_bench.transport import Completed, NotReady
+from nasflow.base.errors import DeviceLost
 
 _CONNECT_TIMEOUT_S = 15.0
 _STATE_TIMEOUT_S = 3.0

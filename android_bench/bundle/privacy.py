@@ -16,8 +16,7 @@ from pathlib import Path
 
 from android_bench.bundle.dynamic import OWNER
 from android_bench.bundle.words import PLAIN, is_made_of, words_of
-from android_bench.phone.remote_files import FOLDER
-from android_bench.transport import serial_in_mdns_name, split_host_port
+from android_bench.transport import FOLDER, serial_in_mdns_name, split_host_port
 
 KEPT_PROPERTIES = re.compile(
     r"ro\.product\.((system|vendor|odm|product|system_ext)\.)?"

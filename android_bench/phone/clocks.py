@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from android_bench.phone.text import CpuPolicy
+from android_bench.device import CpuPolicy
 
 CAP_SLACK = 0.98
 """Clocks closer than that are the same."""

@@ -11,11 +11,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from android_bench.device import Conditions
+from android_bench.device import Conditions, CpuPolicy
 from android_bench.phone.clocks import held_back
 from android_bench.phone.text import (
     Battery,
-    CpuPolicy,
     Thermal,
     parse_battery,
     parse_boot_id,

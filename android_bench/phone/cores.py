@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from android_bench.device import Conditions, RuntimeOptions
+from android_bench.device import Conditions, CpuPolicy, RuntimeOptions
 from android_bench.phone.clocks import with_cores
-from android_bench.phone.text import CpuPolicy
 from android_bench.runner.tool import cpu_mask
 from android_bench.transport import Transport
 

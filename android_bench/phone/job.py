@@ -30,10 +30,9 @@ from android_bench.phone.conditions import (
     read_conditions,
     reading_of,
 )
-from android_bench.phone.remote_files import FOLDER
 from android_bench.phone.screen import SETTLE_S, WAYS_TO_WAKE
 from android_bench.phone.text import parse_cpufreq
-from android_bench.transport import Completed, Transport, plain_text, quote
+from android_bench.transport import FOLDER, Completed, Transport, plain_text, quote
 from nasflow.base.errors import DeviceError
 
 MAX_TIMINGS = 500

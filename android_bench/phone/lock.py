@@ -21,8 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
-from android_bench.phone.remote_files import FOLDER
-from android_bench.transport import Completed, Transport, plain_text
+from android_bench.transport import FOLDER, Completed, Transport, plain_text
 from nasflow.base.errors import DeviceError, NoUsableDevice
 
 LOCK = f"{FOLDER}/lock"

@@ -8,11 +8,8 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 
-from android_bench.transport import Completed, Transport, plain_text
+from android_bench.transport import FOLDER, Completed, Transport, plain_text
 from nasflow.base.errors import DeviceError, DeviceLost, IntegrityError
-
-FOLDER = "/data/local/tmp/nasflow"
-"""The only folder of a phone that nasflow writes to or deletes from. Programs may be run there."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _PARTIAL = re.compile(r"[0-9a-f]{64}(?:\.[A-Za-z0-9]{1,16})?\.[0-9a-f]{16}\.part")

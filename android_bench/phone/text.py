@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from android_bench.device import CpuPolicy
+
 _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _UNKNOWN_CELSIUS = (0.0, -99.9)
 _SKIN_TYPE = 3
@@ -89,20 +91,6 @@ class Battery:
     def celsius(self) -> float | None:
         """The battery's temperature."""
         return None if self.tenths_celsius is None else _celsius(self.tenths_celsius / 10)
-
-
-@dataclass(frozen=True)
-class CpuPolicy:
-    """One cluster of cores that share a clock; from ``/sys/devices/system/cpu/cpufreq/policy<number>``.
-
-    ``hardware_max_khz`` is what the silicon can do, ``allowed_max_khz`` what it may do at the moment.
-    """
-
-    number: int
-    cores: tuple[int, ...]
-    current_khz: int | None
-    allowed_max_khz: int | None
-    hardware_max_khz: int | None
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from android_bench.phone.remote_files import FOLDER
-from android_bench.transport import Completed, plain_text
+from android_bench.transport import FOLDER, Completed, plain_text
 from nasflow.base.errors import DeviceError, KilledByPhone, NoUsableDevice
 
 KILLED = 137

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from android_bench.device import (
     BenchmarkRequest,
     Conditions,
+    CpuPolicy,
     LatencyMeasurement,
     RuntimeOptions,
     parse_measurement,
 )
-from android_bench.phone.text import CpuPolicy
 from android_bench.runner.failure import run_failed
 from android_bench.runner.identity import HINT_RUNNER, RunnerTool
 from android_bench.runner.output import MAX_TEXT_CHARACTERS, RunnerOutput, parse_output

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nasflow.cli_latency import latency_app
+from nasflow.base.errors import UsageError
 from nasflow.cli.options import (
     AsJson,
     Config,
@@ -30,7 +30,7 @@ from nasflow.cli.options import (
     Until,
     selection,
 )
-from nasflow.cli_phone import Bundle, Yes, bench, devices, virtual_phone
+from nasflow.cli.perform import perform
 from nasflow.cli.request import (
     Action,
     Outcome,
@@ -38,8 +38,8 @@ from nasflow.cli.request import (
     StageName,
     program,
 )
-from nasflow.base.errors import UsageError
-from nasflow.cli.perform import perform
+from nasflow.cli_latency import latency_app
+from nasflow.cli_phone import Bundle, Yes, bench, devices, virtual_phone
 
 HELP = """Find, train and prove a small fast vision network for the device it is measured on.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
+from nasflow.base.errors import Interrupted, NasflowError
 from nasflow.cli import console
 from nasflow.cli.request import Action
-from nasflow.base.errors import Interrupted, NasflowError
 from pipeline import signals
 
 

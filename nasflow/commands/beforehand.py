@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from android_bench.local.host import usable_cores
 from nasflow.assemble import PipelineConfig, resolve_data
 from nasflow.commands.project import Project
-from pipeline.runner import Pipeline, StageStatus
+from pipeline.freshness import StageStatus
+from pipeline.runner import Pipeline
 from pipeline.stage import Stage
+from stages.data.fashion_mnist import check_at_hand
 from stages.documents import LatencyModel
 from stages.latency_model import FitLatency
-from stages.measurement.rounds import Measures
+from stages.measurement.config import Measures
 from stages.prune import Prune
 from stages.search import Search
-from stages.data.fashion_mnist import check_at_hand
 
 
 def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStatus]) -> None:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions, combine
 from nasflow.assemble import PipelineConfig
+from nasflow.base.errors import ConfigError, DeviceError, Interrupted, UsageError
+from nasflow.base.files import disk_faults
 from nasflow.cli.request import Outcome, Selection
 from nasflow.commands.project import Project, as_it_was_typed
 from nasflow.commands.run import screen
-from nasflow.base.errors import ConfigError, DeviceError, Interrupted, UsageError
-from nasflow.base.files import disk_faults
 from nasflow.latency_words import shown_ms
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
 from pipeline.reporters.reporters import Reporter
-from stages.reporting.wording import plain_text
+from stages.reporting.notation import plain_text
 
 MAX_BYTES = 2_000_000_000
 _LAST_LINES, _WORDS_CHARACTERS = 6, 800

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from nasflow.base.files import delete_folder, files_below, size_or_zero
+from nasflow.base.text import human_bytes
+from nasflow.cli.console import message_lines
 from nasflow.cli.request import Outcome, Selection
 from nasflow.commands.project import Project, open_project
-from nasflow.cli.console import message_lines
-from nasflow.base.files import delete_folder, files_below, size_or_zero
 from pipeline.events import Event
 from pipeline.runner import Pipeline
-from pipeline.store.store import Freed
-from nasflow.base.text import human_bytes
+from pipeline.store.sweeping import Freed
 
 KEPT_LOGS = 20
 """So many of the last runs keep their logs."""

@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from android_bench.discover import FoundPhone, find_phones, wanted_name
-from android_bench.found_phone import name_of
+from android_bench.discover import find_phones, wanted_name
+from android_bench.found_phone import FoundPhone, name_of
 from android_bench.transport import plain_text, split_host_port
-from nasflow.cli.request import Outcome
 from nasflow.base.errors import UsageError
+from nasflow.cli.request import Outcome
 
 _WAYS = {"usb": "USB", "tcp": "network", "server": "adb server"}
 _FIELD_CHARACTERS = 60

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasflow.assemble import PipelineConfig
+from nasflow.base.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.files import expand_home
 from nasflow.cli.request import Outcome, Selection, as_yaml
 from nasflow.commands.project import as_it_was_typed
 from nasflow.doctor.checks import Check, examine_all
-from nasflow.base.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice, UsageError
-from nasflow.base.files import expand_home
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import shlex
 from importlib.resources import files
 from pathlib import Path
 
-from nasflow.cli.request import Outcome, program
 from nasflow.base.errors import UsageError
 from nasflow.base.files import write_atomic
+from nasflow.cli.request import Outcome, program
 
 FILE_NAME = "pipeline.yaml"
 

@@ -9,20 +9,20 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from nasflow.base.errors import Inconclusive, UsageError
+from nasflow.base.files import disk_faults, write_atomic
+from nasflow.cli.console import message_lines
 from nasflow.cli.request import Outcome, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import screen
-from nasflow.cli.console import message_lines
-from nasflow.base.errors import Inconclusive, UsageError
-from nasflow.base.files import disk_faults, write_atomic
 from pipeline.events import Event
 from pipeline.runner import Pipeline
-from pipeline.store.scratch import FleetingScratch
 from pipeline.stage import Context, Stage
+from pipeline.store.scratch import FleetingScratch
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileOps
-from stages.reporting.wording import plain_text
+from stages.reporting.notation import plain_text
 from stages.space.search_space import NetConfig
 
 MEASURE = "Measure this device first: nasflow latency."
@@ -239,7 +239,9 @@ def _latest(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
         or latency.settings.get("space") != space
     ):
         raise UsageError(f"Space {stage.space.name} has not been measured on this device yet.", hint=MEASURE)
-    return pipeline.store.store.document(profile, LatencyTable), pipeline.store.store.document(latency, LatencyModel)
+    return pipeline.store.store.document(profile, LatencyTable), pipeline.store.store.document(
+        latency, LatencyModel
+    )
 
 
 def _stage(pipeline: Pipeline, kind: type[Kind]) -> Kind:

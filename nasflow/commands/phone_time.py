@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from android_bench.device import PHONE_OVERHEAD
 from nasflow.assemble import PipelineConfig
-from nasflow.cli.request import RunOptions
-from pipeline.store.records import StageRecord
-from pipeline.runner import Pipeline, StageStatus
-from pipeline.stage import Stage
 from nasflow.base.text import human_duration
-from stages.measurement.rounds import MACS_PER_MS, Measures
+from nasflow.cli.request import RunOptions
+from pipeline.freshness import StageStatus
+from pipeline.runner import Pipeline
+from pipeline.stage import Stage
+from pipeline.store.records import StageRecord
+from stages.measurement.config import MACS_PER_MS, Measures
 
 
 @dataclass(frozen=True)

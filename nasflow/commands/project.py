@@ -10,8 +10,8 @@ from typing import Protocol
 
 from android_bench.device import Device
 from nasflow.assemble import PipelineConfig, artifacts_folder, build_pipeline, open_device
-from nasflow.cli.request import Selection, as_yaml
 from nasflow.base.errors import ConfigError, UsageError
+from nasflow.cli.request import Selection, as_yaml
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Emit
 from pipeline.runner import Pipeline

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from nasflow.base.errors import UsageError
+from nasflow.cli.console import message_lines
 from nasflow.cli.request import Outcome, Selection
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.summary import file_lines, summary
-from nasflow.cli.console import message_lines
-from nasflow.base.errors import UsageError
 from nasflow.publish import publish
 from pipeline.artifact import Document
 from pipeline.events import Event

@@ -11,25 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.base.errors import Inconclusive, Interrupted, NasflowError, UsageError
+from nasflow.base.text import human_duration
 from nasflow.cli.request import STAGE_NAMES, Outcome, RunOptions
+from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
-from nasflow.base.errors import Inconclusive, Interrupted, NasflowError, UsageError
 from nasflow.publish import COMPLETE, Published, publish
 from pipeline.artifact import Document
 from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
-from pipeline.reporters.reporters import (
-    JsonLinesReporter,
-    LogFileReporter,
-    PlainReporter,
-    Reporter,
-    RichReporter,
-)
+from pipeline.reporters.reporters import JsonLinesReporter, LogFileReporter, PlainReporter, Reporter
+from pipeline.reporters.rich_reporter import RichReporter
 from pipeline.runner import Pipeline
-from nasflow.base.text import human_duration
 
 EXIT_CODES: Mapping[str, int] = {"ungated": 0, "pass": 0, "fail": 1, "inconclusive": Inconclusive.exit_code}
 """Verdict -> exit code of the process."""

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.base.text import human_bytes, human_duration
+from nasflow.cli.console import message_lines
 from nasflow.cli.request import Outcome, RunOptions, Selection
+from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
-from nasflow.cli.console import message_lines
 from pipeline.events import Event, Message
-from pipeline.runner import Pipeline, StageStatus
-from nasflow.base.text import human_bytes, human_duration
+from pipeline.freshness import StageStatus
+from pipeline.runner import Pipeline
 from stages.documents import PrunedNetworks, SearchResult, TrainedNetworks
 from stages.training.made_here import differences, trained_by
 

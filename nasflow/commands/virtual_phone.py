@@ -10,9 +10,9 @@ from pathlib import Path
 
 from android_bench.virtual_phone.faults import read_plan
 from android_bench.virtual_phone.phone import VirtualPhone, serve
-from nasflow.cli.request import Outcome, program
-from nasflow.cli.console import write
 from nasflow.base.errors import Interrupted
+from nasflow.cli.console import write
+from nasflow.cli.request import Outcome, program
 from pipeline.events import Message
 from pipeline.reporters.reporters import JsonLinesReporter
 

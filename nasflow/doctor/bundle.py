@@ -14,10 +14,10 @@ from android_bench.bundle.archive import CONTENTS, EXCHANGES, Bundle, write_bund
 from android_bench.bundle.exchange import Exchange, Failure, Finding, Header
 from android_bench.bundle.privacy import Scrubber
 from android_bench.device import BenchmarkRequest, DeviceInfo, RuntimeOptions
-from nasflow.cli.console import write
-from nasflow.doctor.checks import Check
 from nasflow.base.errors import EnvironmentFault, IntegrityError, UsageError
 from nasflow.base.files import TEMPORARY_SUFFIX
+from nasflow.cli.console import write
+from nasflow.doctor.checks import Check
 
 if TYPE_CHECKING:
     from android_bench.bundle.recording import Recorder

@@ -10,14 +10,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasflow.doctor.checks import Check
 from nasflow.base.errors import NasflowError
+from nasflow.doctor.checks import Check
 from nasflow.latency_words import shown_ms
 
 if TYPE_CHECKING:
     from android_bench.bundle.recording import Recorder
     from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
-    from android_bench.discover import FoundPhone
+    from android_bench.found_phone import FoundPhone
     from android_bench.transport import Transport
     from nasflow.assemble import PipelineConfig
 
@@ -186,8 +186,8 @@ def _trial(device: Device, config: PipelineConfig, base_dir: Path) -> Check:
 def _trial_requests(config: PipelineConfig, base_dir: Path) -> list[BenchmarkRequest]:
     from android_bench.device import BenchmarkRequest
     from stages.conversion.flatbuffer import block_model, empty_model, network_model
-    from stages.space.mobilenet_v2 import mobilenet_v2
     from stages.space import load_space
+    from stages.space.mobilenet_v2 import mobilenet_v2
 
     net = mobilenet_v2(resolution=96, classes=10, width=0.35)
     block = min(load_space(config.space, base_dir).distinct_blocks(), key=lambda block: block.macs)

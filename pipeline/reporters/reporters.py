@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nasflow.base.files import disk_faults, make_folder
+from nasflow.base.text import Remaining, clock_time, human_count, human_duration, share
 from pipeline.events import (
     Event,
     Message,
@@ -29,7 +30,6 @@ from pipeline.events import (
 )
 from pipeline.reporters.rich_reporter import RichReporter
 from pipeline.reporters.streams import QuietStream
-from nasflow.base.text import Remaining, clock_time, human_count, human_duration, share
 
 __all__ = ["FanOut", "JsonLinesReporter", "LogFileReporter", "PlainReporter", "Reporter", "RichReporter"]
 

@@ -1,4 +1,4 @@
-"""The live bar of one running stage. Imports rich: only :mod:`pipeline.reporters.rich_reporter` imports this."""
+"""The live bar of one running stage. Imports rich: :mod:`pipeline.reporters.rich_reporter` alone uses it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
-from pipeline import events
 from nasflow.base.text import Remaining, clock_time, human_count, human_duration, share
+from pipeline import events
 
 _PER_SECOND = 2.0  # the machine may be busy measuring itself: draw seldom
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO, cast
 
+from nasflow.base.text import human_duration
 from pipeline.events import (
     Event,
     Message,
@@ -17,7 +18,6 @@ from pipeline.events import (
     StageStarted,
 )
 from pipeline.reporters.streams import QuietStream
-from nasflow.base.text import human_duration
 
 if TYPE_CHECKING:
     from rich.console import Console

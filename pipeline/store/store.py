@@ -23,9 +23,10 @@ from pydantic import ValidationError
 
 from nasflow.base.errors import IntegrityError
 from nasflow.base.files import disk_faults, files_below, hash_or_none, read_or_none, write_atomic
-from pipeline import signals, sweeping
+from pipeline import signals
 from pipeline.artifact import Blob, Document, blobs_of, document_bytes, sha256_hex
 from pipeline.events import Emit, Message
+from pipeline.store import sweeping
 from pipeline.store.lock import FolderLock
 from pipeline.store.records import RecordDraft, StageRecord, parse_record, record_bytes
 from pipeline.store.scratch import FolderScratch, scratch_folder

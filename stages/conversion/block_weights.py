@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasflow.base.errors import ConversionError
-from stages.space.search_space import BlockSpec
+from stages.space.block_spec import BlockSpec
 
 Weights = Mapping[str, NDArray[np.float32]]
 

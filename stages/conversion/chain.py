@@ -18,8 +18,8 @@ from stages.documents import ConversionCheck
 
 if TYPE_CHECKING:
     from android_bench.device import Device
-    from stages.space.search_space import NetConfig
     from stages.data.fashion_mnist import ImageSet
+    from stages.space.search_space import NetConfig
 
 
 class Converter(Protocol):

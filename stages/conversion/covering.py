@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import TypeAlias
 
-from stages.space.search_space import BlockSpec, Implementation, SearchLayer, SearchSpace
+from stages.space.block_spec import BlockSpec, Implementation
+from stages.space.search_space import SearchLayer, SearchSpace
 
 Choices: TypeAlias = tuple[int, ...]
 Kinds: TypeAlias = frozenset[Hashable]

@@ -24,7 +24,8 @@ from stages.conversion.block_weights import (
     weight_shapes,
 )
 from stages.conversion.depthwise_split import DILATION, PARTS, split_kernel
-from stages.space.search_space import BlockSpec, Implementation, NetConfig
+from stages.space.block_spec import BlockSpec, Implementation
+from stages.space.search_space import NetConfig
 
 Implementations = Mapping[str, Implementation]
 """Block key -> how that block is computed; blocks that are not in it are computed as written."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from stages.nn.blocks import Classifier, DepthwiseConv2d, MBConv, SqueezeExcite
 from stages.nn.network import Network
-from stages.space.search_space import BlockSpec
+from stages.space.block_spec import BlockSpec
 
 # By whether the block expands.
 _NAMES = {False: ("depthwise", "project"), True: ("expand", "depthwise", "project")}

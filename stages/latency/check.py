@@ -10,7 +10,10 @@ from android_bench.device import Device, RuntimeOptions
 from pipeline.artifact import Record
 from pipeline.stage import Context
 from stages.documents import LatencyModel, PredictionPoint
-from stages.measurement.rounds import MeasuringConfig, Work, interval_percent, measure_rounds
+from stages.measurement.config import MeasuringConfig
+from stages.measurement.interval import interval_percent
+from stages.measurement.rounds import measure_rounds
+from stages.measurement.work import Work
 from stages.space.search_space import SearchSpace
 
 TOLERANCE_PERCENT = 5.0

@@ -20,9 +20,9 @@ from android_bench.device import DeviceInfo, RuntimeOptions
 from nasflow.base.errors import BadMeasurement, IntegrityError, NasflowError, UsageError
 from nasflow.base.files import disk_faults
 from pipeline.artifact import Document, flat
-from stages.latency.calibration import FEWEST
 from stages.documents import LatencyModel, LatencyTable, Precision
-from stages.latency_model import NetworkTimings, check_of_table, fit_model
+from stages.latency.calibration import FEWEST
+from stages.latency.model import NetworkTimings, check_of_table, fit_model
 from stages.measurement.rounds import judge_again
 from stages.space.search_space import NetConfig, SearchSpace
 

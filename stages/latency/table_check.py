@@ -16,8 +16,8 @@ from typing import Literal
 
 from android_bench.device import LatencyMeasurement
 from stages.documents import TableCheck, TableRow
-from stages.measurement.rounds import interval_percent
-from stages.space.search_space import BlockSpec
+from stages.measurement.interval import interval_percent
+from stages.space.block_spec import BlockSpec
 
 Kind = Literal["depthwise", "dense", "memory"]
 

@@ -1,11 +1,11 @@
 """Does the anchor speak for the other models? What slows them otherwise than it is found, and taken out.
 
-The anchor's correction (:mod:`stages.measurement.drift`) takes whatever slows the device for the same factor for every
-model. Another program, a fuller cache or another clock of the memory slow models differently, and a series
-that was stopped and continued meets other conditions. Where many models are timed in random order, they show
-it themselves: after the correction, what is left of each model about its own median must be the same noise
-at any time. A level that they share for a while and the anchor does not, is their *shift*; models of one
-kind (mostly depthwise, dense or bound by memory) may have a shift of their own beside it.
+The anchor's correction (:mod:`stages.measurement.drift`) takes whatever slows the device for the same factor
+for every model. Another program, a fuller cache or another clock of the memory slow models differently, and a
+series that was stopped and continued meets other conditions. Where many models are timed in random order,
+they show it themselves: after the correction, what is left of each model about its own median must be the
+same noise at any time. A level that they share for a while and the anchor does not, is their *shift*; models
+of one kind (mostly depthwise, dense or bound by memory) may have a shift of their own beside it.
 
 Method: median polish (Tukey 1977) over models and time. The shift at a timing is the median of what is left
 of the timings about it; the models' own medians are found anew without it, until both hold still. The shift

@@ -12,8 +12,8 @@ into two parts:
   of the anchor's readings. Where they tell nothing about their neighbours, that is nothing: a correction by
   mere noise would do harm.
 
-What slows the other models otherwise than the anchor, these show themselves (:mod:`stages.measurement.alignment`). All
-is done in logarithms.
+What slows the other models otherwise than the anchor, these show themselves
+(:mod:`stages.measurement.alignment`). All is done in logarithms.
 """
 
 from __future__ import annotations

@@ -14,10 +14,13 @@ from statistics import median
 
 from android_bench.device import Device, LatencyMeasurement, RuntimeOptions, combine
 from nasflow.base.errors import Inconclusive, InfeasibleTarget
-from pipeline.store.scratch import PartOfScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import PartOfScratch
 from stages.documents import LatencyModel
-from stages.measurement.rounds import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
+from stages.measurement.config import MeasuringConfig
+from stages.measurement.interval import interval_percent
+from stages.measurement.rounds import Measured, measure_rounds
+from stages.measurement.work import Work
 from stages.space.network_name import network_name
 from stages.space.search_space import SearchSpace
 

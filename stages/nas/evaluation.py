@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from pipeline.stage import Context
+from stages.data.batches import Batches
 from stages.nas.exploration import Explored, explore
 from stages.nn.supernet import Supernet
-from stages.data.batches import Batches
 from stages.training.optimisation import check_loss
 
 if TYPE_CHECKING:

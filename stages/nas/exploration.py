@@ -1,11 +1,11 @@
 """Spend noisy evaluations where good networks are likely: near the targets, and where little is known.
 
-Each round estimates what every candidate is worth (:mod:`stages.nas.path_values`), and draws the networks of the
-next round by Gibbs sampling from a softmax of that estimate, with a price on latency at which the target is
-met. Before a network is drawn the estimate is shaken by what is not yet known of the layers' parts (Thompson
-sampling), so that a candidate that had bad luck is seen again. Where many evaluations may be spent there are
-further rounds. By then good networks stand far apart, and which of them is best is a matter of pairs: what is
-not yet known of these shakes the estimate, too, and the shaking and the temperature decline.
+Each round estimates what every candidate is worth (:mod:`stages.nas.path_values`), and draws the networks of
+the next round by Gibbs sampling from a softmax of that estimate, with a price on latency at which the target
+is met. Before a network is drawn the estimate is shaken by what is not yet known of the layers' parts
+(Thompson sampling), so that a candidate that had bad luck is seen again. Where many evaluations may be spent
+there are further rounds. By then good networks stand far apart, and which of them is best is a matter of
+pairs: what is not yet known of these shakes the estimate, too, and the shaking and the temperature decline.
 """
 
 from __future__ import annotations

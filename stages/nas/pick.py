@@ -12,7 +12,8 @@ from safetensors.torch import load
 from android_bench.device import Device, RuntimeOptions
 from nasflow.base.errors import Inconclusive, InfeasibleTarget
 from pipeline.stage import Context
-from stages.nas.candidate_times import CandidateTimer, CandidateTimes
+from stages.data.batches import Batches, derived_seed
+from stages.data.fashion_mnist import DataConfig, load_images
 from stages.documents import (
     ConsideredNetwork,
     Effort,
@@ -22,20 +23,19 @@ from stages.documents import (
     Role,
     SearchResult,
 )
-from stages.nas.equal_latency import TOLERANCE, equal_latency, random_networks_near
+from stages.nas.candidate_times import CandidateTimer, CandidateTimes
+from stages.nas.config import PruneConfig
+from stages.nas.evaluation import EVALUATIONS, SupernetJudge
+from stages.nas.path_values import PathValues
+from stages.nas.ranking import Path, Ranking
+from stages.nas.trials import TRIALS, Trials
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
-from stages.nas.path_values import PathValues
-from stages.prune import PruneConfig
-from stages.data.batches import Batches, derived_seed
-from stages.data.fashion_mnist import DataConfig, load_images
+from stages.space.equal_latency import TOLERANCE, equal_latency, random_networks_near
 from stages.training.cost import EffortClock
 from stages.training.optimisation import Judgement, judge, make_fabric
-from stages.nas.ranking import Path, Ranking
 from stages.training.recipe import Recipe
-from stages.nas.evaluation import EVALUATIONS, SupernetJudge
-from stages.nas.trials import TRIALS, Trials
 
 BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
 EFFORT = "effort"

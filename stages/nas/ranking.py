@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from nasflow.base.errors import InfeasibleTarget
 from pipeline.stage import Context
+from stages.data.batches import derived_seed
 from stages.documents import LatencyModel, SearchResult
+from stages.nas.config import PruneConfig
+from stages.nas.evaluation import SupernetJudge, explore_supernet
 from stages.nas.evolution import evolve
 from stages.nas.path_values import PathValues, values_of_parts
-from stages.prune import PruneConfig
 from stages.nas.solver import best_by_value
 from stages.nas.targets import bounds_ms, path_costs_ms
-from stages.data.batches import derived_seed
-from stages.nas.evaluation import SupernetJudge, explore_supernet
 
 if TYPE_CHECKING:
     from stages.nas.path_values import Integers

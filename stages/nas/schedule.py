@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.search import SearchConfig
+from stages.nas.config import SearchConfig
 from stages.training.optimisation import learning_rate
 from stages.training.recipe import Recipe
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.stage import Context
+from stages.data.batches import Batches, derived_seed
+from stages.data.fashion_mnist import DataConfig, load_images
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nas.architecture import (
     Architecture,
@@ -25,14 +27,14 @@ from stages.nas.architecture import (
     rescale_pairs,
     two_path_gradient,
 )
+from stages.nas.config import SearchConfig, check_architecture_steps
+from stages.nas.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.schedule import weights_rate, weights_recipe
+from stages.nas.targets import path_costs_ms
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import save_weights
-from stages.nas.reinforce import RewardBaseline, reinforce_gradient
 from stages.nn.supernet import Supernet
-from stages.search import SearchConfig, check_architecture_steps
 from stages.space.search_space import SearchSpace
-from stages.nas.targets import path_costs_ms
-from stages.data.batches import Batches, derived_seed
 from stages.training.checkpoint import (
     VERSION,
     check_origin,
@@ -42,7 +44,6 @@ from stages.training.checkpoint import (
     unpack,
     unpack_optimizer,
 )
-from stages.data.fashion_mnist import DataConfig, load_images
 from stages.training.cost import EffortClock
 from stages.training.makers import Makers
 from stages.training.optimisation import (
@@ -53,7 +54,6 @@ from stages.training.optimisation import (
     set_learning_rate,
     sgd,
 )
-from stages.nas.schedule import weights_rate, weights_recipe
 
 CHECKPOINT = "search.checkpoint"
 ARCHITECTURE_BETAS = (0.0, 0.999)

@@ -10,8 +10,8 @@ from pydantic import Field, PositiveFloat
 from nasflow.base.errors import InfeasibleTarget
 from pipeline.artifact import Record
 from stages.documents import LatencyModel
-from stages.space.search_space import SearchSpace
 from stages.nas.solver import best_paths, path_ms
+from stages.space.search_space import SearchSpace
 
 _ROUNDING = 1e-9  # relative: the same blocks summed in another order differ in the last digits
 

@@ -13,12 +13,12 @@ import lightning_fabric
 import torch
 
 from pipeline.stage import Context
-from stages.documents import MadeBy
-from stages.space.network_name import network_name
-from stages.nn.network import Network, load_network
-from stages.space.search_space import NetConfig
 from stages.data.batches import Batches, derived_seed
 from stages.data.fashion_mnist import DataConfig, load_images
+from stages.documents import MadeBy
+from stages.nn.network import Network, load_network
+from stages.space.network_name import network_name
+from stages.space.search_space import NetConfig
 from stages.training.loop import train
 from stages.training.many import one_of_many
 from stages.training.optimisation import Judgement, judge

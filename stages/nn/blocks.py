@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.space.search_space import Activation, BlockSpec
+from stages.space.block_spec import Activation, BlockSpec
 
 BN_EPSILON = 1e-3
 BN_MOMENTUM = 0.1

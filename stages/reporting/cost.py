@@ -13,7 +13,6 @@ from stages.reporting.run_documents import RunDocuments
 
 Part = Literal["profile", "latency", "search", "prune", "finetune", "baseline", "verify"]
 
-_UNKNOWN = "computing time was not recorded"
 FINDING: tuple[Part, ...] = ("profile", "latency", "search", "prune")
 TRAINING: tuple[Part, ...] = ("finetune", "baseline")
 
@@ -67,37 +66,10 @@ def search_cost(run: RunDocuments) -> SearchCost:
     finding = [part for part in parts if part.stage in FINDING]
     return SearchCost(
         device_seconds=sum(part.device_seconds for part in finding),
-        cpu_hours=_sum(part.cpu_hours for part in finding),
-        gpu_hours=_sum(part.gpu_hours for part in finding),
+        cpu_hours=total(part.cpu_hours for part in finding),
+        gpu_hours=total(part.gpu_hours for part in finding),
         parts=parts,
     )
-
-
-def cost_sentence(cost: SearchCost) -> str:
-    """The cost in one line: what it took to find the network, and to train it and the others."""
-    training = [cost.part(stage) for stage in TRAINING]
-    found = _spelt(cost.cpu_hours, cost.gpu_hours)
-    trained = _spelt(_sum(p.cpu_hours for p in training), _sum(p.gpu_hours for p in training))
-    device = f"{cost.device_seconds:.0f} s of the device"
-    if found == trained == _UNKNOWN:
-        return f"{device}; {_UNKNOWN}."
-    return f"{device}, {found}; training all networks to the end: {trained}."
-
-
-def _spelt(cpu_hours: float | None, gpu_hours: float | None) -> str:
-    if cpu_hours is None or gpu_hours is None:
-        return _UNKNOWN
-    gpu = f" and {hours(gpu_hours)} GPU-hours" if gpu_hours else ""
-    return f"{hours(cpu_hours)} CPU-hours{gpu}"
-
-
-def hours(value: float | None) -> str:
-    """``0.027``, ``1.850``, ``166``; ``<0.001``; a dash where it is not known."""
-    if value is None:
-        return "–"
-    if 0 < value < 0.001:
-        return "<0.001"
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _measured(stage: Part, device_seconds: float) -> CostPart:
@@ -115,7 +87,7 @@ def _computed(stage: Part, efforts: Sequence[Effort | None], device_seconds: flo
     )
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
+def total(values: Iterable[float | None]) -> float | None:
     """A sum; None where one of the values is not known."""
     seen = list(values)
     return None if None in seen else sum(value for value in seen if value is not None)

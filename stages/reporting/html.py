@@ -10,21 +10,12 @@ from typing import TYPE_CHECKING
 from nasflow.base.files import write_atomic
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification
-from stages.reporting.cost import FINDING, PARTS, TRAINING, hours
+from stages.reporting.cost import FINDING, PARTS, TRAINING
+from stages.reporting.notation import ROLES, amount, hours, milliseconds, plain_text, signed
 from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
-from stages.reporting.wording import (
-    ROLES,
-    amount,
-    headline,
-    milliseconds,
-    plain_text,
-    sentences,
-    signed,
-    speedup_terms,
-    verdict_reason,
-)
+from stages.reporting.text import headline, sentences, speedup_terms, verdict_reason
 from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:

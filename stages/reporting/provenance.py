@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from pipeline.artifact import Document
 from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, Timing, Verification
-from stages.nas.equal_latency import TOLERANCE
-from stages.training.made_here import describe, trained_by
+from stages.reporting.notation import amount
 from stages.reporting.run_documents import RunDocuments
-from stages.reporting.wording import amount
+from stages.space.equal_latency import TOLERANCE
+from stages.training.made_here import describe, trained_by
 
 
 @dataclass(frozen=True)

@@ -89,33 +89,3 @@ def _enumerated(first: Sequence[float], second: Sequence[float]) -> float:
 def smallest_p(count: int) -> float:
     """What full agreement of so many networks comes to, without ties."""
     return 2 / math.factorial(count)
-
-
-def agreement_sentence(agreement: RankAgreement) -> str:
-    """What the ranks say, and how little of it few networks can show."""
-    count, tau_b, p_value = len(agreement.networks), agreement.tau_b, agreement.p_value
-    if count == 1:
-        return "Only one network was trained to the end: there is nothing to rank."
-    if tau_b is None:
-        return f"The {count} trained networks have one accuracy, in it or finished: there is no order."
-    if count == 2:
-        way = "as" if tau_b > 0 else "not as"
-        return f"It ranks the 2 trained networks {way} finished training does; chance does, every other time."
-    figures = f"Kendall's tau-b of its and the finished accuracies of {count} networks: {_signed(tau_b)}"
-    if p_value is None:
-        return f"{figures}. Chance alone ranks three alike one time in six."
-    figures += f", p = {_p(p_value)}"
-    if p_value < SIGNIFICANT:
-        return f"{figures}: they {'agree' if tau_b > 0 else 'disagree'} more than chance would have it."
-    if smallest_p(count) >= SIGNIFICANT:
-        return f"{figures}. Even full agreement of so few, p = {_p(smallest_p(count))}, could be chance."
-    return f"{figures}: that could be chance."
-
-
-def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}"
-
-
-def _signed(tau_b: float) -> str:
-    text = f"{tau_b:.2f}"
-    return "0.00" if text == "-0.00" else text.replace("-", "−")

@@ -20,11 +20,11 @@ from stages.documents import (
     Verdict,
     VerifiedNetwork,
 )
-from stages.training.made_here import trained_by
 from stages.reporting.cost import SearchCost, search_cost
+from stages.reporting.notation import architecture_line
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments
-from stages.reporting.wording import architecture_line
+from stages.training.made_here import trained_by
 
 
 class DeviceResult(Record):

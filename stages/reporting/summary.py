@@ -7,15 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stages.reporting.notation import ROLES, amount, milliseconds, plain_text
 from stages.reporting.result import NetworkResult, ResultDocument
-from stages.reporting.wording import (
-    ROLES,
-    amount,
-    headline,
-    milliseconds,
-    plain_text,
-    sentences,
-)
+from stages.reporting.text import headline, sentences
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

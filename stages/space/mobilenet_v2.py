@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasflow.base.errors import UsageError
-from stages.space.search_space import BlockSpec, NetConfig, round_channels
+from stages.space.block_spec import BlockSpec, round_channels
+from stages.space.search_space import NetConfig
 
 # (expansion t, channels c, repeats n, stride s) of table 2.
 STAGES = (

@@ -1,7 +1,7 @@
 """Architectures as data: whole networks, and the space that a search moves in.
 
-Terms: a *block* is what a latency table has a row for (:mod:`stages.space.block_spec`); a *layer* is a place of
-the network for which the search chooses one of several candidate blocks, or none (skip).
+Terms: a *block* is what a latency table has a row for (:mod:`stages.space.block_spec`); a *layer* is a place
+of the network for which the search chooses one of several candidate blocks, or none (skip).
 The family is ProxylessNAS's (arXiv 1812.00332, section 4.1), with MobileNetV2's inverted residual
 blocks (arXiv 1801.04381, table 1).
 """

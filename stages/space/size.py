@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nasflow.base.errors import UsageError
-from stages.space.search_space import BlockSpec, SearchSpace
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import SearchSpace
 
 MOST_BYTES = 1 << 30
 """Of the weights of a block or a network, and of the values that a block writes, in float32.

@@ -13,10 +13,10 @@ import lightning_fabric
 from torch import Tensor, nn
 
 from pipeline.stage import Context
+from stages.data.batches import Batches
 from stages.documents import Effort, EpochPoint, MadeBy
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state
-from stages.data.batches import Batches
 from stages.training.checkpoint import (
     VERSION,
     check_origin,

@@ -9,11 +9,11 @@ import torch
 
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
+from stages.data.batches import Batches, derived_seed
+from stages.data.fashion_mnist import DataConfig, load_images
 from stages.documents import Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, load_weights
 from stages.space.search_space import NetConfig
-from stages.data.batches import Batches, derived_seed
-from stages.data.fashion_mnist import DataConfig, load_images
 from stages.training.loop import train
 from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe

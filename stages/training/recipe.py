@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from pipeline.artifact import Record
@@ -18,3 +20,11 @@ class Recipe(Record):
     weight_decay: float = Field(4e-5, ge=0, le=1, description="on convolution and dense weights only")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target given to all classes")
     ema_decay: float = Field(0.998, ge=0, lt=1, description="of the averaged weights, per four steps")
+
+
+class FinetuneConfig(Recipe):
+    """The recipe of every network that is compared: found, random and MobileNetV2s."""
+
+    start: Literal["inherited", "fresh"] = Field(
+        "inherited", description="found and random networks: from the supernet's weights, or from new ones"
+    )

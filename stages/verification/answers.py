@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from android_bench.device import Device
 from nasflow.base.errors import DeviceError
 from pipeline.stage import Context
-from stages.documents import ConvertedNetwork
 from stages.data.fashion_mnist import ImageSet
+from stages.documents import ConvertedNetwork
 
 if TYPE_CHECKING:
     import numpy as np

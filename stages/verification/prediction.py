@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from stages.documents import FoundLatency, LatencyModel, Verdict
-from stages.measurement.rounds import interval_percent
+from stages.measurement.interval import interval_percent
 from stages.space.search_space import NetConfig
 from stages.verification.statistics import Estimate, latency_ratio
 

@@ -15,7 +15,8 @@ from typing import NoReturn
 
 import pytest
 
-from android_bench.discover import FoundPhone, choose, find_phones, open_found
+from android_bench.discover import choose, find_phones, open_found
+from android_bench.found_phone import FoundPhone
 from android_bench.phone.text import parse_getprop, parse_properties
 from android_bench.transport import Completed, Transport, plain_text, split_host_port
 from nasflow.base.errors import NasflowError

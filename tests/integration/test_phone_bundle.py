@@ -25,8 +25,8 @@ from android_bench.phone.lock import Owner
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.doctor.bundle import MEASUREMENT, requests
 from nasflow.base.errors import UsageError
+from nasflow.doctor.bundle import MEASUREMENT, requests
 
 SERIAL = "VRTL35121JEHN2"
 

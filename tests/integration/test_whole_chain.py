@@ -18,8 +18,8 @@ from android_bench.local.device import LocalDevice
 from nasflow.cli.request import STAGE_NAMES
 from nasflow.publish import FILES, MANIFEST, MODEL, REPORT, RESULT
 from stages.conversion.inspection import inspect_model
-from stages.reporting.result import ResultDocument
 from stages.data.fashion_mnist import DataConfig, load_images
+from stages.reporting.result import ResultDocument
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 HEAVY = {"torch", "tensorflow", "onnx", "numpy", "scipy", "matplotlib", "rich", "ai_edge_litert"}

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 import pytest
 
 from nasflow.assemble import PipelineConfig
-from nasflow.cli.request import STAGE_NAMES
 from nasflow.base.errors import NasflowError
+from nasflow.cli.request import STAGE_NAMES
 from pipeline.config.loader import load_config
 from stages.data.fashion_mnist import CLASSES, RESOLUTION
 

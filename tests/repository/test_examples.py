@@ -14,14 +14,14 @@ from support.memory_context import memory_context
 
 from android_bench.local.device import LocalDevice
 from nasflow.assemble import PipelineConfig, build_stages
-from nasflow.cli.app import main
 from nasflow.base.errors import Inconclusive, UsageError
+from nasflow.cli.app import main
 from pipeline.config.loader import load_config
 from stages.baseline import Baseline
-from stages.space import load_space
-from stages.training.optimisation import sgd
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.search_loop import ARCHITECTURE_BETAS
+from stages.space import load_space
+from stages.training.optimisation import sgd
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CONFIGURATIONS = sorted(EXAMPLES.glob("*/pipeline.yaml"))

@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from nasflow.base import errors
-from nasflow.commands.init import template
 from nasflow.cli.request import STAGE_NAMES
+from nasflow.commands.init import template
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_"))

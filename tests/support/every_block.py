@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from stages.nn.network import Network
-from stages.space.search_space import BlockSpec, NetConfig
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import NetConfig
 
 
 def as_if_trained(module: Network, seed: int = 0) -> Network:

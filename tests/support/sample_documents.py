@@ -44,8 +44,9 @@ from stages.documents import (
     Verification,
     VerifiedNetwork,
 )
+from stages.space.block_spec import BlockSpec
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
-from stages.space.search_space import BlockSpec, Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
 from stages.verification.statistics import latency_ratio, wilson_interval
 
 TEST_IMAGES = 10_000

@@ -11,10 +11,11 @@ from support.memory_context import MemoryScratch
 from support.scripted_device import ScriptedDevice
 
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
-from stages.documents import HeldOutError, LatencyModel, ReferenceLatency
-from stages.space.network_name import network_name
-from stages.space.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
 from stages.data.fashion_mnist import DataConfig
+from stages.documents import HeldOutError, LatencyModel, ReferenceLatency
+from stages.space.block_spec import BlockSpec
+from stages.space.network_name import network_name
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 EACH_STEP = -1.0
 """As ``checkpoint_seconds``: a checkpoint after every step."""

@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from stages.documents import LatencyModel
 from stages.reporting.figures.svg import element, figure, group, line, rectangle, text, text_width, tooltip
-from stages.reporting.wording import milliseconds
-from stages.space.search_space import BlockSpec, NetConfig, SearchSpace
+from stages.reporting.notation import milliseconds
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import NetConfig, SearchSpace
 
 _ROW, _BOX, _HEAD = 27.0, 19.0, 34.0
 

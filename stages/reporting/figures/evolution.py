@@ -13,7 +13,8 @@ from stages.documents import SearchResult
 from stages.reporting.figures.architecture import kernel_class
 from stages.reporting.figures.axes import Scale
 from stages.reporting.figures.svg import element, figure, group, line, polygon, rectangle, text
-from stages.space.search_space import BlockSpec, SearchSpace
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import SearchSpace
 
 _HEAD, _FOOT, _GAP, _LEFT = 20.0, 26.0, 14.0, 14.0
 _MOST_MOMENTS = 40

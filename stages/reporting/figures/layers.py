@@ -10,7 +10,7 @@ from stages.documents import LatencyModel
 from stages.reporting.figures.architecture import kernel_class
 from stages.reporting.figures.axes import Frame, Scale
 from stages.reporting.figures.svg import element, figure, text, tooltip
-from stages.reporting.wording import milliseconds
+from stages.reporting.notation import milliseconds
 from stages.space.search_space import SearchSpace
 
 

@@ -9,7 +9,7 @@ from stages.reporting.figures.axes import Frame, fitted
 from stages.reporting.figures.labels import beside_points
 from stages.reporting.figures.series import CLASSES, marker
 from stages.reporting.figures.svg import element, figure, line, polygon, text, tooltip
-from stages.reporting.wording import milliseconds
+from stages.reporting.notation import milliseconds
 
 
 def prediction_figure(

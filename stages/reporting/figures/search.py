@@ -20,7 +20,7 @@ from stages.reporting.figures.svg import (
     text_width,
     tooltip,
 )
-from stages.reporting.wording import milliseconds
+from stages.reporting.notation import milliseconds
 
 
 def expected_latency_figure(search: SearchResult, *, width: float) -> Markup:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
-from stages.reporting.wording import plain_text
+from stages.reporting.notation import plain_text
 
 Value = str | float | int
 

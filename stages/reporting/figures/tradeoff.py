@@ -11,7 +11,7 @@ from stages.reporting.figures.axes import Frame, Scale, fitted
 from stages.reporting.figures.labels import Box, beside_points
 from stages.reporting.figures.series import CLASSES, marker
 from stages.reporting.figures.svg import figure, group, line, polyline, text
-from stages.reporting.wording import display_name, milliseconds
+from stages.reporting.notation import display_name, milliseconds
 
 CURVES: tuple[Role, ...] = ("baseline", "baseline_published", "front")
 """Roles whose networks are joined by a line."""

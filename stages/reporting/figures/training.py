@@ -11,7 +11,7 @@ from stages.reporting.figures.axes import Frame, Scale, fitted
 from stages.reporting.figures.labels import spread
 from stages.reporting.figures.series import CLASSES
 from stages.reporting.figures.svg import element, figure, polyline, text, text_width, tooltip
-from stages.reporting.wording import display_name
+from stages.reporting.notation import display_name
 
 _SIZE = 11.5
 

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from android_bench.device import BenchmarkRequest, Conditions, RuntimeOptions
-from android_bench.phone.text import CpuPolicy
+from android_bench.device import BenchmarkRequest, Conditions, CpuPolicy, RuntimeOptions
 from android_bench.runner.abi import check_abi, elf_abi
 from android_bench.runner.identity import RunnerTool, identify, listed_flags
 from android_bench.runner.output import parse_output

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from android_bench.device import CpuPolicy
 from android_bench.phone.clocks import fastest_of, held_back
 from android_bench.phone.conditions import (
     BATTERY_COMMAND,
@@ -29,7 +30,6 @@ from android_bench.phone.conditions import (
     wait_until_ready,
 )
 from android_bench.phone.screen import SETTLE_S, wake_up
-from android_bench.phone.text import CpuPolicy
 from android_bench.transport import Transport
 from nasflow.base.errors import DeviceLost, NoUsableDevice
 from tests.support.scripted_phone import BOOT, CPUFREQ, ScriptedPhone, fixture

@@ -12,7 +12,8 @@ import pytest
 
 from android_bench.adb import wire as adb_wire
 from android_bench.adb.keys import ensure_key
-from android_bench.discover import FoundPhone, choose, find_phones, wanted_name
+from android_bench.discover import choose, find_phones, wanted_name
+from android_bench.found_phone import FoundPhone
 from android_bench.transport import STATE_ADVICE, NotReady
 from nasflow.base.errors import NoUsableDevice, UsageError
 from tests.support.adb_peer import AdbPeer, HungUp, Line, Phone

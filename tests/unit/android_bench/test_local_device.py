@@ -16,14 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from android_bench.local import worker as local_worker
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
+from android_bench.local import worker as local_worker
 from android_bench.local.device import LocalDevice
 from android_bench.local.process import WorkerProcess
 from android_bench.local.worker import read_frame, write_frame
 from nasflow.base.errors import DeviceError, UsageError
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.space.search_space import BlockSpec
+from stages.space.block_spec import BlockSpec
 
 SMALL = BlockSpec(kind="mbconv", kernel=3, expansion=3, in_channels=8, out_channels=8, resolution=8)
 LARGE = BlockSpec(kind="mbconv", kernel=5, expansion=6, in_channels=32, out_channels=32, resolution=32)

@@ -22,7 +22,7 @@ from android_bench.local.worker import (
     write_frame,
 )
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.space.search_space import BlockSpec
+from stages.space.block_spec import BlockSpec
 
 HEAD = BlockSpec(kind="head", in_channels=8, out_channels=16, resolution=4)
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from android_bench.adb import wire as adb_wire
 from android_bench.adb.listing import Listed, parse_devices
 from android_bench.adb.server import ServerTransport, server_devices
-from android_bench.discover import FoundPhone, choose, find_phones, open_found
-from android_bench.found_phone import Identity, joined, name_of
+from android_bench.discover import choose, find_phones, open_found
+from android_bench.found_phone import FoundPhone, Identity, joined, name_of
 from android_bench.transport import NotReady, is_mdns_name, serial_in_mdns_name
 from android_bench.virtual_phone.phone import running_phone
 from nasflow.base.errors import NoUsableDevice

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench.device import Conditions, RuntimeOptions
+from android_bench.device import Conditions, CpuPolicy, RuntimeOptions
 from android_bench.phone.clocks import (
     UNSTEADY_SHARE,
     Clocks,
@@ -27,7 +27,6 @@ from android_bench.phone.clocks import (
 from android_bench.phone.cores import Cores, all_of, clocked, cores_of
 from android_bench.phone.performance_mode import ANSWER, ASK, has_fixed_performance
 from android_bench.phone.stretches import MAX_DROPS
-from android_bench.phone.text import CpuPolicy
 from android_bench.runner.tool import cpu_mask
 from android_bench.transport import Completed, Transport
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from android_bench.phone.note import NOTE
 from android_bench.phone.screen import SLEEP_COMMAND
-from android_bench.phone.settings import NOTE, SETTINGS, make_steady, repair
+from android_bench.phone.settings import SETTINGS, make_steady, repair
 from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
 from tests.support.scripted_phone import ScriptedPhone
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from android_bench.device import CpuPolicy
 from android_bench.phone.text import (
     Battery,
-    CpuPolicy,
     PhoneProperties,
     Temperature,
     parse_battery,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from android_bench.adb.direct import DirectTransport
 from android_bench.adb.keys import ensure_key
-from android_bench.phone.remote_files import FOLDER, RemoteFiles, remote_path
-from android_bench.transport import Completed
+from android_bench.phone.remote_files import RemoteFiles, remote_path
+from android_bench.transport import FOLDER, Completed
 from nasflow.base.errors import DeviceError, DeviceLost, IntegrityError
 from tests.support.adb_peer import AdbPeer, Phone
 

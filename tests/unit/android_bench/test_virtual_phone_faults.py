@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from android_bench.adb.direct import DirectTransport
-from android_bench.transport import DeviceLost, NotReady
+from android_bench.transport import NotReady
 from android_bench.virtual_phone.faults import FaultPlan, Faults, read_plan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from android_bench.virtual_phone.protocol import Command, Disconnected, Message
 from android_bench.virtual_phone.stream import Stream, StreamClosed
 from android_bench.virtual_phone.wire import Wire
-from nasflow.base.errors import DeviceError, UsageError
+from nasflow.base.errors import DeviceError, DeviceLost, UsageError
 
 TIMEOUT_S = 20
 REMOTE = "/data/local/tmp/nasflow/file"

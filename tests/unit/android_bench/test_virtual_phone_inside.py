@@ -20,10 +20,10 @@ import pytest
 from android_bench.adb.direct import DirectTransport
 from android_bench.phone.conditions import clock_set, read_conditions, rebooted
 from android_bench.phone.text import parse_properties, parse_wakefulness
-from android_bench.transport import Completed, DeviceLost
+from android_bench.transport import Completed
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.base.errors import EnvironmentFault, UsageError
+from nasflow.base.errors import DeviceLost, EnvironmentFault, UsageError
 
 TIMEOUT_S = 20
 ROOT = Path(__file__).resolve().parents[3]

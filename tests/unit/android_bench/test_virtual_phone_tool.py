@@ -21,7 +21,7 @@ from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import Inside, VirtualPhone, running_phone
 from nasflow.base.errors import BadMeasurement, DeviceError, KilledByPhone, NoUsableDevice, UsageError
 from stages.conversion.flatbuffer import block_model
-from stages.space.search_space import BlockSpec
+from stages.space.block_spec import BlockSpec
 
 OTHER = BlockSpec(kind="mbconv", kernel=3, expansion=3, in_channels=8, out_channels=8, resolution=8)
 BLOCK = BlockSpec(kind="mbconv", kernel=5, expansion=6, in_channels=32, out_channels=32, resolution=32)

@@ -12,7 +12,7 @@ from android_bench.device import BenchmarkRequest, RuntimeOptions
 from benchmarks._counting_phone import STEP_MS, CountingPhone
 from benchmarks.clock_resolution import SingleCopies
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.latency_model import net_block_ms
+from stages.latency.model import net_block_ms
 from stages.profile_ops import ProfileConfig, ProfileOps
 
 MODELS = {block.key: block_model(block) for block in SPACE.distinct_blocks()} | {"empty": empty_model()}

@@ -10,7 +10,8 @@ from support.simulated_device import SimulatedDevice
 from android_bench.device import RuntimeOptions
 from benchmarks.latency_model import as_shipped, summarise
 from stages.documents import LatencyModel, LatencyTable, TableCheck
-from stages.latency_model import FitLatency, LatencyConfig
+from stages.latency.config import LatencyConfig
+from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps
 
 SPACE = TINY.model_copy(

@@ -24,12 +24,11 @@ from benchmarks.latency_target import (
 from nasflow.base.errors import BadMeasurement
 from pipeline.events import Event
 from pipeline.store.store import Store
-from stages.documents import LatencyTable, ReferenceLatency
-from stages.space.network_name import network_name
-from stages.prune import PruneConfig
-from stages.search import SearchConfig
-from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 from stages.data.fashion_mnist import DataConfig
+from stages.documents import LatencyTable, ReferenceLatency
+from stages.nas.config import PruneConfig, SearchConfig
+from stages.space.network_name import network_name
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 SPACE = SearchSpace(
     name="targets",

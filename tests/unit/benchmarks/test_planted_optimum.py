@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.planted_optimum import CANDIDATES, LAYERS, Planted, greedy
-from stages.nas.equal_latency import TOLERANCE
 from stages.nas.solver import path_ms
+from stages.space.equal_latency import TOLERANCE
 
 
 @pytest.fixture(scope="module")

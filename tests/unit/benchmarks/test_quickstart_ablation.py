@@ -28,12 +28,12 @@ from nasflow.base.errors import UsageError
 from pipeline.artifact import Document
 from pipeline.events import Event, Message
 from pipeline.stage import Context
+from stages.data.fashion_mnist import DataConfig
 from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Verification
-from stages.nas.equal_latency import equal_latency
-from stages.finetune import FinetuneConfig
 from stages.nas.architecture import LatencyPrice
 from stages.nn.network import Network, save_weights
-from stages.data.fashion_mnist import DataConfig
+from stages.space.equal_latency import equal_latency
+from stages.training.recipe import FinetuneConfig
 
 LATENCY = latency_model()
 IMAGES = 400

@@ -30,10 +30,9 @@ from benchmarks.search_vs_random import (
     under_target,
 )
 from benchmarks.tabular_space import Choices, Run, TrainedSpace, block_keys, distinct_networks
-from stages.nas.equal_latency import equal_latency
-from stages.prune import PruneConfig
-from stages.search import SearchConfig
 from stages.data.fashion_mnist import DataConfig
+from stages.nas.config import PruneConfig, SearchConfig
+from stages.space.equal_latency import equal_latency
 
 WORTH: Mapping[Choices, float] = {
     choices: 80.0 + float(np.random.default_rng(n).normal()) for n, choices in enumerate(distinct_networks())

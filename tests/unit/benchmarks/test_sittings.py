@@ -28,9 +28,10 @@ from pipeline.runner import Pipeline
 from pipeline.store.store import Store
 from stages.conversion.flatbuffer import empty_model
 from stages.documents import LatencyModel
-from stages.latency_model import FitLatency, LatencyConfig
-from stages.space.network_name import network_name
+from stages.latency.config import LatencyConfig
+from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.space.network_name import network_name
 
 PROFILE = ProfileConfig(rounds=4, extra_rounds=2, anchor_width=0.35)
 LATENCY = LatencyConfig(rounds=4, extra_rounds=2, calibration_networks=4, held_out_networks=4)

@@ -11,10 +11,10 @@ from support.every_block import as_if_trained, every_kind_of_block
 from android_bench.local.device import LocalDevice
 from stages.conversion.chain import convert_module
 from stages.conversion.converter import TensorflowConverter
-from stages.space.mobilenet_v2 import mobilenet_v2
-from stages.nn.network import Network
-from stages.space.search_space import NetConfig
 from stages.data.fashion_mnist import DataConfig, ImageSet, load_images
+from stages.nn.network import Network
+from stages.space.mobilenet_v2 import mobilenet_v2
+from stages.space.search_space import NetConfig
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import nn
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError
 from stages.conversion.chain import Limits, check_model, convert_module
+from stages.conversion.config import ConvertConfig
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.export import export_onnx
 from stages.conversion.flatbuffer import network_model
@@ -20,11 +21,10 @@ from stages.conversion.folding import folded_weights
 from stages.conversion.inspection import inspect_model
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.rewrite import simplify
-from stages.convert import ConvertConfig
+from stages.data.fashion_mnist import ImageSet
 from stages.documents import ConversionCheck
 from stages.nn.blocks import SameConv2d
 from stages.space.search_space import NetConfig
-from stages.data.fashion_mnist import ImageSet
 
 DEFAULTS = ConvertConfig()
 LIMITS = Limits(

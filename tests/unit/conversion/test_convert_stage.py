@@ -11,14 +11,15 @@ from support.toy_search import latency_model
 
 from nasflow.base.errors import IntegrityError, Interrupted, UsageError
 from pipeline.events import Event, Progress
-from pipeline.store.scratch import FolderScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import FolderScratch
 from pipeline.store.store import Store
-from stages.convert import Convert, ConvertConfig, Plan
+from stages.conversion.config import ConvertConfig
+from stages.convert import Convert, Plan
+from stages.data.fashion_mnist import DataConfig
 from stages.documents import ConversionCheck, ConvertedNetworks, Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, save_weights
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
-from stages.data.fashion_mnist import DataConfig
 
 SPACE = SearchSpace(
     name="tiny",

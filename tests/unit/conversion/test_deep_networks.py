@@ -13,15 +13,15 @@ from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError
 from stages.conversion.block_weights import random_weights
 from stages.conversion.chain import Limits, check_model
+from stages.conversion.config import ConvertConfig
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import load_folded
 from stages.conversion.parity import compare, keeps
 from stages.conversion.trial import Difference, difference_from_torch, steady
-from stages.convert import ConvertConfig
+from stages.data.fashion_mnist import ImageSet
 from stages.nn.blocks import SameConv2d
 from stages.nn.network import Network
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
-from stages.data.fashion_mnist import ImageSet
 
 Weights = dict[str, NDArray[np.float32]]
 LIMIT = ConvertConfig().max_relative_diff

@@ -22,8 +22,9 @@ from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
 from stages.nn.network import Network
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.space.search_space import BlockSpec, NetConfig, SearchSpace
 from stages.space import SpaceConfig, load_space, shipped_spaces
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import NetConfig, SearchSpace
 
 SPACES = {name: load_space(SpaceConfig(name=name)) for name in shipped_spaces()}
 BLOCKS = [(name, block) for name, space in SPACES.items() for block in space.distinct_blocks()]

@@ -15,8 +15,9 @@ from torch.nn import functional
 from nasflow.base.errors import ConversionError
 from stages.conversion.block_weights import random_copies, random_weights, weight_shapes
 from stages.conversion.flatbuffer import block_model, empty_model, network_model
+from stages.space.block_spec import BlockSpec
 from stages.space.mobilenet_v2 import mobilenet_v2
-from stages.space.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 SPACES = {
     "thirty_two_pixels": SearchSpace(

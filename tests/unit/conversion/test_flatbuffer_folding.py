@@ -11,10 +11,10 @@ from android_bench.local.device import LocalDevice
 from stages.conversion.block_weights import weight_shapes
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
-from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.nn.network import Network
-from stages.space.search_space import NetConfig
 from stages.space import SpaceConfig, load_space
+from stages.space.mobilenet_v2 import mobilenet_v2
+from stages.space.search_space import NetConfig
 
 MOBILE_V3 = load_space(SpaceConfig(name="mobile_v3", resolution=32, width_multiplier=0.5))
 NETS = {

@@ -8,7 +8,7 @@ from support.every_block import every_kind_of_block
 from stages.conversion.flatbuffer import block_model, empty_model, network_model
 from stages.conversion.inspection_worker import operator_counts
 from stages.conversion.operators import Operator, changed_operators, read_operators
-from stages.space.search_space import BlockSpec
+from stages.space.block_spec import BlockSpec
 
 SIZES = {"in_channels": 8, "out_channels": 16, "resolution": 9}
 BLOCK = BlockSpec(kind="mbconv", kernel=7, expansion=2, stride=2, **SIZES)

@@ -15,15 +15,16 @@ from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOp
 from android_bench.local.device import LocalDevice
 from nasflow.assemble import PipelineConfig, build_stages
 from nasflow.base.errors import ConversionError
+from stages.conversion.config import ConvertConfig
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.covering import block_kinds, covering_networks
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.trial import Tried, try_network
-from stages.convert import ConvertConfig
 from stages.documents import LatencyModel
 from stages.precheck import TOGETHER, PrecheckConfig, PrecheckStage
-from stages.space.search_space import Candidate, Implementation, SearchSpace, StageSpec, StemSpec
 from stages.space import SpaceConfig, load_space, shipped_spaces
+from stages.space.block_spec import Implementation
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 THIN = SearchSpace(
     name="thin",

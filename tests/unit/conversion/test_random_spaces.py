@@ -18,7 +18,8 @@ from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights, load_folded
 from stages.conversion.operators import read_operators
 from stages.nn.network import Network
-from stages.space.search_space import Implementation, NetConfig, SearchSpace
+from stages.space.block_spec import Implementation
+from stages.space.search_space import NetConfig, SearchSpace
 
 SEEDS = range(20)
 

@@ -10,8 +10,9 @@ from support.simulated_device import SimulatedDevice
 from android_bench.device import RuntimeOptions
 from stages.documents import LatencyModel
 from stages.latency.check import ModelCheck, check_model, pick_networks, verdict
-from stages.latency_model import FitLatency, LatencyConfig
-from stages.measurement.rounds import MeasuringConfig
+from stages.latency.config import LatencyConfig
+from stages.latency_model import FitLatency
+from stages.measurement.config import MeasuringConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
 
 

@@ -19,9 +19,10 @@ from android_bench.device import RuntimeOptions
 from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError, UsageError
 from stages.conversion.flatbuffer import block_model
 from stages.documents import LatencyModel, LatencyTable
+from stages.latency.config import LatencyConfig
 from stages.latency.exchange import LatencyFile, differences, export
 from stages.latency.exchange import read_latency_file as read
-from stages.latency_model import FitLatency, LatencyConfig
+from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps
 
 SPACE = TINY.model_copy(

@@ -20,20 +20,15 @@ from android_bench.local.device import LocalDevice
 from nasflow.base.errors import BadMeasurement, DeviceError, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Message
+from stages.conversion.depthwise_split import split_places
 from stages.conversion.flatbuffer import network_model
 from stages.documents import LatencyModel, LatencyTable, PredictionPoint, TableRow
-from stages.latency_model import (
-    FitLatency,
-    LatencyConfig,
-    NetworkTimings,
-    check_told_apart,
-    fit_model,
-    net_block_ms,
-    split_places,
-)
+from stages.latency.config import LatencyConfig
+from stages.latency.model import NetworkTimings, check_told_apart, fit_model, net_block_ms
+from stages.latency_model import FitLatency
+from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.space.mobilenet_v2 import fit_strides
 from stages.space.network_name import network_name
-from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.space.search_space import Candidate, SearchSpace, StageSpec
 
 

@@ -18,8 +18,11 @@ from android_bench.device import Overhead, RuntimeOptions
 from nasflow.base.errors import BadMeasurement, DeviceError
 from pipeline.events import Progress
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.measurement.rounds import Measured, MeasuringConfig, Work, interval_percent, measure_rounds
-from stages.space.search_space import BlockSpec
+from stages.measurement.config import MeasuringConfig
+from stages.measurement.interval import interval_percent
+from stages.measurement.rounds import Measured, measure_rounds
+from stages.measurement.work import Work
+from stages.space.block_spec import BlockSpec
 
 BLOCKS = [
     BlockSpec(kind="mbconv", kernel=3, expansion=expansion, in_channels=8, out_channels=8, resolution=16)

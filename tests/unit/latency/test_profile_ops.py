@@ -17,10 +17,10 @@ from nasflow.base.errors import BadMeasurement, DeviceError
 from pipeline.artifact import document_bytes
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.documents import LatencyTable
-from stages.latency_model import net_block_ms
+from stages.latency.model import net_block_ms
 from stages.profile_ops import ProfileConfig, ProfileOps, variant_name
-from stages.space.search_space import Candidate
 from stages.space import SpaceConfig, load_space
+from stages.space.search_space import Candidate
 
 
 def stage(device: SimulatedDevice, **config: Any) -> ProfileOps:

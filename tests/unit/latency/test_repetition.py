@@ -23,9 +23,9 @@ from pipeline.artifact import document_bytes
 from pipeline.events import Message
 from stages.conversion.flatbuffer import block_model
 from stages.documents import LatencyTable
-from stages.latency_model import net_block_ms
-from stages.measurement.rounds import MeasuringConfig, Work, interval_percent, measure_rounds
-from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.latency.model import net_block_ms
+from stages.measurement.config import MeasuringConfig
+from stages.measurement.interval import interval_percent
 from stages.measurement.repetition import (
     FOOTPRINT_BYTES,
     LARGEST,
@@ -34,7 +34,11 @@ from stages.measurement.repetition import (
     repeated_name,
     resolution_percent,
 )
-from stages.space.search_space import BlockSpec, SearchSpace
+from stages.measurement.rounds import measure_rounds
+from stages.measurement.work import Work
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import SearchSpace
 
 STEP_MS = 0.001
 INVOKE_MS = 0.0013

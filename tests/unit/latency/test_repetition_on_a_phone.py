@@ -11,9 +11,11 @@ from android_bench.android import AndroidDevice
 from android_bench.device import RuntimeOptions
 from android_bench.virtual_phone.phone import running_phone
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.measurement.rounds import MeasuringConfig, Work, measure_rounds
+from stages.measurement.config import MeasuringConfig
 from stages.measurement.repetition import Repeatable
-from stages.space.search_space import BlockSpec
+from stages.measurement.rounds import measure_rounds
+from stages.measurement.work import Work
+from stages.space.block_spec import BlockSpec
 
 BLOCK = BlockSpec(kind="mbconv", kernel=3, expansion=2, in_channels=8, out_channels=8, resolution=4)
 SIDE = BLOCK.model_copy(update={"stride": 2})

@@ -10,8 +10,8 @@ import pytest
 
 from android_bench.device import Conditions, LatencyMeasurement
 from stages.documents import TableCheck, TableRow
-from stages.space import SpaceConfig, load_space
 from stages.latency.table_check import PER_KIND, block_kinds, check_table, pick_sample
+from stages.space import SpaceConfig, load_space
 
 SPACES = ("fashion", "proxyless_mobile", "mobile_v3")
 

@@ -13,9 +13,9 @@ from support.scripted_device import ScriptedDevice
 
 from android_bench.local.device import LocalDevice
 from nasflow.assemble import PipelineConfig, build_pipeline, build_stages, open_device, resolve_data
-from nasflow.commands.init import template
-from nasflow.cli.request import STAGE_NAMES
 from nasflow.base.errors import NoUsableDevice
+from nasflow.cli.request import STAGE_NAMES
+from nasflow.commands.init import template
 from pipeline.config.loader import load_config
 from pipeline.events import Event
 from pipeline.stage import Stage

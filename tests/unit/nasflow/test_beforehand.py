@@ -14,12 +14,12 @@ from support.toy_search import latency_model
 from android_bench.device import Device
 from android_bench.local.host import usable_cores
 from nasflow.assemble import PipelineConfig, build_stages
+from nasflow.base.errors import InfeasibleTarget
 from nasflow.cli.app import main
-from nasflow.commands.beforehand import check_images, doubtful_settings
 from nasflow.cli.request import RunOptions, Selection
+from nasflow.commands.beforehand import check_images, doubtful_settings
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
-from nasflow.base.errors import InfeasibleTarget
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
 from stages.space import SpaceConfig, load_space

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.cli import console
 from nasflow.assemble import PipelineConfig
+from nasflow.base.errors import ConfigError, Interrupted, TrainingDiverged
+from nasflow.cli import console
 from nasflow.cli.app import main
 from nasflow.cli.options import selection
-from nasflow.commands.init import template
 from nasflow.cli.request import STAGE_NAMES, RunOptions, Selection
-from nasflow.base.errors import ConfigError, Interrupted, TrainingDiverged
+from nasflow.commands.init import template
 from pipeline.config.loader import load_config
 
 COMMANDS = ("run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init", "devices", "virtual-phone")

@@ -24,9 +24,9 @@ from nasflow.commands.run import run_pipeline
 from nasflow.publish import FILES
 from pipeline.artifact import Document
 from pipeline.store.scratch import FolderScratch
+from stages.conversion.depthwise_split import split_places
 from stages.convert import Plan
 from stages.documents import LatencyModel, PrunedNetworks, TrainedNetworks, Verification
-from stages.latency_model import split_places
 from stages.reporting.figures.prediction import prediction_figure
 from stages.reporting.figures.tradeoff import tradeoff_figure
 from stages.reporting.result import build_result

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.doctor import checks as doctor
 from nasflow.assemble import PipelineConfig
+from nasflow.base.errors import ConfigError
 from nasflow.cli.app import main
 from nasflow.commands.doctor import examine
-from nasflow.base.errors import ConfigError
+from nasflow.doctor import checks as doctor
 
 DiskUsage = namedtuple("DiskUsage", ["total", "used", "free"])
 

@@ -14,10 +14,10 @@ from nasflow.commands.run import run_pipeline
 from nasflow.commands.status import show_status
 from pipeline.artifact import document_bytes
 from stages.documents import MadeBy, SearchResult, TrainedNetworks
-from stages.training.made_here import DECIDING, describe, differences, trained_by
 from stages.reporting.html import render_report
 from stages.reporting.result import build_result
-from stages.reporting.wording import sentences
+from stages.reporting.text import sentences
+from stages.training.made_here import DECIDING, describe, differences, trained_by
 from stages.training.makers import would_train
 
 HERE = would_train()

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from support.toy_pipeline import ToyPipeline
 
+from nasflow.base.errors import ConfigError, UsageError
 from nasflow.cli.app import main
-from nasflow.commands.clean import KEPT_LOGS, clean_store
 from nasflow.cli.request import STAGE_NAMES, RunOptions, Selection
+from nasflow.commands.clean import KEPT_LOGS, clean_store
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.report import rewrite_report
 from nasflow.commands.run import run_pipeline
 from nasflow.commands.status import show_status
-from nasflow.base.errors import ConfigError, UsageError
 from pipeline.stage import Context
 
 TOY = ToyPipeline()

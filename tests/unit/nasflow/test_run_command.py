@@ -14,9 +14,6 @@ from typing import Any
 import pytest
 from support.toy_pipeline import ToyPipeline
 
-from nasflow.cli.request import STAGE_NAMES, Outcome, RunOptions, Selection
-from nasflow.commands.project import open_project
-from nasflow.commands.run import run_pipeline
 from nasflow.base.errors import (
     DatasetMissing,
     Inconclusive,
@@ -25,6 +22,9 @@ from nasflow.base.errors import (
     TrainingDiverged,
 )
 from nasflow.cli.perform import perform
+from nasflow.cli.request import STAGE_NAMES, Outcome, RunOptions, Selection
+from nasflow.commands.project import open_project
+from nasflow.commands.run import run_pipeline
 from pipeline.stage import Context
 from stages.space.search_space import NetConfig
 

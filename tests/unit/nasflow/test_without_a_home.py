@@ -11,10 +11,10 @@ import pytest
 
 from android_bench.adb.keys import default_key
 from android_bench.runner import download
-from nasflow.doctor import checks as doctor
 from nasflow.assemble import PipelineConfig, artifacts_folder, resolve_data
 from nasflow.base.errors import EnvironmentFault, UsageError
 from nasflow.base.files import cache_folder
+from nasflow.doctor import checks as doctor
 from stages.data import fashion_mnist as data
 from stages.data.fashion_mnist import DataConfig
 

@@ -12,11 +12,12 @@ import torch
 from support.multiply_accumulates import multiply_accumulates
 
 from stages.conversion.flatbuffer import block_model
-from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.nn.blocks import SqueezeExcite, build_block, initialise
 from stages.nn.network import Network
-from stages.space.search_space import BlockSpec, SearchSpace
 from stages.space import SpaceConfig, load_space, shipped_spaces
+from stages.space.block_spec import BlockSpec
+from stages.space.mobilenet_v2 import mobilenet_v2
+from stages.space.search_space import SearchSpace
 
 SPACES = {name: load_space(SpaceConfig(name=name)) for name in shipped_spaces()}
 

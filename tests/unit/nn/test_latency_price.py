@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.nas.architecture import Architecture, LatencyPrice
-from stages.search import SearchConfig
+from stages.nas.config import SearchConfig
 
 CONFIG = SearchConfig()
 STEPS = 500

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from nasflow.base.errors import EnvironmentFault
+from nasflow.base.text import Remaining, clock_time, human_bytes, human_count, human_duration, share
 from pipeline.events import (
     Event,
     Message,
@@ -26,16 +27,9 @@ from pipeline.events import (
     StageSkipped,
     StageStarted,
 )
-from pipeline.reporters.reporters import (
-    FanOut,
-    JsonLinesReporter,
-    LogFileReporter,
-    PlainReporter,
-    Reporter,
-    RichReporter,
-)
+from pipeline.reporters.reporters import FanOut, JsonLinesReporter, LogFileReporter, PlainReporter, Reporter
+from pipeline.reporters.rich_reporter import RichReporter
 from pipeline.reporters.streams import QuietStream
-from nasflow.base.text import Remaining, clock_time, human_bytes, human_count, human_duration, share
 
 NAMES = ["profile", "latency", "search"]
 NOON = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)

@@ -14,9 +14,9 @@ from toy_pipeline import Alone, Draw, DrawConfig, Notes, Numbers, Show, Sum, Sum
 from nasflow.base.errors import DatasetMissing, IntegrityError, NoUsableDevice, UsageError
 from pipeline.artifact import Document, blobs_of
 from pipeline.events import Message, StageFailed, StageFinished, StageSkipped, StageStarted
-from pipeline.store.records import StageRecord
 from pipeline.runner import Pipeline
 from pipeline.stage import TOOL, Context, Stage
+from pipeline.store.records import StageRecord
 
 ALL = ["draw", "double", "alone", "sum", "show"]
 

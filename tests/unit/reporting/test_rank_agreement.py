@@ -13,15 +13,9 @@ from scipy.stats import kendalltau
 from support.sample_documents import sample_documents
 
 from stages.documents import PrunedNetworks, Verification
-from stages.reporting.rank_agreement import (
-    SIGNIFICANT,
-    RankAgreement,
-    RankedNetwork,
-    agreement_sentence,
-    kendall,
-    rank_agreement,
-)
+from stages.reporting.rank_agreement import SIGNIFICANT, RankAgreement, RankedNetwork, kendall, rank_agreement
 from stages.reporting.run_documents import RunDocuments
+from stages.reporting.text import agreement_sentence
 
 BEFORE = [70.1, 71.4, 72.0, 74.9, 76.3, 78.8, 80.2]
 

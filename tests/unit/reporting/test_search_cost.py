@@ -7,8 +7,10 @@ from support.sample_documents import sample_documents
 
 from pipeline.artifact import Document
 from stages.documents import Effort, TrainedNetworks
-from stages.reporting.cost import FINDING, PARTS, TRAINING, CostPart, cost_sentence, hours, search_cost
+from stages.reporting.cost import FINDING, PARTS, TRAINING, CostPart, search_cost
+from stages.reporting.notation import hours
 from stages.reporting.run_documents import RunDocuments
+from stages.reporting.text import cost_sentence
 
 
 def changed(stage: str, **update: object) -> RunDocuments:

@@ -11,19 +11,12 @@ from support.sample_documents import sample_documents
 
 from android_bench.device import DeviceInfo
 from stages.documents import AgainstFound, AgainstRandom
+from stages.reporting.notation import amount, architecture_line, milliseconds, plain_text, signed
 from stages.reporting.result import ResultDocument, build_result
-from stages.reporting.wording import (
-    amount,
-    architecture_line,
-    headline,
-    milliseconds,
-    plain_text,
-    sentences,
-    signed,
-    verdict_sentence,
-)
-from stages.space.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
+from stages.reporting.text import headline, sentences, verdict_sentence
 from stages.space import SpaceConfig, load_space
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,14 @@ from support.toy_search import DATA, SPACE, latency_model, measured, toy_device
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
 from nasflow.base.errors import DeviceError, Inconclusive, InfeasibleTarget
 from pipeline.events import Message
-from stages.nas.candidate_times import PASSES, CandidateTimes, Timed, pooled, target_that_holds_ms
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.measurement.rounds import Measured
-from stages.space.network_name import network_name
+from stages.nas.candidate_times import PASSES, CandidateTimes, Timed, pooled, target_that_holds_ms
+from stages.nas.config import PruneConfig
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
-from stages.prune import Prune, PruneConfig
+from stages.prune import Prune
+from stages.space.network_name import network_name
 
 LATENCY = latency_model()
 PATHS = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))

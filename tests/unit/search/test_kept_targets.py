@@ -13,9 +13,10 @@ from support.toy_search import latency_model
 from nasflow.base.errors import InfeasibleTarget
 from stages.documents import LatencyModel
 from stages.nas.path_values import PathValues, Variances
-from stages.space.search_space import BlockSpec, SearchSpace
 from stages.nas.solver import best_by_value, best_paths, improved, path_ms
 from stages.space import SpaceConfig, load_space, shipped_spaces
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import SearchSpace
 
 SPACES = {name: load_space(SpaceConfig(name=name)) for name in shipped_spaces()}
 ROUNDING = 1e-12  # relative: sums in another order

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from stages.search import SearchConfig
+from stages.nas.config import SearchConfig
 from stages.nas.schedule import weights_rate
 
 STEPS = 10

@@ -11,15 +11,16 @@ from support.memory_context import memory_context
 from support.toy_search import DATA, SPACE, latency_model
 from torch import Tensor, nn
 
-from stages.documents import LatencyModel, SearchResult
-from stages.nas.architecture import Architecture, rescale_pairs, two_path_gradient
-from stages.nas.reinforce import RewardBaseline, reinforce_gradient
-from stages.nn.supernet import Supernet
-from stages.search import SearchConfig
-from stages.space.search_space import BlockSpec, Candidate, SearchSpace, StageSpec, StemSpec
 from stages.data.batches import Batches
 from stages.data.fashion_mnist import DataConfig, load_images
+from stages.documents import LatencyModel, SearchResult
+from stages.nas.architecture import Architecture, rescale_pairs, two_path_gradient
+from stages.nas.config import SearchConfig
+from stages.nas.reinforce import RewardBaseline, reinforce_gradient
 from stages.nas.search_loop import price_candidates, run_search
+from stages.nn.supernet import Supernet
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 
 CONFIG = SearchConfig(
     warmup_epochs=0,

@@ -15,19 +15,22 @@ from support.scripted_device import ScriptedDevice
 from support.toy_search import latency_model
 
 from android_bench.device import RuntimeOptions
-from pipeline.store.scratch import FolderScratch
 from pipeline.stage import Context
+from pipeline.store.scratch import FolderScratch
+from stages.data.fashion_mnist import DataConfig
 from stages.documents import PrunedNetworks, SearchResult
-from stages.measurement.rounds import MeasuringConfig, Work, measure_rounds
-from stages.space.network_name import network_name
+from stages.measurement.config import MeasuringConfig
+from stages.measurement.rounds import measure_rounds
+from stages.measurement.work import Work
+from stages.nas.config import PruneConfig
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
-from stages.prune import Prune, PruneConfig
+from stages.prune import Prune
 from stages.reporting.figures.architecture import architecture_figure
 from stages.reporting.figures.layers import layers_figure
 from stages.reporting.figures.search import probabilities_figure
+from stages.space.network_name import network_name
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
-from stages.data.fashion_mnist import DataConfig
 from stages.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[3]

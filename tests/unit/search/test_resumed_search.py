@@ -14,12 +14,12 @@ from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch, laten
 from nasflow.base.errors import TrainingDiverged, UsageError
 from pipeline.events import Event, Metric
 from pipeline.stage import Context
+from stages.data.fashion_mnist import DataConfig
 from stages.documents import SearchResult
-from stages.search import SearchConfig
+from stages.nas.config import SearchConfig
+from stages.nas.search_loop import CHECKPOINT, run_search
 from stages.space.search_space import SearchSpace
 from stages.training.checkpoint import VERSION, pack, unpack
-from stages.data.fashion_mnist import DataConfig
-from stages.nas.search_loop import CHECKPOINT, run_search
 
 CONFIG = SearchConfig(
     warmup_epochs=1, epochs=2, batch_size=50, architecture_every=2, architecture_batch_size=50

@@ -18,16 +18,17 @@ from android_bench.device import RuntimeOptions
 from nasflow.base.errors import InfeasibleTarget, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Progress
+from stages.data.fashion_mnist import DataConfig
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
+from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.search_loop import price_candidates
+from stages.nas.solver import path_ms
+from stages.nas.targets import RelativeTarget, Target, further_ms
 from stages.nn.network import load_network
 from stages.nn.supernet import Supernet
-from stages.prune import Prune, PruneConfig
-from stages.search import Search, SearchConfig
-from stages.nas.solver import path_ms
+from stages.prune import Prune
+from stages.search import Search
 from stages.space import SpaceConfig, load_space
-from stages.nas.targets import RelativeTarget, Target, further_ms
-from stages.data.fashion_mnist import DataConfig
-from stages.nas.search_loop import price_candidates
 
 LATENCY = latency_model()
 FASTEST, SLOWEST = LATENCY.feasible_ms

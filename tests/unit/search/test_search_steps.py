@@ -14,13 +14,13 @@ from support.toy_search import DATA, EACH_STEP, SPACE, StoppingScratch, latency_
 from torch import Tensor
 
 from pipeline.stage import Context
-from stages.nn.supernet import Supernet
-from stages.search import SearchConfig
 from stages.data.batches import Batches
-from stages.training.checkpoint import unpack
 from stages.data.fashion_mnist import load_images
-from stages.training.optimisation import make_fabric
+from stages.nas.config import SearchConfig
 from stages.nas.search_loop import SearchLoop, price_candidates, run_search
+from stages.nn.supernet import Supernet
+from stages.training.checkpoint import unpack
+from stages.training.optimisation import make_fabric
 
 CONFIG = SearchConfig(
     warmup_epochs=1,

@@ -11,11 +11,12 @@ from support.toy_search import DATA, latency_model, toy_device
 
 from android_bench.device import RuntimeOptions
 from stages.documents import PrunedNetworks, SearchResult
+from stages.nas.config import PruneConfig
+from stages.nas.solver import best_paths
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
-from stages.prune import Prune, PruneConfig
+from stages.prune import Prune
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
-from stages.nas.solver import best_paths
 
 SPACE = SearchSpace(
     name="skips",

@@ -7,12 +7,13 @@ import torch
 from support.memory_context import MemoryScratch, memory_context
 from support.toy_search import DATA, SPACE, latency_model
 
+from stages.nas.config import SearchConfig
+from stages.nas.search_loop import CHECKPOINT
 from stages.nn.blocks import SqueezeExcite
 from stages.nn.supernet import Supernet, recalibrate_bn
-from stages.search import Search, SearchConfig
+from stages.search import Search
 from stages.space.search_space import Candidate
 from stages.training.checkpoint import unpack
-from stages.nas.search_loop import CHECKPOINT
 
 GATED = SPACE.model_copy(
     update={

@@ -14,10 +14,11 @@ from support.toy_search import DATA, SPACE, latency_model
 
 from nasflow.base.errors import InfeasibleTarget
 from stages.documents import LatencyModel
-from stages.search import Search, SearchConfig
-from stages.space.search_space import BlockSpec
+from stages.nas.config import SearchConfig
 from stages.nas.solver import best_paths, path_ms
 from stages.nas.targets import bounds_ms, check_met, check_pick, path_costs_ms
+from stages.search import Search
+from stages.space.block_spec import BlockSpec
 
 PATHS = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
 

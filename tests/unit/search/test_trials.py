@@ -13,13 +13,14 @@ from nasflow.assemble import PipelineConfig, build_pipeline
 from pipeline.config.loader import load_config
 from pipeline.events import Message
 from stages.documents import PrunedNetworks, SearchResult
-from stages.prune import Prune, PruneConfig
-from stages.search import Search, SearchConfig
 from stages.nas import trials
+from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.trials import TRIALS, Trials
+from stages.prune import Prune
+from stages.search import Search
 from stages.training.makers import made_here
 from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe
-from stages.nas.trials import TRIALS, Trials
 
 LATENCY = latency_model()
 RECIPE = Recipe(batch_size=25, warmup_epochs=0.0, learning_rate=0.05)

@@ -8,7 +8,8 @@ from support.toy_search import DATA, SPACE, latency_model
 
 from nasflow.base.errors import UsageError
 from stages.documents import SearchResult
-from stages.search import Search, SearchConfig
+from stages.nas.config import SearchConfig
+from stages.search import Search
 from stages.space.search_space import Candidate, SearchSpace, StageSpec
 
 CONFIG = SearchConfig(

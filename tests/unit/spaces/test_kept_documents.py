@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.artifact import canonical_json, document_bytes, sha256_hex
 from stages.latency.exchange import LatencyFile
-from stages.space.search_space import BlockSpec, Candidate, NetConfig, SearchSpace
 from stages.space import SpaceConfig, load_space
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import Candidate, NetConfig, SearchSpace
 
 DATA = Path(__file__).parents[3] / "benchmarks" / "data"
 

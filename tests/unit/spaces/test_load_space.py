@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from nasflow.base.errors import ConfigError, UsageError
-from stages.space.search_space import SearchSpace
 from stages.space import FOLDER, SpaceConfig, load_space, shipped_spaces
+from stages.space.search_space import SearchSpace
 
 OWN: dict[str, Any] = {
     "name": "own",

@@ -12,10 +12,11 @@ from support.toy_search import DATA, SPACE
 
 from nasflow.base.errors import UsageError
 from stages.baseline import Baseline, BaselineConfig
-from stages.finetune import FinetuneConfig
-from stages.space.mobilenet_v2 import PUBLISHED_STRIDES, fit_strides, mobilenet_v2
-from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec, round_channels
 from stages.space import SpaceConfig, load_space, shipped_spaces
+from stages.space.block_spec import round_channels
+from stages.space.mobilenet_v2 import PUBLISHED_STRIDES, fit_strides, mobilenet_v2
+from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.training.recipe import FinetuneConfig
 
 STRIDE = st.sampled_from([1, 2])
 

@@ -11,12 +11,12 @@ from support.latency_spaces import TINY
 from support.simulated_device import SimulatedDevice
 
 from android_bench.device import RuntimeOptions
-from nasflow.cli.app import main
 from nasflow.base.errors import UsageError
+from nasflow.cli.app import main
 from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.space import SpaceConfig, load_space, shipped_spaces
 from stages.space.search_space import Candidate, SearchSpace
 from stages.space.size import MOST_BYTES, check_size
-from stages.space import SpaceConfig, load_space, shipped_spaces
 
 HUGE = """\
 name: huge

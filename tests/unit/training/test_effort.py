@@ -12,13 +12,13 @@ from support.toy_search import DATA, EACH_STEP, SPACE, Stopped, StoppingScratch,
 
 from android_bench.device import RuntimeOptions
 from stages.documents import Effort, PrunedNetworks, SearchResult
-from stages.prune import Prune, PruneConfig
-from stages.search import SearchConfig
-from stages.training.checkpoint import pack, unpack
-from stages.training.cost import EffortClock
+from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.evaluation import EVALUATIONS
 from stages.nas.pick import EFFORT
 from stages.nas.search_loop import CHECKPOINT, run_search
-from stages.nas.evaluation import EVALUATIONS
+from stages.prune import Prune
+from stages.training.checkpoint import pack, unpack
+from stages.training.cost import EffortClock
 
 CPU = torch.device("cpu")
 CONFIG = SearchConfig(

@@ -16,9 +16,17 @@ import pytest
 from pydantic import ValidationError
 
 from nasflow.base.errors import DatasetMissing, EnvironmentFault, IntegrityError, NasflowError, UsageError
-from stages.space import SpaceConfig, load_space
 from stages.data import fashion_mnist as data
-from stages.data.fashion_mnist import FILES, DataConfig, Split, check_fits, check_folder, find_file, load_images
+from stages.data.fashion_mnist import (
+    FILES,
+    DataConfig,
+    Split,
+    check_fits,
+    check_folder,
+    find_file,
+    load_images,
+)
+from stages.space import SpaceConfig, load_space
 
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 

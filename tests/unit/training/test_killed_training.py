@@ -14,16 +14,16 @@ from support.toy_search import DATA, EACH_STEP, SPACE, latency_model
 
 from pipeline.artifact import document_bytes
 from pipeline.events import Event
-from pipeline.store.scratch import FolderScratch
 from pipeline.stage import Context
-from stages.nn.network import Network
-from stages.search import SearchConfig
+from pipeline.store.scratch import FolderScratch
 from stages.data.batches import Batches
 from stages.data.fashion_mnist import load_images
+from stages.nas.config import SearchConfig
+from stages.nas.search_loop import run_search
+from stages.nn.network import Network
 from stages.training.loop import train
 from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe
-from stages.nas.search_loop import run_search
 
 TESTS = Path(__file__).parents[2]
 CONFIG = SearchConfig(

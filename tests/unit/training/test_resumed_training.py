@@ -12,12 +12,12 @@ from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch
 
 from nasflow.base.errors import TrainingDiverged, UsageError
 from pipeline.events import Event, Metric
-from pipeline.store.scratch import FolderScratch
 from pipeline.stage import Context
-from stages.nn.network import Network, load_network
+from pipeline.store.scratch import FolderScratch
 from stages.data.batches import Batches
-from stages.training.checkpoint import unpack
 from stages.data.fashion_mnist import DataConfig, load_images
+from stages.nn.network import Network, load_network
+from stages.training.checkpoint import unpack
 from stages.training.loop import Trained, train
 from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe

@@ -9,12 +9,12 @@ from support.toy_search import DATA, SPACE, latency_model
 from torch import Tensor, nn
 
 from nasflow.base.errors import TrainingDiverged
-from stages.nas.exploration import Explored
-from stages.nn.supernet import Supernet
 from stages.data.batches import Batches
 from stages.data.fashion_mnist import load_images
-from stages.nas.search_loop import price_candidates
 from stages.nas.evaluation import SupernetJudge, explore_supernet
+from stages.nas.exploration import Explored
+from stages.nas.search_loop import price_candidates
+from stages.nn.supernet import Supernet
 
 COSTS_MS = [row.tolist() for row in price_candidates(SPACE, latency_model()).block_ms]
 BUDGET = 50

@@ -18,14 +18,16 @@ from pipeline.artifact import document_bytes
 from pipeline.events import Event, Message, Progress
 from pipeline.stage import Context
 from stages.baseline import Baseline, BaselineConfig
-from stages.documents import PrunedNetwork, PrunedNetworks, Role, TrainedNetworks
-from stages.finetune import Finetune, FinetuneConfig
-from stages.nn.network import Network, load_network, save_weights
-from stages.prune import Prune, PruneConfig
-from stages.search import Search, SearchConfig
-from stages.space import SpaceConfig, load_space
 from stages.data import fashion_mnist as data
 from stages.data.fashion_mnist import DataConfig
+from stages.documents import PrunedNetwork, PrunedNetworks, Role, TrainedNetworks
+from stages.finetune import Finetune
+from stages.nas.config import PruneConfig, SearchConfig
+from stages.nn.network import Network, load_network, save_weights
+from stages.prune import Prune
+from stages.search import Search
+from stages.space import SpaceConfig, load_space
+from stages.training.recipe import FinetuneConfig
 
 DATA = DataConfig(train_images=200, validation_images=100)
 RECIPE = FinetuneConfig(epochs=2, batch_size=50)

@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-CODE = "import stages.data.fashion_mnist, sys, os; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+CODE = (
+    "import stages.data.fashion_mnist, sys, os; "
+    "print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+)
 
 
 @pytest.mark.parametrize(

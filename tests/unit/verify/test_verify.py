@@ -15,6 +15,7 @@ from nasflow.base.errors import DeviceError, UsageError
 from pipeline.artifact import Blob, blobs_of, document_bytes
 from stages.conversion.block_weights import random_weights
 from stages.conversion.flatbuffer import network_model
+from stages.data.fashion_mnist import DataConfig, ImageSet
 from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
@@ -27,11 +28,11 @@ from stages.documents import (
     Role,
     Verification,
 )
-from stages.space.search_space import BlockSpec, NetConfig
-from stages.verification.statistics import Estimate
-from stages.data.fashion_mnist import DataConfig, ImageSet
+from stages.space.block_spec import BlockSpec
+from stages.space.search_space import NetConfig
 from stages.verification.answers import correct_answers
 from stages.verification.prediction import verdict
+from stages.verification.statistics import Estimate
 from stages.verify import Verify, VerifyConfig
 
 Run = Callable[..., Verification]

@@ -2,9 +2,9 @@
 
 Every different network whose latency lies in the band is equally likely. Uniform draws from the whole space
 hardly ever fall into it where the wanted latency is far from the space's middle. So networks are counted: how
-many ways there are from each state of the space's automaton (:mod:`stages.space.network_words`) to a network that
-takes so many bins of latency more. A number below their count then names one of them. Bins round; what lies
-outside the band by its exact latency is drawn again.
+many ways there are from each state of the space's automaton (:mod:`stages.space.network_words`) to a network
+that takes so many bins of latency more. A number below their count then names one of them. Bins round; what
+lies outside the band by its exact latency is drawn again.
 """
 
 from __future__ import annotations

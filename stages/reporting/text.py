@@ -1,112 +1,19 @@
-"""How figures are spelt and what is said about them, the same on the terminal and in the report."""
+"""Every sentence about a run, the same on the terminal and in the report."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
-
 from android_bench.device import describe_cores
 from stages.documents import AgainstRandom, Role
-from stages.nas.equal_latency import TOLERANCE
+from stages.reporting.cost import TRAINING, SearchCost, total
+from stages.reporting.notation import display_name, hours, milliseconds, signed
+from stages.reporting.rank_agreement import SIGNIFICANT, RankAgreement, smallest_p
+from stages.reporting.result import ResultDocument
+from stages.space.equal_latency import TOLERANCE
 from stages.training.made_here import DECIDING, describe
-from stages.reporting.cost import cost_sentence
-from stages.reporting.rank_agreement import agreement_sentence
-from stages.space.search_space import BlockSpec, NetConfig
 from stages.verification.prediction import not_as_expected
 
-if TYPE_CHECKING:
-    from stages.reporting.result import ResultDocument
-
-ROLES: dict[Role, str] = {
-    "found": "found by this search",
-    "random": "drawn at random",
-    "front": "found for other latencies",
-    "baseline": "MobileNetV2, same strides",
-    "baseline_published": "MobileNetV2, published",
-}
-
+_UNKNOWN = "computing time was not recorded"
 _PERCENT = f"{100 * TOLERANCE:g} %"
-_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-_ESCAPE_SEQUENCE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # OSC and other strings: titles, links
-    r"|\x1b[ -/]*[0-~]",  # the short ones
-    re.DOTALL,
-)
-
-
-def plain_text(text: str) -> str:
-    """A foreign string (a device's name) without what could steer a terminal or turn text around."""
-    kept = " ".join(_ESCAPE_SEQUENCE.sub("", text).split())
-    return "".join(character for character in kept if character.isprintable())
-
-
-def milliseconds(value: float) -> str:
-    """Three significant digits: ``0.466``, ``12.3``, ``140``."""
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3f}" if 0.1 <= value < 1 else f"{value:.2f}" if 1 <= value < 10 else _short(value)
-
-
-def _short(value: float) -> str:
-    return f"{value:.1f}" if value >= 10 else f"{value:.4f}" if value >= 0.01 else f"{value:.5f}"
-
-
-def amount(value: float) -> str:
-    """``338 k``, ``11.6 M``, ``1.2 G``, ``2.2·10¹⁷``."""
-    if value >= 1e12:
-        mantissa, exponent = f"{value:.1e}".split("e+")
-        return f"{mantissa}·10{exponent.translate(_SUPERSCRIPTS)}"
-    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= factor:
-            scaled = value / factor
-            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.3g}{unit}"
-    return f"{value:.0f}"
-
-
-def signed(value: float) -> str:
-    """``+0.14`` and ``−0.32``; a negative zero has no sign."""
-    text = f"{value:+.2f}"
-    return "0.00" if text in ("-0.00", "+0.00") else text.replace("-", "−")
-
-
-def display_name(name: str, *, short: bool = False) -> str:
-    """A network's name in a sentence or a drawing: ``MobileNetV2 0.5`` for ``mobilenet_v2_0.5``."""
-    return name.replace("mobilenet_v2", "MNv2" if short else "MobileNetV2").replace("_", " ")
-
-
-def architecture_line(net: NetConfig) -> str:
-    """A network in one line: ``stem16/2 | k3e1 16 | k3e6 f3e1 24/2 | head256 | 10``.
-
-    Blocks between two bars have the same width; ``/2`` is the stride of the first of them; ``k`` is an
-    MBConv's kernel, ``f`` a fused one's; ``+se`` is squeeze-and-excite, ``+hs`` h-swish.
-    """
-    groups: list[list[BlockSpec]] = []
-    for block in net.blocks:
-        last = groups[-1][-1] if groups else None
-        joins = (
-            last is not None
-            and block.searchable
-            and last.searchable
-            and block.stride == 1
-            and block.out_channels == last.out_channels
-        )
-        groups[-1].append(block) if joins else groups.append([block])
-    return " | ".join(_group(group) for group in groups)
-
-
-def _group(blocks: list[BlockSpec]) -> str:
-    first = blocks[0]
-    width = f"{first.out_channels}{'/2' if first.stride == 2 else ''}"
-    if first.searchable:
-        return f"{' '.join(_code(b) for b in blocks)} {width}"
-    return {"stem": f"stem{width}", "head": f"head{width}"}.get(first.kind, width)
-
-
-def _code(block: BlockSpec) -> str:
-    size = f"{'f' if block.kind == 'fused' else 'k'}{block.kernel}e{block.expansion}"
-    return "+".join([size, *(extra.lower() for extra in block.extras)])
 
 
 def headline(result: ResultDocument) -> str:
@@ -352,3 +259,51 @@ def _head_start(result: ResultDocument) -> str:
         f"Those of {' and '.join(dict.fromkeys(inherited))} were inherited from the search, which had "
         "trained them; the others started fresh. Images seen count from there."
     )
+
+
+def cost_sentence(cost: SearchCost) -> str:
+    """The cost in one line: what it took to find the network, and to train it and the others."""
+    training = [cost.part(stage) for stage in TRAINING]
+    found = _spelt(cost.cpu_hours, cost.gpu_hours)
+    trained = _spelt(total(p.cpu_hours for p in training), total(p.gpu_hours for p in training))
+    device = f"{cost.device_seconds:.0f} s of the device"
+    if found == trained == _UNKNOWN:
+        return f"{device}; {_UNKNOWN}."
+    return f"{device}, {found}; training all networks to the end: {trained}."
+
+
+def _spelt(cpu_hours: float | None, gpu_hours: float | None) -> str:
+    if cpu_hours is None or gpu_hours is None:
+        return _UNKNOWN
+    gpu = f" and {hours(gpu_hours)} GPU-hours" if gpu_hours else ""
+    return f"{hours(cpu_hours)} CPU-hours{gpu}"
+
+
+def agreement_sentence(agreement: RankAgreement) -> str:
+    """What the ranks say, and how little of it few networks can show."""
+    count, tau_b, p_value = len(agreement.networks), agreement.tau_b, agreement.p_value
+    if count == 1:
+        return "Only one network was trained to the end: there is nothing to rank."
+    if tau_b is None:
+        return f"The {count} trained networks have one accuracy, in it or finished: there is no order."
+    if count == 2:
+        way = "as" if tau_b > 0 else "not as"
+        return f"It ranks the 2 trained networks {way} finished training does; chance does, every other time."
+    figures = f"Kendall's tau-b of its and the finished accuracies of {count} networks: {_tau(tau_b)}"
+    if p_value is None:
+        return f"{figures}. Chance alone ranks three alike one time in six."
+    figures += f", p = {_p(p_value)}"
+    if p_value < SIGNIFICANT:
+        return f"{figures}: they {'agree' if tau_b > 0 else 'disagree'} more than chance would have it."
+    if smallest_p(count) >= SIGNIFICANT:
+        return f"{figures}. Even full agreement of so few, p = {_p(smallest_p(count))}, could be chance."
+    return f"{figures}: that could be chance."
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}"
+
+
+def _tau(tau_b: float) -> str:
+    text = f"{tau_b:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
