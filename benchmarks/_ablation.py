@@ -61,13 +61,13 @@ class Finished:
         """Run what is not done yet. Raises whatever a stage raises."""
         import numpy as np
 
-        with pipeline.store.store.lock():
+        with pipeline.store.lock():
             documents = pipeline.run()
             verification = documents["verify"]
             assert isinstance(verification, Verification)
             correct = {
                 network.name: np.unpackbits(
-                    np.frombuffer(pipeline.store.store.read_bytes(network.correct), np.uint8),
+                    np.frombuffer(pipeline.store.read_bytes(network.correct), np.uint8),
                     count=verification.test_images,
                 ).astype(bool)
                 for network in verification.networks

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from stages.data.fashion_mnist import CHANNELS, CLASSES, RESOLUTION
+from stages.data.config import DataConfig, open_dataset
 from stages.space.search_space import SearchSpace
 
+IMAGES = open_dataset(DataConfig())
 KERNELS = (1, 3, 5, 7, 9, 11)
 DEEPEST, MOST_STAGES = 60, 8
 
@@ -19,14 +20,14 @@ def random_space(seed: int, *, trainable: bool, most_macs: int) -> SearchSpace:
     are halved until the largest network has at most ``most_macs`` multiply-accumulates, or all of them are 1.
     """
     chance = random.Random(f"{seed}/{trainable}")
-    resolution = RESOLUTION if trainable else chance.randint(8, 96)
+    resolution = IMAGES.resolution if trainable else chance.randint(8, 96)
     strides = _strides(chance, resolution)
     stages = _stages(chance, strides[1:])
     plain: dict[str, Any] = {
         "name": f"random_{seed}",
         "resolution": resolution,
-        "classes": CLASSES if trainable else round(2 * 500 ** chance.random()),
-        "input_channels": CHANNELS if trainable else chance.choice((1, 3, 4)),
+        "classes": len(IMAGES.class_names) if trainable else round(2 * 500 ** chance.random()),
+        "input_channels": IMAGES.channels if trainable else chance.choice((1, 3, 4)),
         "width_multiplier": chance.choice((1.0, 1.0, 0.3, 0.75, 1.4)),
         "stem": {
             "width": chance.randint(1, 24),

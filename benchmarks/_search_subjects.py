@@ -22,7 +22,7 @@ from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
 from stages.data.batches import Batches
-from stages.data.fashion_mnist import ImageSet
+from stages.data.dataset import ImageSet
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import SearchLoop

@@ -27,6 +27,7 @@ from benchmarks.tabular_space import (
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
+from stages.data.config import open_dataset
 from stages.nas.config import PruneConfig, SearchConfig
 from stages.space.network_name import network_name
 
@@ -116,7 +117,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
     from safetensors.torch import load
 
     from stages.data.batches import Batches, derived_seed
-    from stages.data.fashion_mnist import ImageSet, load_images
+    from stages.data.dataset import ImageSet
     from stages.nas.evaluation import SupernetJudge, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE, pick_networks
     from stages.nas.search_loop import SearchLoop, price_candidates
@@ -129,7 +130,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
         context = Context(arm, "", Store(Path(folder), silent), FleetingScratch(), silent)
         began = time.process_time()
         fabric = make_fabric(seed)
-        config, validation = SEARCH, load_images(DATA, "validation")
+        config, validation = SEARCH, open_dataset(DATA).load("validation")
         if arm == "frozen":
             config = config.model_copy(update={"architecture_learning_rate": 0.0})
         if arm in UNPRICED:
@@ -149,7 +150,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
             context,
             CHECKPOINT_SECONDS,
             fabric,
-            Batches(load_images(DATA, "train"), config.batch_size, fabric.device),
+            Batches(open_dataset(DATA).load("train"), config.batch_size, fabric.device),
             Batches(validation, config.architecture_batch_size, fabric.device),
         ).to_the_end()
         log_probabilities = [list(row) for row in search.log_probabilities]

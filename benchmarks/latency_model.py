@@ -105,7 +105,7 @@ def _measured(full: bool, name: str, condition: Condition) -> dict[str, Any]:
             Store(folder, reporter),
             reporter,
         )
-        with pipeline.store.store.lock():
+        with pipeline.store.lock():
             return pipeline.run()
 
     documents = measure_in_sittings(condition, least, LocalDevice, run_both)

@@ -33,7 +33,7 @@ from pipeline.runner import Pipeline
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
 from stages.latency.config import LatencyConfig
 from stages.latency_model import FitLatency
@@ -209,7 +209,6 @@ def stage_ranking(
     from safetensors.torch import load
 
     from stages.data.batches import Batches, derived_seed
-    from stages.data.fashion_mnist import load_images
     from stages.nas.evaluation import SupernetJudge, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE
     from stages.nn.blocks import to_channels_last
@@ -222,7 +221,7 @@ def stage_ranking(
     supernet.to(torch_device)
     to_channels_last(supernet)
     costs_ms, fixed_ms = _priced(search.space, latency)
-    judging = Batches(load_images(depth.data, "validation"), EVALUATION_BATCH_SIZE, torch_device)
+    judging = Batches(open_dataset(depth.data).load("validation"), EVALUATION_BATCH_SIZE, torch_device)
     explored = explore_supernet(
         SupernetJudge(supernet, judging, context),
         costs_ms,

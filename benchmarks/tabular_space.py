@@ -27,7 +27,7 @@ from nasflow.base.errors import UsageError
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
-from stages.data.fashion_mnist import DataConfig, dataset_identity
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel
 from stages.latency.exchange import LatencyFile
 from stages.space.search_space import SearchSpace
@@ -118,7 +118,7 @@ def provenance() -> dict[str, Any]:
     """What decides the numbers besides the code."""
     return {
         "space": tabular_space().model_dump(mode="json"),
-        "data": DATA.model_dump(mode="json") | dataset_identity(DATA),
+        "data": DATA.model_dump(mode="json") | open_dataset(DATA).identity(),
         "recipe": RECIPE.model_dump(mode="json"),
         "seeds": list(SEEDS),
         "threads": 1,
@@ -184,15 +184,14 @@ def train_networks(jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
     import torch
 
     from stages.data.batches import Batches, derived_seed
-    from stages.data.fashion_mnist import load_images
     from stages.nn.network import Network, load_network
     from stages.training.loop import train
     from stages.training.optimisation import accuracy_percent, make_fabric
 
     fabric = make_fabric(0)
-    training = Batches(load_images(DATA, "train"), RECIPE.batch_size, fabric.device)
+    training = Batches(open_dataset(DATA).load("train"), RECIPE.batch_size, fabric.device)
     validation, test = (
-        Batches(load_images(DATA, split), 500, fabric.device) for split in ("validation", "test")
+        Batches(open_dataset(DATA).load(split), 500, fabric.device) for split in ("validation", "test")
     )
     with tempfile.TemporaryDirectory() as folder:
         context = Context("table", "", Store(Path(folder), silent), FleetingScratch(), silent)

@@ -22,7 +22,7 @@ from pipeline.store.store import Store
 from stages.baseline import Baseline, BaselineConfig
 from stages.conversion.config import ConvertConfig
 from stages.convert import Convert
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.finetune import Finetune
 from stages.latency.config import LatencyConfig
 from stages.latency_model import FitLatency

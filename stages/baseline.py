@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from pipeline.artifact import Record
 from pipeline.stage import Context, Stage
-from stages.data.fashion_mnist import DataConfig, check_fits, check_folder, dataset_identity
+from stages.data.config import DataConfig, open_dataset
+from stages.data.dataset import check_fits
 from stages.documents import Role, TrainedNetworks
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
@@ -62,7 +63,7 @@ class Baseline(Stage):
 
     def environment(self) -> Mapping[str, str]:
         """The images."""
-        return dataset_identity(self.data)
+        return open_dataset(self.data).identity()
 
     def settings(self) -> dict[str, Any]:
         """Of the recipe all but the start (baselines are always fresh), of the space its shape alone."""
@@ -78,7 +79,7 @@ class Baseline(Stage):
 
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""
-        check_folder(self.data, "train")
+        open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer."""
@@ -106,7 +107,7 @@ class Baseline(Stage):
 
     def check(self) -> None:
         """Raises UsageError where the images do not fit the space."""
-        check_fits(self.data, self.space)
+        check_fits(open_dataset(self.data), self.space)
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
         """Train them one after another, or go on where that was stopped.

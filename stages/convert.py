@@ -17,7 +17,7 @@ from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.stage import TOOL, Context, Stage
 from stages.conversion.config import ConvertConfig, converter_versions
 from stages.conversion.depthwise_split import split_places
-from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity, load_images
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
@@ -51,11 +51,11 @@ class Convert(Stage):
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the packages that convert."""
-        return {**dataset_identity(self.data), **converter_versions()}
+        return {**open_dataset(self.data).identity(), **converter_versions()}
 
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""
-        check_folder(self.data, "validation")
+        open_dataset(self.data).check_folder("validation")
 
     def estimate_seconds(self) -> float:
         """TensorFlow's start, and the networks."""
@@ -89,7 +89,7 @@ class Convert(Stage):
         from android_bench.local.device import LocalDevice
         from stages.conversion.converter import TensorflowConverter
 
-        images = load_images(self.data, "validation")
+        images = open_dataset(self.data).load("validation")
         with ExitStack() as stack:
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = stack.enter_context(TensorflowConverter())

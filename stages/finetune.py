@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pipeline.stage import TOOL, Context, Stage
-from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.training.recipe import FinetuneConfig
 
@@ -29,11 +29,11 @@ class Finetune(Stage):
 
     def environment(self) -> Mapping[str, str]:
         """The images."""
-        return dataset_identity(self.data)
+        return open_dataset(self.data).identity()
 
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""
-        check_folder(self.data, "train")
+        open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer at the quick start's size."""

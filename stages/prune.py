@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
-from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nas.config import PruneConfig
 from stages.nas.evolution import CHILDREN
@@ -53,7 +53,7 @@ class Prune(Stage):
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the device that candidates are measured on."""
-        return {**self.device.info().identity(), **dataset_identity(self.data)}
+        return {**self.device.info().identity(), **open_dataset(self.data).identity()}
 
     def check(self) -> None:
         """Raises UsageError where the space has too few networks to draw the random ones from."""
@@ -67,7 +67,7 @@ class Prune(Stage):
 
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""
-        check_folder(self.data, "train")
+        open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pipeline.stage import TOOL, Context, Stage
-from stages.data.fashion_mnist import DataConfig, check_fits, check_folder, dataset_identity
+from stages.data.config import DataConfig, open_dataset
+from stages.data.dataset import check_fits
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.targets import RelativeTarget, check_met, check_pick, further_ms
@@ -35,7 +36,7 @@ class Search(Stage):
 
     def environment(self) -> Mapping[str, str]:
         """The images."""
-        return dataset_identity(self.data)
+        return open_dataset(self.data).identity()
 
     def settings(self) -> dict[str, Any]:
         """Of several targets the first, as if it were the only one: the search does not see the others."""
@@ -48,8 +49,8 @@ class Search(Stage):
 
     def check(self) -> None:
         """Raises UsageError where the images do not fit the space, or are too few to learn from."""
-        check_fits(self.data, self.space)
-        images = self.data.images_to_train
+        check_fits(open_dataset(self.data), self.space)
+        images = open_dataset(self.data).counts["train"]
         check_architecture_steps(self.config, images // min(self.config.batch_size, images))
 
     def check_targets(self, latency: LatencyModel) -> float:
@@ -63,7 +64,7 @@ class Search(Stage):
 
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""
-        check_folder(self.data, "train")
+        open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer at the quick start's size."""

@@ -18,7 +18,7 @@ from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
-from stages.data.fashion_mnist import DataConfig, check_folder, dataset_identity, load_images
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
@@ -97,13 +97,13 @@ class Verify(Stage):
 
         return {
             **self.device.info().identity(),
-            **dataset_identity(self.data),
+            **open_dataset(self.data).identity(),
             "accuracy_runtime": LocalDevice().info().runtime,
         }
 
     def check_files(self) -> None:
         """Raises DatasetMissing where the images' folder does not hold what is read."""
-        check_folder(self.data, "test")
+        open_dataset(self.data).check_folder("test")
 
     def estimate_seconds(self) -> float:
         """The rounds, and the networks' answers."""
@@ -132,7 +132,7 @@ class Verify(Stage):
         found, rivals = _the_found_one(converted), self._rivals(converted)
         with LocalDevice() as here:
             correct, answer_seconds = correct_answers(
-                context, converted.networks, load_images(self.data, "test"), here
+                context, converted.networks, open_dataset(self.data).load("test"), here
             )
         requests = {
             network.name: self._request(network.name, context.store.read_bytes(network.float32))

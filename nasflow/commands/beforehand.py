@@ -10,7 +10,7 @@ from nasflow.commands.project import Project
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
-from stages.data.fashion_mnist import check_at_hand
+from stages.data.config import open_dataset
 from stages.documents import LatencyModel
 from stages.latency_model import FitLatency
 from stages.measurement.config import Measures
@@ -27,7 +27,7 @@ def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStat
     for stage in stages:
         stage.check_files()
     if project.config.offline and any("data" in stage.settings() for stage in stages):
-        check_at_hand(resolve_data(project.config.data, project.base_dir))
+        open_dataset(resolve_data(project.config.data, project.base_dir)).check_at_hand()
 
 
 def check_targets(pipeline: Pipeline, stages: Sequence[StageStatus]) -> None:
@@ -41,7 +41,7 @@ def check_targets(pipeline: Pipeline, stages: Sequence[StageStatus]) -> None:
     asking = [stage for stage in stale if isinstance(stage, Search | Prune)]
     if not asking or latency is None or not latency.fresh or latency.record is None:
         return
-    model = pipeline.store.store.document(latency.record, LatencyModel)
+    model = pipeline.store.document(latency.record, LatencyModel)
     for stage in asking:
         stage.check_targets(model)
 

@@ -29,7 +29,7 @@ def clean_store(
     project = project or open_project(selection)
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
-    with nullcontext() if dry_run else pipeline.store.store.lock():
+    with nullcontext() if dry_run else pipeline.store.lock():
         freed = pipeline.sweep(dry_run=dry_run) if superseded else _sweep_unreferenced(pipeline, dry_run)
         freed = _with_old_logs(freed, project.artifacts / "runs", dry_run)
     kinds = ", ".join(f"{kind} {human_bytes(weight)}" for kind, weight in freed.bytes_by_kind.items())
@@ -69,7 +69,7 @@ def _with_old_logs(freed: Freed, runs: Path, dry_run: bool) -> Freed:
 
 def _sweep_unreferenced(pipeline: Pipeline, dry_run: bool) -> Freed:
     """Keep every finished stage and every unfinished one, whichever configuration they belong to."""
-    store = pipeline.store.store
+    store = pipeline.store
     names = [stage.name for stage in pipeline.stages]
     keep = {record.fingerprint for name in names for record in store.records(name)}
     finished = {fingerprint[:16] for fingerprint in keep}

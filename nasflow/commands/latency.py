@@ -166,8 +166,8 @@ def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
         stage = _stage(pipeline, FitLatency)
         table, model = _latest(pipeline)
         changed = [plain_text(d) for d in differences(table, model, device.info(), stage.runtime)]
-        context = Context("latency", "", pipeline.store.store, FleetingScratch(), reporter)
-        with pipeline.store.store.lock():
+        context = Context("latency", "", pipeline.store, FleetingScratch(), reporter)
+        with pipeline.store.lock():
             found = check_model(
                 model,
                 stage.space,
@@ -239,9 +239,7 @@ def _latest(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
         or latency.settings.get("space") != space
     ):
         raise UsageError(f"Space {stage.space.name} has not been measured on this device yet.", hint=MEASURE)
-    return pipeline.store.store.document(profile, LatencyTable), pipeline.store.store.document(
-        latency, LatencyModel
-    )
+    return pipeline.store.document(profile, LatencyTable), pipeline.store.document(latency, LatencyModel)
 
 
 def _stage(pipeline: Pipeline, kind: type[Kind]) -> Kind:

@@ -69,7 +69,7 @@ def before_the_phone_is_asked(
     def environment(stage: Stage) -> Mapping[str, str]:
         if not isinstance(stage, Measures):
             return stage.environment()
-        latest = pipeline.store.store.latest(stage.name)
+        latest = pipeline.store.latest(stage.name)
         return latest.environment if latest is not None and _of_a_phone(latest) else {}
 
     stages = pipeline.status(options.until, options.from_stage, options.force, environment=environment)

@@ -22,10 +22,10 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     project = project or open_project(selection)
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
-    with pipeline.store.store.lock():
+    with pipeline.store.lock():
         documents = _stored(pipeline)
         published = publish(
-            documents, pipeline.store.store, project.latest, project.config, events.append, again=True
+            documents, pipeline.store, project.latest, project.config, events.append, again=True
         )
     return Outcome(
         document={
@@ -45,5 +45,5 @@ def _stored(pipeline: Pipeline) -> dict[str, Document]:
                 f"({status.why.rstrip('.')}).",
                 hint="Run what is missing: nasflow run.",
             )
-        documents[stage.name] = pipeline.store.store.document(status.record, stage.output)
+        documents[stage.name] = pipeline.store.document(status.record, stage.output)
     return documents

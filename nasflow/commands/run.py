@@ -58,7 +58,7 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         log.write(_preface(project))
         with _told_in(log):
             pipeline.check(options.until)
-        with _told_in(log), _resumable(pipeline, options), pipeline.store.store.lock():
+        with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))
             stages = pipeline.status(options.until, options.from_stage, options.force)
@@ -72,7 +72,7 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                published = publish(documents, pipeline.store.store, project.latest, project.config, emit)
+                published = publish(documents, pipeline.store, project.latest, project.config, emit)
     return _outcome(recorder, documents, published, log.path)
 
 

@@ -27,7 +27,7 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
     stages = pipeline.status()
-    usage = pipeline.store.store.usage()
+    usage = pipeline.store.usage()
     stale = [stage for stage in stages if not stage.fresh]
     elsewhere = made_elsewhere(pipeline, stages)
     if stale:
@@ -97,7 +97,7 @@ def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[st
         output = outputs[status.name]
         if not status.fresh or status.record is None or output not in TRAINED:
             continue
-        makers = trained_by(pipeline.store.store.document(status.record, output))
+        makers = trained_by(pipeline.store.document(status.record, output))
         if not makers:
             continue
         from stages.training.makers import would_train  # loads torch, which alone can tell all of it

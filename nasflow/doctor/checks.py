@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nasflow.base.errors import NasflowError
+from stages.data.config import open_dataset
 
 if TYPE_CHECKING:
     from nasflow.assemble import PipelineConfig
@@ -154,20 +155,20 @@ def check_dataset(settings: PipelineConfig | None, base: Path) -> Check:
 
 def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
     from nasflow.assemble import PipelineConfig, resolve_data
-    from stages.data.fashion_mnist import FILES, check_at_hand, find_file, is_at_hand, load_images
+    from stages.data.fashion_mnist import FILES, find_file
 
     settings = settings or PipelineConfig()
     data = resolve_data(settings.data, base)
     if settings.offline:
-        check_at_hand(data)
-    if data.folder is None and not is_at_hand(data):
+        open_dataset(data).check_at_hand()
+    if data.folder is None and not open_dataset(data).is_at_hand():
         return Check(
             "data set",
             "warning",
             "Fashion-MNIST is not on this machine; the first run downloads it (30 MB)",
             "Without a network: install Debian's package dataset-fashion-mnist, or set data.folder.",
         )
-    counts = {split: len(load_images(data, split)) for split in ("train", "validation", "test")}
+    counts = {split: len(open_dataset(data).load(split)) for split in ("train", "validation", "test")}
     source = find_file(next(iter(FILES)), data.folder)
     found = f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test images"
     return Check("data set", "ok", f"{found} in {source.parent if source else data.folder}")

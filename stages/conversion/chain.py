@@ -18,7 +18,7 @@ from stages.documents import ConversionCheck
 
 if TYPE_CHECKING:
     from android_bench.device import Device
-    from stages.data.fashion_mnist import ImageSet
+    from stages.data.dataset import ImageSet
     from stages.space.search_space import NetConfig
 
 

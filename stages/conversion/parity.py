@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nasflow.base.errors import ConversionError
 
 if TYPE_CHECKING:
-    from stages.data.fashion_mnist import ImageSet
+    from stages.data.dataset import ImageSet
 
 _BATCH = 128
 ROUNDINGS = 4.0

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from stages.data.fashion_mnist import ImageSet
+from stages.data.dataset import ImageSet
 
 SHIFT = 2
 
@@ -33,6 +33,7 @@ class Batches:
     def __init__(self, images: ImageSet, batch_size: int, device: torch.device) -> None:
         self.pixels_NHW = torch.from_numpy(images.pixels_NHW.copy()).to(device)
         self.labels_N = torch.from_numpy(images.labels.copy()).to(device)
+        self.channels = images.channels
         self.batch_size = min(batch_size, len(images))  # fewer images than that are one batch
 
     def __len__(self) -> int:
@@ -65,16 +66,16 @@ class Batches:
         columns = torch.where(mirror.to(device)[:, None], columns.flip(1), columns)
         # The images have a border of 2 background pixels, so that wrapping around moves background only.
         moved = self.pixels_NHW[which[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return normalised_NCHW(moved)
+        return normalised_NCHW(moved, self.channels)
 
     def in_order(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, as they are, in order: x_NCHW float32 and labels (N,)."""
         for start in range(0, len(self.labels_N), batch_size):
             stop = start + batch_size
-            yield normalised_NCHW(self.pixels_NHW[start:stop]), self.labels_N[start:stop]
+            yield normalised_NCHW(self.pixels_NHW[start:stop], self.channels), self.labels_N[start:stop]
 
 
-def normalised_NCHW(pixels_NHW: Tensor) -> Tensor:
-    """uint8 grey (N, H, W) to float32 (N, 3, H, W), -1..1, channels last in memory."""
+def normalised_NCHW(pixels_NHW: Tensor, channels: int = 3) -> Tensor:
+    """uint8 grey (N, H, W) to float32 (N, channels, H, W), -1..1, channels last in memory."""
     grey = (pixels_NHW.float() - 127.5) / 127.5
-    return grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    return grey[:, None].expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)

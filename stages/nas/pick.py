@@ -13,7 +13,7 @@ from android_bench.device import Device, RuntimeOptions
 from nasflow.base.errors import Inconclusive, InfeasibleTarget
 from pipeline.stage import Context
 from stages.data.batches import Batches, derived_seed
-from stages.data.fashion_mnist import DataConfig, load_images
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     ConsideredNetwork,
     Effort,
@@ -86,8 +86,8 @@ class _Picker:
         self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
         self.supernet.to(self.torch_device)
         to_channels_last(self.supernet)
-        self.training = Batches(load_images(self.data, "train"), BATCH_SIZE, self.torch_device)
-        self.validation = load_images(self.data, "validation")
+        self.training = Batches(open_dataset(self.data).load("train"), BATCH_SIZE, self.torch_device)
+        self.validation = open_dataset(self.data).load("validation")
         judging = Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device)
         self.supernet_judge = SupernetJudge(self.supernet, judging, self.context)
         self.ranking = Ranking(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.stage import Context
 from stages.data.batches import Batches, derived_seed
-from stages.data.fashion_mnist import DataConfig, load_images
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nas.architecture import (
     Architecture,
@@ -78,7 +78,7 @@ def run_search(
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDiverged.
     """
     fabric = make_fabric(seed)
-    training, validation = (load_images(data, split) for split in ("train", "validation"))
+    training, validation = (open_dataset(data).load(split) for split in ("train", "validation"))
     loop = SearchLoop(
         config,
         space,

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.stage import Context
 from stages.data.batches import Batches, derived_seed
-from stages.data.fashion_mnist import DataConfig, load_images
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import MadeBy
 from stages.nn.network import Network, load_network
 from stages.space.network_name import network_name
@@ -38,8 +38,8 @@ class Trials:
         self, recipe: Recipe, data: DataConfig, seed: int, context: Context, fabric: lightning_fabric.Fabric
     ) -> None:
         self.recipe, self.seed, self.context, self.fabric = recipe, seed, context, fabric
-        self.training = Batches(load_images(data, "train"), recipe.batch_size, fabric.device)
-        self.validation = Batches(load_images(data, "validation"), 500, fabric.device)
+        self.training = Batches(open_dataset(data).load("train"), recipe.batch_size, fabric.device)
+        self.validation = Batches(open_dataset(data).load("validation"), 500, fabric.device)
         rows = context.scratch.rows(TRIALS)
         self._kept = {
             tuple(row["path"]): Judgement(float(row["accuracy_percent"]), float(row["loss"])) for row in rows

@@ -10,7 +10,7 @@ import torch
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
 from stages.data.batches import Batches, derived_seed
-from stages.data.fashion_mnist import DataConfig, load_images
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, load_weights
 from stages.space.search_space import NetConfig
@@ -34,8 +34,8 @@ def train_all(
 ) -> TrainedNetworks:
     """Train all jobs with the same images in the same order. Raises TrainingDiverged."""
     fabric = make_fabric(seed)
-    training = Batches(load_images(data, "train"), recipe.batch_size, fabric.device)
-    validation = Batches(load_images(data, "validation"), 500, fabric.device)
+    training = Batches(open_dataset(data).load("train"), recipe.batch_size, fabric.device)
+    validation = Batches(open_dataset(data).load("validation"), 500, fabric.device)
     done = []
     for place, job in enumerate(jobs):
         torch.manual_seed(derived_seed(seed, 1))  # equal random state for each job's fresh weights

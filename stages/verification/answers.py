@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from android_bench.device import Device
 from nasflow.base.errors import DeviceError
 from pipeline.stage import Context
-from stages.data.fashion_mnist import ImageSet
+from stages.data.dataset import ImageSet
 from stages.documents import ConvertedNetwork
 
 if TYPE_CHECKING:

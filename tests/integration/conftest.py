@@ -10,7 +10,8 @@ import pytest
 from support.command_line import Answer, ProjectFolder
 
 from nasflow.cli.request import STAGE_NAMES
-from stages.data.fashion_mnist import FILES, DataConfig, find_file, load_images
+from stages.data.config import DataConfig, open_dataset
+from stages.data.fashion_mnist import FILES, find_file
 
 TINY = Path(__file__).with_name("tiny")
 
@@ -57,7 +58,7 @@ def _link_images(folder: Path, part: str) -> None:
         if name.startswith(part):
             source = find_file(name, None)
             if source is None:
-                load_images(DataConfig(), "test" if part == "t10k" else "train")  # fetches it
+                open_dataset(DataConfig()).load("test" if part == "t10k" else "train")  # fetches it
                 source = find_file(name, None)
             assert source is not None
             (folder / source.name).symlink_to(source)

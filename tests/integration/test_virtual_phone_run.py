@@ -13,7 +13,8 @@ from integration.conftest import TINY
 from support.command_line import ProjectFolder
 
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from stages.data.fashion_mnist import FILES, DataConfig, find_file, load_images
+from stages.data.config import DataConfig, open_dataset
+from stages.data.fashion_mnist import FILES, find_file
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def project(tmp_path: Path) -> ProjectFolder:
     (folder / "images").mkdir()
     for name in FILES:
         if find_file(name, None) is None:
-            load_images(DataConfig(), "test" if name.startswith("t10k") else "train")  # fetches it
+            open_dataset(DataConfig()).load("test" if name.startswith("t10k") else "train")  # fetches it
         source = find_file(name, None)
         assert source is not None
         (folder / "images" / source.name).symlink_to(source)

@@ -18,7 +18,7 @@ from android_bench.local.device import LocalDevice
 from nasflow.cli.request import STAGE_NAMES
 from nasflow.publish import FILES, MANIFEST, MODEL, REPORT, RESULT
 from stages.conversion.inspection import inspect_model
-from stages.data.fashion_mnist import DataConfig, load_images
+from stages.data.config import DataConfig, open_dataset
 from stages.reporting.result import ResultDocument
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -146,7 +146,7 @@ def test_the_networks_have_learned(result: dict[str, Any]) -> None:
 
 
 def test_the_tflite_file_scores_what_the_result_says(latest: Path, result: dict[str, Any]) -> None:
-    images = load_images(DataConfig(), "test")
+    images = open_dataset(DataConfig()).load("test")
     with LocalDevice() as here:
         logits_NK = here.run_model((latest / MODEL).read_bytes(), images.batch_NHWC(slice(None)))
     accuracy = 100 * float((logits_NK.argmax(1) == images.labels).mean())
@@ -169,7 +169,7 @@ def test_the_readmes_two_lines_load_the_network_that_the_tflite_file_holds(
     assert isinstance(model, torch.nn.Module)
     assert not model.training
 
-    x_NHWC = load_images(DataConfig(), "test").batch_NHWC(slice(200))
+    x_NHWC = open_dataset(DataConfig()).load("test").batch_NHWC(slice(200))
     with torch.no_grad():
         in_python = model(torch.from_numpy(x_NHWC).permute(0, 3, 1, 2)).numpy()
     with LocalDevice() as here:

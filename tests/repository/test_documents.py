@@ -14,7 +14,7 @@ from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import NasflowError
 from nasflow.cli.request import STAGE_NAMES
 from pipeline.config.loader import load_config
-from stages.data.fashion_mnist import CLASSES, RESOLUTION
+from stages.data.config import DataConfig, open_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -99,9 +99,9 @@ def test_the_readme_names_every_exit_code() -> None:
 
 
 def test_the_readme_tells_the_input_of_the_network() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert f"1x{RESOLUTION}x{RESOLUTION}x3" in text
-    assert f"FloatArray({CLASSES})" in text
+    text, images = README.read_text(encoding="utf-8"), open_dataset(DataConfig())
+    assert f"1x{images.resolution}x{images.resolution}x{images.channels}" in text
+    assert f"FloatArray({len(images.class_names)})" in text
 
 
 def test_every_benchmark_has_its_place_in_the_documents() -> None:

@@ -11,7 +11,7 @@ from support.memory_context import MemoryScratch
 from support.scripted_device import ScriptedDevice
 
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.documents import HeldOutError, LatencyModel, ReferenceLatency
 from stages.space.block_spec import BlockSpec
 from stages.space.network_name import network_name

@@ -24,7 +24,7 @@ from benchmarks.latency_target import (
 from nasflow.base.errors import BadMeasurement
 from pipeline.events import Event
 from pipeline.store.store import Store
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.documents import LatencyTable, ReferenceLatency
 from stages.nas.config import PruneConfig, SearchConfig
 from stages.space.network_name import network_name

@@ -28,7 +28,7 @@ from nasflow.base.errors import UsageError
 from pipeline.artifact import Document
 from pipeline.events import Event, Message
 from pipeline.stage import Context
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Verification
 from stages.nas.architecture import LatencyPrice
 from stages.nn.network import Network, save_weights

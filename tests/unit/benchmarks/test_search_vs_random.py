@@ -30,7 +30,7 @@ from benchmarks.search_vs_random import (
     under_target,
 )
 from benchmarks.tabular_space import Choices, Run, TrainedSpace, block_keys, distinct_networks
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.nas.config import PruneConfig, SearchConfig
 from stages.space.equal_latency import equal_latency
 

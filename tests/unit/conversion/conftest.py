@@ -11,7 +11,8 @@ from support.every_block import as_if_trained, every_kind_of_block
 from android_bench.local.device import LocalDevice
 from stages.conversion.chain import convert_module
 from stages.conversion.converter import TensorflowConverter
-from stages.data.fashion_mnist import DataConfig, ImageSet, load_images
+from stages.data.config import DataConfig, open_dataset
+from stages.data.dataset import ImageSet
 from stages.nn.network import Network
 from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.space.search_space import NetConfig
@@ -40,7 +41,7 @@ def here() -> Iterator[LocalDevice]:
 
 @pytest.fixture(scope="session")
 def validation_images() -> ImageSet:
-    return load_images(DataConfig(), "validation")
+    return open_dataset(DataConfig()).load("validation")
 
 
 def _converted(net: NetConfig, converter: TensorflowConverter) -> Converted:

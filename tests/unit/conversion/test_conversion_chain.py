@@ -21,7 +21,7 @@ from stages.conversion.folding import folded_weights
 from stages.conversion.inspection import inspect_model
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.rewrite import simplify
-from stages.data.fashion_mnist import ImageSet
+from stages.data.dataset import ImageSet
 from stages.documents import ConversionCheck
 from stages.nn.blocks import SameConv2d
 from stages.space.search_space import NetConfig

@@ -16,7 +16,7 @@ from pipeline.store.scratch import FolderScratch
 from pipeline.store.store import Store
 from stages.conversion.config import ConvertConfig
 from stages.convert import Convert, Plan
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.documents import ConversionCheck, ConvertedNetworks, Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, save_weights
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec

@@ -18,7 +18,7 @@ from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import load_folded
 from stages.conversion.parity import compare, keeps
 from stages.conversion.trial import Difference, difference_from_torch, steady
-from stages.data.fashion_mnist import ImageSet
+from stages.data.dataset import ImageSet
 from stages.nn.blocks import SameConv2d
 from stages.nn.network import Network
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec

@@ -19,7 +19,7 @@ from nasflow.commands.init import template
 from pipeline.config.loader import load_config
 from pipeline.events import Event
 from pipeline.stage import Stage
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from nasflow.base.errors import EnvironmentFault, UsageError
 from nasflow.base.files import cache_folder
 from nasflow.doctor import checks as doctor
 from stages.data import fashion_mnist as data
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from support.toy_search import latency_model
 from android_bench.device import RuntimeOptions
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.documents import PrunedNetworks, SearchResult
 from stages.measurement.config import MeasuringConfig
 from stages.measurement.rounds import measure_rounds

@@ -14,7 +14,7 @@ from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch, laten
 from nasflow.base.errors import TrainingDiverged, UsageError
 from pipeline.events import Event, Metric
 from pipeline.stage import Context
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.documents import SearchResult
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import CHECKPOINT, run_search

@@ -18,7 +18,7 @@ from android_bench.device import RuntimeOptions
 from nasflow.base.errors import InfeasibleTarget, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Progress
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nas.config import PruneConfig, SearchConfig
 from stages.nas.search_loop import price_candidates

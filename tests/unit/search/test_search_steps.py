@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.stage import Context
 from stages.data.batches import Batches
-from stages.data.fashion_mnist import load_images
+from stages.data.config import open_dataset
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import SearchLoop, price_candidates, run_search
 from stages.nn.supernet import Supernet
@@ -35,7 +35,7 @@ STEPS = 10
 
 def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
     fabric = make_fabric(3)
-    training, validation = (load_images(DATA, split) for split in ("train", "validation"))
+    training, validation = (open_dataset(DATA).load(split) for split in ("train", "validation"))
     return SearchLoop(
         config,
         SPACE,

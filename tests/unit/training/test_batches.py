@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stages.data.batches import Batches, derived_seed
-from stages.data.fashion_mnist import DataConfig, ImageSet, load_images
+from stages.data.config import DataConfig, open_dataset
+from stages.data.dataset import ImageSet
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
-    return load_images(DataConfig(validation_images=230), "validation")
+    return open_dataset(DataConfig(validation_images=230)).load("validation")
 
 
 def pixels_of(x_NCHW: Tensor) -> Tensor:

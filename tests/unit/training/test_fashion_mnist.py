@@ -17,15 +17,9 @@ from pydantic import ValidationError
 
 from nasflow.base.errors import DatasetMissing, EnvironmentFault, IntegrityError, NasflowError, UsageError
 from stages.data import fashion_mnist as data
-from stages.data.fashion_mnist import (
-    FILES,
-    DataConfig,
-    Split,
-    check_fits,
-    check_folder,
-    find_file,
-    load_images,
-)
+from stages.data.config import DataConfig, open_dataset
+from stages.data.dataset import Split, check_fits
+from stages.data.fashion_mnist import FILES, find_file
 from stages.space import SpaceConfig, load_space
 
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
@@ -34,7 +28,7 @@ TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 @pytest.fixture
 def source() -> Path:
     """Where the real files are on this machine."""
-    load_images(DataConfig(), "test")
+    open_dataset(DataConfig()).load("test")
     path = find_file("t10k-images-idx3-ubyte", None)
     assert path is not None
     return path.parent
@@ -107,7 +101,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Mirro
 
 
 def test_images_are_whole_padded_with_background_and_scaled() -> None:
-    images = load_images(DataConfig(), "test")
+    images = open_dataset(DataConfig()).load("test")
     assert len(images) == 10_000
     assert images.pixels_NHW.shape == (10_000, 32, 32)
     border = images.pixels_NHW.copy()
@@ -122,7 +116,7 @@ def test_images_are_whole_padded_with_background_and_scaled() -> None:
 
 def test_training_and_validation_part_the_training_set_between_them(source: Path) -> None:
     config = DataConfig()
-    train, validation = load_images(config, "train"), load_images(config, "validation")
+    train, validation = open_dataset(config).load("train"), open_dataset(config).load("validation")
     assert (len(train), len(validation)) == (55_000, 5_000)
     raw = gzip.decompress((source / "train-images-idx3-ubyte.gz").read_bytes())
     everything = Counter(raw[start : start + 784] for start in range(16, len(raw), 784))
@@ -133,14 +127,15 @@ def test_training_and_validation_part_the_training_set_between_them(source: Path
 @pytest.mark.parametrize("config", [DataConfig(), DataConfig(validation_images=1003, train_images=777)])
 def test_splits_hold_equally_many_images_of_each_class(config: DataConfig) -> None:
     for split in ("train", "validation"):
-        counts = np.bincount(load_images(config, split).labels)
+        counts = np.bincount(open_dataset(config).load(split).labels)
         assert len(counts) == 10
         assert counts.max() - counts.min() <= 1
 
 
 def test_the_seed_decides_which_images_are_kept_for_validation() -> None:
     first, again, other = (
-        load_images(DataConfig(split_seed=seed, validation_images=500), "validation") for seed in (0, 0, 1)
+        open_dataset(DataConfig(split_seed=seed, validation_images=500)).load("validation")
+        for seed in (0, 0, 1)
     )
     assert np.array_equal(first.pixels_NHW, again.pixels_NHW)
     assert not np.array_equal(first.pixels_NHW, other.pixels_NHW)
@@ -148,9 +143,9 @@ def test_the_seed_decides_which_images_are_kept_for_validation() -> None:
 
 def test_fewer_training_images_are_some_of_all_and_leave_validation_alone() -> None:
     few, all_of_them = DataConfig(train_images=300), DataConfig()
-    images = {x.tobytes() for x in load_images(all_of_them, "train").pixels_NHW}
-    assert all(x.tobytes() in images for x in load_images(few, "train").pixels_NHW)
-    kept = [load_images(config, "validation").pixels_NHW for config in (few, all_of_them)]
+    images = {x.tobytes() for x in open_dataset(all_of_them).load("train").pixels_NHW}
+    assert all(x.tobytes() in images for x in open_dataset(few).load("train").pixels_NHW)
+    kept = [open_dataset(config).load("validation").pixels_NHW for config in (few, all_of_them)]
     assert np.array_equal(*kept)
 
 
@@ -161,10 +156,10 @@ def test_more_images_than_there_are_are_refused() -> None:
 
 
 def test_a_space_for_other_images_is_refused() -> None:
-    check_fits(DataConfig(), load_space(SpaceConfig()))
+    check_fits(open_dataset(DataConfig()), load_space(SpaceConfig()))
     for config in (SpaceConfig(name="proxyless_mobile"), SpaceConfig(resolution=64)):
         with pytest.raises(UsageError, match="32 pixels, 3 channels, 10 classes"):
-            check_fits(DataConfig(), load_space(config))
+            check_fits(open_dataset(DataConfig()), load_space(config))
 
 
 # --- where the files are ---------------------------------------------------------------------------
@@ -179,7 +174,7 @@ def copied(source: Path, folder: Path) -> DataConfig:
 
 def test_a_folder_of_ones_own_is_read(source: Path, tmp_path: Path) -> None:
     config = copied(source, tmp_path / "own")
-    own, usual = load_images(config, "test"), load_images(DataConfig(), "test")
+    own, usual = open_dataset(config).load("test"), open_dataset(DataConfig()).load("test")
     assert np.array_equal(own.pixels_NHW, usual.pixels_NHW)
     assert np.array_equal(own.labels, usual.labels)
 
@@ -201,14 +196,14 @@ def test_a_damaged_file_is_told_by_name(
     path = tmp_path / "own" / TEST_FILES[1]
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(IntegrityError, match=message) as caught:
-        load_images(config, "test")
+        open_dataset(config).load("test")
     assert str(path) in caught.value.message
     assert "downloaded again" not in caught.value.hint, "a file in a folder of one's own never is"
 
 
 def test_a_folder_without_the_files_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetMissing, match=r"does not hold t10k-images-idx3-ubyte\.gz") as caught:
-        load_images(DataConfig(folder=str(tmp_path)), "test")
+        open_dataset(DataConfig(folder=str(tmp_path))).load("test")
     assert str(tmp_path) in caught.value.message
     assert "data.folder" in caught.value.hint
 
@@ -240,10 +235,10 @@ def test_what_a_folder_lacks_is_known_before_it_is_read(
             if name.startswith("train"):
                 (folder / f"{name}.gz").touch()
     if not words:
-        check_folder(DataConfig(folder=str(folder)), split)
+        open_dataset(DataConfig(folder=str(folder))).check_folder(split)
         return
     with pytest.raises(DatasetMissing) as caught:
-        check_folder(DataConfig(folder=str(folder)), split)
+        open_dataset(DataConfig(folder=str(folder))).check_folder(split)
     assert words.format(folder) in caught.value.message
     assert "data.folder" in caught.value.hint
 
@@ -258,7 +253,7 @@ def test_without_files_and_without_a_network_both_ways_are_named(
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setattr(data, "MIRROR", f"http://127.0.0.1:{closed.getsockname()[1]}/")
         with pytest.raises(DatasetMissing) as caught:
-            load_images(DataConfig(), "test")
+            open_dataset(DataConfig()).load("test")
     assert caught.value.exit_code == 8
     assert "cannot be fetched" in caught.value.message
     assert "dataset-fashion-mnist" in caught.value.hint
@@ -270,12 +265,12 @@ def test_missing_files_are_fetched_once_into_the_cache(
     source: Path, bare: Path, mirror: Callable[[Answer], Mirror]
 ) -> None:
     server = mirror(lambda name: (source / name).read_bytes())
-    assert len(load_images(DataConfig(), "test")) == 10_000
+    assert len(open_dataset(DataConfig()).load("test")) == 10_000
     assert server.asked == list(TEST_FILES)
     assert sorted(path.name for path in bare.iterdir()) == sorted(TEST_FILES)
     assert all((bare / name).read_bytes() == (source / name).read_bytes() for name in TEST_FILES)
     data._read_part.cache_clear()
-    load_images(DataConfig(), "test")
+    open_dataset(DataConfig()).load("test")
     assert server.asked == list(TEST_FILES)
 
 
@@ -284,9 +279,9 @@ def test_offline_missing_files_are_told_and_not_fetched(
 ) -> None:
     server = mirror(lambda name: (source / name).read_bytes())
     with pytest.raises(DatasetMissing, match="offline it is not downloaded"):
-        data.check_at_hand(DataConfig())
+        open_dataset(DataConfig()).check_at_hand()
     assert server.asked == []
-    data.check_at_hand(DataConfig(folder=str(source)))
+    open_dataset(DataConfig(folder=str(source))).check_at_hand()
 
 
 def test_a_damaged_file_in_the_cache_may_be_deleted_to_be_fetched_again(
@@ -297,10 +292,10 @@ def test_a_damaged_file_in_the_cache_may_be_deleted_to_be_fetched_again(
     damaged = bare / TEST_FILES[0]
     damaged.write_bytes(b"torn")
     with pytest.raises(IntegrityError) as caught:
-        load_images(DataConfig(), "test")
+        open_dataset(DataConfig()).load("test")
     assert caught.value.hint == f"Delete {damaged}: it is downloaded again."
     damaged.unlink()
-    assert len(load_images(DataConfig(), "test")) == 10_000
+    assert len(open_dataset(DataConfig()).load("test")) == 10_000
 
 
 @pytest.mark.parametrize(
@@ -321,7 +316,7 @@ def test_what_is_not_the_data_set_is_not_kept(
 ) -> None:
     server = mirror(lambda name: answer((source / name).read_bytes()))
     with pytest.raises(error) as caught:
-        load_images(DataConfig(), "test")
+        open_dataset(DataConfig()).load("test")
     assert server.url in caught.value.message
     assert not bare.exists()
 
@@ -332,7 +327,7 @@ def test_a_mirror_without_the_file_is_told(bare: Path, mirror: Callable[[Answer]
 
     mirror(missing)
     with pytest.raises(DatasetMissing, match="404"):
-        load_images(DataConfig(), "test")
+        open_dataset(DataConfig()).load("test")
 
 
 def test_an_answer_that_is_no_http_is_told(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +343,7 @@ def test_an_answer_that_is_no_http_is_told(bare: Path, monkeypatch: pytest.Monke
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(DatasetMissing, match="cannot be fetched"):
-            load_images(DataConfig(), "test")
+            open_dataset(DataConfig()).load("test")
         thread.join()
 
 
@@ -358,6 +353,6 @@ def test_a_cache_that_cannot_be_written_is_told(
     mirror(lambda name: (source / name).read_bytes())
     bare.parent.write_bytes(b"a file where the folder should be")
     with pytest.raises(EnvironmentFault) as caught:
-        load_images(DataConfig(), "test")
+        open_dataset(DataConfig()).load("test")
     assert str(bare) in caught.value.message
     assert "data.folder" in caught.value.hint

@@ -17,7 +17,7 @@ from pipeline.events import Event
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
 from stages.data.batches import Batches
-from stages.data.fashion_mnist import load_images
+from stages.data.config import open_dataset
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
 from stages.nn.network import Network
@@ -64,8 +64,8 @@ def perform(what: str, folder: Path) -> bytes:
     fabric = make_fabric(0)
     outcome = train(
         Network(SPACE.network((0, 1, 1, 0))),
-        Batches(load_images(DATA, "train"), 50, fabric.device),
-        Batches(load_images(DATA, "validation"), 50, fabric.device),
+        Batches(open_dataset(DATA).load("train"), 50, fabric.device),
+        Batches(open_dataset(DATA).load("validation"), 50, fabric.device),
         Recipe(epochs=2, batch_size=50),
         seed=1,
         name="toy",

@@ -15,7 +15,7 @@ from pipeline.events import Event, Metric
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
 from stages.data.batches import Batches
-from stages.data.fashion_mnist import DataConfig, load_images
+from stages.data.config import DataConfig, open_dataset
 from stages.nn.network import Network, load_network
 from stages.training.checkpoint import unpack
 from stages.training.loop import Trained, train
@@ -34,8 +34,8 @@ def trained(context: Context, recipe: Recipe = RECIPE, *, checkpoint_seconds: fl
     fabric = make_fabric(0)
     return train(
         Network(NET),
-        Batches(load_images(DATA, "train"), recipe.batch_size, fabric.device),
-        Batches(load_images(DATA, "validation"), recipe.batch_size, fabric.device),
+        Batches(open_dataset(DATA).load("train"), recipe.batch_size, fabric.device),
+        Batches(open_dataset(DATA).load("validation"), recipe.batch_size, fabric.device),
         recipe,
         seed=3,
         name="toy",
@@ -142,7 +142,7 @@ def test_the_best_epoch_by_validation_is_kept(undisturbed: Trained) -> None:
     accuracies = [point.validation_accuracy_percent for point in undisturbed.curve]
     assert undisturbed.validation_accuracy_percent == max(accuracies)
     assert undisturbed.best_epoch == accuracies.index(max(accuracies))
-    images = load_images(DATA, "validation")
+    images = open_dataset(DATA).load("validation")
     network = load_network(NET, undisturbed.weights)
     with torch.no_grad():
         logits = network(torch.from_numpy(images.batch_NHWC(slice(None))).permute(0, 3, 1, 2))
@@ -179,7 +179,7 @@ def test_a_loss_that_is_no_number_stops_at_once() -> None:
     fabric, scratch = make_fabric(0), MemoryScratch()
     network = Network(NET)
     next(network.parameters()).data.fill_(float("nan"))
-    images = Batches(load_images(DATA, "validation"), 50, fabric.device)
+    images = Batches(open_dataset(DATA).load("validation"), 50, fabric.device)
     with pytest.raises(TrainingDiverged, match=r"toy: the loss is nan at step 0; .* kept") as caught:
         train(
             network,
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_network_is_refused_with_what_differs() -> None:
     with pytest.raises(Stopped):
         trained(memory_context("finetune", scratch=scratch))
     fabric, other = make_fabric(0), SPACE.network((0, 0, 1, 1))
-    images = Batches(load_images(DATA, "train"), RECIPE.batch_size, fabric.device)
+    images = Batches(open_dataset(DATA).load("train"), RECIPE.batch_size, fabric.device)
     with pytest.raises(UsageError, match=r"network\.blocks\.\d\.kernel is 3 there and 5 here") as caught:
         train(
             Network(other),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nasflow.base.errors import TrainingDiverged
 from stages.data.batches import Batches
-from stages.data.fashion_mnist import load_images
+from stages.data.config import open_dataset
 from stages.nas.evaluation import SupernetJudge, explore_supernet
 from stages.nas.exploration import Explored
 from stages.nas.search_loop import price_candidates
@@ -22,7 +22,7 @@ BUDGET = 50
 
 @pytest.fixture(scope="module")
 def validation() -> Batches:
-    return Batches(load_images(DATA, "validation"), 50, torch.device("cpu"))
+    return Batches(open_dataset(DATA).load("validation"), 50, torch.device("cpu"))
 
 
 def used_supernet(*, training: bool) -> Supernet:

@@ -19,7 +19,7 @@ from pipeline.events import Event, Message, Progress
 from pipeline.stage import Context
 from stages.baseline import Baseline, BaselineConfig
 from stages.data import fashion_mnist as data
-from stages.data.fashion_mnist import DataConfig
+from stages.data.config import DataConfig
 from stages.documents import PrunedNetwork, PrunedNetworks, Role, TrainedNetworks
 from stages.finetune import Finetune
 from stages.nas.config import PruneConfig, SearchConfig

@@ -15,7 +15,8 @@ from nasflow.base.errors import DeviceError, UsageError
 from pipeline.artifact import Blob, blobs_of, document_bytes
 from stages.conversion.block_weights import random_weights
 from stages.conversion.flatbuffer import network_model
-from stages.data.fashion_mnist import DataConfig, ImageSet
+from stages.data.config import DataConfig
+from stages.data.dataset import ImageSet
 from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,

@@ -1,0 +1,55 @@
+"""Which images, and how they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.artifact import Record
+from stages.data.dataset import Dataset
+from stages.data.fashion_mnist import TRAINING_FILE_IMAGES, FashionMnist
+
+
+class DataConfig(Record):
+    """Which images, and how they are split."""
+
+    name: Literal["fashion_mnist"] = Field("fashion_mnist", description="the data set")
+    # Left out of fingerprints: the files' hashes decide (Dataset.identity), not where they lie.
+    folder: str | None = Field(
+        None,
+        exclude=True,
+        description="where its files are; unset: Debian's package, else the user's cache (downloaded)",
+    )
+    validation_images: int = Field(
+        5_000, ge=100, le=30_000, description="cut from the training set, equally from each class"
+    )
+    train_images: int | None = Field(
+        None, ge=100, description="use only so many training images (for trials); unset: all that are left"
+    )
+    split_seed: int = Field(0, ge=0, description="which images the validation split takes")
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        count = TRAINING_FILE_IMAGES
+        if self.validation_images + (self.train_images or 0) > count:
+            raise ValueError(f"validation_images and train_images are more than the {count} there are")
+        return self
+
+
+def open_dataset(config: DataConfig) -> Dataset:
+    """The data set that a configuration names; nothing is read yet."""
+    return _DATASETS[config.name](config)
+
+
+def _fashion_mnist(config: DataConfig) -> Dataset:
+    return FashionMnist(
+        folder=config.folder,
+        validation_images=config.validation_images,
+        train_images=config.train_images,
+        split_seed=config.split_seed,
+    )
+
+
+_DATASETS: Mapping[str, Callable[[DataConfig], Dataset]] = {"fashion_mnist": _fashion_mnist}
