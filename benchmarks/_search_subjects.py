@@ -130,7 +130,7 @@ class Searching:
     def architecture_step(self, pairs: Pairs) -> None:
         """On the pairs."""
         with self.setting.autocast():
-            self.loop.two_path_step(self.x_NCHW, self.labels_N, pairs)
+            self.loop.architecture_step(self.x_NCHW, self.labels_N, pairs)
 
     def warm_up(self) -> None:
         """Both steps on all candidates, so that optimizer state and the operators' plans are there."""

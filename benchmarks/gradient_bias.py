@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._report import Outcome, at_most, main, say
-from stages.nas.architecture import Architecture, two_path_gradient
+from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
-from stages.nas.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.estimators.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.estimators.two_path import two_path_gradient
 from stages.nn.supernet import Supernet
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
 

@@ -20,15 +20,10 @@ from pipeline.stage import Context
 from stages.data.batches import Batches, derived_seed
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
-from stages.nas.architecture import (
-    Architecture,
-    LatencyPrice,
-    SeenImages,
-    rescale_pairs,
-    two_path_gradient,
-)
+from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig, check_architecture_steps
-from stages.nas.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.estimators import make_estimator
+from stages.nas.price import LatencyPrice
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import path_costs_ms
 from stages.nn.blocks import to_channels_last
@@ -154,7 +149,7 @@ class SearchLoop:
             anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
             limit=config.price_limit,
         )
-        self.baseline = RewardBaseline(config.baseline_decay)
+        self.estimator = make_estimator(config)
         self.now = _Progress()
         self.history: list[SearchEpoch] = []
         self._restore()
@@ -245,53 +240,29 @@ class SearchLoop:
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
-        generator = self._generator(4)
-        if self.config.gradient == "reinforce":
-            paths = [self.architecture.sample_path(generator) for _ in range(self.config.draws_per_step)]
-            self.reinforce_step(x_NCHW, labels_N, paths)
-        else:
-            self.two_path_step(x_NCHW, labels_N, self.architecture.sample_pairs(generator))
+        self.architecture_step(x_NCHW, labels_N, self.estimator.draw(self.architecture, self._generator(4)))
 
-    def two_path_step(self, x_NCHW: Tensor, labels_N: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
-        """Move each layer's pair on one batch of validation images. Raises TrainingDiverged."""
-        before = [alpha.detach().clone() for alpha in self.architecture.alphas]
-        seen = two_path_gradient(
+    def architecture_step(self, x_NCHW: Tensor, labels_N: Tensor, draws: Any) -> None:
+        """Move the architecture by ``draws`` (the estimator's), on one batch of validation images.
+
+        Raises TrainingDiverged.
+        """
+        seen = self.estimator.gradient(
             self.supernet,
             self.architecture,
             x_NCHW,
             labels_N,
-            pairs,
+            draws,
             price=self.price.value,
             target_ms=self.target_ms,
+            module=self.module,
         )
-        self._follow_gradient(seen)
-        rescale_pairs(self.architecture, before, pairs)
-        self._end_architecture_step(seen)
-
-    def reinforce_step(self, x_NCHW: Tensor, labels_N: Tensor, paths: Sequence[Sequence[int]]) -> None:
-        """Judge drawn paths on one batch of validation images. Raises TrainingDiverged."""
-        seen = reinforce_gradient(
-            self.supernet,
-            self.architecture,
-            x_NCHW,
-            labels_N,
-            paths,
-            baseline=self.baseline,
-            price=self.price.value,
-            target_ms=self.target_ms,
-        )
-        self._follow_gradient(seen)
-        self.baseline.update(-seen.loss)
-        self._end_architecture_step(seen)
-
-    def _follow_gradient(self, seen: SeenImages) -> None:
         check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
         # The paths that were not active had no part in the loss, but in the gradient.
         gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
         check_finite(gradients, what="search (architecture)", step=self.now.architecture_steps)
         self.architecture_optimizer.step()
-
-    def _end_architecture_step(self, seen: SeenImages) -> None:
+        self.estimator.after_step(self.architecture, draws, seen)
         self.price.update(self.architecture.expected_ms())
         self.now.architecture_steps += 1
         self._count(seen.loss, seen.correct, seen.images)
@@ -362,7 +333,7 @@ class SearchLoop:
             "effort": self.effort.state(),
             "made_by": self.makers.state(),
             "price": self.price.state(),
-            "baseline": self.baseline.state(),
+            "estimator": self.estimator.state(),
             "history": [point.model_dump() for point in self.history],
             "optimizer": numbers | more_numbers,
         }
@@ -387,7 +358,7 @@ class SearchLoop:
         finished = self.now.epoch == self.epochs
         self.makers.resume(state.get("made_by"), "search", self.context, finished=finished)
         self.price.restore(state["price"])
-        self.baseline.restore(state["baseline"])
+        self.estimator.restore(state["estimator"])
         self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
         self.supernet.load_state_dict(under("supernet", tensors))
         self.architecture.load_state_dict(under("architecture", tensors))

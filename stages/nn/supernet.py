@@ -31,8 +31,21 @@ class Supernet(nn.Module):
         self.classifier = build_block(classifier)
         initialise(self)
 
-    def forward(self, x_NCHW: Tensor, path: Sequence[int]) -> Tensor:
-        """Logits (N, classes) of the network that ``path`` picks out; nothing else is computed."""
+    def forward(
+        self,
+        x_NCHW: Tensor,
+        path: Sequence[int] = (),
+        *,
+        pairs: Sequence[tuple[int, int]] | None = None,
+        gates_L2: Sequence[Tensor | None] = (),
+    ) -> Tensor:
+        """Logits (N, classes) of the network that ``path`` picks out; nothing else is computed.
+
+        ``pairs`` and ``gates_L2`` in its place: see :meth:`forward_pairs`. What wraps a module for training
+        on several devices sees its forward alone.
+        """
+        if pairs is not None:
+            return self.forward_pairs(x_NCHW, pairs, gates_L2)
         x_NCHW = self.stem(x_NCHW)
         for layer, choice in zip(self.layers, path, strict=True):
             x_NCHW = layer(x_NCHW, choice)

@@ -16,7 +16,7 @@ from nasflow.base.errors import IntegrityError, UsageError
 from pipeline.artifact import flat
 from pipeline.stage import Context
 
-VERSION = 2
+VERSION = 3
 """Of what checkpoints hold; raised where a loop could no longer go on from an older one."""
 _MOST_DIFFERENCES = 3
 

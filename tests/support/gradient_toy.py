@@ -13,7 +13,8 @@ from itertools import permutations, product
 import torch
 from torch import Tensor, nn
 
-from stages.nas.architecture import Architecture, two_path_gradient
+from stages.nas.architecture import Architecture
+from stages.nas.estimators.two_path import two_path_gradient
 from stages.nn.mixed_op import MixedOp
 from stages.nn.supernet import Supernet
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec

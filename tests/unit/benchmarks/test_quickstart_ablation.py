@@ -30,7 +30,7 @@ from pipeline.events import Event, Message
 from pipeline.stage import Context
 from stages.data.config import DataConfig
 from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Verification
-from stages.nas.architecture import LatencyPrice
+from stages.nas.price import LatencyPrice
 from stages.nn.network import Network, save_weights
 from stages.space.equal_latency import equal_latency
 from stages.training.recipe import FinetuneConfig

@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 
-from stages.nas.architecture import Architecture, LatencyPrice
+from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
+from stages.nas.price import LatencyPrice
 
 CONFIG = SearchConfig()
 STEPS = 500

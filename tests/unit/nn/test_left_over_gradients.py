@@ -9,8 +9,8 @@ import torch
 from support.gradient_toy import PRICE, TARGET_MS, THREE_BY_THREE, Toy
 from torch import Tensor
 
-from stages.nas.architecture import rescale_pairs, two_path_gradient
-from stages.nas.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.estimators.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.estimators.two_path import rescale_pairs, two_path_gradient
 
 Leave = Callable[[torch.nn.Parameter], Tensor | None]
 LEFT: dict[str, Leave] = {

@@ -11,8 +11,8 @@ import torch
 from support.gradient_toy import MIXED, PRICE, SPACES, TARGET_MS, THREE_BY_THREE, Toy, all_paths
 from torch import Tensor, nn
 
-from stages.nas.architecture import SeenImages
-from stages.nas.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.estimators.base import SeenImages
+from stages.nas.estimators.reinforce import RewardBaseline, reinforce_gradient
 
 
 def settled(reward: float) -> RewardBaseline:

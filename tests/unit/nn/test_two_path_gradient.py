@@ -7,7 +7,8 @@ import torch
 from support.gradient_toy import PRICE, SPACES, TARGET_MS, THREE_BY_THREE, Toy, all_draws
 from torch import nn
 
-from stages.nas.architecture import Architecture, rescale_pairs, two_path_gradient
+from stages.nas.architecture import Architecture
+from stages.nas.estimators.two_path import rescale_pairs, two_path_gradient
 
 
 @pytest.mark.parametrize("space", SPACES)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, SearchResult
-from stages.nas.architecture import Architecture, rescale_pairs, two_path_gradient
+from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
-from stages.nas.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.estimators.reinforce import RewardBaseline, reinforce_gradient
+from stages.nas.estimators.two_path import rescale_pairs, two_path_gradient
 from stages.nas.search_loop import price_candidates, run_search
 from stages.nn.supernet import Supernet
 from stages.space.block_spec import BlockSpec

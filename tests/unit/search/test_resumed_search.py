@@ -194,9 +194,9 @@ def test_a_checkpoint_holds_all_that_is_not_drawn_anew(
     by_pairs, by_draws = undisturbed.state["numbers"], undisturbed_reinforce.state["numbers"]
     assert isinstance(by_pairs, dict)
     assert isinstance(by_draws, dict)
-    assert by_pairs["baseline"]["weight"] == 0.0
-    assert by_draws["baseline"]["weight"] == pytest.approx(1 - REINFORCE.baseline_decay ** (STEPS))
-    assert by_draws["baseline"]["sum"] < 0.0
+    assert by_pairs["estimator"] == {}
+    assert by_draws["estimator"]["weight"] == pytest.approx(1 - REINFORCE.baseline_decay ** (STEPS))
+    assert by_draws["estimator"]["sum"] < 0.0
 
 
 def test_bn_statistics_have_seen_weight_steps_and_nothing_else(

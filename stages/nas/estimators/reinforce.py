@@ -1,6 +1,6 @@
 """REINFORCE for the architecture parameters (ProxylessNAS, arXiv 1812.00332, section 3.3.1).
 
-The other way to a gradient, beside :func:`stages.nas.architecture.two_path_gradient`: whole paths are drawn,
+The other way to a gradient, beside :mod:`stages.nas.estimators.two_path`: whole paths are drawn,
 and those that do better than usual become likelier. It needs forward passes only and is right on average,
 where the two-path gradient has a bias; ``benchmarks/gradient_bias.py`` measures both.
 """
@@ -8,12 +8,65 @@ where the two-path gradient has a bias; ``benchmarks/gradient_bias.py`` measures
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stages.nas.architecture import Architecture, SeenImages
+from stages.nas.architecture import Architecture
+from stages.nas.estimators.base import SeenImages
 from stages.nn.supernet import Supernet
+
+Paths = Sequence[Sequence[int]]
+
+
+class Reinforce:
+    """The estimator; see :class:`stages.nas.estimators.base.Estimator`. A draw is some whole paths."""
+
+    def __init__(self, draws_per_step: int, baseline_decay: float) -> None:
+        self.draws_per_step = draws_per_step
+        self.baseline = RewardBaseline(baseline_decay)
+
+    def draw(self, architecture: Architecture, generator: torch.Generator) -> Paths:
+        """So many paths as a step runs."""
+        return [architecture.sample_path(generator) for _ in range(self.draws_per_step)]
+
+    def gradient(
+        self,
+        supernet: Supernet,
+        architecture: Architecture,
+        x_NCHW: Tensor,
+        labels_N: Tensor,
+        draws: Paths,
+        *,
+        price: float,
+        target_ms: float,
+        module: nn.Module | None = None,
+    ) -> SeenImages:
+        """See :func:`reinforce_gradient`."""
+        return reinforce_gradient(
+            supernet,
+            architecture,
+            x_NCHW,
+            labels_N,
+            draws,
+            baseline=self.baseline,
+            price=price,
+            target_ms=target_ms,
+            module=module,
+        )
+
+    def after_step(self, architecture: Architecture, draws: Paths, seen: SeenImages) -> None:
+        """The step's reward counts from now on."""
+        self.baseline.update(-seen.loss)
+
+    def state(self) -> dict[str, Any]:
+        """The baseline's."""
+        return self.baseline.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The baseline's."""
+        self.baseline.restore(state)
 
 
 class RewardBaseline:
@@ -70,6 +123,7 @@ def reinforce_gradient(
     baseline: RewardBaseline,
     price: float,
     target_ms: float,
+    module: nn.Module | None = None,
 ) -> SeenImages:
     """Put the gradient of ``E[cross entropy] + price * E[latency] / target`` into ``alphas.grad``.
 
@@ -83,7 +137,7 @@ def reinforce_gradient(
     losses, correct = [], 0
     with torch.no_grad(), supernet.architecture_step():
         for path in paths:
-            logits = supernet(x_NCHW, path)
+            logits = (module or supernet)(x_NCHW, path)
             losses.append(float(nn.functional.cross_entropy(logits, labels_N)))
             correct += int((logits.argmax(1) == labels_N).sum())
     advantages = baseline.advantages([-loss for loss in losses])
