@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.stage import TOOL, Context, Stage
 from stages.conversion.config import ConvertConfig, converter_versions
-from stages.conversion.depthwise_split import split_places
+from stages.conversion.ways import split_places
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     ConversionCheck,

@@ -1,7 +1,7 @@
-"""The command line: every command, its options and its help.
+"""The command line: which commands there are. Each has a module in :mod:`nasflow.commands`.
 
 Nothing heavy is imported here (no torch, TensorFlow, onnx, numpy, rich): ``--help`` must
-answer at once. Commands are imported when they run.
+answer at once. A command's module is imported when it is named.
 """
 
 from __future__ import annotations
@@ -9,37 +9,15 @@ from __future__ import annotations
 import io
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 from nasflow.base.errors import UsageError
-from nasflow.cli.options import (
-    AsJson,
-    Config,
-    Device,
-    DryRun,
-    Force,
-    From,
-    Front,
-    Offline,
-    Seed,
-    Set,
-    Until,
-    selection,
-)
 from nasflow.cli.perform import perform
-from nasflow.cli.request import (
-    Action,
-    Outcome,
-    RunOptions,
-    StageName,
-    program,
-)
-from nasflow.cli_latency import latency_app
-from nasflow.cli_phone import Bundle, Yes, bench, devices, virtual_phone
+from nasflow.cli.request import STAGE_NAMES, Action, StageName, program
 
 HELP = """Find, train and prove a small fast vision network for the device it is measured on.
 
@@ -52,7 +30,7 @@ EXIT_CODES = """Exit codes: 0 done - 1 a gate failed - 2 usage or configuration 
 lock, data set) - 9 training diverged - 70 a mistake in nasflow - 130 SIGINT - 143 SIGTERM.
 """
 
-STAGE_HELP = {
+_STAGE_HELP = {
     "profile": "Measure every building block on the device.",
     "latency": "Learn to predict a network's latency, and how well.",
     "precheck": "Try the conversion on untrained networks.",
@@ -63,28 +41,68 @@ STAGE_HELP = {
     "convert": "Convert every network to TFLite, checked against PyTorch.",
     "verify": "Measure all networks side by side; judge and report.",
 }
+SUMMARIES: Mapping[str, str] = {
+    "run": "Run every stage that is not fresh; write the report.",
+    **{stage: f"{_STAGE_HELP[stage]} Runs what it needs first." for stage in STAGE_NAMES},
+    "bench": "Time any models on a device, side by side.",
+    "clean": "Free what nothing refers to any more.",
+    "devices": "List the phones that are connected.",
+    "doctor": "Check this computer (and a phone), and say what to mend.",
+    "init": "Write a commented pipeline.yaml, ready to run.",
+    "report": "Write the report again from what is stored.",
+    "status": "Say which stages are fresh, and why others are not.",
+    "virtual-phone": "Serve a phone that is none, to try things on.",
+}
+"""Every command in the order of ``--help``, with its first line there. A command's own module
+(:mod:`nasflow.commands`) is imported when it runs, or shows its own help."""
 
-_FIRST = ("run", *(stage.value for stage in StageName))
+_SETTINGS: Mapping[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
 
 
-class _InOrder(typer.core.TyperGroup):
-    """Lists ``run`` and the stages first, in their order, whether or not they have sub-commands."""
+class _Commands(typer.core.TyperGroup):
+    """Imports a command's module when it is asked for."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """All names as ``--help`` shows them."""
-        return sorted(self.commands, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> typer.core.TyperCommand | None:  # type: ignore[override]
+        """The command of that name; None: there is none."""
+        return _load(cmd_name) if cmd_name in SUMMARIES else None
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """The list of commands, from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
 
 
-app = typer.Typer(
-    name="nasflow",
-    cls=_InOrder,
-    help=HELP,
-    epilog=EXIT_CODES,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+def _load(name: str) -> Any:
+    stage = StageName(name) if name in STAGE_NAMES else None
+    module = import_module(f"nasflow.commands.{_module_of(name)}")
+    single = typer.Typer(**_SETTINGS)
+    if hasattr(module, "group"):
+        module.group.info.context_settings = _SETTINGS["context_settings"]
+        module.group.info.help = SUMMARIES[name]
+        command = typer.main.get_command(module.group)
+    else:
+        function = module.stage_command(stage) if stage is not None else module.command
+        single.command(name=name, help=SUMMARIES[name] if stage is not None else None)(function)
+        command = typer.main.get_command(single)
+    command.name = name
+    return command
+
+
+def _module_of(name: str) -> str:
+    own = name if name not in STAGE_NAMES or name == StageName.LATENCY else "run"
+    return own.replace("-", "_")
+
+
+app = typer.Typer(name="nasflow", cls=_Commands, help=HELP, epilog=EXIT_CODES, **_SETTINGS)
 
 
 def _version(wanted: bool) -> None:
@@ -106,206 +124,6 @@ def _options(
     ] = False,
 ) -> None:
     """Options of the program as a whole."""
-
-
-@app.command()
-def run(
-    device: Device = None,
-    config: Config = None,
-    assignments: Set = None,
-    seed: Seed = None,
-    from_stage: From = None,
-    until: Until = None,
-    force: Force = None,
-    offline: Offline = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    front: Front = False,
-) -> Action:
-    """Run every stage that is not fresh; write the report."""
-    options = RunOptions(
-        selection=selection(config, assignments, device, seed, offline=offline, front=front),
-        from_stage=from_stage and from_stage.value,
-        until=until and until.value,
-        force=tuple(name.value for name in force or ()),
-        dry_run=dry_run,
-        as_json=as_json,
-    )
-    return _run_action(options)
-
-
-def _run_action(options: RunOptions) -> Action:
-    def action() -> Outcome:
-        from nasflow.commands.run import run_pipeline
-
-        return run_pipeline(options)
-
-    return action
-
-
-def _stage_command(stage: StageName) -> Callable[..., Action]:
-    def command(
-        device: Device = None,
-        config: Config = None,
-        assignments: Set = None,
-        seed: Seed = None,
-        from_stage: From = None,
-        force: Force = None,
-        offline: Offline = False,
-        dry_run: DryRun = False,
-        as_json: AsJson = False,
-        front: Front = False,
-    ) -> Action:
-        # The networks of a front are picked by the stage behind the search.
-        until = StageName.PRUNE if front and stage is StageName.SEARCH else stage
-        if front and stage is StageName.PROFILE:
-            raise typer.BadParameter("no network is found by 'profile': give --front to 'search' or 'run'")
-        return run(
-            device, config, assignments, seed, from_stage, until, force, offline, dry_run, as_json, front
-        )
-
-    return command
-
-
-def _stage_group(stage: StageName) -> Callable[..., Action | None]:
-    """As :func:`_stage_command`, for a stage that has sub-commands of its own."""
-
-    def command(
-        context: typer.Context,
-        device: Device = None,
-        config: Config = None,
-        assignments: Set = None,
-        seed: Seed = None,
-        from_stage: From = None,
-        force: Force = None,
-        offline: Offline = False,
-        dry_run: DryRun = False,
-        as_json: AsJson = False,
-    ) -> Action | None:
-        if context.invoked_subcommand is None:
-            return run(device, config, assignments, seed, from_stage, stage, force, offline, dry_run, as_json)
-        given = [name for name, value in context.params.items() if value]
-        if given:
-            raise typer.BadParameter(f"options come behind '{context.invoked_subcommand}', not before it")
-        return None
-
-    return command
-
-
-for _stage in StageName:
-    _help = f"{STAGE_HELP[_stage]} Runs what it needs first."
-    if _stage is StageName.LATENCY:
-        latency_app.callback(help=_help)(_stage_group(_stage))
-        app.add_typer(latency_app, name=_stage.value)
-    else:
-        app.command(name=_stage.value, help=_help)(_stage_command(_stage))
-
-
-@app.command()
-def status(
-    device: Device = None,
-    config: Config = None,
-    assignments: Set = None,
-    seed: Seed = None,
-    as_json: AsJson = False,
-) -> Action:
-    """Say which stages are fresh, and why others are not."""
-
-    def action() -> Outcome:
-        from nasflow.commands.status import show_status
-
-        return show_status(selection(config, assignments, device, seed))
-
-    return action
-
-
-@app.command()
-def report(
-    device: Device = None,
-    config: Config = None,
-    assignments: Set = None,
-    seed: Seed = None,
-    as_json: AsJson = False,
-) -> Action:
-    """Write the report again from what is stored."""
-
-    def action() -> Outcome:
-        from nasflow.commands.report import rewrite_report
-
-        return rewrite_report(selection(config, assignments, device, seed))
-
-    return action
-
-
-@app.command()
-def clean(
-    device: Device = None,
-    config: Config = None,
-    assignments: Set = None,
-    seed: Seed = None,
-    superseded: Annotated[
-        bool, typer.Option("--superseded", help="Also drop results of other configurations.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
-    as_json: AsJson = False,
-) -> Action:
-    """Free what nothing refers to any more."""
-
-    def action() -> Outcome:
-        from nasflow.commands.clean import clean_store
-
-        return clean_store(
-            selection(config, assignments, device, seed), superseded=superseded, dry_run=dry_run
-        )
-
-    return action
-
-
-@app.command()
-def doctor(
-    device: Device = None,
-    config: Config = None,
-    offline: Offline = False,
-    bundle: Bundle = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> Action:
-    """Check this computer (and a phone), and say what to mend.
-
-    With --bundle, what the phone answers to the checks and to a measurement of about a minute is written into
-    a zip file, for a bug report: commands and what they print, exit codes, times. Serial numbers, names and
-    addresses are replaced; CONTENTS.txt in it lists what is inside.
-    """
-    if yes and bundle is None:
-        raise typer.BadParameter("--yes gives leave for --bundle, which is not there")
-
-    def action() -> Outcome:
-        from nasflow.commands.doctor import examine
-
-        return examine(config, device, offline=offline, bundle=bundle, yes=yes)
-
-    return action
-
-
-@app.command()
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write pipeline.yaml.")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Replace a pipeline.yaml that is there.")] = False,
-    as_json: AsJson = False,
-) -> Action:
-    """Write a commented pipeline.yaml, ready to run."""
-
-    def action() -> Outcome:
-        from nasflow.commands.init import write_template
-
-        return write_template(folder, force=force)
-
-    return action
-
-
-app.command()(bench)
-app.command()(devices)
-app.command()(virtual_phone)
 
 
 def _read(arguments: Sequence[str]) -> Action | int:

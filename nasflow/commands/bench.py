@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions, combine
 from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError, DeviceError, Interrupted, UsageError
 from nasflow.base.files import disk_faults
-from nasflow.cli.request import Outcome, Selection
+from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
+from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.project import Project, as_it_was_typed
 from nasflow.commands.run import screen
 from nasflow.latency_words import shown_ms
@@ -154,3 +158,31 @@ def _line(name: str, measured: LatencyMeasurement, fastest: float, width: int) -
         f"{plain_text(name):<{width}}  {median:>10}  {spread:>7}"
         f"  {between:>19}  {measured.median_ms / fastest:>12.2f}"
     )
+
+
+def command(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Files that TFLite can run.")],
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    threads: Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads.")] = None,
+    cpu: Annotated[
+        str | None,
+        typer.Option(
+            "--cpu", metavar="CORES", help="A phone's cores: auto, all, big, little, prime, or a mask."
+        ),
+    ] = None,
+    delegate: Annotated[
+        str | None, typer.Option("--delegate", metavar="WHAT", help="What computes: cpu, or a phone's gpu.")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, max=1000, metavar="N", help="Every model once a round.")
+    ] = 5,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Time any models on a device, side by side."""
+
+    chosen = selection(config, assignments, device, None, offline=offline)
+    options = BenchOptions(tuple(models), threads, cpu, delegate, rounds)
+    return lambda: bench(chosen, options, as_json=as_json)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from nasflow.base.files import delete_folder, files_below, size_or_zero
 from nasflow.base.text import human_bytes
 from nasflow.cli.console import message_lines
-from nasflow.cli.request import Outcome, Selection
+from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
+from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.project import Project, open_project
 from pipeline.events import Event
 from pipeline.runner import Pipeline
@@ -80,3 +84,20 @@ def _sweep_unreferenced(pipeline: Pipeline, dry_run: bool) -> Freed:
         if folder.name.rpartition("-")[2] not in finished
     }
     return store.sweep(keep, keep_scratch=unfinished, dry_run=dry_run)
+
+
+def command(
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="Also drop results of other configurations.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Free what nothing refers to any more."""
+
+    chosen = selection(config, assignments, device, seed)
+    return lambda: clean_store(chosen, superseded=superseded, dry_run=dry_run)

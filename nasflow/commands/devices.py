@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from android_bench.discover import find_phones, wanted_name
 from android_bench.found_phone import FoundPhone, name_of
 from android_bench.transport import plain_text, split_host_port
 from nasflow.base.errors import UsageError
-from nasflow.cli.request import Outcome
+from nasflow.cli.options import AsJson
+from nasflow.cli.request import Action, Outcome
 
 _WAYS = {"usb": "USB", "tcp": "network", "server": "adb server"}
 _FIELD_CHARACTERS = 60
@@ -105,3 +108,19 @@ def _cells(phone: dict[str, Any]) -> tuple[str, str, str, str]:
     if phone["device"] == f"android:transport_id:{phone['transport_id']}":  # its serial is not its alone
         name = f"{name} (transport_id:{phone['transport_id']})"
     return name, _WAYS[phone["way"]], state, what
+
+
+def command(
+    addresses: Annotated[
+        list[str] | None,
+        typer.Option("--address", metavar="HOST:PORT", help="Ask a phone on the network too. Repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> Action:
+    """List the phones that are connected.
+
+    On USB, at the addresses given, and what a running adb server knows. $ANDROID_SERIAL counts as an address
+    where it is HOST:PORT. The exit code is 0 with none connected, too.
+    """
+
+    return lambda: list_devices(tuple(addresses or ()))

@@ -6,12 +6,15 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice, UsageError
 from nasflow.base.files import expand_home
-from nasflow.cli.request import Outcome, Selection, as_yaml
+from nasflow.cli.options import AsJson, Config, Device, Offline
+from nasflow.cli.request import Action, Outcome, Selection, as_yaml
 from nasflow.commands.project import as_it_was_typed
 from nasflow.doctor.checks import Check, examine_all
 from pipeline.config.loader import FILE_NAME, find_config, load_config
@@ -158,3 +161,32 @@ def _verdict(failed: int, warnings: int) -> str:
     if failed:
         return f"{failed} of the checks failed{noted}: mend what stands behind each arrow, then run again."
     return f"Everything that nasflow needs is here{noted}."
+
+
+Bundle = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle", metavar="FILE", help="Write all that the phone answers into this zip file; asks before."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="You agree to what --bundle records; do not ask.")]
+
+
+def command(
+    device: Device = None,
+    config: Config = None,
+    offline: Offline = False,
+    bundle: Bundle = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Check this computer (and a phone), and say what to mend.
+
+    With --bundle, what the phone answers to the checks and to a measurement of about a minute is written into
+    a zip file, for a bug report: commands and what they print, exit codes, times. Serial numbers, names and
+    addresses are replaced; CONTENTS.txt in it lists what is inside.
+    """
+    if yes and bundle is None:
+        raise typer.BadParameter("--yes gives leave for --bundle, which is not there")
+
+    return lambda: examine(config, device, offline=offline, bundle=bundle, yes=yes)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shlex
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from nasflow.base.errors import UsageError
 from nasflow.base.files import write_atomic
-from nasflow.cli.request import Outcome, program
+from nasflow.cli.options import AsJson
+from nasflow.cli.request import Action, Outcome, program
 
 FILE_NAME = "pipeline.yaml"
 
@@ -41,3 +45,13 @@ def write_template(folder: Path, *, force: bool) -> Outcome:
         document={"written": str(target.resolve()), "next": step},
         text=f"Wrote {target}: every key in it is explained there.\nNext: {step}",
     )
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write pipeline.yaml.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace a pipeline.yaml that is there.")] = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Write a commented pipeline.yaml, ready to run."""
+
+    return lambda: write_template(folder, force=force)

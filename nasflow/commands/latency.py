@@ -5,15 +5,18 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
+import typer
 from pydantic import ValidationError
 
 from nasflow.base.errors import Inconclusive, UsageError
 from nasflow.base.files import disk_faults, write_atomic
 from nasflow.cli.console import message_lines
-from nasflow.cli.request import Outcome, Selection
+from nasflow.cli.options import AsJson, Config, Device, DryRun, Force, From, Offline, Seed, Set, selection
+from nasflow.cli.request import Action, Outcome, Selection, StageName
 from nasflow.commands.project import open_project
+from nasflow.commands.run import command as run_command
 from nasflow.commands.run import screen
 from pipeline.events import Event
 from pipeline.runner import Pipeline
@@ -258,3 +261,109 @@ def _version() -> str:
         return version("nasflow")
     except PackageNotFoundError:
         return "not installed"
+
+
+group = typer.Typer(invoke_without_command=True, add_completion=False, rich_markup_mode=None)
+
+
+@group.command(name="export")
+def export_command(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Where to write it; else named after the device.")
+    ] = None,
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Write table and model into one file, to share."""
+
+    chosen = selection(config, assignments, device, seed)
+    return lambda: export_model(chosen, file, force=force)
+
+
+@group.command(name="import")
+def import_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'nasflow latency export' wrote.")],
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    accept_foreign: Annotated[
+        bool,
+        typer.Option(
+            "--accept-foreign-table", help="Use it although another device measured it; results will say so."
+        ),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what was measured on this device.")] = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Use such a file in place of measuring."""
+
+    chosen = selection(config, assignments, device, seed)
+    return lambda: import_model(chosen, file, accept_foreign=accept_foreign, force=force)
+
+
+@group.command(name="predict")
+def predict_command(
+    network: Annotated[
+        Path, typer.Argument(metavar="NET.json", help="A network, as in artifacts/latest/network.json.")
+    ],
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> Action:
+    """Predict a network's latency, layer by layer."""
+
+    chosen = selection(config, assignments, device, seed)
+    return lambda: predict(chosen, network)
+
+
+@group.command(name="check")
+def check_command(
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    networks: Annotated[
+        int, typer.Option("--networks", min=1, max=100, metavar="N", help="How many to measure again.")
+    ] = 5,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Measure some networks again: does the model hold?
+
+    After an update of the device, say. The exit code is 1 where it no longer holds, 3 where the device is
+    too restless to tell.
+    """
+
+    chosen = selection(config, assignments, device, seed, offline=offline)
+    return lambda: check(chosen, networks=networks, as_json=as_json)
+
+
+@group.callback()
+def command(
+    context: typer.Context,
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    from_stage: From = None,
+    force: Force = None,
+    offline: Offline = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> Action | None:
+    """Run the stage, unless a sub-command is named."""
+    if context.invoked_subcommand is None:
+        return run_command(
+            device, config, assignments, seed, from_stage, StageName.LATENCY, force, offline, dry_run, as_json
+        )
+    given = [name for name, value in context.params.items() if value]
+    if given:
+        raise typer.BadParameter(f"options come behind '{context.invoked_subcommand}', not before it")
+    return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nasflow.base.errors import UsageError
 from nasflow.cli.console import message_lines
-from nasflow.cli.request import Outcome, Selection
+from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
+from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.summary import file_lines, summary
 from nasflow.publish import publish
@@ -47,3 +48,15 @@ def _stored(pipeline: Pipeline) -> dict[str, Document]:
             )
         documents[stage.name] = pipeline.store.document(status.record, stage.output)
     return documents
+
+
+def command(
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> Action:
+    """Write the report again from what is stored."""
+
+    return lambda: rewrite_report(selection(config, assignments, device, seed))

@@ -5,15 +5,31 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from nasflow.base.errors import Inconclusive, Interrupted, NasflowError, UsageError
 from nasflow.base.text import human_duration
-from nasflow.cli.request import STAGE_NAMES, Outcome, RunOptions
+from nasflow.cli.options import (
+    AsJson,
+    Config,
+    Device,
+    DryRun,
+    Force,
+    From,
+    Front,
+    Offline,
+    Seed,
+    Set,
+    Until,
+    selection,
+)
+from nasflow.cli.request import STAGE_NAMES, Action, Outcome, RunOptions, StageName
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, open_project
@@ -192,3 +208,54 @@ def _outcome(
 
 def _one_fresh(documents: Mapping[str, Document]) -> str:
     return f"Nothing to do: stage {next(iter(documents))} is fresh."
+
+
+def command(
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    from_stage: From = None,
+    until: Until = None,
+    force: Force = None,
+    offline: Offline = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    front: Front = False,
+) -> Action:
+    """Run every stage that is not fresh; write the report."""
+    options = RunOptions(
+        selection=selection(config, assignments, device, seed, offline=offline, front=front),
+        from_stage=from_stage and from_stage.value,
+        until=until and until.value,
+        force=tuple(name.value for name in force or ()),
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    return lambda: run_pipeline(options)
+
+
+def stage_command(stage: StageName) -> Callable[..., Action]:
+    """The command of a stage: as ``run``, until that stage."""
+
+    def of_stage(
+        device: Device = None,
+        config: Config = None,
+        assignments: Set = None,
+        seed: Seed = None,
+        from_stage: From = None,
+        force: Force = None,
+        offline: Offline = False,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
+        front: Front = False,
+    ) -> Action:
+        # The networks of a front are picked by the stage behind the search.
+        until = StageName.PRUNE if front and stage is StageName.SEARCH else stage
+        if front and stage is StageName.PROFILE:
+            raise typer.BadParameter("no network is found by 'profile': give --front to 'search' or 'run'")
+        return command(
+            device, config, assignments, seed, from_stage, until, force, offline, dry_run, as_json, front
+        )
+
+    return of_stage

@@ -8,7 +8,8 @@ from typing import Any
 
 from nasflow.base.text import human_bytes, human_duration
 from nasflow.cli.console import message_lines
-from nasflow.cli.request import Outcome, RunOptions, Selection
+from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
+from nasflow.cli.request import Action, Outcome, RunOptions, Selection
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
@@ -152,3 +153,15 @@ def _weight(project: Project, usage: Mapping[str, int]) -> str:
     parts = ", ".join(f"{kind} {human_bytes(weight)}" for kind, weight in usage.items() if weight)
     total = sum(usage.values())
     return f"{project.artifacts} weighs {human_bytes(total)}" + (f" ({parts})." if parts else ".")
+
+
+def command(
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> Action:
+    """Say which stages are fresh, and why others are not."""
+
+    return lambda: show_status(selection(config, assignments, device, seed))

@@ -7,12 +7,16 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from android_bench.virtual_phone.faults import read_plan
 from android_bench.virtual_phone.phone import VirtualPhone, serve
 from nasflow.base.errors import Interrupted
 from nasflow.cli.console import write
-from nasflow.cli.request import Outcome, program
+from nasflow.cli.options import AsJson
+from nasflow.cli.request import Action, Outcome, program
 from pipeline.events import Message
 from pipeline.reporters.reporters import JsonLinesReporter
 
@@ -78,3 +82,43 @@ def serve_virtual_phone(
             hint=f"Start it again with the same command.{kept}",
         ) from stopped
     return Outcome({"served": served}, f"The virtual phone at {served} was switched off.")
+
+
+def command(
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", min=0, max=65535, metavar="PORT", help="Of 127.0.0.1; 0 takes any that is free."
+        ),
+    ] = 6555,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", metavar="DIR", help="Keeps its storage and keys; else they are temporary."),
+    ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(
+            "--faults", metavar="FILE", help="What goes wrong, as JSON; read again whenever it changes."
+        ),
+    ] = None,
+    services: Annotated[
+        int,
+        typer.Option(
+            "--services",
+            min=1,
+            max=4,
+            metavar="N",
+            help="Listen at so many ports, as a phone that is announced twice.",
+        ),
+    ] = 1,
+    as_json: AsJson = False,
+) -> Action:
+    """Serve a phone that is none, to try things on.
+
+    It speaks the protocol of a real one, on this computer alone. It runs until Ctrl-C. Its models really run,
+    on this computer's processor: its latencies are this computer's.
+    """
+
+    return lambda: serve_virtual_phone(
+        port=port, folder=folder, faults=faults, services=services, as_json=as_json
+    )

@@ -13,15 +13,11 @@ places less gets one zero less on either side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 from numpy.typing import NDArray
-
-from nasflow.base.errors import UsageError
-from stages.space.block_spec import Implementation
-from stages.space.search_space import NetConfig
 
 DILATION = 2
 PARTS = 4
@@ -39,19 +35,3 @@ def split_kernel(kernel: NDArray[Any], row_axis: int, column_axis: int) -> Itera
 def first_taps() -> Iterator[tuple[int, int]]:
     """(row, column) of the first tap of each part, in the order of :func:`split_kernel`."""
     return product(range(DILATION), range(DILATION))
-
-
-def split_places(net: NetConfig, implementations: Mapping[str, Implementation]) -> tuple[int, ...]:
-    """Which of a network's depthwise convolutions, counted from 0, are computed in parts.
-
-    Raises UsageError where a block can be computed in several ways and none was measured.
-    """
-    depthwise = [block for block in net.blocks if block.kind == "mbconv"]
-    for block in depthwise:
-        if len(block.implementations) > 1 and block.key not in implementations:
-            raise UsageError(
-                f"block {block.key} can be computed as {' or '.join(block.implementations)}, and the latency "
-                "table does not say which is faster.",
-                hint="Profile the space that holds it: nasflow profile.",
-            )
-    return tuple(place for place, block in enumerate(depthwise) if implementations.get(block.key) == "split")

@@ -20,12 +20,12 @@ from android_bench.device import Device
 from nasflow.base.errors import ConversionError, DeviceError
 from stages.conversion.block_weights import random_weights
 from stages.conversion.chain import Converter, convert_module
-from stages.conversion.depthwise_split import split_places
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.folding import load_folded
 from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
 from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.parity import MOST_ROUNDED, ROUNDINGS, allowed_share, in_double
+from stages.conversion.ways import split_places
 from stages.nn.blocks import build_block
 from stages.nn.network import Network
 from stages.space.block_spec import BlockSpec, Implementation

@@ -11,13 +11,13 @@ from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError
 from stages.conversion.chain import convert_module
 from stages.conversion.converter import TensorflowConverter
-from stages.conversion.depthwise_split import split_places
 from stages.conversion.export import depthwise_weights, export_onnx
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.rewrite import mark_depthwise
+from stages.conversion.ways import split_places
 from stages.nn.network import Network
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
 

@@ -20,8 +20,8 @@ from android_bench.local.device import LocalDevice
 from nasflow.base.errors import BadMeasurement, DeviceError, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Message
-from stages.conversion.depthwise_split import split_places
 from stages.conversion.flatbuffer import network_model
+from stages.conversion.ways import split_places
 from stages.documents import LatencyModel, LatencyTable, PredictionPoint, TableRow
 from stages.latency.config import LatencyConfig
 from stages.latency.model import NetworkTimings, check_told_apart, fit_model, net_block_ms

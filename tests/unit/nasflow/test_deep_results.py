@@ -24,7 +24,7 @@ from nasflow.commands.run import run_pipeline
 from nasflow.publish import FILES
 from pipeline.artifact import Document
 from pipeline.store.scratch import FolderScratch
-from stages.conversion.depthwise_split import split_places
+from stages.conversion.ways import split_places
 from stages.convert import Plan
 from stages.documents import LatencyModel, PrunedNetworks, TrainedNetworks, Verification
 from stages.reporting.figures.prediction import prediction_figure
