@@ -1,4 +1,4 @@
-"""Durations, sizes and remaining time as people say them."""
+"""Durations, latencies, sizes and remaining time in words."""
 
 from __future__ import annotations
 
@@ -72,3 +72,10 @@ class Remaining:
 def share(done: float, total: float) -> float:
     """``done / total``, within 0..1; 0 where there is no total."""
     return min(1.0, max(0.0, done / total)) if total > 0 else 0.0
+
+
+def shown_ms(value_ms: float, resolution_ms: float, *, unit: bool = True) -> str:
+    """``0.1234 ms``; a time that the device's clock counted as 0 is ``below 1 us``, the clock's step."""
+    if value_ms < resolution_ms:
+        return f"below {1000 * resolution_ms:.3g} us"
+    return f"{value_ms:.4g}{' ms' if unit else ''}"

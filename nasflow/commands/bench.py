@@ -15,11 +15,11 @@ from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasuremen
 from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError, DeviceError, Interrupted, UsageError
 from nasflow.base.files import disk_faults
+from nasflow.base.text import shown_ms
 from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.project import Project, as_it_was_typed
 from nasflow.commands.run import screen
-from nasflow.latency_words import shown_ms
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
 from pipeline.reporters.reporters import Reporter

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasflow.base.errors import NasflowError
+from nasflow.base.text import shown_ms
 from nasflow.doctor.checks import Check
-from nasflow.latency_words import shown_ms
 
 if TYPE_CHECKING:
     from android_bench.bundle.recording import Recorder

@@ -11,9 +11,9 @@ from support.scripted_device import ScriptedDevice
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
 from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import BadMeasurement
+from nasflow.base.text import shown_ms
 from nasflow.commands.bench import _outcome
 from nasflow.doctor.phone import _trial
-from nasflow.latency_words import shown_ms
 from stages.conversion.flatbuffer import empty_model
 from stages.space import load_space
 
