@@ -17,9 +17,10 @@ from android_bench.device import (
     RuntimeOptions,
     parse_measurement,
 )
+from android_bench.runner.delegates import DELEGATES
 from android_bench.runner.failure import run_failed
 from android_bench.runner.identity import HINT_RUNNER, RunnerTool
-from android_bench.runner.output import MAX_TEXT_CHARACTERS, RunnerOutput, parse_output
+from android_bench.runner.output import MAX_TEXT_CHARACTERS, parse_output
 from android_bench.runner.result import RunnerResult, cross_check, parse_result
 from android_bench.transport import Completed, plain_text
 from nasflow.base.errors import BadMeasurement, NoUsableDevice, UsageError
@@ -29,8 +30,6 @@ MAX_SECONDS = 150.0
 
 RESOLUTION_MS = 0.001
 """The tools' clock counts whole microseconds: a run that it counts as 0 took less than one."""
-
-_CPU_DELEGATES = ("xnnpack", "cpu")
 
 
 def command(
@@ -59,7 +58,7 @@ def command(
         "max_secs": _seconds(1000 * max_seconds),
         "result_file_path": result,
     }
-    flags |= _delegate_flags(tool, options)
+    flags |= DELEGATES[options.delegate].flags[tool.kind]
     if missing := flags.keys() - tool.flags:
         raise UsageError(
             f"the {tool.kind} benchmark_model does not know {_flags(missing)}.", hint=HINT_RUNNER
@@ -148,7 +147,7 @@ def finished_run(
     model and keep all that was printed.
     """
     if completed.exit_code != 0:
-        raise run_failed(completed, request.name, on_gpu=request.options.delegate == "gpu")
+        raise run_failed(completed, request.name, on_gpu=DELEGATES[request.options.delegate].on_gpu)
     try:
         found = _confirmed(tool, completed, result, request)
     except BadMeasurement as error:
@@ -186,7 +185,7 @@ def _confirmed(
         )
     if tool.kind == "classic" and output.summary is None:
         raise BadMeasurement("benchmark_model's output breaks off before its summary.", hint="Measure again.")
-    _check_delegate(tool, output, request.options)
+    DELEGATES[request.options.delegate].check(tool.kind, output.delegations)
     if result is None:
         raise BadMeasurement(
             "benchmark_model left no result file.",
@@ -205,43 +204,6 @@ def _confirmed(
 def _at_least_half_a_step(milliseconds: float) -> float:
     """A time as it is stored; one that the tool counted as 0 lies somewhere below its clock's step."""
     return milliseconds if milliseconds > 0 else RESOLUTION_MS / 2
-
-
-def _delegate_flags(tool: RunnerTool, options: RuntimeOptions) -> dict[str, str]:
-    if options.delegate == "gpu":
-        flags = {"use_gpu": "true", "require_full_delegation": "true"}
-        # LiteRT's tool aborts where the CPU is allowed and full delegation is required.
-        return flags | ({"use_cpu": "false"} if tool.kind == "litert" else {"use_xnnpack": "false"})
-    return {} if tool.kind == "litert" else {"use_xnnpack": "true"}
-
-
-def _check_delegate(tool: RunnerTool, output: RunnerOutput, options: RuntimeOptions) -> None:
-    """A GPU must be seen to have computed all of the graph. Raises BadMeasurement."""
-    if options.delegate == "cpu":
-        others = [d.delegate for d in output.delegations if d.extent != "none" and not _on_cpu(d.delegate)]
-        if others:
-            raise BadMeasurement(
-                f"the CPU was asked for, but {others[0][:60]} computed the model.", hint=HINT_RUNNER
-            )
-        return
-    seen = [d.extent for d in output.delegations if not _on_cpu(d.delegate)]
-    helped = any(_on_cpu(d.delegate) and d.extent != "none" for d in output.delegations)
-    if seen and set(seen) == {"all"} and not helped:
-        return
-    if "all" in seen or "part" in seen:
-        reason = "it computed only a part of the model"
-    elif seen or helped:
-        reason = "the tool fell back to the CPU"
-    else:
-        reason = f"the {tool.kind} runner does not say that it computed"
-    raise BadMeasurement(
-        f"the GPU was asked for, but {reason}.",
-        hint="Set runtime.delegate to cpu, or use the classic benchmark_model, which says what computes.",
-    )
-
-
-def _on_cpu(delegate: str) -> bool:
-    return any(word in delegate.lower() for word in _CPU_DELEGATES)
 
 
 def _flags(names: Sequence[str] | frozenset[str] | set[str]) -> str:
