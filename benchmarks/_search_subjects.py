@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning_fabric
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -32,6 +31,7 @@ from stages.nn.supernet import Supernet
 from stages.space.search_space import Candidate, SearchSpace
 from stages.training.optimisation import set_learning_rate, sgd
 from stages.training.recipe import Recipe
+from stages.training.runtime import start_runtime
 
 RATE = 0.01
 SIZES = (2, 4, 7, 12)
@@ -97,8 +97,7 @@ class Searching:
         space = space or setting.space
         few = ImageSet(np.zeros((16, 1, 1), np.uint8), np.zeros(16, np.int64))  # the loop wants their number
         images = Batches(few, 2, setting.device)
-        fabric = lightning_fabric.Fabric(accelerator=setting.device.type, devices=1)
-        fabric.launch()
+        runtime = start_runtime(0, accelerator=setting.device.type, checkpoint_seconds=float("inf"))
         torch.manual_seed(0)
         block_ms = [[0.0 if b is None else b.macs / 1e9 for b in layer.blocks] for layer in space.layers()]
         architecture = Architecture(block_ms, fixed_ms=0.01)
@@ -110,8 +109,7 @@ class Searching:
             architecture,
             0.5 * architecture.expected_ms(),
             _context(),
-            float("inf"),
-            fabric,
+            runtime,
             images,
             images,
         )

@@ -116,20 +116,21 @@ def search_once(job: tuple[int, Arm]) -> Found:
     import numpy as np
     from safetensors.torch import load
 
-    from stages.data.batches import Batches, derived_seed
+    from stages.data.batches import Batches
     from stages.data.dataset import ImageSet
     from stages.nas.evaluation import SupernetJudge, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE, pick_networks
     from stages.nas.search_loop import SearchLoop, price_candidates
     from stages.nn.supernet import Supernet
-    from stages.training.optimisation import CHECKPOINT_SECONDS, make_fabric
+    from stages.seeds import derived_seed
+    from stages.training.runtime import start_runtime
 
     seed, arm = job
     space, latency = tabular_space(), tabular_latency()
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         context = Context(arm, "", Store(Path(folder), silent), FleetingScratch(), silent)
         began = time.process_time()
-        fabric = make_fabric(seed)
+        runtime = start_runtime(seed)
         config, validation = SEARCH, open_dataset(DATA).load("validation")
         if arm == "frozen":
             config = config.model_copy(update={"architecture_learning_rate": 0.0})
@@ -148,10 +149,9 @@ def search_once(job: tuple[int, Arm]) -> Found:
             architecture,
             target_ms(),
             context,
-            CHECKPOINT_SECONDS,
-            fabric,
-            Batches(open_dataset(DATA).load("train"), config.batch_size, fabric.device),
-            Batches(validation, config.architecture_batch_size, fabric.device),
+            runtime,
+            Batches(open_dataset(DATA).load("train"), config.batch_size, runtime.device),
+            Batches(validation, config.architecture_batch_size, runtime.device),
         ).to_the_end()
         log_probabilities = [list(row) for row in search.log_probabilities]
         if arm in UNPRICED:
@@ -171,7 +171,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
         seconds = time.process_time() - began
         supernet = Supernet(space)
         supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
-        judging = Batches(validation, EVALUATION_BATCH_SIZE, fabric.device)
+        judging = Batches(validation, EVALUATION_BATCH_SIZE, runtime.device)
         values = explore_supernet(  # after a pick, its own evaluations: they are read back from the scratch
             SupernetJudge(supernet, judging, context),
             [row.tolist() for row in architecture.block_ms],

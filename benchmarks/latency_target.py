@@ -208,14 +208,15 @@ def stage_ranking(
     """The values that the stage ``prune`` ranks by: it does not keep them, so they are estimated again."""
     from safetensors.torch import load
 
-    from stages.data.batches import Batches, derived_seed
+    from stages.data.batches import Batches
     from stages.nas.evaluation import SupernetJudge, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE
     from stages.nn.blocks import to_channels_last
     from stages.nn.supernet import Supernet
-    from stages.training.optimisation import make_fabric
+    from stages.seeds import derived_seed
+    from stages.training.runtime import start_runtime
 
-    torch_device = make_fabric(SEED).device
+    torch_device = start_runtime(SEED).device
     supernet = Supernet(search.space)
     supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
     supernet.to(torch_device)
@@ -234,7 +235,7 @@ def stage_ranking(
 
 def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float]) -> list[Choice]:
     """The network that is ranked first under each target, as the stage does it; no target without one."""
-    from stages.data.batches import derived_seed
+    from stages.seeds import derived_seed
 
     costs_ms, fixed_ms = _priced(ranking.space, latency)
     choices = []

@@ -39,7 +39,7 @@ LATENCY = FOLDER / "tabular_space_latency.json"
 SEEDS = (0, 1, 2)
 DATA = DataConfig(train_images=20_000)
 RECIPE = Recipe(epochs=3)
-PACKAGES = ("torch", "numpy", "lightning-fabric")
+PACKAGES = ("torch", "numpy", "lightning-runtime")
 
 Choices = tuple[int, ...]
 
@@ -123,7 +123,7 @@ def provenance() -> dict[str, Any]:
         "seeds": list(SEEDS),
         "threads": 1,
         "versions": {
-            name: version(name).partition("+")[0] for name in ("torch", "numpy", "lightning-fabric")
+            name: version(name).partition("+")[0] for name in ("torch", "numpy", "lightning-runtime")
         },
     }
 
@@ -183,15 +183,17 @@ def train_networks(jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
     """Train networks from fresh weights, each with its seed, by the table's recipe."""
     import torch
 
-    from stages.data.batches import Batches, derived_seed
+    from stages.data.batches import Batches
     from stages.nn.network import Network, load_network
+    from stages.seeds import derived_seed
     from stages.training.loop import train
-    from stages.training.optimisation import accuracy_percent, make_fabric
+    from stages.training.optimisation import accuracy_percent
+    from stages.training.runtime import start_runtime
 
-    fabric = make_fabric(0)
-    training = Batches(open_dataset(DATA).load("train"), RECIPE.batch_size, fabric.device)
+    runtime = start_runtime(0)
+    training = Batches(open_dataset(DATA).load("train"), RECIPE.batch_size, runtime.device)
     validation, test = (
-        Batches(open_dataset(DATA).load(split), 500, fabric.device) for split in ("validation", "test")
+        Batches(open_dataset(DATA).load(split), 500, runtime.device) for split in ("validation", "test")
     )
     with tempfile.TemporaryDirectory() as folder:
         context = Context("table", "", Store(Path(folder), silent), FleetingScratch(), silent)
@@ -206,7 +208,7 @@ def train_networks(jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
                 seed=derived_seed(seed, 2),
                 name=f"{choices} {seed}",
                 context=context,
-                fabric=fabric,
+                runtime=runtime,
             )
             yield Run(
                 choices,

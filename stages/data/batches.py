@@ -12,19 +12,9 @@ import torch
 from torch import Tensor
 
 from stages.data.dataset import ImageSet
+from stages.seeds import derived_seed
 
 SHIFT = 2
-
-
-def derived_seed(*parts: int) -> int:
-    """One 63-bit seed from several numbers, well mixed (splitmix64), the same on every machine."""
-    state = 0
-    for part in parts:
-        state = (state ^ part) + 0x9E3779B97F4A7C15 & (1 << 64) - 1
-        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
-        state = (state ^ state >> 27) * 0x94D049BB133111EB & (1 << 64) - 1
-        state ^= state >> 31
-    return state >> 1
 
 
 class Batches:

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from android_bench.device import Device, RuntimeOptions
 from nasflow.base.errors import Inconclusive, InfeasibleTarget
 from pipeline.stage import Context
-from stages.data.batches import Batches, derived_seed
+from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     ConsideredNetwork,
@@ -32,10 +32,12 @@ from stages.nas.trials import TRIALS, Trials
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
+from stages.seeds import PickStream, derived_seed
 from stages.space.equal_latency import TOLERANCE, equal_latency, random_networks_near
 from stages.training.cost import EffortClock
-from stages.training.optimisation import Judgement, judge, make_fabric
+from stages.training.optimisation import Judgement, judge
 from stages.training.recipe import Recipe
+from stages.training.runtime import start_runtime
 
 BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
 EFFORT = "effort"
@@ -80,8 +82,8 @@ class _Picker:
     context: Context
 
     def __post_init__(self) -> None:
-        fabric = make_fabric(self.seed)
-        self.torch_device = fabric.device
+        training_runtime = start_runtime(self.seed)
+        self.torch_device = training_runtime.device
         self.supernet = Supernet(self.search.space)
         self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
         self.supernet.to(self.torch_device)
@@ -104,7 +106,8 @@ class _Picker:
         self.trials: Trials | None = None
         if epochs := self.config.trial_epochs:
             recipe = self.recipe.model_copy(update={"epochs": epochs})
-            self.trials = Trials(recipe, self.data, derived_seed(self.seed, 5), self.context, fabric)
+            seed = derived_seed(self.seed, PickStream.TRIALS)
+            self.trials = Trials(recipe, self.data, seed, self.context, training_runtime)
         self.effort = self._effort()
         self._keep_effort()
 
@@ -245,7 +248,7 @@ class _Picker:
         if path not in self.judged:
             network = self.supernet.extract(path).to(self.torch_device)
             to_channels_last(network)
-            batches = self.training.training(derived_seed(self.seed, 2), 0)
+            batches = self.training.training(derived_seed(self.seed, PickStream.RECALIBRATION), 0)
             recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
             images = Batches(self.validation, BATCH_SIZE, self.torch_device)
             self.judged[path] = judge(network, images.in_order()), network
@@ -260,7 +263,7 @@ class _Picker:
             found.predicted_ms,
             fixed_ms=self.ranking.fixed_ms,
             count=self.config.random_networks,
-            seed=derived_seed(self.seed, 1),
+            seed=derived_seed(self.seed, PickStream.RANDOM_NETWORKS),
             other_than=found.choices,
         )
         randoms = tuple(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from nasflow.base.errors import InfeasibleTarget
 from pipeline.stage import Context
-from stages.data.batches import derived_seed
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import PruneConfig
 from stages.nas.evaluation import SupernetJudge, explore_supernet
@@ -16,6 +15,7 @@ from stages.nas.evolution import evolve
 from stages.nas.path_values import PathValues, values_of_parts
 from stages.nas.solver import best_by_value
 from stages.nas.targets import bounds_ms, path_costs_ms
+from stages.seeds import PickStream, derived_seed
 
 if TYPE_CHECKING:
     from stages.nas.path_values import Integers
@@ -51,7 +51,7 @@ class Ranking:
             self.costs_ms,
             [target_ms - self.fixed_ms for target_ms in targets_ms],
             budget=self.config.evaluations,
-            seed=derived_seed(self.seed, 3),
+            seed=derived_seed(self.seed, PickStream.EXPLORATION),
             every_few=self.keep_effort,
         )
         return explored.values, explored.paths_NL
@@ -90,7 +90,7 @@ class Ranking:
                 at_least_ms=bounds[0],
                 at_most_ms=bounds[1],
                 count=max(shortlist, self.config.candidates),
-                seed=derived_seed(self.seed, 4),
+                seed=derived_seed(self.seed, PickStream.SHORTLIST),
                 known_NL=known_NL,
                 identity=self.blocks,
             )
@@ -121,7 +121,7 @@ class Ranking:
             at_least_ms=bounds[0],
             at_most_ms=bounds[1],
             generations=self.config.generations,
-            seed=derived_seed(self.seed, 6),
+            seed=derived_seed(self.seed, PickStream.EVOLUTION),
             identity=self.blocks,
             screen=lambda proposed: values.value(np.array(proposed)).tolist(),
             each_generation=told,

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lightning_fabric
 import torch
 from torch import Tensor, nn
 
 from pipeline.stage import Context
-from stages.data.batches import Batches, derived_seed
+from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nas.architecture import Architecture
@@ -29,6 +28,7 @@ from stages.nas.targets import path_costs_ms
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
+from stages.seeds import SearchStream, derived_seed
 from stages.space.search_space import SearchSpace
 from stages.training.checkpoint import (
     VERSION,
@@ -41,14 +41,8 @@ from stages.training.checkpoint import (
 )
 from stages.training.cost import EffortClock
 from stages.training.makers import Makers
-from stages.training.optimisation import (
-    CHECKPOINT_SECONDS,
-    check_finite,
-    check_loss,
-    make_fabric,
-    set_learning_rate,
-    sgd,
-)
+from stages.training.optimisation import check_finite, check_loss, set_learning_rate, sgd
+from stages.training.runtime import CHECKPOINT_SECONDS, TrainingRuntime, start_runtime
 
 CHECKPOINT = "search.checkpoint"
 ARCHITECTURE_BETAS = (0.0, 0.999)
@@ -72,7 +66,7 @@ def run_search(
     An interrupted search ends with the same numbers as an undisturbed one: all that is random is
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDiverged.
     """
-    fabric = make_fabric(seed)
+    runtime = start_runtime(seed, checkpoint_seconds=checkpoint_seconds)
     training, validation = (open_dataset(data).load(split) for split in ("train", "validation"))
     loop = SearchLoop(
         config,
@@ -81,10 +75,9 @@ def run_search(
         price_candidates(space, latency),
         target_ms,
         context,
-        checkpoint_seconds,
-        fabric,
-        Batches(training, config.batch_size, fabric.device),
-        Batches(validation, config.architecture_batch_size, fabric.device),
+        runtime,
+        Batches(training, config.batch_size, runtime.device),
+        Batches(validation, config.architecture_batch_size, runtime.device),
     )
     return loop.to_the_end()
 
@@ -109,7 +102,7 @@ class _Progress:
 class SearchLoop:
     """A search and its two kinds of steps; :func:`run_search` takes them in turn.
 
-    ``architecture`` is that of ``space``; ``training`` and ``validation`` are on the device of ``fabric``.
+    ``architecture`` is that of ``space``; ``training`` and ``validation`` are on the device of ``runtime``.
     """
 
     config: SearchConfig
@@ -118,19 +111,18 @@ class SearchLoop:
     architecture: Architecture
     target_ms: float
     context: Context
-    checkpoint_seconds: float
-    fabric: lightning_fabric.Fabric
+    runtime: TrainingRuntime
     training: Batches
     validation: Batches
 
     def __post_init__(self) -> None:
         config = self.config
-        self.effort = EffortClock(self.fabric.device)
-        self.makers = Makers(self.fabric.device)
+        self.effort = EffortClock(self.runtime.device)
+        self.makers = Makers(self.runtime.device)
         self.epochs = config.warmup_epochs + config.epochs
         self.supernet = Supernet(self.space)
         to_channels_last(self.supernet)
-        self.module, self.optimizer = self.fabric.setup(
+        self.module, self.optimizer = self.runtime.fabric.setup(
             self.supernet, sgd(self.supernet, weights_recipe(config))
         )
         self.architecture_optimizer = torch.optim.Adam(
@@ -187,7 +179,7 @@ class SearchLoop:
             self.now.step += 1
             if not self._warming_up and self.now.step % self.config.architecture_every == 0:
                 self._architecture_step()
-            if time.monotonic() - started > self.checkpoint_seconds:
+            if time.monotonic() - started > self.runtime.checkpoint_seconds:
                 self._add_seconds(time.monotonic() - started)
                 self._save()
                 started = time.monotonic()
@@ -197,8 +189,8 @@ class SearchLoop:
         self._add_seconds(time.monotonic() - started)
         self._close_epoch()
 
-    def _generator(self, purpose: int) -> torch.Generator:
-        return torch.Generator().manual_seed(derived_seed(self.seed, purpose, self.now.epoch, self.now.step))
+    def _generator(self, stream: SearchStream) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(self.seed, stream, self.now.epoch, self.now.step))
 
     def _path(self) -> list[int]:
         """The path of the present weight step: fair in the warm-up, and as often as wanted in the search.
@@ -207,14 +199,18 @@ class SearchLoop:
         Else drawn from p.
         """
         fair = (
-            self._warming_up or float(torch.rand((), generator=self._generator(6))) < self.config.fair_share
+            self._warming_up
+            or float(torch.rand((), generator=self._generator(SearchStream.FAIR_OR_LEARNED)))
+            < self.config.fair_share
         )
         if not fair:
-            return self.architecture.sample_path(self._generator(1))
+            return self.architecture.sample_path(self._generator(SearchStream.PATH))
         path = []
         for place, alpha in enumerate(self.architecture.alphas):
             turn, position = divmod(self._total_step, len(alpha))
-            order = torch.Generator().manual_seed(derived_seed(self.seed, 2, place, turn))
+            order = torch.Generator().manual_seed(
+                derived_seed(self.seed, SearchStream.FAIR_ORDER, place, turn)
+            )
             path.append(int(torch.randperm(len(alpha), generator=order)[position]))
         return path
 
@@ -229,18 +225,26 @@ class SearchLoop:
         )
         value = float(loss.detach())
         check_loss(value, what="search", step=step)
-        self.fabric.backward(loss)
+        self.runtime.fabric.backward(loss)
         self.optimizer.step()
         self.now.train_loss_sum += value
 
     def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Batch ``number`` of an endless, reshuffled sequence over the validation images."""
         turn, batch = divmod(number, len(self.validation))
-        return next(self.validation.training(derived_seed(self.seed, 3), turn, first=batch))
+        return next(
+            self.validation.training(
+                derived_seed(self.seed, SearchStream.VALIDATION_ORDER), turn, first=batch
+            )
+        )
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
-        self.architecture_step(x_NCHW, labels_N, self.estimator.draw(self.architecture, self._generator(4)))
+        self.architecture_step(
+            x_NCHW,
+            labels_N,
+            self.estimator.draw(self.architecture, self._generator(SearchStream.ARCHITECTURE)),
+        )
 
     def architecture_step(self, x_NCHW: Tensor, labels_N: Tensor, draws: Any) -> None:
         """Move the architecture by ``draws`` (the estimator's), on one batch of validation images.
@@ -278,7 +282,9 @@ class SearchLoop:
         with torch.no_grad(), self.supernet.architecture_step():
             for number in range(WARMUP_PROBES):
                 x_NCHW, labels_N = self._validation_batch(number)
-                generator = torch.Generator().manual_seed(derived_seed(self.seed, 5, self.now.epoch, number))
+                generator = torch.Generator().manual_seed(
+                    derived_seed(self.seed, SearchStream.WARMUP_PROBE, self.now.epoch, number)
+                )
                 logits = self.supernet(x_NCHW, self.architecture.sample_path(generator))
                 loss = float(nn.functional.cross_entropy(logits, labels_N))
                 check_loss(loss, what="search (warm-up)", step=self._total_step)

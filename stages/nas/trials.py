@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import lightning_fabric
 import torch
 
 from pipeline.stage import Context
-from stages.data.batches import Batches, derived_seed
+from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import MadeBy
 from stages.nn.network import Network, load_network
+from stages.seeds import TrainingStream, derived_seed
 from stages.space.network_name import network_name
 from stages.space.search_space import NetConfig
 from stages.training.loop import train
 from stages.training.many import one_of_many
 from stages.training.optimisation import Judgement, judge
 from stages.training.recipe import Recipe
+from stages.training.runtime import TrainingRuntime
 
 TRIALS = "trials"
 
@@ -35,11 +36,11 @@ class Trials:
     """
 
     def __init__(
-        self, recipe: Recipe, data: DataConfig, seed: int, context: Context, fabric: lightning_fabric.Fabric
+        self, recipe: Recipe, data: DataConfig, seed: int, context: Context, runtime: TrainingRuntime
     ) -> None:
-        self.recipe, self.seed, self.context, self.fabric = recipe, seed, context, fabric
-        self.training = Batches(open_dataset(data).load("train"), recipe.batch_size, fabric.device)
-        self.validation = Batches(open_dataset(data).load("validation"), 500, fabric.device)
+        self.recipe, self.seed, self.context, self.runtime = recipe, seed, context, runtime
+        self.training = Batches(open_dataset(data).load("train"), recipe.batch_size, runtime.device)
+        self.validation = Batches(open_dataset(data).load("validation"), 500, runtime.device)
         rows = context.scratch.rows(TRIALS)
         self._kept = {
             tuple(row["path"]): Judgement(float(row["accuracy_percent"]), float(row["loss"])) for row in rows
@@ -65,18 +66,18 @@ class Trials:
         return self._kept[key]
 
     def _judge(self, path: tuple[int, ...], net: NetConfig, context: Context) -> Judgement:
-        torch.manual_seed(derived_seed(self.seed, 1))
+        torch.manual_seed(derived_seed(self.seed, TrainingStream.FRESH_WEIGHTS))
         trained = train(
             Network(net),
             self.training,
             self.validation,
             self.recipe,
-            seed=derived_seed(self.seed, 2),
+            seed=derived_seed(self.seed, TrainingStream.BATCHES),
             name=network_name(path, "trial"),
             context=context,
-            fabric=self.fabric,
+            runtime=self.runtime,
         )
         self._trained_by = trained.made_by
         self._makers |= dict.fromkeys(trained.made_by)
-        network = load_network(net, trained.weights).to(self.fabric.device)
+        network = load_network(net, trained.weights).to(self.runtime.device)
         return judge(network, self.validation.in_order())

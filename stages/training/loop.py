@@ -1,6 +1,6 @@
 """Train one network: warm-up and cosine, label smoothing, averaged weights, the best epoch kept.
 
-Lightning Fabric owns device, precision and backward, so that a GPU needs no other loop.
+Device, precision and backward are the runtime's (:mod:`stages.training.runtime`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import lightning_fabric
 from torch import Tensor, nn
 
 from pipeline.stage import Context
@@ -29,7 +28,6 @@ from stages.training.checkpoint import (
 from stages.training.cost import EffortClock
 from stages.training.makers import Makers
 from stages.training.optimisation import (
-    CHECKPOINT_SECONDS,
     AveragedWeights,
     accuracy_percent,
     check_finite,
@@ -39,6 +37,7 @@ from stages.training.optimisation import (
     sgd,
 )
 from stages.training.recipe import Recipe
+from stages.training.runtime import TrainingRuntime
 
 EMA_EVERY = 4
 
@@ -69,15 +68,14 @@ def train(
     seed: int,
     name: str,
     context: Context,
-    fabric: lightning_fabric.Fabric,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    runtime: TrainingRuntime,
 ) -> Trained:
     """Train ``network`` and return its best averaged weights.
 
     Goes on from the checkpoint ``name`` in the context's scratch, if there is one, with the very
     numbers that an undisturbed training would have had. Raises TrainingDiverged.
     """
-    run = _Run(network, training, validation, recipe, seed, name, context, fabric, checkpoint_seconds)
+    run = _Run(network, training, validation, recipe, seed, name, context, runtime)
     return run.to_the_end()
 
 
@@ -102,14 +100,13 @@ class _Run:
     seed: int
     name: str
     context: Context
-    fabric: lightning_fabric.Fabric
-    checkpoint_seconds: float
+    runtime: TrainingRuntime
 
     def __post_init__(self) -> None:
-        self.effort = EffortClock(self.fabric.device)
-        self.makers = Makers(self.fabric.device)
+        self.effort = EffortClock(self.runtime.device)
+        self.makers = Makers(self.runtime.device)
         to_channels_last(self.network)
-        self.module, self.optimizer = self.fabric.setup(self.network, sgd(self.network, self.recipe))
+        self.module, self.optimizer = self.runtime.fabric.setup(self.network, sgd(self.network, self.recipe))
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
         self.now = _Progress()
         self.curve: list[EpochPoint] = []
@@ -148,13 +145,13 @@ class _Run:
             )
             value = float(loss.detach())
             check_loss(value, what=self.name, step=self._total_step)
-            self.fabric.backward(loss)
+            self.runtime.fabric.backward(loss)
             self.optimizer.step()
             self.now.loss_sum += value
             self.now.step += 1
             if self.now.step % ema_every == 0:
                 self.average.update(self.network)
-            if time.monotonic() - started > self.checkpoint_seconds:
+            if time.monotonic() - started > self.runtime.checkpoint_seconds:
                 self.now.seconds += time.monotonic() - started
                 self._save()
                 started = time.monotonic()
@@ -168,7 +165,7 @@ class _Run:
         now = self.now
         judged = Network(self.network.net)
         judged.load_state_dict(self.average.tensors)
-        judged.to(self.fabric.device)
+        judged.to(self.runtime.device)
         to_channels_last(judged)
         accuracy = accuracy_percent(judged, self.validation.in_order())
         self.curve.append(

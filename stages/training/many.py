@@ -9,14 +9,15 @@ import torch
 
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
-from stages.data.batches import Batches, derived_seed
+from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, load_weights
+from stages.seeds import TrainingStream, derived_seed
 from stages.space.search_space import NetConfig
 from stages.training.loop import train
-from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe
+from stages.training.runtime import start_runtime
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ def train_all(
     jobs: Sequence[Job], recipe: Recipe, data: DataConfig, seed: int, context: Context
 ) -> TrainedNetworks:
     """Train all jobs with the same images in the same order. Raises TrainingDiverged."""
-    fabric = make_fabric(seed)
-    training = Batches(open_dataset(data).load("train"), recipe.batch_size, fabric.device)
-    validation = Batches(open_dataset(data).load("validation"), 500, fabric.device)
+    runtime = start_runtime(seed)
+    training = Batches(open_dataset(data).load("train"), recipe.batch_size, runtime.device)
+    validation = Batches(open_dataset(data).load("validation"), 500, runtime.device)
     done = []
     for place, job in enumerate(jobs):
-        torch.manual_seed(derived_seed(seed, 1))  # equal random state for each job's fresh weights
+        torch.manual_seed(
+            derived_seed(seed, TrainingStream.FRESH_WEIGHTS)
+        )  # equal random state for each job's fresh weights
         network = Network(job.net)
         if job.weights is not None:
             load_weights(network, job.weights)
@@ -47,10 +50,10 @@ def train_all(
             training,
             validation,
             recipe,
-            seed=derived_seed(seed, 2),
+            seed=derived_seed(seed, TrainingStream.BATCHES),
             name=job.name,
             context=one_of_many(context, place, len(jobs)),
-            fabric=fabric,
+            runtime=runtime,
         )
         context.say(f"{job.name}: {outcome.validation_accuracy_percent:.2f} % on validation images.")
         done.append(

@@ -6,23 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import lightning_fabric
 import torch
 from torch import Tensor, nn
 
 from nasflow.base.errors import TrainingDiverged
-from stages.data.batches import derived_seed
 from stages.training.recipe import Recipe
-
-CHECKPOINT_SECONDS = 20.0
-
-
-def make_fabric(seed: int) -> lightning_fabric.Fabric:
-    """One device, the best there is, float32; the global random state set."""
-    torch.manual_seed(derived_seed(seed))
-    fabric = lightning_fabric.Fabric(accelerator="auto", devices=1)
-    fabric.launch()
-    return fabric
 
 
 def sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:

@@ -20,7 +20,7 @@ from stages.nas.config import SearchConfig
 from stages.nas.search_loop import SearchLoop, price_candidates, run_search
 from stages.nn.supernet import Supernet
 from stages.training.checkpoint import unpack
-from stages.training.optimisation import make_fabric
+from stages.training.runtime import start_runtime
 
 CONFIG = SearchConfig(
     warmup_epochs=1,
@@ -34,7 +34,7 @@ STEPS = 10
 
 
 def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
-    fabric = make_fabric(3)
+    runtime = start_runtime(3, checkpoint_seconds=1e9)
     training, validation = (open_dataset(DATA).load(split) for split in ("train", "validation"))
     return SearchLoop(
         config,
@@ -43,10 +43,9 @@ def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
         price_candidates(SPACE, latency_model()),
         0.085,
         context,
-        1e9,
-        fabric,
-        Batches(training, config.batch_size, fabric.device),
-        Batches(validation, config.architecture_batch_size, fabric.device),
+        runtime,
+        Batches(training, config.batch_size, runtime.device),
+        Batches(validation, config.architecture_batch_size, runtime.device),
     )
 
 

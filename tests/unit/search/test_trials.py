@@ -19,8 +19,8 @@ from stages.nas.trials import TRIALS, Trials
 from stages.prune import Prune
 from stages.search import Search
 from stages.training.makers import made_here
-from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe
+from stages.training.runtime import start_runtime
 
 LATENCY = latency_model()
 RECIPE = Recipe(batch_size=25, warmup_epochs=0.0, learning_rate=0.05)
@@ -134,15 +134,15 @@ def test_a_killed_run_trains_no_network_twice(
 def test_a_trial_longer_than_another_learns_more() -> None:
     net = SPACE.network([0] * len(SPACE.layers()))
     recipes = [RECIPE.model_copy(update={"epochs": epochs}) for epochs in (1, 8)]
-    short, long = (Trials(r, DATA, 0, memory_context("prune"), make_fabric(0)) for r in recipes)
+    short, long = (Trials(r, DATA, 0, memory_context("prune"), start_runtime(0)) for r in recipes)
     assert long.judge([0], net).loss < short.judge([0], net).loss - 0.1
 
 
 def test_equal_networks_have_equal_trials_whatever_was_tried_before() -> None:
     one, other = [0] * len(SPACE.layers()), [0, 1, 1, 1]
-    fabric, recipe = make_fabric(0), RECIPE.model_copy(update={"epochs": 1})
-    alone = Trials(recipe, DATA, 0, memory_context("prune"), fabric).judge(one, SPACE.network(one))
-    both = Trials(recipe, DATA, 0, memory_context("prune"), fabric)
+    runtime, recipe = start_runtime(0), RECIPE.model_copy(update={"epochs": 1})
+    alone = Trials(recipe, DATA, 0, memory_context("prune"), runtime).judge(one, SPACE.network(one))
+    both = Trials(recipe, DATA, 0, memory_context("prune"), runtime)
     both.judge(other, SPACE.network(other))
     assert both.judge(one, SPACE.network(one)) == alone
 
@@ -172,10 +172,10 @@ def test_trials_are_part_of_the_estimate() -> None:
 
 def test_what_trained_is_kept_with_the_trials_and_by_a_run_that_goes_on() -> None:
     path, scratch = [0] * len(SPACE.layers()), MemoryScratch()
-    fabric, recipe = make_fabric(0), RECIPE.model_copy(update={"epochs": 1})
-    first = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), fabric)
+    runtime, recipe = start_runtime(0), RECIPE.model_copy(update={"epochs": 1})
+    first = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), runtime)
     assert first.made_by == ()
     first.judge(path, SPACE.network(path))
-    assert first.made_by == (made_here(fabric.device),)
-    again = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), fabric)
+    assert first.made_by == (made_here(runtime.device),)
+    again = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), runtime)
     assert again.made_by == first.made_by, "that network is not tried again"

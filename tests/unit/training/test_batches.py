@@ -12,9 +12,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.data.batches import Batches, derived_seed
+from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import ImageSet
+from stages.seeds import derived_seed
 
 CPU = torch.device("cpu")
 

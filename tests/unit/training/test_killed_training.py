@@ -22,8 +22,8 @@ from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
 from stages.nn.network import Network
 from stages.training.loop import train
-from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe
+from stages.training.runtime import start_runtime
 
 TESTS = Path(__file__).parents[2]
 CONFIG = SearchConfig(
@@ -61,17 +61,16 @@ def perform(what: str, folder: Path) -> bytes:
         )
         history = tuple(point.model_copy(update={"seconds": 0.0}) for point in result.history)
         return document_bytes(result.model_copy(update={"history": history, "seconds": 0.0, "effort": None}))
-    fabric = make_fabric(0)
+    runtime = start_runtime(0, checkpoint_seconds=EACH_STEP)
     outcome = train(
         Network(SPACE.network((0, 1, 1, 0))),
-        Batches(open_dataset(DATA).load("train"), 50, fabric.device),
-        Batches(open_dataset(DATA).load("validation"), 50, fabric.device),
+        Batches(open_dataset(DATA).load("train"), 50, runtime.device),
+        Batches(open_dataset(DATA).load("validation"), 50, runtime.device),
         Recipe(epochs=2, batch_size=50),
         seed=1,
         name="toy",
         context=context,
-        fabric=fabric,
-        checkpoint_seconds=EACH_STEP,
+        runtime=runtime,
     )
     return outcome.weights + repr([point.train_loss for point in outcome.curve]).encode()
 

@@ -19,8 +19,8 @@ from stages.data.config import DataConfig, open_dataset
 from stages.nn.network import Network, load_network
 from stages.training.checkpoint import unpack
 from stages.training.loop import Trained, train
-from stages.training.optimisation import make_fabric
 from stages.training.recipe import Recipe
+from stages.training.runtime import start_runtime
 
 DATA = DataConfig(train_images=250, validation_images=100)
 RECIPE = Recipe(epochs=2, batch_size=50)
@@ -31,17 +31,16 @@ WRITES = 2 * (STEPS + 1)
 
 
 def trained(context: Context, recipe: Recipe = RECIPE, *, checkpoint_seconds: float = EACH_STEP) -> Trained:
-    fabric = make_fabric(0)
+    runtime = start_runtime(0, checkpoint_seconds=checkpoint_seconds)
     return train(
         Network(NET),
-        Batches(open_dataset(DATA).load("train"), recipe.batch_size, fabric.device),
-        Batches(open_dataset(DATA).load("validation"), recipe.batch_size, fabric.device),
+        Batches(open_dataset(DATA).load("train"), recipe.batch_size, runtime.device),
+        Batches(open_dataset(DATA).load("validation"), recipe.batch_size, runtime.device),
         recipe,
         seed=3,
         name="toy",
         context=context,
-        fabric=fabric,
-        checkpoint_seconds=checkpoint_seconds,
+        runtime=runtime,
     )
 
 
@@ -176,10 +175,10 @@ def test_a_training_that_diverges_names_its_step_and_leaves_a_sound_checkpoint()
 
 
 def test_a_loss_that_is_no_number_stops_at_once() -> None:
-    fabric, scratch = make_fabric(0), MemoryScratch()
+    runtime, scratch = start_runtime(0), MemoryScratch()
     network = Network(NET)
     next(network.parameters()).data.fill_(float("nan"))
-    images = Batches(open_dataset(DATA).load("validation"), 50, fabric.device)
+    images = Batches(open_dataset(DATA).load("validation"), 50, runtime.device)
     with pytest.raises(TrainingDiverged, match=r"toy: the loss is nan at step 0; .* kept") as caught:
         train(
             network,
@@ -189,7 +188,7 @@ def test_a_loss_that_is_no_number_stops_at_once() -> None:
             seed=0,
             name="toy",
             context=memory_context("finetune", scratch=scratch),
-            fabric=fabric,
+            runtime=runtime,
         )
     assert caught.value.step == 0
     assert not scratch.entries
@@ -199,8 +198,8 @@ def test_a_checkpoint_of_another_network_is_refused_with_what_differs() -> None:
     scratch = StoppingScratch(stop_at=3)
     with pytest.raises(Stopped):
         trained(memory_context("finetune", scratch=scratch))
-    fabric, other = make_fabric(0), SPACE.network((0, 0, 1, 1))
-    images = Batches(open_dataset(DATA).load("train"), RECIPE.batch_size, fabric.device)
+    runtime, other = start_runtime(0), SPACE.network((0, 0, 1, 1))
+    images = Batches(open_dataset(DATA).load("train"), RECIPE.batch_size, runtime.device)
     with pytest.raises(UsageError, match=r"network\.blocks\.\d\.kernel is 3 there and 5 here") as caught:
         train(
             Network(other),
@@ -210,7 +209,7 @@ def test_a_checkpoint_of_another_network_is_refused_with_what_differs() -> None:
             seed=3,
             name="toy",
             context=memory_context("finetune", scratch=scratch),
-            fabric=fabric,
+            runtime=runtime,
         )
     assert caught.value.exit_code == 2
     assert "scratch/finetune-" in caught.value.hint
