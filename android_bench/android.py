@@ -48,7 +48,7 @@ from android_bench.phone.stretches import Stretches
 from android_bench.phone.tool import PhoneTool, find_tool, is_runner_name
 from android_bench.runner.tool import command, finished_run, longest_run_s
 from android_bench.transport import Transport
-from nasflow.base.errors import DeviceError, DeviceLost, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.errors import DeviceError, DeviceLostError, NasflowError, NoUsableDeviceError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ class AndroidDevice:
         self._left: str | None = None
 
     def info(self) -> DeviceInfo:
-        """Which phone this is; pushes the tool where needed. Raises NoUsableDevice, DeviceLost."""
+        """Which phone this is; pushes the tool where needed. Raises NoUsableDeviceError, DeviceLostError."""
         tool = self._prepared()
         about = tool.properties
         return DeviceInfo(
@@ -137,20 +137,20 @@ class AndroidDevice:
         """Nothing: the tool is a process of its own for every timing."""
 
     def conditions(self) -> Conditions:
-        """The phone's present state. Raises DeviceLost, NoUsableDevice."""
+        """The phone's present state. Raises DeviceLostError, NoUsableDeviceError."""
         return self._link.do(read_conditions).conditions()
 
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
-        """Time one model, one round. Raises DeviceError, BadMeasurement, NoUsableDevice."""
+        """Time one model, one round. Raises DeviceError, BadMeasurementError, NoUsableDeviceError."""
         ((_, measured),) = self.benchmark_many([request])
         return measured
 
     def benchmark_many(self, requests: Sequence[BenchmarkRequest]) -> Iterator[Result]:
         """Time each request in order; yields index and result after each stretch that nothing disturbed.
 
-        A phone that goes away is waited for. Where it stays away, DeviceLost is raised, and a later call
+        A phone that goes away is waited for. Where it stays away, DeviceLostError is raised, and a later call
         whose list goes on where this one's results ended finds what the phone has finished meanwhile.
-        Raises DeviceError, BadMeasurement, NoUsableDevice (another run measures on it, too).
+        Raises DeviceError, BadMeasurementError, NoUsableDeviceError (another run measures on it, too).
         """
         if not requests:
             return
@@ -177,7 +177,7 @@ class AndroidDevice:
                     done = index + 1
                     yield start + index, measured
                 start += done
-        except DeviceLost:
+        except DeviceLostError:
             self._lost, self._left = True, self._folder  # it may be found again: nothing is cleaned
             raise
         finally:
@@ -220,7 +220,7 @@ class AndroidDevice:
                 _twice(self._clean)
         except NasflowError as error:
             self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
-            away = isinstance(error, DeviceLost | NoUsableDevice)
+            away = isinstance(error, DeviceLostError | NoUsableDeviceError)
         self._settle(away=away)
         if self._lock.held and not away:
             try:
@@ -439,7 +439,7 @@ def _twice(action: Callable[[], object]) -> None:
     """Clean up; a connection that breaks meanwhile is made anew once, and a phone not waited for."""
     try:
         action()
-    except DeviceLost:
+    except DeviceLostError:
         action()
 
 

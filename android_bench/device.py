@@ -263,13 +263,13 @@ class Device(Protocol):
         """What measuring on it takes beside the invocations; known before it is looked for."""
 
     def info(self) -> DeviceInfo:
-        """Which device this is. Raises NoUsableDevice."""
+        """Which device this is. Raises NoUsableDeviceError."""
 
     def conditions(self) -> Conditions:
         """The device's present state."""
 
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
-        """Time one model, one round. Raises DeviceError, BadMeasurement."""
+        """Time one model, one round. Raises DeviceError, BadMeasurementError."""
 
     def benchmark_many(
         self, requests: Sequence[BenchmarkRequest]
@@ -315,15 +315,15 @@ def combine(rounds: Sequence[LatencyMeasurement]) -> LatencyMeasurement:
 
 
 def parse_measurement(fields: Mapping[str, Any], *, source: str) -> LatencyMeasurement:
-    """A device's answer as a measurement. Raises BadMeasurement: a silent 0 ms is impossible."""
+    """A device's answer as a measurement. Raises BadMeasurementError: a silent 0 ms is impossible."""
     from pydantic import ValidationError
 
-    from nasflow.base.errors import BadMeasurement
+    from nasflow.base.errors import BadMeasurementError
 
     try:
         return LatencyMeasurement.model_validate(fields)
     except ValidationError as error:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"{source} answered with an impossible latency: {dict(fields)!r}.",
             hint="Measure again; if it stays so, run 'nasflow doctor'.",
             raw=str(error),

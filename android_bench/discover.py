@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from android_bench.adb.ways import Way, open_transport
 from android_bench.found_phone import FoundPhone, Identity, joined, name_of
-from android_bench.transport import STATE_ADVICE, NotReady, Transport, plain_text, split_host_port
-from nasflow.base.errors import DeviceError, NoUsableDevice
+from android_bench.transport import STATE_ADVICE, PhoneNotReadyError, Transport, plain_text, split_host_port
+from nasflow.base.errors import DeviceError, NoUsableDeviceError
 
 if TYPE_CHECKING:
     from android_bench.adb.address import ServerAddress
@@ -75,7 +75,7 @@ def ask(phone: FoundPhone, transport: Transport, timeout_s: float = 5.0) -> Foun
                     told[field] = " ".join(value.split())
                     break
         boot = transport.run(_BOOT_ID, timeout_s=timeout_s)
-    except NotReady as error:
+    except PhoneNotReadyError as error:
         return replace(phone, state=error.state)
     except DeviceError:  # lost, or it answers with nonsense: the other phones are looked at all the same
         return replace(phone, state="offline")
@@ -100,7 +100,7 @@ def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
 
     A name is that of one of its ways, which is then taken (a serial number, HOST:PORT, ``usb:1-4`` or
     ``transport_id:3``), or the serial number that the phone itself tells: its best way is taken. Raises
-    NoUsableDevice for none, for several, and for one that is not usable as it stands.
+    NoUsableDeviceError for none, for several, and for one that is not usable as it stands.
     """
     if name:
         return _checked(_named(name, found))
@@ -108,7 +108,7 @@ def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
     if len(usable) == 1:
         return usable[0]
     if usable:
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             f"{len(usable)} phones are connected, and none was named.{_listing(usable)}",
             hint=f"Name one: {_option(usable[0], found)}, or set ANDROID_SERIAL.",
         )
@@ -116,7 +116,7 @@ def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
         return _checked(found[0])
     hint = " ".join(f"{phone.describe()}: {phone.advice}" for phone in found)
     what = "no phone is connected." if not found else "none of the phones connected can be used."
-    raise NoUsableDevice(what, hint=hint or STATE_ADVICE["missing"])
+    raise NoUsableDeviceError(what, hint=hint or STATE_ADVICE["missing"])
 
 
 def _ways(how: Way, addresses: Sequence[str], server: ServerAddress) -> list[FoundPhone]:
@@ -157,14 +157,14 @@ def _named(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
             return matching[0]
         several = several or matching
     if several:
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             f"{len(several)} phones are called {name}.{_listing(several)}",
             hint=f"Name one: {' or '.join(_option(phone, found) for phone in several)}."
             if any(phone.transport_id for phone in several)
             else STATE_ADVICE["ambiguous"],
         )
     kind = "answers at" if split_host_port(name) else "is called"
-    raise NoUsableDevice(f"no phone {kind} {name}.{_listing(found)}", hint=STATE_ADVICE["missing"])
+    raise NoUsableDeviceError(f"no phone {kind} {name}.{_listing(found)}", hint=STATE_ADVICE["missing"])
 
 
 def _option(phone: FoundPhone, found: Sequence[FoundPhone]) -> str:
@@ -179,7 +179,7 @@ def _checked(phone: FoundPhone) -> FoundPhone:
         message = f"nothing answers at {phone.serial}."
     else:
         message = f"{phone.serial or 'The phone on USB'} is in the state '{phone.state}'."
-    raise NotReady(message, state=phone.state, hint=phone.advice)
+    raise PhoneNotReadyError(message, state=phone.state, hint=phone.advice)
 
 
 def _listing(found: Sequence[FoundPhone]) -> str:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class LazyDevice:
     """Stands for the device that ``find`` returns (a :class:`~android_bench.device.Device`).
 
-    A run in which everything is fresh, and every command that only reads, need no phone at all. What
-    ``find`` raises (NoUsableDevice), every method raises. ``overhead`` is that of the device to be found.
+    A run in which everything is fresh, and every command that only reads, need no phone at all. What ``find``
+    raises (NoUsableDeviceError), every method raises. ``overhead`` is that of the device to be found.
     """
 
     def __init__(self, find: Callable[[], Device], overhead: Overhead) -> None:

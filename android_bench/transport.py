@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceError, DeviceLostError, NoUsableDeviceError
 
 __all__ = [
     "FILE_LIMIT_BYTES",
@@ -20,8 +20,8 @@ __all__ = [
     "OUTPUT_LIMIT_BYTES",
     "STATE_ADVICE",
     "Completed",
-    "DeviceLost",
-    "NotReady",
+    "DeviceLostError",
+    "PhoneNotReadyError",
     "Transport",
     "is_mdns_name",
     "plain_text",
@@ -84,7 +84,7 @@ class Completed:
     exit_code: int
 
 
-class NotReady(NoUsableDevice):
+class PhoneNotReadyError(NoUsableDeviceError):
     """A phone that cannot be used as it stands; ``state`` is the word for it (see STATE_ADVICE)."""
 
     def __init__(self, message: str, *, state: str, hint: str = "", raw: str = "") -> None:
@@ -103,20 +103,20 @@ class Transport(Protocol):
         """Run a command and wait for its end, whatever its exit code. It reads an empty standard input.
 
         ``timeout_s`` is for the whole of it: set it above the longest that the command may take. Raises
-        DeviceLost (broken, silent or cut short), NoUsableDevice, DeviceError (too much output).
+        DeviceLostError (broken, silent or cut short), NoUsableDeviceError, DeviceError (too much output).
         """
 
     def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
-        """Write a file of the device. Raises DeviceLost, or DeviceError with the device's reason."""
+        """Write a file of the device. Raises DeviceLostError, or DeviceError with the device's reason."""
 
     def pull(self, remote: str, *, timeout_s: float) -> bytes:
-        """A file's content. Raises DeviceLost, or DeviceError with the device's reason."""
+        """A file's content. Raises DeviceLostError, or DeviceError with the device's reason."""
 
     def state(self) -> str:
         """``device``, ``unauthorized``, ``offline``, ``missing`` or another word of the device's side."""
 
     def reconnect(self, *, timeout_s: float) -> None:
-        """Give the connection up and make it anew. Raises DeviceLost, NoUsableDevice."""
+        """Give the connection up and make it anew. Raises DeviceLostError, NoUsableDeviceError."""
 
     def close(self) -> None:
         """Give back what was opened. May be called twice; the next command opens it again."""

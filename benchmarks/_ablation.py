@@ -120,7 +120,7 @@ class FinetuneAblation(Finetune):
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
         """Train both, or go on where that was stopped.
 
-        Raises TrainingDiverged, and UsageError where the pick was not free.
+        Raises TrainingDivergedError, and UsageError where the pick was not free.
         """
         pruned: PrunedNetworks = inputs["pruned"]
         latency: LatencyModel = inputs["latency"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency.model import NetworkTimings, fit_model
 from stages.space.search_space import SearchSpace
@@ -23,18 +23,21 @@ def permuted_models(
     """
     models: list[LatencyModel] = []
     for number in range(MOST_PERMUTATIONS):
-        with suppress(BadMeasurement):
+        with suppress(BadMeasurementError):
             models.append(permuted_model(space, table, latency, f"{seed}/permuted/{number}"))
         if len(models) == count:
             return models, number + 1 - count
-    raise BadMeasurement(
+    raise BadMeasurementError(
         f"of {MOST_PERMUTATIONS} permuted tables {len(models)} gave a latency model, not {count}.",
         hint="Look at the space: are there blocks enough to tell a right table from a wrong one?",
     )
 
 
 def permuted_model(space: SearchSpace, table: LatencyTable, latency: LatencyModel, seed: str) -> LatencyModel:
-    """The model of a table whose times belong to other blocks. Raises BadMeasurement where no line fits."""
+    """The model of a table whose times belong to other blocks.
+
+    Raises BadMeasurementError where no line fits.
+    """
     order = list(range(len(table.rows)))
     random.Random(seed).shuffle(order)
     rows = tuple(

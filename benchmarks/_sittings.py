@@ -20,7 +20,7 @@ from android_bench.device import (
     Overhead,
     RuntimeOptions,
 )
-from nasflow.base.errors import DeviceLost
+from nasflow.base.errors import DeviceLostError
 from stages.measurement.config import MeasuringConfig
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def beside_busy_process(wanted: bool) -> Iterator[None]:
         process.wait()
 
 
-class Stop(DeviceLost):
+class Stop(DeviceLostError):
     """The benchmark has ended a sitting."""
 
 

@@ -26,7 +26,7 @@ from android_bench.adb.direct import DirectTransport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import SCANNED_PORTS, VirtualPhone, running_phone
 from benchmarks._report import Outcome, at_least, main, say
-from nasflow.base.errors import DeviceError, EnvironmentFault
+from nasflow.base.errors import DeviceError, MachineError
 
 SIZE_BYTES = 20_000_000
 SEGMENTED_BYTES = 10_000_000
@@ -155,7 +155,7 @@ def google_adb(phone: VirtualPhone, home: Path) -> Iterator[Callable[..., str]]:
             check=False,
         )
         if done.returncode:
-            raise EnvironmentFault(f"adb {words[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+            raise MachineError(f"adb {words[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
     (home / ".android").mkdir()
@@ -173,7 +173,7 @@ def google_program() -> str:
     found = importlib.util.find_spec("adbutils")
     program = Path(found.origin).parent / "binaries" / "adb" if found and found.origin else None
     if program is None or not program.is_file():
-        raise EnvironmentFault(
+        raise MachineError(
             "adbutils brings no adb program here.",
             hint="Install its wheel for this system: pip install adbutils.",
         )

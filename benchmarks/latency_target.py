@@ -26,7 +26,7 @@ from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
 from android_bench.local.device import LocalDevice
 from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from pipeline.events import Emit, Event, Progress
 from pipeline.reporters.reporters import PlainReporter
 from pipeline.runner import Pipeline
@@ -252,7 +252,7 @@ def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float])
                 known_NL=ranking.known_NL,
                 identity=lambda path: tuple(block.key for block in ranking.space.network(path).blocks),
             )
-        except InfeasibleTarget as error:
+        except InfeasibleTargetError as error:
             say(f"latency_target: no network for {target_ms:.4g} ms: {error.message}")
             continue
         choices.append((target_ms, first))

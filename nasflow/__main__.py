@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _OWN_ROOT = Path(__file__).resolve().parent.parent
-_ENVIRONMENT_FAULT = 8  # EnvironmentFault.exit_code, before anything of ours may be imported
+_ENVIRONMENT_FAULT = 8  # MachineError.exit_code, before anything of ours may be imported
 
 
 def forget_working_directory() -> None:
@@ -52,7 +52,7 @@ def _refuse(name: str, place: str) -> int:
     hint = "Install nasflow in an environment of its own, and take that folder off PYTHONPATH."
     sys.stderr.write(f"error: {message}\nhint: {hint}\n")
     if "--json" in sys.argv[1:]:
-        details = {"type": "EnvironmentFault", "message": message, "hint": hint}
+        details = {"reference": "machine", "type": "MachineError", "message": message, "hint": hint}
         sys.stdout.write(json.dumps({"error": {**details, "exit_code": _ENVIRONMENT_FAULT}}) + "\n")
     return _ENVIRONMENT_FAULT
 

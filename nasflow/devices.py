@@ -50,7 +50,7 @@ def phone(
 ) -> Device:
     """The phone that ``android``, ``android:SERIAL`` or ``android:HOST:PORT`` stands for.
 
-    Nothing is looked for before it is needed; then NoUsableDevice is raised where there is none, or
+    Nothing is looked for before it is needed; then NoUsableDeviceError is raised where there is none, or
     several and none is named. ``project`` is the folder of ``pipeline.yaml``; ``offline`` never downloads.
     ``wrap`` may put something between the device and the way to its phone.
     """

@@ -75,7 +75,7 @@ def publish(
 
     A file that was changed or damaged is told and written anew; ``again`` writes all of them. Raises
     UsageError where a stage's document is missing, IntegrityError where a blob is damaged,
-    EnvironmentFault.
+    MachineError.
     """
     made_from = _made_from(documents, config)
     manifest = _read_manifest(folder)

@@ -54,7 +54,7 @@ class Judgement:
 def judge(stage: Stage, store: Store, inputs: Mapping[str, str], environment: Mapping[str, str]) -> Judgement:
     """Look for a whole output of ``stage`` for these inputs (parameter -> SHA-256 of the document).
 
-    Raises EnvironmentFault.
+    Raises MachineError.
     """
     fingerprint = stage.fingerprint(inputs, environment)
     damage: IntegrityError | None = None

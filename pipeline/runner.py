@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from nasflow.base.errors import EnvironmentFault, NasflowError
+from nasflow.base.errors import MachineError, NasflowError
 from nasflow.base.text import human_duration
 from pipeline import selection, signals
 from pipeline.artifact import Document, document_bytes, sha256_hex
@@ -74,7 +74,7 @@ class Pipeline:
         """Each stage, fresh or stale and why, as :meth:`run` with the same arguments would find it.
 
         ``environment`` answers in place of the stages, for one who does not want them to look yet. Changes
-        nothing on the disk. Raises UsageError for a name that is no stage's, EnvironmentFault.
+        nothing on the disk. Raises UsageError for a name that is no stage's, MachineError.
         """
         selected = selection.needed_for(self.stages, until)
         forced = selection.forced(self.stages, selected, from_stage, force)
@@ -104,7 +104,7 @@ class Pipeline:
         it was, also one that was forced: that one counts as stale until it is done. What a stage named in
         ``force`` has kept of unfinished work is discarded: it begins anew.
 
-        Raises UsageError, StoreLocked, EnvironmentFault, and whatever a stage raises.
+        Raises UsageError, StoreLockedError, MachineError, and whatever a stage raises.
         """
         selected = selection.needed_for(self.stages, until)
         forced = selection.forced(self.stages, selected, from_stage, force)
@@ -136,7 +136,7 @@ class Pipeline:
         """Take documents that were made elsewhere for the output of these stages, by name, as they are now.
 
         All that a stage needs must be among them. The last stage is committed first: killed in between, a
-        stage whose input is not there yet does not count. Raises StoreLocked, EnvironmentFault,
+        stage whose input is not there yet does not count. Raises StoreLockedError, MachineError,
         IntegrityError.
         """
         digests = {name: sha256_hex(document_bytes(document)) for name, document in made.items()}
@@ -161,7 +161,7 @@ class Pipeline:
         """Delete what no stage of the present configuration refers to.
 
         Kept for a fresh stage: its output. For a stale one: its latest output, which may prove to be
-        fresh once its inputs have run, and its unfinished work. Raises StoreLocked, EnvironmentFault.
+        fresh once its inputs have run, and its unfinished work. Raises StoreLockedError, MachineError.
         """
         with contextlib.nullcontext() if dry_run else self.store.lock():
             keep: set[str] = set()
@@ -239,7 +239,7 @@ class Pipeline:
         try:
             yield
         except BaseException as error:
-            with contextlib.suppress(EnvironmentFault):  # the error at hand is the one to tell
+            with contextlib.suppress(MachineError):  # the error at hand is the one to tell
                 stopwatch.keep()
             reason = error.message if isinstance(error, NasflowError) else f"{type(error).__name__}: {error}"
             self._emit(StageFailed(stage.name, stopwatch.elapsed(), reason))

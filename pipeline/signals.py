@@ -1,8 +1,8 @@
 """SIGINT and SIGTERM as an exception of the main thread, and moments that they may not cut in two.
 
-The first signal raises :class:`~nasflow.base.errors.Interrupted` at once, or, inside :func:`deferred`, when
-that block ends. Every further signal raises at once, wherever the main thread is: a clean-up that hangs
-can always be broken off.
+The first signal raises :class:`~nasflow.base.errors.RunInterruptedError` at once, or, inside
+:func:`deferred`, when that block ends. Every further signal raises at once, wherever the main thread is: a
+clean-up that hangs can always be broken off.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from nasflow.base.errors import Interrupted
+from nasflow.base.errors import RunInterruptedError
 
 
 class _Watch:
@@ -31,9 +31,9 @@ class _Watch:
             return
         raise self.interruption(number)
 
-    def interruption(self, number: int) -> Interrupted:
+    def interruption(self, number: int) -> RunInterruptedError:
         name = signal.Signals(number).name
-        return Interrupted(f"The run was stopped by {name}.", signal_number=number, hint=self.hint)
+        return RunInterruptedError(f"The run was stopped by {name}.", signal_number=number, hint=self.hint)
 
 
 _watch: _Watch | None = None
@@ -43,7 +43,7 @@ _watch: _Watch | None = None
 def interruptible(
     hint: str = "Everything finished so far is kept; the same command goes on from there.",
 ) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into Interrupted while the block runs; main thread only.
+    """Turn SIGINT and SIGTERM into RunInterruptedError while the block runs; main thread only.
 
     The handlers found before are put back afterwards.
     """
@@ -79,6 +79,6 @@ def deferred() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise Interrupted if a signal came and some library swallowed the exception it caused."""
+    """Raise RunInterruptedError if a signal came and some library swallowed the exception it caused."""
     if _watch is not None and _watch.received is not None and not _watch.depth:
         raise _watch.interruption(_watch.received)

@@ -111,7 +111,7 @@ class Stage(ABC):
         """
 
     def check_files(self) -> None:  # noqa: B027 - most stages read no files of the user's own
-        """Raises EnvironmentFault where a file that :meth:`run` reads is not there.
+        """Raises MachineError where a file that :meth:`run` reads is not there.
 
         Asked before any stage runs, of those that are to run: what is fresh needs its files no more.
         """

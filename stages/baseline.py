@@ -78,7 +78,7 @@ class Baseline(Stage):
         return plain
 
     def check_files(self) -> None:
-        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        """Raises DatasetMissingError where the images' folder does not hold what is read."""
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
@@ -112,7 +112,7 @@ class Baseline(Stage):
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
         """Train them one after another, or go on where that was stopped.
 
-        Raises UsageError where the images do not fit the space, TrainingDiverged.
+        Raises UsageError where the images do not fit the space, TrainingDivergedError.
         """
         self.check()
         from stages.training.many import Job, train_all

@@ -54,7 +54,7 @@ class Convert(Stage):
         return {**open_dataset(self.data).identity(), **converter_versions()}
 
     def check_files(self) -> None:
-        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        """Raises DatasetMissingError where the images' folder does not hold what is read."""
         open_dataset(self.data).check_folder("validation")
 
     def estimate_seconds(self) -> float:

@@ -32,7 +32,7 @@ class Finetune(Stage):
         return open_dataset(self.data).identity()
 
     def check_files(self) -> None:
-        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        """Raises DatasetMissingError where the images' folder does not hold what is read."""
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
@@ -40,7 +40,7 @@ class Finetune(Stage):
         return self.networks * self.config.epochs * 30.0
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
-        """Train all networks, or go on where that was stopped. Raises TrainingDiverged."""
+        """Train all networks, or go on where that was stopped. Raises TrainingDivergedError."""
         pruned: PrunedNetworks = inputs["pruned"]
         from stages.training.many import Job, train_all
 

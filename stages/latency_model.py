@@ -78,7 +78,7 @@ class FitLatency(Stage):
         return seconds, self.config.most_seconds(seconds)
 
     def run(self, context: Context, **inputs: Any) -> LatencyModel:
-        """Measure what is not yet measured, then fit. Raises DeviceError, BadMeasurement, UsageError."""
+        """Measure what is not yet measured, then fit. Raises DeviceError, BadMeasurementError, UsageError."""
         from stages.conversion.flatbuffer import network_model
 
         table: LatencyTable = inputs["table"]

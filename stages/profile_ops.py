@@ -72,7 +72,7 @@ class ProfileOps(Stage):
         return seconds, self.config.most_seconds(seconds)
 
     def run(self, context: Context, **inputs: Any) -> LatencyTable:
-        """Measure what is not yet measured. Raises DeviceError, BadMeasurement."""
+        """Measure what is not yet measured. Raises DeviceError, BadMeasurementError."""
         from stages.conversion.flatbuffer import block_model, empty_model, network_model
 
         blocks, variants = self.space.distinct_blocks(), self._variants()

@@ -60,13 +60,13 @@ class Prune(Stage):
         check_others(self.space.different_networks - 1, self.config.random_networks)
 
     def check_targets(self, latency: LatencyModel) -> tuple[float, ...]:
-        """The further targets, in ms. Raises InfeasibleTarget for any one that no network will meet."""
+        """The further targets, in ms. Raises InfeasibleTargetError for any one that no network will meet."""
         if self.config.target_ms is not None:
             check_pick(self.space, latency, self.config.target_ms, self.config.use_at_least)
         return further_ms(self.further_targets, latency)
 
     def check_files(self) -> None:
-        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        """Raises DatasetMissingError where the images' folder does not hold what is read."""
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
@@ -99,7 +99,7 @@ class Prune(Stage):
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
         """Rank, measure, pick, cut out, and draw the random networks beside it.
 
-        Raises InfeasibleTarget, Inconclusive, DeviceError, TrainingDiverged.
+        Raises InfeasibleTargetError, InconclusiveError, DeviceError, TrainingDivergedError.
         """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]

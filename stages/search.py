@@ -54,7 +54,10 @@ class Search(Stage):
         check_architecture_steps(self.config, images // min(self.config.batch_size, images))
 
     def check_targets(self, latency: LatencyModel) -> float:
-        """The target to search for, in ms. Raises InfeasibleTarget for any one that no network will meet."""
+        """The target to search for, in ms.
+
+        Raises InfeasibleTargetError for any one that no network will meet.
+        """
         target_ms = self.config.target_for(latency)
         further_ms(self.config.further_targets, latency)  # told now, not when the search is done
         check_met(self.space, latency, target_ms, self.use_at_least)
@@ -63,7 +66,7 @@ class Search(Stage):
         return target_ms
 
     def check_files(self) -> None:
-        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        """Raises DatasetMissingError where the images' folder does not hold what is read."""
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
@@ -75,7 +78,7 @@ class Search(Stage):
     def run(self, context: Context, **inputs: Any) -> SearchResult:
         """Search, or go on where a search was stopped.
 
-        Raises UsageError (:meth:`check`) and InfeasibleTarget (one of the targets) before any work.
+        Raises UsageError (:meth:`check`) and InfeasibleTargetError (one of the targets) before any work.
         """
         self.check()
         latency: LatencyModel = inputs["latency"]

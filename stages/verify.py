@@ -102,7 +102,7 @@ class Verify(Stage):
         }
 
     def check_files(self) -> None:
-        """Raises DatasetMissing where the images' folder does not hold what is read."""
+        """Raises DatasetMissingError where the images' folder does not hold what is read."""
         open_dataset(self.data).check_folder("test")
 
     def estimate_seconds(self) -> float:

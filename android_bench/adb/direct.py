@@ -15,7 +15,7 @@ from android_bench.adb.keys import Signer, default_key, ensure_key
 from android_bench.adb.services import Stream
 from android_bench.adb.session import AdbTransport
 from android_bench.adb.wire import Tcp, Wire, find_usb
-from android_bench.transport import NotReady, plain_text, split_host_port
+from android_bench.transport import PhoneNotReadyError, plain_text, split_host_port
 from nasflow.base.errors import DeviceError
 
 _PAYLOAD_LIMIT_BYTES = 1 << 20
@@ -126,7 +126,7 @@ class DirectTransport(AdbTransport):
             self._signer = Signer(self._key)
         try:
             self._wire = self._greeted(self._signer, deadline)
-        except NotReady as error:
+        except PhoneNotReadyError as error:
             if error.state != "offline" or not isinstance(error.__cause__, ConnectionError):
                 raise
             # It answered and broke off: a daemon that has just started does so. Once more, in the same time.
@@ -155,15 +155,15 @@ class DirectTransport(AdbTransport):
         payload_bytes = int(connected[1])
         state = plain_text(wire.banner).partition(":")[0]
         if state != "device":
-            raise NotReady(f"{self.serial} is in the state '{state[:40]}'.", state=state[:40])
+            raise PhoneNotReadyError(f"{self.serial} is in the state '{state[:40]}'.", state=state[:40])
         if payload_bytes < 1:
-            raise NotReady(f"{self.serial} takes packets of 0 bytes.", state="offline")
+            raise PhoneNotReadyError(f"{self.serial} takes packets of 0 bytes.", state="offline")
         return min(payload_bytes, _PAYLOAD_LIMIT_BYTES)
 
-    def _unreachable(self, wire: Wire, error: Exception) -> NotReady:
+    def _unreachable(self, wire: Wire, error: Exception) -> PhoneNotReadyError:
         raw = repr(error)
         if wire.asked_on_phone:
-            return NotReady(
+            return PhoneNotReadyError(
                 f"{self.serial} has not approved this computer's key {self._key}.pub.",
                 state="unauthorized",
                 raw=raw,
@@ -172,8 +172,8 @@ class DirectTransport(AdbTransport):
             isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError)
         ):
             reason = error.strerror or error
-            return NotReady(f"{self.serial} cannot be reached: {reason}.", state="missing", raw=raw)
-        return NotReady(f"{self.serial} does not answer: {error}.", state="offline", raw=raw)
+            return PhoneNotReadyError(f"{self.serial} cannot be reached: {reason}.", state="missing", raw=raw)
+        return PhoneNotReadyError(f"{self.serial} does not answer: {error}.", state="offline", raw=raw)
 
     def _open(self, service: str, deadline: Deadline) -> Stream:
         wire = self._wire

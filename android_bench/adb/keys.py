@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from adb_shell.auth.keygen import get_user_info
 from adb_shell.auth.sign_cryptography import CryptographySigner
 
-from nasflow.base.errors import EnvironmentFault
+from nasflow.base.errors import MachineError
 from nasflow.base.files import home_folder
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ _KEY_BITS = 2048
 def default_key() -> Path:
     """``~/.android/adbkey``, which Google's adb uses too: a phone approves both at once.
 
-    Raises EnvironmentFault where this account has no home.
+    Raises MachineError where this account has no home.
     """
     return home_folder() / ".android" / "adbkey"
 
 
 def ensure_key(path: Path) -> bool:
-    """Make an RSA key pair (0600) where there is none; True if one was made. Raises EnvironmentFault."""
+    """Make an RSA key pair (0600) where there is none; True if one was made. Raises MachineError."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -55,7 +55,7 @@ def ensure_key(path: Path) -> bool:
                 os.link(made, path)
                 Path(f"{made}.pub").replace(f"{path}.pub")
     except OSError as error:
-        raise EnvironmentFault(
+        raise MachineError(
             f"the adb key {path} cannot be made: {error.strerror or error}.",
             hint=f"Make {path.parent} writable for your account, or set HOME to a folder that is.",
         ) from error
@@ -99,8 +99,8 @@ class Signer(CryptographySigner):
         self.public_key = public_line(key)
 
 
-def _unreadable(path: Path, reason: str) -> EnvironmentFault:
-    return EnvironmentFault(
+def _unreadable(path: Path, reason: str) -> MachineError:
+    return MachineError(
         f"the adb key {path} cannot be read: {reason}.",
         hint="Make it readable for your account, or move it away: a new one is made, and the phone asks "
         "again.",

@@ -20,8 +20,8 @@ from android_bench.adb.deadline import Deadline
 from android_bench.adb.listing import Listed, parse_devices
 from android_bench.adb.services import Stream
 from android_bench.adb.session import AdbTransport
-from android_bench.transport import NotReady, is_mdns_name, plain_text, split_host_port
-from nasflow.base.errors import DeviceLost, NoUsableDevice
+from android_bench.transport import PhoneNotReadyError, is_mdns_name, plain_text, split_host_port
+from nasflow.base.errors import DeviceLostError, NoUsableDeviceError
 
 _AUTHORISING_S = 3.0
 _AMBIGUOUS = "more than one device"
@@ -92,20 +92,23 @@ def server_devices(server: ServerAddress | int, *, timeout_s: float = 3.0) -> tu
         # The longer answer first: what has left meanwhile is then not listed.
         long = _answer(server, deadline, "host:devices-l")
         return parse_devices(_answer(server, deadline, "host:devices"), long)
-    except (OSError, DeviceLost, _ServerRefusal):
+    except (OSError, DeviceLostError, _ServerRefusal):
         return None
 
 
 def ask_server(server: ServerAddress, question: str, *, timeout_s: float = 3.0) -> str:
-    """The server's own answer to a question (``host:version``). Raises DeviceLost where there is none."""
+    """The server's own answer to a question (``host:version``).
+
+    Raises DeviceLostError where there is none.
+    """
     try:
         return _answer(server, Deadline(timeout_s), question)
     except (OSError, _ServerRefusal) as error:
-        raise DeviceLost(f"the adb server on {server.describe()} does not answer: {error}.") from error
+        raise DeviceLostError(f"the adb server on {server.describe()} does not answer: {error}.") from error
 
 
 def start_server(server: ServerAddress | int) -> None:
-    """Start Google's adb server. Raises NoUsableDevice."""
+    """Start Google's adb server. Raises NoUsableDeviceError."""
     from adbutils import adb_path
 
     server = ServerAddress.of(server)
@@ -113,7 +116,7 @@ def start_server(server: ServerAddress | int) -> None:
     try:
         subprocess.run(command, check=True, timeout=20, capture_output=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as error:
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             f"the adb server cannot be started on {server.describe()}: {error}.",
             hint="Set android.transport to direct, which needs none.",
         ) from error
@@ -186,7 +189,7 @@ class ServerTransport(AdbTransport):
             return
         known = server_devices(self._server, timeout_s=deadline.remaining_s())
         if known is None:
-            raise NotReady(
+            raise PhoneNotReadyError(
                 f"no adb server answers on {self._server.describe()}.",
                 state="missing",
                 hint="Start it with 'adb start-server', or set android.transport to direct.",
@@ -199,7 +202,7 @@ class ServerTransport(AdbTransport):
         if state == "ambiguous":
             raise _ambiguous(self.serial)
         if state != "device" or found is None:
-            raise NotReady(f"the adb server calls {self.serial} '{state[:40]}'.", state=state[:40])
+            raise PhoneNotReadyError(f"the adb server calls {self.serial} '{state[:40]}'.", state=state[:40])
         # A name may hold anything, and another device may have it, too: the number names one connection.
         number = found.transport_id
         self._target = f"host:transport:{self._serial}" if number is None else f"host:transport-id:{number}"
@@ -208,7 +211,7 @@ class ServerTransport(AdbTransport):
         except _ServerRefusal as error:
             if _AMBIGUOUS in str(error):
                 raise _ambiguous(self.serial) from error
-            raise NotReady(f"{self.serial} does not answer: {error}.", state="offline") from error
+            raise PhoneNotReadyError(f"{self.serial} does not answer: {error}.", state="offline") from error
         self._features = frozenset(filter(None, answer.strip().split(",")))
         self._last = found
 
@@ -239,7 +242,7 @@ class ServerTransport(AdbTransport):
         if (state := self.state()) not in ("device", "missing") and split_host_port(self.serial):
             # While keys are exchanged, a phone passes for offline or unauthorized.
             soon = Deadline(min(_AUTHORISING_S, deadline.remaining_s()))
-            with suppress(_ServerRefusal, OSError, DeviceLost):
+            with suppress(_ServerRefusal, OSError, DeviceLostError):
                 request = f"host-serial:{self.serial}:wait-for-any-device"
                 with closing(_ServerStream(self.serial, _ask(self._server, soon, request), soon)) as stream:
                     stream.read(4)
@@ -256,8 +259,8 @@ class ServerTransport(AdbTransport):
         self._features = None  # each stream is a connection of its own; this asks for the state again
 
 
-def _ambiguous(serial: str) -> NotReady:
-    return NotReady(
+def _ambiguous(serial: str) -> PhoneNotReadyError:
+    return PhoneNotReadyError(
         f"several phones are called {serial}, and this adb server does not tell them apart.",
         state="ambiguous",
     )

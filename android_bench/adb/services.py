@@ -22,7 +22,7 @@ from android_bench.transport import (
     quote,
     too_much_output,
 )
-from nasflow.base.errors import DeviceError, DeviceLost
+from nasflow.base.errors import DeviceError, DeviceLostError
 
 _COMMAND_LIMIT_BYTES = 32_000  # an adb server takes 65,535
 _CHUNK_BYTES = 65536  # of a sync DATA packet: the protocol's limit
@@ -30,9 +30,9 @@ _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = 1, 2, 3, 4
 _LOST_HINT = "Check the cable or the network; the same command goes on where this one stopped."
 
 
-def lost(peer: str, what: str, *, raw: str = "") -> DeviceLost:
+def lost(peer: str, what: str, *, raw: str = "") -> DeviceLostError:
     """``PEER was lost: WHAT.``, with what to do about it."""
-    return DeviceLost(f"{peer} was lost: {what}.", hint=_LOST_HINT, raw=raw)
+    return DeviceLostError(f"{peer} was lost: {what}.", hint=_LOST_HINT, raw=raw)
 
 
 class Stream(ABC):
@@ -59,7 +59,7 @@ class Stream(ABC):
         """Leave the stream."""
 
     def read(self, size: int) -> bytes:
-        """Exactly ``size`` bytes. Raises DeviceLost where the stream ends before."""
+        """Exactly ``size`` bytes. Raises DeviceLostError where the stream ends before."""
         while len(self._unread) < size:
             data = self._receive()
             if not data:

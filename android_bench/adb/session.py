@@ -18,8 +18,8 @@ from android_bench.adb.services import (
     send_file,
     shell_service,
 )
-from android_bench.transport import Completed, NotReady
-from nasflow.base.errors import DeviceLost
+from android_bench.transport import Completed, PhoneNotReadyError
+from nasflow.base.errors import DeviceLostError
 
 _CONNECT_TIMEOUT_S = 15.0
 _STATE_TIMEOUT_S = 3.0
@@ -49,7 +49,7 @@ class AdbTransport(ABC):
 
     @abstractmethod
     def _connect(self, deadline: Deadline) -> None:
-        """Connect unless connected. Raises NotReady, or one of the wire's errors."""
+        """Connect unless connected. Raises PhoneNotReadyError, or one of the wire's errors."""
 
     @abstractmethod
     def _has_shell_v2(self) -> bool:
@@ -86,17 +86,20 @@ class AdbTransport(ABC):
         for _ in range(2):  # a broken connection tells nothing yet of the device: connecting anew does
             try:
                 self.run(["echo"], timeout_s=_STATE_TIMEOUT_S)
-            except NotReady as error:
+            except PhoneNotReadyError as error:
                 return error.state
-            except DeviceLost as error:
-                if isinstance(error.__cause__, NotReady):
+            except DeviceLostError as error:
+                if isinstance(error.__cause__, PhoneNotReadyError):
                     return error.__cause__.state
             else:
                 return "device"
         return answer
 
     def reconnect(self, *, timeout_s: float) -> None:
-        """Give the connection up and make it anew: one attempt. Raises DeviceLost, NoUsableDevice."""
+        """Give the connection up and make it anew: one attempt.
+
+        Raises DeviceLostError, NoUsableDeviceError.
+        """
         self.close()
         with self._session(timeout_s):
             pass
@@ -122,7 +125,7 @@ class AdbTransport(ABC):
                 self._reached = True
                 yield deadline
                 done = True
-            except NotReady as error:
+            except PhoneNotReadyError as error:
                 if self._reached and error.state in ("missing", "offline", "connecting"):
                     what = error.message.removeprefix(f"{self.serial} ").rstrip(".")
                     raise lost(self.serial, what, raw=error.raw) from error

@@ -33,7 +33,7 @@ def open_transport(
     directly. ``server`` is where that server listens (a port of this computer, or None: where the environment
     says), ``chosen`` its line for this phone where several have the name. ``key`` is the private key of the
     direct way, made where it is missing. No server is ever started unless ``start_server`` says so, and none
-    is ever ended. Raises NoUsableDevice, UsageError.
+    is ever ended. Raises NoUsableDeviceError, UsageError.
     """
     from android_bench.adb import server as adb_server
     from android_bench.adb.address import ServerAddress

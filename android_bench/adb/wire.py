@@ -18,7 +18,7 @@ from adb_shell.transport.base_transport import BaseTransport
 from adb_shell.transport.tcp_transport import TcpTransport
 
 from android_bench.adb.deadline import Deadline
-from android_bench.transport import NotReady, plain_text
+from android_bench.transport import PhoneNotReadyError, plain_text
 
 _VERSION_WITHOUT_CHECKSUMS = 0x01000001
 _STLS = int.from_bytes(b"STLS", "little")
@@ -72,18 +72,20 @@ class Usb(BaseTransport):
         self._inner.close()
 
     def connect(self, transport_timeout_s: float | None = None) -> None:
-        """Claim the interface. Raises NotReady, with what hinders."""
+        """Claim the interface. Raises PhoneNotReadyError, with what hinders."""
         import usb1
 
         try:
             self._inner.connect(transport_timeout_s)
         except usb1.USBErrorBusy as error:
-            raise NotReady(f"{self._serial} is used by another program.", state="busy") from error
+            raise PhoneNotReadyError(f"{self._serial} is used by another program.", state="busy") from error
         except usb1.USBErrorAccess as error:
             message = f"{self._serial} may not be opened by this account."
-            raise NotReady(message, state="no permissions") from error
+            raise PhoneNotReadyError(message, state="no permissions") from error
         except usb1.USBError as error:
-            raise NotReady(f"{self._serial} cannot be opened ({error}).", state="missing") from error
+            raise PhoneNotReadyError(
+                f"{self._serial} cannot be opened ({error}).", state="missing"
+            ) from error
         for endpoint in self._inner._setting.iterEndpoints():
             if endpoint.getAddress() == self._inner._write_endpoint:
                 self._packet_bytes = endpoint.getMaxPacketSize()
@@ -163,7 +165,7 @@ class Wire(_AdbIOManager):
         head = self._read_bytes_from_device(constants.MESSAGE_SIZE, adb_info)
         word, arg0, arg1, size, check, magic = struct.unpack(constants.MESSAGE_FORMAT, head)
         if word == _STLS:
-            raise NotReady(
+            raise PhoneNotReadyError(
                 "the phone wants an encrypted connection (wireless debugging).",
                 state="offline",
                 hint="Pair it with 'adb pair HOST:PORT', connect it with 'adb connect HOST:PORT', and set "
@@ -191,7 +193,7 @@ def usb_devices() -> list[tuple[str, str]]:
 
 
 def find_usb(serial: str) -> Usb:
-    """The phone's USB interface, not opened yet. Raises NotReady."""
+    """The phone's USB interface, not opened yet. Raises PhoneNotReadyError."""
     hidden = False
     for inner in _usb_interfaces():
         name, state = _serial(inner)
@@ -199,8 +201,10 @@ def find_usb(serial: str) -> Usb:
             return Usb(inner, serial)
         hidden = hidden or state == "no permissions"
     if hidden:
-        raise NotReady("a phone on USB may not be opened by this account.", state="no permissions")
-    raise NotReady(f"no phone with the serial number {serial} is connected by USB.", state="missing")
+        raise PhoneNotReadyError("a phone on USB may not be opened by this account.", state="no permissions")
+    raise PhoneNotReadyError(
+        f"no phone with the serial number {serial} is connected by USB.", state="missing"
+    )
 
 
 def _serial(inner: Any) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from android_bench.bundle.exchange import Exchange, Header
-from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError
+from nasflow.base.errors import IntegrityError, MachineError, NasflowError
 from nasflow.base.files import disk_faults, write_atomic
 
 CONTENTS, EXCHANGES = "CONTENTS.txt", "exchange.jsonl"
@@ -39,7 +39,7 @@ class Bundle:
 
 
 def write_bundle(path: Path, bundle: Bundle) -> int:
-    """Write it, whole or not at all; its size in bytes. Raises EnvironmentFault."""
+    """Write it, whole or not at all; its size in bytes. Raises MachineError."""
     lines = [document.model_dump_json(exclude_defaults=True) for document in bundle.exchanges]
     head = bundle.header.model_dump_json()
     packed = io.BytesIO()
@@ -56,10 +56,10 @@ def write_bundle(path: Path, bundle: Bundle) -> int:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read and check one. Raises IntegrityError for what is none, EnvironmentFault."""
+    """Read and check one. Raises IntegrityError for what is none, MachineError."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not there"
-        raise EnvironmentFault(
+        raise MachineError(
             f"{path} {what}.", hint="Name a bundle: 'nasflow doctor --bundle FILE' writes one."
         )
     with disk_faults(path, "read"):

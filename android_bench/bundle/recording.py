@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from android_bench.bundle.exchange import MAX_BYTES, Exchange, Failure
 from android_bench.device import DeviceInfo
-from android_bench.transport import Completed, NotReady, Transport
-from nasflow.base.errors import DeviceError, DeviceLost, NasflowError
+from android_bench.transport import Completed, PhoneNotReadyError, Transport
+from nasflow.base.errors import DeviceError, DeviceLostError, NasflowError
 
 MAX_KEPT_BYTES = MAX_BYTES
 _MAX_TEXT_BYTES = 300_000
@@ -134,10 +134,10 @@ def text_of(content: bytes) -> str | None:
 
 def failure_of(error: NasflowError) -> Failure:
     """The error as a bundle keeps it."""
-    if isinstance(error, NotReady):
+    if isinstance(error, PhoneNotReadyError):
         kind, state = "not-ready", error.state
     else:
-        kind, state = ("device-lost" if isinstance(error, DeviceLost) else "device-error"), ""
+        kind, state = ("device-lost" if isinstance(error, DeviceLostError) else "device-error"), ""
     return Failure.model_validate(
         {
             "kind": kind,

@@ -16,8 +16,8 @@ from android_bench.bundle.archive import Bundle
 from android_bench.bundle.dynamic import DYNAMIC, normal_form
 from android_bench.bundle.exchange import Exchange, Failure
 from android_bench.bundle.recording import text_of
-from android_bench.transport import Completed, NotReady
-from nasflow.base.errors import DeviceError, DeviceLost
+from android_bench.transport import Completed, PhoneNotReadyError
+from nasflow.base.errors import DeviceError, DeviceLostError
 
 _BETWEEN_WORDS = "\x1f"
 _SHOWN_CHARACTERS = 300
@@ -127,10 +127,10 @@ def _key_of(exchange: Exchange) -> tuple[str, ...]:
     return (exchange.kind,)
 
 
-def _raised(failure: Failure) -> DeviceError | NotReady:
+def _raised(failure: Failure) -> DeviceError | PhoneNotReadyError:
     if failure.kind == "not-ready":
-        return NotReady(failure.message, state=failure.state, hint=failure.hint, raw=failure.raw)
-    kind = DeviceLost if failure.kind == "device-lost" else DeviceError
+        return PhoneNotReadyError(failure.message, state=failure.state, hint=failure.hint, raw=failure.raw)
+    kind = DeviceLostError if failure.kind == "device-lost" else DeviceError
     return kind(failure.message, hint=failure.hint, raw=failure.raw)
 
 

@@ -41,7 +41,7 @@ class LocalDevice:
         self._worker: WorkerProcess | None = None
 
     def info(self) -> DeviceInfo:
-        """This computer; starts nothing. Raises NoUsableDevice where LiteRT is not installed."""
+        """This computer; starts nothing. Raises NoUsableDeviceError where LiteRT is not installed."""
         return local_info()
 
     def conditions(self) -> Conditions:
@@ -49,7 +49,7 @@ class LocalDevice:
         return local_conditions()
 
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
-        """Time one model, one round. Raises DeviceError, BadMeasurement."""
+        """Time one model, one round. Raises DeviceError, BadMeasurementError."""
         question = {
             "op": "benchmark",
             **request.model_dump(include={"warmup_ms", "min_ms", "min_runs", "max_runs"}),

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from android_bench.device import Conditions, DeviceInfo
-from nasflow.base.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDeviceError
 
 RUNTIMES = ("ai-edge-litert", "tflite-runtime")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -21,7 +21,7 @@ _FREQUENCY = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
 
 @cache
 def local_info() -> DeviceInfo:
-    """This computer, the same in every run. Raises NoUsableDevice where LiteRT is not installed."""
+    """This computer, the same in every run. Raises NoUsableDeviceError where LiteRT is not installed."""
     cpu = parse_cpuinfo(_head(_CPUINFO))
     return DeviceInfo(
         kind="local",
@@ -33,13 +33,13 @@ def local_info() -> DeviceInfo:
 
 
 def runtime_version() -> str:
-    """Name and version of the LiteRT package. Raises NoUsableDevice where there is none."""
+    """Name and version of the LiteRT package. Raises NoUsableDeviceError where there is none."""
     for name in RUNTIMES:
         try:
             return f"{name} {version(name)}"
         except PackageNotFoundError:
             continue
-    raise NoUsableDevice(
+    raise NoUsableDeviceError(
         f"this computer cannot run TFLite models: none of {', '.join(RUNTIMES)} is installed.",
         hint=f"Install it: pip install {RUNTIMES[0]}.",
     )

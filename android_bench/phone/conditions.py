@@ -25,7 +25,7 @@ from android_bench.phone.text import (
     parse_wall_clock,
 )
 from android_bench.transport import Transport, plain_text
-from nasflow.base.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDeviceError
 
 THERMAL_COMMAND = ("dumpsys", "thermalservice")
 BATTERY_COMMAND = ("dumpsys", "battery")
@@ -100,12 +100,15 @@ def read_conditions(
     now: Callable[[], datetime] | None = None,
     of: Collection[tuple[str, ...]] | None = None,
 ) -> Reading:
-    """Ask the phone; some short commands, or those ``of`` them. Raises DeviceLost, NoUsableDevice."""
+    """Ask the phone; some short commands, or those ``of`` them.
+
+    Raises DeviceLostError, NoUsableDeviceError.
+    """
     return reading_of(lambda argv: _ask(transport, argv) if of is None or argv in of else None, at=now)
 
 
 def read_clocks(transport: Transport) -> tuple[CpuPolicy, ...]:
-    """The clusters and their clocks now; none where they are not told. Raises DeviceLost."""
+    """The clusters and their clocks now; none where they are not told. Raises DeviceLostError."""
     text = _ask(transport, CPUFREQ_COMMAND)
     return () if text is None else parse_cpufreq(text)
 
@@ -145,20 +148,23 @@ def too_hot(reading: Reading, limits: Limits) -> str | None:
 
 
 def check_usable(reading: Reading, limits: Limits) -> None:
-    """Refuse what waiting does not mend. Raises NoUsableDevice: a state set by hand, an empty battery."""
+    """Refuse what waiting does not mend.
+
+    Raises NoUsableDeviceError: a state set by hand, an empty battery.
+    """
     if reading.thermal is not None and reading.thermal.overridden:
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             "the phone's thermal status is set by hand (IsStatusOverride: true): it hides throttling.",
             hint="Undo it: adb shell cmd thermalservice reset",
         )
     battery = reading.battery
     if battery is not None and battery.updates_stopped:
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             "the phone's battery state is set by hand (UPDATES STOPPED): its charge is not known.",
             hint="Undo it: adb shell dumpsys battery reset",
         )
     if battery is not None and battery.percent is not None and battery.percent < limits.min_battery_percent:
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             f"the phone's battery is at {battery.percent:.0f} %, below {limits.min_battery_percent:.0f} %: "
             "phones slow down there.",
             hint="Charge it, or lower android.min_battery_percent.",
@@ -178,8 +184,8 @@ def wait_until_ready(
     """Read until the phone is cool and return that reading; ``tell`` hears once why it waits.
 
     ``fastest`` is how its cores might run before. Held back, they are waited for as long; then that is how
-    this phone is now (its owner may save power), and it is returned. Raises NoUsableDevice where it stays
-    hot for ``limits.cooling_s`` or cannot be used at all (see :func:`check_usable`), DeviceLost.
+    this phone is now (its owner may save power), and it is returned. Raises NoUsableDeviceError where it
+    stays hot for ``limits.cooling_s`` or cannot be used at all (see :func:`check_usable`), DeviceLostError.
     """
     until = clock() + limits.cooling_s
     told = False
@@ -196,7 +202,7 @@ def wait_until_ready(
             tell(f"The phone still throttles after {limits.cooling_s:.0f} s, and is measured so: {reason}.")
             return reading
         if left_s <= 0:
-            raise NoUsableDevice(
+            raise NoUsableDeviceError(
                 f"the phone is still too hot after {limits.cooling_s:.0f} s: {reason}.",
                 hint="Take it out of its case and the sun, let it cool, or raise android.cooling_minutes."
                 + _status_advice(reading),

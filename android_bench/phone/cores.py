@@ -25,7 +25,7 @@ class Cores:
         """The cores that ``options`` name (see :func:`cpu_mask`); None: all of them.
 
         So it is also where ``auto`` has chosen some that no process may be bound to: they are offline, or
-        kept for others (cpuset). Raises NoUsableDevice, UsageError, DeviceLost.
+        kept for others (cpuset). Raises NoUsableDeviceError, UsageError, DeviceLostError.
         """
         mask = cpu_mask(options, policies)
         if mask is None or options.cpu != "auto":

@@ -262,7 +262,7 @@ class PhoneJob:
         """Start it, or go on behind the stretches that are finished. Whatever ran of it ends first.
 
         Called again with the same ``wish`` (hexadecimal), because the answer was lost, it leaves alone what
-        the first call has started. Raises DeviceLost, and DeviceError where the phone does not start it.
+        the first call has started. Raises DeviceLostError, and DeviceError where the phone does not start it.
         """
         _do(transport, "mkdir", "-p", self.folder)
         keys = "".join(
@@ -286,7 +286,7 @@ class PhoneJob:
             )
 
     def poll(self, transport: Transport) -> Progress:
-        """How far it is. A folder that is not there is a job that has not begun. Raises DeviceLost."""
+        """How far it is. A folder that is not there is a job that has not begun. Raises DeviceLostError."""
         done = _run(transport, "sh", "-c", _POLL_SCRIPT, "sh", self.folder)
         command_line, _, listing = plain_text(done.stdout, limit=_MAX_LISTING).partition("==")
         codes: dict[int, int] = {}
@@ -302,7 +302,7 @@ class PhoneJob:
         return Progress(alive, codes, frozenset(results), frozenset(finished))
 
     def readings(self, transport: Transport, stretch: int) -> tuple[Reading, Reading]:
-        """The phone's state before and after a finished stretch. Raises DeviceLost, DeviceError."""
+        """The phone's state before and after a finished stretch. Raises DeviceLostError, DeviceError."""
         before, after = (
             self._reading(_cat(transport, f"{self.folder}/{stretch:04d}.{moment}"))
             for moment in ("before", "after")
@@ -313,7 +313,7 @@ class PhoneJob:
     def begun(self, transport: Transport, stretch: int = 0) -> Reading | None:
         """The phone's state before a stretch that may go on yet; None where it was not told, or is damaged.
 
-        Raises DeviceLost.
+        Raises DeviceLostError.
         """
         done = _run(transport, "cat", f"{self.folder}/{stretch:04d}.before")
         try:
@@ -324,7 +324,7 @@ class PhoneJob:
     def clocks(self, transport: Transport, stretch: int) -> Mapping[str, Policies]:
         """The clocks of a finished stretch: ``load`` after its warm-up, ``0007`` after timing 7.
 
-        None of a job of before they were written. Raises DeviceLost.
+        None of a job of before they were written. Raises DeviceLostError.
         """
         done = _run(transport, "cat", f"{self.folder}/{stretch:04d}.clocks")
         text = plain_text(done.stdout, limit=_MAX_LISTING) if done.exit_code == 0 else ""
@@ -337,7 +337,7 @@ class PhoneJob:
     def output(self, transport: Transport, index: int, progress: Progress) -> tuple[Completed, bytes | None]:
         """What a finished timing printed, and its result file; None where it left none.
 
-        Raises DeviceLost, and DeviceError where the files are gone.
+        Raises DeviceLostError, and DeviceError where the files are gone.
         """
         code = progress.codes.get(index, 0)
         text = _cat(transport, f"{self.folder}/{index:04d}.{code}.txt")
@@ -401,7 +401,7 @@ def stop_folder(transport: Transport, folder: str) -> None:
 
 
 def remove_folder(transport: Transport, folder: str) -> None:
-    """End what runs of the job in this folder, and delete the folder. Raises DeviceLost, DeviceError."""
+    """End what runs of the job in this folder, and delete the folder. Raises DeviceLostError, DeviceError."""
     stop_folder(transport, folder)
     _do(transport, "rm", "-rf", _checked(folder))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-from android_bench.transport import NotReady, Transport
-from nasflow.base.errors import DeviceLost
+from android_bench.transport import PhoneNotReadyError, Transport
+from nasflow.base.errors import DeviceLostError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,20 +42,20 @@ class PhoneLink:
     def do(self, action: Callable[Concatenate[Transport, P], T], *args: P.args, **named: P.kwargs) -> T:
         """Do it; where the phone is lost, wait, connect anew, and do it again.
 
-        Raises DeviceLost where the phone stays away, and whatever else ``action`` raises.
+        Raises DeviceLostError where the phone stays away, and whatever else ``action`` raises.
         """
         until: float | None = None
         while True:
             try:
                 return action(self.transport, *args, **named)
-            except DeviceLost as lost:
+            except DeviceLostError as lost:
                 if until is None:
                     until = self._clock() + self._patience_s
                     self._tell(f"The phone is away: {lost.message} Waiting up to {self._patience_s:.0f} s.")
                 self._wait_for_it(until, lost)
                 self.on_return()
 
-    def _wait_for_it(self, until: float, lost: DeviceLost) -> None:
+    def _wait_for_it(self, until: float, lost: DeviceLostError) -> None:
         pause_s = _FIRST_PAUSE_S
         reason = lost.message
         while (left_s := until - self._clock()) > 0:
@@ -64,12 +64,12 @@ class PhoneLink:
             left_s = max(_LAST_LOOK_S, until - self._clock())
             try:
                 self.transport.reconnect(timeout_s=min(_RECONNECT_TIMEOUT_S, left_s))
-            except (DeviceLost, NotReady) as error:
+            except (DeviceLostError, PhoneNotReadyError) as error:
                 reason = error.message
                 continue
             self._tell("The phone is back.")
             return
-        raise DeviceLost(
+        raise DeviceLostError(
             f"the phone stayed away for {self._patience_s:.0f} s: {reason}",
             hint="What was measured is kept. Connect the phone and start again: it goes on from there.",
             raw=lost.raw,

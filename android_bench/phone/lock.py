@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from android_bench.transport import FOLDER, Completed, Transport, plain_text
-from nasflow.base.errors import DeviceError, NoUsableDevice
+from nasflow.base.errors import DeviceError, NoUsableDeviceError
 
 LOCK = f"{FOLDER}/lock"
 STALE_S = 120
@@ -165,7 +165,7 @@ class PhoneLock:
     def take(self, transport: Transport) -> bool:
         """Have it, or say that we still do. Returns whether it is new: another may have been here meanwhile.
 
-        Raises NoUsableDevice where another run measures, DeviceLost, DeviceError.
+        Raises NoUsableDeviceError where another run measures, DeviceLostError, DeviceError.
         """
         replace: tuple[str, ...] = ()
         unreadable: str | None = None
@@ -204,7 +204,7 @@ class PhoneLock:
                 is_over = rest == unreadable
             if not is_over:
                 heard = "" if age_s is None else f", last heard of {max(0, age_s)} s ago"
-                raise NoUsableDevice(
+                raise NoUsableDeviceError(
                     f"{transport.serial} is being measured by another run: {owner.describe()}{heard}.",
                     hint="Wait until that run has ended, or end it; two at once would spoil each other's "
                     + (
@@ -214,7 +214,7 @@ class PhoneLock:
                     ),
                 )
             replace = ("replace", line)
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             f"{transport.serial} is wanted by several runs at this moment.", hint="Try again in a minute."
         )
 
@@ -224,12 +224,12 @@ class PhoneLock:
             self.take(transport)
 
     def look(self, transport: Transport) -> None:
-        """Find out whether it is still ours (``held``). Raises DeviceLost."""
+        """Find out whether it is still ours (``held``). Raises DeviceLostError."""
         done = transport.run(["cat", f"{LOCK}/owner"], timeout_s=_TIMEOUT_S)
         self.held = done.exit_code == 0 and plain_text(done.stdout, limit=200) == self._owner.line()
 
     def release(self, transport: Transport) -> None:
-        """Give it back, unless another has it. Raises DeviceLost."""
+        """Give it back, unless another has it. Raises DeviceLostError."""
         self.held = False
         _run(transport, _RELEASE_SCRIPT, LOCK, self._owner.line())
 

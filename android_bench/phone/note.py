@@ -76,7 +76,7 @@ def read_note(content: bytes, is_value: Callable[[str, str], bool]) -> Before | 
 
 
 def write_note(transport: Transport, before: Before) -> None:
-    """Have it on the phone, whole or as it was. Raises DeviceLost, DeviceError."""
+    """Have it on the phone, whole or as it was. Raises DeviceLostError, DeviceError."""
     settings = [{"key": one.key, "was": one.was, "made": one.made} for one in before.changed]
     text = json.dumps({"schema_version": 2, "settings": settings, "asleep": before.asleep})
     folder, _, _ = NOTE.rpartition("/")

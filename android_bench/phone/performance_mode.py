@@ -23,7 +23,7 @@ _SAID = {"true": True, "false": False}
 
 
 def has_fixed_performance(transport: Transport) -> tuple[bool, str]:
-    """Whether the phone goes into the mode, and what it says where it does not. Raises DeviceLost.
+    """Whether the phone goes into the mode, and what it says where it does not. Raises DeviceLostError.
 
     A phone on which a run measures is not asked, for that would end the mode: the run's note is read.
     """
@@ -39,7 +39,8 @@ def has_fixed_performance(transport: Transport) -> tuple[bool, str]:
 
 
 def note_answer(transport: Transport, answer: bool) -> None:
-    """Leave the answer on the phone before the mode is switched on, or once it is refused. Raises DeviceLost.
+    """Leave the answer on the phone before the mode is switched on, or once it is refused. Raises
+    DeviceLostError.
 
     Where it cannot be written, another run may ask and end the mode: this run's clocks then show it.
     """
@@ -48,5 +49,5 @@ def note_answer(transport: Transport, answer: bool) -> None:
 
 
 def forget_answer(transport: Transport) -> None:
-    """Take it away, after the mode was switched off. Raises DeviceLost."""
+    """Take it away, after the mode was switched off. Raises DeviceLostError."""
     transport.run(("rm", "-f", ANSWER), timeout_s=_TIMEOUT_S)

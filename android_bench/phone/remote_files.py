@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from android_bench.transport import FOLDER, Completed, Transport, plain_text
-from nasflow.base.errors import DeviceError, DeviceLost, IntegrityError
+from nasflow.base.errors import DeviceError, DeviceLostError, IntegrityError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _PARTIAL = re.compile(r"[0-9a-f]{64}(?:\.[A-Za-z0-9]{1,16})?\.[0-9a-f]{16}\.part")
@@ -30,7 +30,7 @@ class RemoteFiles:
     """Our files on one phone. ``timeout_s`` is for each command; a transfer gets more by its size.
 
     What was found or put is remembered and not looked at again: call :meth:`forget` after the phone was
-    away. Methods raise DeviceLost, DeviceError (with the phone's reason) and NoUsableDevice.
+    away. Methods raise DeviceLostError, DeviceError (with the phone's reason) and NoUsableDeviceError.
     """
 
     def __init__(self, transport: Transport, *, timeout_s: float = 30.0) -> None:
@@ -108,7 +108,7 @@ class RemoteFiles:
                     self._do("mv", "-f", partial, path)
                     return
                 self._do("rm", "-f", partial)
-            except DeviceLost:
+            except DeviceLostError:
                 raise
             except DeviceError:
                 with suppress(DeviceError):  # half a file would fill the phone; the first reason counts

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from android_bench.phone.conditions import AWAKE, POWER_COMMAND
 from android_bench.phone.text import parse_wakefulness
 from android_bench.transport import Completed, Transport, plain_text
-from nasflow.base.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDeviceError
 
 WAYS_TO_WAKE = (("input", "keyevent", "KEYCODE_WAKEUP"), ("cmd", "power", "wakeup"))
 SLEEP_COMMAND = ("input", "keyevent", "KEYCODE_SLEEP")
@@ -37,7 +37,7 @@ def is_asleep(transport: Transport) -> bool:
 def wake_up(transport: Transport, *, sleep: Callable[[float], None]) -> None:
     """Have it awake, where its wakefulness can be read at all.
 
-    Raises NoUsableDevice where it stays asleep after each of the ways to wake it, DeviceLost.
+    Raises NoUsableDeviceError where it stays asleep after each of the ways to wake it, DeviceLostError.
     """
     reason = ""
     for way in WAYS_TO_WAKE:
@@ -49,7 +49,7 @@ def wake_up(transport: Transport, *, sleep: Callable[[float], None]) -> None:
     state = wakefulness(transport)
     if state in (None, AWAKE):
         return
-    raise NoUsableDevice(
+    raise NoUsableDeviceError(
         f"the phone cannot be woken (mWakefulness={state}){f': {reason}' if reason else ''}.",
         hint="Press its power button, plug it in, and start again: it then stays awake. On Xiaomi phones "
         "switch 'USB debugging (Security settings)' on, too.",

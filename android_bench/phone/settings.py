@@ -87,8 +87,8 @@ def make_steady(
 
     ``mode_answered`` hears why the phone does not go into fixed-performance mode; empty: it does.
     Returns what the phone refuses and a person should know, in sentences. A phone that is lost keeps its
-    note: the next start on it puts everything back. Raises DeviceLost, DeviceError (the note cannot be
-    written), NoUsableDevice (the phone stays asleep).
+    note: the next start on it puts everything back. Raises DeviceLostError, DeviceError (the note cannot be
+    written), NoUsableDeviceError (the phone stays asleep).
     """
     found, refused = _put_back(transport)
     left = found or Before()
@@ -111,7 +111,7 @@ def repair(transport: Transport) -> tuple[str, ...]:
     """Put back what a note on the phone says, switch the screen off if it was, and delete the note.
 
     Returns what the phone refuses, in sentences that name the command for it; the note then stays, and the
-    next run tries again. Raises DeviceLost, DeviceError.
+    next run tries again. Raises DeviceLostError, DeviceError.
     """
     left, refused = _put_back(transport)
     if left is None:

@@ -78,7 +78,7 @@ class Stretches:
         """Timings in order, after each stretch that nothing disturbed.
 
         Ends early where the job cannot be started and does not run: only another client's job does that.
-        Raises DeviceError, DeviceLost, NoUsableDevice.
+        Raises DeviceError, DeviceLostError, NoUsableDeviceError.
         """
         for number, (first, end) in enumerate(self.job.stretches):
             if end <= self.offset:

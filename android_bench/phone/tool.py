@@ -46,9 +46,9 @@ def find_tool(
 ) -> PhoneTool:
     """Have the tool on the phone and know which it is.
 
-    A virtual phone's own is used, and nothing is pushed in its place. Raises DeviceLost, NoUsableDevice
-    (wrong ABI, or the phone does not run it), UsageError (no benchmark_model), and what obtaining the program
-    raises.
+    A virtual phone's own is used, and nothing is pushed in its place. Raises DeviceLostError,
+    NoUsableDeviceError (wrong ABI, or the phone does not run it), UsageError (no benchmark_model), and what
+    obtaining the program raises.
     """
     done = transport.run(["getprop"], timeout_s=_TIMEOUT_S)
     text = plain_text(done.stdout, limit=_MAX_PROPERTIES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from nasflow.base.errors import NoUsableDevice, UsageError
+from nasflow.base.errors import NoUsableDeviceError, UsageError
 
 # e_machine and word size of each ABI's programs (ELF specification; Android NDK, "Android ABIs").
 _ELF_OF_ABI = {
@@ -20,7 +20,7 @@ _ELF_OF_ABI = {
 def check_abi(binary: bytes, abis: Sequence[str], *, name: str) -> None:
     """Whether a program is for a phone that runs programs of ``abis`` (``ro.product.cpu.abilist``).
 
-    Raises UsageError for what is no program, NoUsableDevice for one of another ABI.
+    Raises UsageError for what is no program, NoUsableDeviceError for one of another ABI.
     """
     seen = elf_abi(binary)
     if seen is None:
@@ -30,7 +30,7 @@ def check_abi(binary: bytes, abis: Sequence[str], *, name: str) -> None:
         )
     if seen not in abis:
         wanted = " or ".join(abis)
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             f"{name} is built for {seen}, but the phone is {wanted or 'of an unknown ABI'}.",
             hint=f"Set android.runner to a benchmark_model for {wanted or 'this phone'}.",
         )

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 from android_bench.runner.identity import HINT_RUNNER
 from android_bench.runner.output import Delegation
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 
 _CPU_NAMES = ("xnnpack", "cpu")
 
 
 @dataclass(frozen=True)
 class Delegate:
-    """One row. ``flags``: by the kind of the tool (``classic``, ``litert``); ``refusal``: why what the tool
-    said does not confirm it, and what to do; None where it does. ``on_gpu``: its failures are a GPU's.
+    """One row.
+
+    ``flags``: by the kind of the tool (``classic``, ``litert``). ``refusal``: why what the tool said does not
+    confirm it, and what to do; None where it does. ``on_gpu``: its failures are a GPU's.
     """
 
     name: str
@@ -29,10 +31,10 @@ class Delegate:
     on_gpu: bool = False
 
     def check(self, kind: str, delegations: Sequence[Delegation]) -> None:
-        """Raises BadMeasurement where a tool of that ``kind`` does not say that it computed the model."""
+        """Raises BadMeasurementError where a tool of that ``kind`` does not say that it was computed so."""
         if refused := self.refusal(kind, delegations):
             message, hint = refused
-            raise BadMeasurement(message, hint=hint)
+            raise BadMeasurementError(message, hint=hint)
 
 
 def _on_cpu(name: str) -> bool:

@@ -20,7 +20,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from android_bench.runner.abi import check_abi
-from nasflow.base.errors import EnvironmentFault, IntegrityError, NoUsableDevice, UsageError
+from nasflow.base.errors import IntegrityError, MachineError, NoUsableDeviceError, UsageError
 from nasflow.base.files import cache_folder, disk_faults, expand_home, write_atomic
 
 BASE_URL = "https://storage.googleapis.com/litert/binaries"
@@ -60,15 +60,15 @@ def obtain(
 ) -> Runner:
     """The program that ``android.runner`` names, checked against the phone's ABIs, the best one first.
 
-    ``project`` is the folder of ``pipeline.yaml``: relative paths start there, and the lock file lies
-    there. ``offline`` never downloads. Raises UsageError, NoUsableDevice (another ABI), IntegrityError (not
-    what the lock file says), EnvironmentFault (network, disk).
+    ``project`` is the folder of ``pipeline.yaml``: relative paths start there, and the lock file lies there.
+    ``offline`` never downloads. Raises UsageError, NoUsableDeviceError (another ABI), IntegrityError (not
+    what the lock file says), MachineError (network, disk).
     """
     if setting != "auto":
         return _of_path(setting, abis, project)
     target = next((_TARGETS[abi] for abi in abis if abi in _TARGETS), None)
     if target is None:
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             f"there is no benchmark_model to download for a phone of ABI {', '.join(abis) or 'unknown'}, "
             f"only for {', '.join(_TARGETS)}.",
             hint=_build_hint(abis),
@@ -82,7 +82,7 @@ def obtain(
     content = _read_or_none(place)
     if content is None:
         if offline:
-            raise EnvironmentFault(
+            raise MachineError(
                 f"benchmark_model {key} is not in {place}, and offline it is not downloaded.",
                 hint=f"Run once without --offline (key offline). {_OWN}",
             )
@@ -121,7 +121,7 @@ def _kept(place: Path, content: bytes) -> str:
     """Put a download into the cache; where that cannot be written, what a person should know."""
     try:
         write_atomic(place, content)
-    except EnvironmentFault as error:
+    except MachineError as error:
         return f"{error.message} It is downloaded again next time. Set XDG_CACHE_HOME to a folder of yours."
     return ""
 
@@ -142,12 +142,12 @@ def _litert_version() -> str:
     try:
         found = installed_version("ai-edge-litert")
     except PackageNotFoundError as error:
-        raise EnvironmentFault(
+        raise MachineError(
             "android.runner is auto, but ai-edge-litert, whose version it follows, is not installed.",
             hint=f"Install it: pip install ai-edge-litert. {_OWN}",
         ) from error
     if not _VERSION.fullmatch(found):
-        raise EnvironmentFault(
+        raise MachineError(
             f"the installed ai-edge-litert has the version {found[:80]!r}, for which there is no download.",
             hint=_OWN,
         )
@@ -205,7 +205,7 @@ def _is_safe(url: str, *, base: str) -> bool:
 
 
 def _download(url: str, clock: Callable[[], float]) -> bytes:
-    """The file at ``url``, of the size that the server has told. Raises EnvironmentFault."""
+    """The file at ``url``, of the size that the server has told. Raises MachineError."""
     import http.client
     import urllib.request
 
@@ -214,11 +214,11 @@ def _download(url: str, clock: Callable[[], float]) -> bytes:
             self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
         ) -> urllib.request.Request | None:
             if not _is_safe(newurl, base=url):
-                raise EnvironmentFault(f"{url} leads to {newurl[:200]}, which is not https.", hint=_OWN)
+                raise MachineError(f"{url} leads to {newurl[:200]}, which is not https.", hint=_OWN)
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     if not _is_safe(url, base=url):
-        raise EnvironmentFault(f"{url} is not https.", hint=_OWN)
+        raise MachineError(f"{url} is not https.", hint=_OWN)
     until = clock() + _DOWNLOAD_S
     content = bytearray()
     try:
@@ -227,21 +227,21 @@ def _download(url: str, clock: Callable[[], float]) -> bytes:
             while chunk := response.read(_CHUNK_BYTES):
                 content += chunk
                 if len(content) > MAX_RUNNER_BYTES:
-                    raise EnvironmentFault(f"{url} sends more than {MAX_RUNNER_BYTES} bytes.", hint=_OWN)
+                    raise MachineError(f"{url} sends more than {MAX_RUNNER_BYTES} bytes.", hint=_OWN)
                 if clock() > until:
-                    raise EnvironmentFault(
+                    raise MachineError(
                         f"{url} is not here after {_DOWNLOAD_S:.0f} s "
                         f"({len(content)} of {told or 'unknown'} bytes).",
                         hint=f"Try again with a faster connection. {_OWN}",
                     )
     except (OSError, http.client.HTTPException) as error:
-        raise EnvironmentFault(
+        raise MachineError(
             f"{url} cannot be fetched: {error}.",
             hint=f"Look at the network and try again. {_OWN}",
             raw=str(error),
         ) from error
     if told.isdecimal() and int(told) != len(content):
-        raise EnvironmentFault(
+        raise MachineError(
             f"{url} broke off: {len(content)} of {told} bytes came.", hint="Run the same command again."
         )
     return bytes(content)

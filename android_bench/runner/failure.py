@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 
 from android_bench.transport import FOLDER, Completed, plain_text
-from nasflow.base.errors import DeviceError, KilledByPhone, NoUsableDevice
+from nasflow.base.errors import DeviceError, KilledByPhoneError, NoUsableDeviceError
 
 KILLED = 137
 """The exit code of a program that SIGKILL ended: on a phone, most often for want of memory."""
@@ -179,12 +179,12 @@ _TOLD = (
 _ON_GPU = "The phone's GPU does not compute all of this model, or its driver is at fault: use the CPU."
 
 
-def cannot_run(completed: Completed, name: str) -> NoUsableDevice | None:
+def cannot_run(completed: Completed, name: str) -> NoUsableDeviceError | None:
     """The error for a program that the phone does not run, or that a signal ends; None for all else."""
     cause = _not_run(completed)
     if cause is None:
         return None
-    return NoUsableDevice(
+    return NoUsableDeviceError(
         f"{name} {cause.what} (exit code {completed.exit_code}). {last_line(_text(completed))}",
         hint=cause.hint,
         raw=_text(completed),
@@ -200,7 +200,7 @@ def run_failed(completed: Completed, model: str, *, on_gpu: bool = False) -> Dev
         hint = hint.replace(_SEE_LAST_LINE, "Run the same command again.")
     if on_gpu and (cause is None or cause.crashed) and completed.exit_code != KILLED:
         hint = _ON_GPU
-    kind = KilledByPhone if completed.exit_code == KILLED else DeviceError
+    kind = KilledByPhoneError if completed.exit_code == KILLED else DeviceError
     return kind(
         f"benchmark_model {what} (exit code {completed.exit_code}) when it timed {model}. "
         f"{last_line(_text(completed))}",

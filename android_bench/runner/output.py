@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from android_bench.transport import plain_text
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 
 SIX_DIGITS = 5.1e-6
 """Relative error of a number printed with six significant digits, and of its way through a float32."""
@@ -113,9 +113,9 @@ class RunnerOutput:
 def parse_output(stdout: bytes, stderr: bytes = b"") -> RunnerOutput:
     """Read both streams (``stderr`` is empty where the phone merges them).
 
-    Raises BadMeasurement, with everything that was printed, unless there is one plausible latency that the
-    run's own summary, where it is printed, agrees with. Average and maximum are above zero; what lies below
-    them may be 0: the tools count whole microseconds.
+    Raises BadMeasurementError, with everything that was printed, unless there is one plausible latency that
+    the run's own summary, where it is printed, agrees with. Average and maximum are above zero; what lies
+    below them may be 0: the tools count whole microseconds.
     """
     text = "\n".join(plain_text(stream, limit=MAX_TEXT_CHARACTERS) for stream in (stdout, stderr))
     lines = [_PREFIX.sub("", line.strip()) for line in text.split("\n")]
@@ -126,7 +126,9 @@ def parse_output(stdout: bytes, stderr: bytes = b"") -> RunnerOutput:
         if summary is not None:
             _agree(inference, summary)
     except _Unreadable as problem:
-        raise BadMeasurement(f"benchmark_model's output {problem}.", hint=problem.hint, raw=text) from None
+        raise BadMeasurementError(
+            f"benchmark_model's output {problem}.", hint=problem.hint, raw=text
+        ) from None
     return RunnerOutput(
         warmup=warmup,
         inference=inference,

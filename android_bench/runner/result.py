@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from android_bench.runner.output import MAX_LATENCY_US, SIX_DIGITS, TOO_SHORT, RunnerOutput
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 
 MAX_RESULT_BYTES = 65_536
 """A real file has about 80 bytes; one with the model's run-time details has some KB."""
@@ -65,7 +65,7 @@ class RunnerResult:
 
 
 def parse_result(content: bytes) -> RunnerResult:
-    """Read a result file. Raises BadMeasurement, with the bytes in hexadecimal, where it is damaged."""
+    """Read a result file. Raises BadMeasurementError, with the bytes in hexadecimal, where it is damaged."""
     try:
         if len(content) > MAX_RESULT_BYTES:
             raise _Damaged(f"has {len(content)} bytes, more than {MAX_RESULT_BYTES}")
@@ -87,7 +87,7 @@ def parse_result(content: bytes) -> RunnerResult:
         )
         _plausible(result)
     except _Damaged as problem:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"benchmark_model's result file {problem}.",
             hint=problem.hint,
             raw=content[:MAX_RESULT_BYTES].hex(),
@@ -96,7 +96,7 @@ def parse_result(content: bytes) -> RunnerResult:
 
 
 def cross_check(result: RunnerResult, text: RunnerOutput) -> None:
-    """Hold the result file against what was printed. Raises BadMeasurement.
+    """Hold the result file against what was printed. Raises BadMeasurementError.
 
     The text has six significant digits and the file float32, so they agree to about 5 in a million. A
     result file that an earlier run has left behind does not. A quantile of 0 must be printed, too: in the
@@ -128,7 +128,7 @@ def cross_check(result: RunnerResult, text: RunnerOutput) -> None:
     if warmup is not None and result.warmup_runs not in (None, warmup.count):
         differing.append(f"{warmup.count} warm-up runs printed, {result.warmup_runs} in the file")
     if differing:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"benchmark_model's result file is not that of this run: {'; '.join(differing)}.",
             hint=_AGAIN,
             raw=f"{text}\n{result}",

@@ -23,7 +23,7 @@ from android_bench.runner.identity import HINT_RUNNER, RunnerTool
 from android_bench.runner.output import MAX_TEXT_CHARACTERS, parse_output
 from android_bench.runner.result import RunnerResult, cross_check, parse_result
 from android_bench.transport import Completed, plain_text
-from nasflow.base.errors import BadMeasurement, NoUsableDevice, UsageError
+from nasflow.base.errors import BadMeasurementError, NoUsableDeviceError, UsageError
 
 MAX_SECONDS = 150.0
 """A run ends after this many seconds at the latest: the tools' own default."""
@@ -75,9 +75,9 @@ def longest_run_s(request: BenchmarkRequest, *, max_seconds: float = MAX_SECONDS
 def cpu_mask(options: RuntimeOptions, policies: Sequence[CpuPolicy]) -> int | None:
     """The cores that ``options.cpu`` names, as bits; None for all of them.
 
-    ``little`` is the slowest cluster, ``prime`` the fastest, ``big`` what lies between, or the faster of
-    two. ``auto`` is the fastest cluster that has a core for each thread, the slowest left aside; else the
-    fastest ones that have as many together; else all. Raises NoUsableDevice where the phone does not tell its
+    ``little`` is the slowest cluster, ``prime`` the fastest, ``big`` what lies between, or the faster of two.
+    ``auto`` is the fastest cluster that has a core for each thread, the slowest left aside; else the fastest
+    ones that have as many together; else all. Raises NoUsableDeviceError where the phone does not tell its
     clusters (``auto`` is all then), UsageError where it has none such.
     """
     if options.cpu == "all":
@@ -96,7 +96,7 @@ def cpu_mask(options: RuntimeOptions, policies: Sequence[CpuPolicy]) -> int | No
         return mask
     speeds = sorted({policy.hardware_max_khz for policy in policies if policy.hardware_max_khz is not None})
     if not policies or any(policy.hardware_max_khz is None for policy in policies):
-        raise NoUsableDevice(
+        raise NoUsableDeviceError(
             f"runtime.cpu is {options.cpu}, but this phone does not tell which of its cores are which.",
             hint="Set runtime.cpu to auto, all, or to a mask such as 0xf0.",
         )
@@ -142,19 +142,19 @@ def finished_run(
 ) -> LatencyMeasurement:
     """What a finished run of :func:`command` measured; ``result`` is its result file, None: there is none.
 
-    Raises DeviceError where the tool failed (KilledByPhone: another try may help), and BadMeasurement where
-    its text and its file do not together confirm one latency, measured as it was asked for. Both name the
-    model and keep all that was printed.
+    Raises DeviceError where the tool failed (KilledByPhoneError: another try may help), and
+    BadMeasurementError where its text and its file do not together confirm one latency, measured as it was
+    asked for. Both name the model and keep all that was printed.
     """
     if completed.exit_code != 0:
         raise run_failed(completed, request.name, on_gpu=DELEGATES[request.options.delegate].on_gpu)
     try:
         found = _confirmed(tool, completed, result, request)
-    except BadMeasurement as error:
+    except BadMeasurementError as error:
         raw = "\n".join(
             plain_text(stream, limit=MAX_TEXT_CHARACTERS) for stream in (completed.stdout, completed.stderr)
         )
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"{request.name} was not measured: {error.message}",
             hint=error.hint,
             raw=raw if error.raw in raw else f"{raw}\n{error.raw}",
@@ -177,24 +177,26 @@ def finished_run(
 def _confirmed(
     tool: RunnerTool, completed: Completed, result: bytes | None, request: BenchmarkRequest
 ) -> RunnerResult:
-    """The result file of a run whose text says the same. Raises BadMeasurement."""
+    """The result file of a run whose text says the same. Raises BadMeasurementError."""
     output = parse_output(completed.stdout, completed.stderr)
     if output.unknown_flags:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"benchmark_model ignored what it was asked for: {output.unknown_flags[:200]}.", hint=HINT_RUNNER
         )
     if tool.kind == "classic" and output.summary is None:
-        raise BadMeasurement("benchmark_model's output breaks off before its summary.", hint="Measure again.")
+        raise BadMeasurementError(
+            "benchmark_model's output breaks off before its summary.", hint="Measure again."
+        )
     DELEGATES[request.options.delegate].check(tool.kind, output.delegations)
     if result is None:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             "benchmark_model left no result file.",
             hint="Look whether the phone's storage is full, then measure again.",
         )
     found = parse_result(result)
     cross_check(found, output)
     if found.runs < request.min_runs:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"benchmark_model stopped after {found.runs} of {request.min_runs} runs.",
             hint="The model takes too long on this phone: ask for fewer runs.",
         )

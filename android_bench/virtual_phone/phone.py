@@ -22,7 +22,7 @@ from android_bench.virtual_phone.protocol import MAX_PAYLOAD_BYTES, VERSION
 from android_bench.virtual_phone.sandbox import Sandbox, find_bubblewrap
 from android_bench.virtual_phone.services import find_service
 from android_bench.virtual_phone.wire import Wire
-from nasflow.base.errors import EnvironmentFault, UsageError
+from nasflow.base.errors import MachineError, UsageError
 
 DEFAULT_PORT = 6555
 SCANNED_PORTS = range(5555, 5586)  # where adb servers look for emulators by themselves
@@ -178,7 +178,7 @@ class VirtualPhone:
         self.disconnect()
 
     def start_daemon(self) -> None:
-        """Listen again, at the same ports, if it was killed. Raises EnvironmentFault: another took one."""
+        """Listen again, at the same ports, if it was killed. Raises MachineError: another took one."""
         if not self._daemon_runs.is_set():
             self._listeners = [_listen(port) for port in self.ports]
             self._daemon_runs.set()
@@ -246,7 +246,7 @@ def _listen(port: int) -> socket.socket:
         listener.listen(MAX_CONNECTIONS)
     except OSError as error:
         listener.close()
-        raise EnvironmentFault(
+        raise MachineError(
             f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.",
             hint="Choose another with --port, or 0 for any that is free.",
         ) from error
@@ -274,7 +274,7 @@ def running_phone(
     ``folder`` keeps its storage and keys; without one they are temporary. ``inside``: a sandbox
     by bubblewrap, a table of commands, or (auto) the first that this computer can run. ``answer`` is what
     the owner says to a new key. ``services`` is at how many ports it listens. Raises UsageError,
-    EnvironmentFault.
+    MachineError.
     """
     seen = None
     if control_file is not None and plan is None and control_file.exists():
@@ -287,7 +287,7 @@ def running_phone(
         try:
             device.create()
         except OSError as error:
-            raise EnvironmentFault(
+            raise MachineError(
                 f"The virtual phone's folder {folder} cannot be made: {error.strerror}.",
                 hint="Choose a folder that you may write to.",
                 raw=str(error),
@@ -331,7 +331,7 @@ def _machine(device: DeviceFolder, inside: Inside) -> Machine:
     bubblewrap = None if inside == "table" else find_bubblewrap()
     if bubblewrap is None:
         if inside == "sandbox":
-            raise EnvironmentFault(
+            raise MachineError(
                 "bubblewrap is not installed, or this computer does not let it make a sandbox.",
                 hint="Install the package bubblewrap, and allow user namespaces.",
             )
@@ -356,7 +356,7 @@ def serve(
     """Run a virtual phone until ``stop`` is set, or an exception (a signal's) ends it.
 
     ``control_file`` is a JSON object of :class:`~android_bench.virtual_phone.faults.FaultPlan`, read again
-    whenever it changes. Raises UsageError, EnvironmentFault.
+    whenever it changes. Raises UsageError, MachineError.
     """
     with running_phone(
         folder,

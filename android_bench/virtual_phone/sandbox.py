@@ -29,7 +29,7 @@ from android_bench.virtual_phone.guest_commands import (
 )
 from android_bench.virtual_phone.machine import RunningShell
 from android_bench.virtual_phone.protocol import Disconnected
-from nasflow.base.errors import EnvironmentFault
+from nasflow.base.errors import MachineError
 
 START_TIMEOUT_S = 20.0
 MAX_COMMAND_BYTES = 128 * 1024  # Linux refuses a longer argument
@@ -143,7 +143,7 @@ class Sandbox:
         return [*options, "-m", "android_bench.virtual_phone.guest", str(descriptor)]
 
     def start(self) -> None:
-        """Boot. Raises EnvironmentFault with bubblewrap's own words."""
+        """Boot. Raises MachineError with bubblewrap's own words."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         started: Future[subprocess.Popen[bytes]] = Future()
         threading.Thread(
@@ -160,7 +160,7 @@ class Sandbox:
             process.kill()
             process.wait()
             words = self._log.read_text(encoding="utf-8", errors="replace")
-            raise EnvironmentFault(
+            raise MachineError(
                 f"The virtual phone's sandbox did not start: {words.strip()[-500:] or 'it said nothing'}.",
                 hint="bubblewrap needs user namespaces; without them, start with the command table.",
                 raw=words,
@@ -183,7 +183,7 @@ class Sandbox:
                 )
             except OSError as error:
                 started.set_exception(
-                    EnvironmentFault(
+                    MachineError(
                         f"{self._bubblewrap} did not start: {error.strerror}.", hint="Reinstall bubblewrap."
                     )
                 )
@@ -225,7 +225,7 @@ class Sandbox:
         return ours
 
     def reboot(self) -> None:
-        """End everything inside and start it anew. Raises EnvironmentFault."""
+        """End everything inside and start it anew. Raises MachineError."""
         self._stop()
         if not self._closed:
             self.start()

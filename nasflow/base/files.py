@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nasflow.base.errors import EnvironmentFault, UsageError
+from nasflow.base.errors import MachineError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -45,12 +45,12 @@ _REFUSALS: dict[int, tuple[str, str]] = {
 }
 
 
-def fault(error: OSError, path: Path, action: str) -> EnvironmentFault:
+def fault(error: OSError, path: Path, action: str) -> MachineError:
     """One clear line for an OSError; ``action`` reads ``write``, ``read``, ``delete``."""
     reason, hint = _REFUSALS.get(error.errno or 0, (error.strerror or str(error), _AGAIN))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         reason += _free_space(path)
-    return EnvironmentFault(f"Cannot {action} {path}: {reason}.", hint=hint, raw=str(error))
+    return MachineError(f"Cannot {action} {path}: {reason}.", hint=hint, raw=str(error))
 
 
 def _free_space(path: Path) -> str:
@@ -62,7 +62,7 @@ def _free_space(path: Path) -> str:
 
 @contextmanager
 def disk_faults(path: Path, action: str) -> Iterator[None]:
-    """Turn any OSError of the block into EnvironmentFault (exit code 8)."""
+    """Turn any OSError of the block into MachineError (exit code 8)."""
     try:
         yield
     except OSError as error:
@@ -70,7 +70,7 @@ def disk_faults(path: Path, action: str) -> Iterator[None]:
 
 
 def home_folder() -> Path:
-    """This account's home. Raises EnvironmentFault where it has none, as a bare number in a container."""
+    """This account's home. Raises MachineError where it has none, as a bare number in a container."""
     try:
         return Path.home()
     except RuntimeError as error:
@@ -78,7 +78,7 @@ def home_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where this account keeps nasflow's downloads. Raises EnvironmentFault where it has no home."""
+    """Where this account keeps nasflow's downloads. Raises MachineError where it has no home."""
     from platformdirs import user_cache_path
 
     try:
@@ -87,8 +87,8 @@ def cache_folder() -> Path:
         raise _homeless("HOME or XDG_CACHE_HOME") from error
 
 
-def _homeless(variables: str) -> EnvironmentFault:
-    return EnvironmentFault(
+def _homeless(variables: str) -> MachineError:
+    return MachineError(
         "This account has no home folder: HOME is not set, and the system does not know the account.",
         hint=f"Set {variables} to a folder that you may write to.",
     )
@@ -131,7 +131,7 @@ def make_folder(folder: Path) -> None:
 def write_atomic(path: Path, *chunks: bytes) -> None:
     """Write a whole file or none: temporary file, fsync, rename, fsync of the folder.
 
-    Raises EnvironmentFault. After a power cut or SIGKILL ``path`` holds either all of the old or all of
+    Raises MachineError. After a power cut or SIGKILL ``path`` holds either all of the old or all of
     the new content; at worst a temporary file is left over (see :func:`is_temporary`).
     """
     with disk_faults(path, "write"):
@@ -157,7 +157,7 @@ def is_temporary(name: str) -> bool:
 
 
 def read_or_none(path: Path) -> bytes | None:
-    """The file's content, None where there is no such file. Raises EnvironmentFault."""
+    """The file's content, None where there is no such file. Raises MachineError."""
     with disk_faults(path, "read"):
         try:
             return path.read_bytes()
@@ -166,7 +166,7 @@ def read_or_none(path: Path) -> bytes | None:
 
 
 def hash_or_none(path: Path) -> str | None:
-    """The file's SHA-256, None where there is no such file. Raises EnvironmentFault."""
+    """The file's SHA-256, None where there is no such file. Raises MachineError."""
     with disk_faults(path, "read"):
         try:
             with path.open("rb") as file:
@@ -193,7 +193,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def delete(path: Path) -> None:
-    """Delete a file; it may be gone already. Raises EnvironmentFault."""
+    """Delete a file; it may be gone already. Raises MachineError."""
     with disk_faults(path, "delete"):
         path.unlink(missing_ok=True)
 
@@ -201,7 +201,7 @@ def delete(path: Path) -> None:
 def delete_folder(folder: Path) -> None:
     """Delete a folder and all in it, from the view of others at once; it may be gone already.
 
-    Raises EnvironmentFault.
+    Raises MachineError.
     """
     doomed = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
     with disk_faults(folder, "delete"):

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from nasflow.base.errors import ConfigError, EnvironmentFault, Interrupted, NasflowError
+from nasflow.base.errors import ConfigError, MachineError, NasflowError, RunInterruptedError
 from nasflow.base.files import fault
 from pipeline.events import Event, Message
 
-UNFORESEEN = 70
+UNEXPECTED = 70
 _MACHINES_PART = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE}
 )
@@ -69,7 +69,7 @@ def write_json(stream: TextIO, document: Mapping[str, Any]) -> None:
 
 def exit_code_of(error: NasflowError) -> int:
     """The exit code of an error; an interruption's depends on its signal."""
-    return error.code if isinstance(error, Interrupted) else error.exit_code
+    return error.code if isinstance(error, RunInterruptedError) else error.exit_code
 
 
 def report_error(error: NasflowError, stdout: TextIO, *, as_json: bool) -> int:
@@ -81,24 +81,26 @@ def report_error(error: NasflowError, stdout: TextIO, *, as_json: bool) -> int:
         write(sys.stderr, f"hint: {_one_line(error.hint)}")
     if as_json:
         extra = {name: getattr(error, name) for name in _EXTRA_FIELDS if hasattr(error, name)}
-        write_json(stdout, _error_document(type(error).__name__, error.message, error.hint, code, extra))
+        kind = (error.reference, type(error).__name__)
+        write_json(stdout, _error_document(kind, error.message, error.hint, code, extra))
     return code
 
 
 def report_bug(error: BaseException, stdout: TextIO, *, as_json: bool) -> int:
-    """Show the traceback of an exception that nobody foresaw; return exit code 70."""
-    hint = "This is a mistake in nasflow: please report it with the lines above and the run's log file."
+    """Show the traceback of an unexpected exception; return exit code 70."""
+    hint = "This is a bug in nasflow: please report it with the lines above and the run's log file."
     write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
-    write(sys.stderr, f"error: {type(error).__name__} was not foreseen.\nhint: {hint}")
+    write(sys.stderr, f"error: unexpected error ({type(error).__name__}).\nhint: {hint}")
     if as_json:
-        write_json(stdout, _error_document(type(error).__name__, str(error), hint, UNFORESEEN, {}))
-    return UNFORESEEN
+        kind = (NasflowError.reference, type(error).__name__)
+        write_json(stdout, _error_document(kind, str(error), hint, UNEXPECTED, {}))
+    return UNEXPECTED
 
 
-def environment_fault(error: OSError) -> EnvironmentFault | None:
+def environment_fault(error: OSError) -> MachineError | None:
     """The machine's part in an operating system error; None where it may be our own mistake."""
     if error.errno == errno.ENOENT and not _has_working_directory():
-        return EnvironmentFault(
+        return MachineError(
             "The working directory has been removed.", hint="Change to a folder that exists and run again."
         )
     if error.errno not in _MACHINES_PART:
@@ -106,21 +108,29 @@ def environment_fault(error: OSError) -> EnvironmentFault | None:
     return fault(error, Path(os.fsdecode(error.filename or "a file")), "use")
 
 
-def missing_package(error: ModuleNotFoundError) -> EnvironmentFault | None:
+def missing_package(error: ModuleNotFoundError) -> MachineError | None:
     """A needed package that is not installed; None where the missing module should be ours."""
     name = (error.name or "").partition(".")[0]
     if name in {"", "nasflow", "pipeline", "stages", "android_bench"}:
         return None
-    return EnvironmentFault(
+    return MachineError(
         f"The Python package that provides {name!r} is not installed in {sys.prefix}.",
         hint="Run 'nasflow doctor': it lists what is missing and how to get it.",
     )
 
 
 def _error_document(
-    kind: str, message: str, hint: str, code: int, extra: Mapping[str, Any]
+    kind: tuple[str, str], message: str, hint: str, code: int, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    details = {"type": kind, "message": message, "hint": hint, "exit_code": code, **extra}
+    reference, name = kind
+    details = {
+        "reference": reference,
+        "type": name,
+        "message": message,
+        "hint": hint,
+        "exit_code": code,
+        **extra,
+    }
     return {"error": {key: _plain(value) for key, value in details.items()}}
 
 

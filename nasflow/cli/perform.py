@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from nasflow.base.errors import Interrupted, NasflowError
+from nasflow.base.errors import NasflowError, RunInterruptedError
 from nasflow.cli import console
 from nasflow.cli.request import Action
 from pipeline import signals
@@ -30,7 +30,7 @@ def perform(read: Callable[[], Action | int], command: str, *, as_json: bool) ->
         except NasflowError as error:
             return console.report_error(error, stdout, as_json=as_json)
         except KeyboardInterrupt:
-            stopped = Interrupted(
+            stopped = RunInterruptedError(
                 "Interrupted.", signal_number=signal.SIGINT, hint=f"Nothing was lost. Go on with: {command}"
             )
             return console.report_error(stopped, stdout, as_json=as_json)

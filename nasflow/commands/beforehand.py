@@ -21,7 +21,7 @@ from stages.search import Search
 def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStatus]) -> None:
     """Find out before any work that images are missing that a stale stage reads.
 
-    Raises DatasetMissing where a folder of one's own lacks them, or where they may not be downloaded.
+    Raises DatasetMissingError where a folder of one's own lacks them, or where they may not be downloaded.
     """
     stages = _of(pipeline, stale)
     for stage in stages:
@@ -33,7 +33,7 @@ def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStat
 def check_targets(pipeline: Pipeline, stages: Sequence[StageStatus]) -> None:
     """Find out before any work that a stale stage asks for a latency that no network has.
 
-    Where the latency model is stale, too, nothing can be said yet. Raises InfeasibleTarget.
+    Where the latency model is stale, too, nothing can be said yet. Raises InfeasibleTargetError.
     """
     by_name = {status.name: status for status in stages}
     latency = by_name.get(FitLatency.name)

@@ -13,7 +13,7 @@ import typer
 
 from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions, combine
 from nasflow.assemble import PipelineConfig
-from nasflow.base.errors import ConfigError, DeviceError, Interrupted, UsageError
+from nasflow.base.errors import ConfigError, DeviceError, RunInterruptedError, UsageError
 from nasflow.base.files import disk_faults
 from nasflow.base.text import shown_ms
 from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
@@ -87,8 +87,8 @@ def _words_told(reporter: Reporter) -> Iterator[None]:
     """Tell what a tool had printed when it failed, for there is no log; and that no timing is kept."""
     try:
         yield
-    except Interrupted as stopped:
-        raise Interrupted(
+    except RunInterruptedError as stopped:
+        raise RunInterruptedError(
             stopped.message,
             signal_number=stopped.signal_number,
             hint="Nothing is left running, and nothing is kept: bench starts anew.",

@@ -28,7 +28,7 @@ def clean_store(
     """Delete files that no finished or unfinished stage refers to, and old logs.
 
     ``superseded`` also deletes the stages' results of other configurations than the present one.
-    With ``dry_run`` nothing is deleted, only counted. Raises StoreLocked, EnvironmentFault.
+    With ``dry_run`` nothing is deleted, only counted. Raises StoreLockedError, MachineError.
     """
     project = project or open_project(selection)
     events: list[Event] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasflow.assemble import PipelineConfig
-from nasflow.base.errors import ConfigError, EnvironmentFault, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.errors import ConfigError, MachineError, NasflowError, NoUsableDeviceError, UsageError
 from nasflow.base.files import expand_home
 from nasflow.cli.options import AsJson, Config, Device, Offline
 from nasflow.cli.request import Action, Outcome, Selection, as_yaml
@@ -53,7 +53,7 @@ def examine(
     checks += of_phone
     failed = sum(check.state == "failed" for check in checks)
     warnings = sum(check.state == "warning" for check in checks)
-    exit_code = EnvironmentFault.exit_code if here else NoUsableDevice.exit_code if failed else 0
+    exit_code = MachineError.exit_code if here else NoUsableDeviceError.exit_code if failed else 0
     written = None if recorder is None else _write_bundle(bundle, recorder, chosen, of_phone)
     return Outcome(
         document={

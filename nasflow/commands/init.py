@@ -25,7 +25,7 @@ def template() -> str:
 def write_template(folder: Path, *, force: bool) -> Outcome:
     """Write ``pipeline.yaml`` into ``folder``, which is made where it is missing.
 
-    Raises UsageError where there is one already and ``force`` is not set, EnvironmentFault where the
+    Raises UsageError where there is one already and ``force`` is not set, MachineError where the
     folder cannot be written.
     """
     target = folder / FILE_NAME

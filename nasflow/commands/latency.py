@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from nasflow.base.errors import Inconclusive, UsageError
+from nasflow.base.errors import InconclusiveError, UsageError
 from nasflow.base.files import disk_faults, write_atomic
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, DryRun, Force, From, Offline, Seed, Set, selection
@@ -29,7 +29,7 @@ from stages.reporting.notation import plain_text
 from stages.space.search_space import NetConfig
 
 MEASURE = "Measure this device first: nasflow latency."
-EXIT_CODES = {"holds": 0, "fails": 1, "inconclusive": Inconclusive.exit_code}
+EXIT_CODES = {"holds": 0, "fails": 1, "inconclusive": InconclusiveError.exit_code}
 Kind = TypeVar("Kind", bound=Stage)
 
 
@@ -195,7 +195,7 @@ def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
 
 
 def read_network(path: Path) -> NetConfig:
-    """A network's architecture from a JSON file. Raises UsageError, EnvironmentFault."""
+    """A network's architecture from a JSON file. Raises UsageError, MachineError."""
     with disk_faults(path, "read"):
         data = path.read_bytes()
     try:

@@ -18,7 +18,7 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     """Write ``artifacts/latest`` again from what is stored for the present configuration.
 
     Raises UsageError where a stage is missing or stale, IntegrityError where something stored is
-    damaged, EnvironmentFault.
+    damaged, MachineError.
     """
     project = project or open_project(selection)
     events: list[Event] = []

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from nasflow.base.errors import Inconclusive, Interrupted, NasflowError, UsageError
+from nasflow.base.errors import InconclusiveError, NasflowError, RunInterruptedError, UsageError
 from nasflow.base.text import human_duration
 from nasflow.cli.options import (
     AsJson,
@@ -42,16 +42,21 @@ from pipeline.reporters.reporters import JsonLinesReporter, LogFileReporter, Pla
 from pipeline.reporters.rich_reporter import RichReporter
 from pipeline.runner import Pipeline
 
-EXIT_CODES: Mapping[str, int] = {"ungated": 0, "pass": 0, "fail": 1, "inconclusive": Inconclusive.exit_code}
+EXIT_CODES: Mapping[str, int] = {
+    "ungated": 0,
+    "pass": 0,
+    "fail": 1,
+    "inconclusive": InconclusiveError.exit_code,
+}
 """Verdict -> exit code of the process."""
-SAME_AGAIN = (UsageError, Inconclusive)
+SAME_AGAIN = (UsageError, InconclusiveError)
 """Errors that the same command ends with again: what was measured and judged is kept."""
 
 
 def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome:
     """Run what is stale, then put the results where people find them.
 
-    Raises whatever a stage raises; Interrupted carries the command that resumes.
+    Raises whatever a stage raises; RunInterruptedError carries the command that resumes.
     """
     project = project or open_project(options.selection)
     if options.dry_run:
@@ -148,8 +153,8 @@ def _resumable(pipeline: Pipeline, options: RunOptions) -> Iterator[None]:
     """Give what ends the run early the command that goes on from there."""
     try:
         yield
-    except Interrupted as error:
-        raise Interrupted(
+    except RunInterruptedError as error:
+        raise RunInterruptedError(
             error.message,
             signal_number=error.signal_number,
             hint="Everything finished so far is kept. "

@@ -13,7 +13,7 @@ import typer
 
 from android_bench.virtual_phone.faults import read_plan
 from android_bench.virtual_phone.phone import VirtualPhone, serve
-from nasflow.base.errors import Interrupted
+from nasflow.base.errors import RunInterruptedError
 from nasflow.cli.console import write
 from nasflow.cli.options import AsJson
 from nasflow.cli.request import Action, Outcome, program
@@ -41,7 +41,10 @@ def serve_virtual_phone(
     services: int = 1,
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """Serve until a signal comes, or ``stop`` is set. Raises Interrupted, UsageError, EnvironmentFault."""
+    """Serve until a signal comes, or ``stop`` is set.
+
+    Raises RunInterruptedError, UsageError, MachineError.
+    """
     if faults is not None:
         read_plan(faults)  # the phone itself would wait for a file that is missing
     served = ""
@@ -74,9 +77,9 @@ def serve_virtual_phone(
             on_ready=tell,
             stop=stop,
         )
-    except Interrupted as stopped:
+    except RunInterruptedError as stopped:
         kept = f" What it stored is in {folder}." if folder is not None else ""
-        raise Interrupted(
+        raise RunInterruptedError(
             "The virtual phone was switched off.",
             signal_number=stopped.signal_number,
             hint=f"Start it again with the same command.{kept}",

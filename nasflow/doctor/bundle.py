@@ -14,7 +14,7 @@ from android_bench.bundle.archive import CONTENTS, EXCHANGES, Bundle, write_bund
 from android_bench.bundle.exchange import Exchange, Failure, Finding, Header
 from android_bench.bundle.privacy import Scrubber
 from android_bench.device import BenchmarkRequest, DeviceInfo, RuntimeOptions
-from nasflow.base.errors import EnvironmentFault, IntegrityError, UsageError
+from nasflow.base.errors import IntegrityError, MachineError, UsageError
 from nasflow.base.files import TEMPORARY_SUFFIX
 from nasflow.cli.console import write
 from nasflow.doctor.checks import Check
@@ -44,7 +44,7 @@ _SHOWN_WORDS = 160
 
 
 def check_target(path: Path) -> None:
-    """Refuse a file that cannot be written, before all else. Raises UsageError, EnvironmentFault."""
+    """Refuse a file that cannot be written, before all else. Raises UsageError, MachineError."""
     if path.exists():
         raise UsageError(
             f"{path} is there already.", hint="Choose another name for --bundle, or delete the file first."
@@ -57,7 +57,7 @@ def check_target(path: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name[:80]}.", suffix=TEMPORARY_SUFFIX):
             pass
     except OSError as error:
-        raise EnvironmentFault(
+        raise MachineError(
             f"{path} cannot be written: {error.strerror or error}. Nothing was recorded.",
             hint="Name a file in a folder that you may write to: --bundle FILE.",
             raw=str(error),
@@ -118,7 +118,7 @@ def write_recorded(
 ) -> int:
     """Write what was recorded, without what must not be told; its size in bytes.
 
-    Raises EnvironmentFault, and IntegrityError where a name is left in it: nothing is written then.
+    Raises MachineError, and IntegrityError where a name is left in it: nothing is written then.
     """
     scrubber = Scrubber(recorder.names)
     for exchange in recorder.exchanges:

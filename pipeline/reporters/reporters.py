@@ -138,7 +138,7 @@ class JsonLinesReporter:
 class LogFileReporter:
     """Every event of one run in ``<runs>/<timestamp>/run.log``.
 
-    Raises EnvironmentFault where the file cannot be made. A log that cannot be written later on (full
+    Raises MachineError where the file cannot be made. A log that cannot be written later on (full
     disk) ends early: the store tells of that.
     """
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasflow.base.errors import EnvironmentFault, StoreLocked
+from nasflow.base.errors import MachineError, StoreLockedError
 from nasflow.base.files import delete, disk_faults, make_folder, read_or_none, write_atomic
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class FolderLock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock; may be nested. Raises StoreLocked, EnvironmentFault."""
+        """Hold the lock; may be nested. Raises StoreLockedError, MachineError."""
         from filelock import FileLock, Timeout
 
         if self._lock is None:
@@ -43,7 +43,7 @@ class FolderLock:
             try:
                 self._lock.acquire()
             except Timeout:
-                raise StoreLocked(
+                raise StoreLockedError(
                     f"Another run uses {self._folder}: {self._holder()}.",
                     hint="Wait until it is done, stop it, or give this run its own folder (key `artifacts`).",
                 ) from None
@@ -54,7 +54,7 @@ class FolderLock:
         finally:
             try:
                 if outermost:
-                    with suppress(EnvironmentFault):  # only words for others depend on it
+                    with suppress(MachineError):  # only words for others depend on it
                         delete(self._owner)
             finally:
                 self._lock.release()

@@ -98,7 +98,7 @@ class FolderScratch:
         self._told: set[tuple[Path, int]] = set()
 
     def save(self, name: str, payload: bytes) -> None:
-        """Replace entry ``name`` atomically. Raises EnvironmentFault."""
+        """Replace entry ``name`` atomically. Raises MachineError."""
         write_atomic(self._path(name, _ENTRY), sha256_hex(payload).encode() + b"\n", payload)
 
     def load(self, name: str) -> bytes | None:
@@ -120,7 +120,7 @@ class FolderScratch:
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add one row to the log ``name``; it is on the disk when this returns.
 
-        A torn last line is cut off first. Raises EnvironmentFault, and ValueError for NaN or infinity.
+        A torn last line is cut off first. Raises MachineError, and ValueError for NaN or infinity.
         """
         path = self._path(name, _LOG)
         line = log_line(row)

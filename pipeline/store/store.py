@@ -50,7 +50,7 @@ class Store:
         self._lock = FolderLock(root)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other runs out while the block runs; may be nested. Raises StoreLocked."""
+        """Keep other runs out while the block runs; may be nested. Raises StoreLockedError."""
         return self._lock.held()
 
     # --- objects ---------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class Store:
         return self.root / "objects" / blob.sha256[:2] / f"{blob.sha256}{blob.suffix}"
 
     def put_bytes(self, data: bytes, suffix: str) -> Blob:
-        """Store ``data`` (atomically, once) and return its name. Raises EnvironmentFault.
+        """Store ``data`` (atomically, once) and return its name. Raises MachineError.
 
         A damaged file of that name is replaced.
         """
@@ -144,7 +144,7 @@ class Store:
         """Keep a stage's output, then the record that makes it count.
 
         Raises IntegrityError where a blob that the document refers to is not in the store, and
-        EnvironmentFault. A first SIGINT or SIGTERM waits until it is done.
+        MachineError. A first SIGINT or SIGTERM waits until it is done.
         """
         with signals.deferred():
             blobs = tuple({(blob.sha256, blob.suffix): blob for blob in blobs_of(document)}.values())

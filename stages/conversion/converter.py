@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from nasflow.base.errors import ConversionError, EnvironmentFault, NasflowError
+from nasflow.base.errors import ConversionError, MachineError, NasflowError
 from nasflow.base.files import disk_faults
 
 WORKER = "stages.conversion.tensorflow_worker"
@@ -35,7 +35,7 @@ TAIL_CHARACTERS = 4000
 # The errors that the child reports; any other ends it.
 ERRORS: Mapping[str, type[NasflowError]] = {
     "ConversionError": ConversionError,
-    "EnvironmentFault": EnvironmentFault,
+    "MachineError": MachineError,
 }
 
 
@@ -77,7 +77,7 @@ class TensorflowConverter:
         at the places ``split`` among them are computed in parts.
 
         Raises ConversionError where the model holds what TFLite cannot compute, and where the child
-        dies or does not answer in time (its last words are in ``raw``); EnvironmentFault where the
+        dies or does not answer in time (its last words are in ``raw``); MachineError where the
         folder for temporary files cannot be written.
         """
         if self._folder is None:

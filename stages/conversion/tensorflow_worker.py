@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nasflow.base.errors import ConversionError, EnvironmentFault
+from nasflow.base.errors import ConversionError, MachineError
 from nasflow.base.files import disk_faults
 
 
@@ -40,7 +40,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         target = Path(request["tflite"])
         with disk_faults(target, "write"):
             target.write_bytes(model)
-    except (ConversionError, EnvironmentFault) as error:
+    except (ConversionError, MachineError) as error:
         return {"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
     return {}
 

@@ -76,20 +76,23 @@ class Dataset(Protocol):
         ...
 
     def check_at_hand(self) -> None:
-        """For those who may not download. Raises DatasetMissing where a file would have to be fetched."""
+        """For those who may not download.
+
+        Raises DatasetMissingError where a file would have to be fetched.
+        """
         ...
 
     def check_folder(self, split: Split) -> None:
         """That a folder of the user's own holds the files of a split, which are not opened.
 
-        Raises DatasetMissing with all that is missing.
+        Raises DatasetMissingError with all that is missing.
         """
         ...
 
     def load(self, split: Split) -> ImageSet:
         """The images of one split.
 
-        Raises DatasetMissing where the files are not here and cannot be fetched, IntegrityError where
+        Raises DatasetMissingError where the files are not here and cannot be fetched, IntegrityError where
         one of them is not what it should be.
         """
         ...

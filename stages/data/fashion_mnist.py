@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from nasflow.base import files
-from nasflow.base.errors import DatasetMissing, EnvironmentFault, IntegrityError
+from nasflow.base.errors import DatasetMissingError, IntegrityError, MachineError
 from stages.data.dataset import ImageSet, Split
 
 if TYPE_CHECKING:
@@ -80,9 +80,12 @@ class FashionMnist:
         return all(find_file(name, self.folder) is not None for name in FILES)
 
     def check_at_hand(self) -> None:
-        """For those who may not download. Raises DatasetMissing where a file would have to be fetched."""
+        """For those who may not download.
+
+        Raises DatasetMissingError where a file would have to be fetched.
+        """
         if self.folder is None and not self.is_at_hand():
-            raise DatasetMissing(
+            raise DatasetMissingError(
                 f"Fashion-MNIST is not on this machine (neither in {DEBIAN_FOLDER} nor in "
                 f"{cache_folder()}), and offline it is not downloaded.",
                 hint=f"{BOTH_WAYS} Or run once without --offline (key offline).",
@@ -91,7 +94,7 @@ class FashionMnist:
     def check_folder(self, split: Split) -> None:
         """That a folder of the user's own holds the files of a split, which are not opened.
 
-        Raises DatasetMissing with all that is missing.
+        Raises DatasetMissingError with all that is missing.
         """
         if self.folder is None:
             return
@@ -102,12 +105,12 @@ class FashionMnist:
             return
         if not folder.is_dir():
             state = "is a file, not a folder" if folder.exists() else "does not exist"
-            raise DatasetMissing(f"data.folder: {folder} {state}.", hint=_FOLDER_HINT)
+            raise DatasetMissingError(f"data.folder: {folder} {state}.", hint=_FOLDER_HINT)
         names = " and ".join(missing)
-        raise DatasetMissing(f"data.folder: {folder} does not hold {names}.", hint=_FOLDER_HINT)
+        raise DatasetMissingError(f"data.folder: {folder} does not hold {names}.", hint=_FOLDER_HINT)
 
     def load(self, split: Split) -> ImageSet:
-        """The images of one split. Raises DatasetMissing, IntegrityError, EnvironmentFault."""
+        """The images of one split. Raises DatasetMissingError, IntegrityError, MachineError."""
         pixels, labels = _read_part(_part(split), self.folder)
         if split == "test":
             return ImageSet(pixels, labels, self.channels)
@@ -163,7 +166,7 @@ def find_file(name: str, folder: str | None) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept. Raises EnvironmentFault where this account has no home."""
+    """Where downloads are kept. Raises MachineError where this account has no home."""
     return files.cache_folder() / "fashion-mnist"
 
 
@@ -171,12 +174,12 @@ def _read_file(name: str, folder: str | None) -> bytes:
     path = find_file(name, folder)
     if path is None:
         if folder:
-            raise DatasetMissing(f"data.folder: {folder} does not hold {name}.gz.", hint=_FOLDER_HINT)
+            raise DatasetMissingError(f"data.folder: {folder} does not hold {name}.gz.", hint=_FOLDER_HINT)
         path = _download(name)
     try:
         packed = path.read_bytes()
     except OSError as error:
-        raise EnvironmentFault(f"Cannot read {path}: {error.strerror}.", hint=BOTH_WAYS) from error
+        raise MachineError(f"Cannot read {path}: {error.strerror}.", hint=BOTH_WAYS) from error
     downloaded = not folder and path.parent != DEBIAN_FOLDER
     again = f"Delete {path}: it is downloaded again." if downloaded else BOTH_WAYS
     return _unpacked(name, packed, source=str(path), hint=again)
@@ -208,7 +211,7 @@ def _download(name: str) -> Path:
         with urllib.request.urlopen(url, timeout=60) as response:
             packed = response.read(64 * 2**20)
     except (OSError, http.client.HTTPException) as error:
-        raise DatasetMissing(
+        raise DatasetMissingError(
             f"Fashion-MNIST is not on this machine (neither in {DEBIAN_FOLDER} nor in {cache_folder()}) "
             f"and {url} cannot be fetched: {error}.",
             hint=BOTH_WAYS,
@@ -216,6 +219,6 @@ def _download(name: str) -> Path:
     _unpacked(name, packed, source=url, hint=BOTH_WAYS)
     try:
         files.write_atomic(target, packed)
-    except EnvironmentFault as error:
-        raise EnvironmentFault(error.message, hint=BOTH_WAYS, raw=error.raw) from error
+    except MachineError as error:
+        raise MachineError(error.message, hint=BOTH_WAYS, raw=error.raw) from error
     return target

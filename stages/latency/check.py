@@ -64,7 +64,7 @@ def check_model(
     networks: int = 5,
     seed: int = 0,
 ) -> ModelCheck:
-    """Measure some of the model's held-out networks again. Raises DeviceError, BadMeasurement.
+    """Measure some of the model's held-out networks again. Raises DeviceError, BadMeasurementError.
 
     The anchor shows fluctuations meanwhile, but is not told the old level: a device that has become slower
     for good is what this is to find.

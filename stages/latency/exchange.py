@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn
 from pydantic import AwareDatetime, ValidationError
 
 from android_bench.device import DeviceInfo, RuntimeOptions
-from nasflow.base.errors import BadMeasurement, IntegrityError, NasflowError, UsageError
+from nasflow.base.errors import BadMeasurementError, IntegrityError, NasflowError, UsageError
 from nasflow.base.files import disk_faults
 from pipeline.artifact import Document, flat
 from stages.documents import LatencyModel, LatencyTable, Precision
@@ -78,7 +78,7 @@ def read_latency_file(path: Path, space: SearchSpace, anchor: tuple[str, NetConf
 
     ``space`` and ``anchor`` are those that it is wanted for. Raises UsageError where it is not such a file,
     is of another space or anchor, is newer than this program, or where rows are missing, twice there or
-    impossible; IntegrityError where it is cut off; EnvironmentFault where it cannot be read.
+    impossible; IntegrityError where it is cut off; MachineError where it cannot be read.
     """
     with disk_faults(path, "read"):
         size = path.stat().st_size
@@ -231,7 +231,7 @@ def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
         )
         _check_says_something(fitted)
     # Numbers may be as large or as small as there are any: what comes of them need be none.
-    except (UsageError, BadMeasurement, ValueError, ArithmeticError) as error:
+    except (UsageError, BadMeasurementError, ValueError, ArithmeticError) as error:
         reason = error.message if isinstance(error, NasflowError) else str(error)
         raise UsageError(
             f"{path}: no model can be fitted to its measurements ({reason.rstrip('.')}).",
@@ -241,12 +241,12 @@ def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
 
 
 def _check_says_something(model: LatencyModel) -> None:
-    """Raises BadMeasurement where a fitted model predicts nothing."""
+    """Raises BadMeasurementError where a fitted model predicts nothing."""
     numbers = (model.scale, model.overhead_ms, *model.feasible_ms, *model.block_ms.values())
     if not all(map(math.isfinite, numbers)) or min(model.block_ms.values()) < 0:
-        raise BadMeasurement("some block or network would take a time that is none")
+        raise BadMeasurementError("some block or network would take a time that is none")
     if not model.interval_percent <= WIDEST_INTERVAL_PERCENT:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"a prediction's interval would be ±{model.interval_percent:.3g} %, and more than "
             f"±{WIDEST_INTERVAL_PERCENT:g} % says nothing"
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 from stages.documents import HeldOutError
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ class LatencyFit:
 def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> LatencyFit:
     """The fit with the least relative errors; a residual term only where it lowers the left-out error.
 
-    A block measured alone finds its weights and its input in the cache, which in a network they are not:
-    the residual term is linear in both. It is fitted to what the line leaves, by ridge regression, and
-    must prove itself on networks that its fit has not seen (each calibration network left out once); the
-    held-out networks that judge the model take no part in that. Raises BadMeasurement as fit_line does, and
-    where a network left out would take no time: how far such a prediction is off has no meaning in percent.
+    A block measured alone finds its weights and its input in the cache, which in a network they are not: the
+    residual term is linear in both. It is fitted to what the line leaves, by ridge regression, and must prove
+    itself on networks that its fit has not seen (each calibration network left out once); the held-out
+    networks that judge the model take no part in that. Raises BadMeasurementError as fit_line does, and where
+    a network left out would take no time: how far such a prediction is off has no meaning in percent.
     """
     count = len(measured_ms)
     plain = _root_mean_square(_left_out_errors(traits, measured_ms, None))
@@ -72,7 +72,7 @@ def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> Laten
     for candidate in _RIDGES if count >= FEWEST_FOR_RESIDUAL else ():
         try:
             tried = _root_mean_square(_left_out_errors(traits, measured_ms, candidate))
-        except BadMeasurement:  # the residual term takes all that the blocks explain: no model
+        except BadMeasurementError:  # the residual term takes all that the blocks explain: no model
             continue
         if tried < min(error, WORTHWHILE * plain):
             error, ridge = tried, candidate
@@ -131,7 +131,7 @@ def _left_out_errors(
 
 def _check_takes_time(predicted_ms: float, truth_ms: float, by: str) -> None:
     if not predicted_ms > 0:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"{by}, a network that takes {truth_ms:.4g} ms would take {predicted_ms:.4g} ms.",
             hint="Blocks or networks are too short for this device's clock, or were measured while it was "
             "busy: give the space a higher resolution or wider stages, or measure again: nasflow run --force "
@@ -172,7 +172,7 @@ def fit_line(
     An invocation cannot take less than none: a negative overhead is taken for noise and set to 0, unless
     its 95 % interval lies wholly below 0. Then it stays: parts that every network has take less amid a
     network than alone. Errors are relative to ``relative_to``, by default to what was measured. Raises
-    BadMeasurement where networks of slower blocks are not slower.
+    BadMeasurementError where networks of slower blocks are not slower.
     """
     import numpy as np
     from scipy.special import stdtrit
@@ -190,7 +190,7 @@ def fit_line(
             square = design[:, 0] @ design[:, 0]
             scale, overhead = (design[:, 0] @ target / square if square > 0 else 0.0), 0.0
     if not (math.isfinite(scale) and scale > 0):
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"networks of slower blocks are not slower on this device: the calibration's scale is {scale:g}.",
             hint="Quieten the device and measure again: nasflow run --force profile.",
             raw=f"sums_ms {list(sums_ms)} measured_ms {list(measured_ms)}",
@@ -201,14 +201,17 @@ def fit_line(
 def held_out_error(
     predicted_ms: Sequence[float], measured_ms: Sequence[float], interval_percent: float
 ) -> HeldOutError:
-    """How far predictions are off. Raises BadMeasurement where one is of no time, or ranks are undefined."""
+    """How far predictions are off.
+
+    Raises BadMeasurementError where one is of no time, or ranks are undefined.
+    """
     import numpy as np
     from scipy import stats
 
     for one_ms, truth_ms in zip(predicted_ms, measured_ms, strict=True):
         _check_takes_time(one_ms, truth_ms, "by the latency model")
     if len(set(predicted_ms)) < 2 or len(set(measured_ms)) < 2:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"{len(measured_ms)} different networks all take {measured_ms[0]:g} ms on this device.",
             hint="Measure again; if it stays so, run 'nasflow doctor'.",
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
-from nasflow.base.errors import BadMeasurement, UsageError
+from nasflow.base.errors import BadMeasurementError, UsageError
 from stages.documents import (
     LatencyModel,
     LatencyTable,
@@ -51,8 +51,8 @@ def fit_model(
 ) -> LatencyModel:
     """The latency model of measured blocks and networks.
 
-    Raises UsageError where a block is not in the table, BadMeasurement where the table tells no candidates
-    apart, where no line fits, or where by that line some network takes no time.
+    Raises UsageError where a block is not in the table, BadMeasurementError where the table tells no
+    candidates apart, where no line fits, or where by that line some network takes no time.
     """
     alone_ms, implementations, invoke_ms = net_block_ms(table)
     check_covers(space, alone_ms)
@@ -105,7 +105,7 @@ def fit_model(
     latencies = {block.key: model.block_latency_ms(block) for block in space.distinct_blocks()}
     fastest, slowest = range_ms(space, latencies)
     if fit.overhead_ms + fastest <= 0:
-        raise BadMeasurement(
+        raise BadMeasurementError(
             f"by blocks and whole networks as they were measured, the fastest network of space {space.name} "
             f"would take {fit.overhead_ms + fastest:.4g} ms.",
             hint="Some of it was measured while the device was busy: nasflow run --force profile.",
@@ -179,7 +179,7 @@ def check_told_apart(space: SearchSpace, table: LatencyTable) -> None:
     """Refuse a table that says nothing: some layer's candidates must differ in time.
 
     They differ where the spans in which their times lie, by the step of the device's clock, have no time in
-    common; on an exact clock, where they are not equal. Raises BadMeasurement.
+    common; on an exact clock, where they are not equal. Raises BadMeasurementError.
     """
     rows, invoke_ms = fastest_rows(table)
     invoke_step_ms = table.invoke.resolution_ms if table.invoke is not None else 0.0
@@ -196,7 +196,7 @@ def check_told_apart(space: SearchSpace, table: LatencyTable) -> None:
     if any(max(low for low, _ in layer) > min(high for _, high in layer) for layer in spans):
         return
     every_us = [1000 * time_ms for layer in spans for span in layer for time_ms in span]
-    raise BadMeasurement(
+    raise BadMeasurementError(
         f"the latency table does not tell the candidates of any layer of space {space.name} apart: as far as "
         f"the clock of {table.device.model} shows, they take {min(every_us):.3g} to {max(every_us):.3g} us.",
         hint="Measure again: nasflow run --force profile. If it stays so, the blocks are too small for this "

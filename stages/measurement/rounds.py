@@ -65,7 +65,7 @@ def measure_rounds(
 ) -> Measured:
     """Time every model; each timing is in ``context.scratch`` before the next begins.
 
-    Raises DeviceError, BadMeasurement; what is done by then is kept. Warns of models that stay unsure.
+    Raises DeviceError, BadMeasurementError; what is done by then is kept. Warns of models that stay unsure.
     """
     session = _Session(context, device, work, config, options)
     for number in range(config.rounds + config.extra_rounds):

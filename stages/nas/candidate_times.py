@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from android_bench.device import Device, LatencyMeasurement, RuntimeOptions, combine
-from nasflow.base.errors import Inconclusive, InfeasibleTarget
+from nasflow.base.errors import InconclusiveError, InfeasibleTargetError
 from pipeline.stage import Context
 from pipeline.store.scratch import PartOfScratch
 from stages.documents import LatencyModel
@@ -139,7 +139,7 @@ class CandidateTimes:
 
     def no_network(
         self, paths: Sequence[Path], target_ms: float, device: str
-    ) -> Inconclusive | InfeasibleTarget:
+    ) -> InconclusiveError | InfeasibleTargetError:
         """The error where none of a target's networks was measured to keep it."""
         timed = [self.timed(path) for path in paths]
         fastest = min(timed, key=lambda one: one.ms)
@@ -160,12 +160,12 @@ class CandidateTimes:
             )
             if not fastest.may_keep(target_ms):
                 said += f", and another one {min(timed, key=lambda one: one.low_ms).describe()}"
-            return Inconclusive(f"{said}.", hint=" ".join(hints))
+            return InconclusiveError(f"{said}.", hint=" ".join(hints))
         hints.append(
             "Or measure the device anew, and search and train again: nasflow run --force profile "
             "--force latency."
         )
-        return InfeasibleTarget(
+        return InfeasibleTargetError(
             f"all {len(paths)} networks that should take {target_ms:.4g} ms or less take longer on {device}, "
             f"the fastest {fastest.ms:.4g} ms: the latency model does not hold for them.",
             hint=" ".join(hints),

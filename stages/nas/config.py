@@ -94,7 +94,7 @@ class SearchConfig(Record):
         return (self.targets or ())[1:]
 
     def target_for(self, latency: LatencyModel) -> float:
-        """The target in ms on the measured device that is searched for. Raises InfeasibleTarget."""
+        """The target in ms on the measured device that is searched for. Raises InfeasibleTargetError."""
         if self.target_ms is not None:
             return feasible_ms("search.target_ms", self.target_ms, latency)
         if self.targets is not None:

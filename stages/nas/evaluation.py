@@ -42,7 +42,7 @@ class SupernetJudge:
         }
 
     def value(self, path: Sequence[int], batch: int) -> float:
-        """On one batch. Raises TrainingDiverged where it is no number."""
+        """On one batch. Raises TrainingDivergedError where it is no number."""
         key = (tuple(path), batch)
         if key not in self._kept:
             self._kept[key] = self._judge(path, batch)
@@ -51,7 +51,7 @@ class SupernetJudge:
         return self._kept[key]
 
     def mean_value(self, path: Sequence[int]) -> float:
-        """On all batches. Raises TrainingDiverged."""
+        """On all batches. Raises TrainingDivergedError."""
         return sum(self.value(path, batch) for batch in range(len(self.batches))) / len(self.batches)
 
     def _judge(self, path: Sequence[int], batch: int) -> float:
@@ -78,7 +78,7 @@ def explore_supernet(
 ) -> Explored:
     """What every path is worth, learned from ``budget`` networks, each judged on one batch.
 
-    ``every_few`` is called after some of them, to keep what they took. Raises TrainingDiverged.
+    ``every_few`` is called after some of them, to keep what they took. Raises TrainingDivergedError.
     """
     done = 0
 

@@ -10,7 +10,7 @@ from itertools import islice
 from safetensors.torch import load
 
 from android_bench.device import Device, RuntimeOptions
-from nasflow.base.errors import Inconclusive, InfeasibleTarget
+from nasflow.base.errors import InconclusiveError, InfeasibleTargetError
 from pipeline.stage import Context
 from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
@@ -60,8 +60,8 @@ def pick_networks(
 ) -> PrunedNetworks:
     """The pick among the best-ranked networks of each target, and random companions, with their weights.
 
-    ``recipe`` is that of the trials (``prune.trial_epochs``). Raises InfeasibleTarget,
-    Inconclusive, DeviceError, TrainingDiverged.
+    ``recipe`` is that of the trials (``prune.trial_epochs``). Raises InfeasibleTargetError,
+    InconclusiveError, DeviceError, TrainingDivergedError.
     """
     return _Picker(
         config, data, seed, search, latency, further_targets_ms, recipe or Recipe(), device, runtime, context
@@ -185,7 +185,7 @@ class _Picker:
         """Only the first target must get a network: another one without is told of."""
         try:
             yield
-        except (InfeasibleTarget, Inconclusive) as error:
+        except (InfeasibleTargetError, InconclusiveError) as error:
             if target_ms == self.target_ms:
                 raise
             self.context.warn(f"no network for the further target {target_ms:.4g} ms: {error.message}")
@@ -195,7 +195,7 @@ class _Picker:
     ) -> list[ConsideredNetwork]:
         """All candidates of a target; the first that keep it are judged.
 
-        Raises InfeasibleTarget, and Inconclusive where it cannot be told whether one does.
+        Raises InfeasibleTargetError, and InconclusiveError where it cannot be told whether one does.
         """
         import numpy as np
 

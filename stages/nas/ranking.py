@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from pipeline.stage import Context
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import PruneConfig
@@ -60,15 +60,15 @@ class Ranking:
         """The best under the target, and those under a target that is lower by the prediction's interval.
 
         The latter step in where the device takes longer than predicted. A network stands there once, with the
-        better of its paths. Raises InfeasibleTarget where there is none.
+        better of its paths. Raises InfeasibleTargetError where there is none.
         """
         careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
         paths: list[Path] = []
-        refused: InfeasibleTarget | None = None
+        refused: InfeasibleTargetError | None = None
         for limit_ms in (target_ms, careful_ms):
             try:
                 paths += self._under(values, known_NL, limit_ms)
-            except InfeasibleTarget as error:  # one of the two lists is enough
+            except InfeasibleTargetError as error:  # one of the two lists is enough
                 refused = refused or error
         if refused is not None and not paths:
             raise refused
@@ -78,7 +78,7 @@ class Ranking:
         return list(distinct.values())
 
     def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
-        """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTarget."""
+        """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTargetError."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
         least_ms, most_ms = bounds_ms(limit_ms, self.config.use_at_least, self.latency)
         shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
@@ -94,8 +94,8 @@ class Ranking:
                 known_NL=known_NL,
                 identity=self.blocks,
             )
-        except InfeasibleTarget as error:
-            raise InfeasibleTarget(
+        except InfeasibleTargetError as error:
+            raise InfeasibleTargetError(
                 f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
                 f"{self.config.use_at_least:g} of the target) and {limit_ms:.4g} ms (the target); they take "
                 f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",

@@ -64,7 +64,7 @@ def run_search(
     """Search the space, or go on from the checkpoint in the context's scratch.
 
     An interrupted search ends with the same numbers as an undisturbed one: all that is random is
-    drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDiverged.
+    drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDivergedError.
     """
     runtime = start_runtime(seed, checkpoint_seconds=checkpoint_seconds)
     training, validation = (open_dataset(data).load(split) for split in ("train", "validation"))
@@ -147,7 +147,7 @@ class SearchLoop:
         self._restore()
 
     def to_the_end(self) -> SearchResult:
-        """Take all steps that are left. Raises TrainingDiverged."""
+        """Take all steps that are left. Raises TrainingDivergedError."""
         while self.now.epoch < self.epochs:
             self._run_epoch()
         return SearchResult(
@@ -215,7 +215,7 @@ class SearchLoop:
         return path
 
     def weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: Sequence[int]) -> None:
-        """Train the weights of one path on one batch. Raises TrainingDiverged."""
+        """Train the weights of one path on one batch. Raises TrainingDivergedError."""
         step = self._total_step
         set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
@@ -249,7 +249,7 @@ class SearchLoop:
     def architecture_step(self, x_NCHW: Tensor, labels_N: Tensor, draws: Any) -> None:
         """Move the architecture by ``draws`` (the estimator's), on one batch of validation images.
 
-        Raises TrainingDiverged.
+        Raises TrainingDivergedError.
         """
         seen = self.estimator.gradient(
             self.supernet,

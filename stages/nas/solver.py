@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from stages.nas.exploration import draw_near
 from stages.nas.path_values import PathValues, starts_of
 
@@ -36,7 +36,7 @@ def best_paths(
 
     ``values[l][i]`` and ``costs_ms[l][i]`` belong to candidate i of layer l. Each further path is found by
     forbidding those found before (a no-good cut). Fewer are given where there are fewer, and where 100
-    further ones were of no new identity. Raises InfeasibleTarget where there is none at all.
+    further ones were of no new identity. Raises InfeasibleTargetError where there is none at all.
     """
     import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
@@ -69,7 +69,7 @@ def best_paths(
         if found.x is None:
             if paths:
                 break
-            raise InfeasibleTarget(
+            raise InfeasibleTargetError(
                 f"no path was found between {at_least_ms:.4g} and {at_most_ms:.4g} ms: {found.message}",
                 hint="Raise the target, or lower prune.use_at_least.",
             )
@@ -84,7 +84,7 @@ def best_paths(
             paths.setdefault(network, path)
     if not paths:
         fastest, slowest = (sum(map(end, costs_ms)) for end in (min, max))
-        raise InfeasibleTarget(
+        raise InfeasibleTargetError(
             f"no path takes between {at_least_ms:.4g} and {at_most_ms:.4g} ms; "
             f"the fastest takes {fastest:.4g} ms, the slowest {slowest:.4g} ms.",
             hint="Raise the target, or lower prune.use_at_least.",
@@ -108,7 +108,7 @@ def best_by_value(
     Where pairs of layers matter, no exact method is fast enough. The exact optimum of single layers' parts,
     paths drawn near the target, and the best of those ``known_NL`` from evaluations are each improved, one or
     two layers at a time, until no such step helps; the neighbours of all these join them. Without pairs'
-    parts these are the exact best. Fewer are given as by :func:`best_paths`. Raises InfeasibleTarget.
+    parts these are the exact best. Fewer are given as by :func:`best_paths`. Raises InfeasibleTargetError.
     """
     import numpy as np
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat
 
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from pipeline.artifact import Record
 from stages.documents import LatencyModel
 from stages.nas.solver import best_paths, path_ms
@@ -27,7 +27,7 @@ Target = PositiveFloat | RelativeTarget
 
 
 def feasible_ms(origin: str, target: float | RelativeTarget, latency: LatencyModel) -> float:
-    """A target in ms. Raises InfeasibleTarget where no network of the space is that fast.
+    """A target in ms. Raises InfeasibleTargetError where no network of the space is that fast.
 
     ``origin`` is the target's key in the configuration, for the message.
     """
@@ -42,7 +42,7 @@ def feasible_ms(origin: str, target: float | RelativeTarget, latency: LatencyMod
         target_ms = target
     fastest, slowest = latency.feasible_ms
     if target_ms < fastest:
-        raise InfeasibleTarget(
+        raise InfeasibleTargetError(
             f"{origin}: no network of the space takes {target_ms:.4g} ms or less on "
             f"{latency.device.model}; the fastest takes {fastest:.4g} ms.",
             hint=f"Choose a target above {fastest:.4g} ms; the slowest network takes {slowest:.4g} ms.",
@@ -69,7 +69,8 @@ def bounds_ms(limit_ms: float, use_at_least: float, latency: LatencyModel) -> tu
 
 
 def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_least: float) -> None:
-    """Raises InfeasibleTarget where no network of the space uses ``use_at_least`` of the target and meets it.
+    """Raises InfeasibleTargetError where no network of the space uses ``use_at_least`` of the target and
+    meets it.
 
     Latencies of a small space have gaps.
     """
@@ -88,9 +89,9 @@ def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, use_a
 
     try:
         first(0.0, least_ms, most_ms)
-    except InfeasibleTarget as error:
+    except InfeasibleTargetError as error:
         below_ms, above_ms = first(1.0, 0.0, most_ms), first(-1.0, most_ms, latency.feasible_ms[1] * 2)
-        raise InfeasibleTarget(
+        raise InfeasibleTargetError(
             f"no network of space {space.name} takes between {least_ms:.4g} ms (the share "
             f"{use_at_least:g} of the target) and {target_ms:.4g} ms (the target) on "
             f"{latency.device.model}; the next ones take {below_ms:.4g} and {above_ms:.4g} ms.",
@@ -100,22 +101,22 @@ def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, use_a
 
 
 def check_pick(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_least: float) -> None:
-    """Raises InfeasibleTarget where prune will rank no network for ``prune.target_ms``.
+    """Raises InfeasibleTargetError where prune will rank no network for ``prune.target_ms``.
 
     Prune ranks below the target, and below one that is lower by the predictions' interval: one is enough.
     """
     feasible_ms("prune.target_ms", target_ms, latency)
     try:
         check_met(space, latency, target_ms, use_at_least)
-    except InfeasibleTarget as gap:
+    except InfeasibleTargetError as gap:
         try:
             check_met(space, latency, target_ms / (1 + latency.interval_percent / 100), use_at_least)
-        except InfeasibleTarget:
+        except InfeasibleTargetError:
             raise gap from None
 
 
 def further_ms(targets: Iterable[float | RelativeTarget], latency: LatencyModel) -> tuple[float, ...]:
-    """Those of ``search.targets`` behind the first, in ms. Raises InfeasibleTarget."""
+    """Those of ``search.targets`` behind the first, in ms. Raises InfeasibleTargetError."""
     return tuple(
         feasible_ms(f"search.targets, number {n}", target, latency) for n, target in enumerate(targets, 2)
     )

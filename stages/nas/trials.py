@@ -56,7 +56,7 @@ class Trials:
         return tuple(self._makers)
 
     def judge(self, path: Sequence[int], net: NetConfig, *, place: int = 0, total: int = 1) -> Judgement:
-        """Train the network of a path, the ``place``-th of ``total``, once. Raises TrainingDiverged."""
+        """Train the network of a path, the ``place``-th of ``total``, once. Raises TrainingDivergedError."""
         key = tuple(path)
         if key not in self._kept:
             self._kept[key] = found = self._judge(key, net, one_of_many(self.context, place, total))

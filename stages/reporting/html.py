@@ -27,7 +27,7 @@ _FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's colu
 
 
 def write_report(documents: Mapping[str, Document], result: ResultDocument, path: Path) -> None:
-    """Write the report of a finished run. Raises UsageError, EnvironmentFault."""
+    """Write the report of a finished run. Raises UsageError, MachineError."""
     write_atomic(path, render_report(documents, result).encode())
 
 

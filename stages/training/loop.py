@@ -73,7 +73,7 @@ def train(
     """Train ``network`` and return its best averaged weights.
 
     Goes on from the checkpoint ``name`` in the context's scratch, if there is one, with the very
-    numbers that an undisturbed training would have had. Raises TrainingDiverged.
+    numbers that an undisturbed training would have had. Raises TrainingDivergedError.
     """
     run = _Run(network, training, validation, recipe, seed, name, context, runtime)
     return run.to_the_end()

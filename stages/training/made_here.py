@@ -20,7 +20,7 @@ _WORDS = {"omp_num_threads": "OMP_NUM_THREADS"}
 def known_here() -> dict[str, str | int]:
     """Those fields of :class:`MadeBy` that can be told at once, as they are on this computer.
 
-    Raises NoUsableDevice where LiteRT is not installed.
+    Raises NoUsableDeviceError where LiteRT is not installed.
     """
     try:
         torch = version("torch")

@@ -33,7 +33,7 @@ class Job:
 def train_all(
     jobs: Sequence[Job], recipe: Recipe, data: DataConfig, seed: int, context: Context
 ) -> TrainedNetworks:
-    """Train all jobs with the same images in the same order. Raises TrainingDiverged."""
+    """Train all jobs with the same images in the same order. Raises TrainingDivergedError."""
     runtime = start_runtime(seed)
     training = Batches(open_dataset(data).load("train"), recipe.batch_size, runtime.device)
     validation = Batches(open_dataset(data).load("validation"), 500, runtime.device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nasflow.base.errors import TrainingDiverged
+from nasflow.base.errors import TrainingDivergedError
 from stages.training.recipe import Recipe
 
 
@@ -40,13 +40,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def check_loss(loss: float, *, what: str, step: int) -> None:
-    """Raises TrainingDiverged where a loss is no longer a number."""
+    """Raises TrainingDivergedError where a loss is no longer a number."""
     if not math.isfinite(loss):
         raise _diverged(f"the loss is {loss}", what=what, step=step)
 
 
 def check_finite(tensors: Mapping[str, Tensor], *, what: str, step: int) -> None:
-    """Raises TrainingDiverged where a tensor holds NaN or infinity.
+    """Raises TrainingDivergedError where a tensor holds NaN or infinity.
 
     A loss tells of bad weights one step late: a checkpoint that was saved between the two would
     be kept as the last good one.
@@ -56,8 +56,8 @@ def check_finite(tensors: Mapping[str, Tensor], *, what: str, step: int) -> None
             raise _diverged(f"{name} is not finite", what=what, step=step)
 
 
-def _diverged(seen: str, *, what: str, step: int) -> TrainingDiverged:
-    return TrainingDiverged(
+def _diverged(seen: str, *, what: str, step: int) -> TrainingDivergedError:
+    return TrainingDivergedError(
         f"{what}: {seen} at step {step}; the last good checkpoint is kept.",
         step=step,
         hint="Lower the stage's learning_rate (halve it), and run again.",

@@ -18,7 +18,7 @@ def test_an_interrupted_search_prints_the_command_that_goes_on(project: ProjectF
         running.process.send_signal(signal.SIGINT)
         stopped = running.ends()
     error = stopped.document["error"]
-    assert (stopped.exit_code, error["type"]) == (130, "Interrupted")
+    assert (stopped.exit_code, error["type"]) == (130, "RunInterruptedError")
 
     resumed = project.ask_shell(error["hint"].partition("Go on with: ")[2])
     assert resumed.exit_code == 0
@@ -62,7 +62,7 @@ def test_a_second_run_in_the_same_folder_is_kept_out(project: ProjectFolder) -> 
         running.wait_for(progress_in("search"))
         second = project.ask("run")
         error = second.document["error"]
-        assert (second.exit_code, error["type"]) == (8, "StoreLocked")
+        assert (second.exit_code, error["type"]) == (8, "StoreLockedError")
         assert str(running.process.pid) in error["message"]
         assert str(project.artifacts) in error["message"]
         assert project.ask("status").exit_code == 0, "looking is allowed"

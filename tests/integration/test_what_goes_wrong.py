@@ -57,7 +57,7 @@ def test_a_training_that_diverges_says_at_which_step_and_spoils_nothing(project:
     mad = ("--set", "finetune.learning_rate=10", "--set", "finetune.weight_decay=1")
     run = project.ask("run", *mad)
     error = run.document["error"]
-    assert (run.exit_code, error["type"]) == (9, "TrainingDiverged")
+    assert (run.exit_code, error["type"]) == (9, "TrainingDivergedError")
     assert f"at step {error['step']}" in error["message"]
     assert "learning_rate" in error["hint"]
     assert project.ask("run").document["nothing_to_do"]
@@ -77,7 +77,7 @@ def test_a_target_that_no_network_meets_is_refused_with_the_feasible_range(proje
     wish = ("--set", "search.target=null", "--set", "search.target_ms=0.0001")
     run = project.ask("run", *wish)
     error = run.document["error"]
-    assert (run.exit_code, error["type"]) == (2, "InfeasibleTarget")
+    assert (run.exit_code, error["type"]) == (2, "InfeasibleTargetError")
     assert "0.0001 ms" in error["message"]
     fastest_ms, slowest_ms = (float(number) for number in re.findall(r"([\d.e-]+) ms", error["hint"]))
     assert 0.0001 < fastest_ms < slowest_ms

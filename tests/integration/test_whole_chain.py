@@ -78,7 +78,7 @@ def _started(answer: Answer) -> list[str]:
 def test_missing_images_are_told_before_anything_is_measured(finished: Finished) -> None:
     refused = finished.refused
     assert refused.exit_code == 8
-    assert refused.document["error"]["type"] == "DatasetMissing"
+    assert refused.document["error"]["type"] == "DatasetMissingError"
     assert "t10k" in refused.document["error"]["message"]
     assert refused.words == [
         f"error: {refused.document['error']['message']}",

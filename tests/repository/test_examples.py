@@ -14,7 +14,7 @@ from support.memory_context import memory_context
 
 from android_bench.local.device import LocalDevice
 from nasflow.assemble import PipelineConfig, build_stages
-from nasflow.base.errors import Inconclusive, UsageError
+from nasflow.base.errors import InconclusiveError, UsageError
 from nasflow.cli.app import main
 from pipeline.config.loader import load_config
 from stages.baseline import Baseline
@@ -107,5 +107,5 @@ def test_the_workflow_speaks_of_commands_that_exist(capsys: pytest.CaptureFixtur
 
 def test_the_workflow_knows_the_gates_exit_codes() -> None:
     (script,) = (step["run"] for step in _steps() if "nasflow run" in step.get("run", ""))
-    assert re.findall(r"^ *(\d+)\)", script, re.MULTILINE) == ["0", "1", str(Inconclusive.exit_code)]
+    assert re.findall(r"^ *(\d+)\)", script, re.MULTILINE) == ["0", "1", str(InconclusiveError.exit_code)]
     assert load_config(PipelineConfig, EXAMPLES / "ci" / "pipeline.yaml").verify.max_ratio is not None

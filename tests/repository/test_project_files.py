@@ -46,7 +46,7 @@ def test_the_configuration_of_this_repository_is_what_init_writes() -> None:
 
 
 def test_the_error_tree_is_drawn_as_it_is() -> None:
-    drawn = re.findall(r"^( +)(\w+)(?: \.{3,} (\d+))?(?: .*)?$", errors.__doc__ or "", re.MULTILINE)
+    drawn = re.findall(r"^( +)(\w+)(?: \.{3,} +(\d+))?(?: .*)?$", errors.__doc__ or "", re.MULTILINE)
     tree = {name: (len(indent) // 2, code) for indent, name, code in drawn if hasattr(errors, name)}
     classes = {
         name: kind
@@ -56,8 +56,8 @@ def test_the_error_tree_is_drawn_as_it_is() -> None:
     assert tree.keys() == classes.keys()
     for name, (_, code) in tree.items():
         kind = classes[name]
-        if name == "Interrupted":
-            stopped = errors.Interrupted("", signal_number=2)
+        if name == "RunInterruptedError":
+            stopped = errors.RunInterruptedError("", signal_number=2)
             assert str(stopped.code) == code
         elif code:
             assert str(kind.exit_code) == code
@@ -66,6 +66,14 @@ def test_the_error_tree_is_drawn_as_it_is() -> None:
             assert issubclass(parent, errors.NasflowError)
             assert tree[parent.__name__][0] == tree[name][0] - 1, f"{name} is not drawn below its base"
             assert kind.exit_code == getattr(parent, "exit_code", None)
+
+
+def test_every_error_has_a_reference_of_its_own() -> None:
+    kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.NasflowError)]
+    references = [kind.reference for kind in kinds]
+    assert len(set(references)) == len(references)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", reference) for reference in references)
+    assert all(kind.__name__.endswith("Error") for kind in kinds)
 
 
 def test_the_readme_speaks_of_commands_that_exist() -> None:

@@ -15,7 +15,7 @@ from android_bench.phone.conditions import (
     UPTIME_COMMAND,
 )
 from android_bench.transport import Completed
-from nasflow.base.errors import DeviceLost
+from nasflow.base.errors import DeviceLostError
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "phone"
 BOOT = "0f7a2b1c-1111-2222-3333-444455556666"
@@ -83,7 +83,7 @@ class ScriptedPhone:
         words = tuple(argv)
         if self.commands_left is not None:
             if self.commands_left == 0:
-                raise DeviceLost("the cable was pulled.")
+                raise DeviceLostError("the cable was pulled.")
             self.commands_left -= 1
         self.log.append(words)
         if words in self.texts:

@@ -21,8 +21,8 @@ import pytest
 from android_bench.adb.direct import DirectTransport
 from android_bench.adb.keys import ensure_key
 from android_bench.adb.ways import open_transport
-from android_bench.transport import NotReady, Transport
-from nasflow.base.errors import DeviceError, DeviceLost, EnvironmentFault, Interrupted
+from android_bench.transport import PhoneNotReadyError, Transport
+from nasflow.base.errors import DeviceError, DeviceLostError, MachineError, RunInterruptedError
 from tests.support.adb_peer import REMOTE, V1_BANNER, V2_BANNER, AdbPeer, HungUp, Line, Phone
 
 SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]
@@ -96,7 +96,7 @@ def test_output_cut_at_any_byte_is_a_lost_device_and_never_a_result(
         for cut in range(sent - 24):  # the last 24 bytes close the stream: nothing is missing before them
             phone.drop_after_sent = cut
             transport.close()
-            with pytest.raises(DeviceLost):
+            with pytest.raises(DeviceLostError):
                 transport.run(["echo", "hello"], timeout_s=5)
 
 
@@ -112,7 +112,7 @@ def test_an_exit_code_without_its_packet_is_a_lost_device(key: Path) -> None:
     with (
         AdbPeer(script) as peer,
         DirectTransport(peer.name, key=key) as transport,
-        pytest.raises(DeviceLost, match="too early"),
+        pytest.raises(DeviceLostError, match="too early"),
     ):
         transport.run(["x"], timeout_s=5)
 
@@ -127,7 +127,7 @@ def test_silence_ends_at_the_time_out(key: Path) -> None:
     with AdbPeer(script) as peer, DirectTransport(peer.name, key=key) as transport:
 
         def run() -> None:
-            with pytest.raises(DeviceLost, match=r"no answer within 0\.3 s"):
+            with pytest.raises(DeviceLostError, match=r"no answer within 0\.3 s"):
                 transport.run(["x"], timeout_s=0.3)
 
         assert 0.25 < seconds(run) < 1.0
@@ -144,7 +144,7 @@ def test_bytes_that_trickle_do_not_stretch_the_time_out(key: Path) -> None:
     with AdbPeer(script) as peer, DirectTransport(peer.name, key=key) as transport:
 
         def run() -> None:
-            with pytest.raises(DeviceLost):
+            with pytest.raises(DeviceLostError):
                 transport.run(["x"], timeout_s=0.4)
 
         assert seconds(run) < 1.0
@@ -165,12 +165,12 @@ def test_a_killed_daemon_is_noticed_at_once(key: Path) -> None:
         killer.start()
 
         def run() -> None:
-            with pytest.raises(DeviceLost, match="closed the connection"):
+            with pytest.raises(DeviceLostError, match="closed the connection"):
                 transport.run(["x"], timeout_s=30)
 
         assert seconds(run) < 2
         killer.join()
-        with pytest.raises(DeviceLost, match="cannot be reached"):  # lost, for it was there before
+        with pytest.raises(DeviceLostError, match="cannot be reached"):  # lost, for it was there before
             transport.reconnect(timeout_s=5)
         assert transport.state() == "missing"
 
@@ -241,12 +241,12 @@ def test_an_interruption_in_the_middle_of_an_answer_leaves_no_half_of_it(
     transport: DirectTransport, peer: AdbPeer
 ) -> None:
     def on_alarm(_number: int, _frame: FrameType | None) -> None:
-        raise Interrupted("stop", signal_number=signal.SIGINT)
+        raise RunInterruptedError("stop", signal_number=signal.SIGINT)
 
     before = signal.signal(signal.SIGALRM, on_alarm)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunInterruptedError):
             transport.run(["sh", "-c", "echo early; sleep 0.5; echo late"], timeout_s=5)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -310,7 +310,7 @@ def test_a_refused_push_fails_at_once_with_the_devices_reason(
     def push() -> None:
         with pytest.raises(DeviceError, match="create file: Permission denied") as caught:
             transport.push(bytes(size), "/system/x", timeout_s=30)
-        assert not isinstance(caught.value, DeviceLost)
+        assert not isinstance(caught.value, DeviceLostError)
 
     assert seconds(push) < 1
     phone.push_refusal = b""
@@ -338,7 +338,7 @@ def test_a_pull_cut_at_any_place_is_a_lost_device(tmp_path: Path, key: Path) -> 
             sent = peer.lines[0].sent - before
         for cut in range(200, sent - 24, 7919):
             phone.drop_after_sent = cut
-            with DirectTransport(peer.name, key=key) as fresh, pytest.raises(DeviceLost):
+            with DirectTransport(peer.name, key=key) as fresh, pytest.raises(DeviceLostError):
                 fresh.pull(f"{REMOTE}/file", timeout_s=5)
 
 
@@ -356,7 +356,7 @@ def test_a_push_cut_at_any_place_is_a_lost_device(tmp_path: Path, key: Path) -> 
         with (
             AdbPeer(script) as peer,
             DirectTransport(peer.name, key=key) as transport,
-            pytest.raises(DeviceLost),
+            pytest.raises(DeviceLostError),
         ):
             # The peer acknowledges nothing, so most cuts end in the first packets: silence, then the end.
             transport.push(os.urandom(1_000_000), f"{REMOTE}/file", timeout_s=0.5)
@@ -448,7 +448,7 @@ def test_an_unapproved_key_says_to_accept_the_prompt(key: Path, prompt: str) -> 
         AdbPeer(lambda line: demand_key(line, None, prompt=prompt)) as peer,
         DirectTransport(peer.name, key=key) as transport,
     ):
-        with pytest.raises(NotReady, match="accept the prompt") as caught:
+        with pytest.raises(PhoneNotReadyError, match="accept the prompt") as caught:
             transport.run(["x"], timeout_s=0.5)
         assert caught.value.exit_code == 4
         assert caught.value.state == "unauthorized"
@@ -458,7 +458,7 @@ def test_nothing_that_listens_is_a_missing_phone(key: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         name = f"127.0.0.1:{probe.getsockname()[1]}"
     transport = DirectTransport(name, key=key)
-    with pytest.raises(NotReady, match="cannot be reached") as caught:
+    with pytest.raises(PhoneNotReadyError, match="cannot be reached") as caught:
         transport.run(["x"], timeout_s=5)
     assert caught.value.state == transport.state() == "missing"
 
@@ -470,7 +470,7 @@ def test_a_phone_that_never_answers_is_offline_in_time(key: Path) -> None:
 
     with AdbPeer(script) as peer:
         transport = DirectTransport(peer.name, key=key)
-        with pytest.raises(NotReady, match="does not answer") as caught:
+        with pytest.raises(PhoneNotReadyError, match="does not answer") as caught:
             transport.run(["x"], timeout_s=0.3)
         assert caught.value.state == "offline"
 
@@ -481,7 +481,7 @@ def test_a_port_that_does_not_speak_adb_is_told_so(key: Path, first: bytes) -> N
         line.raw(first)
         line.receive()
 
-    with AdbPeer(script) as peer, pytest.raises(NotReady, match="not ADB"):
+    with AdbPeer(script) as peer, pytest.raises(PhoneNotReadyError, match="not ADB"):
         DirectTransport(peer.name, key=key).run(["x"], timeout_s=5)
 
 
@@ -491,7 +491,7 @@ def test_a_phone_that_wants_tls_is_sent_to_the_server(key: Path) -> None:
         line.send(b"STLS", 0x01000000, 0)
         line.receive()
 
-    with AdbPeer(script) as peer, pytest.raises(NotReady, match="adb pair"):
+    with AdbPeer(script) as peer, pytest.raises(PhoneNotReadyError, match="adb pair"):
         DirectTransport(peer.name, key=key).run(["x"], timeout_s=5)
 
 
@@ -499,7 +499,7 @@ def test_a_phone_in_recovery_is_not_used(tmp_path: Path, key: Path) -> None:
     with AdbPeer(Phone(tmp_path, banner=b"recovery::")) as peer:
         transport = DirectTransport(peer.name, key=key)
         assert transport.state() == "recovery"
-        with pytest.raises(NotReady, match="Restart the phone into Android"):
+        with pytest.raises(PhoneNotReadyError, match="Restart the phone into Android"):
             transport.run(["x"], timeout_s=5)
 
 
@@ -509,7 +509,7 @@ def test_a_service_that_is_refused_is_said(key: Path) -> None:
         line.send(b"CLSE", 0, line.receive()[1])
         line.receive()
 
-    with AdbPeer(script) as peer, pytest.raises(DeviceLost, match="refuses the service"):
+    with AdbPeer(script) as peer, pytest.raises(DeviceLostError, match="refuses the service"):
         DirectTransport(peer.name, key=key).run(["x"], timeout_s=5)
 
 
@@ -523,7 +523,7 @@ def test_a_packet_damaged_on_the_way_is_noticed(key: Path) -> None:
         head = struct.pack("<4s5I", b"WRTE", line.local_id, line.peer_id, 6, 1, magic)
         line.raw(head + struct.pack("<BI", 3, 1) + b"\0")
 
-    with AdbPeer(script) as peer, pytest.raises(DeviceLost, match="damaged"):
+    with AdbPeer(script) as peer, pytest.raises(DeviceLostError, match="damaged"):
         DirectTransport(peer.name, key=key).run(["x"], timeout_s=5)
 
 
@@ -565,12 +565,12 @@ def test_a_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
 def test_a_key_that_is_none_is_named_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "adbkey"
     path.write_bytes(content)
-    with pytest.raises(EnvironmentFault, match="unencrypted RSA key"):
+    with pytest.raises(MachineError, match="unencrypted RSA key"):
         DirectTransport("127.0.0.1:1", key=path).run(["x"], timeout_s=5)
     assert path.read_bytes() == content
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(EnvironmentFault, match="cannot be made"):
+    with pytest.raises(MachineError, match="cannot be made"):
         ensure_key(tmp_path / "file" / "adbkey")

@@ -11,10 +11,10 @@ import pytest
 
 from android_bench.adb.direct import DirectTransport
 from android_bench.phone.remote_files import RemoteFiles
-from android_bench.transport import NotReady
+from android_bench.transport import PhoneNotReadyError
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.base.errors import DeviceError, DeviceLost
+from nasflow.base.errors import DeviceError, DeviceLostError
 from tests.support.adb_peer import AdbPeer, HungUp, Line
 
 CONTENT = os.urandom(3_000_000)
@@ -61,7 +61,7 @@ def test_a_push_broken_off_anywhere_is_lost_in_time_and_done_when_the_phone_is_b
     kept = files.put(b"measured before")
     phone.faults.set(FaultPlan.model_validate({fault: cut}))
     begin = time.monotonic()
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.push(CONTENT, "/data/local/tmp/nasflow/half", timeout_s=TIMEOUT_S)
     assert time.monotonic() - begin < TIMEOUT_S + 2
     phone.faults.clear()
@@ -79,7 +79,7 @@ def test_an_answer_broken_off_anywhere_is_never_a_result(
     whole = transport.run(command, timeout_s=10)
     assert whole.stdout.endswith(b"line 199\n")
     phone.faults.set(FaultPlan.model_validate({fault: cut}))
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.run(command, timeout_s=TIMEOUT_S)
     phone.faults.clear()
     assert transport.run(command, timeout_s=10) == whole
@@ -96,7 +96,7 @@ def test_a_refused_push_and_a_full_phone_say_so_at_once(
         begin = time.monotonic()
         with pytest.raises(DeviceError, match=words) as caught:
             RemoteFiles(transport).put(os.urandom(3_000_000))
-        assert not isinstance(caught.value, DeviceLost)
+        assert not isinstance(caught.value, DeviceLostError)
         assert time.monotonic() - begin < 1
     phone.faults.clear()
     assert RemoteFiles(transport).remove_partial() == 0
@@ -107,7 +107,7 @@ def test_an_unapproved_key_says_to_accept_the_prompt(
     transport: DirectTransport, phone: VirtualPhone, answer: str
 ) -> None:
     phone.faults.set(FaultPlan.model_validate({"authorisation": answer}))
-    with pytest.raises(NotReady, match="accept the prompt"):
+    with pytest.raises(PhoneNotReadyError, match="accept the prompt"):
         transport.reconnect(timeout_s=0.5)
 
 
@@ -130,7 +130,7 @@ def test_a_daemon_that_always_breaks_off_is_offline(tmp_path: Path) -> None:
     with (
         AdbPeer(rude) as peer,
         DirectTransport(peer.name, key=tmp_path / "adbkey") as transport,
-        pytest.raises(NotReady, match="does not answer") as caught,
+        pytest.raises(PhoneNotReadyError, match="does not answer") as caught,
     ):
         transport.run(["echo"], timeout_s=10)
     assert caught.value.state == "offline"
@@ -141,14 +141,14 @@ def test_a_phone_that_restarts_is_lost_and_found_again(
     transport: DirectTransport, phone: VirtualPhone
 ) -> None:
     phone.reboot()
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.run(["echo"], timeout_s=5)
     assert transport.run(["echo", "back"], timeout_s=10).stdout == b"back\n"
 
 
 def test_a_phone_that_goes_offline_is_told_so(transport: DirectTransport, phone: VirtualPhone) -> None:
     phone.faults.set(FaultPlan(offline=True))
-    with pytest.raises(DeviceLost, match="does not answer"):
+    with pytest.raises(DeviceLostError, match="does not answer"):
         transport.reconnect(timeout_s=0.3)
 
 

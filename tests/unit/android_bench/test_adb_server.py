@@ -18,8 +18,8 @@ from android_bench.adb.direct import DirectTransport
 from android_bench.adb.server import ServerTransport, server_devices
 from android_bench.adb.ways import open_transport
 from android_bench.discover import find_phones
-from android_bench.transport import NotReady
-from nasflow.base.errors import DeviceError, DeviceLost
+from android_bench.transport import PhoneNotReadyError
+from nasflow.base.errors import DeviceError, DeviceLostError
 from tests.support.adb_peer import REMOTE, V1_BANNER, AdbPeer, HungUp, Line, Phone
 
 SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]
@@ -138,7 +138,7 @@ def test_a_refused_push_fails_at_once_with_the_devices_reason(
     begin = time.monotonic()
     with pytest.raises(DeviceError, match="Permission denied") as caught:
         transport.push(bytes(size), "/system/x", timeout_s=30)
-    assert not isinstance(caught.value, DeviceLost)
+    assert not isinstance(caught.value, DeviceLostError)
     assert time.monotonic() - begin < 1
 
 
@@ -156,7 +156,7 @@ def test_a_phone_that_breaks_off_in_an_answer_is_lost(server: Server) -> None:
         raise HungUp
 
     with AdbPeer(script) as peer, ServerTransport(peer.name, server=server.port) as transport:
-        with pytest.raises(DeviceLost):
+        with pytest.raises(DeviceLostError):
             transport.run(["x"], timeout_s=10)
         server.adb("disconnect", peer.name)
 
@@ -171,7 +171,7 @@ def test_silence_ends_at_the_time_out(server: Server) -> None:
     with AdbPeer(script) as peer, ServerTransport(peer.name, server=server.port) as transport:
         transport.reconnect(timeout_s=10)
         begin = time.monotonic()
-        with pytest.raises(DeviceLost, match="no answer within"):
+        with pytest.raises(DeviceLostError, match="no answer within"):
             transport.run(["x"], timeout_s=0.5)
         assert time.monotonic() - begin < 1.5
         server.adb("disconnect", peer.name)
@@ -180,7 +180,7 @@ def test_silence_ends_at_the_time_out(server: Server) -> None:
 def test_a_phone_that_the_server_does_not_know_is_missing(server: Server) -> None:
     transport = ServerTransport("R5CT0000", server=server.port)
     assert transport.state() == "missing"
-    with pytest.raises(NotReady, match="missing") as caught:
+    with pytest.raises(PhoneNotReadyError, match="missing") as caught:
         transport.run(["x"], timeout_s=5)
     assert caught.value.state == "missing"
 
@@ -193,7 +193,7 @@ def test_an_unapproved_key_says_to_accept_the_prompt(server: Server) -> None:
             line.receive()
 
     with AdbPeer(script) as peer, ServerTransport(peer.name, server=server.port) as transport:
-        with pytest.raises(NotReady, match="accept the prompt"):
+        with pytest.raises(PhoneNotReadyError, match="accept the prompt"):
             transport.run(["x"], timeout_s=10)
         server.adb("disconnect", peer.name)
 
@@ -223,9 +223,9 @@ def test_a_server_that_ends_is_a_lost_phone_and_is_not_started_again(tmp_path: P
         transport = ServerTransport(peer.name, server=server.port)
         transport.run(["echo"], timeout_s=10)
         server.stop()
-        with pytest.raises(DeviceLost):
+        with pytest.raises(DeviceLostError):
             transport.run(["echo"], timeout_s=5)
-        with pytest.raises(DeviceLost, match="no adb server answers"):
+        with pytest.raises(DeviceLostError, match="no adb server answers"):
             transport.reconnect(timeout_s=5)
         assert transport.state() == "missing"
         assert server_devices(server.port) is None
@@ -234,6 +234,6 @@ def test_a_server_that_ends_is_a_lost_phone_and_is_not_started_again(tmp_path: P
 def test_without_a_server_the_user_is_told_how_to_start_one() -> None:
     port = unused_port()
     transport = open_transport("R5CT0000", "server", server=port)
-    with pytest.raises(NotReady, match="adb start-server"):
+    with pytest.raises(PhoneNotReadyError, match="adb start-server"):
         transport.run(["x"], timeout_s=5)
     assert server_devices(port) is None

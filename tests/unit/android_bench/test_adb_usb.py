@@ -14,8 +14,8 @@ from android_bench.adb import wire as adb_wire
 from android_bench.adb.deadline import Deadline
 from android_bench.adb.direct import DirectTransport
 from android_bench.adb.keys import ensure_key
-from android_bench.transport import NotReady
-from nasflow.base.errors import DeviceLost
+from android_bench.transport import PhoneNotReadyError
+from nasflow.base.errors import DeviceLostError
 
 READ_ENDPOINT, WRITE_ENDPOINT, PACKET_BYTES = 0x81, 0x02, 512
 Transfer = bytes | Exception
@@ -164,7 +164,7 @@ def test_data_of_whole_usb_packets_is_followed_by_an_empty_transfer() -> None:
 def test_a_time_out_is_told_from_an_unplugged_cable(bus: Bus, error: Exception, words: str) -> None:
     with (
         bus(Interface("R5CT1", Handle(fail_after_reads=(4, error)))) as transport,
-        pytest.raises(DeviceLost, match=words),
+        pytest.raises(DeviceLostError, match=words),
     ):
         transport.run(["x"], timeout_s=5)
 
@@ -184,7 +184,7 @@ def test_a_phone_that_cannot_be_opened_says_why(
     bus: Bus, interface: Interface, state: str, words: str
 ) -> None:
     with bus(interface) as transport:
-        with pytest.raises(NotReady, match=words) as caught:
+        with pytest.raises(PhoneNotReadyError, match=words) as caught:
             transport.run(["x"], timeout_s=5)
         assert caught.value.state == state
 

@@ -18,7 +18,13 @@ from android_bench.phone.stretches import MAX_DROPS
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.base.errors import BadMeasurement, DeviceError, DeviceLost, NoUsableDevice, UsageError
+from nasflow.base.errors import (
+    BadMeasurementError,
+    DeviceError,
+    DeviceLostError,
+    NoUsableDeviceError,
+    UsageError,
+)
 from stages.conversion.flatbuffer import empty_model
 
 FOLDER = "/data/local/tmp/nasflow"
@@ -185,7 +191,7 @@ def test_a_phone_that_stays_away_is_lost_in_time_and_the_next_device_goes_on(
 
     bench.clock.on_sleep = go_away
     asked = requests(3, min_ms=150)
-    with pytest.raises(DeviceLost, match="stayed away for 50 s"):
+    with pytest.raises(DeviceLostError, match="stayed away for 50 s"):
         list(device.benchmark_many(asked))
     assert 50 <= bench.clock.now < 60
     device.close()
@@ -212,7 +218,7 @@ def test_a_list_that_goes_on_behind_what_was_received_is_found_too(
     check([next(results), next(results), next(results)], 3)
     bench.phone.faults.set(FaultPlan(authorisation="refuse"))
     bench.phone.disconnect()
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         next(results)
     device.close()
     bench.phone.faults.clear()
@@ -313,7 +319,7 @@ def test_a_tool_that_prints_nonsense_is_no_measurement_and_its_words_are_kept(
     monkeypatch.setattr(
         "android_bench.android.command", lambda *_, **__: ("echo", "INFO: count=5 \x1b[31mavg=banana")
     )
-    with pytest.raises(BadMeasurement) as caught:
+    with pytest.raises(BadMeasurementError) as caught:
         list(bench.device().benchmark_many(requests(1)))
     assert "avg=banana" in caught.value.raw
     assert "\x1b" not in caught.value.raw
@@ -345,7 +351,7 @@ def test_cores_that_the_phone_does_not_tell_are_no_usable_device(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("android_bench.phone.conditions.parse_cpufreq", lambda _text: ())
-    with pytest.raises(NoUsableDevice, match="which of its cores"):
+    with pytest.raises(NoUsableDeviceError, match="which of its cores"):
         bench.device().benchmark(requests(1, options=RuntimeOptions(cpu="big"))[0])
 
 
@@ -355,7 +361,7 @@ def test_a_state_set_by_hand_and_an_empty_battery_are_refused(bench: Bench) -> N
         (FaultPlan(battery_percent=10), "at 10 %"),
     ):
         bench.phone.faults.set(plan)
-        with pytest.raises(NoUsableDevice, match=words):
+        with pytest.raises(NoUsableDeviceError, match=words):
             bench.device().benchmark(requests(1)[0])
 
 
@@ -385,7 +391,7 @@ def test_settings_are_on_while_it_measures_and_as_before_when_a_measurement_fail
     bench.clock.on_sleep = lambda: meanwhile.append(bench.shell(f"settings get {setting}").strip())
     monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("echo", "avg=banana"))
     device = bench.device()
-    with pytest.raises(BadMeasurement):
+    with pytest.raises(BadMeasurementError):
         device.benchmark(requests(1)[0])
     assert meanwhile[-1] == "15"
     device.close()
@@ -411,7 +417,7 @@ def test_what_a_phone_measured_while_it_throttled_alone_is_taken_again(bench: Be
 
     bench.clock.on_sleep = go_away_hot
     asked = requests(2, min_ms=200)
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         list(device.benchmark_many(asked))
     device.close()
     folder = bench.phone.storage(FOLDER)

@@ -15,7 +15,7 @@ from android_bench.device import BenchmarkRequest
 from android_bench.runner.download import Runner
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.base.errors import BadMeasurement, DeviceError, KilledByPhone, NoUsableDevice
+from nasflow.base.errors import BadMeasurementError, DeviceError, KilledByPhoneError, NoUsableDeviceError
 from stages.conversion.flatbuffer import empty_model
 
 Open = Callable[..., AndroidDevice]
@@ -128,7 +128,7 @@ def test_a_timing_that_the_phone_kills_a_third_time_is_an_error_that_names_the_m
     device = open_device(told=told)
     device.info()
     phone.faults.set(FaultPlan(tool_signal=9))
-    with pytest.raises(KilledByPhone, match=r"SIGKILL.*exit code 137.*timed empty"):
+    with pytest.raises(KilledByPhoneError, match=r"SIGKILL.*exit code 137.*timed empty"):
         device.benchmark(REQUEST)
     assert sum("taken again" in line for line in told) == 2
 
@@ -165,7 +165,7 @@ def test_a_phone_that_does_not_run_the_tool_is_no_usable_device(
     phone: VirtualPhone, open_device: Open, plan: FaultPlan, told: str
 ) -> None:
     phone.faults.set(plan)
-    with pytest.raises(NoUsableDevice, match=told):
+    with pytest.raises(NoUsableDeviceError, match=told):
         open_device().info()
 
 
@@ -177,5 +177,5 @@ def test_a_model_below_a_microsecond_is_measured_and_one_that_takes_no_time_is_n
     assert measured.resolution_ms == 0.001 and measured.min_ms > 0
     heading = "INFO: Running benchmark for at least 1 iterations\\nINFO: count=9 curr=0(all same)\\n"
     monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("printf", 2 * heading))
-    with pytest.raises(BadMeasurement, match=r"^empty was not measured.*0 microseconds for every run"):
+    with pytest.raises(BadMeasurementError, match=r"^empty was not measured.*0 microseconds for every run"):
         device.benchmark(REQUEST)

@@ -22,7 +22,7 @@ from android_bench.transport import Transport
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from benchmarks._fault_run import DESCRIPTION, left_behind, log_timings, requests, taken_timings
 from benchmarks.adb_push import free_port, google_program
-from nasflow.base.errors import NoUsableDevice, UsageError
+from nasflow.base.errors import NoUsableDeviceError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -151,5 +151,5 @@ def test_one_phone_that_the_server_knows_by_three_names_is_one_phone(
             assert chosen.serial == name
             with closing(open_found(chosen, server=port)) as way:
                 assert way.run(["getprop", "ro.product.model"], timeout_s=20).stdout == b"Pixel 8 Pro\n"
-        with pytest.raises(NoUsableDevice, match="2 phones are connected"):
+        with pytest.raises(NoUsableDeviceError, match="2 phones are connected"):
             choose("", found)

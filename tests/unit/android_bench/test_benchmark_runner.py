@@ -20,7 +20,13 @@ from android_bench.runner.output import parse_output
 from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
 from android_bench.transport import Completed
 from benchmarks.parser_fuzz import Run, encode_result, real_runs
-from nasflow.base.errors import BadMeasurement, DeviceError, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.errors import (
+    BadMeasurementError,
+    DeviceError,
+    NasflowError,
+    NoUsableDeviceError,
+    UsageError,
+)
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model"
 
@@ -223,7 +229,7 @@ def test_clusters_become_masks(cpu: str, policies: tuple[CpuPolicy, ...], mask: 
 
 def test_clusters_that_are_not_told_are_not_guessed() -> None:
     for policies in ((), (policy(0, (0,), None), *THREE[1:])):
-        with pytest.raises(NoUsableDevice, match="does not tell"):
+        with pytest.raises(NoUsableDeviceError, match="does not tell"):
             cpu_mask(RuntimeOptions(cpu="big"), policies)
 
 
@@ -271,10 +277,10 @@ def test_the_abi_is_read_from_the_program(binary: bytes, abi: str | None) -> Non
 
 def test_a_program_for_another_phone_is_refused_before_it_is_sent() -> None:
     check_abi(elf(183), ["arm64-v8a"], name="benchmark_model")
-    with pytest.raises(NoUsableDevice, match=r"x86_64.*arm64-v8a or armeabi-v7a") as caught:
+    with pytest.raises(NoUsableDeviceError, match=r"x86_64.*arm64-v8a or armeabi-v7a") as caught:
         check_abi(elf(62), ["arm64-v8a", "armeabi-v7a"], name="benchmark_model")
     assert caught.value.exit_code == 4
-    with pytest.raises(NoUsableDevice, match="unknown ABI"):
+    with pytest.raises(NoUsableDeviceError, match="unknown ABI"):
         check_abi(elf(62), [], name="benchmark_model")
     with pytest.raises(UsageError, match="no Linux or Android program"):
         check_abi(b"<html>", ["arm64-v8a"], name="benchmark_model")
@@ -282,7 +288,7 @@ def test_a_program_for_another_phone_is_refused_before_it_is_sent() -> None:
 
 def test_a_32_bit_program_is_for_every_phone_that_runs_such_ones() -> None:
     check_abi(elf(40, bits=32), ["arm64-v8a", "armeabi-v7a", "armeabi"], name="benchmark_model")
-    with pytest.raises(NoUsableDevice, match="built for armeabi-v7a, but the phone is arm64-v8a"):
+    with pytest.raises(NoUsableDeviceError, match="built for armeabi-v7a, but the phone is arm64-v8a"):
         check_abi(elf(40, bits=32), ["arm64-v8a"], name="benchmark_model")
 
 
@@ -333,31 +339,31 @@ def test_a_gpu_that_does_not_take_all_of_a_model_is_told_in_the_tools_telling_wo
 
 
 def test_a_missing_result_file_is_an_error() -> None:
-    with pytest.raises(BadMeasurement, match="no result file"):
+    with pytest.raises(BadMeasurementError, match="no result file"):
         finished_run(CLASSIC, Completed(CLASSIC_RUN.stdout, b"", 0), None, request())
 
 
 def test_text_that_breaks_off_with_exit_code_0_is_no_result() -> None:
     torn = CLASSIC_RUN.stdout[: CLASSIC_RUN.stdout.index(b"INFO: Inference timings")]
-    with pytest.raises(BadMeasurement, match="before its summary"):
+    with pytest.raises(BadMeasurementError, match="before its summary"):
         replace(CLASSIC_RUN, stdout=torn).measure()
 
 
 def test_the_file_that_an_earlier_run_left_is_refused() -> None:
     for wrong, reason in ((PROFILED_RUN.result, "not that of this run"), (b"\x12\xff", "breaks off")):
-        with pytest.raises(BadMeasurement, match=reason) as caught:
+        with pytest.raises(BadMeasurementError, match=reason) as caught:
             replace(CLASSIC_RUN, result=wrong).measure()
         assert "median=7768" in caught.value.raw
 
 
 def test_an_ignored_flag_is_an_error_though_the_exit_code_is_0() -> None:
     warned = b"WARN: Unconsumed cmdline flags: --use_xnnpack=true\n" + CLASSIC_RUN.stdout
-    with pytest.raises(BadMeasurement, match=r"ignored .*--use_xnnpack=true"):
+    with pytest.raises(BadMeasurementError, match=r"ignored .*--use_xnnpack=true"):
         replace(CLASSIC_RUN, stdout=warned).measure()
 
 
 def test_fewer_runs_than_asked_for_are_told() -> None:
-    with pytest.raises(BadMeasurement, match="after 123 of 200 runs"):
+    with pytest.raises(BadMeasurementError, match="after 123 of 200 runs"):
         finished_run(
             CLASSIC, Completed(CLASSIC_RUN.stdout, b"", 0), CLASSIC_RUN.result, request(min_runs=200)
         )
@@ -382,12 +388,12 @@ def test_a_gpu_that_computed_everything_is_believed() -> None:
 @pytest.mark.parametrize("tool", [CLASSIC, LITERT], ids=["classic", "litert"])
 def test_a_gpu_that_fell_back_to_the_cpu_is_noticed(tool: RunnerTool, words: bytes, reason: str) -> None:
     done = Completed(words + CLASSIC_RUN.stdout, CLASSIC_RUN.stderr, 0)
-    with pytest.raises(BadMeasurement, match=reason):
+    with pytest.raises(BadMeasurementError, match=reason):
         finished_run(tool, done, CLASSIC_RUN.result, request(options=GPU))
 
 
 def test_a_gpu_that_nobody_asked_for_is_noticed() -> None:
-    with pytest.raises(BadMeasurement, match="CPU was asked for, but GPU"):
+    with pytest.raises(BadMeasurementError, match="CPU was asked for, but GPU"):
         replace(CLASSIC_RUN, stdout=COMPLETELY + CLASSIC_RUN.stdout).measure()
 
 
@@ -456,7 +462,7 @@ def test_nothing_but_zeros_is_no_measurement_and_says_which_model_and_what_to_do
 ) -> None:
     run = short(line, zeros=zeros)
     with pytest.raises(
-        BadMeasurement, match=r"net was not measured: .*counts 0 microseconds for every run"
+        BadMeasurementError, match=r"net was not measured: .*counts 0 microseconds for every run"
     ) as caught:
         finished_run(CLASSIC, Completed(run.stdout, b"", 0), run.result, request())
     assert "several copies" in caught.value.hint
@@ -465,10 +471,10 @@ def test_nothing_but_zeros_is_no_measurement_and_says_which_model_and_what_to_do
 def test_a_zero_in_the_file_alone_is_not_believed() -> None:
     run = short("count=9 first=3 curr=1 min=0 max=3 avg=0.9 std=1 p5=0 median=1 p95=2")
     lost = short("count=9 first=3 curr=1 min=0 max=3 avg=0.9 std=1 p5=0 median=0 p95=2").result
-    with pytest.raises(BadMeasurement, match=r"median 0.001 ms printed, 0 ms in the file"):
+    with pytest.raises(BadMeasurementError, match=r"median 0.001 ms printed, 0 ms in the file"):
         replace(run, result=lost).measure()
     older = re.sub(rb" p5=0 median=1 p95=2", b"", run.stdout)
-    with pytest.raises(BadMeasurement, match="no median in either"):
+    with pytest.raises(BadMeasurementError, match="no median in either"):
         replace(run, stdout=older, result=lost).measure()
 
 
@@ -487,11 +493,11 @@ def test_every_measurement_that_is_refused_names_the_model(spoil: Callable[[Run]
     run = spoil(CLASSIC_RUN)
     asked_for = request(name="mbconv_k3_e6")
     with pytest.raises(
-        BadMeasurement, match=r"^mbconv_k3_e6 was not measured: benchmark_model|the CPU was asked"
+        BadMeasurementError, match=r"^mbconv_k3_e6 was not measured: benchmark_model|the CPU was asked"
     ):
         finished_run(CLASSIC, Completed(run.stdout, run.stderr, 0), run.result, asked_for)
     with pytest.raises(
-        BadMeasurement, match=r"^mbconv_k3_e6 was not measured: benchmark_model left no result"
+        BadMeasurementError, match=r"^mbconv_k3_e6 was not measured: benchmark_model left no result"
     ):
         finished_run(CLASSIC, Completed(CLASSIC_RUN.stdout, b"", 0), None, asked_for)
 

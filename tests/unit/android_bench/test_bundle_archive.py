@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from android_bench.bundle import archive
 from android_bench.bundle.archive import CONTENTS, EXCHANGES, Bundle, read_bundle, write_bundle
 from android_bench.bundle.exchange import Exchange, Header
-from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError
+from nasflow.base.errors import IntegrityError, MachineError, NasflowError
 
 HEADER = Header(nasflow="1")
 HEAD = HEADER.model_dump_json()
@@ -146,9 +146,9 @@ def test_too_many_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_bundle_that_is_not_there_is_an_environment_fault(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=r"none\.zip is not there\. Name a bundle"):
+    with pytest.raises(MachineError, match=r"none\.zip is not there\. Name a bundle"):
         read_bundle(tmp_path / "none.zip")
-    with pytest.raises(EnvironmentFault, match=r"is a folder\. Name a bundle"):
+    with pytest.raises(MachineError, match=r"is a folder\. Name a bundle"):
         read_bundle(tmp_path)
 
 

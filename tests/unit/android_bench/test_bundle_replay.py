@@ -19,10 +19,10 @@ from android_bench.bundle.replay import ReplayTransport
 from android_bench.bundle.stand_in import replay_with_stand_in
 from android_bench.device import DeviceInfo, LatencyMeasurement
 from android_bench.phone.lock import Owner
-from android_bench.transport import Completed, NotReady, Transport
+from android_bench.transport import Completed, PhoneNotReadyError, Transport
 from android_bench.virtual_phone.phone import running_phone
 from benchmarks._fault_run import DESCRIPTION, requests
-from nasflow.base.errors import DeviceError, DeviceLost, UsageError
+from nasflow.base.errors import DeviceError, DeviceLostError, UsageError
 
 Session = tuple[Recorder, DeviceInfo, list[tuple[int, LatencyMeasurement]]]
 HEADER = Header(nasflow="1")
@@ -113,8 +113,8 @@ def test_what_was_never_asked_has_no_answer_and_is_named() -> None:
 
 def test_errors_are_raised_again_as_they_were() -> None:
     errors = [
-        DeviceLost("gone", hint="plug it in", raw="r"),
-        NotReady("locked", state="unauthorized"),
+        DeviceLostError("gone", hint="plug it in", raw="r"),
+        PhoneNotReadyError("locked", state="unauthorized"),
         DeviceError("nonsense"),
     ]
     recorder, transport = recorded(*errors)
@@ -157,14 +157,14 @@ def test_what_is_random_now_stands_in_the_answers_for_what_was_random_then() -> 
 
 
 def test_state_and_reconnecting_are_recorded_and_are_fine_where_they_were_not() -> None:
-    recorder, transport = recorded(DeviceLost("gone"), b"")
+    recorder, transport = recorded(DeviceLostError("gone"), b"")
     assert transport.state() == "offline"
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.reconnect(timeout_s=1)
     transport.reconnect(timeout_s=1)
     again = replay(recorder)
     assert again.state() == "offline"
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         again.reconnect(timeout_s=1)
     again.reconnect(timeout_s=1)
     nothing = replay(Recorder())

@@ -31,7 +31,7 @@ from android_bench.phone.conditions import (
 )
 from android_bench.phone.screen import SETTLE_S, wake_up
 from android_bench.transport import Transport
-from nasflow.base.errors import DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceLostError, NoUsableDeviceError
 from tests.support.scripted_phone import BOOT, CPUFREQ, ScriptedPhone, fixture
 
 
@@ -82,7 +82,7 @@ def test_a_battery_below_the_limit_is_refused(level: int, fine: bool) -> None:
     if fine:
         check_usable(reading(phone), Limits())
         return
-    with pytest.raises(NoUsableDevice, match=rf"{level} %") as caught:
+    with pytest.raises(NoUsableDeviceError, match=rf"{level} %") as caught:
         check_usable(reading(phone), Limits())
     assert caught.value.exit_code == 4
 
@@ -103,14 +103,14 @@ def test_a_device_without_a_battery_is_not_an_empty_one() -> None:
     check_usable(reading(phone), Limits())
     assert reading(phone).conditions().battery_percent is None
     phone.texts[BATTERY_COMMAND] = NO_BATTERY.replace("present: false", "present: true")
-    with pytest.raises(NoUsableDevice, match="at 0 %"):
+    with pytest.raises(NoUsableDeviceError, match="at 0 %"):
         check_usable(reading(phone), Limits())
 
 
 def test_a_light_thermal_status_is_measured_where_a_person_says_so_and_recorded() -> None:
     phone, clock = ScriptedPhone(), Clock()
     phone.texts[THERMAL_COMMAND] = "IsStatusOverride: false\nThermal Status: 1\n"
-    with pytest.raises(NoUsableDevice, match="status 1") as caught:
+    with pytest.raises(NoUsableDeviceError, match="status 1") as caught:
         wait_until_ready(phone, Limits(), clock=clock, sleep=clock.sleep)
     assert "android.max_thermal_status: 1" in caught.value.hint
     got = wait_until_ready(phone, Limits(max_thermal_status=1), clock=clock, sleep=clock.sleep)
@@ -123,7 +123,7 @@ def test_a_light_thermal_status_is_measured_where_a_person_says_so_and_recorded(
 def test_a_status_that_no_key_accepts_is_not_advised() -> None:
     phone, clock = ScriptedPhone(), Clock()
     phone.texts[THERMAL_COMMAND] = "IsStatusOverride: false\nThermal Status: 4\n"
-    with pytest.raises(NoUsableDevice, match="critical") as caught:
+    with pytest.raises(NoUsableDeviceError, match="critical") as caught:
         wait_until_ready(phone, Limits(), clock=clock, sleep=clock.sleep)
     assert "max_thermal_status" not in caught.value.hint
 
@@ -131,7 +131,7 @@ def test_a_status_that_no_key_accepts_is_not_advised() -> None:
 def test_a_thermal_status_set_by_hand_is_refused() -> None:
     phone = ScriptedPhone()
     phone.texts[THERMAL_COMMAND] = "IsStatusOverride: true\nThermal Status: 0\n"
-    with pytest.raises(NoUsableDevice, match="thermalservice reset"):
+    with pytest.raises(NoUsableDeviceError, match="thermalservice reset"):
         wait_until_ready(phone, Limits())
 
 
@@ -141,7 +141,7 @@ def test_a_battery_set_by_hand_is_refused() -> None:
         "Current Battery Service state:\n  (UPDATES STOPPED -- use 'reset' to restart)\n  level: 100\n"
         "  scale: 100\n"
     )
-    with pytest.raises(NoUsableDevice, match="dumpsys battery reset"):
+    with pytest.raises(NoUsableDeviceError, match="dumpsys battery reset"):
         wait_until_ready(phone, Limits())
 
 
@@ -172,7 +172,7 @@ def test_a_hot_phone_is_waited_for_and_it_is_said_once() -> None:
 def test_a_phone_that_stays_hot_is_given_up_after_ten_minutes() -> None:
     phone, clock = ScriptedPhone(), Clock()
     phone.texts[THERMAL_COMMAND] = fixture("thermalservice_throttling.txt")
-    with pytest.raises(NoUsableDevice, match="after 600 s: thermal status 2"):
+    with pytest.raises(NoUsableDeviceError, match="after 600 s: thermal status 2"):
         wait_until_ready(phone, Limits(), clock=clock, sleep=clock.sleep, pause_s=7)
     assert clock.now == 600
 
@@ -281,7 +281,9 @@ def test_a_phone_is_woken_by_whichever_way_it_allows(ways: set[str]) -> None:
 def test_a_phone_that_cannot_be_woken_is_not_usable_and_it_is_said_what_to_do() -> None:
     phone, clock = ScriptedPhone(), Clock()
     phone.wakefulness, phone.wakes_by = "Asleep", set()
-    with pytest.raises(NoUsableDevice, match=r"woken \(mWakefulness=Asleep\): .*INJECT_EVENTS") as caught:
+    with pytest.raises(
+        NoUsableDeviceError, match=r"woken \(mWakefulness=Asleep\): .*INJECT_EVENTS"
+    ) as caught:
         wake_up(phone, sleep=clock.sleep)
     assert "power button" in caught.value.hint
     assert caught.value.exit_code == 4
@@ -305,7 +307,7 @@ def test_an_awake_phone_gets_no_key() -> None:
 def test_a_lost_phone_is_not_an_unknown_one() -> None:
     phone = ScriptedPhone()
     phone.commands_left = 2
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         reading(phone)
 
 
@@ -323,7 +325,7 @@ def test_a_phone_that_says_anything_is_read_judged_and_compared(texts: list[byte
     got = reading(phone)
     try:
         check_usable(got, Limits())
-    except NoUsableDevice:
+    except NoUsableDeviceError:
         return
     assert too_hot(got, Limits()) is None or got.thermal is not None
     assert disturbance(got, got, Limits()) is None or got.thermal is not None

@@ -14,8 +14,8 @@ from android_bench.adb import wire as adb_wire
 from android_bench.adb.keys import ensure_key
 from android_bench.discover import choose, find_phones, wanted_name
 from android_bench.found_phone import FoundPhone
-from android_bench.transport import STATE_ADVICE, NotReady
-from nasflow.base.errors import NoUsableDevice, UsageError
+from android_bench.transport import STATE_ADVICE, PhoneNotReadyError
+from nasflow.base.errors import NoUsableDeviceError, UsageError
 from tests.support.adb_peer import AdbPeer, HungUp, Line, Phone
 
 PIXEL = FoundPhone("R5CT1", "usb", "device", "Pixel 8 Pro", "Tensor G3", "15")
@@ -111,7 +111,7 @@ def test_a_phone_whose_first_greeting_is_lost_is_found(tmp_path: Path, no_server
 
 def test_nothing_connected_is_no_phone(no_server: int) -> None:
     assert find_phones(server=no_server) == ()
-    with pytest.raises(NoUsableDevice, match=r"no phone is connected.*USB debugging") as caught:
+    with pytest.raises(NoUsableDeviceError, match=r"no phone is connected.*USB debugging") as caught:
         choose("", ())
     assert caught.value.exit_code == 4
 
@@ -122,7 +122,7 @@ def test_usb_phones_that_may_not_be_opened_are_listed(
     monkeypatch.setattr(adb_wire, "usb_devices", lambda: [("", "no permissions"), ("", "no permissions")])
     found = find_phones(server=no_server)
     assert [phone.state for phone in found] == ["no permissions"] * 2
-    with pytest.raises(NoUsableDevice, match="udev"):
+    with pytest.raises(NoUsableDeviceError, match="udev"):
         choose("", found)
 
 
@@ -136,7 +136,7 @@ def test_a_named_phone_is_taken() -> None:
 
 
 def test_several_phones_and_none_named_are_listed() -> None:
-    with pytest.raises(NoUsableDevice, match="2 phones are connected") as caught:
+    with pytest.raises(NoUsableDeviceError, match="2 phones are connected") as caught:
         choose("", [PIXEL, LOCKED, replace(PIXEL, serial="ABC")])
     text = str(caught.value)
     assert "R5CT1 (Pixel 8 Pro, Tensor G3, Android 15); ABC (" in text
@@ -145,27 +145,27 @@ def test_several_phones_and_none_named_are_listed() -> None:
 
 
 def test_a_name_that_nobody_has_is_answered_with_what_is_there() -> None:
-    with pytest.raises(NoUsableDevice, match=r"no phone is called NOPE\. Connected: R5CT1 \(Pixel"):
+    with pytest.raises(NoUsableDeviceError, match=r"no phone is called NOPE\. Connected: R5CT1 \(Pixel"):
         choose("NOPE", [PIXEL, LOCKED])
-    with pytest.raises(NoUsableDevice, match=r"no phone answers at 10\.0\.0\.1:5555\."):
+    with pytest.raises(NoUsableDeviceError, match=r"no phone answers at 10\.0\.0\.1:5555\."):
         choose("10.0.0.1:5555", [])
 
 
 @pytest.mark.parametrize("name", ["", "HT7"])
 def test_the_only_phone_locked_says_what_to_do(name: str) -> None:
-    with pytest.raises(NotReady, match="accept the prompt") as caught:
+    with pytest.raises(PhoneNotReadyError, match="accept the prompt") as caught:
         choose(name, [LOCKED])
     assert caught.value.state == "unauthorized"
 
 
 def test_an_address_where_nothing_answers_is_told_so() -> None:
-    with pytest.raises(NotReady, match=r"nothing answers at 10\.0\.0\.1:5555") as caught:
+    with pytest.raises(PhoneNotReadyError, match=r"nothing answers at 10\.0\.0\.1:5555") as caught:
         choose("10.0.0.1:5555", [FoundPhone("10.0.0.1:5555", "tcp", "missing")])
     assert "Check the address" in caught.value.hint
 
 
 def test_several_unusable_phones_are_each_told_about() -> None:
-    with pytest.raises(NoUsableDevice, match="none of the phones") as caught:
+    with pytest.raises(NoUsableDeviceError, match="none of the phones") as caught:
         choose("", [LOCKED, replace(LOCKED, serial="X", state="offline")])
     assert STATE_ADVICE["unauthorized"] in caught.value.hint
     assert STATE_ADVICE["offline"] in caught.value.hint

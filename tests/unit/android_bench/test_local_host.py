@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from android_bench.local import host as local_host
 from android_bench.local.host import local_conditions, parse_cpuinfo, runtime_version
-from nasflow.base.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDeviceError
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -70,5 +70,5 @@ def test_boards_with_the_runtime_of_the_former_name_are_served(monkeypatch: pyte
 
 def test_without_a_runtime_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_host, "version", versions())
-    with pytest.raises(NoUsableDevice, match="pip install ai-edge-litert"):
+    with pytest.raises(NoUsableDeviceError, match="pip install ai-edge-litert"):
         runtime_version()

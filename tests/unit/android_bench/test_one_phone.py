@@ -16,9 +16,9 @@ from android_bench.adb.listing import Listed, parse_devices
 from android_bench.adb.server import ServerTransport, server_devices
 from android_bench.discover import choose, find_phones, open_found
 from android_bench.found_phone import FoundPhone, Identity, joined, name_of
-from android_bench.transport import NotReady, is_mdns_name, serial_in_mdns_name
+from android_bench.transport import PhoneNotReadyError, is_mdns_name, serial_in_mdns_name
 from android_bench.virtual_phone.phone import running_phone
-from nasflow.base.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDeviceError
 from tests.support.adb_server_peer import AdbServerPeer, Connected, phone_answers
 
 SERVICE = "adb-35121JEHN28132-jr888A._adb-tls-connect._tcp"
@@ -146,10 +146,10 @@ def test_two_phones_of_one_serial_stay_two_and_are_told_apart() -> None:
         found = find_phones(server=peer.port)
         assert [phone.model for phone in found] == ["Cheap 1", "Cheap 2"]
         assert [name_of(phone, found) for phone in found] == ["transport_id:1", "transport_id:2"]
-        with pytest.raises(NoUsableDevice, match=f"2 phones are called {CHEAP}") as caught:
+        with pytest.raises(NoUsableDeviceError, match=f"2 phones are called {CHEAP}") as caught:
             choose(CHEAP, found)
         assert "--device android:transport_id:1 or --device android:transport_id:2" in caught.value.hint
-        with pytest.raises(NoUsableDevice, match="none was named") as caught:
+        with pytest.raises(NoUsableDeviceError, match="none was named") as caught:
             choose("", found)
         assert "--device android:transport_id:1," in caught.value.hint
         for name in ("transport_id:2", "usb:1-2"):
@@ -164,7 +164,7 @@ def test_after_a_break_the_phone_at_the_same_port_is_taken_and_no_other() -> Non
         chosen = choose("transport_id:2", find_phones(server=peer.port))
         with closing(open_found(chosen, server=peer.port)) as transport:
             peer.connected = [cheap(1, "b1")]
-            with pytest.raises(NotReady, match="missing"):
+            with pytest.raises(PhoneNotReadyError, match="missing"):
                 transport.reconnect(timeout_s=5)
             peer.connected = [cheap(1, "b1"), replace(cheap(2, "b2"), number=9)]
             told = transport.run(["getprop", "ro.product.model"], timeout_s=5).stdout
@@ -187,7 +187,7 @@ def test_a_name_of_several_phones_is_an_error_with_what_to_do(with_numbers: bool
     with AdbServerPeer([cheap(1, "b1"), cheap(2, "b2")], with_numbers=with_numbers) as peer:
         transport = ServerTransport(CHEAP, server=peer.port)
         assert transport.state() == "ambiguous"
-        with pytest.raises(NotReady, match="several phones are called") as caught:
+        with pytest.raises(PhoneNotReadyError, match="several phones are called") as caught:
             transport.run(["echo", "hello"], timeout_s=5)
     assert "transport_id:N" in caught.value.hint
 
@@ -304,14 +304,14 @@ def test_phones_of_one_serial_on_usb_without_a_server_say_what_to_do(
     monkeypatch.setattr(adb_wire, "usb_devices", lambda: [(CHEAP, "device"), (CHEAP, "device")])
     found = find_phones("direct")
     assert [phone.state for phone in found] == ["ambiguous", "ambiguous"]
-    with pytest.raises(NoUsableDevice, match="adb server") as caught:
+    with pytest.raises(NoUsableDeviceError, match="adb server") as caught:
         choose(CHEAP, found)
     assert "Unplug one" in caught.value.hint
 
 
 def test_a_hint_is_typed_as_it_stands() -> None:
     ways = [way(SECOND, hardware="S1", product="p", boot="b"), way("Y's", hardware="S2", boot="c")]
-    with pytest.raises(NoUsableDevice) as caught:
+    with pytest.raises(NoUsableDeviceError) as caught:
         choose("", joined(ways))
     words = shlex.split(caught.value.hint.split(", or")[0])
     assert words[-1] == f"android:{SECOND}"

@@ -22,7 +22,7 @@ from benchmarks._fault_run import (
     taken_timings,
 )
 from benchmarks.phone_faults import IN_ANSWER_BYTES
-from nasflow.base.errors import DeviceLost, NoUsableDevice, UsageError
+from nasflow.base.errors import DeviceLostError, NoUsableDeviceError, UsageError
 
 PATIENCE_S = 50.0
 
@@ -79,7 +79,7 @@ def test_a_frozen_connection_is_given_up_in_time_and_said_so(
     away = Away(
         phone, tmp_path / "key", moment, lambda: phone.faults.set(FaultPlan(freeze_after_received_bytes=30))
     )
-    with pytest.raises(DeviceLost, match=r"stayed away for 50 s.*does not answer") as caught:
+    with pytest.raises(DeviceLostError, match=r"stayed away for 50 s.*does not answer") as caught:
         list(away.device.benchmark_many(requests()))
     assert caught.value.exit_code == 5
     assert "goes on from there" in caught.value.hint
@@ -98,7 +98,7 @@ def test_a_phone_that_is_frozen_from_the_start_is_not_usable(phone: VirtualPhone
     away = Away(
         phone, tmp_path / "key", "connect", lambda: phone.faults.set(FaultPlan(freeze_after_sent_bytes=0))
     )
-    with pytest.raises(NoUsableDevice, match="does not answer: no answer within 15 s"):
+    with pytest.raises(NoUsableDeviceError, match="does not answer: no answer within 15 s"):
         away.device.info()
     assert away.passed_s() <= 15 + COARSE_S
     away.device.close()
@@ -112,7 +112,7 @@ def test_closing_does_not_wait_for_a_phone_that_is_away_and_says_what_stays(
         phone.disconnect()
 
     away = Away(phone, tmp_path / "key", "poll", gone)
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         list(away.device.benchmark_many(requests()))
     before, told = away.clock(), len(away.told)
     away.device.close()
@@ -132,7 +132,7 @@ def test_closing_does_not_wait_for_a_phone_that_is_away_and_says_what_stays(
 
 def test_closing_cleans_a_phone_that_came_back(phone: VirtualPhone, tmp_path: Path) -> None:
     away = Away(phone, tmp_path / "key", "poll", phone.kill_daemon)
-    with pytest.raises(DeviceLost, match="refused"):
+    with pytest.raises(DeviceLostError, match="refused"):
         list(away.device.benchmark_many(requests()))
     phone.start_daemon()
     told = len(away.told)

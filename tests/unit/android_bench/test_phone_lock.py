@@ -22,7 +22,7 @@ from android_bench.phone.lock import LOCK, STALE_S, Owner, PhoneLock, _age_s
 from android_bench.transport import Completed
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.base.errors import DeviceError, NoUsableDevice
+from nasflow.base.errors import DeviceError, NoUsableDeviceError
 from stages.conversion.flatbuffer import empty_model
 
 FOLDER = "/data/local/tmp/nasflow"
@@ -96,7 +96,7 @@ def test_the_second_is_refused_and_told_by_whom_and_gets_it_afterwards(transport
     first, second = lock(ELSEWHERE), lock(ANOTHER)
     assert first.take(transport) is True
     with pytest.raises(
-        NoUsableDevice, match=r"another run: process 4711 on far-away, last heard of \d+ s"
+        NoUsableDeviceError, match=r"another run: process 4711 on far-away, last heard of \d+ s"
     ) as e:
         second.take(transport)
     assert e.value.exit_code == 4
@@ -133,11 +133,11 @@ def test_a_living_process_of_this_computer_keeps_its_phone_however_long_it_was_a
         first = lock(owner)
         first.take(transport)
         set_age(phone, 2 * STALE_S)
-        with pytest.raises(NoUsableDevice, match="on this computer, last heard of") as caught:
+        with pytest.raises(NoUsableDeviceError, match="on this computer, last heard of") as caught:
             lock(Owner.of_this_process()).take(transport)
         assert f"kill {living.pid}" in caught.value.hint
         (phone.storage(LOCK) / "seen").unlink()
-        with pytest.raises(NoUsableDevice, match=f"process {living.pid} on this computer"):
+        with pytest.raises(NoUsableDeviceError, match=f"process {living.pid} on this computer"):
             lock(Owner.of_this_process()).take(transport)
         assert first.take(transport) is False
         living.kill()
@@ -152,7 +152,7 @@ def test_a_lock_of_another_computer_holds_until_it_has_not_been_renewed_for_long
 ) -> None:
     lock(ELSEWHERE).take(transport)
     set_age(phone, STALE_S - 20)
-    with pytest.raises(NoUsableDevice):
+    with pytest.raises(NoUsableDeviceError):
         lock(ANOTHER).take(transport)
     set_age(phone, 30)
     assert lock(ANOTHER).take(transport) is True
@@ -173,7 +173,7 @@ def test_no_clock_that_the_network_sets_frees_or_keeps_a_phone(
     lock(ELSEWHERE).take(transport)
     for offset_s in (8 * 3600, -8 * 3600, 0):
         phone.faults.set(FaultPlan(clock_offset_s=offset_s))
-        with pytest.raises(NoUsableDevice, match=r"last heard of \d s ago"):
+        with pytest.raises(NoUsableDeviceError, match=r"last heard of \d s ago"):
             lock(ANOTHER).take(transport)
     set_age(phone, STALE_S + 1)
     phone.faults.set(FaultPlan(clock_offset_s=-8 * 3600))
@@ -229,7 +229,7 @@ def test_a_living_run_keeps_its_phone_through_a_restart(tmp_path: Path, key: Pat
         first.take(transport)
         own.reboot()
         transport.reconnect(timeout_s=20)
-        with pytest.raises(NoUsableDevice, match="process 4711"):
+        with pytest.raises(NoUsableDeviceError, match="process 4711"):
             lock(ANOTHER).take(transport)
         assert first.take(transport) is False, "it is the first one's still"
 
@@ -252,7 +252,7 @@ def test_a_phone_that_hides_its_uptime_tells_when_a_process_was_started(
 ) -> None:
     hidden = HidesTime(transport, "/proc/uptime")
     lock(ELSEWHERE).take(hidden)  # type: ignore[arg-type]
-    with pytest.raises(NoUsableDevice, match=r"last heard of \d s ago"):
+    with pytest.raises(NoUsableDeviceError, match=r"last heard of \d s ago"):
         lock(ANOTHER).take(hidden)  # type: ignore[arg-type]
     set_age(phone, STALE_S + 20)
     assert lock(ANOTHER).take(hidden) is True  # type: ignore[arg-type]
@@ -268,7 +268,7 @@ def test_where_no_time_is_told_a_lock_is_free_that_nobody_renews(transport: Dire
         first.take(hidden)  # type: ignore[arg-type]
 
     living = PhoneLock(owner=ANOTHER, clock=clock, sleep=renewed_meanwhile)
-    with pytest.raises(NoUsableDevice, match="process 4711 on far-away"):
+    with pytest.raises(NoUsableDeviceError, match="process 4711 on far-away"):
         living.take(hidden)  # type: ignore[arg-type]
     assert clock.now == STALE_S
     assert lock(ANOTHER).take(hidden) is True  # type: ignore[arg-type]
@@ -286,7 +286,7 @@ def test_a_lock_that_an_earlier_version_renews_is_respected(
         clock.sleep(seconds)
         seen.write_text("1700000015\n")
 
-    with pytest.raises(NoUsableDevice, match="process 4711"):
+    with pytest.raises(NoUsableDeviceError, match="process 4711"):
         PhoneLock(owner=ANOTHER, clock=clock, sleep=renewed).take(transport)
     assert lock(ANOTHER).take(transport) is True
 
@@ -313,7 +313,7 @@ def test_a_lock_that_is_just_being_made_is_respected(phone: VirtualPhone, transp
         clock.sleep(seconds)
         file.write_text(f"{ELSEWHERE.line()}\n")
 
-    with pytest.raises(NoUsableDevice, match="process 4711"):
+    with pytest.raises(NoUsableDeviceError, match="process 4711"):
         PhoneLock(owner=ANOTHER, clock=clock, sleep=finished_meanwhile).take(transport)
 
 
@@ -333,7 +333,7 @@ def test_of_many_who_want_a_stale_lock_exactly_one_gets_it(
                 gate.wait(20)
                 try:
                     mine.take(own)
-                except NoUsableDevice:
+                except NoUsableDeviceError:
                     return
             winners.append(pid)
 
@@ -362,7 +362,7 @@ def test_it_is_renewed_now_and_then_and_its_loss_is_noticed(
     set_age(phone, 2 * STALE_S)
     lock(ANOTHER).take(transport)
     clock.now += 16
-    with pytest.raises(NoUsableDevice, match="process 4712"):
+    with pytest.raises(NoUsableDeviceError, match="process 4712"):
         mine.renew(transport)
     assert not mine.held
     mine.release(transport)
@@ -437,7 +437,7 @@ def test_a_second_device_neither_measures_nor_disturbs(
         results = first.benchmark_many(requests(3))
         assert next(results)[0] == 0
         assert second.info().model == "Pixel 8 Pro", "to look at the phone is allowed"
-        with pytest.raises(NoUsableDevice, match="process 4711 on far-away"):
+        with pytest.raises(NoUsableDeviceError, match="process 4711 on far-away"):
             list(second.benchmark_many(requests(1)))
         second.close()
         assert stay_on(transport) == "15"
@@ -461,7 +461,7 @@ def test_a_device_that_was_away_for_too_long_finds_its_phone_taken_and_leaves_it
         set_age(phone, 2 * STALE_S)
         results = second.benchmark_many(requests(3))
         assert next(results)[0] == 0
-        with pytest.raises(NoUsableDevice, match="process 4712"):
+        with pytest.raises(NoUsableDeviceError, match="process 4712"):
             list(first.benchmark_many(requests(2)))
         first.close()
         assert stay_on(transport) == "15"
@@ -513,7 +513,7 @@ def test_sigkill_keeps_nobody_out_and_its_job_and_settings_are_put_right(
         assert stay_on(transport) == "15"
         with (
             closing(device(phone, key, Owner.of_this_process(), Clock(), [])) as second,
-            pytest.raises(NoUsableDevice, match=f"process {running.pid} on this computer"),
+            pytest.raises(NoUsableDeviceError, match=f"process {running.pid} on this computer"),
         ):
             second.benchmark(requests(1)[0])
     finally:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from android_bench.phone.note import NOTE
 from android_bench.phone.screen import SLEEP_COMMAND
 from android_bench.phone.settings import SETTINGS, make_steady, repair
-from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceError, DeviceLostError, NoUsableDeviceError
 from tests.support.scripted_phone import ScriptedPhone
 
 STAY, OFF = "stay_on_while_plugged_in", "screen_off_timeout"
@@ -60,7 +60,7 @@ def test_a_run_that_dies_anywhere_is_repaired_by_the_next(commands: int) -> None
     try:
         steady(phone)
         repair(phone)
-    except DeviceLost:
+    except DeviceLostError:
         pass
     phone.commands_left = None
     steady(phone)
@@ -74,7 +74,7 @@ def test_a_cable_pulled_while_measuring_keeps_the_note() -> None:
     phone = ScriptedPhone()
     steady(phone)
     phone.commands_left = 0
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         repair(phone)
     phone.commands_left = None
     assert phone.fixed and NOTE in phone.files
@@ -134,7 +134,7 @@ def test_a_screen_that_was_on_stays_on() -> None:
 def test_a_phone_that_cannot_be_woken_gets_its_settings_back() -> None:
     phone = ScriptedPhone()
     phone.wakefulness, phone.wakes_by = "Asleep", set()
-    with pytest.raises(NoUsableDevice, match="cannot be woken"):
+    with pytest.raises(NoUsableDeviceError, match="cannot be woken"):
         steady(phone)
     repair(phone)
     assert (phone.fixed, phone.settings, phone.files) == (False, FOUND, {})

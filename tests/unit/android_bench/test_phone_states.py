@@ -17,7 +17,7 @@ from android_bench.phone.performance_mode import ANSWER
 from android_bench.transport import Transport
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
+from nasflow.base.errors import DeviceError, DeviceLostError, NoUsableDeviceError
 from stages.conversion.flatbuffer import empty_model
 
 FOLDER = "/data/local/tmp/nasflow"
@@ -178,7 +178,7 @@ def test_the_run_after_a_killed_one_switches_the_screen_off_that_this_had_switch
 def test_a_phone_that_stays_asleep_is_not_measured_and_is_left_as_it_was(bench: Bench) -> None:
     bench.phone.faults.set(FaultPlan(asleep=True, stays_asleep=True, refuse_input=True))
     device = bench.device()
-    with pytest.raises(NoUsableDevice, match=r"cannot be woken .*INJECT_EVENTS") as caught:
+    with pytest.raises(NoUsableDeviceError, match=r"cannot be woken .*INJECT_EVENTS") as caught:
         measure(device)
     assert "power button" in caught.value.hint
     device.close()
@@ -201,7 +201,7 @@ def test_a_phone_that_falls_asleep_while_it_is_measured_is_woken_and_measured_ag
 
 def test_a_phone_that_can_no_longer_be_woken_ends_the_run_with_advice(bench: Bench) -> None:
     bench.strike(asleep=True, stays_asleep=True)
-    with pytest.raises(NoUsableDevice, match="cannot be woken"):
+    with pytest.raises(NoUsableDeviceError, match="cannot be woken"):
         measure(bench.device())
 
 
@@ -291,7 +291,7 @@ def test_a_light_thermal_status_is_accepted_where_a_person_says_so_and_recorded(
     bench.phone.faults.set(FaultPlan(thermal_status=1))
     (measured,) = measure(bench.device(Limits(max_thermal_status=1)), 1)
     assert measured.conditions is not None and measured.conditions.thermal_status == 1
-    with pytest.raises(NoUsableDevice, match="status 1") as caught:
+    with pytest.raises(NoUsableDeviceError, match="status 1") as caught:
         measure(bench.device(Limits(cooling_s=1)), 1)
     assert "android.max_thermal_status: 1" in caught.value.hint
 
@@ -342,7 +342,7 @@ def test_what_a_phone_measured_alone_is_found_though_its_clock_was_set_meanwhile
             bench.phone.disconnect()
 
     bench.on_sleep = go_away
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         measure(device)
     device.close()
     while not list(bench.phone.storage(FOLDER).glob("job-*/0000.after")):

@@ -12,7 +12,7 @@ from android_bench.phone.remote_files import RemoteFiles
 from android_bench.phone.tool import find_tool, is_runner_name
 from android_bench.runner.download import Runner
 from android_bench.transport import Completed
-from nasflow.base.errors import NoUsableDevice, UsageError
+from nasflow.base.errors import NoUsableDeviceError, UsageError
 
 ARM64 = (
     b"\x7fELF\x02\x01\x01" + bytes(9) + (3).to_bytes(2, "little") + (183).to_bytes(2, "little") + bytes(44)
@@ -91,7 +91,7 @@ def test_a_real_phone_gets_the_program_for_its_abi_and_may_run_it() -> None:
 
 def test_a_program_of_another_abi_is_not_pushed() -> None:
     phone = Phone({"ro.product.cpu.abi": "armeabi-v7a"})
-    with pytest.raises(NoUsableDevice, match="arm64-v8a, but the phone is armeabi-v7a"):
+    with pytest.raises(NoUsableDeviceError, match="arm64-v8a, but the phone is armeabi-v7a"):
         find_tool(phone, RemoteFiles(phone), runner_for(["arm64-v8a"]))
     assert phone.files == {}
 
@@ -141,7 +141,9 @@ def test_a_program_that_the_phone_does_not_run_says_why_and_what_helps(
     code: int, words: bytes, told: str, advice: str
 ) -> None:
     phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[Completed(b"", words, code)])
-    with pytest.raises(NoUsableDevice, match=rf"^benchmark_model 1.2 .*{told}.*exit code {code}") as caught:
+    with pytest.raises(
+        NoUsableDeviceError, match=rf"^benchmark_model 1.2 .*{told}.*exit code {code}"
+    ) as caught:
         find_tool(phone, RemoteFiles(phone), runner_for)
     assert advice in caught.value.hint
     assert ("printed nothing" if not words else "Its last line: ") in caught.value.message
@@ -152,7 +154,7 @@ def test_a_program_that_was_killed_is_asked_again_twice() -> None:
     phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[killed, killed, CLASSIC])
     assert find_tool(phone, RemoteFiles(phone), runner_for).tool.kind == "classic"
     phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[killed])
-    with pytest.raises(NoUsableDevice, match=r"SIGKILL.*want of memory"):
+    with pytest.raises(NoUsableDeviceError, match=r"SIGKILL.*want of memory"):
         find_tool(phone, RemoteFiles(phone), runner_for)
     assert len(phone.ran) == 3
 
@@ -172,7 +174,7 @@ def test_a_program_that_another_run_deleted_meanwhile_is_put_there_again() -> No
     tool = find_tool(phone, RemoteFiles(phone), runner_for)
     assert phone.files == {tool.path: (ARM64, 0o755)}
     phone = Deleting({"ro.product.cpu.abi": "arm64-v8a"}, answers=[gone])
-    with pytest.raises(NoUsableDevice, match="is not on the phone any more"):
+    with pytest.raises(NoUsableDeviceError, match="is not on the phone any more"):
         find_tool(phone, RemoteFiles(phone), runner_for)
 
 

@@ -15,7 +15,7 @@ from android_bench.adb.direct import DirectTransport
 from android_bench.adb.keys import ensure_key
 from android_bench.phone.remote_files import RemoteFiles, remote_path
 from android_bench.transport import FOLDER, Completed
-from nasflow.base.errors import DeviceError, DeviceLost, IntegrityError
+from nasflow.base.errors import DeviceError, DeviceLostError, IntegrityError
 from tests.support.adb_peer import AdbPeer, Phone
 
 CONTENT = b"a model" * 1000
@@ -94,7 +94,7 @@ def test_an_interrupted_push_leaves_no_file_of_that_name(
     files.put(b"first")
     phone.drop_after_sent = 150
     transport.close()
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         files.put(CONTENT)
     assert not phone.file(remote_path(DIGEST)).exists()
     phone.drop_after_sent = None

@@ -14,7 +14,7 @@ import pytest
 
 from android_bench.runner import download as runner_download
 from android_bench.runner.download import LOCK_NAME, obtain
-from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError, NoUsableDevice, UsageError
+from nasflow.base.errors import IntegrityError, MachineError, NasflowError, NoUsableDeviceError, UsageError
 
 ARM64 = "arm64-v8a"
 
@@ -157,14 +157,14 @@ def test_versions_have_places_of_their_own(fetch: Fetch, server: Server) -> None
 
 
 def test_offline_never_downloads(fetch: Fetch, server: Server) -> None:
-    with pytest.raises(EnvironmentFault, match="--offline"):
+    with pytest.raises(MachineError, match="--offline"):
         fetch(offline=True)
     assert server.asked == []
 
 
 def test_a_missing_version_says_what_else_can_be_done(fetch: Fetch, server: Server) -> None:
     server.status = 404
-    with pytest.raises(EnvironmentFault, match=r"404.*android\.runner"):
+    with pytest.raises(MachineError, match=r"404.*android\.runner"):
         fetch()
 
 
@@ -180,7 +180,7 @@ def test_a_portal_page_in_place_of_the_program_is_neither_kept_nor_locked(
 
 def test_a_transfer_that_breaks_off_is_noticed(fetch: Fetch, server: Server, tmp_path: Path) -> None:
     server.told = len(server.body) + 10
-    with pytest.raises(EnvironmentFault, match=r"broke off|cannot be fetched"):
+    with pytest.raises(MachineError, match=r"broke off|cannot be fetched"):
         fetch()
     assert not (tmp_path / "cache").exists()
 
@@ -189,13 +189,13 @@ def test_too_much_is_not_read_to_its_end(
     fetch: Fetch, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_download, "MAX_RUNNER_BYTES", 50)
-    with pytest.raises(EnvironmentFault, match="more than 50 bytes"):
+    with pytest.raises(MachineError, match="more than 50 bytes"):
         fetch()
 
 
 def test_a_transfer_that_never_ends_is_given_up(fetch: Fetch) -> None:
     ticks = iter(range(0, 10**6, 1000))
-    with pytest.raises(EnvironmentFault, match="after 600 s"):
+    with pytest.raises(MachineError, match="after 600 s"):
         fetch(clock=lambda: float(next(ticks)))
 
 
@@ -217,7 +217,7 @@ def test_a_redirect_on_loopback_is_followed(fetch: Fetch, server: Server) -> Non
 
 @pytest.mark.parametrize("url", ["http://example.invalid/l", "file:///tmp/l", "ftp://127.0.0.1/l"])
 def test_nothing_but_https_is_asked(fetch: Fetch, url: str) -> None:
-    with pytest.raises(EnvironmentFault, match="not https"):
+    with pytest.raises(MachineError, match="not https"):
         fetch(base_url=url)
 
 
@@ -249,13 +249,13 @@ def test_a_path_that_is_not_there_is_a_usage_error(fetch: Fetch) -> None:
 
 def test_a_program_for_another_processor_is_refused(fetch: Fetch, server: Server) -> None:
     server.body = program(machine=62)
-    with pytest.raises(NoUsableDevice, match=r"x86_64.*arm64-v8a"):
+    with pytest.raises(NoUsableDeviceError, match=r"x86_64.*arm64-v8a"):
         fetch()
 
 
 @pytest.mark.parametrize("abi", ["x86_64", "armeabi-v7a", "", "../.."])
 def test_there_is_no_download_for_other_abis(fetch: Fetch, server: Server, abi: str) -> None:
-    with pytest.raises(NoUsableDevice, match="no benchmark_model to download"):
+    with pytest.raises(NoUsableDeviceError, match="no benchmark_model to download"):
         fetch(abis=[abi] if abi else [])
     assert server.asked == []
 
@@ -273,7 +273,7 @@ def test_a_version_that_is_none_is_no_path(
     fetch: Fetch, server: Server, monkeypatch: pytest.MonkeyPatch, found: str
 ) -> None:
     monkeypatch.setattr(runner_download, "installed_version", lambda _name: found)
-    with pytest.raises(EnvironmentFault, match="no download"):
+    with pytest.raises(MachineError, match="no download"):
         fetch(version=None)
     assert server.asked == []
 
@@ -282,7 +282,7 @@ def test_a_folder_that_cannot_be_written_is_an_environment_fault(
     fetch: Fetch, tmp_path: Path, server: Server
 ) -> None:
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(EnvironmentFault, match=r"Cannot (read|write)"):
+    with pytest.raises(MachineError, match=r"Cannot (read|write)"):
         fetch()
 
 
@@ -291,7 +291,9 @@ def test_a_phone_that_runs_64_bit_programs_gets_one_whatever_it_names_first(fetc
 
 
 def test_a_32_bit_phone_is_told_how_its_program_is_built(fetch: Fetch) -> None:
-    with pytest.raises(NoUsableDevice, match="of ABI armeabi-v7a, armeabi, only for arm64-v8a") as caught:
+    with pytest.raises(
+        NoUsableDeviceError, match="of ABI armeabi-v7a, armeabi, only for arm64-v8a"
+    ) as caught:
         fetch(abis=["armeabi-v7a", "armeabi"])
     assert "--config=android_arm //tensorflow/lite/tools/benchmark" in caught.value.hint
     assert "set android.runner to its path" in caught.value.hint
@@ -301,5 +303,5 @@ def test_a_program_of_ones_own_may_be_of_any_abi_that_the_phone_runs(fetch: Fetc
     own = tmp_path / "benchmark_model"
     own.write_bytes(b"\x7fELF" + bytes([1, 1, 1]) + bytes(9) + struct.pack("<HHI", 3, 40, 1) + bytes(40))
     assert fetch(str(own), abis=[ARM64, "armeabi-v7a"]).content == own.read_bytes()
-    with pytest.raises(NoUsableDevice, match="built for armeabi-v7a, but the phone is arm64-v8a"):
+    with pytest.raises(NoUsableDeviceError, match="built for armeabi-v7a, but the phone is arm64-v8a"):
         fetch(str(own), abis=[ARM64])

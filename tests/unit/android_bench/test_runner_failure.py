@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from android_bench.runner.failure import cannot_run, last_line, run_failed
 from android_bench.transport import Completed
-from nasflow.base.errors import DeviceError, KilledByPhone
+from nasflow.base.errors import DeviceError, KilledByPhoneError
 
 STARTED = b"INFO: STARTING!\nINFO: Log parameter values verbosely: [0]\n"
 
@@ -44,7 +44,7 @@ def test_a_signal_is_named_with_its_cause_and_what_helps(
 
 def test_killed_for_want_of_memory_is_an_error_of_its_own() -> None:
     error = failed(137)
-    assert isinstance(error, KilledByPhone)
+    assert isinstance(error, KilledByPhoneError)
     assert "SIGKILL: the phone killed it, most often for want of memory" in error.message
     assert "Close other apps" in error.hint
     assert error.exit_code == 5

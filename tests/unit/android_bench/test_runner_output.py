@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from android_bench.runner.output import Delegation, Summary, Timings, parse_output
 from android_bench.transport import plain_text
 from benchmarks.parser_fuzz import invented
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model"
 
@@ -154,7 +154,7 @@ def test_no_warm_up_is_no_warm_up() -> None:
     ],
 )
 def test_a_result_that_cannot_be_is_an_error_with_the_raw_output(result: str) -> None:
-    with pytest.raises(BadMeasurement) as caught:
+    with pytest.raises(BadMeasurementError) as caught:
         parse_output(output(result))
     assert "Running benchmark" in caught.value.raw and result.split(" ")[0] in caught.value.raw
 
@@ -170,7 +170,7 @@ def test_a_result_that_cannot_be_is_an_error_with_the_raw_output(result: str) ->
     ],
 )
 def test_nothing_but_zeros_is_an_error_that_says_what_to_do(result: str) -> None:
-    with pytest.raises(BadMeasurement, match="counts 0 microseconds for every run") as caught:
+    with pytest.raises(BadMeasurementError, match="counts 0 microseconds for every run") as caught:
         parse_output(output(result))
     assert "larger model" in caught.value.hint
 
@@ -178,17 +178,17 @@ def test_nothing_but_zeros_is_an_error_that_says_what_to_do(result: str) -> None
 @pytest.mark.parametrize("lines", range(6))
 def test_output_that_breaks_off_is_an_error(lines: int) -> None:
     torn = b"\n".join(output().split(b"\n")[:lines])
-    with pytest.raises(BadMeasurement):
+    with pytest.raises(BadMeasurementError):
         parse_output(torn)
 
 
 def test_the_warm_up_is_never_taken_for_the_result() -> None:
-    with pytest.raises(BadMeasurement, match="1 lines of timings"):
+    with pytest.raises(BadMeasurementError, match="1 lines of timings"):
         parse_output("\n".join([HEADINGS[0], RESULT]).encode())
 
 
 def test_two_runs_in_one_output_are_not_guessed_apart() -> None:
-    with pytest.raises(BadMeasurement, match="4 lines"):
+    with pytest.raises(BadMeasurementError, match="4 lines"):
         parse_output(output() + b"\n" + output())
 
 
@@ -198,12 +198,12 @@ def test_a_summary_that_differs_is_an_error() -> None:
         "INFO: [benchmark_litert_model.h:99] Inference (avg):      8.10 ms (123 runs)",
         "INFO: [benchmark_litert_model.h:99] Inference (avg):      8.09 ms (124 runs)",
     ):
-        with pytest.raises(BadMeasurement, match="contradicts itself"):
+        with pytest.raises(BadMeasurementError, match="contradicts itself"):
             parse_output(output(RESULT, WARMUP, summary))
 
 
 def test_a_list_of_signatures_is_no_run() -> None:
-    with pytest.raises(BadMeasurement, match="0 lines of timings"):
+    with pytest.raises(BadMeasurementError, match="0 lines of timings"):
         parse_output(*fixture("listsig"))
 
 
@@ -261,7 +261,7 @@ def test_any_text_gives_numbers_that_stand_in_it_or_an_error(stdout: str, stderr
     raw = stdout.encode("utf-8", "surrogatepass"), stderr.encode("utf-8", "surrogatepass")
     try:
         got = parse_output(*raw)
-    except BadMeasurement:
+    except BadMeasurementError:
         return
     assert invented(got, "\n".join(plain_text(stream, limit=10_000) for stream in raw)) == []
 

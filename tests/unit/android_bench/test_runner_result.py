@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from android_bench.runner.output import parse_output
 from android_bench.runner.result import MAX_RESULT_BYTES, cross_check, parse_result
 from benchmarks.parser_fuzz import Run, encode_result, real_runs, varint
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 
 REAL = (Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model" / "result.pb").read_bytes()
 
@@ -43,7 +43,7 @@ def test_a_real_file_is_read() -> None:
 
 @pytest.mark.parametrize("size", range(len(REAL)))
 def test_no_beginning_of_a_file_is_taken_for_a_whole_one(size: int) -> None:
-    with pytest.raises(BadMeasurement) as caught:
+    with pytest.raises(BadMeasurementError) as caught:
         parse_result(REAL[:size])
     assert caught.value.raw == REAL[:size].hex()
 
@@ -79,7 +79,7 @@ def test_no_beginning_of_a_file_is_taken_for_a_whole_one(size: int) -> None:
     ],
 )
 def test_damage_is_named(content: bytes, reason: str) -> None:
-    with pytest.raises(BadMeasurement, match=reason):
+    with pytest.raises(BadMeasurementError, match=reason):
         parse_result(content)
 
 
@@ -107,7 +107,7 @@ def test_the_file_of_the_same_run_agrees(run: Run) -> None:
 def test_the_file_of_another_run_is_refused() -> None:
     first, second, *_ = real_runs()
     text = parse_output(first.stdout, first.stderr)
-    with pytest.raises(BadMeasurement, match=r"median 7.768 ms printed, 1.148 ms in the file.*836"):
+    with pytest.raises(BadMeasurementError, match=r"median 7.768 ms printed, 1.148 ms in the file.*836"):
         cross_check(parse_result(second.result), text)
 
 
@@ -116,7 +116,7 @@ def test_one_digit_is_noticed_and_rounding_is_not() -> None:
     result = parse_result(run.result)
     cross_check(result, parse_output(run.stdout.replace(b"avg=8089.02", b"avg=8089.02")))
     for printed, changed in ((b"median=7768", b"median=7769"), (b"count=123", b"count=124")):
-        with pytest.raises(BadMeasurement, match="not that of this run"):
+        with pytest.raises(BadMeasurementError, match="not that of this run"):
             cross_check(result, parse_output(run.stdout.replace(printed, changed)))
 
 
@@ -125,7 +125,7 @@ def test_one_digit_is_noticed_and_rounding_is_not() -> None:
 def test_any_bytes_give_a_result_or_an_error(content: bytes) -> None:
     try:
         got = parse_result(content)
-    except BadMeasurement:
+    except BadMeasurementError:
         return
     assert 0 <= got.min_ms <= got.avg_ms <= got.max_ms * 1.0001 and got.avg_ms > 0
 
@@ -136,7 +136,7 @@ def test_any_change_gives_numbers_that_stand_in_the_file_or_an_error(at: int, by
     content = REAL[:at] + bytes([byte]) + REAL[at + 1 + cut :]
     try:
         got = parse_result(content)
-    except BadMeasurement:
+    except BadMeasurementError:
         return
     for value in (got.median_ms, got.p5_ms, got.p95_ms, got.max_ms, got.avg_ms):
         assert struct.pack("<f", value) in content

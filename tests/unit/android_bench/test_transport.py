@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.transport import STATE_ADVICE, NotReady, plain_text, quote, split_host_port
-from nasflow.base.errors import DeviceError, DeviceLost, NoUsableDevice
+from android_bench.transport import STATE_ADVICE, PhoneNotReadyError, plain_text, quote, split_host_port
+from nasflow.base.errors import DeviceError, DeviceLostError, NoUsableDeviceError
 
 WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
 
@@ -83,10 +83,10 @@ def test_host_and_port_are_told_from_a_serial(name: str, parts: tuple[str, int] 
 
 
 def test_the_errors_have_their_exit_codes() -> None:
-    assert issubclass(DeviceLost, DeviceError)
-    assert DeviceLost("x").exit_code == 5
-    error = NotReady("x", state="unauthorized")
-    assert isinstance(error, NoUsableDevice)
+    assert issubclass(DeviceLostError, DeviceError)
+    assert DeviceLostError("x").exit_code == 5
+    error = PhoneNotReadyError("x", state="unauthorized")
+    assert isinstance(error, NoUsableDeviceError)
     assert error.exit_code == 4
     assert error.hint == STATE_ADVICE["unauthorized"]
-    assert NotReady("x", state="a new word").hint
+    assert PhoneNotReadyError("x", state="a new word").hint

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from android_bench.adb.direct import DirectTransport
-from android_bench.transport import NotReady
+from android_bench.transport import PhoneNotReadyError
 from android_bench.virtual_phone.faults import FaultPlan, Faults, read_plan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from android_bench.virtual_phone.protocol import Command, Disconnected, Message
 from android_bench.virtual_phone.stream import Stream, StreamClosed
 from android_bench.virtual_phone.wire import Wire
-from nasflow.base.errors import DeviceError, DeviceLost, UsageError
+from nasflow.base.errors import DeviceError, DeviceLostError, UsageError
 
 TIMEOUT_S = 20
 REMOTE = "/data/local/tmp/nasflow/file"
@@ -44,7 +44,7 @@ def test_a_connection_dropped_in_a_push_is_lost_once(
 ) -> None:
     content = bytes(range(256)) * 4000
     phone.faults.set(FaultPlan(drop_after_received_bytes=at))
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.push(content, REMOTE, timeout_s=TIMEOUT_S)
     assert phone.faults.plan == FaultPlan()
     transport.reconnect(timeout_s=TIMEOUT_S)
@@ -59,7 +59,7 @@ def test_a_connection_dropped_in_a_pull_is_lost_once(
     content = bytes(range(256)) * 4000
     phone.storage("/data/local/tmp/large").write_bytes(content)
     phone.faults.set(FaultPlan(drop_after_sent_bytes=at))
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.pull("/data/local/tmp/large", timeout_s=TIMEOUT_S)
     transport.reconnect(timeout_s=TIMEOUT_S)
     assert transport.pull("/data/local/tmp/large", timeout_s=TIMEOUT_S) == content
@@ -67,7 +67,7 @@ def test_a_connection_dropped_in_a_pull_is_lost_once(
 
 def test_a_push_that_is_cut_leaves_no_half_file(phone: VirtualPhone, transport: DirectTransport) -> None:
     phone.faults.set(FaultPlan(drop_after_received_bytes=200_000))
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.push(bytes(1_000_000), "/data/local/tmp/cut", timeout_s=TIMEOUT_S)
     transport.reconnect(timeout_s=TIMEOUT_S)
     watch = "for i in 1 2 3 4 5 6 7 8 9; do [ -e /data/local/tmp/cut ] || break; sleep 0.1; done"
@@ -86,7 +86,7 @@ def test_a_frozen_phone_answers_again_when_it_thaws(phone: VirtualPhone, transpo
 
 def test_a_phone_that_stays_frozen_is_lost(phone: VirtualPhone, transport: DirectTransport) -> None:
     phone.faults.set(FaultPlan(freeze_after_sent_bytes=0))
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.run(["echo", "never"], timeout_s=0.5)
 
 
@@ -104,7 +104,7 @@ def test_a_full_phone_and_a_refused_push_say_why(phone: VirtualPhone, transport:
 def test_a_phone_that_took_its_approval_back_is_not_ready(phone: VirtualPhone, tmp_path: Path) -> None:
     phone.faults.set(FaultPlan(authorisation="ignore"))
     with closing(DirectTransport(phone.address, key=tmp_path / "adbkey")) as transport:
-        with pytest.raises((NotReady, DeviceLost)):
+        with pytest.raises((PhoneNotReadyError, DeviceLostError)):
             transport.run(["true"], timeout_s=0.5)
         phone.faults.clear()
         assert transport.run(["true"], timeout_s=TIMEOUT_S).exit_code == 0
@@ -184,9 +184,9 @@ def test_a_killed_daemon_refuses_and_what_is_detached_goes_on(
     transport.run(["sh", "-c", job], timeout_s=TIMEOUT_S)
     for _ in range(2):
         phone.kill_daemon()
-        with pytest.raises(DeviceLost):
+        with pytest.raises(DeviceLostError):
             transport.run(["true"], timeout_s=TIMEOUT_S)
-        with pytest.raises(DeviceLost, match="refused"):
+        with pytest.raises(DeviceLostError, match="refused"):
             transport.reconnect(timeout_s=TIMEOUT_S)
         phone.start_daemon()
         phone.start_daemon()
@@ -198,7 +198,7 @@ def test_a_killed_daemon_refuses_and_what_is_detached_goes_on(
 def test_a_silent_phone_is_known_as_such(phone: VirtualPhone, transport: DirectTransport) -> None:
     assert not phone.faults.is_silent
     phone.faults.set(FaultPlan(freeze_after_sent_bytes=0))
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         transport.run(["true"], timeout_s=0.3)
     assert phone.faults.is_silent
     for plan in (FaultPlan(offline=True), FaultPlan(authorisation="ignore")):

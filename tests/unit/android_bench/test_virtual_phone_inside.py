@@ -23,7 +23,7 @@ from android_bench.phone.text import parse_properties, parse_wakefulness
 from android_bench.transport import Completed
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
-from nasflow.base.errors import DeviceLost, EnvironmentFault, UsageError
+from nasflow.base.errors import DeviceLostError, MachineError, UsageError
 
 TIMEOUT_S = 20
 ROOT = Path(__file__).resolve().parents[3]
@@ -193,7 +193,7 @@ def test_a_reboot_ends_connections_and_jobs_and_keeps_files(
     shell("echo kept >/data/local/tmp/kept; setsid nohup sleep 1001 </dev/null >/dev/null 2>&1 &")
     before = read_conditions(transport)
     phone.reboot()
-    with pytest.raises(DeviceLost):
+    with pytest.raises(DeviceLostError):
         shell("true")
     transport.reconnect(timeout_s=TIMEOUT_S)
     after = read_conditions(transport)
@@ -353,7 +353,7 @@ def test_ports_that_adb_servers_scan_are_refused(tmp_path: Path, port: int) -> N
 
 def test_a_port_in_use_is_told(phone: VirtualPhone, tmp_path: Path) -> None:
     with (
-        pytest.raises(EnvironmentFault, match=str(phone.port)),
+        pytest.raises(MachineError, match=str(phone.port)),
         running_phone(tmp_path, port=phone.port, inside="table"),
     ):
         pass

@@ -19,7 +19,13 @@ from android_bench.virtual_phone import benchmark_text
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import Inside, VirtualPhone, running_phone
-from nasflow.base.errors import BadMeasurement, DeviceError, KilledByPhone, NoUsableDevice, UsageError
+from nasflow.base.errors import (
+    BadMeasurementError,
+    DeviceError,
+    KilledByPhoneError,
+    NoUsableDeviceError,
+    UsageError,
+)
 from stages.conversion.flatbuffer import block_model
 from stages.space.block_spec import BlockSpec
 
@@ -122,7 +128,7 @@ def test_a_full_phone_leaves_a_torn_result_that_is_no_number(
     phone: VirtualPhone, transport: DirectTransport, model: bytes
 ) -> None:
     phone.faults.set(FaultPlan(free_bytes=20))
-    with pytest.raises((BadMeasurement, DeviceError)):
+    with pytest.raises((BadMeasurementError, DeviceError)):
         measure(transport, "classic", model)
 
 
@@ -157,7 +163,7 @@ def test_a_tool_that_the_phone_does_not_run_is_refused_with_its_reason(
     done = transport.run(["/system/bin/benchmark_model", QUESTION], timeout_s=TIMEOUT_S)
     assert (done.exit_code, done.stdout) == (code, b"")
     assert words in done.stderr
-    assert isinstance(cannot_run(done, "benchmark_model"), NoUsableDevice)
+    assert isinstance(cannot_run(done, "benchmark_model"), NoUsableDeviceError)
 
 
 def test_a_signal_strikes_a_run_as_often_as_it_shall_and_never_the_question(
@@ -166,7 +172,7 @@ def test_a_signal_strikes_a_run_as_often_as_it_shall_and_never_the_question(
     for _ in range(2):  # a plan that is set again counts again
         phone.faults.set(FaultPlan(tool_signal=9, tool_signal_times=2))
         for _ in range(2):
-            with pytest.raises(KilledByPhone, match="SIGKILL"):
+            with pytest.raises(KilledByPhoneError, match="SIGKILL"):
                 measure(transport, "classic", model)
         assert measure(transport, "classic", model).runs >= 5
 

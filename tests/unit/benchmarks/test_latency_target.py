@@ -21,7 +21,7 @@ from benchmarks.latency_target import (
     model_times,
     spread_targets_ms,
 )
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 from pipeline.events import Event
 from pipeline.store.store import Store
 from stages.data.config import DataConfig
@@ -148,5 +148,5 @@ def test_without_any_model_of_a_permuted_table_the_control_is_refused(
         timings=(),
         seconds=0.0,
     )
-    with pytest.raises(BadMeasurement, match="of 0 permuted tables 0 gave a latency model, not 1"):
+    with pytest.raises(BadMeasurementError, match="of 0 permuted tables 0 gave a latency model, not 1"):
         permuted_models(SPACE, table, latency, 1, 0)

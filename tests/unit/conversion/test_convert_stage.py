@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.toy_search import latency_model
 
-from nasflow.base.errors import IntegrityError, Interrupted, UsageError
+from nasflow.base.errors import IntegrityError, RunInterruptedError, UsageError
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
@@ -48,7 +48,7 @@ class Run:
         if isinstance(event, Progress):
             self.progress.append(event)
             if event.done == self.stop_at:
-                raise Interrupted("The run was stopped by SIGINT.", signal_number=2)
+                raise RunInterruptedError("The run was stopped by SIGINT.", signal_number=2)
 
     def trained(self, name: str, role: Role, net: NetConfig, module: Network) -> TrainedNetwork:
         return TrainedNetwork(
@@ -84,7 +84,7 @@ def networks(run: Run) -> tuple[TrainedNetwork, TrainedNetwork]:
 
 def test_a_stopped_run_goes_on_with_the_networks_that_are_left(tmp_path: Path) -> None:
     first = Run(tmp_path, stop_at=1)
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterruptedError):
         first.convert(*networks(first))
     # What stands in scratch is taken as it is: mark it, to see that it is not made again.
     key = Plan(networks(first)[0]).key

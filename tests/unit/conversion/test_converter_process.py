@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.base.errors import ConversionError, EnvironmentFault
+from nasflow.base.errors import ConversionError, MachineError
 from stages.conversion.converter import TensorflowConverter
 
 ANSWER = "import json, pathlib, sys\nrequest = json.loads(sys.stdin.readline())\n"
@@ -95,7 +95,7 @@ def test_a_full_disk_in_the_child_is_told_as_such(tmp_path: Path, monkeypatch: p
         "print(json.dumps({'error': error}), flush=True)\n"
     )
 
-    with stand_in(tmp_path, monkeypatch, source) as converter, pytest.raises(EnvironmentFault) as caught:
+    with stand_in(tmp_path, monkeypatch, source) as converter, pytest.raises(MachineError) as caught:
         converter.convert(b"one", name="found")
 
     assert caught.value.message == "network found: Cannot write X: full."

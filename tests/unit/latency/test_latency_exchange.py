@@ -16,7 +16,7 @@ from support.memory_context import memory_context
 from support.simulated_device import SIMULATED, SimulatedDevice
 
 from android_bench.device import RuntimeOptions
-from nasflow.base.errors import EnvironmentFault, IntegrityError, NasflowError, UsageError
+from nasflow.base.errors import IntegrityError, MachineError, NasflowError, UsageError
 from stages.conversion.flatbuffer import block_model
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency.config import LatencyConfig
@@ -192,7 +192,7 @@ def test_a_file_that_is_cut_off_is_said_to_be(tmp_path: Path, length: int) -> No
 
 
 def test_a_file_that_is_not_there_is_a_fault_of_the_environment(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault):
+    with pytest.raises(MachineError):
         read_latency_file(tmp_path / "nowhere.json")
 
 

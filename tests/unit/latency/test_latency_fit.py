@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 from stages.latency.fit import (
     FEWEST_FOR_A_SIDE,
     Traits,
@@ -54,7 +54,7 @@ def test_errors_count_relative_to_the_network() -> None:
 
 
 def test_networks_that_get_faster_with_slower_blocks_are_nonsense() -> None:
-    with pytest.raises(BadMeasurement, match="not slower"):
+    with pytest.raises(BadMeasurementError, match="not slower"):
         fit_line([0.1, 0.2, 0.3, 0.4], [0.5, 0.35, 0.2, 0.05])
 
 
@@ -72,7 +72,7 @@ def test_the_held_out_error_is_computed_as_named() -> None:
 @pytest.mark.parametrize("constant", ["predicted", "measured"])
 def test_ranks_of_equal_numbers_are_not_made_up(constant: str) -> None:
     rising, flat = [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]
-    with pytest.raises(BadMeasurement):
+    with pytest.raises(BadMeasurementError):
         held_out_error(*((flat, rising) if constant == "predicted" else (rising, flat)), 5.0)
 
 
@@ -195,7 +195,7 @@ def test_a_coarse_table_is_fitted_or_refused_with_the_reason(most: int) -> None:
             fit = fit_latency(traits, times)
             held_out_error([fit.predict_ms(t) for t in traits], times, fit.interval_percent)
             fitted += 1
-        except BadMeasurement as refusal:
+        except BadMeasurementError as refusal:
             assert re.search("would take|are not slower|all take", refusal.message)
             assert refusal.hint
             refused += 1
@@ -203,19 +203,19 @@ def test_a_coarse_table_is_fitted_or_refused_with_the_reason(most: int) -> None:
 
 
 def test_a_network_left_out_that_would_take_no_time_is_refused() -> None:
-    with pytest.raises(BadMeasurement, match=r"by the 3 other .* takes 0\.0005 ms would take 0 ms"):
+    with pytest.raises(BadMeasurementError, match=r"by the 3 other .* takes 0\.0005 ms would take 0 ms"):
         fit_latency([Traits(ms) for ms in (0.0, 1.0, 2.0, 3.0)], [0.0005, 0.95, 2.1, 3.0])
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_held_out_prediction_of_no_time_is_refused() -> None:
-    with pytest.raises(BadMeasurement, match=r"takes 0\.0005 ms would take 0 ms"):
+    with pytest.raises(BadMeasurementError, match=r"takes 0\.0005 ms would take 0 ms"):
         held_out_error([0.0, 1.0, 2.0], [0.0005, 1.0, 2.0], 5.0)
 
 
 @pytest.mark.filterwarnings("error")
 def test_blocks_that_all_take_nothing_fit_no_line() -> None:
-    with pytest.raises(BadMeasurement, match="not slower"):
+    with pytest.raises(BadMeasurementError, match="not slower"):
         fit_line([0.0, 0.0, 0.0], [0.001, 0.002, 0.003])
 
 

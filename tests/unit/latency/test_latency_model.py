@@ -17,7 +17,7 @@ from support.simulated_device import SimulatedDevice
 
 from android_bench.device import LatencyMeasurement, RuntimeOptions
 from android_bench.local.device import LocalDevice
-from nasflow.base.errors import BadMeasurement, DeviceError, UsageError
+from nasflow.base.errors import BadMeasurementError, DeviceError, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Message
 from stages.conversion.flatbuffer import network_model
@@ -162,7 +162,7 @@ def test_a_permuted_table_is_found_out_by_the_held_out_networks(seed: int) -> No
     )
     try:
         error = fit(device, table.model_copy(update={"rows": rows})).held_out_error
-    except BadMeasurement as refused:
+    except BadMeasurementError as refused:
         assert "not slower" in refused.message
     else:
         # Weights and activations, which the residual term knows of, still tell a little.
@@ -264,7 +264,7 @@ def test_a_killed_run_goes_on_and_ends_the_same() -> None:
 
 def test_nonsense_gives_no_model() -> None:
     table = profile(SimulatedDevice())
-    with pytest.raises(BadMeasurement):
+    with pytest.raises(BadMeasurementError):
         fit(SimulatedDevice(answers={50: float("nan")}), table)
 
 
@@ -273,7 +273,7 @@ def test_a_device_that_always_says_the_same_gives_no_model() -> None:
         def true_ms(self, model: bytes) -> float:
             return 1.0
 
-    with pytest.raises(BadMeasurement):
+    with pytest.raises(BadMeasurementError):
         fit(Stuck(), profile(SimulatedDevice()))
 
 
@@ -304,7 +304,9 @@ def test_a_table_that_tells_no_candidates_apart_is_refused_before_anything_is_me
     table = all_alike(profile(SimulatedDevice(), WITHOUT_SKIP), own_ms)
     device = SimulatedDevice()
     config = {"calibration_networks": 3, "held_out_networks": 3}
-    with pytest.raises(BadMeasurement, match="does not tell the candidates of any layer of space tiny apart"):
+    with pytest.raises(
+        BadMeasurementError, match="does not tell the candidates of any layer of space tiny apart"
+    ):
         stage(device, WITHOUT_SKIP, **config).run(memory_context("latency"), table=table)
     assert device.order == []
 
@@ -331,7 +333,7 @@ def test_rows_within_a_step_of_the_clock_are_not_told_apart() -> None:
         if apart:
             check_told_apart(WITHOUT_SKIP, changed)
         else:
-            with pytest.raises(BadMeasurement, match=r"they take 3 to 6\.5 us"):
+            with pytest.raises(BadMeasurementError, match=r"they take 3 to 6\.5 us"):
                 check_told_apart(WITHOUT_SKIP, changed)
 
 
@@ -410,7 +412,7 @@ def test_a_line_by_which_some_network_takes_no_time_is_no_model() -> None:
             if (median_ms := point.measurement.median_ms - less_ms) > 0
         ]
 
-    with pytest.raises(BadMeasurement, match=r"the fastest network of space \w+ would take -0\.\d+ ms"):
+    with pytest.raises(BadMeasurementError, match=r"the fastest network of space \w+ would take -0\.\d+ ms"):
         fit_model(
             SPACE,
             table,

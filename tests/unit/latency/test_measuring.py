@@ -15,7 +15,7 @@ from support.memory_context import MemoryScratch, Told, memory_context
 from support.simulated_device import SimulatedDevice
 
 from android_bench.device import Overhead, RuntimeOptions
-from nasflow.base.errors import BadMeasurement, DeviceError
+from nasflow.base.errors import BadMeasurementError, DeviceError
 from pipeline.events import Progress
 from stages.conversion.flatbuffer import block_model, empty_model
 from stages.measurement.config import MeasuringConfig
@@ -162,7 +162,7 @@ def test_an_error_far_below_a_clock_tick_is_no_reason_to_measure_on() -> None:
 @pytest.mark.parametrize("nonsense", [0.0, -1.0, math.nan, math.inf])
 def test_an_impossible_answer_is_an_error_and_what_was_measured_stays(nonsense: float) -> None:
     scratch = MemoryScratch()
-    with pytest.raises(BadMeasurement, match="Simulated Phone") as caught:
+    with pytest.raises(BadMeasurementError, match="Simulated Phone") as caught:
         measure(SimulatedDevice(answers={7: nonsense}), scratch)
     assert caught.value.exit_code == 5
     kept = scratch.rows("measurements")

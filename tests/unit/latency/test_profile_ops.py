@@ -13,7 +13,7 @@ from support.simulated_device import SimulatedDevice
 
 from android_bench.device import RuntimeOptions
 from android_bench.local.device import LocalDevice
-from nasflow.base.errors import BadMeasurement, DeviceError
+from nasflow.base.errors import BadMeasurementError, DeviceError
 from pipeline.artifact import document_bytes
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.documents import LatencyTable
@@ -79,7 +79,7 @@ def test_a_7x7_block_is_measured_in_both_ways_and_the_slow_one_only_once() -> No
 
 
 def test_nonsense_gives_no_table() -> None:
-    with pytest.raises(BadMeasurement):
+    with pytest.raises(BadMeasurementError):
         stage(SimulatedDevice(answers={25: 0.0})).run(memory_context("profile"))
 
 

@@ -13,7 +13,7 @@ from support.scripted_device import ScriptedDevice
 
 from android_bench.local.device import LocalDevice
 from nasflow.assemble import PipelineConfig, build_pipeline, build_stages, open_device, resolve_data
-from nasflow.base.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDeviceError
 from nasflow.cli.request import STAGE_NAMES
 from nasflow.commands.init import template
 from pipeline.config.loader import load_config
@@ -102,7 +102,7 @@ def test_a_phone_is_looked_for_only_when_it_is_needed(
         device = open_device(PipelineConfig(device="android:no-such-serial"), tmp_path)
         device.close()
         device.renew()
-        with pytest.raises(NoUsableDevice, match="no-such-serial"):
+        with pytest.raises(NoUsableDeviceError, match="no-such-serial"):
             device.info()
 
 

@@ -14,7 +14,7 @@ from support.toy_search import latency_model
 from android_bench.device import Device
 from android_bench.local.host import usable_cores
 from nasflow.assemble import PipelineConfig, build_stages
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from nasflow.cli.app import main
 from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.beforehand import check_images, doubtful_settings
@@ -109,7 +109,7 @@ def test_a_target_of_prunes_that_no_network_meets_is_told_before_the_search(
         f"prune.use_at_least={use_at_least}",
         f"search.target_ms={LATENCY.feasible_ms[1]}",
     )
-    with pytest.raises(InfeasibleTarget, match=words):
+    with pytest.raises(InfeasibleTargetError, match=words):
         run_pipeline(RunOptions(dry_run=dry_run), open_project(Selection(config, settings), toy))
     # Without a latency model there is nothing to hold a target against yet.
     toy = Measured(documents=toy.documents)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nasflow.assemble import PipelineConfig
-from nasflow.base.errors import ConfigError, Interrupted, TrainingDiverged
+from nasflow.base.errors import ConfigError, RunInterruptedError, TrainingDivergedError
 from nasflow.cli import console
 from nasflow.cli.app import main
 from nasflow.cli.options import selection
@@ -139,6 +139,7 @@ def test_the_fields_of_an_error_stand_in_its_document(capfd: pytest.CaptureFixtu
         assert console.report_error(error, stdout, as_json=True) == 2
     out, err = capfd.readouterr()
     assert json.loads(out)["error"] == {
+        "reference": "configuration",
         "type": "ConfigError",
         "message": "pipeline.yaml: seach: unknown key.",
         "hint": "Did you mean 'search'?",
@@ -153,13 +154,13 @@ def test_the_fields_of_an_error_stand_in_its_document(capfd: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (Interrupted("Stopped.", signal_number=2), 130),
-        (Interrupted("Stopped.", signal_number=15), 143),
-        (TrainingDiverged("The loss is NaN.", step=7), 9),
+        (RunInterruptedError("Stopped.", signal_number=2), 130),
+        (RunInterruptedError("Stopped.", signal_number=15), 143),
+        (TrainingDivergedError("The loss is NaN.", step=7), 9),
     ],
 )
 def test_an_error_has_its_exit_code(
-    error: Interrupted | TrainingDiverged, code: int, capfd: pytest.CaptureFixture[str]
+    error: RunInterruptedError | TrainingDivergedError, code: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with console.reserved_stdout(False) as stdout:
         assert console.report_error(error, stdout, as_json=False) == code
@@ -170,7 +171,7 @@ def test_an_error_is_told_in_one_line_even_if_its_message_has_several(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with console.reserved_stdout(False) as stdout:
-        console.report_error(TrainingDiverged("The loss\nis NaN.", step=7), stdout, as_json=False)
+        console.report_error(TrainingDivergedError("The loss\nis NaN.", step=7), stdout, as_json=False)
     assert capfd.readouterr().err == "error: The loss is NaN.\n"
 
 

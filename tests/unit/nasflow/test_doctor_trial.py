@@ -10,7 +10,7 @@ from support.scripted_device import ScriptedDevice
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
 from nasflow.assemble import PipelineConfig
-from nasflow.base.errors import BadMeasurement
+from nasflow.base.errors import BadMeasurementError
 from nasflow.base.text import shown_ms
 from nasflow.commands.bench import _outcome
 from nasflow.doctor.phone import _trial
@@ -32,7 +32,7 @@ class Recording(ScriptedDevice):
         for index, request in enumerate(requests):
             self.asked.append(request)
             if self.fails_on and self.fails_on in request.name:
-                raise BadMeasurement(f"{request.name} was not measured.", hint="Measure a larger model.")
+                raise BadMeasurementError(f"{request.name} was not measured.", hint="Measure a larger model.")
             yield index, latency(0.0005 if len(request.model) < 1000 else 2.0)
 
 
@@ -67,7 +67,7 @@ def test_the_trial_times_the_empty_model_and_the_smallest_block_as_profile_will(
 
 
 def test_a_phone_that_cannot_time_the_empty_model_fails_in_the_doctor_already(tmp_path: Path) -> None:
-    with pytest.raises(BadMeasurement, match="the empty model was not measured"):
+    with pytest.raises(BadMeasurementError, match="the empty model was not measured"):
         _trial(Recording(fails_on="empty"), CONFIG, tmp_path)
 
 

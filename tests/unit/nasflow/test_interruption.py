@@ -44,7 +44,11 @@ def test_a_stopped_measurement_says_how_to_go_on_and_does(
             break
     out, _ = process.communicate(timeout=60)
     error = json.loads(out)["error"]
-    assert (process.returncode, error["type"], error["signal_number"]) == (code, "Interrupted", number)
+    assert (process.returncode, error["type"], error["signal_number"]) == (
+        code,
+        "RunInterruptedError",
+        number,
+    )
     assert f"--set {SETTINGS[0]}" in error["hint"]
     assert "nasflow run --set" in error["hint"]
     assert "--until profile --json" in error["hint"]

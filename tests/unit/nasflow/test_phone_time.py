@@ -11,7 +11,7 @@ from support.scripted_device import ScriptedDevice
 
 from android_bench.device import DeviceInfo
 from nasflow.assemble import PipelineConfig, build_pipeline
-from nasflow.base.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDeviceError
 from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.phone_time import before_the_phone_is_asked, phone_time
 from nasflow.commands.project import open_project
@@ -107,7 +107,7 @@ def test_what_is_fresh_on_the_phone_of_the_last_run_takes_nothing(tmp_path: Path
 def test_a_run_tells_it_first_and_a_dry_run_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pipeline.yaml").write_text("device: android:nobody\n", encoding="utf-8")
     selection = Selection(tmp_path / "pipeline.yaml")
-    with pytest.raises(NoUsableDevice, match="nobody"):
+    with pytest.raises(NoUsableDeviceError, match="nobody"):
         run_pipeline(RunOptions(selection), open_project(selection))
     first, second, *_ = capfd.readouterr().err.splitlines()
     assert "Measuring takes the phone about" in first

@@ -15,11 +15,11 @@ import pytest
 from support.toy_pipeline import ToyPipeline
 
 from nasflow.base.errors import (
-    DatasetMissing,
-    Inconclusive,
-    InfeasibleTarget,
+    DatasetMissingError,
+    InconclusiveError,
+    InfeasibleTargetError,
     NasflowError,
-    TrainingDiverged,
+    TrainingDivergedError,
 )
 from nasflow.cli.perform import perform
 from nasflow.cli.request import STAGE_NAMES, Outcome, RunOptions, Selection
@@ -205,7 +205,9 @@ def test_an_interrupted_forced_stage_is_forced_again_when_resumed(run: Run) -> N
 
 def test_a_stages_error_is_told_with_its_own_fields_and_kept_in_the_log(run: Run, folder: Path) -> None:
     def diverge(context: Context) -> None:
-        raise TrainingDiverged("The loss is NaN at step 12.", step=12, hint="Lower search.learning_rate.")
+        raise TrainingDivergedError(
+            "The loss is NaN at step 12.", step=12, hint="Lower search.learning_rate."
+        )
 
     code, document, err = run(ToyPipeline(work={"search": diverge}))
     assert code == 9
@@ -213,7 +215,8 @@ def test_a_stages_error_is_told_with_its_own_fields_and_kept_in_the_log(run: Run
     assert hint.startswith("Lower search.learning_rate. Kept: profile, latency and precheck (")
     assert hint.endswith(f" of work). Go on with: nasflow run --config {folder}/pipeline.yaml --json")
     assert document["error"] == {
-        "type": "TrainingDiverged",
+        "reference": "training-diverged",
+        "type": "TrainingDivergedError",
         "message": "The loss is NaN at step 12.",
         "hint": hint,
         "exit_code": 9,
@@ -221,7 +224,7 @@ def test_a_stages_error_is_told_with_its_own_fields_and_kept_in_the_log(run: Run
     }
     assert "error: The loss is NaN at step 12." in err
     (log,) = (folder / "artifacts" / "runs").glob("*/run.log")
-    assert "TrainingDiverged: The loss is NaN at step 12." in log.read_text(encoding="utf-8")
+    assert "TrainingDivergedError: The loss is NaN at step 12." in log.read_text(encoding="utf-8")
 
 
 def test_an_unforeseen_exception_names_the_log_that_has_it_all(run: Run, folder: Path) -> None:
@@ -240,7 +243,7 @@ def test_a_full_disk_is_the_machines_fault(run: Run) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/model.tflite")
 
     code, document, _ = run(ToyPipeline(work={"convert": fill}))
-    assert (code, document["error"]["type"]) == (8, "EnvironmentFault")
+    assert (code, document["error"]["type"]) == (8, "MachineError")
     assert "no space is left" in document["error"]["message"]
     assert "/somewhere/model.tflite" in document["error"]["message"]
 
@@ -272,7 +275,7 @@ def test_two_runs_in_one_folder_are_refused(run: Run, folder: Path) -> None:
 def test_an_artifacts_folder_that_cannot_be_made_is_told(run: Run, folder: Path) -> None:
     (folder / "file").touch()
     code, document, _ = run(TOY, "artifacts=file")
-    assert (code, document["error"]["type"]) == (8, "EnvironmentFault")
+    assert (code, document["error"]["type"]) == (8, "MachineError")
     assert str(folder / "file") in document["error"]["message"]
 
 
@@ -287,12 +290,12 @@ def test_offline_missing_images_are_told_before_any_work(
     monkeypatch.setattr("stages.data.fashion_mnist.DEBIAN_FOLDER", tmp_path / "no-package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     selection = Selection(folder / "pipeline.yaml", offline=True)
-    with pytest.raises(DatasetMissing, match="offline it is not downloaded"):
+    with pytest.raises(DatasetMissingError, match="offline it is not downloaded"):
         run_pipeline(RunOptions(selection, until="baseline"), open_project(selection))
     assert not list((folder / "artifacts").glob("scratch/*"))
 
 
-@pytest.mark.parametrize(("error", "code"), [(InfeasibleTarget, 2), (Inconclusive, 3)])
+@pytest.mark.parametrize(("error", "code"), [(InfeasibleTargetError, 2), (InconclusiveError, 3)])
 def test_a_command_that_would_end_the_same_way_is_not_offered(
     run: Run, error: type[NasflowError], code: int
 ) -> None:
@@ -309,7 +312,7 @@ def test_a_command_that_would_end_the_same_way_is_not_offered(
 def test_commands_in_a_stages_words_are_for_this_configuration(run: Run, folder: Path) -> None:
     def warn_and_fail(context: Context) -> None:
         context.warn("Quieten it and run 'nasflow run --force verify'.")
-        raise Inconclusive("It cannot be told.", hint="Again: nasflow run --force prune. nasflow runs.")
+        raise InconclusiveError("It cannot be told.", hint="Again: nasflow run --force prune. nasflow runs.")
 
     _, document, err = run(ToyPipeline(work={"prune": warn_and_fail}), "seed=9")
     command = f"nasflow run --config {shlex.quote(str(folder / 'pipeline.yaml'))} --set seed=9"

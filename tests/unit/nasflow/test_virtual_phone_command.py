@@ -80,7 +80,7 @@ def test_with_json_it_tells_events_and_ends_with_one_document() -> None:
     assert {event["event"] for event in events} == {"message"}
     assert any(address in event["text"] for event in events)
     error = json.loads(out)["error"]
-    assert (error["type"], error["exit_code"]) == ("Interrupted", 130)
+    assert (error["type"], error["exit_code"]) == ("RunInterruptedError", 130)
 
 
 @pytest.mark.parametrize(

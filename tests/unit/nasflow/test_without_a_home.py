@@ -12,7 +12,7 @@ import pytest
 from android_bench.adb.keys import default_key
 from android_bench.runner import download
 from nasflow.assemble import PipelineConfig, artifacts_folder, resolve_data
-from nasflow.base.errors import EnvironmentFault, UsageError
+from nasflow.base.errors import MachineError, UsageError
 from nasflow.base.files import cache_folder
 from nasflow.doctor import checks as doctor
 from stages.data import fashion_mnist as data
@@ -33,10 +33,10 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_needs_a_home_names_the_variable_that_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(EnvironmentFault, match="no home folder") as caught:
+    with pytest.raises(MachineError, match="no home folder") as caught:
         default_key()
     assert "HOME" in caught.value.hint
-    with pytest.raises(EnvironmentFault, match="no home folder") as caught:
+    with pytest.raises(MachineError, match="no home folder") as caught:
         cache_folder()
     assert "XDG_CACHE_HOME" in caught.value.hint
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -70,7 +70,7 @@ MAKE_A_KEY = """
 import os, sys
 from pathlib import Path
 from android_bench.adb.keys import ensure_key
-from nasflow.base.errors import EnvironmentFault
+from nasflow.base.errors import MachineError
 import cryptography.hazmat.primitives.asymmetric.rsa, cryptography.hazmat.primitives.serialization
 if os.geteuid() == 0:  # root may write everywhere
     os.setgroups([])
@@ -78,7 +78,7 @@ if os.geteuid() == 0:  # root may write everywhere
     os.setuid(65534)
 try:
     ensure_key(Path("home", ".android", "adbkey"))
-except EnvironmentFault as error:
+except MachineError as error:
     print(error.exit_code, error.message, error.hint)
 """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.base.errors import EnvironmentFault
+from nasflow.base.errors import MachineError
 from nasflow.base.text import Remaining, clock_time, human_bytes, human_count, human_duration, share
 from pipeline.events import (
     Event,
@@ -224,7 +224,7 @@ def test_two_runs_of_one_second_have_their_own_logs(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_made_is_an_environment_fault(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(EnvironmentFault, match="a file stands where a folder is needed"):
+    with pytest.raises(MachineError, match="a file stands where a folder is needed"):
         LogFileReporter(tmp_path / "runs" / "inner")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from toy_pipeline import Toy
 
-from nasflow.base.errors import EnvironmentFault, StoreLocked
+from nasflow.base.errors import MachineError, StoreLockedError
 from pipeline.store.lock import FolderLock
 
 HOLDER = """
@@ -45,13 +45,13 @@ def test_a_second_run_in_the_same_folder_is_told_who_holds_it_and_harms_nothing(
     with holder(tmp_path) as process:
         assert line_of(process) == b"held"
         toy = Toy(tmp_path)
-        with pytest.raises(StoreLocked) as caught:
+        with pytest.raises(StoreLockedError) as caught:
             toy.run()
         assert caught.value.exit_code == 8
         assert f"process {process.pid} on " in caught.value.message
         assert str(tmp_path) in caught.value.message
         assert toy.notes.ran == []
-        with pytest.raises(StoreLocked):
+        with pytest.raises(StoreLockedError):
             toy.pipeline.sweep()
         assert list(toy.stale()) == ["draw", "double", "alone", "sum", "show"]
         assert toy.pipeline.sweep(dry_run=True).files == 0
@@ -71,7 +71,7 @@ def test_a_holder_that_is_no_more_is_not_blamed(tmp_path: Path) -> None:
     with FolderLock(tmp_path).held():
         owner = {"pid": ended.pid, "host": socket.gethostname(), "since": "noon"}
         (tmp_path / "lock.owner").write_text(json.dumps(owner))
-        with pytest.raises(StoreLocked, match=f"process {ended.pid}, the last known, has ended"):
+        with pytest.raises(StoreLockedError, match=f"process {ended.pid}, the last known, has ended"):
             Toy(tmp_path).run()
 
 
@@ -80,7 +80,7 @@ def test_the_lock_may_be_nested_and_is_free_afterwards(tmp_path: Path) -> None:
     with lock.held():
         with lock.held():
             pass
-        with pytest.raises(StoreLocked), FolderLock(tmp_path).held():
+        with pytest.raises(StoreLockedError), FolderLock(tmp_path).held():
             pass
     with FolderLock(tmp_path).held():
         pass
@@ -94,7 +94,10 @@ def test_without_a_readable_owner_the_lock_is_still_told_of(tmp_path: Path, owne
             (tmp_path / "lock.owner").unlink()
         else:
             (tmp_path / "lock.owner").write_bytes(owner)
-        with pytest.raises(StoreLocked, match="which process, it does not say"), FolderLock(tmp_path).held():
+        with (
+            pytest.raises(StoreLockedError, match="which process, it does not say"),
+            FolderLock(tmp_path).held(),
+        ):
             pass
 
 
@@ -102,7 +105,7 @@ def test_an_owner_on_another_computer_is_named(tmp_path: Path) -> None:
     with FolderLock(tmp_path).held():
         (tmp_path / "lock.owner").write_bytes(b'{"pid": 1, "host": "elsewhere", "since": "noon"}')
         with (
-            pytest.raises(StoreLocked, match="process 1 on elsewhere has held it since noon"),
+            pytest.raises(StoreLockedError, match="process 1 on elsewhere has held it since noon"),
             FolderLock(tmp_path).held(),
         ):
             pass
@@ -112,7 +115,7 @@ FORBIDDEN = """
 import os, sys
 from pathlib import Path
 import filelock
-from nasflow.base.errors import EnvironmentFault
+from nasflow.base.errors import MachineError
 from pipeline.store.lock import FolderLock
 from pipeline.store.store import Store
 folder = Path(sys.argv[1])
@@ -123,7 +126,7 @@ if os.geteuid() == 0:  # root may write everywhere
 for attempt in (FolderLock(folder).held().__enter__, lambda: Store(folder, print).put_bytes(b"x", ".bin")):
     try:
         attempt()
-    except EnvironmentFault as error:
+    except MachineError as error:
         print(error.exit_code, error.message)
 """
 
@@ -148,7 +151,7 @@ def test_a_folder_without_write_permission_is_one_clear_line(tmp_path: Path) -> 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(EnvironmentFault, match="a file stands where a folder is needed"),
+        pytest.raises(MachineError, match="a file stands where a folder is needed"),
         FolderLock(tmp_path / "file" / "artifacts").held(),
     ):
         pass

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from toy_pipeline import Alone, Draw, DrawConfig, Notes, Numbers, Show, Sum, SumConfig, Total, Toy, plain
 
-from nasflow.base.errors import DatasetMissing, IntegrityError, NoUsableDevice, UsageError
+from nasflow.base.errors import DatasetMissingError, IntegrityError, NoUsableDeviceError, UsageError
 from pipeline.artifact import Document, blobs_of
 from pipeline.events import Message, StageFailed, StageFinished, StageSkipped, StageStarted
 from pipeline.runner import Pipeline
@@ -347,7 +347,7 @@ def test_a_stage_that_returns_something_else_is_our_bug(tmp_path: Path) -> None:
 @dataclass(frozen=True)
 class Unplugged(Alone):
     def environment(self) -> dict[str, str]:
-        raise NoUsableDevice("No phone is connected.")
+        raise NoUsableDeviceError("No phone is connected.")
 
 
 def test_an_environment_that_cannot_be_read_is_shown_by_status_and_raised_by_run(tmp_path: Path) -> None:
@@ -358,9 +358,9 @@ def test_an_environment_that_cannot_be_read_is_shown_by_status_and_raised_by_run
     status = {status.name: status for status in pipeline.status()}
     assert status["draw"].fresh
     assert status["alone"].why == "cannot be judged: No phone is connected"
-    assert isinstance(status["alone"].problem, NoUsableDevice)
+    assert isinstance(status["alone"].problem, NoUsableDeviceError)
     assert status["sum"].why == "its input `alone` is stale"
-    with pytest.raises(NoUsableDevice):
+    with pytest.raises(NoUsableDeviceError):
         pipeline.run()
 
 
@@ -368,11 +368,11 @@ def test_a_missing_data_set_is_shown_by_status_too(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class NoImages(Alone):
         def environment(self) -> dict[str, str]:
-            raise DatasetMissing("The images are not here.") from OSError("network")
+            raise DatasetMissingError("The images are not here.") from OSError("network")
 
     toy = Toy(tmp_path)
     (status,) = Pipeline([NoImages(1, toy.notes)], toy.store, toy.events.append).status()
-    assert isinstance(status.problem, DatasetMissing)
+    assert isinstance(status.problem, DatasetMissingError)
 
 
 # --- damage ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasflow.base.errors import EnvironmentFault
+from nasflow.base.errors import MachineError
 from pipeline.events import Event, Message
 from pipeline.store.scratch import FolderScratch, log_line, parse_log
 
@@ -177,7 +177,7 @@ def test_one_changed_byte_costs_at_most_two_rows_and_adds_none(
 def test_a_full_disk_is_an_environment_fault_that_says_so(scratch: FolderScratch) -> None:
     scratch.folder.mkdir(parents=True)
     os.symlink("/dev/full", log_path(scratch))  # noqa: PTH211
-    with pytest.raises(EnvironmentFault, match="no space is left on the disk"):
+    with pytest.raises(MachineError, match="no space is left on the disk"):
         scratch.append("epochs", {"epoch": 1})
 
 

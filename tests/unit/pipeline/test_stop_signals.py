@@ -13,7 +13,7 @@ import pytest
 import toy_pipeline
 from toy_pipeline import Toy, plain
 
-from nasflow.base.errors import Interrupted
+from nasflow.base.errors import RunInterruptedError
 from pipeline import signals
 from pipeline.events import Event, StageFailed
 from pipeline.runner import Pipeline
@@ -28,7 +28,7 @@ def send(number: int) -> None:
 @BOTH
 def test_a_signal_becomes_an_exception_with_the_shells_exit_code(number: int) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as caught, signals.interruptible("go on with: nasflow run"):
+    with pytest.raises(RunInterruptedError) as caught, signals.interruptible("go on with: nasflow run"):
         send(number)
     assert caught.value.code == 128 + number
     assert signal.Signals(number).name in caught.value.message
@@ -46,7 +46,7 @@ def test_without_a_signal_nothing_happens_and_the_handlers_are_put_back() -> Non
 
 def test_a_signal_is_held_back_until_the_outermost_deferred_block_ends() -> None:
     reached: list[str] = []
-    with pytest.raises(Interrupted), signals.interruptible():
+    with pytest.raises(RunInterruptedError), signals.interruptible():
         with signals.deferred():
             with signals.deferred():
                 send(signal.SIGINT)
@@ -58,7 +58,7 @@ def test_a_signal_is_held_back_until_the_outermost_deferred_block_ends() -> None
 
 def test_a_second_signal_breaks_into_a_deferred_block() -> None:
     reached: list[str] = []
-    with pytest.raises(Interrupted, match="SIGTERM"), signals.interruptible(), signals.deferred():
+    with pytest.raises(RunInterruptedError, match="SIGTERM"), signals.interruptible(), signals.deferred():
         send(signal.SIGINT)
         reached.append("first")
         send(signal.SIGTERM)
@@ -68,7 +68,7 @@ def test_a_second_signal_breaks_into_a_deferred_block() -> None:
 
 def test_a_second_signal_breaks_into_a_clean_up() -> None:
     reached: list[str] = []
-    with pytest.raises(Interrupted), signals.interruptible():
+    with pytest.raises(RunInterruptedError), signals.interruptible():
         try:
             send(signal.SIGINT)
         finally:
@@ -84,13 +84,13 @@ def test_an_error_in_a_deferred_block_is_told_and_the_signal_not_forgotten() -> 
         with pytest.raises(KeyError), signals.deferred():
             send(signal.SIGINT)
             raise KeyError
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunInterruptedError):
             signals.check()
 
 
 def test_a_swallowed_interruption_is_raised_again_by_the_check() -> None:
-    with pytest.raises(Interrupted), signals.interruptible():
-        with contextlib.suppress(Interrupted):
+    with pytest.raises(RunInterruptedError), signals.interruptible():
+        with contextlib.suppress(RunInterruptedError):
             send(signal.SIGINT)
         signals.check()
 
@@ -105,7 +105,7 @@ def test_another_threads_deferred_block_neither_holds_back_nor_is_interrupted() 
             leave.wait(10)
         ended.append("whole")
 
-    with pytest.raises(Interrupted), signals.interruptible():
+    with pytest.raises(RunInterruptedError), signals.interruptible():
         thread = threading.Thread(target=work)
         thread.start()
         inside.wait(10)
@@ -119,7 +119,7 @@ def test_another_threads_deferred_block_neither_holds_back_nor_is_interrupted() 
 
 def test_blocks_may_be_nested_and_forget_each_others_signals() -> None:
     with signals.interruptible():
-        with pytest.raises(Interrupted), signals.interruptible():
+        with pytest.raises(RunInterruptedError), signals.interruptible():
             send(signal.SIGINT)
         signals.check()
 
@@ -136,10 +136,10 @@ def test_a_signal_in_a_stage_that_swallows_it_still_stops_the_run(tmp_path: Path
         toy.events.append(event)
         if toy.notes.steps == ["draw 0"] and not sent:
             sent = True
-            with contextlib.suppress(Interrupted):
+            with contextlib.suppress(RunInterruptedError):
                 send(signal.SIGINT)
 
-    with pytest.raises(Interrupted), signals.interruptible():
+    with pytest.raises(RunInterruptedError), signals.interruptible():
         Pipeline(toy.pipeline.stages, toy.store, swallow).run()
     assert toy.notes.steps == ["draw 0"]
     assert any(isinstance(event, StageFailed) for event in toy.events)
@@ -159,7 +159,7 @@ def test_a_signal_during_a_commit_waits_until_the_stage_counts(
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", replace_and_send)
-    with pytest.raises(Interrupted), signals.interruptible():
+    with pytest.raises(RunInterruptedError), signals.interruptible():
         toy.run()
     assert [path.parent.name for path in sent] == ["draw"]
     assert not any(isinstance(event, StageFailed) for event in toy.events)
@@ -170,12 +170,12 @@ def test_a_signal_during_a_commit_waits_until_the_stage_counts(
 PROGRAM = """
 import json, sys
 import toy_pipeline
-from nasflow.base.errors import Interrupted
+from nasflow.base.errors import RunInterruptedError
 from pipeline import signals
 try:
     with signals.interruptible():
         toy_pipeline.obey(json.loads(sys.argv[1]), 1)
-except Interrupted as error:
+except RunInterruptedError as error:
     sys.exit(error.code)
 """
 

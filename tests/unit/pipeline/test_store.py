@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from toy_pipeline import Numbers, Toy
 
-from nasflow.base.errors import EnvironmentFault, IntegrityError
+from nasflow.base.errors import IntegrityError, MachineError
 from pipeline.artifact import Blob
 from pipeline.events import Event, Message
 from pipeline.store.records import RecordDraft, StageRecord, parse_record, record_bytes
@@ -211,7 +211,7 @@ def test_a_refused_write_is_one_clear_line_and_leaves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refuse)
-        with pytest.raises(EnvironmentFault) as caught:
+        with pytest.raises(MachineError) as caught:
             store.put_bytes(b"weights", ".bin")
     error = caught.value
     assert error.exit_code == 8
@@ -238,7 +238,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_run_costs_only_the_step_at_hand(
     toy = Toy(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_after_a_while)
-        with pytest.raises(EnvironmentFault, match=r"no space is left on the disk \([0-9.]+ MB are free\)"):
+        with pytest.raises(MachineError, match=r"no space is left on the disk \([0-9.]+ MB are free\)"):
             toy.run()
     assert toy.notes.steps, "the disk was full too early for this test"
     toy.run()
@@ -247,7 +247,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_run_costs_only_the_step_at_hand(
 
 def test_a_folder_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "artifacts").write_text("not a folder")
-    with pytest.raises(EnvironmentFault, match="a file"):
+    with pytest.raises(MachineError, match="a file"):
         Toy(tmp_path / "artifacts").run()
 
 
@@ -258,7 +258,7 @@ def test_an_unreadable_object_is_an_environment_fault(store: Store, monkeypatch:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(EnvironmentFault, match=r"Cannot read .*: permission is denied"):
+    with pytest.raises(MachineError, match=r"Cannot read .*: permission is denied"):
         store.path(blob)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toy_pipeline import Alone, Toy
 
-from nasflow.base.errors import NoUsableDevice
+from nasflow.base.errors import NoUsableDeviceError
 from pipeline.runner import Pipeline
 
 
@@ -99,7 +99,7 @@ def test_without_its_device_nothing_of_a_stage_is_thrown_away(tmp_path: Path) ->
     @dataclass(frozen=True)
     class Unplugged(Alone):
         def environment(self) -> dict[str, str]:
-            raise NoUsableDevice("No phone is connected.")
+            raise NoUsableDeviceError("No phone is connected.")
 
     for seed in (1, 2):
         toy = Toy(tmp_path, seed=seed)

@@ -15,7 +15,7 @@ from support.scripted_device import ScriptedDevice
 from support.toy_search import DATA, SPACE, latency_model, measured, toy_device
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
-from nasflow.base.errors import DeviceError, Inconclusive, InfeasibleTarget
+from nasflow.base.errors import DeviceError, InconclusiveError, InfeasibleTargetError
 from pipeline.events import Message
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.measurement.rounds import Measured
@@ -151,7 +151,9 @@ def test_where_the_interval_holds_the_target_it_is_inconclusive_and_the_passes_a
     picked: Picked,
 ) -> None:
     device = edge(lambda n: 1.006, noise=0.02)
-    with pytest.raises(Inconclusive, match=r"cannot be told: measured 3 times, the fastest takes") as caught:
+    with pytest.raises(
+        InconclusiveError, match=r"cannot be told: measured 3 times, the fastest takes"
+    ) as caught:
         picked.run(device)
     assert caught.value.exit_code == 3
     assert set(device.timings.values()) == {(1 + PASSES) * ROUNDS}
@@ -161,7 +163,7 @@ def test_where_the_interval_holds_the_target_it_is_inconclusive_and_the_passes_a
 
 
 def test_an_offered_target_is_said_to_belong_into_the_configuration(picked: Picked) -> None:
-    with pytest.raises(Inconclusive, match="cannot be told") as caught:
+    with pytest.raises(InconclusiveError, match="cannot be told") as caught:
         picked.run(edge(lambda n: 1.006, noise=0.02))
     assert re.search(r"put prune\.target_ms: [\d.]+ into the configuration", caught.value.hint)
 
@@ -178,14 +180,14 @@ def test_an_interval_is_that_of_the_network_that_it_is_told_of() -> None:
     }
     times = CandidateTimes(SPACE, LATENCY, Measured({**by_name, reference: measured(0.2)}, (), 1.0))
     error = times.no_network(list(rows), 1.0, "a phone")
-    assert isinstance(error, Inconclusive)
+    assert isinstance(error, InconclusiveError)
     said = "the fastest takes 1.01 ms (95 % interval 1.01 to 1.01 ms), and another one 1.02 ms"
     assert said in error.message
     assert times.timed(PATHS[1]).low_ms < 1.0
 
 
 @pytest.mark.parametrize(
-    ("slower", "noise", "error"), [(1.006, 0.02, Inconclusive), (1.004, 0.0, InfeasibleTarget)]
+    ("slower", "noise", "error"), [(1.006, 0.02, InconclusiveError), (1.004, 0.0, InfeasibleTargetError)]
 )
 def test_the_target_that_is_offered_holds_with_the_same_search(
     picked: Picked, slower: float, noise: float, error: type[Exception]
@@ -205,7 +207,7 @@ def test_the_target_that_is_offered_holds_with_the_same_search(
 
 def test_networks_that_are_surely_above_the_target_are_not_timed_again(picked: Picked) -> None:
     device = edge(lambda n: 1.004, noise=0.0)
-    with pytest.raises(InfeasibleTarget, match="the latency model does not hold") as caught:
+    with pytest.raises(InfeasibleTargetError, match="the latency model does not hold") as caught:
         picked.run(device)
     assert caught.value.exit_code == 2
     assert set(device.timings.values()) == {ROUNDS} and picked.said == []
@@ -213,7 +215,7 @@ def test_networks_that_are_surely_above_the_target_are_not_timed_again(picked: P
 
 
 def test_no_target_is_offered_where_no_prediction_holds(picked: Picked) -> None:
-    with pytest.raises(InfeasibleTarget) as caught:
+    with pytest.raises(InfeasibleTargetError) as caught:
         picked.run(edge(lambda n: 1.2, noise=0.0))
     assert "prune.target_ms" not in caught.value.hint
 
@@ -226,14 +228,14 @@ def test_another_network_that_keeps_the_target_spares_the_passes(picked: Picked)
 
 def test_a_killed_pass_goes_on_and_times_nothing_twice(picked: Picked) -> None:
     whole = edge(lambda n: 1.006, noise=0.02)
-    with pytest.raises(Inconclusive):
+    with pytest.raises(InconclusiveError):
         Picked(picked.searched, picked.store).run(whole)
     unplugged = edge(lambda n: 1.006, noise=0.02, unplug_at=len(whole.order) * 3 // 5)
     with pytest.raises(DeviceError):
         picked.run(unplugged)
     resumed = edge(lambda n: 1.006, noise=0.02)
     resumed.timings = Counter(unplugged.timings)
-    with pytest.raises(Inconclusive):
+    with pytest.raises(InconclusiveError):
         picked.run(resumed)
     assert resumed.timings == whole.timings
 
@@ -246,7 +248,7 @@ def test_a_further_target_that_cannot_be_told_is_told_of_and_no_end(picked: Pick
 
 
 def test_a_target_below_every_network_is_refused_by_its_key(picked: Picked) -> None:
-    with pytest.raises(InfeasibleTarget, match=r"prune\.target_ms: no network"):
+    with pytest.raises(InfeasibleTargetError, match=r"prune\.target_ms: no network"):
         picked.run(toy_device(), target_ms=0.5 * PREDICTED[0])
 
 

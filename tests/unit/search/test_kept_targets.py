@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.toy_search import latency_model
 
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from stages.documents import LatencyModel
 from stages.nas.path_values import PathValues, Variances
 from stages.nas.solver import best_by_value, best_paths, improved, path_ms
@@ -70,9 +70,9 @@ def test_no_network_is_predicted_above_the_target_nor_below_the_share_to_be_used
         chosen = best_by_value(
             values, costs_ms, at_least_ms=bounds[0], at_most_ms=bounds[1], count=count, seed=seed
         )
-    except InfeasibleTarget:
+    except InfeasibleTargetError:
         # Only where so little room is left that the exact solver finds none either.
-        with pytest.raises(InfeasibleTarget):
+        with pytest.raises(InfeasibleTargetError):
             best_paths(costs_ms, costs_ms, at_least_ms=bounds[0], at_most_ms=bounds[1], count=1)
         return
     assert 1 <= len(chosen) <= count

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from support.planted_values import SIZES, costs, every_path, planted
 
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from stages.nas.exploration import explore
 from stages.nas.path_values import (
     PathValues,
@@ -103,7 +103,7 @@ def test_networks_that_are_the_same_are_taken_once() -> None:
 
 
 def test_bounds_that_no_path_keeps_are_refused() -> None:
-    with pytest.raises(InfeasibleTarget):
+    with pytest.raises(InfeasibleTargetError):
         best_by_value(planted(8), costs(8), at_least_ms=0.0, at_most_ms=0.1, count=1, seed=0)
 
 

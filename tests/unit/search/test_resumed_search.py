@@ -11,7 +11,7 @@ import torch
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch, latency_model
 
-from nasflow.base.errors import TrainingDiverged, UsageError
+from nasflow.base.errors import TrainingDivergedError, UsageError
 from pipeline.events import Event, Metric
 from pipeline.stage import Context
 from stages.data.config import DataConfig
@@ -286,7 +286,7 @@ def test_a_search_that_diverges_names_its_step_and_leaves_a_sound_checkpoint(
         update={"learning_rate": 10.0, "weight_decay": 1.0, "warmup_epochs": warmup_epochs, "epochs": 20}
     )
     scratch = MemoryScratch()
-    with pytest.raises(TrainingDiverged) as first:
+    with pytest.raises(TrainingDivergedError) as first:
         search(memory_context("search", scratch=scratch), explosive)
     assert first.value.step > 2
     assert f"at step {first.value.step}" in first.value.message
@@ -294,7 +294,7 @@ def test_a_search_that_diverges_names_its_step_and_leaves_a_sound_checkpoint(
     tensors, numbers = unpack(scratch.entries[CHECKPOINT])
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
     assert numbers["now"]["epoch"] * STEPS + numbers["now"]["step"] <= first.value.step
-    with pytest.raises(TrainingDiverged) as second:
+    with pytest.raises(TrainingDivergedError) as second:
         search(memory_context("search", scratch=scratch), explosive)
     assert (second.value.step, second.value.exit_code) == (first.value.step, 9)
 
@@ -310,7 +310,9 @@ def test_a_warm_up_that_ends_in_infinity_says_so_although_no_weight_step_saw_it(
     tensors["supernet.head.1.bias"][0] = -1.0
     tensors["supernet.classifier.dense.weight"][:, 0] = 3e38  # the decay takes several times that away
     scratch.entries[CHECKPOINT] = last_good = pack(tensors, numbers)
-    with pytest.raises(TrainingDiverged, match=rf"dense\.weight is not finite at step {STEPS};") as caught:
+    with pytest.raises(
+        TrainingDivergedError, match=rf"dense\.weight is not finite at step {STEPS};"
+    ) as caught:
         search(
             memory_context("search", store=store, scratch=scratch),
             explosive,

@@ -15,7 +15,7 @@ from support.scripted_device import ScriptedDevice
 from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
 
 from android_bench.device import RuntimeOptions
-from nasflow.base.errors import InfeasibleTarget, UsageError
+from nasflow.base.errors import InfeasibleTargetError, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Progress
 from stages.data.config import DataConfig
@@ -98,11 +98,11 @@ def test_the_target_is_a_time_or_a_share_of_mobilenet_v2s() -> None:
 
 
 def test_a_target_faster_than_every_network_is_refused_before_any_work() -> None:
-    with pytest.raises(InfeasibleTarget, match=r"search\.target_ms: no network") as caught:
+    with pytest.raises(InfeasibleTargetError, match=r"search\.target_ms: no network") as caught:
         stage(SearchConfig(target_ms=0.9 * FASTEST)).run(memory_context("search"), latency=LATENCY)
     assert f"the fastest takes {FASTEST:.4g} ms" in caught.value.message
     assert f"{SLOWEST:.4g} ms" in caught.value.hint
-    with pytest.raises(InfeasibleTarget, match=r"search\.target \(ratio 0\.1 of reference's 0\.2 ms\)"):
+    with pytest.raises(InfeasibleTargetError, match=r"search\.target \(ratio 0\.1 of reference's 0\.2 ms\)"):
         SearchConfig(target=RelativeTarget(ratio=0.1)).target_for(LATENCY)
 
 
@@ -299,7 +299,7 @@ def test_a_target_that_every_network_meets_asks_for_no_more_than_the_slowest_tak
 def test_a_share_of_the_target_that_no_network_uses_is_told_in_whole_milliseconds(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    with pytest.raises(InfeasibleTarget) as caught:
+    with pytest.raises(InfeasibleTargetError) as caught:
         pruned(searched, store, target_ms=FASTEST * 1.0001, use_at_least=0.999999)
     assert f"{FASTEST:.4g} to {SLOWEST:.4g} ms" in caught.value.message
 
@@ -334,7 +334,7 @@ def test_candidates_that_take_longer_than_the_target_are_dropped(
 def test_a_device_on_which_no_candidate_keeps_the_target_ends_the_stage(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    with pytest.raises(InfeasibleTarget, match="the latency model does not hold") as caught:
+    with pytest.raises(InfeasibleTargetError, match="the latency model does not hold") as caught:
         pruned(searched, store, device=toy_device(slower=1.2))
     assert "--force profile" in caught.value.hint
 
@@ -402,9 +402,9 @@ def test_a_further_target_faster_than_every_network_is_refused_before_any_work(
     searched: SearchResult, store: MemoryStore
 ) -> None:
     config = CONFIG.model_copy(update={"target_ms": None, "targets": (0.08, 0.5 * FASTEST)})
-    with pytest.raises(InfeasibleTarget, match=r"search\.targets, number 2: no network"):
+    with pytest.raises(InfeasibleTargetError, match=r"search\.targets, number 2: no network"):
         stage(config).run(memory_context("search"), latency=LATENCY)
-    with pytest.raises(InfeasibleTarget, match=r"search\.targets, number 2: no network"):
+    with pytest.raises(InfeasibleTargetError, match=r"search\.targets, number 2: no network"):
         pruned(searched, store, further_targets=config.further_targets)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from stages.nas.solver import best_paths, path_ms
 
 Rows = list[list[float]]
@@ -40,7 +40,7 @@ def test_the_best_paths_are_those_of_brute_force(
     within = [path for path in all_paths(costs) if least <= path_ms(costs, path) <= most]
     best = sorted((path_ms(values, path) for path in within), reverse=True)[:count]
     if not within:
-        with pytest.raises(InfeasibleTarget):
+        with pytest.raises(InfeasibleTargetError):
             best_paths(values, costs, at_least_ms=least, at_most_ms=most, count=count)
         return
     found = best_paths(values, costs, at_least_ms=least, at_most_ms=most, count=count)
@@ -67,10 +67,12 @@ def test_no_path_of_a_large_space_slips_over_the_target_or_out_of_order() -> Non
 
 def test_a_target_that_nothing_meets_is_refused_with_the_range_there_is() -> None:
     values, costs = [[0.0, -1.0]] * 3, [[0.1, 0.2]] * 3
-    with pytest.raises(InfeasibleTarget, match=r"the fastest takes 0\.3 ms, the slowest 0\.6 ms") as caught:
+    with pytest.raises(
+        InfeasibleTargetError, match=r"the fastest takes 0\.3 ms, the slowest 0\.6 ms"
+    ) as caught:
         best_paths(values, costs, at_least_ms=0.0, at_most_ms=0.29, count=1)
     assert caught.value.exit_code == 2
-    with pytest.raises(InfeasibleTarget):
+    with pytest.raises(InfeasibleTargetError):
         best_paths(values, costs, at_least_ms=0.61, at_most_ms=0.7, count=1)
 
 

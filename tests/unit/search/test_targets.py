@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.memory_context import MemoryScratch, MemoryStore, memory_context
 from support.toy_search import DATA, SPACE, latency_model
 
-from nasflow.base.errors import InfeasibleTarget
+from nasflow.base.errors import InfeasibleTargetError
 from stages.documents import LatencyModel
 from stages.nas.config import SearchConfig
 from stages.nas.solver import best_paths, path_ms
@@ -61,7 +61,7 @@ def test_a_target_is_refused_just_where_no_network_uses_enough_of_it(
         check_met(SPACE, latency, target_ms, share)
         return
     below, above = next((a, b) for a, b in pairwise(times) if a < target_ms < b)
-    with pytest.raises(InfeasibleTarget) as caught:
+    with pytest.raises(InfeasibleTargetError) as caught:
         check_met(SPACE, latency, target_ms, share)
     assert f"the next ones take {below:.4g} and {above:.4g} ms" in caught.value.message
 
@@ -74,7 +74,7 @@ def test_a_target_in_a_gap_is_refused_before_anything_is_trained() -> None:
     stage = Search(
         config=SearchConfig(target_ms=target_ms), space=SPACE, data=DATA, seed=1, use_at_least=share
     )
-    with pytest.raises(InfeasibleTarget, match="no network of space toy takes between") as caught:
+    with pytest.raises(InfeasibleTargetError, match="no network of space toy takes between") as caught:
         stage.run(memory_context("search", store=store, scratch=scratch), latency=LATENCY)
     assert f"the next ones take {below_ms:.4g} and {above_ms:.4g} ms" in caught.value.message
     assert "prune.use_at_least" in caught.value.hint
@@ -114,5 +114,5 @@ def test_a_target_of_prunes_may_lie_above_a_gap_by_the_predictions_interval() ->
     target_ms = below * 1.01
     assert target_ms < above
     check_pick(SPACE, wide, target_ms, 0.999)
-    with pytest.raises(InfeasibleTarget, match="no network of space toy takes between"):
+    with pytest.raises(InfeasibleTargetError, match="no network of space toy takes between"):
         check_pick(SPACE, wide.model_copy(update={"interval_percent": 0.1}), target_ms, 0.999)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from nasflow.base.errors import DatasetMissing, EnvironmentFault, IntegrityError, NasflowError, UsageError
+from nasflow.base.errors import DatasetMissingError, IntegrityError, MachineError, NasflowError, UsageError
 from stages.data import fashion_mnist as data
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Split, check_fits
@@ -202,7 +202,7 @@ def test_a_damaged_file_is_told_by_name(
 
 
 def test_a_folder_without_the_files_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DatasetMissing, match=r"does not hold t10k-images-idx3-ubyte\.gz") as caught:
+    with pytest.raises(DatasetMissingError, match=r"does not hold t10k-images-idx3-ubyte\.gz") as caught:
         open_dataset(DataConfig(folder=str(tmp_path))).load("test")
     assert str(tmp_path) in caught.value.message
     assert "data.folder" in caught.value.hint
@@ -237,7 +237,7 @@ def test_what_a_folder_lacks_is_known_before_it_is_read(
     if not words:
         open_dataset(DataConfig(folder=str(folder))).check_folder(split)
         return
-    with pytest.raises(DatasetMissing) as caught:
+    with pytest.raises(DatasetMissingError) as caught:
         open_dataset(DataConfig(folder=str(folder))).check_folder(split)
     assert words.format(folder) in caught.value.message
     assert "data.folder" in caught.value.hint
@@ -252,7 +252,7 @@ def test_without_files_and_without_a_network_both_ways_are_named(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setattr(data, "MIRROR", f"http://127.0.0.1:{closed.getsockname()[1]}/")
-        with pytest.raises(DatasetMissing) as caught:
+        with pytest.raises(DatasetMissingError) as caught:
             open_dataset(DataConfig()).load("test")
     assert caught.value.exit_code == 8
     assert "cannot be fetched" in caught.value.message
@@ -278,7 +278,7 @@ def test_offline_missing_files_are_told_and_not_fetched(
     source: Path, bare: Path, mirror: Callable[[Answer], Mirror]
 ) -> None:
     server = mirror(lambda name: (source / name).read_bytes())
-    with pytest.raises(DatasetMissing, match="offline it is not downloaded"):
+    with pytest.raises(DatasetMissingError, match="offline it is not downloaded"):
         open_dataset(DataConfig()).check_at_hand()
     assert server.asked == []
     open_dataset(DataConfig(folder=str(source))).check_at_hand()
@@ -326,7 +326,7 @@ def test_a_mirror_without_the_file_is_told(bare: Path, mirror: Callable[[Answer]
         raise FileNotFoundError(name)
 
     mirror(missing)
-    with pytest.raises(DatasetMissing, match="404"):
+    with pytest.raises(DatasetMissingError, match="404"):
         open_dataset(DataConfig()).load("test")
 
 
@@ -342,7 +342,7 @@ def test_an_answer_that_is_no_http_is_told(bare: Path, monkeypatch: pytest.Monke
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(DatasetMissing, match="cannot be fetched"):
+        with pytest.raises(DatasetMissingError, match="cannot be fetched"):
             open_dataset(DataConfig()).load("test")
         thread.join()
 
@@ -352,7 +352,7 @@ def test_a_cache_that_cannot_be_written_is_told(
 ) -> None:
     mirror(lambda name: (source / name).read_bytes())
     bare.parent.write_bytes(b"a file where the folder should be")
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(MachineError) as caught:
         open_dataset(DataConfig()).load("test")
     assert str(bare) in caught.value.message
     assert "data.folder" in caught.value.hint

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.toy_search import SPACE
 from torch import Tensor
 
-from nasflow.base.errors import IntegrityError, TrainingDiverged
+from nasflow.base.errors import IntegrityError, TrainingDivergedError
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network
 from stages.training.checkpoint import pack, pack_optimizer, under, unpack, unpack_optimizer
@@ -190,9 +190,9 @@ def test_a_truncated_checkpoint_is_told(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_no_number_is_refused(bad: float) -> None:
-    with pytest.raises(TrainingDiverged, match=r"toy: the loss is .* at step 7"):
+    with pytest.raises(TrainingDivergedError, match=r"toy: the loss is .* at step 7"):
         check_loss(bad, what="toy", step=7)
-    with pytest.raises(TrainingDiverged, match="toy: second is not finite at step 7"):
+    with pytest.raises(TrainingDivergedError, match="toy: second is not finite at step 7"):
         check_finite({"first": torch.ones(2), "second": torch.tensor([1.0, bad])}, what="toy", step=7)
     check_loss(1e30, what="toy", step=7)
     check_finite({"count": torch.tensor(3), "weights": torch.ones(2)}, what="toy", step=7)

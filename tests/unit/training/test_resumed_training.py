@@ -10,7 +10,7 @@ import torch
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch
 
-from nasflow.base.errors import TrainingDiverged, UsageError
+from nasflow.base.errors import TrainingDivergedError, UsageError
 from pipeline.events import Event, Metric
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
@@ -161,7 +161,7 @@ def test_of_equally_good_epochs_the_first_is_kept() -> None:
 def test_a_training_that_diverges_names_its_step_and_leaves_a_sound_checkpoint() -> None:
     explosive = RECIPE.model_copy(update={"learning_rate": 10.0, "weight_decay": 1.0, "epochs": 40})
     scratch = MemoryScratch()
-    with pytest.raises(TrainingDiverged) as first:
+    with pytest.raises(TrainingDivergedError) as first:
         trained(memory_context("finetune", scratch=scratch), explosive)
     assert first.value.exit_code == 9
     assert f"at step {first.value.step}" in first.value.message
@@ -169,7 +169,7 @@ def test_a_training_that_diverges_names_its_step_and_leaves_a_sound_checkpoint()
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
     done = numbers["now"]["epoch"] * STEPS + numbers["now"]["step"]
     assert 0 < done <= first.value.step
-    with pytest.raises(TrainingDiverged) as second:
+    with pytest.raises(TrainingDivergedError) as second:
         trained(memory_context("finetune", scratch=scratch), explosive)
     assert second.value.step == first.value.step
 
@@ -179,7 +179,7 @@ def test_a_loss_that_is_no_number_stops_at_once() -> None:
     network = Network(NET)
     next(network.parameters()).data.fill_(float("nan"))
     images = Batches(open_dataset(DATA).load("validation"), 50, runtime.device)
-    with pytest.raises(TrainingDiverged, match=r"toy: the loss is nan at step 0; .* kept") as caught:
+    with pytest.raises(TrainingDivergedError, match=r"toy: the loss is nan at step 0; .* kept") as caught:
         train(
             network,
             images,

@@ -8,7 +8,7 @@ from support.memory_context import memory_context
 from support.toy_search import DATA, SPACE, latency_model
 from torch import Tensor, nn
 
-from nasflow.base.errors import TrainingDiverged
+from nasflow.base.errors import TrainingDivergedError
 from stages.data.batches import Batches
 from stages.data.config import open_dataset
 from stages.nas.evaluation import SupernetJudge, explore_supernet
@@ -72,7 +72,7 @@ def test_a_loss_that_is_no_number_ends_it_and_leaves_the_supernet_as_it_was(vali
     with torch.no_grad():
         next(iter(supernet.classifier.parameters())).fill_(float("nan"))
     state, tensors = state_of(supernet), tensors_of(supernet)
-    with pytest.raises(TrainingDiverged, match=r"network \[.*\] in the supernet"):
+    with pytest.raises(TrainingDivergedError, match=r"network \[.*\] in the supernet"):
         explored(supernet, validation)
     assert state_of(supernet) == state
     same = [torch.equal(t, tensors[n]) or bool(t.isnan().any()) for n, t in supernet.state_dict().items()]
