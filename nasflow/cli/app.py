@@ -27,7 +27,7 @@ artifacts/latest: report.html, result.json, network.tflite.
 
 EXIT_CODES = """Exit codes: 0 done - 1 a gate failed - 2 usage or configuration - 3 inconclusive -
 4 no usable device - 5 device lost - 6 conversion - 7 integrity - 8 environment (disk, permission,
-lock, data set) - 9 training diverged - 70 a mistake in nasflow - 130 SIGINT - 143 SIGTERM.
+lock, data set) - 9 training diverged - 70 unexpected error - 130 SIGINT - 143 SIGTERM.
 """
 
 _STAGE_HELP = {
@@ -36,22 +36,22 @@ _STAGE_HELP = {
     "precheck": "Try the conversion on untrained networks.",
     "search": "Search for the most accurate network within the target.",
     "prune": "Keep the chosen path of every layer.",
-    "finetune": "Train the found network, and random ones beside it.",
+    "finetune": "Train the found network, and random ones for comparison.",
     "baseline": "Train the MobileNetV2s to compare with.",
     "convert": "Convert every network to TFLite, checked against PyTorch.",
     "verify": "Measure all networks side by side; judge and report.",
 }
 SUMMARIES: Mapping[str, str] = {
-    "run": "Run every stage that is not fresh; write the report.",
+    "run": "Run every stage that is not up to date; write the report.",
     **{stage: f"{_STAGE_HELP[stage]} Runs what it needs first." for stage in STAGE_NAMES},
     "bench": "Time any models on a device, side by side.",
-    "clean": "Free what nothing refers to any more.",
+    "clean": "Delete unreferenced files.",
     "devices": "List the phones that are connected.",
-    "doctor": "Check this computer (and a phone), and say what to mend.",
+    "doctor": "Check this computer (and a phone), and suggest fixes.",
     "init": "Write a commented pipeline.yaml, ready to run.",
     "report": "Write the report again from what is stored.",
-    "status": "Say which stages are fresh, and why others are not.",
-    "virtual-phone": "Serve a phone that is none, to try things on.",
+    "status": "Show which stages are up to date, and why others are not.",
+    "virtual-phone": "Run a simulated Android phone.",
 }
 """Every command in the order of ``--help``, with its first line there. A command's own module
 (:mod:`nasflow.commands`) is imported when it runs, or shows its own help."""

@@ -97,7 +97,7 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
     as_json: AsJson = False,
 ) -> Action:
-    """Free what nothing refers to any more."""
+    """Delete unreferenced files."""
 
     chosen = selection(config, assignments, device, seed)
     return lambda: clean_store(chosen, superseded=superseded, dry_run=dry_run)

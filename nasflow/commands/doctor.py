@@ -130,7 +130,7 @@ def _phone(chosen: Selection, recorder: Recorder | None) -> Iterator[Check]:
         path, settings = _settings(chosen)
     except NasflowError:  # a finding already
         if (chosen.device or "").startswith("android"):
-            yield Check("phone", "failed", "not looked at", "Mend the configuration first.")
+            yield Check("phone", "failed", "not looked at", "Fix the configuration first.")
         return
     if settings.device.startswith("android"):
         from nasflow.doctor.phone import examine_phone
@@ -159,7 +159,7 @@ def _lines(checks: list[Check]) -> list[str]:
 def _verdict(failed: int, warnings: int) -> str:
     noted = f" ({warnings} worth a look)" if warnings else ""
     if failed:
-        return f"{failed} of the checks failed{noted}: mend what stands behind each arrow, then run again."
+        return f"{failed} of the checks failed{noted}: apply the suggested fixes, then run again."
     return f"Everything that nasflow needs is here{noted}."
 
 
@@ -180,7 +180,7 @@ def command(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> Action:
-    """Check this computer (and a phone), and say what to mend.
+    """Check this computer (and a phone), and suggest fixes.
 
     With --bundle, what the phone answers to the checks and to a measurement of about a minute is written into
     a zip file, for a bug report: commands and what they print, exit codes, times. Serial numbers, names and

@@ -228,7 +228,7 @@ def command(
     as_json: AsJson = False,
     front: Front = False,
 ) -> Action:
-    """Run every stage that is not fresh; write the report."""
+    """Run every stage that is not up to date; write the report."""
     options = RunOptions(
         selection=selection(config, assignments, device, seed, offline=offline, front=front),
         from_stage=from_stage and from_stage.value,

@@ -162,6 +162,6 @@ def command(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> Action:
-    """Say which stages are fresh, and why others are not."""
+    """Show which stages are up to date, and why others are not."""
 
     return lambda: show_status(selection(config, assignments, device, seed))

@@ -116,7 +116,7 @@ def command(
     ] = 1,
     as_json: AsJson = False,
 ) -> Action:
-    """Serve a phone that is none, to try things on.
+    """Run a simulated Android phone.
 
     It speaks the protocol of a real one, on this computer alone. It runs until Ctrl-C. Its models really run,
     on this computer's processor: its latencies are this computer's.

@@ -136,7 +136,7 @@ def _configuration(
         path = config if config is not None else find_config(here)
         settings = load_config(PipelineConfig, path, overrides)
     except NasflowError as error:
-        return Check("configuration", "failed", error.message, error.hint or "Mend the file."), None, here
+        return Check("configuration", "failed", error.message, error.hint or "Fix the file."), None, here
     except ImportError as error:
         return Check("configuration", "failed", f"cannot be read: {error}", _REINSTALL), None, here
     if path is None:

@@ -10,8 +10,8 @@ from stages.space.search_space import NetConfig
 
 ROLES: dict[Role, str] = {
     "found": "found by this search",
-    "random": "drawn at random",
-    "front": "found for other latencies",
+    "random": "random, matched latency",
+    "front": "found for other targets",
     "baseline": "MobileNetV2, same strides",
     "baseline_published": "MobileNetV2, published",
 }

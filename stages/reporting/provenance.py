@@ -96,7 +96,7 @@ def _drift(timings: Sequence[Timing]) -> str:
     slowest = max(counted, default=1.0)
     told = f" A MobileNetV2 between them showed the device's speed: at times {slowest:.2f} times as slow"
     told += " as at its reference level, which is taken out."
-    return f"{told} {disturbed} of {len(timings)} timings fell into a spell and do not count."
+    return f"{told} {disturbed} of {len(timings)} timings were excluded as outliers."
 
 
 def _copies(table: LatencyTable) -> str:

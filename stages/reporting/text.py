@@ -66,7 +66,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
             f"({100 * search.budget_used:.0f} % of the target), "
             f"measured {milliseconds(network.median_ms)} ms ({spread}).",
         ),
-        *([("Promised", wrong)] if (wrong := not_as_expected(verification.found_latency)) else []),
+        *([("Prediction", wrong)] if (wrong := not_as_expected(verification.found_latency)) else []),
         ("Reference", verification.reference_reason),
         ("Speed-up", _speedup(result)),
     ]
@@ -165,7 +165,7 @@ def _against_random(result: ResultDocument) -> str:
         interval += ", the spread between random networks included"
     if not against.comparable:
         return (
-            f"Nothing is concluded about the search and chance: {_why_not_comparable(against)}. The found "
+            f"No conclusion about search against random: {_why_not_comparable(against)}. The found "
             f"network's accuracy less that of the random network{'s (mean)' if several else ''}: "
             f"{signed(against.accuracy_points)} points ({interval})."
         )
@@ -176,7 +176,7 @@ def _against_random(result: ResultDocument) -> str:
     if low > 0:
         said = f"The found network is {points} more accurate than {other} ({interval})."
     elif high < 0:
-        said = f"The found network is {points} less accurate than {other} ({interval}): chance did better."
+        said = f"The found network is {points} less accurate than {other} ({interval})."
     else:
         said = (
             f"The found network's accuracy does not differ significantly from {its_own}{other} "
@@ -244,14 +244,17 @@ def _trained_by_several(result: ResultDocument) -> str:
     if len(deciding) < 2:
         return ""
     told = "; ".join(f"{words} ({', '.join(dict.fromkeys(names))})" for words, names in stages.items())
-    return f"Not one and the same: {told}. Differences between networks may in part be theirs."
+    return (
+        f"Different training environments: {told}. They may account for part of the differences between "
+        "networks."
+    )
 
 
 def _head_start(result: ResultDocument) -> str:
     networks = result.verification.networks
     if len({network.origin for network in networks}) < 2:
         return ""
-    groups: dict[Role, str] = {"front": "those found for other latencies"}
+    groups: dict[Role, str] = {"front": "those found for other targets"}
     if sum(network.role == "random" for network in networks) > 1:
         groups["random"] = "the random networks"
     inherited = [groups.get(n.role, n.name) for n in networks if n.origin == "inherited"]
@@ -285,19 +288,23 @@ def agreement_sentence(agreement: RankAgreement) -> str:
     if count == 1:
         return "Only one network was trained to the end: there is nothing to rank."
     if tau_b is None:
-        return f"The {count} trained networks have one accuracy, in it or finished: there is no order."
+        return f"All {count} trained networks have the same accuracy, in the supernet or finally: no ranking."
     if count == 2:
         way = "as" if tau_b > 0 else "not as"
-        return f"It ranks the 2 trained networks {way} finished training does; chance does, every other time."
-    figures = f"Kendall's tau-b of its and the finished accuracies of {count} networks: {_tau(tau_b)}"
+        return (
+            f"The supernet ranks the 2 trained networks {way} the final accuracy does; this is not "
+            "informative with 2 networks."
+        )
+    figures = f"Kendall's tau-b of supernet and final accuracy over {count} networks: {_tau(tau_b)}"
     if p_value is None:
-        return f"{figures}. Chance alone ranks three alike one time in six."
+        return f"{figures}. With 3 networks, a random order agrees fully one time in six."
     figures += f", p = {_p(p_value)}"
     if p_value < SIGNIFICANT:
-        return f"{figures}: they {'agree' if tau_b > 0 else 'disagree'} more than chance would have it."
+        return f"{figures}: they {'agree' if tau_b > 0 else 'disagree'} significantly."
     if smallest_p(count) >= SIGNIFICANT:
-        return f"{figures}. Even full agreement of so few, p = {_p(smallest_p(count))}, could be chance."
-    return f"{figures}: that could be chance."
+        least = _p(smallest_p(count))
+        return f"{figures}. With so few networks even full agreement is not significant (p = {least})."
+    return f"{figures}: not significant."
 
 
 def _p(value: float) -> str:

@@ -1,4 +1,4 @@
-"""How the search made up its mind: every layer's probabilities, epoch by epoch."""
+"""Architecture probabilities by epoch: every layer's probabilities, epoch by epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How quiet the device was: every round of the verification."""
+"""Measurement noise: every round of the verification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the search cost: added up from the documents, told apart from training, nothing made up."""
+"""Search cost: added up from the documents, told apart from training, nothing made up."""
 
 from __future__ import annotations
 

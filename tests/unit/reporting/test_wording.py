@@ -258,7 +258,7 @@ def test_nothing_is_concluded_where_the_latencies_are_not_equal(
 ) -> None:
     beside = beside_random(**{"count": 1, "points": points, **against})
     said = dict(sentences(changed(result, against_random=beside)))["Random"]
-    assert said.startswith(f"Nothing is concluded about the search and chance: {why}. ")
+    assert said.startswith(f"No conclusion about search against random: {why}. ")
     assert f"{signed(points)} points (95 % interval {signed(points - 0.4)} to {signed(points + 0.4)}" in said
     for claim in ("more accurate", "less accurate", "chance did better", "differ", "equal predicted latency"):
         assert claim not in said
