@@ -69,7 +69,7 @@ def test_with_many_networks_it_is_scipys() -> None:
 def test_equal_accuracies_have_no_order(count: int) -> None:
     for first, second in ((BEFORE[:count], [88.0] * count), ([70.0] * count, BEFORE[:count])):
         assert kendall(first, second) == (None, None)
-        assert "there is no order" in agreement_sentence(agreement(first, second))
+        assert "no ranking" in agreement_sentence(agreement(first, second))
 
 
 def test_below_four_networks_there_is_no_p_value() -> None:
@@ -107,31 +107,32 @@ def test_permuted_accuracies_have_no_correlation_on_average_and_alarm_as_rarely_
 
 def test_two_networks_show_an_order_and_nothing_more() -> None:
     assert agreement_sentence(agreement([70, 80], [88, 89])) == (
-        "It ranks the 2 trained networks as finished training does; chance does, every other time."
+        "The supernet ranks the 2 trained networks as the final accuracy does; this is not informative "
+        "with 2 networks."
     )
     opposite = agreement_sentence(agreement([80, 70], [88, 89]))
-    assert "not as finished training does" in opposite
+    assert "not as the final accuracy does" in opposite
     assert "tau" not in opposite
 
 
 def test_three_networks_are_not_enough() -> None:
     said = agreement_sentence(agreement(BEFORE[:3], BEFORE[:3]))
-    assert "tau-b of its and the finished accuracies of 3 networks: 1.00" in said
-    assert "Chance alone ranks three alike one time in six" in said
+    assert "tau-b of supernet and final accuracy over 3 networks: 1.00" in said
+    assert "With 3 networks, a random order agrees fully one time in six" in said
 
 
 def test_four_networks_cannot_be_significant() -> None:
     said = agreement_sentence(agreement(BEFORE[:4], BEFORE[:4]))
-    assert "1.00, p = 0.083. Even full agreement of so few, p = 0.083, could be chance." in said
+    assert "1.00, p = 0.083. With so few networks even full agreement is not significant (p = 0.083)." in said
 
 
 def test_more_networks_claim_what_their_order_shows() -> None:
-    assert "agree more than chance" in agreement_sentence(agreement(BEFORE, BEFORE))
+    assert "agree significantly" in agreement_sentence(agreement(BEFORE, BEFORE))
     reverse = agreement_sentence(agreement(BEFORE, BEFORE[::-1]))
     assert "−1.00" in reverse
-    assert "disagree more than chance" in reverse
+    assert "disagree significantly" in reverse
     shuffled = [BEFORE[place] for place in (3, 0, 5, 2, 6, 1, 4)]
-    assert agreement_sentence(agreement(BEFORE, shuffled)).endswith("that could be chance.")
+    assert agreement_sentence(agreement(BEFORE, shuffled)).endswith("not significant.")
 
 
 # --- from the documents ----------------------------------------------------------------------------
