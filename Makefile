@@ -57,8 +57,8 @@ $(STAMP): pyproject.toml constraints.txt
 	    elif [ -n "$$missing" ]; then
 	        say "these Debian packages are missing: sudo apt-get install$$missing"
 	        case "$$missing" in *fashion*) say "(without dataset-fashion-mnist the first run downloads the images)";; esac
-	        case "$$missing" in *bubblewrap*) say "(without bubblewrap the virtual phone has a table of commands in place of a shell, and the tests of that shell fail)";; esac
-	        case "$$missing" in *mksh*) say "(without mksh, Android's shell, the virtual phone takes /bin/sh, and the tests that ask for it fail)";; esac
+	        case "$$missing" in *bubblewrap*) say "(without bubblewrap there is no virtual phone, and its tests are skipped)";; esac
+	        case "$$missing" in *mksh*) say "(without mksh, Android's shell, the virtual phone takes /bin/sh, and tests that ask for it are skipped)";; esac
 	    fi
 	else
 	    say "no Debian here: the first run downloads the images (30 MB) into your cache."

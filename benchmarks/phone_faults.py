@@ -243,7 +243,7 @@ def examine_all(pairs: Sequence[Pair]) -> tuple[tuple[Row, ...], list[Finding]]:
     """The undisturbed table of one phone, and how each of some pairs ended on it."""
     with ExitStack() as stack:
         key = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phone-faults-"))) / "adbkey"
-        phone = stack.enter_context(running_phone(description=DESCRIPTION, inside="sandbox"))
+        phone = stack.enter_context(running_phone(description=DESCRIPTION))
         log_timings(phone)
         table = undisturbed(phone, key)
         return table, [examine(pair, phone, key, table) for pair in pairs]

@@ -1,7 +1,6 @@
 """What stands behind the daemon: something that runs shell commands and moves files.
 
-Two of them: the sandbox (:mod:`android_bench.virtual_phone.sandbox`) and, where that cannot run, a table of
-commands (:mod:`android_bench.virtual_phone.command_table`).
+One of them: the sandbox (:mod:`android_bench.virtual_phone.sandbox`).
 """
 
 from __future__ import annotations

@@ -9,10 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from android_bench.virtual_phone.auth import Answer, KnownKeys
-from android_bench.virtual_phone.command_table import CommandTable
 from android_bench.virtual_phone.connection import Connection, Host, Service
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.device_folder import DeviceFolder
@@ -30,7 +28,6 @@ MAX_CONNECTIONS = 16
 FEATURES = ("shell_v2", "stat_v2", "ls_v2", "fixed_push_mkdir")
 TICK_S = 1.0
 CLOCKS_S = 0.05
-Inside = Literal["auto", "sandbox", "table"]
 
 
 class VirtualPhone:
@@ -54,7 +51,6 @@ class VirtualPhone:
         self.folder = folder
         self.answer: Answer = answer
         self._machine = machine
-        self.is_confined_shell = isinstance(machine, Sandbox)
         self._features = features
         self._host = Host(
             banner=self._banner,
@@ -261,7 +257,6 @@ def running_phone(
     description: PhoneDescription | None = None,
     plan: FaultPlan | None = None,
     control_file: Path | None = None,
-    inside: Inside = "auto",
     answer: Answer = "accept",
     authenticate: bool = True,
     features: tuple[str, ...] = FEATURES,
@@ -271,10 +266,9 @@ def running_phone(
 ) -> Iterator[VirtualPhone]:
     """A virtual phone for as long as the block runs; ``port`` 0 takes any that is free.
 
-    ``folder`` keeps its storage and keys; without one they are temporary. ``inside``: a sandbox
-    by bubblewrap, a table of commands, or (auto) the first that this computer can run. ``answer`` is what
-    the owner says to a new key. ``services`` is at how many ports it listens. Raises UsageError,
-    MachineError.
+    ``folder`` keeps its storage and keys; without one they are temporary. ``answer`` is what the owner says
+    to a new key. ``services`` is at how many ports it listens. Raises UsageError, and MachineError where
+    bubblewrap cannot confine its shell here.
     """
     seen = None
     if control_file is not None and plan is None and control_file.exists():
@@ -294,7 +288,7 @@ def running_phone(
             ) from error
         faults = Faults(plan)
         device.refresh(faults.plan, faults.since)
-        machine = _machine(device, inside)
+        machine = _machine(device)
         stack.callback(machine.close)
         phone = VirtualPhone(
             device,
@@ -327,15 +321,15 @@ def running_phone(
                 thread.join()
 
 
-def _machine(device: DeviceFolder, inside: Inside) -> Machine:
-    bubblewrap = None if inside == "table" else find_bubblewrap()
+def _machine(device: DeviceFolder) -> Machine:
+    """A shell that bubblewrap confines. Raises MachineError where that cannot run."""
+    bubblewrap = find_bubblewrap()
     if bubblewrap is None:
-        if inside == "sandbox":
-            raise MachineError(
-                "bubblewrap is not installed, or this computer does not let it make a sandbox.",
-                hint="Install the package bubblewrap, and allow user namespaces.",
-            )
-        return CommandTable(device)
+        raise MachineError(
+            "the virtual phone needs bubblewrap to confine its shell: it is not installed, or this computer "
+            "does not let it make a sandbox.",
+            hint="Install the package bubblewrap, and allow user namespaces.",
+        )
     sandbox = Sandbox(device, bubblewrap)
     sandbox.start()
     return sandbox
@@ -347,7 +341,6 @@ def serve(
     folder: Path | None = None,
     description: PhoneDescription | None = None,
     control_file: Path | None = None,
-    inside: Inside = "auto",
     answer: Answer = "accept",
     services: int = 1,
     on_ready: Callable[[VirtualPhone], None] = lambda phone: None,
@@ -363,7 +356,6 @@ def serve(
         port=port,
         description=description,
         control_file=control_file,
-        inside=inside,
         answer=answer,
         services=services,
     ) as phone:

@@ -20,12 +20,6 @@ from nasflow.cli.request import Action, Outcome, program
 from pipeline.events import Message
 from pipeline.reporters.reporters import JsonLinesReporter
 
-_HOW_COMMANDS_RUN = {
-    True: "Commands run in a shell that is confined to its folder (bubblewrap).",
-    False: "Commands are answered from a fixed table: this computer cannot confine a shell (it takes the "
-    "package bubblewrap, and user namespaces). No shell runs, "
-    "and of this computer's programs only nasflow's own benchmark tool.",
-}
 _HONEST = (
     "This is no phone: models run on this computer's processor, and every latency is this computer's. "
     "Use it to try things, not to learn how fast a network is on a phone."
@@ -56,7 +50,7 @@ def serve_virtual_phone(
         again = shlex.join([*program(), "devices", *asked])
         texts = (
             f"The virtual phone listens on {' and '.join(phone.addresses)}, and on no network.",
-            _HOW_COMMANDS_RUN[phone.is_confined_shell],
+            "Commands run in a shell that is confined to its folder (bubblewrap).",
             _HONEST,
             f"Try next, in another terminal: {again}",
             "Ctrl-C ends it.",

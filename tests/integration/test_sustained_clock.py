@@ -26,7 +26,7 @@ MODE = "/data/system/power/fixed_performance"
 @pytest.fixture
 def phone() -> Iterator[VirtualPhone]:
     """Its times are described: the same on any computer, however busy."""
-    with running_phone(inside="sandbox", description=PhoneDescription(run_us=20_000)) as phone:
+    with running_phone(description=PhoneDescription(run_us=20_000)) as phone:
         yield phone
 
 

@@ -115,7 +115,7 @@ def test_an_unapproved_key_says_to_accept_the_prompt(
 @pytest.mark.parametrize("fault", ["drop_after_received_bytes", "drop_after_sent_bytes"])
 def test_a_handshake_broken_off_anywhere_is_tried_once_more(tmp_path: Path, fault: str, cut: int) -> None:
     with (
-        running_phone(plan=FaultPlan.model_validate({fault: cut}), inside="table") as phone,
+        running_phone(plan=FaultPlan.model_validate({fault: cut})) as phone,
         DirectTransport(phone.address, key=tmp_path / "adbkey") as transport,
     ):
         assert transport.run(["echo", "there"], timeout_s=10).stdout == b"there\n"

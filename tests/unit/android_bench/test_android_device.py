@@ -54,7 +54,7 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def shared_phone() -> Iterator[VirtualPhone]:
-    with running_phone(inside="sandbox") as phone:
+    with running_phone() as phone:
         yield phone
 
 
@@ -448,7 +448,7 @@ def test_a_phone_that_ends_every_job_is_given_up(bench: Bench, monkeypatch: pyte
 
 
 def test_a_virtual_phone_without_a_shell_says_what_is_missing(tmp_path: Path) -> None:
-    with running_phone(inside="table") as phone:
+    with running_phone() as phone:
         bench = Bench(phone, tmp_path / "adbkey")
         with closing(bench.device()) as device:
             assert device.conditions().battery_percent == 94

@@ -25,7 +25,7 @@ REQUEST = BenchmarkRequest(name="empty", model=empty_model(), warmup_ms=1, min_m
 
 @pytest.fixture(scope="module")
 def shared_phone() -> Iterator[VirtualPhone]:
-    with running_phone(inside="sandbox") as phone:
+    with running_phone() as phone:
         yield phone
 
 

@@ -27,7 +27,7 @@ from nasflow.base.errors import NoUsableDeviceError, UsageError
 
 @pytest.fixture(scope="module")
 def phone() -> Iterator[VirtualPhone]:
-    with running_phone(description=DESCRIPTION, inside="sandbox") as phone:
+    with running_phone(description=DESCRIPTION) as phone:
         log_timings(phone)
         yield phone
 
@@ -119,7 +119,7 @@ def test_a_phone_that_comes_back_is_connected_to_anew_by_the_server(
 
 
 def test_a_key_that_the_phone_has_never_seen_is_waited_for(port: int) -> None:
-    with running_phone(inside="table") as fresh, closing(ServerTransport(fresh.address, server=port)) as way:
+    with running_phone() as fresh, closing(ServerTransport(fresh.address, server=port)) as way:
         assert way.run(["echo", "approved"], timeout_s=20).stdout == b"approved\n"
 
 
@@ -137,7 +137,7 @@ def test_one_phone_that_the_server_knows_by_three_names_is_one_phone(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adb_wire, "_usb_interfaces", lambda: iter(()))
-    with running_phone(inside="table", services=2) as one, running_phone(inside="table") as other:
+    with running_phone(services=2) as one, running_phone() as other:
         names = [*one.addresses, f"localhost:{one.port}", other.address]
         for name in names:
             with ServerTransport(name, server=port) as way:

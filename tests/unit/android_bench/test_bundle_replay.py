@@ -220,7 +220,7 @@ def no_runner(abi: str) -> object:
 def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recorder, DeviceInfo, object]:
     key = tmp_path_factory.mktemp("key") / "adbkey"
     recorder = Recorder(part="measurement")
-    with running_phone(description=DESCRIPTION, inside="sandbox") as phone:
+    with running_phone(description=DESCRIPTION) as phone:
         device = AndroidDevice(
             recorder.wrap(DirectTransport(phone.address, key=key)),
             runner=no_runner,  # type: ignore[arg-type]

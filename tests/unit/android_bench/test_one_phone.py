@@ -204,7 +204,7 @@ def test_a_phone_without_a_serial_is_reached_by_its_number() -> None:
 
 
 def test_the_virtual_phone_at_two_addresses_is_one_phone_through_googles_names() -> None:
-    with running_phone(inside="table", services=2) as phone, running_phone(inside="table") as other:
+    with running_phone(services=2) as phone, running_phone() as other:
         nobody = AdbServerPeer([])
         with nobody:
             found = find_phones(

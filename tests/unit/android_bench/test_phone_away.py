@@ -29,7 +29,7 @@ PATIENCE_S = 50.0
 
 @pytest.fixture(scope="module")
 def shared_phone() -> Iterator[VirtualPhone]:
-    with running_phone(description=DESCRIPTION, inside="sandbox") as phone:
+    with running_phone(description=DESCRIPTION) as phone:
         log_timings(phone)
         yield phone
 

@@ -32,7 +32,7 @@ ANOTHER = replace(ELSEWHERE, pid=4712)
 
 @pytest.fixture(scope="module")
 def shared_phone() -> Iterator[VirtualPhone]:
-    with running_phone(inside="sandbox") as phone:
+    with running_phone() as phone:
         yield phone
 
 
@@ -224,7 +224,7 @@ def test_ages_are_by_uptime_and_from_another_start_by_what_has_passed_since(
 
 
 def test_a_living_run_keeps_its_phone_through_a_restart(tmp_path: Path, key: Path) -> None:
-    with running_phone(inside="sandbox") as own, DirectTransport(own.address, key=key) as transport:
+    with running_phone() as own, DirectTransport(own.address, key=key) as transport:
         first = lock(ELSEWHERE)
         first.take(transport)
         own.reboot()

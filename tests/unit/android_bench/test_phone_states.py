@@ -86,7 +86,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def shared_phone() -> Iterator[VirtualPhone]:
-    with running_phone(inside="sandbox") as phone:
+    with running_phone() as phone:
         tool = phone.folder.system / "bin" / "benchmark_model"
         tool.write_text(
             "#!/system/bin/sh\n"

@@ -225,7 +225,7 @@ def test_a_plan_that_cannot_be_used_is_told_with_its_file(tmp_path: Path, text: 
 def test_a_changed_control_file_is_put_in_force(tmp_path: Path) -> None:
     file = tmp_path / "faults.json"
     changed = threading.Event()
-    with running_phone(tmp_path / "phone", control_file=file, inside="table") as phone:
+    with running_phone(tmp_path / "phone", control_file=file) as phone:
         before = phone.faults.on_change
 
         def on_change() -> None:

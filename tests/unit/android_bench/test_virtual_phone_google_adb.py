@@ -208,7 +208,7 @@ def test_small_segments_and_short_reads_change_nothing(adb: Run, phone: VirtualP
 
 
 def test_a_key_that_nobody_accepts_shows_as_unauthorized(adb: Run, tmp_path: Path) -> None:
-    with running_phone(tmp_path, answer="ignore", inside="table") as other:
+    with running_phone(tmp_path, answer="ignore") as other:
         adb("connect", other.address)
         listed = adb("devices").stdout.decode().splitlines()
         assert f"{other.address}\tunauthorized" in listed

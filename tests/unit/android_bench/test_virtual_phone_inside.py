@@ -37,7 +37,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def phone() -> Iterator[VirtualPhone]:
-    with running_phone(inside="sandbox") as phone:
+    with running_phone() as phone:
         yield phone
 
 
@@ -89,7 +89,7 @@ import sys
 from pathlib import Path
 from android_bench.virtual_phone.phone import running_phone
 
-with running_phone(Path(sys.argv[1]), inside="sandbox") as phone:
+with running_phone(Path(sys.argv[1])) as phone:
     shell = phone._machine.start_shell(sys.argv[2], merged=True)
     while said := shell.output.recv(1000):
         sys.stdout.buffer.write(said)
@@ -347,14 +347,14 @@ def test_a_place_on_this_computer_is_told_for_storage_only(phone: VirtualPhone) 
 
 @pytest.mark.parametrize("port", [5555, 5585])
 def test_ports_that_adb_servers_scan_are_refused(tmp_path: Path, port: int) -> None:
-    with pytest.raises(UsageError, match="5555 to 5585"), running_phone(tmp_path, port=port, inside="table"):
+    with pytest.raises(UsageError, match="5555 to 5585"), running_phone(tmp_path, port=port):
         pass
 
 
 def test_a_port_in_use_is_told(phone: VirtualPhone, tmp_path: Path) -> None:
     with (
         pytest.raises(MachineError, match=str(phone.port)),
-        running_phone(tmp_path, port=phone.port, inside="table"),
+        running_phone(tmp_path, port=phone.port),
     ):
         pass
 
@@ -369,7 +369,7 @@ def ready(phone):
     shell.output.recv(100)
     print("ready", phone.port, flush=True)
 
-serve(port=0, folder=Path(sys.argv[1]), inside="sandbox", on_ready=ready)
+serve(port=0, folder=Path(sys.argv[1]), on_ready=ready)
 """
 
 

@@ -41,7 +41,7 @@ def test_a_phone_is_asleep_from_when_it_falls_asleep() -> None:
 
 def test_everything_takes_longer_asleep(tmp_path: Path) -> None:
     with (
-        running_phone(description=PhoneDescription(run_us=1_000), inside="sandbox") as phone,
+        running_phone(description=PhoneDescription(run_us=1_000)) as phone,
         closing(DirectTransport(phone.address, key=tmp_path / "adbkey")) as transport,
     ):
         transport.push(empty_model(), MODEL, timeout_s=20)

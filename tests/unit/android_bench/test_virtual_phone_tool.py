@@ -18,7 +18,7 @@ from android_bench.runner.tool import command, finished_run
 from android_bench.virtual_phone import benchmark_text
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.faults import FaultPlan
-from android_bench.virtual_phone.phone import Inside, VirtualPhone, running_phone
+from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.base.errors import (
     BadMeasurementError,
     DeviceError,
@@ -42,10 +42,9 @@ def model() -> bytes:
     return block_model(BLOCK)
 
 
-@pytest.fixture(scope="module", params=["sandbox", "table"])
-def phone(request: pytest.FixtureRequest, model: bytes) -> Iterator[VirtualPhone]:
-    inside: Inside = request.param
-    with running_phone(inside=inside) as phone:
+@pytest.fixture(scope="module")
+def phone(model: bytes) -> Iterator[VirtualPhone]:
+    with running_phone() as phone:
         phone.storage(MODEL).write_bytes(model)
         yield phone
 
@@ -274,7 +273,7 @@ def test_times_that_the_description_gives_are_the_same_each_time_and_another_for
     tmp_path: Path, model: bytes, tool: str
 ) -> None:
     with (
-        running_phone(description=PhoneDescription(run_us=1000), inside="sandbox") as phone,
+        running_phone(description=PhoneDescription(run_us=1000)) as phone,
         closing(DirectTransport(phone.address, key=tmp_path / "adbkey")) as transport,
     ):
 

@@ -27,7 +27,7 @@ def test_pairs_of_each_step_end_as_specified() -> None:
 
 
 def test_pairs_that_end_otherwise_than_specified_are_told_apart(tmp_path: Path) -> None:
-    with running_phone(description=DESCRIPTION, inside="sandbox") as phone:
+    with running_phone(description=DESCRIPTION) as phone:
         log_timings(phone)
         key = tmp_path / "adbkey"
         table = undisturbed(phone, key)

@@ -35,7 +35,7 @@ def test_copies_go_through_adb_and_the_tool(tmp_path: Path) -> None:
         repeatable={block.key: repeatable(block) for block in (BLOCK, SIDE)},
         invoke="empty",
     )
-    with running_phone(inside="sandbox") as phone:
+    with running_phone() as phone:
         transport = DirectTransport(phone.address, key=tmp_path / "adbkey")
         device = AndroidDevice(transport, runner=no_runner, limits=None)  # type: ignore[arg-type]
         try:
