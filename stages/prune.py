@@ -11,7 +11,6 @@ from pipeline.stage import TOOL, Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nas.config import PruneConfig
-from stages.nas.evolution import CHILDREN
 from stages.nas.targets import RelativeTarget, Target, check_pick, further_ms
 from stages.space.equal_latency import check_others
 from stages.space.search_space import SearchSpace
@@ -71,9 +70,7 @@ class Prune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for a desktop computer at the quick start's size."""
-        # Each target has a second, careful shortlist: mostly of the same networks, but with own children.
-        judged_each = self.config.shortlist + 2 * CHILDREN * self.config.generations
-        evaluations = self.config.evaluations + 16 * judged_each * self._targets
+        evaluations = self.config.evaluations + 16 * self.config.shortlist * self._targets
         evaluated = 0.03 * evaluations if self.config.rank_by == "value" else 0.0
         judged = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
         tried = 20.0 * self.config.candidates * self._targets * self.config.trial_epochs

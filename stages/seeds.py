@@ -27,7 +27,6 @@ class PickStream(IntEnum):
     EXPLORATION = 3
     SHORTLIST = 4
     TRIALS = 5
-    EVOLUTION = 6
 
 
 class TrainingStream(IntEnum):

@@ -135,13 +135,6 @@ class PruneConfig(MeasuringConfig):
         description="best networks by those values to judge on many batches; the best of them are measured; "
         "0: measure the best by value",
     )
-    generations: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="generations of ten networks each that are bred from the shortlist and judged like it "
-        "(evolution, arXiv 1904.00420)",
-    )
     candidates: int = Field(
         5,
         ge=1,
@@ -183,13 +176,3 @@ class PruneConfig(MeasuringConfig):
     recalibration_batches: int = Field(
         40, ge=1, description="batches of 128 training images for a candidate's own BN statistics"
     )
-
-    @model_validator(mode="after")
-    def _bred_from_a_shortlist(self) -> Self:
-        if self.generations and (self.rank_by != "value" or not self.shortlist):
-            raise ValueError(
-                f"generations ({self.generations}) are bred from the shortlist, and there is none with "
-                f"rank_by {self.rank_by} and shortlist {self.shortlist}: set generations to 0, or rank_by to "
-                "value and shortlist to 1 or more"
-            )
-        return self

@@ -11,7 +11,6 @@ from pipeline.stage import Context
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import PruneConfig
 from stages.nas.evaluation import SupernetJudge, explore_supernet
-from stages.nas.evolution import evolve
 from stages.nas.path_values import PathValues, values_of_parts
 from stages.nas.solver import best_by_value
 from stages.nas.targets import bounds_ms, path_costs_ms
@@ -102,30 +101,9 @@ class Ranking:
                 hint="Lower prune.use_at_least, or choose another target.",
             ) from error
         if shortlist:
-            paths = self._evolved(paths, values, bounds)
+            paths = sorted(paths, key=self.judge.mean_value, reverse=True)
             self.keep_effort()
         return paths[: self.config.candidates]
-
-    def _evolved(self, paths: Sequence[Path], values: PathValues, bounds: tuple[float, float]) -> list[Path]:
-        """The paths, and what is bred from them, the best judged first."""
-        import numpy as np
-
-        def told(generation: int) -> None:
-            self.context.progress(generation, self.config.generations, "generations")
-            self.keep_effort()
-
-        return evolve(
-            self.judge.mean_value,
-            paths,
-            self.costs_ms,
-            at_least_ms=bounds[0],
-            at_most_ms=bounds[1],
-            generations=self.config.generations,
-            seed=derived_seed(self.seed, PickStream.EVOLUTION),
-            identity=self.blocks,
-            screen=lambda proposed: values.value(np.array(proposed)).tolist(),
-            each_generation=told,
-        )
 
     def blocks(self, path: Path) -> tuple[str, ...]:
         """What a path's network is made of: skips at different places may give the same network."""

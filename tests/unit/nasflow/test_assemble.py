@@ -140,13 +140,6 @@ def test_every_further_network_counts_in_the_estimates(tmp_path: Path) -> None:
     assert {name for name in alone if widths[name] < alone[name]} == {"baseline", "convert", "verify"}
 
 
-def test_every_generation_counts_in_the_estimate_of_prune_alone(tmp_path: Path) -> None:
-    none, some, more = (estimates(tmp_path, {"prune": {"generations": count}}) for count in (0, 2, 4))
-    assert none == estimates(tmp_path, {})
-    assert {name for name in none if some[name] > none[name]} == {"prune"}
-    assert more["prune"] - some["prune"] == pytest.approx(some["prune"] - none["prune"])
-
-
 def test_how_many_networks_are_expected_is_in_no_fingerprint_but_prunes(tmp_path: Path) -> None:
     alone, front = (
         {stage.name: stage.settings() for stage in stages_of(PipelineConfig.model_validate(given), tmp_path)}

@@ -17,7 +17,6 @@ from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
 from android_bench.device import RuntimeOptions
 from nasflow.base.errors import InfeasibleTargetError, UsageError
 from pipeline.artifact import document_bytes
-from pipeline.events import Progress
 from stages.data.config import DataConfig
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nas.config import PruneConfig, SearchConfig
@@ -472,7 +471,7 @@ def test_a_killed_prune_goes_on_behind_its_last_evaluation(
 
 THREE_BATCHES = DATA.model_copy(update={"validation_images": 750})
 LIMIT_MS = 0.09
-BRED: dict[str, Any] = {
+LISTED: dict[str, Any] = {
     "rank_by": "value",
     "evaluations": 50,
     "target_ms": LIMIT_MS,
@@ -490,52 +489,15 @@ def ms_of(path: tuple[int, ...]) -> float:
     return LATENCY.predict_ms(SPACE.network(path))
 
 
-def test_evolution_judges_further_networks_within_the_bounds_and_keeps_the_best(
-    searched: SearchResult, store: MemoryStore
-) -> None:
-    told, listed, bred = Told(), MemoryScratch(), MemoryScratch()
-    pruned(searched, store, **BRED, scratch=listed, data=THREE_BATCHES)
-    after = pruned(searched, store, **BRED, scratch=bred, data=THREE_BATCHES, generations=3, told=told)
-    further = {path for path, _ in set(judged(bred)) - set(judged(listed))}
-    assert further, "nothing was bred: the test shows nothing"
-    least_ms = 0.4 * LIMIT_MS / (1 + LATENCY.interval_percent / 100)
-    assert all(least_ms * (1 - 1e-9) <= ms_of(path) <= LIMIT_MS * (1 + 1e-9) for path in further)
+def test_the_shortlist_is_ordered_by_all_batches(searched: SearchResult, store: MemoryStore) -> None:
+    scratch = MemoryScratch()
+    outcome = pruned(searched, store, **LISTED, scratch=scratch, data=THREE_BATCHES)
     values: dict[tuple[int, ...], list[float]] = {}
-    for row in bred.rows("evaluations"):
+    for row in scratch.rows("evaluations"):
         values.setdefault(tuple(row["path"]), []).append(row["value"])
     means = [sum(seen) / 3 for path, seen in values.items() if len(seen) == 3 and ms_of(path) <= LIMIT_MS]
-    assert [c.score for c in after.considered[:4]] == pytest.approx(sorted(means, reverse=True)[:4])
-    assert any(isinstance(event, Progress) and event.unit == "generations" for event in told.events)
-
-
-def test_a_killed_evolution_judges_nothing_twice(searched: SearchResult, store: MemoryStore) -> None:
-    class Killed(MemoryScratch):
-        last = 0
-
-        def append(self, name: str, row: Mapping[str, Any]) -> None:
-            if name == "evaluations" and len(self.rows(name)) == self.last:
-                raise Stopped
-            super().append(name, row)
-
-    settings = {**BRED, "generations": 3}
-    listed, whole, killed = MemoryScratch(), MemoryScratch(), Killed()
-    pruned(searched, store, **BRED, scratch=listed, data=THREE_BATCHES)
-    undisturbed = pruned(searched, store, **settings, scratch=whole, data=THREE_BATCHES)
-    killed.last = len(judged(listed)) + 2
-    assert killed.last < len(judged(whole)), "it was killed before it bred"
-    with pytest.raises(Stopped):
-        pruned(searched, store, **settings, scratch=killed, data=THREE_BATCHES)
-    kept = MemoryScratch(logs=killed.logs)
-    resumed = pruned(searched, store, **settings, scratch=kept, data=THREE_BATCHES)
-    assert judged(kept) == judged(whole)
-    assert len(set(judged(kept))) == len(judged(kept))
-    assert untimed(resumed) == untimed(undisturbed)
-
-
-@pytest.mark.parametrize("without", [{"shortlist": 0}, {"rank_by": "probability"}])
-def test_generations_without_a_shortlist_are_refused(without: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match=r"generations \(3\) are bred from the shortlist"):
-        PruneConfig.model_validate({"generations": 3, **without})
+    assert len(means) > 1
+    assert [c.score for c in outcome.considered[:4]] == pytest.approx(sorted(means, reverse=True)[:4])
 
 
 def test_networks_are_ranked_by_what_they_lose_on_validation_images(
