@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from android_bench.adb.ways import Way, open_transport
 from android_bench.found_phone import FoundPhone, Identity, joined, name_of
-from android_bench.transport import STATE_ADVICE, PhoneNotReadyError, Transport, plain_text, split_host_port
+from android_bench.transport import STATE_ADVICE, PhoneNotReadyError, Transport, split_host_port
 from nasflow.base.errors import DeviceError, NoUsableDeviceError
+from nasflow.base.text import plain_text
 
 if TYPE_CHECKING:
     from android_bench.adb.address import ServerAddress

@@ -24,7 +24,6 @@ __all__ = [
     "PhoneNotReadyError",
     "Transport",
     "is_mdns_name",
-    "plain_text",
     "quote",
     "serial_in_mdns_name",
     "split_host_port",
@@ -65,11 +64,6 @@ _MDNS_NAME = re.compile(
     r"adb-(?P<serial>.{1,200})-[^-.\s]{1,20}(?: \([0-9]{1,3}\))?\._adb(?:-tls-connect)?\._tcp\.?"
 )
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
-
-# CSI and OSC sequences, other two-byte escapes, and control characters besides tab and newline.
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -~]?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
 
 
 @dataclass(frozen=True)
@@ -161,13 +155,6 @@ def serial_in_mdns_name(name: str) -> str:
     """
     match = _MDNS_NAME.fullmatch(name)
     return match["serial"] if match else ""
-
-
-def plain_text(output: bytes | str, *, limit: int = 4000) -> str:
-    """Device output for people and logs: no escapes or control characters, at most ``limit`` characters."""
-    text = output if isinstance(output, str) else output[: 4 * limit + 4].decode("utf-8", "replace")
-    text = _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def too_much_output(what: str, limit_bytes: int = OUTPUT_LIMIT_BYTES) -> DeviceError:

@@ -14,12 +14,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from android_bench.local.host import local_conditions, local_info
 from nasflow.base.errors import NasflowError
+from nasflow.base.version import package_version
 
 _PACKAGES = ("nasflow", "torch", "tensorflow-cpu", "tensorflow", "ai-edge-litert", "numpy")
 
@@ -92,12 +92,8 @@ def main(name: str, run: Callable[[bool], Outcome], argv: Sequence[str] | None =
 
 def describe_environment() -> dict[str, Any]:
     """This computer, its load when the benchmark began, and the packages that matter."""
-    packages = {}
-    for package in _PACKAGES:
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    versions = {package: package_version(package) for package in _PACKAGES}
+    packages = {package: version for package, version in versions.items() if version is not None}
     return {
         **local_info().identity(),
         "cores": os.cpu_count(),

@@ -32,9 +32,10 @@ from android_bench.runner.identity import RunnerTool
 from android_bench.runner.output import RunnerOutput, Timings, parse_output
 from android_bench.runner.result import parse_result
 from android_bench.runner.tool import finished_run
-from android_bench.transport import Completed, plain_text
+from android_bench.transport import Completed
 from benchmarks._report import Outcome, at_most, main, say
 from nasflow.base.errors import NasflowError
+from nasflow.base.text import plain_text
 
 FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "fixtures"
 

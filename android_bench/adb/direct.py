@@ -15,8 +15,9 @@ from android_bench.adb.keys import Signer, default_key, ensure_key
 from android_bench.adb.services import Stream
 from android_bench.adb.session import AdbTransport
 from android_bench.adb.wire import Tcp, Wire, find_usb
-from android_bench.transport import PhoneNotReadyError, plain_text, split_host_port
+from android_bench.transport import PhoneNotReadyError, split_host_port
 from nasflow.base.errors import DeviceError
+from nasflow.base.text import plain_text
 
 _PAYLOAD_LIMIT_BYTES = 1 << 20
 _BANNER = b"features=shell_v2,cmd"

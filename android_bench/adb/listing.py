@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from android_bench.transport import plain_text
+from nasflow.base.text import plain_text
 
 MAX_LISTED = 1000
 _MAX_CHARACTERS = 400_000

@@ -20,8 +20,9 @@ from android_bench.adb.deadline import Deadline
 from android_bench.adb.listing import Listed, parse_devices
 from android_bench.adb.services import Stream
 from android_bench.adb.session import AdbTransport
-from android_bench.transport import PhoneNotReadyError, is_mdns_name, plain_text, split_host_port
+from android_bench.transport import PhoneNotReadyError, is_mdns_name, split_host_port
 from nasflow.base.errors import DeviceLostError, NoUsableDeviceError
+from nasflow.base.text import plain_text
 
 _AUTHORISING_S = 3.0
 _AMBIGUOUS = "more than one device"

@@ -14,15 +14,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from android_bench.transport import (
-    FILE_LIMIT_BYTES,
-    OUTPUT_LIMIT_BYTES,
-    Completed,
-    plain_text,
-    quote,
-    too_much_output,
-)
+from android_bench.transport import FILE_LIMIT_BYTES, OUTPUT_LIMIT_BYTES, Completed, quote, too_much_output
 from nasflow.base.errors import DeviceError, DeviceLostError
+from nasflow.base.text import plain_text
 
 _COMMAND_LIMIT_BYTES = 32_000  # an adb server takes 65,535
 _CHUNK_BYTES = 65536  # of a sync DATA packet: the protocol's limit

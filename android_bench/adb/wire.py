@@ -18,7 +18,8 @@ from adb_shell.transport.base_transport import BaseTransport
 from adb_shell.transport.tcp_transport import TcpTransport
 
 from android_bench.adb.deadline import Deadline
-from android_bench.transport import PhoneNotReadyError, plain_text
+from android_bench.transport import PhoneNotReadyError
+from nasflow.base.text import plain_text
 
 _VERSION_WITHOUT_CHECKSUMS = 0x01000001
 _STLS = int.from_bytes(b"STLS", "little")

@@ -24,8 +24,9 @@ from android_bench.phone.text import (
     parse_wakefulness,
     parse_wall_clock,
 )
-from android_bench.transport import Transport, plain_text
+from android_bench.transport import Transport
 from nasflow.base.errors import NoUsableDeviceError
+from nasflow.base.text import plain_text
 
 THERMAL_COMMAND = ("dumpsys", "thermalservice")
 BATTERY_COMMAND = ("dumpsys", "battery")

@@ -32,8 +32,9 @@ from android_bench.phone.conditions import (
 )
 from android_bench.phone.screen import SETTLE_S, WAYS_TO_WAKE
 from android_bench.phone.text import parse_cpufreq
-from android_bench.transport import FOLDER, Completed, Transport, plain_text, quote
+from android_bench.transport import FOLDER, Completed, Transport, quote
 from nasflow.base.errors import DeviceError
+from nasflow.base.text import plain_text
 
 MAX_TIMINGS = 500
 """A job's folder stays small: a longer list becomes several jobs."""

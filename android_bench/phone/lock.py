@@ -15,14 +15,15 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Self
 
-from android_bench.transport import FOLDER, Completed, Transport, plain_text
+from android_bench.transport import FOLDER, Completed, Transport
 from nasflow.base.errors import DeviceError, NoUsableDeviceError
+from nasflow.base.processes import process_exists
+from nasflow.base.text import plain_text
 
 LOCK = f"{FOLDER}/lock"
 STALE_S = 120
@@ -122,11 +123,8 @@ class Owner:
         """Whether this is a process of this computer that is no more; False where that cannot be known."""
         if not self._is_here():
             return False
-        with suppress(PermissionError):  # it is alive and someone else's
-            try:
-                os.kill(self.pid, 0)
-            except (ProcessLookupError, OverflowError):
-                return True
+        if not process_exists(self.pid):
+            return True
         now = _process(self.pid)
         return now is not None and (now[0] in _ENDED or now[1] != self.started)
 

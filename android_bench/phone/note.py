@@ -9,8 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 
-from android_bench.transport import Transport, plain_text
+from android_bench.transport import Transport
 from nasflow.base.errors import DeviceError
+from nasflow.base.text import plain_text
 
 NOTE = "/data/local/tmp/nasflow/settings-before.json"
 

@@ -9,7 +9,8 @@ again at once, on a phone that nobody measures on.
 
 from __future__ import annotations
 
-from android_bench.transport import FOLDER, Transport, plain_text
+from android_bench.transport import FOLDER, Transport
+from nasflow.base.text import plain_text
 
 ANSWER = f"{FOLDER}/fixed-performance"
 """Lies on the phone while a run measures on it, for another that asks meanwhile: "true" or "false"."""

@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 
-from android_bench.transport import FOLDER, Completed, Transport, plain_text
+from android_bench.transport import FOLDER, Completed, Transport
 from nasflow.base.errors import DeviceError, DeviceLostError, IntegrityError
+from nasflow.base.text import plain_text
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _PARTIAL = re.compile(r"[0-9a-f]{64}(?:\.[A-Za-z0-9]{1,16})?\.[0-9a-f]{16}\.part")

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from android_bench.phone.conditions import AWAKE, POWER_COMMAND
 from android_bench.phone.text import parse_wakefulness
-from android_bench.transport import Completed, Transport, plain_text
+from android_bench.transport import Completed, Transport
 from nasflow.base.errors import NoUsableDeviceError
+from nasflow.base.text import plain_text
 
 WAYS_TO_WAKE = (("input", "keyevent", "KEYCODE_WAKEUP"), ("cmd", "power", "wakeup"))
 SLEEP_COMMAND = ("input", "keyevent", "KEYCODE_SLEEP")

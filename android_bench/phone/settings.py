@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from android_bench.phone.note import NOTE, Before, Changed, read_note, write_note
 from android_bench.phone.screen import SLEEP_COMMAND, is_asleep, refusal, wake_up
-from android_bench.transport import Completed, Transport, plain_text
+from android_bench.transport import Completed, Transport
 from nasflow.base.errors import DeviceError
+from nasflow.base.text import plain_text
 
 __all__ = ["NOTE", "SETTINGS", "Setting", "make_steady", "repair"]
 

@@ -12,8 +12,9 @@ from android_bench.phone.text import PhoneProperties, parse_getprop, parse_prope
 from android_bench.runner.abi import check_abi
 from android_bench.runner.failure import KILLED, cannot_run
 from android_bench.runner.identity import QUESTION, RunnerTool, identify
-from android_bench.transport import Transport, plain_text
+from android_bench.transport import Transport
 from nasflow.base.errors import DeviceError
+from nasflow.base.text import plain_text
 
 if TYPE_CHECKING:
     from android_bench.runner.download import Runner

@@ -14,8 +14,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from android_bench.transport import FOLDER, Completed, plain_text
+from android_bench.transport import FOLDER, Completed
 from nasflow.base.errors import DeviceError, KilledByPhoneError, NoUsableDeviceError
+from nasflow.base.text import plain_text
 
 KILLED = 137
 """The exit code of a program that SIGKILL ended: on a phone, most often for want of memory."""

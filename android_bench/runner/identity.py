@@ -16,8 +16,9 @@ from typing import Literal
 
 from android_bench.runner.failure import last_line
 from android_bench.runner.output import MAX_TEXT_CHARACTERS
-from android_bench.transport import Completed, plain_text
+from android_bench.transport import Completed
 from nasflow.base.errors import UsageError
+from nasflow.base.text import plain_text
 
 QUESTION = "--num_runs=none"
 """The argument that makes either tool list its flags. It runs nothing and ends with exit code 1."""

@@ -18,8 +18,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from android_bench.transport import plain_text
 from nasflow.base.errors import BadMeasurementError
+from nasflow.base.text import plain_text
 
 SIX_DIGITS = 5.1e-6
 """Relative error of a number printed with six significant digits, and of its way through a float32."""

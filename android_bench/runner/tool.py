@@ -22,8 +22,9 @@ from android_bench.runner.failure import run_failed
 from android_bench.runner.identity import HINT_RUNNER, RunnerTool
 from android_bench.runner.output import MAX_TEXT_CHARACTERS, parse_output
 from android_bench.runner.result import RunnerResult, cross_check, parse_result
-from android_bench.transport import Completed, plain_text
+from android_bench.transport import Completed
 from nasflow.base.errors import BadMeasurementError, NoUsableDeviceError, UsageError
+from nasflow.base.text import plain_text
 
 MAX_SECONDS = 150.0
 """A run ends after this many seconds at the latest: the tools' own default."""

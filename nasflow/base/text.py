@@ -1,8 +1,17 @@
-"""Durations, latencies, sizes and remaining time in words."""
+"""Durations, latencies, sizes and remaining time in words; foreign text made harmless."""
 
 from __future__ import annotations
 
 import math
+import re
+
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # OSC and other strings: titles, links
+    r"|\x1b[ -/]*[0-~]",  # the short ones
+    re.DOTALL,
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def human_duration(seconds: float) -> str:
@@ -79,3 +88,20 @@ def shown_ms(value_ms: float, resolution_ms: float, *, unit: bool = True) -> str
     if value_ms < resolution_ms:
         return f"below {1000 * resolution_ms:.3g} us"
     return f"{value_ms:.4g}{' ms' if unit else ''}"
+
+
+def plain_text(foreign: bytes | str, *, limit: int = 4000) -> str:
+    """Foreign text for people and logs: no escapes or control characters, at most ``limit`` characters.
+
+    Lines stay lines.
+    """
+    text = foreign if isinstance(foreign, str) else foreign[: 4 * limit + 4].decode("utf-8", "replace")
+    text = _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _CONTROLS.sub("", text).strip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def plain_line(foreign: bytes | str, *, limit: int = 4000) -> str:
+    """Foreign text on one line (a device's name), without what could turn text around."""
+    kept = " ".join(plain_text(foreign, limit=limit).split())
+    return "".join(character for character in kept if character.isprintable())

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from nasflow.base.errors import UsageError
+from nasflow.base.version import nasflow_version
 from nasflow.cli.perform import perform
 from nasflow.cli.request import STAGE_NAMES, Action, StageName, program
 
@@ -107,13 +108,7 @@ app = typer.Typer(name="nasflow", cls=_Commands, help=HELP, epilog=EXIT_CODES, *
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("nasflow")
-        except PackageNotFoundError:
-            number = "(not installed; run from its source)"
-        typer.echo(f"nasflow {number}")
+        typer.echo(f"nasflow {nasflow_version()}")
         raise typer.Exit
 
 

@@ -15,7 +15,7 @@ from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasuremen
 from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError, DeviceError, RunInterruptedError, UsageError
 from nasflow.base.files import disk_faults
-from nasflow.base.text import shown_ms
+from nasflow.base.text import plain_line, shown_ms
 from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.project import Project, as_it_was_typed
@@ -23,7 +23,6 @@ from nasflow.commands.run import screen
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
 from pipeline.reporters.reporters import Reporter
-from stages.reporting.notation import plain_text
 
 MAX_BYTES = 2_000_000_000
 _LAST_LINES, _WORDS_CHARACTERS = 6, 800
@@ -95,7 +94,7 @@ def _words_told(reporter: Reporter) -> Iterator[None]:
         ) from stopped
     except DeviceError as error:
         if error.raw:
-            words = "; ".join(plain_text(line) for line in error.raw.splitlines()[-_LAST_LINES:])
+            words = "; ".join(plain_line(line) for line in error.raw.splitlines()[-_LAST_LINES:])
             reporter(Message("bench", f"the tool's last words: {words[-_WORDS_CHARACTERS:]}"))
         raise
 
@@ -132,7 +131,7 @@ def _outcome(info: DeviceInfo, runtime: RuntimeOptions, measured: dict[str, Late
     lines += [_line(name, m, fastest, width) for name, m in measured.items()]
     virtual = " A virtual phone: these are this computer's latencies." if info.virtual else ""
     where = {cores for m in measured.values() if m.conditions and (cores := m.conditions.describe_cores())}
-    words = [plain_text(info.model), plain_text(info.runtime), runtime.describe(), *sorted(where)]
+    words = [plain_line(info.model), plain_line(info.runtime), runtime.describe(), *sorted(where)]
     lines += ["", f"{', '.join(words)}.{virtual}"]
     return Outcome(
         {
@@ -155,7 +154,7 @@ def _line(name: str, measured: LatencyMeasurement, fastest: float, width: int) -
     between = p5 if p5 == p95 else f"{p5} to {p95}"
     spread = f"±{100 * measured.spread:>4.1f} %" if measured.rounds > 1 else ""  # of one round: unknown
     return (
-        f"{plain_text(name):<{width}}  {median:>10}  {spread:>7}"
+        f"{plain_line(name):<{width}}  {median:>10}  {spread:>7}"
         f"  {between:>19}  {measured.median_ms / fastest:>12.2f}"
     )
 

@@ -10,8 +10,9 @@ import typer
 
 from android_bench.discover import find_phones, wanted_name
 from android_bench.found_phone import FoundPhone, name_of
-from android_bench.transport import plain_text, split_host_port
+from android_bench.transport import split_host_port
 from nasflow.base.errors import UsageError
+from nasflow.base.text import plain_line
 from nasflow.cli.options import AsJson
 from nasflow.cli.request import Action, Outcome
 
@@ -73,7 +74,7 @@ def _shown(phone: FoundPhone, name: str) -> dict[str, Any]:
 
 
 def _line(text: str, limit: int = _FIELD_CHARACTERS) -> str:
-    return " ".join(plain_text(text, limit=limit).split())
+    return plain_line(text, limit=limit)
 
 
 def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:

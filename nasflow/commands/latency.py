@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from nasflow.base.errors import InconclusiveError, UsageError
 from nasflow.base.files import disk_faults, write_atomic
+from nasflow.base.text import plain_line
+from nasflow.base.version import nasflow_version
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, DryRun, Force, From, Offline, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection, StageName
@@ -25,7 +27,6 @@ from pipeline.store.scratch import FleetingScratch
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileOps
-from stages.reporting.notation import plain_text
 from stages.space.search_space import NetConfig
 
 MEASURE = "Measure this device first: nasflow latency."
@@ -45,7 +46,11 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
     if path.exists() and not force:
         raise UsageError(f"{path} is there already.", hint="Name another file, or replace it with --force.")
     content = export(
-        _stage(pipeline, FitLatency).space, table, model, at=datetime.now(UTC), nasflow_version=_version()
+        _stage(pipeline, FitLatency).space,
+        table,
+        model,
+        at=datetime.now(UTC),
+        nasflow_version=nasflow_version(),
     )
     write_atomic(path, content)
     return Outcome(
@@ -54,7 +59,7 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
             [
                 *message_lines(events),
                 f"Wrote {path}: {len(table.rows)} block latencies and {len(model.calibration)} + "
-                f"{len(model.held_out)} networks of {plain_text(model.device.model)}.",
+                f"{len(model.held_out)} networks of {plain_line(model.device.model)}.",
                 f"Use it elsewhere: nasflow latency import {path}",
             ]
         ),
@@ -75,7 +80,7 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
         pipeline = project.pipeline(events.append, device)
         stage = _stage(pipeline, FitLatency)
         file = read_latency_file(source, stage.space, _stage(pipeline, ProfileOps).anchor())
-        foreign = tuple(map(plain_text, differences(file.table, file.model, device.info(), stage.runtime)))
+        foreign = tuple(map(plain_line, differences(file.table, file.model, device.info(), stage.runtime)))
         if foreign and not accept_foreign:
             raise UsageError(
                 f"{source} was measured elsewhere: {'; '.join(foreign)}.",
@@ -99,7 +104,7 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
     lines = [
         *message_lines(events),
         f"{source} is used in place of measuring: {len(file.model.block_ms)} blocks of "
-        f"{plain_text(file.model.device.model)}, held-out error "
+        f"{plain_line(file.model.device.model)}, held-out error "
         f"{file.model.held_out_error.mape_percent:.1f} %.",
         "Back to measuring: nasflow latency --force profile",
     ]
@@ -119,7 +124,7 @@ def predict(selection: Selection, network: Path) -> Outcome:
     net = read_network(network)
     latencies = [model.block_latency_ms(block) for block in net.blocks]
     prediction = model.predict(net)
-    device = plain_text(model.device.model)
+    device = plain_line(model.device.model)
     ways = [model.implementations.get(block.key, "native") for block in net.blocks]
     document = {
         **prediction.model_dump(),
@@ -168,7 +173,7 @@ def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
         pipeline = project.pipeline(reporter, device)
         stage = _stage(pipeline, FitLatency)
         table, model = _latest(pipeline)
-        changed = [plain_text(d) for d in differences(table, model, device.info(), stage.runtime)]
+        changed = [plain_line(d) for d in differences(table, model, device.info(), stage.runtime)]
         context = Context("latency", "", pipeline.store, FleetingScratch(), reporter)
         with pipeline.store.lock():
             found = check_model(
@@ -252,15 +257,6 @@ def _stage(pipeline: Pipeline, kind: type[Kind]) -> Kind:
 def _slug(text: str) -> str:
     words = "".join(character if character.isalnum() else "-" for character in text.lower())
     return "-".join(filter(None, words.split("-")))[:60] or "device"
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("nasflow")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 group = typer.Typer(invoke_without_command=True, add_completion=False, rich_markup_mode=None)

@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from android_bench.bundle.privacy import Scrubber
 from android_bench.device import BenchmarkRequest, DeviceInfo, RuntimeOptions
 from nasflow.base.errors import IntegrityError, MachineError, UsageError
 from nasflow.base.files import TEMPORARY_SUFFIX
+from nasflow.base.version import nasflow_version
 from nasflow.cli.console import write
 from nasflow.doctor.checks import Check
 
@@ -127,7 +127,7 @@ def write_recorded(
     exchanges = tuple(_scrubbed(exchange, scrubber) for exchange in recorder.exchanges)
     told = None if info is None else info.model_copy(update={"serial": ""})
     header = Header(
-        nasflow=_version(),
+        nasflow=nasflow_version(),
         runtime=runtime,
         info=None if told is None else DeviceInfo.model_validate(_each(told.model_dump(), scrubber.text)),
         findings=tuple(
@@ -225,10 +225,3 @@ def _described(exchange: Exchange) -> str:
     if exchange.kind == "pull":
         return f"fetched {exchange.path.rpartition('/')[2]} ({len(exchange.content or b''):,} bytes)"
     return exchange.kind
-
-
-def _version() -> str:
-    try:
-        return metadata.version("nasflow")
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -78,7 +78,7 @@ def check_python() -> Check:
 
 def check_own_packages() -> Check:
     """That our four packages come from one place: ``pipeline`` is a name that others use, too."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     for name in OWN_PACKAGES:
         spec = util.find_spec(name)
         origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None

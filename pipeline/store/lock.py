@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nasflow.base.errors import MachineError, StoreLockedError
 from nasflow.base.files import delete, disk_faults, make_folder, read_or_none, write_atomic
+from nasflow.base.processes import process_exists
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -66,7 +67,7 @@ class FolderLock:
             pid, host, since = int(owner["pid"]), str(owner["host"]), str(owner["since"])
         except (ValueError, TypeError, KeyError):
             return "which process, it does not say"
-        if host == socket.gethostname() and not _alive(pid):
+        if host == socket.gethostname() and not process_exists(pid):
             return f"which process, it does not say; process {pid}, the last known, has ended"
         return f"process {pid} on {host} has held it since {since}"
 
@@ -74,14 +75,3 @@ class FolderLock:
 def _identity() -> dict[str, object]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-
-
-def _alive(pid: int) -> bool:
-    if os.name == "nt":  # there, signal 0 is not a question
-        return True
-    with suppress(PermissionError):  # it is alive and someone else's
-        try:
-            os.kill(pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-    return True

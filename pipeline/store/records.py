@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
+from nasflow.base.version import nasflow_version
 from pipeline.artifact import Blob, Record, canonical_json, document_bytes, sha256_hex
 
 
@@ -66,7 +67,7 @@ class RecordDraft:
             seconds=round(self.seconds, 3),
             estimated_seconds=self.estimated_seconds,
             finished_at=self.finished_at or datetime.now(UTC),
-            nasflow_version=_nasflow_version(),
+            nasflow_version=nasflow_version(),
         )
 
 
@@ -91,12 +92,3 @@ def parse_record(data: bytes) -> StageRecord | None:
         return StageRecord.model_validate(whole["record"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def _nasflow_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("nasflow")
-    except PackageNotFoundError:
-        return "not installed"

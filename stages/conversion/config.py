@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from nasflow.base.version import package_version
 from pipeline.artifact import Record
 
 CONVERTERS = ("torch", "onnx", "onnxscript", "tensorflow-cpu", "tensorflow", "ai-edge-litert")
@@ -11,15 +12,9 @@ CONVERTERS = ("torch", "onnx", "onnxscript", "tensorflow-cpu", "tensorflow", "ai
 
 def converter_versions() -> dict[str, str]:
     """The packages that convert, with their versions; none of them is loaded."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in CONVERTERS:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # of the two TensorFlow packages, one is installed
-            continue
-    return found
+    found = {package: package_version(package) for package in CONVERTERS}
+    # Of the two TensorFlow packages, one is installed.
+    return {package: version for package, version in found.items() if version is not None}
 
 
 class ConvertConfig(Record):

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from nasflow.base.errors import ConversionError
 from stages.conversion.onnx_graph import DEPTHWISE, Array, Graph, Node, unsupported
+from stages.space.padding import same_padding
 
 Tensor: TypeAlias = Any  # TensorFlow has no type information
 
@@ -275,9 +276,3 @@ class _Translation:
             weight_CHWM = weight_KM.reshape(channels, height, width, -1)
             weight_KM = weight_CHWM.transpose(1, 2, 0, 3).reshape(weight_KM.shape)
         return tf.matmul(value.tensor, weight_KM)
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """(before, after) of TensorFlow's SAME: the odd zero comes after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2

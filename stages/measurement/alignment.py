@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stages.measurement.interval import NORMAL_MAD
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -108,7 +110,7 @@ def _shift(
             break
     # Rounds that all show the same whole number are not without noise: a step's is that of a rounding.
     rounding = float(np.median(steps[places])) / math.sqrt(12)
-    noise = max(1.4826 * float(np.median(np.abs(left - found))), rounding)
+    noise = max(NORMAL_MAD * float(np.median(np.abs(left - found))), rounding)
     variance = float(np.mean(found**2))
     # The standard error of a median of so much normal noise.
     share = 0.0 if variance == 0.0 else 1 - (1.2533 * noise) ** 2 / WINDOW / variance

@@ -25,6 +25,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from stages.measurement.alignment import align
+from stages.measurement.interval import NORMAL_MAD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +117,7 @@ def _scatter(residuals: NDArray[np.float64]) -> float:
     """Standard deviation by the median absolute deviation: a few disturbed readings do not move it."""
     import numpy as np
 
-    return 1.4826 * float(np.median(np.abs(residuals)))
+    return NORMAL_MAD * float(np.median(np.abs(residuals)))
 
 
 def _level_bounds(readings: NDArray[np.float64]) -> list[int]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from statistics import median
 
 PRIOR_TIMINGS = 10.0
+NORMAL_MAD = 1.4826
+"""Standard deviation of normal noise over its median absolute deviation."""
 
 
 def scatter(medians_ms: Sequence[float]) -> float:
@@ -15,7 +17,7 @@ def scatter(medians_ms: Sequence[float]) -> float:
     A few disturbed rounds do not move it. 0 for fewer than 2.
     """
     middle = median(medians_ms)
-    return 1.4826 * median(abs(value - middle) for value in medians_ms) / middle
+    return NORMAL_MAD * median(abs(value - middle) for value in medians_ms) / middle
 
 
 def interval_percent(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.space.block_spec import Activation, BlockSpec
+from stages.space.padding import same_padding
 
 BN_EPSILON = 1e-3
 BN_MOMENTUM = 0.1
@@ -32,8 +33,7 @@ class SameConv2d(nn.Conv2d):
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int, resolution: int, groups: int = 1
     ) -> None:
-        total = max((-(-resolution // stride) - 1) * stride + kernel - resolution, 0)
-        before, after = total // 2, total - total // 2
+        before, after = same_padding(resolution, kernel, stride)
         super().__init__(
             in_channels,
             out_channels,

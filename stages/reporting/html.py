@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasflow.base.files import write_atomic
+from nasflow.base.text import plain_line
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification
 from stages.reporting.cost import FINDING, PARTS, TRAINING
-from stages.reporting.notation import ROLES, amount, hours, milliseconds, plain_text, signed
+from stages.reporting.notation import ROLES, amount, hours, milliseconds, signed
 from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
@@ -49,7 +50,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_text)
+    environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_line)
     environment.filters.update(hours=hours, ranks=_ranks)
     environment.filters["speedup_terms"] = speedup_terms
     return environment.get_template("report.html.j2").render(

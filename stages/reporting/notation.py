@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from stages.documents import Role
 from stages.space.block_spec import BlockSpec
 from stages.space.search_space import NetConfig
@@ -17,19 +15,6 @@ ROLES: dict[Role, str] = {
 }
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-_ESCAPE_SEQUENCE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # OSC and other strings: titles, links
-    r"|\x1b[ -/]*[0-~]",  # the short ones
-    re.DOTALL,
-)
-
-
-def plain_text(text: str) -> str:
-    """A foreign string (a device's name) without what could steer a terminal or turn text around."""
-    kept = " ".join(_ESCAPE_SEQUENCE.sub("", text).split())
-    return "".join(character for character in kept if character.isprintable())
 
 
 def milliseconds(value: float) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from nasflow.base.version import nasflow_version, package_version
 from pipeline.artifact import Document, Record
 from stages.documents import (
     AgainstFound,
@@ -185,20 +186,13 @@ _REPORTED_PACKAGES = (
 def run_facts(*, seed: int, dataset: str) -> RunFacts:
     """The versions that are installed here, with a run's seed and data set. Imports none of them."""
     import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    def find(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
 
     return RunFacts(
         seed=seed,
         dataset=dataset,
-        nasflow_version=find("nasflow") or "not installed",
+        nasflow_version=nasflow_version(),
         python_version=platform.python_version(),
-        packages={name: found for name in _REPORTED_PACKAGES if (found := find(name))},
+        packages={name: found for name in _REPORTED_PACKAGES if (found := package_version(name))},
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.reporting.notation import ROLES, amount, milliseconds, plain_text
+from nasflow.base.text import plain_line
+from stages.reporting.notation import ROLES, amount, milliseconds
 from stages.reporting.result import NetworkResult, ResultDocument
 from stages.reporting.text import headline, sentences
 
@@ -40,7 +41,7 @@ def _against(network: NetworkResult) -> str:
     return "1" if against is None else f"{against.latency_ratio:.2f}"
 
 
-_NAME = Column("network", lambda n: plain_text(n.name), left=True)
+_NAME = Column("network", lambda n: plain_line(n.name), left=True)
 _FIGURES = (
     Column("role", lambda n: ROLES[n.role], left=True),
     Column("accuracy % (95 %)", _accuracy),
@@ -77,7 +78,7 @@ def _tables(width: int, networks: tuple[NetworkResult, ...]) -> list[tuple[Colum
 
 def summary_text(result: ResultDocument, *, width: int = 140) -> str:
     """The table and the sentences as plain text, without colour, in lines of ``width`` characters."""
-    parts = [textwrap.fill(plain_text(headline(result)), width), ""]
+    parts = [textwrap.fill(plain_line(headline(result)), width), ""]
     networks = result.verification.networks
     for columns in _tables(width, networks):
         parts += [*_plain_table(columns, networks), ""]
@@ -98,7 +99,7 @@ def _lines(result: ResultDocument) -> list[tuple[str, str]]:
     threads = f"{device.threads} thread{'s' if device.threads != 1 else ''}"
     measured_on = f"{device.model}, {device.soc}, {device.runtime}, {threads}."
     said = [*sentences(result), ("Measured on", measured_on)]
-    return [(subject, plain_text(sentence)) for subject, sentence in said]
+    return [(subject, plain_line(sentence)) for subject, sentence in said]
 
 
 def _plain_table(columns: tuple[Column, ...], networks: tuple[NetworkResult, ...]) -> list[str]:
@@ -122,7 +123,7 @@ def summary_renderable(result: ResultDocument, *, width: int = 140) -> Renderabl
     from rich.text import Text
 
     networks = result.verification.networks
-    parts: list[RenderableType] = [Padding(Text(plain_text(headline(result)), style="bold"), (1, 0))]
+    parts: list[RenderableType] = [Padding(Text(plain_line(headline(result)), style="bold"), (1, 0))]
     for columns in _tables(width, networks):
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
         for column in columns:

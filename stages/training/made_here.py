@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from android_bench.local.host import local_info, usable_cores
+from nasflow.base.version import package_version
 from pipeline.artifact import Document
 from stages.documents import MadeBy, PrunedNetworks, SearchResult, TrainedNetworks
 
@@ -22,13 +22,9 @@ def known_here() -> dict[str, str | int]:
 
     Raises NoUsableDeviceError where LiteRT is not installed.
     """
-    try:
-        torch = version("torch")
-    except PackageNotFoundError:
-        torch = "not installed"
     info = local_info()
     return {
-        "torch": torch,
+        "torch": package_version("torch") or "not installed",
         "processor": f"{info.model}, {info.soc}",
         "cores": usable_cores(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS", ""),

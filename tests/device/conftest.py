@@ -18,8 +18,9 @@ import pytest
 from android_bench.discover import choose, find_phones, open_found
 from android_bench.found_phone import FoundPhone
 from android_bench.phone.text import parse_getprop, parse_properties
-from android_bench.transport import Completed, Transport, plain_text, split_host_port
+from android_bench.transport import Completed, Transport, split_host_port
 from nasflow.base.errors import NasflowError
+from nasflow.base.text import plain_text
 
 TIMEOUT_S = 60.0
 FOLDER = "/data/local/tmp/nasflow-verify"

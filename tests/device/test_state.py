@@ -13,7 +13,7 @@ from android_bench.phone.conditions import BATTERY_COMMAND, BOOT_ID_COMMAND, CPU
 from android_bench.phone.screen import SETTLE_S, wakefulness
 from android_bench.phone.settings import SETTINGS
 from android_bench.phone.text import parse_battery, parse_boot_id, parse_cpufreq, parse_thermal
-from android_bench.transport import plain_text
+from nasflow.base.text import plain_text
 
 pytestmark = pytest.mark.phone
 

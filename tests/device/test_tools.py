@@ -16,8 +16,8 @@ from device.conftest import FOLDER, Line, Phone
 from android_bench.phone.tool import VIRTUAL_TOOL
 from android_bench.runner.output import parse_output
 from android_bench.runner.result import cross_check, parse_result
-from android_bench.transport import plain_text
 from nasflow.base.errors import NasflowError
+from nasflow.base.text import plain_text
 from stages.conversion.flatbuffer import empty_model, network_model
 from stages.space.mobilenet_v2 import mobilenet_v2
 

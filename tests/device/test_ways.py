@@ -13,8 +13,9 @@ import pytest
 from device.conftest import FOLDER, Line, Phone
 
 from android_bench.adb.wire import usb_devices
-from android_bench.transport import is_mdns_name, plain_text
+from android_bench.transport import is_mdns_name
 from nasflow.base.errors import NasflowError
+from nasflow.base.text import plain_text
 
 pytestmark = pytest.mark.phone
 

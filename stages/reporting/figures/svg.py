@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
-from stages.reporting.notation import plain_text
+from nasflow.base.text import plain_line
 
 Value = str | float | int
 
@@ -26,12 +26,12 @@ def element(tag: str, *children: str | Markup, **attributes: Value) -> Markup:
 
 def tooltip(content: str) -> Markup:
     """What a browser shows over the element that this is put into, and a screen reader says."""
-    return element("title", plain_text(content)) if content else Markup("")
+    return element("title", plain_line(content)) if content else Markup("")
 
 
 def text(x: float, y: float, content: str, **attributes: Value) -> Markup:
     """A line of text with its baseline at (x, y)."""
-    return element("text", plain_text(content), x=x, y=y, **attributes)
+    return element("text", plain_line(content), x=x, y=y, **attributes)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, **attributes: Value) -> Markup:
@@ -69,7 +69,7 @@ def figure(width: float, height: float, label: str, children: Iterable[Markup]) 
         width=width,
         height=height,
         role="img",
-        aria_label=plain_text(label),
+        aria_label=plain_line(label),
     )
 
 

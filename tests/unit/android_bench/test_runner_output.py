@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from android_bench.runner.output import Delegation, Summary, Timings, parse_output
-from android_bench.transport import plain_text
 from benchmarks.parser_fuzz import invented
 from nasflow.base.errors import BadMeasurementError
+from nasflow.base.text import plain_text
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "benchmark_model"
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from android_bench.transport import STATE_ADVICE, PhoneNotReadyError, plain_text, quote, split_host_port
+from android_bench.transport import STATE_ADVICE, PhoneNotReadyError, quote, split_host_port
 from nasflow.base.errors import DeviceError, DeviceLostError, NoUsableDeviceError
+from nasflow.base.text import plain_text
 
 WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
 

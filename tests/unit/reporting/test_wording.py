@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from support.sample_documents import sample_documents
 
 from android_bench.device import DeviceInfo
+from nasflow.base.text import plain_line
 from stages.documents import AgainstFound, AgainstRandom
-from stages.reporting.notation import amount, architecture_line, milliseconds, plain_text, signed
+from stages.reporting.notation import amount, architecture_line, milliseconds, signed
 from stages.reporting.result import ResultDocument, build_result
 from stages.reporting.text import headline, sentences, verdict_sentence
 from stages.space import SpaceConfig, load_space
@@ -121,14 +122,14 @@ def test_an_architecture_fits_a_line() -> None:
     ],
 )
 def test_foreign_text_cannot_steer_a_terminal(nasty: str, plain: str) -> None:
-    assert plain_text(nasty) == plain
+    assert plain_line(nasty) == plain
 
 
 @given(st.text())
 def test_no_control_character_survives(text: str) -> None:
-    kept = plain_text(text)
+    kept = plain_line(text)
     assert kept.isprintable()
-    assert plain_text(kept) == " ".join(kept.split())
+    assert plain_line(kept) == " ".join(kept.split())
 
 
 # --- claims ------------------------------------------------------------------------------------------
