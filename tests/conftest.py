@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from support.requirements import is_here
 
 # Before NumPy is loaded: beside other programs, two threads of its OpenBLAS that wait for each other take up
 # to ten times as long as one, for matrices as small as those here.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+_LACKS = "this computer lacks "
 
 
 def pytest_configure() -> None:
@@ -35,6 +39,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="a benchmark_model for that phone to verify, beside the one that is downloaded; repeatable",
     )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs something that this computer lacks; with NASFLOW_TESTS_STRICT=1 that is a failure."""
+    for mark in item.iter_markers("needs"):
+        for requirement in mark.args:
+            if is_here(requirement):
+                continue
+            if os.environ.get("NASFLOW_TESTS_STRICT") == "1":
+                pytest.fail(f"this computer lacks {requirement}", pytrace=False)
+            pytest.skip(f"{_LACKS}{requirement}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name in the last lines what was missing, and how many tests were skipped for it."""
+    reasons = [report.longrepr[2] for report in terminalreporter.getreports("skipped")]
+    missing = Counter(reason.partition(_LACKS)[2] for reason in reasons if _LACKS in reason)
+    for requirement, count in sorted(missing.items()):
+        terminalreporter.write_line(
+            f"{count} tests were skipped: this computer lacks {requirement} (CONTRIBUTING.md, Set up)."
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,8 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.base.errors import UsageError
 from nasflow.doctor.bundle import MEASUREMENT, requests
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 SERIAL = "VRTL35121JEHN2"
 
 

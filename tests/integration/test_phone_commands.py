@@ -15,6 +15,8 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from stages.conversion.flatbuffer import network_model
 from stages.space.mobilenet_v2 import mobilenet_v2
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 
 @pytest.fixture
 def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualPhone]:

@@ -18,6 +18,8 @@ from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from stages.conversion.flatbuffer import empty_model
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 SHARE = 0.8
 REQUEST = BenchmarkRequest(name="m", model=empty_model(), warmup_ms=3, min_ms=20, min_runs=5)
 MODE = "/data/system/power/fixed_performance"

@@ -16,6 +16,8 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from stages.data.config import DataConfig, open_dataset
 from stages.data.fashion_mnist import FILES, find_file
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 
 @pytest.fixture
 def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualPhone]:

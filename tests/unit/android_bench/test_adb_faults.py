@@ -17,6 +17,8 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.base.errors import DeviceError, DeviceLostError
 from tests.support.adb_peer import AdbPeer, HungUp, Line
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 CONTENT = os.urandom(3_000_000)
 TIMEOUT_S = 0.5
 

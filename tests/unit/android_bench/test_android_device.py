@@ -27,6 +27,8 @@ from nasflow.base.errors import (
 )
 from stages.conversion.flatbuffer import empty_model
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 FOLDER = "/data/local/tmp/nasflow"
 MODEL = empty_model()
 

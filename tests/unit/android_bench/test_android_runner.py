@@ -18,6 +18,8 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.base.errors import BadMeasurementError, DeviceError, KilledByPhoneError, NoUsableDeviceError
 from stages.conversion.flatbuffer import empty_model
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 Open = Callable[..., AndroidDevice]
 FOLDER = "/data/local/tmp/nasflow"
 REQUEST = BenchmarkRequest(name="empty", model=empty_model(), warmup_ms=1, min_ms=2, min_runs=3)

@@ -24,6 +24,8 @@ from benchmarks._fault_run import DESCRIPTION, left_behind, log_timings, request
 from benchmarks.adb_push import free_port, google_program
 from nasflow.base.errors import NoUsableDeviceError, UsageError
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 
 @pytest.fixture(scope="module")
 def phone() -> Iterator[VirtualPhone]:

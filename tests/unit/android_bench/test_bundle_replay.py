@@ -24,6 +24,8 @@ from android_bench.virtual_phone.phone import running_phone
 from benchmarks._fault_run import DESCRIPTION, requests
 from nasflow.base.errors import DeviceError, DeviceLostError, UsageError
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 Session = tuple[Recorder, DeviceInfo, list[tuple[int, LatencyMeasurement]]]
 HEADER = Header(nasflow="1")
 

@@ -21,6 +21,8 @@ from android_bench.virtual_phone.phone import running_phone
 from nasflow.base.errors import NoUsableDeviceError
 from tests.support.adb_server_peer import AdbServerPeer, Connected, phone_answers
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 SERVICE = "adb-35121JEHN28132-jr888A._adb-tls-connect._tcp"
 SECOND = "adb-35121JEHN28132-jr888A (2)._adb-tls-connect._tcp"
 CHEAP = "0123456789ABCDEF"

@@ -24,6 +24,8 @@ from benchmarks._fault_run import (
 from benchmarks.phone_faults import IN_ANSWER_BYTES
 from nasflow.base.errors import DeviceLostError, NoUsableDeviceError, UsageError
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 PATIENCE_S = 50.0
 
 

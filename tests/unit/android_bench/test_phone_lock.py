@@ -25,6 +25,8 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.base.errors import DeviceError, NoUsableDeviceError
 from stages.conversion.flatbuffer import empty_model
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 FOLDER = "/data/local/tmp/nasflow"
 ELSEWHERE = Owner("0123456789abcdef", 4711, 99, "far-away")
 ANOTHER = replace(ELSEWHERE, pid=4712)

@@ -20,6 +20,8 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.base.errors import DeviceError, DeviceLostError, NoUsableDeviceError
 from stages.conversion.flatbuffer import empty_model
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 FOLDER = "/data/local/tmp/nasflow"
 STAY = "settings get global stay_on_while_plugged_in"
 OFF = "settings get system screen_off_timeout"

@@ -22,7 +22,7 @@ def test_a_quoted_command_splits_into_the_same_words(argv: list[str]) -> None:
     assert shlex.split(quote(argv)) == argv
 
 
-@pytest.mark.parametrize("shell", ["sh", "mksh"])
+@pytest.mark.parametrize("shell", ["sh", pytest.param("mksh", marks=pytest.mark.needs("mksh"))])
 def test_a_real_shell_sees_the_words_and_expands_nothing(shell: str) -> None:
     words = [
         "$HOME",

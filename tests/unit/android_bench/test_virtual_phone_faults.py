@@ -20,6 +20,8 @@ from android_bench.virtual_phone.stream import Stream, StreamClosed
 from android_bench.virtual_phone.wire import Wire
 from nasflow.base.errors import DeviceError, DeviceLostError, UsageError
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 TIMEOUT_S = 20
 REMOTE = "/data/local/tmp/nasflow/file"
 

@@ -16,6 +16,8 @@ import pytest
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 TIMEOUT_S = 30
 

@@ -25,6 +25,8 @@ from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 from nasflow.base.errors import DeviceLostError, MachineError, UsageError
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 TIMEOUT_S = 20
 ROOT = Path(__file__).resolve().parents[3]
 Shell = Callable[[str], Completed]

@@ -23,6 +23,8 @@ from android_bench.virtual_phone.protocol import Command, Disconnected, Message,
 from android_bench.virtual_phone.services import take_packets
 from android_bench.virtual_phone.sync import SyncOptions, serve_sync
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 NEW, OLD = 0x01000001, 0x01000000
 
 requests = st.builds(

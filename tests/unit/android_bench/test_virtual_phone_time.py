@@ -16,6 +16,8 @@ from android_bench.virtual_phone.phone import running_phone
 from android_bench.virtual_phone.phone_time import CLOCK_FILE, WallClock, asleep_from_s
 from stages.conversion.flatbuffer import empty_model
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 MODEL = "/data/local/tmp/model.tflite"
 
 

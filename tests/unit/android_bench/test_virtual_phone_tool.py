@@ -29,6 +29,8 @@ from nasflow.base.errors import (
 from stages.conversion.flatbuffer import block_model
 from stages.space.block_spec import BlockSpec
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 OTHER = BlockSpec(kind="mbconv", kernel=3, expansion=3, in_channels=8, out_channels=8, resolution=8)
 BLOCK = BlockSpec(kind="mbconv", kernel=5, expansion=6, in_channels=32, out_channels=32, resolution=32)
 TOOLS = ["classic", "litert"]

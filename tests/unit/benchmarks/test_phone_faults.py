@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import running_phone
 from benchmarks._fault_run import DESCRIPTION, LeapingClock, log_timings
 from benchmarks.phone_faults import PAIRS, Pair, examine, planned, run, undisturbed
+
+pytestmark = pytest.mark.needs("bubblewrap")
 
 
 def test_pairs_of_each_step_end_as_specified() -> None:

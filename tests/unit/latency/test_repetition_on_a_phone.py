@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.memory_context import memory_context
 
 from android_bench.adb.direct import DirectTransport
@@ -16,6 +17,8 @@ from stages.measurement.repetition import Repeatable
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
 from stages.space.block_spec import BlockSpec
+
+pytestmark = pytest.mark.needs("bubblewrap")
 
 BLOCK = BlockSpec(kind="mbconv", kernel=3, expansion=2, in_channels=8, out_channels=8, resolution=4)
 SIDE = BLOCK.model_copy(update={"stride": 2})

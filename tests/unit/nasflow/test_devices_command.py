@@ -178,6 +178,7 @@ def test_an_address_that_is_none_is_a_usage_error(address: str, capfd: pytest.Ca
     assert "192.168.1.20:5555" in hint
 
 
+@pytest.mark.needs("bubblewrap")
 def test_a_phone_that_answers_at_an_address_is_ready(capfd: pytest.CaptureFixture[str]) -> None:
     with running_phone() as phone:
         assert main(["devices", "--address", phone.address, "--json"]) == 0

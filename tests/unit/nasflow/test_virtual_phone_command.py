@@ -19,6 +19,8 @@ from android_bench.virtual_phone import phone as virtual
 from nasflow.cli.app import main
 from nasflow.commands.virtual_phone import serve_virtual_phone
 
+pytestmark = pytest.mark.needs("bubblewrap")
+
 TIMEOUT_S = 60
 
 
