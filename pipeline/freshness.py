@@ -121,7 +121,7 @@ def unknown(stage: Stage, store: Store, problem: NasflowError) -> StageStatus:
     return StageStatus(
         name=stage.name,
         fresh=False,
-        why=f"cannot be judged: {problem.message.rstrip('.')}",
+        why=f"cannot be determined: {problem.message.rstrip('.')}",
         estimate_seconds=estimate(stage, latest),
         record=latest,
         problem=problem,

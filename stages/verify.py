@@ -221,7 +221,7 @@ class Verify(Stage):
                 context.warn(
                     f"after {len(rounds)} rounds the latency ratio is known to ±{unsure_percent:.1f} %, "
                     f"not to ±{config.precision_percent:g} %: other programs (or heat) disturb the device. "
-                    "Quieten it and run 'nasflow run --force verify'."
+                    "Close them, let it cool, and run 'nasflow run --force verify'."
                 )
                 return outcome
             wanted = min(most, len(rounds) + max(1, config.rounds // 2))

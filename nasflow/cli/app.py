@@ -40,7 +40,7 @@ _STAGE_HELP = {
     "finetune": "Train the found network, and random ones for comparison.",
     "baseline": "Train the MobileNetV2s to compare with.",
     "convert": "Convert every network to TFLite, checked against PyTorch.",
-    "verify": "Measure all networks side by side; judge and report.",
+    "verify": "Measure all networks side by side; give verdict and report.",
 }
 SUMMARIES: Mapping[str, str] = {
     "run": "Run every stage that is not up to date; write the report.",

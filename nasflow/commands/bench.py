@@ -95,7 +95,7 @@ def _words_told(reporter: Reporter) -> Iterator[None]:
     except DeviceError as error:
         if error.raw:
             words = "; ".join(plain_line(line) for line in error.raw.splitlines()[-_LAST_LINES:])
-            reporter(Message("bench", f"the tool's last words: {words[-_WORDS_CHARACTERS:]}"))
+            reporter(Message("bench", f"the tool's last output: {words[-_WORDS_CHARACTERS:]}"))
         raise
 
 

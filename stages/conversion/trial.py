@@ -88,7 +88,7 @@ def try_network(
             raise ConversionError(f"network {name}: {difference.describe(max_relative_diff)}")
     except ConversionError as error:
         block = _to_blame(net, implementations, converter, here, max_relative_diff)
-        blame = f" The block to blame is {block.key}." if block is not None else ""
+        blame = f" The block concerned is {block.key}." if block is not None else ""
         raise ConversionError(
             f"an untrained network cannot be converted as it is measured: {error.message}{blame}",
             hint=error.hint

@@ -24,7 +24,7 @@ def check_enough(space: SearchSpace, offered: int, wanted: int) -> None:
     if offered < wanted:
         more = "give the space's layers more candidates"
         hint = (
-            f"It needs {2 * FEWEST} at least, {FEWEST} to fit it and {FEWEST} to judge it: {more}."
+            f"It needs {2 * FEWEST} at least, {FEWEST} to fit it and {FEWEST} to evaluate it: {more}."
             if offered < 2 * FEWEST
             else f"Set latency.calibration_networks={max(FEWEST, offered // 3)} and "
             f"latency.held_out_networks={offered - max(FEWEST, offered // 3)}, or {more}."

@@ -194,8 +194,8 @@ def _check_rows(file: LatencyFile, path: Path) -> None:
     for part, points in (("calibration", file.model.calibration), ("held_out", file.model.held_out)):
         if len(points) < FEWEST:
             raise UsageError(
-                f"{path} has {len(points)} networks under model.{part}; no model can be fitted and judged by "
-                f"fewer than {FEWEST}.",
+                f"{path} has {len(points)} networks under model.{part}; no model can be fitted and evaluated "
+                f"by fewer than {FEWEST}.",
                 hint="Export it again from where it was measured.",
             )
     if {point.choices for point in file.model.calibration} & {p.choices for p in file.model.held_out}:
@@ -244,7 +244,7 @@ def _check_says_something(model: LatencyModel) -> None:
     """Raises BadMeasurementError where a fitted model predicts nothing."""
     numbers = (model.scale, model.overhead_ms, *model.feasible_ms, *model.block_ms.values())
     if not all(map(math.isfinite, numbers)) or min(model.block_ms.values()) < 0:
-        raise BadMeasurementError("some block or network would take a time that is none")
+        raise BadMeasurementError("the predicted time of some block or network is not a positive number")
     if not model.interval_percent <= WIDEST_INTERVAL_PERCENT:
         raise BadMeasurementError(
             f"a prediction's interval would be ±{model.interval_percent:.3g} %, and more than "

@@ -192,7 +192,7 @@ def fit_line(
     if not (math.isfinite(scale) and scale > 0):
         raise BadMeasurementError(
             f"networks of slower blocks are not slower on this device: the calibration's scale is {scale:g}.",
-            hint="Quieten the device and measure again: nasflow run --force profile.",
+            hint="Close other programs and measure again: nasflow run --force profile.",
             raw=f"sums_ms {list(sums_ms)} measured_ms {list(measured_ms)}",
         )
     return float(scale), float(overhead)

@@ -126,8 +126,8 @@ def _tell_unsure(context: Context, judged: Judged, work: Work, config: Measuring
         context.warn(
             f"{len(unsure)} of {len(work.models)} latencies are known less well than wanted: their 95 % "
             f"interval is wider than {config.interval_percent:g} % (worst: {worst}, "
-            f"{judged.width_percent(worst):.1f} %). Other programs or heat disturb the device; quieten it "
-            f"and run 'nasflow run --force {context.stage}'."
+            f"{judged.width_percent(worst):.1f} %). Other programs or heat disturb the device: close them, "
+            f"let it cool, and run 'nasflow run --force {context.stage}'."
         )
     if coarse:
         worst = max(coarse, key=judged.resolution_percent)

@@ -145,7 +145,7 @@ class CandidateTimes:
         fastest = min(timed, key=lambda one: one.ms)
         hints = [
             "Measure them again, with the search as it is: nasflow run --force prune (that discards also "
-            "what was judged and tried for this pick, and does it again)."
+            "what was evaluated and tried for this selection, and does it again)."
         ]
         if (offered_ms := target_that_holds_ms(timed, target_ms, self.latency.interval_percent)) is not None:
             hints.append(

@@ -126,20 +126,20 @@ class PruneConfig(MeasuringConfig):
         "probability: the search's own, the paper's rule",
     )
     evaluations: int = Field(
-        600, ge=50, le=100_000, description="networks judged to estimate values, each on one batch"
+        600, ge=50, le=100_000, description="networks evaluated to estimate values, each on one batch"
     )
     shortlist: int = Field(
         15,
         ge=0,
         le=1000,
-        description="best networks by those values to judge on many batches; the best of them are measured; "
-        "0: measure the best by value",
+        description="best networks by those values to evaluate on many batches; the best of them are "
+        "measured; 0: measure the best by value",
     )
     candidates: int = Field(
         5,
         ge=1,
         le=100,
-        description="best-ranked networks under the target to judge on all validation images; 1 and "
+        description="best-ranked networks under the target to evaluate on all validation images; 1 and "
         "rank_by probability is the paper's rule",
     )
     judge_by: Literal["loss", "accuracy"] = Field(

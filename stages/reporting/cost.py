@@ -20,7 +20,7 @@ PARTS: dict[Part, str] = {
     "profile": "Blocks timed for the latency table",
     "latency": "Whole networks timed for the latency model",
     "search": "Search",
-    "prune": "Pick: networks judged, candidates timed",
+    "prune": "Selection: networks evaluated, candidates timed",
     "finetune": "Fine-tuning of the networks found and drawn",
     "baseline": "Training of the MobileNetV2s",
     "verify": "Side by side on the device",

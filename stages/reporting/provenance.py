@@ -156,13 +156,13 @@ def _choice(prune: PrunedNetworks) -> str:
     ranked = "The networks that the search finds most probable"
     if prune.rank_by == "value":
         ranked = (
-            f"{amount(prune.evaluations)} networks were judged on a batch of the validation split each, to "
-            "estimate what every candidate adds. The best by that estimate"
+            f"{amount(prune.evaluations)} networks were evaluated on a batch of the validation split each, "
+            "to estimate what every candidate adds. The best by that estimate"
         )
     last = "with the weights of the search and statistics of their own: the best of them was taken."
     if any(c.trial_accuracy_percent is not None for c in considered):
         last = "after a short training of each from fresh weights: the best of them was taken."
     return (
         f"{ranked} within the target, {len(considered)} of them, were measured whole; the best {judged} that "
-        f"kept the target were judged on the whole validation split, {last}"
+        f"kept the target were evaluated on the whole validation split, {last}"
     )

@@ -81,4 +81,4 @@ def not_as_expected(found: FoundLatency | None) -> str:
         )
     if found.target == "missed":
         said.append(f"above its target of {found.target_ms:.4g} ms")
-    return f"The found network's time is not what was promised: {', '.join(said)}."
+    return f"The found network's latency is not as predicted: {', '.join(said)}."

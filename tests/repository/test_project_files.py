@@ -89,7 +89,9 @@ def test_the_readme_speaks_of_commands_that_exist() -> None:
 
 def test_ci_calls_make_test_strictly_and_nothing_else() -> None:
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line and not line.startswith(("#", "set "))] == ["NASFLOW_TESTS_STRICT=1 make test"]
+    assert [line for line in lines if line and not line.startswith(("#", "set "))] == [
+        "NASFLOW_TESTS_STRICT=1 make test"
+    ]
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -125,7 +125,7 @@ def test_what_is_converted_to_other_operators_is_named(
     message = caught.value.message
     assert caught.value.exit_code == 6
     assert words in message
-    assert "The block to blame is mbconv_k3_e1_s1_1-8_r16." in message
+    assert "The block concerned is mbconv_k3_e1_s1_1-8_r16." in message
 
 
 def stage(device: SimulatedDevice, **config: float) -> PrecheckStage:

@@ -56,7 +56,7 @@ def test_a_space_with_too_few_networks_says_what_to_lower() -> None:
 @pytest.mark.parametrize(
     ("layers", "offered", "hint"),
     [
-        (1, 1, "It needs 6 at least, 3 to fit it and 3 to judge it: give the space's layers more"),
+        (1, 1, "It needs 6 at least, 3 to fit it and 3 to evaluate it: give the space's layers more"),
         (3, 3, "It needs 6 at least"),
         (6, 6, "Set latency.calibration_networks=3 and latency.held_out_networks=3, or give"),
         (20, 20, "Set latency.calibration_networks=6 and latency.held_out_networks=14, or give"),

@@ -357,7 +357,7 @@ def test_an_environment_that_cannot_be_read_is_shown_by_status_and_raised_by_run
     pipeline = Pipeline([draw, double, Unplugged(1, toy.notes), *rest], toy.store, toy.events.append)
     status = {status.name: status for status in pipeline.status()}
     assert status["draw"].fresh
-    assert status["alone"].why == "cannot be judged: No phone is connected"
+    assert status["alone"].why == "cannot be determined: No phone is connected"
     assert isinstance(status["alone"].problem, NoUsableDeviceError)
     assert status["sum"].why == "its input `alone` is stale"
     with pytest.raises(NoUsableDeviceError):
