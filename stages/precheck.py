@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -24,9 +24,9 @@ from pipeline.store.scratch import PartOfScratch
 from stages.conversion.config import ConvertConfig, converter_versions
 from stages.conversion.covering import covering_networks
 from stages.documents import LatencyModel, Precheck, PrecheckedNetwork
+from stages.measurement.paired import PairedRounds
 from stages.space.block_spec import BlockSpec, Implementation
 from stages.space.search_space import SearchSpace
-from stages.verification.rounds import Rounds
 from stages.verification.statistics import latency_ratio
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ class PrecheckStage(Stage):
                 together = covering[start : start + TOGETHER]
                 converted = {subject.name: conversions.of(subject) for subject in together}
                 # Rounds of their own: a model is compared with the one beside it alone.
-                own = replace(context, scratch=PartOfScratch(context.scratch, f"from_{start + 1}"))
-                rounds = Rounds(own, self.device, self._requests(context, together), self.seed)
+                own = PartOfScratch(context.scratch, f"from_{start + 1}")
+                rounds = PairedRounds(own, self.device, self._requests(context, together), self.seed)
                 while len(rounds) < self.config.rounds:
                     rounds.measure()
                     done = start + len(together) * len(rounds) / self.config.rounds
@@ -146,7 +146,7 @@ class PrecheckStage(Stage):
         return requests
 
     def _judged(
-        self, subject: _Subject, conversion: _Conversion, latency: LatencyModel, rounds: Rounds
+        self, subject: _Subject, conversion: _Conversion, latency: LatencyModel, rounds: PairedRounds
     ) -> PrecheckedNetwork:
         converted, written = (f"{subject.name}_{part}" for part in ("converted", "written"))
         ratio = latency_ratio(rounds.medians_ms(converted), rounds.medians_ms(written))

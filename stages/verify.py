@@ -29,10 +29,10 @@ from stages.documents import (
     Verification,
     VerifiedNetwork,
 )
+from stages.measurement.paired import PairedRounds
 from stages.space.search_space import NetConfig
 from stages.verification.answers import correct_answers
 from stages.verification.prediction import judge_latency, not_as_expected, verdict
-from stages.verification.rounds import Rounds
 from stages.verification.statistics import (
     Contender,
     EqualAccuracy,
@@ -140,7 +140,7 @@ class Verify(Stage):
         }
         anchor = f"{latency.reference.name}+anchor"
         requests[anchor] = self._request(anchor, network_model(latency.reference.net, seed=self.seed))
-        rounds = Rounds(context, self.device, requests, self.seed)
+        rounds = PairedRounds(context.scratch, self.device, requests, self.seed)
         outcome = self._measure_until_sure(context, found, rivals, correct, rounds)
         found_latency = judge_latency(
             next(network.net for network in converted.networks if network.name == found),
@@ -201,7 +201,7 @@ class Verify(Stage):
         found: str,
         rivals: Sequence[str],
         correct: Mapping[str, NDArray[np.bool_]],
-        rounds: Rounds,
+        rounds: PairedRounds,
     ) -> EqualAccuracy:
         """Stop when the interval is narrow, never because it is favourable: that would bias it."""
         config = self.config
@@ -242,7 +242,7 @@ def _verified(
     context: Context,
     network: ConvertedNetwork,
     correct: Mapping[str, NDArray[np.bool_]],
-    rounds: Rounds,
+    rounds: PairedRounds,
     found: str,
     latency: LatencyModel,
 ) -> VerifiedNetwork:
@@ -269,7 +269,9 @@ def _verified(
     )
 
 
-def _against(name: str, found: str, correct: Mapping[str, NDArray[np.bool_]], rounds: Rounds) -> AgainstFound:
+def _against(
+    name: str, found: str, correct: Mapping[str, NDArray[np.bool_]], rounds: PairedRounds
+) -> AgainstFound:
     difference = paired_difference(correct[name], correct[found])
     ratio = latency_ratio(rounds.medians_ms(name), rounds.medians_ms(found))
     return AgainstFound(
@@ -284,7 +286,7 @@ def _against_random(
     converted: ConvertedNetworks,
     found: str,
     correct: Mapping[str, NDArray[np.bool_]],
-    rounds: Rounds,
+    rounds: PairedRounds,
     latency: LatencyModel,
 ) -> AgainstRandom | None:
     import numpy as np

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions, combine
+from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError, DeviceError, RunInterruptedError, UsageError
 from nasflow.base.files import disk_faults
@@ -23,6 +22,8 @@ from nasflow.commands.run import screen
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
 from pipeline.reporters.reporters import Reporter
+from pipeline.store.scratch import FleetingScratch
+from stages.measurement.paired import PairedRounds
 
 MAX_BYTES = 2_000_000_000
 _LAST_LINES, _WORDS_CHARACTERS = 6, 800
@@ -68,17 +69,11 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
         )
         stack.enter_context(_words_told(reporter))
         info = device.info()
-        rounds: dict[str, list[LatencyMeasurement]] = {request.name: [] for request in requests}
-        for number in range(options.rounds):
-            order = list(requests)
-            random.Random(number).shuffle(order)
-            for index, measured in device.benchmark_many(order):
-                rounds[order[index].name].append(measured)
-            device.renew()
-            reporter(Progress("bench", number + 1, options.rounds, "rounds", ""))
-    if lost := [name for name, measured in rounds.items() if len(measured) < options.rounds]:
-        raise DeviceError(f"{info.model} gave no latency for {', '.join(lost)}.", hint="Run it again.")
-    return _outcome(info, config.runtime, {name: combine(measured) for name, measured in rounds.items()})
+        rounds = PairedRounds(FleetingScratch(), device, requests, seed=0)
+        while len(rounds) < options.rounds:
+            rounds.measure()
+            reporter(Progress("bench", len(rounds), options.rounds, "rounds", ""))
+    return _outcome(info, config.runtime, {name: rounds.combined(name) for name in requests})
 
 
 @contextmanager
@@ -99,8 +94,8 @@ def _words_told(reporter: Reporter) -> Iterator[None]:
         raise
 
 
-def _requests(options: BenchOptions, runtime: RuntimeOptions) -> list[BenchmarkRequest]:
-    requests = []
+def _requests(options: BenchOptions, runtime: RuntimeOptions) -> dict[str, BenchmarkRequest]:
+    requests: dict[str, BenchmarkRequest] = {}
     for path in options.models:
         if not path.is_file():
             raise UsageError(
@@ -112,13 +107,11 @@ def _requests(options: BenchOptions, runtime: RuntimeOptions) -> list[BenchmarkR
             content = path.read_bytes() if size <= MAX_BYTES else b""
         if content[4:8] != _TFLITE:
             raise UsageError(f"{path} is no .tflite model.", hint="Name files that TFLite can run.")
-        requests.append(
-            BenchmarkRequest(
-                name=str(path), model=content, options=runtime, warmup_ms=100.0, min_ms=options.min_ms
-            )
+        if str(path) in requests:
+            raise UsageError("a model is named twice.", hint="Name each file once.")
+        requests[str(path)] = BenchmarkRequest(
+            name=str(path), model=content, options=runtime, warmup_ms=100.0, min_ms=options.min_ms
         )
-    if len({request.name for request in requests}) < len(requests):
-        raise UsageError("a model is named twice.", hint="Name each file once.")
     return requests
 
 

@@ -10,7 +10,6 @@ stead (:mod:`stages.measurement.repetition`).
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ from android_bench.device import (
     LatencyMeasurement,
     RuntimeOptions,
 )
-from nasflow.base.errors import DeviceError
 from pipeline.stage import Context
 from stages.documents import Timing
 from stages.measurement.config import MeasuringConfig
@@ -32,6 +30,7 @@ from stages.measurement.repetition import (
     copies_needed,
     repeated_name,
 )
+from stages.measurement.timing import random_order, time_each
 from stages.measurement.work import Work
 
 _LOG = "measurements"
@@ -75,8 +74,7 @@ def measure_rounds(
         wanted = session.wanted(number)
         if not wanted:
             break
-        random.Random(f"{seed}/{number}").shuffle(wanted)
-        session.measure(number, wanted)
+        session.measure(number, random_order(wanted, seed, number))
     judged = session.judge()
     if len(judged.drift.levels) > 1:
         levels = ", ".join(f"{slow:.2f} ({share:.0%})" for slow, share in judged.drift.levels)
@@ -239,8 +237,7 @@ class _Session:
         sequence = self._with_anchor(todo)
         before = time.monotonic()
         seen = set(known)
-        for index, measurement in self._device.benchmark_many([self._requests[name] for name in sequence]):
-            name = sequence[index]
+        for name, measurement in time_each(self._device, self._requests, sequence):
             now = time.monotonic()
             self._keep(Row(number, name, measurement, now - before))
             before = now
@@ -249,12 +246,6 @@ class _Session:
                 self._done += 1
                 note = f"{name} {1000 * measurement.median_ms:.1f} us"
                 self._context.progress(self._done, self._total, "timings", note)
-        if missing := [name for name in todo if name not in seen]:
-            raise DeviceError(
-                f"{self._device.info().model} left out {len(missing)} of {len(todo)} timings, "
-                f"{missing[0]} among them.",
-                hint="Run the command again: it goes on from what is already measured.",
-            )
 
     def _with_anchor(self, names: Sequence[str]) -> list[str]:
         if self._anchor is None:

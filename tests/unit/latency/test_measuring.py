@@ -174,7 +174,7 @@ def test_an_impossible_answer_is_an_error_and_what_was_measured_stays(nonsense: 
 
 
 def test_a_device_that_leaves_out_a_model_is_found_out() -> None:
-    with pytest.raises(DeviceError, match="left out 1 of 6 timings"):
+    with pytest.raises(DeviceError, match="left out 1 of 6 models"):
         measure(SimulatedDevice(leaves_out=3))
 
 

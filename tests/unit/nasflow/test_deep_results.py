@@ -27,12 +27,12 @@ from pipeline.store.scratch import FolderScratch
 from stages.conversion.ways import split_places
 from stages.convert import Plan
 from stages.documents import LatencyModel, PrunedNetworks, TrainedNetworks, Verification
+from stages.measurement.paired import PairedRounds
 from stages.reporting.figures.prediction import prediction_figure
 from stages.reporting.figures.tradeoff import tradeoff_figure
 from stages.reporting.result import build_result
 from stages.reporting.summary import summary_text
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
-from stages.verification.rounds import Rounds
 
 WIDEST = 140  # columns of the table
 LONGEST_NAME = 100  # bytes of a file's name; file systems allow 255
@@ -90,7 +90,7 @@ def test_convert_and_verify_keep_networks_of_any_depth_under_short_names(layers:
         names = [network.name for network in finetune.networks]
         requests = {n: BenchmarkRequest(name=n, model=b"", options=RuntimeOptions()) for n in names}
         context = memory_context("verify", scratch=scratch)  # type: ignore[arg-type]
-        rounds = Rounds(context, ScriptedDevice(dict.fromkeys(names, 1.0)), requests, 0)
+        rounds = PairedRounds(context.scratch, ScriptedDevice(dict.fromkeys(names, 1.0)), requests, 0)
         rounds.measure()
         assert [rounds.combined(name).rounds for name in names] == [1] * len(names)
         assert max(len(path.name) for path in Path(folder).rglob("*")) <= LONGEST_NAME

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, combine
-from nasflow.base.errors import DeviceError
-from pipeline.stage import Context
+from pipeline.stage import Scratch
+from stages.measurement.timing import random_order, time_each
 
 
-class Rounds:
+class PairedRounds:
     """Whole rounds only: one that was cut off is measured again, so that a round is one moment."""
 
     def __init__(
-        self, context: Context, device: Device, requests: Mapping[str, BenchmarkRequest], seed: int
+        self, scratch: Scratch, device: Device, requests: Mapping[str, BenchmarkRequest], seed: int
     ) -> None:
-        self._scratch = context.scratch
+        self._scratch = scratch
         self._device = device
         self._requests = requests
         self._seed = seed
-        self._rows: list[dict[str, Any]] = context.scratch.rows("rounds")
+        self._rows: list[dict[str, Any]] = scratch.rows("rounds")
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -37,19 +36,13 @@ class Rounds:
 
         Raises DeviceError where the device is lost or leaves a network out.
         """
-        names = list(self._requests)
-        random.Random(f"{self._seed} {len(self)}").shuffle(names)
+        names = random_order(self._requests, self._seed, len(self))
         started = time.monotonic()
         measured = {
-            names[index]: measurement.model_dump(mode="json")
-            for index, measurement in self._device.benchmark_many([self._requests[n] for n in names])
+            name: measurement.model_dump(mode="json")
+            for name, measurement in time_each(self._device, self._requests, names)
         }
         self._device.renew()
-        if lost := sorted(set(names) - set(measured)):
-            raise DeviceError(
-                f"the device gave no latency for {', '.join(lost)}.",
-                hint="Run nasflow again; the rounds measured so far are kept.",
-            )
         row = {"measured": measured, "seconds": time.monotonic() - started}
         self._scratch.append("rounds", row)
         self._rows.append(row)
