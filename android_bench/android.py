@@ -391,16 +391,16 @@ class AndroidDevice:
             tell=self._tell,
         )
         for timing in stretches.timings():
-            place = timing.index - offset
+            index = timing.index - offset
             conditions = clocked(
                 timing.conditions,
                 timing.policies,
-                cores[place],
-                range_mhz=self._clocks.range_mhz(cores[place]),
+                cores[index],
+                range_mhz=self._clocks.range_mhz(cores[index]),
             )
             yield (
-                place,
-                finished_run(tool.tool, timing.completed, timing.result, asked[place], conditions=conditions),
+                index,
+                finished_run(tool.tool, timing.completed, timing.result, asked[index], conditions=conditions),
             )
         self._remove_job()
 

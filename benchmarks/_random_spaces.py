@@ -58,9 +58,9 @@ def largest_macs(space: SearchSpace) -> int:
 def _strides(chance: random.Random, resolution: int) -> list[int]:
     """Of the stem and of each stage; their product divides the resolution."""
     left = chance.randint(0, _halvings(resolution))
-    places = 1 + chance.randint(1, MOST_STAGES)
-    halving = set(chance.sample(range(places), min(left, places)))
-    return [2 if place in halving else 1 for place in range(places)]
+    indices = 1 + chance.randint(1, MOST_STAGES)
+    halving = set(chance.sample(range(indices), min(left, indices)))
+    return [2 if index in halving else 1 for index in range(indices)]
 
 
 def _halvings(resolution: int) -> int:

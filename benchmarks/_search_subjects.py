@@ -85,8 +85,8 @@ def space_of(space: SearchSpace, candidates: int) -> SearchSpace:
 def common_pairs(space: SearchSpace) -> list[tuple[int, int]]:
     """A pair for each layer that the spaces of all sizes have: the first two candidates, in turn."""
     return [
-        (place % 2, 1 - place % 2) if len(layer.blocks) > 1 else (0, 0)
-        for place, layer in enumerate(space.layers())
+        (index % 2, 1 - index % 2) if len(layer.blocks) > 1 else (0, 0)
+        for index, layer in enumerate(space.layers())
     ]
 
 

@@ -199,7 +199,7 @@ def spread_targets_ms(latency: LatencyModel, count: int) -> list[float]:
     """Targets whose ratios are evenly spread over what networks take, the slowest's time last."""
     fastest_ms, slowest_ms = latency.feasible_ms
     step = (slowest_ms / fastest_ms) ** (1 / count)
-    return [fastest_ms * step ** (place + 1) for place in range(count)]
+    return [fastest_ms * step ** (index + 1) for index in range(count)]
 
 
 def stage_ranking(

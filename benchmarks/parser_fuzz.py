@@ -213,10 +213,10 @@ def _insert(content: bytes, _others: Sequence[bytes], rng: random.Random) -> byt
 
 
 def _digit(content: bytes, _others: Sequence[bytes], rng: random.Random) -> bytes:
-    places = [match.start() for match in re.finditer(rb"[0-9]", content)]
-    if not places:
+    indices = [match.start() for match in re.finditer(rb"[0-9]", content)]
+    if not indices:
         return content
-    at = rng.choice(places)
+    at = rng.choice(indices)
     return content[:at] + b"%d" % rng.randrange(10) + content[at + 1 :]
 
 

@@ -213,7 +213,7 @@ def run(full: bool) -> Outcome:
     begin = time.perf_counter()
     pairs = [pair for pair in PAIRS if full or pair.quick]
     with ThreadPoolExecutor(PHONES) as pool:
-        shares = list(pool.map(examine_all, [pairs[place::PHONES] for place in range(PHONES)]))
+        shares = list(pool.map(examine_all, [pairs[index::PHONES] for index in range(PHONES)]))
     tables = [table for table, _ in shares]
     if any(table != tables[0] for table in tables):
         raise DeviceError(

@@ -77,7 +77,7 @@ class Planted:
     def targets_ms(self) -> list[float]:
         """Evenly spread between the fastest and the slowest network, both left out."""
         low, high = (sum(map(end, self.costs_ms)) for end in (min, max))
-        return [low + (high - low) * (place + 1) / (TARGETS + 1) for place in range(TARGETS)]
+        return [low + (high - low) * (index + 1) / (TARGETS + 1) for index in range(TARGETS)]
 
     def optimum(self, target_ms: float, random: np.random.Generator) -> float:
         """The best value under a target: the best of many local searches from good starts.

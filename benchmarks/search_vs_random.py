@@ -277,10 +277,10 @@ def searches(seeds: int) -> Iterator[Found]:
     yield from (one for one in kept if (one.seed, one.arm) in wanted)
     left = [job for job in wanted if job not in {(one.seed, one.arm) for one in kept}]
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool, path.open("a", encoding="utf-8") as file:
-        for place, one in enumerate(pool.map(search_once, left)):
+        for index, one in enumerate(pool.map(search_once, left)):
             file.write(json.dumps(asdict(one)) + "\n")
             file.flush()
-            say(f"search_vs_random: {place + 1} of {len(left)} searches ({one.arm}, seed {one.seed})")
+            say(f"search_vs_random: {index + 1} of {len(left)} searches ({one.arm}, seed {one.seed})")
             yield one
 
 

@@ -147,10 +147,10 @@ def make(path: Path = TABLE) -> None:
     left = [job for job in work if job not in done]
     say(f"tabular_space: {len(work) - len(left)} of {len(work)} trainings are there.")
     with one_thread(), path.open("a", encoding="utf-8") as file:
-        for place, run in enumerate(train_networks(left)):
+        for index, run in enumerate(train_networks(left)):
             file.write(json.dumps(vars(run)) + "\n")
             file.flush()
-            say(f"tabular_space: {place + 1} of {len(left)}: {run.test_percent:.2f} %")
+            say(f"tabular_space: {index + 1} of {len(left)}: {run.test_percent:.2f} %")
 
 
 @contextmanager

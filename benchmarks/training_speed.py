@@ -67,22 +67,22 @@ def run(full: bool) -> Outcome:
     """Measure all ways in turn, without and with a busy process beside them."""
     rounds, seconds = (5, 6.0) if full else (2, 3.0)
     figures: dict[str, float] = {}
-    for place in ("alone", "beside_a_busy_process"):
-        neighbour = subprocess.Popen([sys.executable, "-c", BUSY]) if place != "alone" else None
+    for index in ("alone", "beside_a_busy_process"):
+        neighbour = subprocess.Popen([sys.executable, "-c", BUSY]) if index != "alone" else None
         try:
             seen: dict[str, list[float]] = {way: [] for way in WAYS}
             for number in range(rounds):
                 for way in WAYS:
                     seen[way].append(images_per_second(way, seconds))
-                say(f"{place}: round {number + 1} of {rounds}")
+                say(f"{index}: round {number + 1} of {rounds}")
         finally:
             if neighbour is not None:
                 neighbour.kill()
                 neighbour.wait()
-        figures |= {f"{place}_{way}_images_per_second": median(values) for way, values in seen.items()}
+        figures |= {f"{index}_{way}_images_per_second": median(values) for way, values in seen.items()}
     alone, busy = (
-        figures[f"{place}_ours_images_per_second"] / figures[f"{place}_default_images_per_second"]
-        for place in ("alone", "beside_a_busy_process")
+        figures[f"{index}_ours_images_per_second"] / figures[f"{index}_default_images_per_second"]
+        for index in ("alone", "beside_a_busy_process")
     )
     return Outcome(
         figures=figures | {"alone_ours_over_default": alone, "busy_ours_over_default": busy},

@@ -29,10 +29,11 @@ def hidden_package() -> tuple[str, str] | None:
     """The first of our packages that another one hides, and where that one lies; None if there is none."""
     for name in ("pipeline", "stages", "android_bench"):
         spec = find_spec(name)
-        places = [Path(place).resolve() for place in (spec.submodule_search_locations or ())] if spec else []
-        if places != [_OWN_ROOT / name]:
+        listed = spec.submodule_search_locations if spec else None
+        origins = [Path(origin).resolve() for origin in listed or ()]
+        if origins != [_OWN_ROOT / name]:
             found = spec.origin if spec and spec.origin else "nowhere"
-            return name, str(places[0] if places else found)
+            return name, str(origins[0] if origins else found)
     return None
 
 
@@ -47,8 +48,8 @@ def main() -> int:
     return run_command_line()
 
 
-def _refuse(name: str, place: str) -> int:
-    message = f"Another package named {name!r} hides nasflow's own: it comes from {place}."
+def _refuse(name: str, origin: str) -> int:
+    message = f"Another package named {name!r} hides nasflow's own: it comes from {origin}."
     hint = "Install nasflow in an environment of its own, and take that folder off PYTHONPATH."
     sys.stderr.write(f"error: {message}\nhint: {hint}\n")
     if "--json" in sys.argv[1:]:

@@ -65,7 +65,7 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping):
         inner = value.items()
     elif isinstance(value, list):
-        inner = {str(place): item for place, item in enumerate(value)}.items()
+        inner = {str(index): item for index, item in enumerate(value)}.items()
     else:
         return {name: value}
     parts = [flat(item, f"{name}.{key}" if name else str(key)) for key, item in inner]

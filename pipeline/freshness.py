@@ -184,8 +184,8 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:
             else:
                 yield from differences(old[name], new[name], dotted)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for place, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from differences(before, after, f"{key}[{place}]")
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from differences(before, after, f"{key}[{index}]")
     elif type(old) is not type(new) or old != new:
         yield key, f"changed from {_shown(old)} to {_shown(new)}"
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.stage import TOOL, Context, Stage
 from stages.conversion.config import ConvertConfig, converter_versions
-from stages.conversion.ways import split_places
+from stages.conversion.ways import split_indices
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     ConversionCheck,
@@ -70,7 +70,7 @@ class Convert(Stage):
         baselines: TrainedNetworks = inputs["baselines"]
         latency: LatencyModel = inputs["latency"]
         plans = [
-            Plan(network, split_places(network.net, latency.implementations))
+            Plan(network, split_indices(network.net, latency.implementations))
             for network in (*finetuned.networks, *baselines.networks)
         ]
         done = _done_before(context, plans)
@@ -97,9 +97,9 @@ class Convert(Stage):
             from stages.conversion.chain import check_model, convert_module
             from stages.nn.network import load_network
 
-            for place, plan in enumerate(plans):
+            for index, plan in enumerate(plans):
                 network = plan.network
-                context.progress(place, len(plans), "networks", network.name)
+                context.progress(index, len(plans), "networks", network.name)
                 if plan.key in done:
                     continue
                 module = load_network(network.net, context.store.read_bytes(network.weights))

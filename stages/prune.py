@@ -40,8 +40,8 @@ class Prune(Stage):
     def settings(self) -> dict[str, Any]:
         """The further targets under their keys in the configuration; of the recipe what trials look at."""
         further = {
-            f"targets[{place}]": target.model_dump() if isinstance(target, RelativeTarget) else target
-            for place, target in enumerate(self.further_targets, start=1)
+            f"targets[{index}]": target.model_dump() if isinstance(target, RelativeTarget) else target
+            for index, target in enumerate(self.further_targets, start=1)
         }
         settings = {**super().settings(), "further_targets": further}
         if self.config.trial_epochs:

@@ -71,12 +71,12 @@ def _details_of(lines: list[str], begin: str) -> str:
 def _listed(serial: str, state: str, details: str) -> Listed:
     number = _ID.search(details)
     model = _MODEL.search(details)
-    place = _PLACE.match(details)
+    usb = _PLACE.match(details)
     return Listed(
         serial="" if serial in _NO_SERIAL else serial,
         state="no permissions" if state.startswith("no permissions") else state,
         model=model[1].replace("_", " ") if model else "",
-        usb_path=place[0] if place else "",
+        usb_path=usb[0] if usb else "",
         transport_id=int(number[1]) if number else None,
     )
 

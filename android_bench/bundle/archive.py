@@ -75,8 +75,8 @@ def read_bundle(path: Path) -> Bundle:
         return Bundle(header, _exchanges(lines), texts[CONTENTS])
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _damaged(path, f"{place or 'a line'}: {first['msg']}") from error
+        location = ".".join(map(str, first["loc"]))
+        raise _damaged(path, f"{location or 'a line'}: {first['msg']}") from error
     except (ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _damaged(path, str(error)) from error
 

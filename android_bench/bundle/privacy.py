@@ -220,7 +220,7 @@ class Scrubber:
             return word if len(secret) >= _GLUED else _by_itself(word)
         if not self._is_ambiguous(secret):
             return _by_itself(word)
-        before = "|".join(f"(?<={place})" for place in _NAMES_A_PERSON)
+        before = "|".join(f"(?<={prefix})" for prefix in _NAMES_A_PERSON)
         return rf"(?:{before}){word}(?![0-9A-Za-z])|(?<![0-9A-Za-z]){word}(?=@)"
 
     def _is_ambiguous(self, secret: str) -> bool:

@@ -220,10 +220,10 @@ def run(interpreter: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         )
     outputs = np.empty((len(inputs), *target["shape"][1:]), np.float32)
     try:
-        for place, one in enumerate(inputs):
+        for index, one in enumerate(inputs):
             interpreter.set_tensor(source["index"], one[np.newaxis])
             interpreter.invoke()
-            outputs[place] = interpreter.get_tensor(target["index"])[0]
+            outputs[index] = interpreter.get_tensor(target["index"])[0]
     except (ValueError, RuntimeError) as error:
         raise ModelError(str(error).rstrip(".")) from error
     fill_inputs(interpreter)

@@ -78,18 +78,18 @@ def obtain(
     url = f"{base_url}/{key}/benchmark_model"
     lock = project / LOCK_NAME
     locked = _read_lock(lock)
-    place = (cache or cache_folder()) / "runner" / version / target / "benchmark_model"
-    content = _read_or_none(place)
+    cached = (cache or cache_folder()) / "runner" / version / target / "benchmark_model"
+    content = _read_or_none(cached)
     if content is None:
         if offline:
             raise MachineError(
-                f"benchmark_model {key} is not in {place}, and offline it is not downloaded.",
+                f"benchmark_model {key} is not in {cached}, and offline it is not downloaded.",
                 hint=f"Run once without --offline (key offline). {_OWN}",
             )
         content = _download(url, clock)
         origin, fresh = url, True
     else:
-        origin, fresh = str(place), False
+        origin, fresh = str(cached), False
     sha256 = hashlib.sha256(content).hexdigest()
     expected = locked.get(key)
     if expected not in (None, sha256):
@@ -97,10 +97,10 @@ def obtain(
             f"benchmark_model {key} from {origin} has SHA-256 {sha256}, but {lock} says {expected}.",
             hint="If Google has replaced the file and you trust that, delete its line from the lock file."
             if fresh
-            else f"Delete {place}: it is downloaded again.",
+            else f"Delete {cached}: it is downloaded again.",
         )
     check_abi(content, abis, name=origin)
-    news = _kept(place, content) if fresh else ""
+    news = _kept(cached, content) if fresh else ""
     if expected is None:
         _write_lock(lock, {**locked, key: sha256})
         recorded = f"benchmark_model {key} (SHA-256 {sha256}) is recorded in {lock.name}"
@@ -117,10 +117,10 @@ def _build_hint(abis: Sequence[str]) -> str:
     return f"Build one and set android.runner to its path{how if config else '.'}"
 
 
-def _kept(place: Path, content: bytes) -> str:
+def _kept(cached: Path, content: bytes) -> str:
     """Put a download into the cache; where that cannot be written, what a person should know."""
     try:
-        write_atomic(place, content)
+        write_atomic(cached, content)
     except MachineError as error:
         return f"{error.message} It is downloaded again next time. Set XDG_CACHE_HOME to a folder of yours."
     return ""

@@ -172,16 +172,16 @@ def parse_flags(arguments: Sequence[str], flavour: str) -> ParsedFlags:
     unreadable: list[tuple[str, str]] = []
     for flag in flags_of(flavour):
         values.setdefault(flag.name, flag.default)
-        place = given.get(flag.name)
-        if place is None:
-            places = (at for at, word in enumerate(arguments) if word.startswith(f"--{flag.name}="))
-            place = next(places, None)
-        if place is None:
+        index = given.get(flag.name)
+        if index is None:
+            indices = (at for at, word in enumerate(arguments) if word.startswith(f"--{flag.name}="))
+            index = next(indices, None)
+        if index is None:
             continue
-        given[flag.name] = place
-        value = flag.parse(arguments[place].partition("=")[2])
+        given[flag.name] = index
+        value = flag.parse(arguments[index].partition("=")[2])
         if value is None:
-            unreadable.append((flag.name, arguments[place]))
+            unreadable.append((flag.name, arguments[index]))
         else:
             values[flag.name] = value
     taken = set(given.values())

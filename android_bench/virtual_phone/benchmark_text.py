@@ -162,7 +162,7 @@ def result_protobuf(measured: Measured) -> bytes:
         measured.first_us,
         mean(warmup),
     )
-    latency = b"".join(_float(place, time / 1e3) for place, time in enumerate(times_us, start=1))
+    latency = b"".join(_float(field, time / 1e3) for field, time in enumerate(times_us, start=1))
     memory = _integer(1, measured.init_kib) + _integer(2, measured.overall_kib)
     misc = _float(1, measured.model_bytes / 1e6) + _integer(2, len(runs)) + _integer(3, len(warmup))
     misc += _float(4, measured.throughput)
@@ -177,13 +177,13 @@ def _varint(number: int) -> bytes:
     return bytes([*content, number])
 
 
-def _float(place: int, value: float) -> bytes:
-    return _varint(place << 3 | 5) + struct.pack("<f", value) if value else b""
+def _float(field: int, value: float) -> bytes:
+    return _varint(field << 3 | 5) + struct.pack("<f", value) if value else b""
 
 
-def _integer(place: int, value: int) -> bytes:
-    return _varint(place << 3) + _varint(value) if value else b""
+def _integer(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value) if value else b""
 
 
-def _message(place: int, content: bytes) -> bytes:
-    return _varint(place << 3 | 2) + _varint(len(content)) + content
+def _message(field: int, content: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(content)) + content

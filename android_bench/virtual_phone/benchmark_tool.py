@@ -117,9 +117,9 @@ def _complain(line: str) -> None:
     sys.stderr.write(f"ERROR: {line}\n")
 
 
-def _log(line: str, severity: str = "INFO", place: str = "benchmark_litert_model.h:190") -> None:
+def _log(line: str, severity: str = "INFO", source: str = "benchmark_litert_model.h:190") -> None:
     """A line of LiteRT's own log. Where no recording shows its place in the source, that is assumed."""
-    sys.stderr.write(f"{severity}: [{place}] {line}\n")
+    sys.stderr.write(f"{severity}: [{source}] {line}\n")
 
 
 def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]) -> text.Measured:
@@ -136,7 +136,7 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
     opened: list[tuple[bytes, Any]] = []
     if flavour == "litert":
         sys.stderr.write(text.LITERT_BEGINS)
-        _log(f"Loading model from: {graph}", place="benchmark_litert_model.cc:305")
+        _log(f"Loading model from: {graph}", source="benchmark_litert_model.cc:305")
     init_us = PhoneClock(wall_clock, slowness).timed_us(
         lambda: opened.append(_opened(graph, max(1, threads), flavour))
     )
@@ -207,8 +207,8 @@ def _opened(graph: str, threads: int, flavour: str) -> tuple[bytes, Any]:
             graph, flavour, f"Could not open '{graph}'.", "The model allocation is null/empty"
         ) from None
     if flavour == "litert":
-        place = "compiled_model.cc:833"
-        _log("Flatbuffer model initialized directly from incoming litert model.", place=place)
+        source = "compiled_model.cc:833"
+        _log("Flatbuffer model initialized directly from incoming litert model.", source=source)
     try:
         interpreter = open_interpreter(content, threads)
     except ModelError as error:
@@ -263,15 +263,15 @@ def _delegated(interpreter: Any) -> tuple[int, int]:
     is found backwards from the model's output.
     """
     operations = interpreter._get_ops_details()  # no public call tells them apart
-    producer = {int(tensor): place for place, op in enumerate(operations) for tensor in op["outputs"]}
+    producer = {int(tensor): index for index, op in enumerate(operations) for tensor in op["outputs"]}
     running: set[int] = set()
     tensors = [int(tensor["index"]) for tensor in interpreter.get_output_details()]
     while tensors:
-        place = producer.get(tensors.pop())
-        if place is not None and place not in running:
-            running.add(place)
-            tensors.extend(int(tensor) for tensor in operations[place]["inputs"] if tensor >= 0)
-    return sum(operations[place]["op_name"] == "DELEGATE" for place in running), len(running)
+        index = producer.get(tensors.pop())
+        if index is not None and index not in running:
+            running.add(index)
+            tensors.extend(int(tensor) for tensor in operations[index]["inputs"] if tensor >= 0)
+    return sum(operations[index]["op_name"] == "DELEGATE" for index in running), len(running)
 
 
 def _check_litert_accelerators(flags: ParsedFlags) -> None:

@@ -98,9 +98,9 @@ class VirtualPhone:
 
     def storage(self, path: str) -> Path:
         """Where a file of the phone, such as ``/data/local/tmp/a``, lies on this computer."""
-        for place, folder in self.folder.storage.items():
-            if path == place or path.startswith(place + "/"):
-                return folder / path[len(place) :].lstrip("/")
+        for mount, folder in self.folder.storage.items():
+            if path == mount or path.startswith(mount + "/"):
+                return folder / path[len(mount) :].lstrip("/")
         raise UsageError(f"{path} is in no folder of the virtual phone that can be written to.")
 
     def accept_clients(self, service: int = 0) -> None:

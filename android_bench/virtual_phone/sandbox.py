@@ -132,8 +132,8 @@ class Sandbox:
         for name in ("bin", "etc"):
             options += ["--ro-bind", str(folder.system / name), f"/system/{name}"]
         options += _python_options()
-        for place, storage in folder.storage.items():
-            options += ["--bind", str(storage), place]
+        for mount, storage in folder.storage.items():
+            options += ["--bind", str(storage), mount]
         options += ["--symlink", "/sdcard", "/storage"]
         options += ["--ro-bind", str(folder.phone / "cpufreq"), "/sys/devices/system/cpu/cpufreq"]
         options += ["--ro-bind", str(folder.uptime_file), "/proc/uptime"]

@@ -142,9 +142,9 @@ def _lines(checks: list[Check]) -> list[str]:
     fine = [check for check in checks if check.name.startswith("package ") and check.state == "ok"]
     shown = [check for check in checks if check not in fine]
     if fine:
-        last = max(place for place, check in enumerate(checks) if check.name.startswith("package "))
-        place = sum(check in shown for check in checks[: last + 1])
-        shown.insert(place, Check("packages", "ok", f"{len(fine)} in the ranges that nasflow asks for"))
+        last = max(index for index, check in enumerate(checks) if check.name.startswith("package "))
+        index = sum(check in shown for check in checks[: last + 1])
+        shown.insert(index, Check("packages", "ok", f"{len(fine)} in the ranges that nasflow asks for"))
     width = max(len(check.name) for check in shown)
     lines: list[str] = []
     for check in shown:

@@ -137,12 +137,12 @@ def predict(selection: Selection, network: Path) -> Outcome:
             {
                 "block": block.key,
                 "name": block.short_name,
-                "layer": net.layers[place] if net.layers else None,
+                "layer": net.layers[index] if net.layers else None,
                 "implementation": way,
                 "ms": ms,
                 "share": ms / prediction.ms,
             }
-            for place, (block, way, ms) in enumerate(zip(net.blocks, ways, latencies, strict=True))
+            for index, (block, way, ms) in enumerate(zip(net.blocks, ways, latencies, strict=True))
         ],
     }
     width = max(len(block.key) for block in net.blocks)
@@ -207,9 +207,9 @@ def read_network(path: Path) -> NetConfig:
         return NetConfig.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
+        location = ".".join(map(str, first["loc"])) or "the file"
         raise UsageError(
-            f"{path} is no network: {place}: {first['msg'].removeprefix('Value error, ')}.",
+            f"{path} is no network: {location}: {first['msg'].removeprefix('Value error, ')}.",
             hint="A network is what artifacts/latest/network.json holds (NetConfig in artifacts/README.md).",
             raw=str(error),
         ) from error

@@ -30,8 +30,8 @@ def file_lines(published: Published) -> list[str]:
     """Where the results lie, the report first."""
     names = sorted(published.files, key=lambda name: name != REPORT)
     return [
-        f"{'Results' if place == 0 else '':<9}{short(published.files[name])}"
-        for place, name in enumerate(names)
+        f"{'Results' if index == 0 else '':<9}{short(published.files[name])}"
+        for index, name in enumerate(names)
     ]
 
 

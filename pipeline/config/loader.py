@@ -73,7 +73,7 @@ class _Draft:
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model
         self._tree: dict[str, Any] = {}
-        self._places: dict[Key, str] = {}
+        self._locations: dict[Key, str] = {}
         self._root_place = ""
         self._problems: list[Problem] = []
 
@@ -86,16 +86,16 @@ class _Draft:
             reason = "the file should hold sections such as `search:`, each with its keys on indented lines"
             raise config_error([Problem(f"{path}, line 1", (), reason)])
         self._tree = parsed.value
-        self._places = {key: f"{path}, line {line}" for key, line in parsed.lines.items()}
+        self._locations = {key: f"{path}, line {line}" for key, line in parsed.lines.items()}
 
     def override(self, text: str) -> None:
-        place = f"{_OPTION}{text}"
+        location = f"{_OPTION}{text}"
         name, equals, value = text.partition("=")
         key: Key = tuple(part.strip() for part in name.split("."))
         if not equals or not all(key):
             reason = "this is not of the form KEY=VALUE"
-            raise config_error([Problem(place, (), reason, "For example: --set search.epochs=40")])
-        parsed = _parse(value, place, key)
+            raise config_error([Problem(location, (), reason, "For example: --set search.epochs=40")])
+        parsed = _parse(value, location, key)
         section = self._tree
         for depth, part in enumerate(key[:-1], start=1):
             inner = section.get(str(part))
@@ -103,13 +103,13 @@ class _Draft:
                 inner = section[str(part)] = {}
             elif not isinstance(inner, dict):
                 reason = f"{dotted(key[:depth])} is a single value and has no keys of its own"
-                self._problems.append(Problem(place, key, reason, value=parsed.value))
+                self._problems.append(Problem(location, key, reason, value=parsed.value))
                 return
             section = inner
         section[str(key[-1])] = parsed.value
-        for inner_key in [known for known in self._places if known[: len(key)] == key]:
-            del self._places[inner_key]
-        self._places[key] = place
+        for inner_key in [known for known in self._locations if known[: len(key)] == key]:
+            del self._locations[inner_key]
+        self._locations[key] = location
 
     def validated(self, model: type[Config]) -> Config:
         tree = self._known_part(self._tree, ())
@@ -132,7 +132,7 @@ class _Draft:
             key = (*parents, name)
             if closed and name not in models[0].model_fields:
                 hint = nearest_key(self._model, key) if len(self._problems) < MOST_PROBLEMS else ""
-                self._problems.append(Problem(self._place(key), key, "there is no such key", hint, value))
+                self._problems.append(Problem(self._location(key), key, "there is no such key", hint, value))
                 continue
             is_section = closed and _is_model(models[0].model_fields[name].annotation)
             if is_section and value is None:
@@ -152,11 +152,11 @@ class _Draft:
             explained = [reason_and_hint(self._model, key, details) for details in several]
             reasons = list(dict.fromkeys(reason for reason, _ in explained))
             hint = next((hint for _, hint in explained if hint), "")
-            problem = Problem(self._place(key), key, ", or ".join(reasons), hint)
+            problem = Problem(self._location(key), key, ", or ".join(reasons), hint)
             value = several[0]["input"]
             if several[0]["type"] == "value_error" and isinstance(value, dict):
                 # Keys that do not go together: no single value is wrong, and what was added last may be.
-                problem = replace(problem, place=self._overrides_below(key) or problem.place)
+                problem = replace(problem, location=self._overrides_below(key) or problem.location)
             elif several[0]["type"] != "missing":
                 problem = replace(problem, value=value)
             self._problems.append(problem)
@@ -164,25 +164,25 @@ class _Draft:
     def _refuse_booleans_as_numbers(self, raw: Any, value: Any, key: Key) -> None:
         """pydantic reads true as 1."""
         if isinstance(raw, bool) and isinstance(value, int | float) and not isinstance(value, bool):
-            self._problems.append(Problem(self._place(key), key, "it should be a number", "", raw))
+            self._problems.append(Problem(self._location(key), key, "it should be a number", "", raw))
         elif isinstance(raw, dict):
             for name, inner in raw.items():
                 below = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
                 self._refuse_booleans_as_numbers(inner, below, (*key, name))
         elif isinstance(raw, list) and isinstance(value, list | tuple) and len(raw) == len(value):
-            for place, (inner, below) in enumerate(zip(raw, value, strict=True)):
-                self._refuse_booleans_as_numbers(inner, below, (*key, place))
+            for index, (inner, below) in enumerate(zip(raw, value, strict=True)):
+                self._refuse_booleans_as_numbers(inner, below, (*key, index))
 
     def _overrides_below(self, key: Key) -> str:
         """Options of the command line that set keys of a section; empty where there are none."""
-        places = (place for known, place in self._places.items() if known[: len(key)] == key)
-        return ", ".join(place for place in places if place.startswith(_OPTION))
+        locations = (location for known, location in self._locations.items() if known[: len(key)] == key)
+        return ", ".join(location for location in locations if location.startswith(_OPTION))
 
-    def _place(self, key: Key) -> str:
+    def _location(self, key: Key) -> str:
         for length in range(len(key), 0, -1):
-            if key[:length] in self._places:
-                return self._places[key[:length]]
-        below = (place for known, place in self._places.items() if key and known[: len(key)] == key)
+            if key[:length] in self._locations:
+                return self._locations[key[:length]]
+        below = (location for known, location in self._locations.items() if key and known[: len(key)] == key)
         return next(below, self._root_place)
 
 
@@ -209,14 +209,14 @@ def _read(path: Path) -> str:
         raise config_error([Problem(f"{path}, line {line}", (), reason, hint)]) from error
 
 
-def _parse(text: str, place: str, parents: Key = ()) -> YamlText:
+def _parse(text: str, location: str, parents: Key = ()) -> YamlText:
     try:
         return parse_yaml(text)
     except YamlProblem as problem:
         if problem.line and not parents:
-            place = f"{place}, line {problem.line}"
+            location = f"{location}, line {problem.line}"
         raise config_error(
-            [Problem(place, (*parents, *problem.key), problem.reason, problem.hint)]
+            [Problem(location, (*parents, *problem.key), problem.reason, problem.hint)]
         ) from problem
 
 
@@ -239,8 +239,8 @@ def _existing(tree: Any, details: ErrorDetails) -> Key:
     *_, last = details["loc"] or ("",)
     key: list[str | int] = []
     for part in details["loc"]:
-        places = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
-        if part in places:
+        locations = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+        if part in locations:
             tree = tree[part]
             key.append(part)
         elif details["type"] == "missing" and part == last:

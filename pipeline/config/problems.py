@@ -65,7 +65,7 @@ _REASONS = {
 class Problem:
     """One thing that is wrong; ``place`` is a file and line or an option of the command line."""
 
-    place: str
+    location: str
     key: Key
     reason: str
     hint: str = ""
@@ -75,11 +75,11 @@ class Problem:
     def sentence(self) -> str:
         """``pipeline.yaml, line 3: search.epochs = "many": it should be a whole number.``"""
         subject = dotted(self.key)
-        if self.place.startswith(f"--set {subject}="):
+        if self.location.startswith(f"--set {subject}="):
             subject = ""
         if subject and self.value is not _NO_VALUE:
             subject += f" = {shown(self.value)}"
-        return ": ".join(part for part in (self.place, subject, self.reason) if part) + "."
+        return ": ".join(part for part in (self.location, subject, self.reason) if part) + "."
 
 
 def config_error(problems: Sequence[Problem]) -> ConfigError:
@@ -96,7 +96,7 @@ def config_error(problems: Sequence[Problem]) -> ConfigError:
         rest = len(problems) - len(listed)
         listed += [f"  and {rest} more."] if rest else []
         message, hint = "\n".join([f"{len(problems)} problems in the configuration:", *listed]), ""
-    return ConfigError(message, source=first.place, key=dotted(first.key), value=value, hint=hint)
+    return ConfigError(message, source=first.location, key=dotted(first.key), value=value, hint=hint)
 
 
 def dotted(key: Key) -> str:

@@ -137,9 +137,9 @@ class _Builder:
             return self._mapping(event, key)
         items: list[Any] = []
         while not isinstance(event := next(self.events), events.SequenceEndEvent):
-            place = (*key, len(items))
-            self.lines[place] = _line(event)
-            items.append(self._node(event, place))
+            location = (*key, len(items))
+            self.lines[location] = _line(event)
+            items.append(self._node(event, location))
         return items
 
     def _mapping(self, start: MappingStartEvent, key: Key) -> dict[str, Any]:
@@ -157,16 +157,16 @@ class _Builder:
                     key=key,
                     hint="Put it in quotes if it is meant so.",
                 )
-            place = (*key, name)
+            location = (*key, name)
             if name in found:
                 raise YamlProblem(
-                    f"the key stands here a second time; the first is in line {self.lines[place]}",
+                    f"the key stands here a second time; the first is in line {self.lines[location]}",
                     line=line,
-                    key=place,
+                    key=location,
                     hint="Delete one of the two.",
                 )
-            self.lines[place] = line
-            found[name] = self._node(next(self.events), place)
+            self.lines[location] = line
+            found[name] = self._node(next(self.events), location)
         return found
 
 

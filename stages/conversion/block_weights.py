@@ -32,10 +32,10 @@ Weights = Mapping[str, NDArray[np.float32]]
 def weight_shapes(blocks: Sequence[BlockSpec]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all weights of a chain of blocks, in order."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for place, block in enumerate(blocks):
+    for index, block in enumerate(blocks):
         for name, shape in _kernels(block).items():
-            shapes[f"blocks.{place}.{name}.weight"] = shape
-            shapes[f"blocks.{place}.{name}.bias"] = (shape[-1] if name == "depthwise" else shape[0],)
+            shapes[f"blocks.{index}.{name}.weight"] = shape
+            shapes[f"blocks.{index}.{name}.bias"] = (shape[-1] if name == "depthwise" else shape[0],)
     return shapes
 
 

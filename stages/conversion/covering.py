@@ -51,8 +51,8 @@ def covering_networks(
     layers = space.layers()
     # Deep spaces repeat few layers: what a layer offers is looked up once.
     offered = [[kinds(block) if block is not None else Kinds() for block in layer.blocks] for layer in layers]
-    places = Counter(kind for layer in offered for kind in frozenset[Hashable]().union(*layer))
-    missing = set(places)
+    indices = Counter(kind for layer in offered for kind in frozenset[Hashable]().union(*layer))
+    missing = set(indices)
     found: list[tuple[Choices, tuple[BlockSpec, ...]]] = []
     while missing or not found:
         choices: list[int] = []
@@ -65,7 +65,7 @@ def covering_networks(
             choice = min(
                 wanted,
                 key=lambda n: (
-                    min(places[kind] for kind in options[n] & missing),
+                    min(indices[kind] for kind in options[n] & missing),
                     -len(options[n] & missing),
                 ),
             )

@@ -50,9 +50,9 @@ def block_model(
     tensor = graph.input((1, block.resolution, block.resolution, block.in_channels))
     weights = random_copies(block, copies, seed=seed)
     outputs: list[int] = []
-    for place in range(copies):
+    for index in range(copies):
         source = outputs.pop() if outputs and block.chainable else tensor
-        outputs.append(graph.block(source, block, f"blocks.{place}", weights))
+        outputs.append(graph.block(source, block, f"blocks.{index}", weights))
     return graph.finish(outputs, block.key)
 
 
@@ -73,8 +73,8 @@ def network_model(
         check_weights(weights, weight_shapes(net.blocks))
     graph = _Graph(implementations)
     tensor = graph.input((1, net.resolution, net.resolution, net.input_channels))
-    for place, block in enumerate(net.blocks):
-        tensor = graph.block(tensor, block, f"blocks.{place}", weights)
+    for index, block in enumerate(net.blocks):
+        tensor = graph.block(tensor, block, f"blocks.{index}", weights)
     return graph.finish([tensor], "network")
 
 
@@ -226,16 +226,16 @@ class _Graph:
         if self._implementations.get(block.key, "native") == "native":
             return self._convolution(tensor, name, size, stride, fused, weights, depthwise=True)
         parts, total = split_kernel(weights[f"{name}.weight"], 1, 2), -1
-        for place, kernel in enumerate(parts):
-            part = f"{name}.part{place}"
-            bias = weights[f"{name}.bias"] * (place == 0)
+        for index, kernel in enumerate(parts):
+            part = f"{name}.part{index}"
+            bias = weights[f"{name}.bias"] * (index == 0)
             own = {f"{part}.weight": kernel, f"{part}.bias": bias}
             output = self._convolution(
                 tensor, part, size, stride, _NONE, own, depthwise=True, dilation=DILATION
             )
             shape = (1, size, size, block.hidden_channels)
-            activation = fused if place == PARTS - 1 else _NONE
-            total = output if place == 0 else self._add(total, output, f"{part}.sum", shape, activation)
+            activation = fused if index == PARTS - 1 else _NONE
+            total = output if index == 0 else self._add(total, output, f"{part}.sum", shape, activation)
         return total
 
     def _add(self, left: int, right: int, name: str, shape: Sequence[int], activation: int) -> int:

@@ -24,10 +24,10 @@ def folded_weights(network: Network) -> dict[str, NDArray[np.float32]]:
     ``network_model(network.net, folded_weights(network))`` computes what ``network.eval()`` does.
     """
     weights: dict[str, NDArray[np.float32]] = {}
-    for place, (block, module) in enumerate(zip(network.net.blocks, network.blocks, strict=True)):
+    for index, (block, module) in enumerate(zip(network.net.blocks, network.blocks, strict=True)):
         for name, (weight, bias) in _layers(block, module).items():
-            weights[f"blocks.{place}.{name}.weight"] = _float32(weight)
-            weights[f"blocks.{place}.{name}.bias"] = _float32(bias)
+            weights[f"blocks.{index}.{name}.weight"] = _float32(weight)
+            weights[f"blocks.{index}.{name}.bias"] = _float32(bias)
     return weights
 
 
@@ -68,10 +68,10 @@ def load_folded(
     if isinstance(module, Network):
         blocks = list(zip(module.net.blocks, module.blocks, strict=True))
     with torch.no_grad():
-        for place, (spec, part) in enumerate(blocks):
+        for index, (spec, part) in enumerate(blocks):
             for name, layer in _modules(spec, part).items():
-                kernel = torch.from_numpy(weights[f"blocks.{place}.{name}.weight"])
-                bias = torch.from_numpy(weights[f"blocks.{place}.{name}.bias"])
+                kernel = torch.from_numpy(weights[f"blocks.{index}.{name}.weight"])
+                bias = torch.from_numpy(weights[f"blocks.{index}.{name}.bias"])
                 _unfold(layer, kernel, bias)
 
 

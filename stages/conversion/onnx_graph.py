@@ -38,9 +38,9 @@ class Node:
     output: str
     attributes: Mapping[str, Attribute]
 
-    def input(self, place: int) -> str:
+    def input(self, index: int) -> str:
         """Name of an input; empty where it is left out."""
-        return self.inputs[place] if place < len(self.inputs) else ""
+        return self.inputs[index] if index < len(self.inputs) else ""
 
     def integer(self, name: str, default: int) -> int:
         """An integer attribute."""

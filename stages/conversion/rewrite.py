@@ -60,16 +60,16 @@ def fold_batch_norm(graph: Graph) -> Graph:
             nodes.append(node)
             continue
         scale, shift = _scale_and_shift(node, constants)
-        place = _sole_producer(graph, nodes, node.inputs[0])
-        if place is not None and _folds(nodes[place], constants):
-            conv = nodes[place]
+        index = _sole_producer(graph, nodes, node.inputs[0])
+        if index is not None and _folds(nodes[index], constants):
+            conv = nodes[index]
             weight_OIHW = constants[conv.inputs[1]]
             bias = constants[conv.inputs[2]] if conv.input(2) else np.zeros(len(scale))
             weight_name, bias_name = f"{node.output}:weight", f"{node.output}:bias"
             constants[weight_name] = (weight_OIHW * scale[:, None, None, None]).astype(np.float32)
             constants[bias_name] = (bias * scale + shift).astype(np.float32)
             inputs = (conv.inputs[0], weight_name, bias_name)
-            nodes[place] = replace(conv, inputs=inputs, output=node.output)
+            nodes[index] = replace(conv, inputs=inputs, output=node.output)
             continue
         scale_name, shift_name, scaled = (f"{node.output}:{what}" for what in ("scale", "shift", "scaled"))
         constants[scale_name] = scale.astype(np.float32)[:, None, None]
@@ -116,7 +116,7 @@ def split_depthwise(graph: Graph, split: Collection[int]) -> Graph:
         raise unsupported(
             "Conv", "", f"depthwise convolution {max(split)} is to be split; there are {len(depthwise)}"
         )
-    chosen = {depthwise[place].output for place in split}
+    chosen = {depthwise[index].output for index in split}
     nodes: list[Node] = []
     for node in graph.nodes:
         nodes += _parts(node, constants) if node.output in chosen else [node]
@@ -140,8 +140,8 @@ def _parts(node: Node, constants: dict[str, Array]) -> list[Node]:
     pads = node.integers("pads", (0, 0, 0, 0))
     nodes: list[Node] = []
     total = ""
-    for place, (first, part) in enumerate(zip(first_taps(), split_kernel(weight_CMHW, 2, 3), strict=True)):
-        output = f"{node.output}:part{place}"
+    for index, (first, part) in enumerate(zip(first_taps(), split_kernel(weight_CMHW, 2, 3), strict=True)):
+        output = f"{node.output}:part{index}"
         constants[f"{output}:weight"] = np.ascontiguousarray(part)
         # What a part does not reach on a side, it need not pad there.
         last = [start + DILATION * (count - 1) for start, count in zip(first, part.shape[2:], strict=True)]
@@ -152,12 +152,12 @@ def _parts(node: Node, constants: dict[str, Array]) -> list[Node]:
             "dilations": (DILATION, DILATION),
             "pads": tuple(pad - spare for pad, spare in zip(pads, spared, strict=True)),
         }
-        bias = node.inputs[2:] if place == 0 else ()
+        bias = node.inputs[2:] if index == 0 else ()
         nodes.append(Node("Conv", output, (node.inputs[0], f"{output}:weight", *bias), output, attributes))
-        if place == 0:
+        if index == 0:
             total = output
             continue
-        joined = node.output if place == PARTS - 1 else f"{output}:sum"
+        joined = node.output if index == PARTS - 1 else f"{output}:sum"
         nodes.append(Node("Add", joined, (total, output), joined, {}))
         total = joined
     return nodes
@@ -177,7 +177,7 @@ def _sole_producer(graph: Graph, nodes: list[Node], tensor: str) -> int | None:
     """Place in ``nodes`` of the node that makes a tensor which is read once and nowhere else."""
     if tensor == graph.output_name or len(graph.consumers(tensor)) != 1:
         return None
-    return next((place for place, node in enumerate(nodes) if node.output == tensor), None)
+    return next((index for index, node in enumerate(nodes) if node.output == tensor), None)
 
 
 def _folds(node: Node, constants: dict[str, Array]) -> bool:

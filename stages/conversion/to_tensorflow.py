@@ -93,23 +93,23 @@ class _Translation:
     def _refuse(self, why: str = "") -> ConversionError:
         return unsupported(self.node.operator, self.node.name, why)
 
-    def _value(self, place: int = 0) -> _Value:
-        name = self.node.input(place)
+    def _value(self, index: int = 0) -> _Value:
+        name = self.node.input(index)
         if name not in self.values:
-            raise self._refuse(f"its input {place} is a constant")
+            raise self._refuse(f"its input {index} is a constant")
         return self.values[name]
 
-    def _constant(self, place: int) -> Array | None:
+    def _constant(self, index: int) -> Array | None:
         """A constant input; None where it is left out."""
-        name = self.node.input(place)
+        name = self.node.input(index)
         if name and name not in self.graph.constants:
-            raise self._refuse(f"its input {place} is computed, and must be constant")
+            raise self._refuse(f"its input {index} is computed, and must be constant")
         return self.graph.constants[name] if name else None
 
-    def _needed(self, place: int) -> Array:
-        constant = self._constant(place)
+    def _needed(self, index: int) -> Array:
+        constant = self._constant(index)
         if constant is None:
-            raise self._refuse(f"its input {place} is missing")
+            raise self._refuse(f"its input {index} is missing")
         return constant
 
     def _image(self) -> Tensor:
@@ -247,8 +247,8 @@ class _Translation:
         if len(shape) == 2:
             return value
         _, height, width, channels = shape
-        places = (channels, height, width) if height * width > 1 else None
-        return _Value(tf.reshape(value.tensor, [1, height * width * channels]), places)
+        indices = (channels, height, width) if height * width > 1 else None
+        return _Value(tf.reshape(value.tensor, [1, height * width * channels]), indices)
 
     def _gemm(self) -> _Value:
         node = self.node

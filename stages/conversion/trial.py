@@ -25,7 +25,7 @@ from stages.conversion.folding import load_folded
 from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
 from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.parity import MOST_ROUNDED, ROUNDINGS, allowed_share, in_double
-from stages.conversion.ways import split_places
+from stages.conversion.ways import split_indices
 from stages.nn.blocks import build_block
 from stages.nn.network import Network
 from stages.space.block_spec import BlockSpec, Implementation
@@ -72,7 +72,7 @@ def try_network(
             resolution=net.resolution,
             channels=net.input_channels,
             name=name,
-            split=split_places(net, implementations),
+            split=split_indices(net, implementations),
         )
         structure = inspect_model(converted, name=f"the model of network {name}")
         check_structure(

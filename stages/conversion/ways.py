@@ -9,7 +9,7 @@ from stages.space.block_spec import Implementation
 from stages.space.search_space import NetConfig
 
 
-def split_places(net: NetConfig, implementations: Mapping[str, Implementation]) -> tuple[int, ...]:
+def split_indices(net: NetConfig, implementations: Mapping[str, Implementation]) -> tuple[int, ...]:
     """Which of a network's depthwise convolutions, counted from 0, are computed in parts.
 
     Raises UsageError where a block can be computed in several ways and none was measured.
@@ -22,4 +22,4 @@ def split_places(net: NetConfig, implementations: Mapping[str, Implementation]) 
                 "table does not say which is faster.",
                 hint="Profile the space that holds it: nasflow profile.",
             )
-    return tuple(place for place, block in enumerate(depthwise) if implementations.get(block.key) == "split")
+    return tuple(index for index, block in enumerate(depthwise) if implementations.get(block.key) == "split")

@@ -50,9 +50,9 @@ class Batches:
     def _augmented(self, which: Tensor, mirror: Tensor, shift: Tensor) -> Tensor:
         device = self.pixels_NHW.device
         side = self.pixels_NHW.shape[1]
-        place = torch.arange(side, device=device)
-        rows = (place + shift[0].to(device)[:, None]) % side
-        columns = (place + shift[1].to(device)[:, None]) % side
+        index = torch.arange(side, device=device)
+        rows = (index + shift[0].to(device)[:, None]) % side
+        columns = (index + shift[1].to(device)[:, None]) % side
         columns = torch.where(mirror.to(device)[:, None], columns.flip(1), columns)
         # The images have a border of 2 background pixels, so that wrapping around moves background only.
         moved = self.pixels_NHW[which[:, None, None], rows[:, :, None], columns[:, None, :]]

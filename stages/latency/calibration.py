@@ -52,8 +52,8 @@ def draw_networks(space: SearchSpace, block_ms: Mapping[str, float], count: int,
         chance.shuffle(sums)
         sums.sort(key=lambda entry: entry[0])
     picked: list[Choices] = []
-    for place in range(count):
-        target = sums[0][0] + (sums[-1][0] - sums[0][0]) * place / max(1, count - 1)
+    for index in range(count):
+        target = sums[0][0] + (sums[-1][0] - sums[0][0]) * index / max(1, count - 1)
         nearest = min(sums, key=lambda entry: abs(entry[0] - target))
         sums.remove(nearest)
         picked.append(nearest[1])
@@ -70,8 +70,8 @@ def split_networks(
     chance = random.Random(f"{seed}/split")
     bounds = [len(networks) * run // calibration for run in range(calibration + 1)]
     taken = {chance.randrange(low, high) for low, high in pairwise(bounds)}
-    chosen = [network for place, network in enumerate(networks) if place in taken]
-    return chosen, [network for place, network in enumerate(networks) if place not in taken]
+    chosen = [network for index, network in enumerate(networks) if index in taken]
+    return chosen, [network for index, network in enumerate(networks) if index not in taken]
 
 
 def range_ms(space: SearchSpace, block_ms: Mapping[str, float]) -> tuple[float, float]:
@@ -95,8 +95,8 @@ def _pool(space: SearchSpace, block_ms: Mapping[str, float], chance: random.Rand
         tilt = chance.uniform(-_TILT, _TILT)
         draws.append(
             tuple(
-                chance.choices(places, _weights(times, tilt))[0]
-                for places, times in zip(layers, options, strict=True)
+                chance.choices(indices, _weights(times, tilt))[0]
+                for indices, times in zip(layers, options, strict=True)
             )
         )
     return draws

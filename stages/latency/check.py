@@ -50,7 +50,7 @@ def pick_networks(model: LatencyModel, count: int) -> list[PredictionPoint]:
     count = min(count, len(points))
     if count == 1:
         return [points[len(points) // 2]]
-    return [points[place * (len(points) - 1) // (count - 1)] for place in range(count)]
+    return [points[index * (len(points) - 1) // (count - 1)] for index in range(count)]
 
 
 def check_model(
@@ -72,7 +72,7 @@ def check_model(
     from stages.conversion.flatbuffer import network_model
 
     points = pick_networks(model, networks)
-    nets = {f"network_{place}": space.network(point.choices) for place, point in enumerate(points)}
+    nets = {f"network_{index}": space.network(point.choices) for index, point in enumerate(points)}
     work = Work(
         {
             name: network_model(net, seed=seed, implementations=model.implementations)

@@ -161,10 +161,10 @@ def _parse(data: bytes, path: Path) -> LatencyFile:
         return LatencyFile.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        index = ".".join(map(str, first["loc"]))
         more = f" ({error.error_count()} faults in all)" if error.error_count() > 1 else ""
         raise UsageError(
-            f"{path}: {place}: {first['msg']}, and it is {_short(first['input'])}{more}.",
+            f"{path}: {index}: {first['msg']}, and it is {_short(first['input'])}{more}.",
             hint="Export it again from where it was measured.",
             raw=str(error),
         ) from error

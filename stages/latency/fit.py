@@ -120,9 +120,9 @@ def _left_out_errors(
 ) -> list[float]:
     """How far each network is from its prediction by a fit to all others, relative to the prediction."""
     errors = []
-    for place, (left_out, truth_ms) in enumerate(zip(traits, measured_ms, strict=True)):
-        others = [t for other, t in enumerate(traits) if other != place]
-        times = [ms for other, ms in enumerate(measured_ms) if other != place]
+    for index, (left_out, truth_ms) in enumerate(zip(traits, measured_ms, strict=True)):
+        others = [t for other, t in enumerate(traits) if other != index]
+        times = [ms for other, ms in enumerate(measured_ms) if other != index]
         predicted_ms = _fit(others, times, ridge).predict_ms(left_out)
         _check_takes_time(predicted_ms, truth_ms, f"by the {len(others)} other calibration networks")
         errors.append(truth_ms / predicted_ms - 1)

@@ -87,14 +87,14 @@ def check_table(
         for row, new in zip(rows, now, strict=True)
     ]
     groups: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        groups.setdefault(kinds[row.block.key], []).append(place)
-    middles = {kind: median(changes[place] for place in places) for kind, places in groups.items()}
+    for index, row in enumerate(rows):
+        groups.setdefault(kinds[row.block.key], []).append(index)
+    middles = {kind: median(changes[index] for index in indices) for kind, indices in groups.items()}
     usual = median(middles.values())
     beside = {kind: middle - usual for kind, middle in middles.items()}
     errors = {
-        kind: 1.2533 * math.sqrt(sum(chances[p] ** 2 for p in places)) / len(places)
-        for kind, places in groups.items()
+        kind: 1.2533 * math.sqrt(sum(chances[p] ** 2 for p in indices)) / len(indices)
+        for kind, indices in groups.items()
     }
     usual_error = sum(errors.values()) / len(errors)
     corrected = any(

@@ -95,25 +95,25 @@ def _shift(
 
     none = np.zeros(len(logs))
     often = np.bincount(models[counts], minlength=len(models) + 1)
-    places = np.flatnonzero(counts & (often[models] > 2))
-    if len(set(models[places].tolist())) < FEWEST_MODELS or len(places) < 2 * WINDOW:
+    indices = np.flatnonzero(counts & (often[models] > 2))
+    if len(set(models[indices].tolist())) < FEWEST_MODELS or len(indices) < 2 * WINDOW:
         return none
-    rows = [np.flatnonzero(models[places] == model) for model in sorted(set(models[places].tolist()))]
-    found, left, moments = np.zeros(len(places)), logs[places], np.arange(len(logs))
+    rows = [np.flatnonzero(models[indices] == model) for model in sorted(set(models[indices].tolist()))]
+    found, left, moments = np.zeros(len(indices)), logs[indices], np.arange(len(logs))
     for _ in range(_PASSES):
         for row in rows:
-            left[row] = logs[places][row] - np.median(logs[places][row] - found[row])
+            left[row] = logs[indices][row] - np.median(logs[indices][row] - found[row])
         before, found = found, median_filter(left, size=WINDOW, mode="nearest")
         # Every kind's usual conditions are those of the same time: the usual ones of the whole series.
-        found = found - np.median(np.interp(moments, places, found))
+        found = found - np.median(np.interp(moments, indices, found))
         if float(np.max(np.abs(found - before))) < _STILL:
             break
     # Rounds that all show the same whole number are not without noise: a step's is that of a rounding.
-    rounding = float(np.median(steps[places])) / math.sqrt(12)
+    rounding = float(np.median(steps[indices])) / math.sqrt(12)
     noise = max(NORMAL_MAD * float(np.median(np.abs(left - found))), rounding)
     variance = float(np.mean(found**2))
     # The standard error of a median of so much normal noise.
     share = 0.0 if variance == 0.0 else 1 - (1.2533 * noise) ** 2 / WINDOW / variance
     if share < _WORTH or math.sqrt(variance) < _LEAST:
         return none
-    return np.asarray(share * np.interp(moments, places, found))
+    return np.asarray(share * np.interp(moments, indices, found))

@@ -89,11 +89,11 @@ def find_drift(
     values, _ = _levels(readings, bounds)
     level = np.repeat(values, np.diff(bounds))
     reference = _reference(readings, level, reference_ms)
-    places = np.arange(len(logs))
+    indices = np.arange(len(logs))
     fluctuation = _smooth(at, readings - level, len(logs))
     # A timing between two levels belongs to neither for sure.
-    before = np.clip(np.searchsorted(at, places, side="right") - 1, 0, len(at) - 1)
-    after = np.clip(np.searchsorted(at, places, side="left"), 0, len(at) - 1)
+    before = np.clip(np.searchsorted(at, indices, side="right") - 1, 0, len(at) - 1)
+    after = np.clip(np.searchsorted(at, indices, side="left"), 0, len(at) - 1)
     shifts = (level[before] + level[after]) / 2 - reference + fluctuation
     unsure = level[before] != level[after]
     counts = ~np.asarray(_disturbed(names, logs - shifts, unsure, steps), bool)
@@ -135,10 +135,10 @@ def _level_bounds(readings: NDArray[np.float64]) -> list[int]:
     pending = [(0, len(readings))]
     while pending:
         start, stop = pending.pop()
-        place = _best_step(smooth[start:stop])
-        if place is not None:
-            bounds.append(start + place)
-            pending += [(start, start + place), (start + place, stop)]
+        index = _best_step(smooth[start:stop])
+        if index is not None:
+            bounds.append(start + index)
+            pending += [(start, start + index), (start + index, stop)]
     bounds.sort()
     while len(bounds) > 2:
         values, scatter = _levels(readings, bounds)
@@ -163,13 +163,13 @@ def _best_step(readings: NDArray[np.float64]) -> int | None:
     import numpy as np
 
     count = len(readings)
-    places = np.arange(SHORTEST_LEVEL, count - SHORTEST_LEVEL + 1)
-    if len(places) == 0:
+    indices = np.arange(SHORTEST_LEVEL, count - SHORTEST_LEVEL + 1)
+    if len(indices) == 0:
         return None
     sums = np.cumsum(readings - readings.mean())
-    gains = sums[places - 1] ** 2 * count / (places * (count - places))
+    gains = sums[indices - 1] ** 2 * count / (indices * (count - indices))
     best = int(np.argmax(gains))
-    return int(places[best]) if gains[best] > SHORTEST_LEVEL * STEP**2 / 2 else None
+    return int(indices[best]) if gains[best] > SHORTEST_LEVEL * STEP**2 / 2 else None
 
 
 def _reference(readings: NDArray[np.float64], level: NDArray[np.float64], earlier_ms: float | None) -> float:
@@ -208,16 +208,16 @@ def _smooth(at: NDArray[np.intp], deviations: NDArray[np.float64], count: int) -
     seen = dict(zip(at.tolist(), deviations.tolist(), strict=True))
     means, variances, forecasts = np.zeros(count), np.ones(count), np.ones(count)
     mean, variance = 0.0, 1.0
-    for place in range(count):
+    for index in range(count):
         mean, variance = decay * mean, decay**2 * variance + 1 - decay**2
-        forecasts[place] = variance
-        if place in seen:
+        forecasts[index] = variance
+        if index in seen:
             gain = variance / (variance + ratio)
-            mean, variance = mean + gain * (seen[place] - mean), (1 - gain) * variance
-        means[place], variances[place] = mean, variance
-    for place in range(count - 2, -1, -1):
-        weight = decay * variances[place] / forecasts[place + 1]
-        means[place] += weight * (means[place + 1] - decay * means[place])
+            mean, variance = mean + gain * (seen[index] - mean), (1 - gain) * variance
+        means[index], variances[index] = mean, variance
+    for index in range(count - 2, -1, -1):
+        weight = decay * variances[index] / forecasts[index + 1]
+        means[index] += weight * (means[index + 1] - decay * means[index])
     return means
 
 

@@ -62,12 +62,12 @@ class Judged:
     _of: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
-        for place, row in enumerate(self.rows):
-            self._of[row.name].append(place)
+        for index, row in enumerate(self.rows):
+            self._of[row.name].append(index)
         scatters = [
-            scatter([m.median_ms for m in self._corrected(places)])
-            for places in self._of.values()
-            if len(places) > 2
+            scatter([m.median_ms for m in self._corrected(indices)])
+            for indices in self._of.values()
+            if len(indices) > 2
         ]
         self._usual_scatter = median(scatters) if scatters else None
 
@@ -158,7 +158,7 @@ class Judged:
         return 100 * width_ms / own_ms if own_ms > 0 else math.inf, width_ms / self.copies(name)
 
     def _step_ms(self, name: str) -> float:
-        return max(self.rows[place].measurement.resolution_ms for place in self._places(name))
+        return max(self.rows[index].measurement.resolution_ms for index in self._places(name))
 
     def _invoke_ms(self, name: str) -> float | None:
         """The invocation's part in a model's time; None where it belongs to it."""
@@ -175,9 +175,9 @@ class Judged:
         return self._of[timed if timed in self._of else name]
 
     def _whole(self, name: str) -> list[int]:
-        return [place for place in self._places(name) if not self.drift.disturbed[place]]
+        return [index for index in self._places(name) if not self.drift.disturbed[index]]
 
-    def _corrected(self, places: Sequence[int]) -> list[LatencyMeasurement]:
-        whole = [place for place in places if not self.drift.disturbed[place]]
-        chosen = whole if 2 * len(whole) >= len(places) else places
-        return [self.rows[place].measurement.divided(self.drift.factors[place]) for place in chosen]
+    def _corrected(self, indices: Sequence[int]) -> list[LatencyMeasurement]:
+        whole = [index for index in indices if not self.drift.disturbed[index]]
+        chosen = whole if 2 * len(whole) >= len(indices) else indices
+        return [self.rows[index].measurement.divided(self.drift.factors[index]) for index in chosen]

@@ -177,7 +177,7 @@ class _Picker:
         """The first, the further ones, and the front's: ratios evenly spread over the space; each once."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
         step = (slowest_ms / fastest_ms) ** (1 / max(1, self.config.front))
-        spread = (fastest_ms * step ** (place + 1) for place in range(self.config.front))
+        spread = (fastest_ms * step ** (index + 1) for index in range(self.config.front))
         return tuple(dict.fromkeys((self.target_ms, *self.further_targets_ms, *spread)))
 
     @contextmanager
@@ -204,13 +204,13 @@ class _Picker:
         else:
             scores = values.value(np.array(paths)).tolist()
         times_ms = [times.timed(path).ms for path in paths]
-        keep = [place for place, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
+        keep = [index for index, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
         if not keep:
             raise times.no_network(paths, target_ms, self.device.info().model)
         considered = []
-        for place, (path, score) in enumerate(zip(paths, scores, strict=True)):
-            judgement = self._judge(path)[0] if place in keep else None
-            trial = self._try(path, keep.index(place), len(keep)) if place in keep else None
+        for index, (path, score) in enumerate(zip(paths, scores, strict=True)):
+            judgement = self._judge(path)[0] if index in keep else None
+            trial = self._try(path, keep.index(index), len(keep)) if index in keep else None
             considered.append(
                 ConsideredNetwork(
                     choices=path,
@@ -227,7 +227,7 @@ class _Picker:
                     trial_loss=trial.loss if trial else None,
                 )
             )
-            self.context.progress(place + 1, len(paths), "candidates")
+            self.context.progress(index + 1, len(paths), "candidates")
         return considered
 
     def _merit(self, path: Path) -> float:
@@ -235,11 +235,11 @@ class _Picker:
         judgement = self._try(path) or self._judge(path)[0]
         return -judgement.loss if self.config.judge_by == "loss" else judgement.accuracy_percent
 
-    def _try(self, path: Path, place: int = 0, total: int = 1) -> Judgement | None:
+    def _try(self, path: Path, index: int = 0, total: int = 1) -> Judgement | None:
         """On all validation images, after a short training of its own; None where there is to be none."""
         if self.trials is None:
             return None
-        judgement = self.trials.judge(path, self.search.space.network(path), place=place, total=total)
+        judgement = self.trials.judge(path, self.search.space.network(path), index=index, total=total)
         self._keep_effort()
         return judgement
 

@@ -206,10 +206,10 @@ class SearchLoop:
         if not fair:
             return self.architecture.sample_path(self._generator(SearchStream.PATH))
         path = []
-        for place, alpha in enumerate(self.architecture.alphas):
+        for index, alpha in enumerate(self.architecture.alphas):
             turn, position = divmod(self._total_step, len(alpha))
             order = torch.Generator().manual_seed(
-                derived_seed(self.seed, SearchStream.FAIR_ORDER, place, turn)
+                derived_seed(self.seed, SearchStream.FAIR_ORDER, index, turn)
             )
             path.append(int(torch.randperm(len(alpha), generator=order)[position]))
         return path

@@ -55,11 +55,11 @@ class Trials:
         """All that trained them, each once, in order."""
         return tuple(self._makers)
 
-    def judge(self, path: Sequence[int], net: NetConfig, *, place: int = 0, total: int = 1) -> Judgement:
+    def judge(self, path: Sequence[int], net: NetConfig, *, index: int = 0, total: int = 1) -> Judgement:
         """Train the network of a path, the ``place``-th of ``total``, once. Raises TrainingDivergedError."""
         key = tuple(path)
         if key not in self._kept:
-            self._kept[key] = found = self._judge(key, net, one_of_many(self.context, place, total))
+            self._kept[key] = found = self._judge(key, net, one_of_many(self.context, index, total))
             row = {"path": list(key), "accuracy_percent": found.accuracy_percent, "loss": found.loss}
             makers = [made_by.model_dump() for made_by in self._trained_by]
             self.context.scratch.append(TRIALS, {**row, "made_by": makers})

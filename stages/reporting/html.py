@@ -166,11 +166,11 @@ def _kernels(run: RunDocuments) -> list[tuple[str, str]]:
 def _ranks(values: Iterable[float]) -> list[str]:
     """1 for the highest; equal values share their mean rank."""
     seen = list(values)
-    places = [
+    indices = [
         sum(other > value for other in seen) + (1 + sum(other == value for other in seen)) / 2
         for value in seen
     ]
-    return [f"{place:g}" for place in places]
+    return [f"{index:g}" for index in indices]
 
 
 def _measured_at(verification: Verification) -> str:

@@ -104,7 +104,7 @@ def _lines(result: ResultDocument) -> list[tuple[str, str]]:
 
 def _plain_table(columns: tuple[Column, ...], networks: tuple[NetworkResult, ...]) -> list[str]:
     rows = [[c.heading for c in columns], *([c.cell(n) for c in columns] for n in networks)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
     lines = [
         "  ".join(
             cell.ljust(width) if column.left else cell.rjust(width)

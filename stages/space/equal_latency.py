@@ -201,9 +201,9 @@ class _Numbered:
 
     def word(self, number: int) -> Word:
         """The network of a number, 0 to ``count`` - 1."""
-        place = bisect_right(self.up_to, number)
-        left = self.lowest + place
-        number -= self.up_to[place - 1] if place else 0
+        index = bisect_right(self.up_to, number)
+        left = self.lowest + index
+        number -= self.up_to[index - 1] if index else 0
         state = 0
         word: list[str] = []
         while True:
@@ -220,5 +220,5 @@ class _Numbered:
             word.append(key)
 
     def _ways(self, state: int, left: int) -> int:
-        place = left - self.least[state]
-        return int(self.ways[state][place]) if 0 <= place < len(self.ways[state]) else 0
+        index = left - self.least[state]
+        return int(self.ways[state][index]) if 0 <= index < len(self.ways[state]) else 0

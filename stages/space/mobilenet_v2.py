@@ -83,17 +83,17 @@ def fit_strides(strides: Sequence[int]) -> tuple[int, ...]:
     UsageError where more than seven stages have a stride of 2.
     """
     stem, stages = strides[0], list(strides[1:])
-    places = [place for place, stride in enumerate(stages) if stride == 2]
-    if len(places) > len(STAGES):
+    indices = [index for index, stride in enumerate(stages) if stride == 2]
+    if len(indices) > len(STAGES):
         raise UsageError(
-            f"the stride plan {list(strides)} has {len(places)} stages of stride 2; MobileNetV2 has "
+            f"the stride plan {list(strides)} has {len(indices)} stages of stride 2; MobileNetV2 has "
             f"{len(STAGES)} stages.",
             hint="Merge stages of the search space, or give some of them stride 1.",
         )
     fitted = [1] * len(STAGES)
     target = -1
-    for number, place in enumerate(places):
-        still_to_come = len(places) - number - 1
-        target = min(max(place * len(STAGES) // len(stages), target + 1), len(STAGES) - 1 - still_to_come)
+    for number, index in enumerate(indices):
+        still_to_come = len(indices) - number - 1
+        target = min(max(index * len(STAGES) // len(stages), target + 1), len(STAGES) - 1 - still_to_come)
         fitted[target] = 2
     return (stem, *fitted)

@@ -43,15 +43,15 @@ class Networks:
             if state in steps_of:
                 continue
             takers: dict[str, list[int]] = {}
-            for place in _behind(state, following, count):
-                for key in dict.fromkeys(keys[place]):
+            for index in _behind(state, following, count):
+                for key in dict.fromkeys(keys[index]):
                     if key is not None:
-                        takers.setdefault(key, []).append(place)
-            steps_of[state] = {key: tuple(places) for key, places in takers.items()}
+                        takers.setdefault(key, []).append(index)
+            steps_of[state] = {key: tuple(indices) for key, indices in takers.items()}
             waiting += steps_of[state].values()
         # The first layer of a state lies behind the first one of every state that leads to it.
         order = sorted(steps_of)
-        number = {state: place for place, state in enumerate(order)}
+        number = {state: index for index, state in enumerate(order)}
         return cls(
             keys,
             tuple({key: number[after] for key, after in steps_of[state].items()} for state in order),
@@ -83,30 +83,30 @@ class Networks:
         following = len(self.keys)
         choices: dict[int, int] = {}
         for key, state in zip(reversed(word), reversed(states), strict=False):
-            place = next(taken for taken in self._takers[state] if following in self._following[taken])
-            choices[place] = self.keys[place].index(key)
-            following = place
+            index = next(taken for taken in self._takers[state] if following in self._following[taken])
+            choices[index] = self.keys[index].index(key)
+            following = index
         return tuple(
-            choices[place] if place in choices else row.index(None) for place, row in enumerate(self.keys)
+            choices[index] if index in choices else row.index(None) for index, row in enumerate(self.keys)
         )
 
 
 def _behind(state: Sequence[int], following: Mapping[int, range], count: int) -> list[int]:
     """The layers, in order, that may take the block behind one of any of these."""
-    places: list[int] = []
+    indices: list[int] = []
     done = 0
     for taken in state:
-        places += range(max(done, following[taken].start), min(count, following[taken].stop))
+        indices += range(max(done, following[taken].start), min(count, following[taken].stop))
         done = max(done, following[taken].stop)
-    return places
+    return indices
 
 
 def _following(keys: Keys) -> dict[int, range]:
     """Behind each layer: any up to the first that has no skip."""
     following: dict[int, range] = {}
     stop = len(keys)
-    for place in reversed(range(-1, len(keys))):
-        following[place] = range(place + 1, stop + 1)
-        if place >= 0 and None not in keys[place]:
-            stop = place
+    for index in reversed(range(-1, len(keys))):
+        following[index] = range(index + 1, stop + 1)
+        if index >= 0 and None not in keys[index]:
+            stop = index
     return following

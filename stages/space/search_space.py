@@ -62,10 +62,10 @@ class NetConfig(Record):
     @model_validator(mode="after")
     def _chained(self) -> Self:
         channels, resolution = self.input_channels, self.resolution
-        for place, block in enumerate(self.blocks):
+        for index, block in enumerate(self.blocks):
             if (block.in_channels, block.resolution) != (channels, resolution):
                 raise ValueError(
-                    f"block {place} ({block.key}) does not fit its input of {channels} channels at "
+                    f"block {index} ({block.key}) does not fit its input of {channels} channels at "
                     f"{resolution} pixels"
                 )
             channels, resolution = block.out_channels, block.out_resolution
@@ -201,7 +201,7 @@ class SearchSpace(Record):
         channels, resolution = stem.out_channels, stem.out_resolution
         layers: list[SearchLayer] = []
         for stage in self.stages:
-            for place in range(stage.layers):
+            for index in range(stage.layers):
                 blocks: list[BlockSpec | None] = [
                     BlockSpec(
                         kind=candidate.kind,
@@ -209,7 +209,7 @@ class SearchSpace(Record):
                         expansion=candidate.expansion,
                         squeeze_excite=candidate.squeeze_excite,
                         activation=candidate.activation,
-                        stride=stage.stride if place == 0 else 1,
+                        stride=stage.stride if index == 0 else 1,
                         in_channels=channels,
                         out_channels=self._width(stage.width),
                         resolution=resolution,
@@ -248,23 +248,23 @@ class SearchSpace(Record):
                 f"{len(choices)} choices were given for the {len(layers)} layers of space {self.name}."
             )
         blocks: list[BlockSpec] = [self._stem()]
-        places = [-1]
-        for place, (layer, choice) in enumerate(zip(layers, choices, strict=True)):
+        indices = [-1]
+        for index, (layer, choice) in enumerate(zip(layers, choices, strict=True)):
             if not 0 <= choice < len(layer.blocks):
                 raise UsageError(
-                    f"choice {choice} in layer {place} of space {self.name}: it has candidates 0 to "
+                    f"choice {choice} in layer {index} of space {self.name}: it has candidates 0 to "
                     f"{len(layer.blocks) - 1}."
                 )
             block = layer.blocks[choice]
             if block is not None:
                 blocks.append(block)
-                places.append(place)
+                indices.append(index)
         return NetConfig(
             resolution=self.resolution,
             input_channels=self.input_channels,
             classes=self.classes,
             blocks=(*blocks, *self._tail()),
-            layers=(*places, -1, -1),
+            layers=(*indices, -1, -1),
         )
 
     def fixed_blocks(self) -> tuple[BlockSpec, ...]:

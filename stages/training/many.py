@@ -38,7 +38,7 @@ def train_all(
     training = Batches(open_dataset(data).load("train"), recipe.batch_size, runtime.device)
     validation = Batches(open_dataset(data).load("validation"), 500, runtime.device)
     done = []
-    for place, job in enumerate(jobs):
+    for index, job in enumerate(jobs):
         torch.manual_seed(
             derived_seed(seed, TrainingStream.FRESH_WEIGHTS)
         )  # equal random state for each job's fresh weights
@@ -52,7 +52,7 @@ def train_all(
             recipe,
             seed=derived_seed(seed, TrainingStream.BATCHES),
             name=job.name,
-            context=one_of_many(context, place, len(jobs)),
+            context=one_of_many(context, index, len(jobs)),
             runtime=runtime,
         )
         context.say(f"{job.name}: {outcome.validation_accuracy_percent:.2f} % on validation images.")
@@ -75,12 +75,12 @@ def train_all(
     return TrainedNetworks(networks=tuple(done))
 
 
-def one_of_many(context: Context, place: int, total: int) -> Context:
+def one_of_many(context: Context, index: int, total: int) -> Context:
     """A context whose progress counts the jobs before this one."""
 
     def emit(event: Event) -> None:
         if isinstance(event, Progress):
-            done = place * event.total + event.done
+            done = index * event.total + event.done
             event = Progress(event.stage, done, total * event.total, event.unit, event.note)
         context.emit(event)
 

@@ -31,7 +31,7 @@ def correct_answers(
     import numpy as np
 
     done = {row["model"]: row for row in context.scratch.rows("answers")}
-    for place, network in enumerate(networks):
+    for index, network in enumerate(networks):
         sha256 = network.float32.sha256
         if sha256 not in done:
             started = time.monotonic()
@@ -42,7 +42,7 @@ def correct_answers(
                 "seconds": time.monotonic() - started,
             }
             context.scratch.append("answers", done[sha256])
-        context.progress((place + 1) * len(test), len(networks) * len(test), "images", network.name)
+        context.progress((index + 1) * len(test), len(networks) * len(test), "images", network.name)
     bits = {
         network.name: np.unpackbits(
             np.frombuffer(base64.b64decode(done[network.float32.sha256]["correct"]), np.uint8),

@@ -155,7 +155,7 @@ def test_screen_off_timeout(phone: Phone, line: Line, timeout_as_it_was: str) ->
 def test_fixed_performance(phone: Phone, line: Line, settings_as_they_were: str) -> None:
     done = phone.shell(_MODE)
     first, code, *rest = (row.split() for row in plain_text(done.stdout, limit=10_000).split("\n"))
-    changed = next((0.1 * place for place, row in enumerate(rest) if row != first), None)
+    changed = next((0.1 * index for index, row in enumerate(rest) if row != first), None)
     line.found(
         f"exit code {code[0]}; scaling_max_freq in kHz before {[*map(int, first)]}, "
         + ("as before for 2 s" if changed is None else f"another after about {changed:.1f} s")
@@ -204,7 +204,7 @@ def test_sustained_clock(phone: Phone, line: Line) -> None:
     assert len(during) == 2 * _LOAD_S
     lowest = [min(column) for column in zip(*during, strict=True)]
     firsts = [
-        next((0.5 * (place + 1) for place, khz in enumerate(column) if khz < peak), None)
+        next((0.5 * (index + 1) for index, khz in enumerate(column) if khz < peak), None)
         for peak, column in zip(before, zip(*during, strict=True), strict=True)
     ]
     line.found(

@@ -120,8 +120,8 @@ def _missing(seen: Any, promised: Any, key: str = "") -> Iterator[str]:
     elif isinstance(promised, list):
         if not seen:
             yield f"{key} is empty"
-        for place, item in enumerate(seen):
-            yield from _missing(item, promised[0], f"{key}[{place}]")
+        for index, item in enumerate(seen):
+            yield from _missing(item, promised[0], f"{key}[{index}]")
     elif not isinstance(seen, (int, float) if promised is float else promised):
         yield f"{key} is {seen!r}"
 

@@ -54,8 +54,8 @@ def _broken_links(path: Path) -> Iterator[str]:
     for link in _LINK.findall(_FENCE.sub("", path.read_text(encoding="utf-8"))):
         if re.match(r"[a-z]+:", link):
             continue
-        place, _, anchor = unquote(link).partition("#")
-        target = (path.parent / place).resolve() if place else path
+        index, _, anchor = unquote(link).partition("#")
+        target = (path.parent / index).resolve() if index else path
         found = target.is_relative_to(ROOT) and target.exists()
         if not found or (anchor and anchor not in anchors(target)):
             yield link

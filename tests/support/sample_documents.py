@@ -162,7 +162,7 @@ class _Sample:
         self.accuracies = {**ACCURACIES, "found": found_accuracy}
         self.space = space
         self.layers = self.space.layers()
-        self.choices = tuple(self._preferred(place) for place in range(len(self.layers)))
+        self.choices = tuple(self._preferred(index) for index in range(len(self.layers)))
         self.random_choices = self._as_slow_as_found() if space is SPACE else self.choices
         plan = fit_strides(self.space.stride_plan)
         self.nets: dict[str, NetConfig] = {
@@ -177,9 +177,9 @@ class _Sample:
                     resolution=self.space.resolution, classes=10, width=width, **strides
                 )
 
-    def _preferred(self, place: int) -> int:
+    def _preferred(self, index: int) -> int:
         wanted = (0, 0, 4, 2, 0, 0, 4, 1, 2, 3, 4, 1)
-        return wanted[place % len(wanted)] % len(self.layers[place].blocks)
+        return wanted[index % len(wanted)] % len(self.layers[index].blocks)
 
     def _as_slow_as_found(self) -> tuple[int, ...]:
         wanted = sum(block_ms(block) for block in self.space.network(self.choices).blocks)
@@ -248,13 +248,13 @@ class _Sample:
     def timings(self) -> tuple[Timing, ...]:
         return tuple(
             Timing(
-                round=place // 10,
+                round=index // 10,
                 name="mobilenet_v2_1",
                 measurement=self.joined([1.31]),
                 slowdown=1.0,
                 disturbed=False,
             )
-            for place in range(30)
+            for index in range(30)
         )
 
     def latency(self) -> LatencyModel:
@@ -330,7 +330,7 @@ class _Sample:
         history, probabilities = [], [[1 / len(layer.blocks)] * len(layer.blocks) for layer in self.layers]
         for epoch in range(epochs):
             decided = max(0.0, (epoch + 1 - warm_up) / (epochs - warm_up)) ** 1.3
-            probabilities = [self.softmax(place, 5.5 * decided) for place in range(len(self.layers))]
+            probabilities = [self.softmax(index, 5.5 * decided) for index in range(len(self.layers))]
             expected = sum(
                 p * (0.0 if b is None else latency.block_latency_ms(b))
                 for layer, row in zip(self.layers, probabilities, strict=True)
@@ -367,10 +367,10 @@ class _Sample:
             effort=_effort(99.1),
         )
 
-    def softmax(self, place: int, strength: float) -> list[float]:
-        size, taste = len(self.layers[place].blocks), random.Random(place)
+    def softmax(self, index: int, strength: float) -> list[float]:
+        size, taste = len(self.layers[index].blocks), random.Random(index)
         scores = [strength * taste.uniform(0, 0.6) for _ in range(size)]
-        scores[self.choices[place]] = strength * (0.65 + 0.35 * taste.random())
+        scores[self.choices[index]] = strength * (0.65 + 0.35 * taste.random())
         total = sum(math.exp(score) for score in scores)
         return [math.exp(score) / total for score in scores]
 
@@ -392,13 +392,13 @@ class _Sample:
             ConsideredNetwork(
                 choices=self.choices,
                 target_ms=1.02 * found.predicted_ms,
-                score=-0.4 - 0.01 * place,
-                log_probability=-4.0 - 0.4 * place,
-                predicted_ms=found.predicted_ms * (1 - 0.012 * place),
+                score=-0.4 - 0.01 * index,
+                log_probability=-4.0 - 0.4 * index,
+                predicted_ms=found.predicted_ms * (1 - 0.012 * index),
                 measurement=latency.reference.measurement,
-                validation_accuracy_percent=87.9 - 0.21 * place,
+                validation_accuracy_percent=87.9 - 0.21 * index,
             )
-            for place in range(8)
+            for index in range(8)
         )
         return PrunedNetworks(
             target_ms=1.02 * found.predicted_ms,

@@ -142,11 +142,11 @@ def reinforce_gradient(
             correct += int((logits.argmax(1) == labels_N).sum())
     advantages = baseline.advantages([-loss for loss in losses])
     rows = zip(architecture.alphas, architecture.probabilities(), architecture.block_ms, strict=True)
-    for place, (alpha, p, ms) in enumerate(rows):
+    for index, (alpha, p, ms) in enumerate(rows):
         gradient = price / target_ms * p * (ms - (p * ms).sum())
         for path, advantage in zip(paths, advantages, strict=True):
             score = -p
-            score[path[place]] += 1.0
+            score[path[index]] += 1.0
             gradient = gradient - advantage / len(paths) * score
         alpha.grad = gradient.to(alpha)
     return SeenImages(loss=sum(losses) / len(losses), correct=correct, images=len(labels_N) * len(paths))

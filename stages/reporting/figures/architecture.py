@@ -45,7 +45,7 @@ class _Columns:
         return cls(50, 112, 150, 0.52 * width, 0.52 * width + 48, 0.52 * width + 76, width - 62)
 
 
-def places(net: NetConfig, space: SearchSpace, latency: LatencyModel) -> list[Place]:
+def indices(net: NetConfig, space: SearchSpace, latency: LatencyModel) -> list[Place]:
     """All rows in order: stem, every layer of the space (skipped ones too), head, classifier."""
     by_layer = dict(zip(net.layers, net.blocks, strict=True))
     inner = [
@@ -70,15 +70,15 @@ def architecture_figure(net: NetConfig, space: SearchSpace, latency: LatencyMode
     A box is as wide as its block's output has channels (square root), at most as the widest layer's: a
     head of 1280 channels would leave no room to tell layers apart.
     """
-    rows = places(net, space, latency)
+    rows = indices(net, space, latency)
     columns = _Columns.of(width)
     height = _HEAD + _ROW * len(rows) + 34
     label = f"The found network: {len(net.blocks)} blocks. " + "; ".join(_spoken(row) for row in rows)
     parts = [_header(columns, width), _spine(rows, columns), *_resolutions(rows, columns)]
     widest = max(block.out_channels for block in net.blocks if block.kind == "stem" or block.searchable)
     slowest = max(row.ms for row in rows) or 1.0
-    for place, row in enumerate(rows):
-        y = _HEAD + _ROW * place
+    for index, row in enumerate(rows):
+        y = _HEAD + _ROW * index
         parts.append(text(columns.layer, y + 14, row.label, class_="tick end"))
         parts += _row(row, y, columns, widest, slowest)
     parts.append(_total(net, latency, columns, _HEAD + _ROW * len(rows)))
@@ -169,18 +169,18 @@ def _resolutions(rows: list[Place], columns: _Columns) -> Iterator[Markup]:
         before = sizes[-1] if sizes else 0
         sizes.append(row.block.resolution if row.block else _last_out(rows, len(sizes)) or before)
     start = 0
-    for place in range(1, len(rows) + 1):
-        if place == len(rows) or sizes[place] != sizes[start]:
-            top, bottom = _HEAD + _ROW * start + 1, _HEAD + _ROW * (place - 1) + _BOX - 1
+    for index in range(1, len(rows) + 1):
+        if index == len(rows) or sizes[index] != sizes[start]:
+            top, bottom = _HEAD + _ROW * start + 1, _HEAD + _ROW * (index - 1) + _BOX - 1
             x = columns.resolution
             yield line(x, top, x, bottom, class_="bracket")
             size = f"{sizes[start]}×{sizes[start]}" if x > 100 else str(sizes[start])
             yield text(x - 6, (top + bottom) / 2 + 4, size, class_="tick end")
-            start = place
+            start = index
 
 
-def _last_out(rows: list[Place], place: int) -> int:
-    return next((row.block.out_resolution for row in reversed(rows[:place]) if row.block), 0)
+def _last_out(rows: list[Place], index: int) -> int:
+    return next((row.block.out_resolution for row in reversed(rows[:index]) if row.block), 0)
 
 
 def _header(columns: _Columns, width: float) -> Markup:

@@ -106,17 +106,17 @@ def candidate_legend(space: SearchSpace) -> list[tuple[Markup, str]]:
 def evolution_figure(search: SearchResult, choices: Sequence[int], *, width: float) -> Markup:
     """A panel for each searched layer: stacked shares from the start, where all are alike, to the end."""
     layers = search.space.layers()
-    searched = [place for place, layer in enumerate(layers) if len(layer.blocks) > 1]
+    searched = [index for index, layer in enumerate(layers) if len(layer.blocks) > 1]
     few, wide = len(searched) <= 12, width >= 600
     columns = (5 if few else 7) if wide else (2 if few else 3)
     tall = 104.0 if few or not wide else 84.0
     step = (width - _LEFT + _GAP) / columns
     marks = candidate_marks(search.space)
     parts: list[Markup] = []
-    for number, place in enumerate(searched):
+    for number, index in enumerate(searched):
         row, column = divmod(number, columns)
         left, top = _LEFT + step * column, _HEAD + (_HEAD + tall + _FOOT) * row
-        panel = _Panel(search, place, choices[place], left, left + step - _GAP, top, top + tall)
+        panel = _Panel(search, index, choices[index], left, left + step - _GAP, top, top + tall)
         parts += panel.drawn(marks, first=column == 0, wide=wide)
     rows = -(-len(searched) // columns)
     return figure(width, max(1, rows) * (_HEAD + tall + _FOOT), _spoken(search, searched, choices), parts)
@@ -125,7 +125,7 @@ def evolution_figure(search: SearchResult, choices: Sequence[int], *, width: flo
 @dataclass(frozen=True)
 class _Panel:
     search: SearchResult
-    place: int
+    index: int
     taken: int
     left: float
     right: float
@@ -133,13 +133,13 @@ class _Panel:
     bottom: float
 
     def drawn(self, marks: Mapping[str, CandidateMark], *, first: bool, wide: bool) -> Iterator[Markup]:
-        layer, epochs = self.search.space.layers()[self.place], len(self.search.history)
+        layer, epochs = self.search.space.layers()[self.index], len(self.search.history)
         x, y = Scale(0, max(1, epochs), self.left, self.right), Scale(0, 1, self.bottom, self.top)
-        name = f"layer {self.place + 1}" if wide else str(self.place + 1)
+        name = f"layer {self.index + 1}" if wide else str(self.index + 1)
         yield text(self.left, self.top - 6, name, class_="tick start")
         yield text(self.right, self.top - 6, layer.label(self.taken), class_="tick end taken")
         yield rectangle(self.left, self.top, self.right - self.left, self.bottom - self.top, class_="ground")
-        shares = _moments(self.search, self.place)
+        shares = _moments(self.search, self.index)
         below = [(x(moment), self.bottom) for moment, _ in shares]
         outlined = Markup("")
         heights = [0.0] * len(shares)
@@ -148,7 +148,7 @@ class _Panel:
             heights = [height + row[i] for height, (_, row) in zip(heights, shares, strict=True)]
             above = [(x(moment), y(min(1.0, h))) for (moment, _), h in zip(shares, heights, strict=True)]
             title = (
-                f"layer {self.place + 1}, {layer.label(i)}: {shares[0][1][i]:.2f} at the start, "
+                f"layer {self.index + 1}, {layer.label(i)}: {shares[0][1][i]:.2f} at the start, "
                 f"{shares[-1][1][i]:.2f} at the end{', taken' if i == self.taken else ''}"
             )
             band = marks[layer.label(i)].drawn(below, above, title, taken=i == self.taken)
@@ -168,13 +168,13 @@ class _Panel:
             yield text(self.left - 4, self.bottom, "0", class_="tick end")
 
 
-def _moments(search: SearchResult, place: int) -> list[tuple[int, Sequence[float]]]:
+def _moments(search: SearchResult, index: int) -> list[tuple[int, Sequence[float]]]:
     """The epochs that are drawn and a layer's probabilities at their ends; 0 is the start: all alike."""
     history = search.history
-    uniform = [1 / len(search.log_probabilities[place])] * len(search.log_probabilities[place])
+    uniform = [1 / len(search.log_probabilities[index])] * len(search.log_probabilities[index])
     every = -(-len(history) // _MOST_MOMENTS)
     drawn = sorted({*range(len(history) - 1, -1, -max(1, every))})
-    return [(0, uniform), *((i + 1, history[i].probabilities[place]) for i in drawn)]
+    return [(0, uniform), *((i + 1, history[i].probabilities[index]) for i in drawn)]
 
 
 def _stripes(below: Sequence[Point], above: Sequence[Point], style: str) -> Markup:
@@ -207,11 +207,11 @@ def _middle(below: Sequence[Point], above: Sequence[Point]) -> Markup:
 
 def _spoken(search: SearchResult, searched: Sequence[int], choices: Sequence[int]) -> str:
     layers, ends = search.space.layers(), []
-    for place in searched:
-        row = search.history[-1].probabilities[place]
+    for index in searched:
+        row = search.history[-1].probabilities[index]
         best = max(range(len(row)), key=row.__getitem__)
-        taken = "" if best == choices[place] else f", taken {layers[place].label(choices[place])}"
-        ends.append(f"layer {place + 1} {layers[place].label(best)} {row[best]:.2f}{taken}")
+        taken = "" if best == choices[index] else f", taken {layers[index].label(choices[index])}"
+        ends.append(f"layer {index + 1} {layers[index].label(best)} {row[best]:.2f}{taken}")
     return (
         f"Probabilities of the candidates of {len(searched)} searched layers over {len(search.history)} "
         f"epochs, from all alike. Most probable at the end: {'; '.join(ends)}."

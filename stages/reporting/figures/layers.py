@@ -19,11 +19,11 @@ def layers_figure(
 ) -> Markup:
     """A group of bars for each searched layer, a bar for each candidate; the outlined one was taken."""
     layers = space.layers()
-    searched = [place for place, layer in enumerate(layers) if len(layer.blocks) > 1]
+    searched = [index for index, layer in enumerate(layers) if len(layer.blocks) > 1]
     costs = {
-        (place, i): latency.block_latency_ms(block)
-        for place in searched
-        for i, block in enumerate(layers[place].blocks)
+        (index, i): latency.block_latency_ms(block)
+        for index in searched
+        for i, block in enumerate(layers[index].blocks)
         if block is not None
     }
     height, left, right = 0.32 * width if width >= 600 else 0.7 * width, 52.0, width - 6
@@ -32,16 +32,16 @@ def layers_figure(
     frame = Frame(Scale(0, 1, left, right), Scale(0, 1.06 * slowest, height - 46, 26))
     parts = [frame.axes("layer", "predicted latency, ms", x_ticks=0, y_ticks=4)]
     step = (right - left) / max(1, len(searched))
-    for group, place in enumerate(searched):
-        blocks = [(i, block) for i, block in enumerate(layers[place].blocks) if block is not None]
+    for group, index in enumerate(searched):
+        blocks = [(i, block) for i, block in enumerate(layers[index].blocks) if block is not None]
         room = step * 0.82 / len(blocks)
         for slot, (i, block) in enumerate(blocks):
-            ms = costs[place, i]
+            ms = costs[index, i]
             top = frame.y(ms)
-            taken = i == choices[place]
+            taken = i == choices[index]
             split = latency.implementations.get(block.key) == "split"
             title = (
-                f"layer {place + 1}, {layers[place].label(i)}: {milliseconds(ms)} ms"
+                f"layer {index + 1}, {layers[index].label(i)}: {milliseconds(ms)} ms"
                 f"{', computed in four parts' if split else ''}{', taken' if taken else ''}"
             )
             parts.append(
@@ -57,7 +57,7 @@ def layers_figure(
             )
         if len(searched) <= 12 or width >= 600 or group % 3 == 0:
             parts.append(
-                text(left + step * (group + 0.5), frame.y(0) + 15, str(place + 1), class_="tick middle")
+                text(left + step * (group + 0.5), frame.y(0) + 15, str(index + 1), class_="tick middle")
             )
     fastest = min(costs.values(), default=0.0)
     spoken = (

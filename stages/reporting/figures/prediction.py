@@ -37,12 +37,12 @@ def prediction_figure(
         *(_point(p, frame, "calibration") for p in latency.calibration),
         *(_point(p, frame, "held-out") for p in latency.held_out),
     ]
-    places = [frame.at(n.predicted_ms or 0.0, n.measurement.median_ms) for n in shown]
+    indices = [frame.at(n.predicted_ms or 0.0, n.measurement.median_ms) for n in shown]
     others = [frame.at(p.predicted_ms, p.measurement.median_ms) for p in points]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in others]
     bounds = (frame.x.start, frame.y.end, width, frame.y.start)
-    labels = beside_points(places, [n.name for n in shown], taken, bounds)
-    for network, at, label in zip(shown, places, labels, strict=True):
+    labels = beside_points(indices, [n.name for n in shown], taken, bounds)
+    for network, at, label in zip(shown, indices, labels, strict=True):
         title = _title(network.name, network.predicted_ms or 0.0, network.measurement.median_ms)
         parts.append(marker(network.role, *at, title=title))
         style = f"name {CLASSES[network.role]} {label.anchor}"

@@ -26,7 +26,7 @@ def rounds_figure(networks: tuple[VerifiedNetwork, ...], *, width: float) -> Mar
         line(frame.x.start, y(0), frame.x.end, y(0), class_="diagonal"),
     ]
     for network in sorted(networks, key=lambda n: n.role == "found"):
-        points = [frame.at(place + 1, value) for place, value in enumerate(deviations[network.name])]
+        points = [frame.at(index + 1, value) for index, value in enumerate(deviations[network.name])]
         parts.append(polyline(points, class_=f"roundline {CLASSES[network.role]}"))
     label = (
         f"Deviation of every network's latency from its median in {count} interleaved rounds: "

@@ -81,7 +81,7 @@ def _panel(
         parts.append(line(frame.x.start, y, frame.x.end, y, class_="target"))
         said = f"{level[0]} {milliseconds(level[1])}"
         parts.append(text(frame.x.end - 2, y - 5, said, class_="tick end targettext"))
-    points = [frame.at(place + 1, value) for place, value in enumerate(values)]
+    points = [frame.at(index + 1, value) for index, value in enumerate(values)]
     parts.append(polyline(points, class_="trainline found"))
     label = f"{title} by epoch: from {values[0]:.3g} to {values[-1]:.3g}."
     return figure(width, height, label, parts)
@@ -93,7 +93,7 @@ _CELL, _TOP, _LINE = 24.0, 44.0, 13.0
 def probabilities_figure(search: SearchResult, choices: Sequence[int], *, width: float) -> Markup:
     """The probability of every candidate in every searched layer at the end; the outlined one was taken."""
     layers = search.space.layers()
-    searched = [place for place, layer in enumerate(layers) if len(layer.blocks) > 1]
+    searched = [index for index, layer in enumerate(layers) if len(layer.blocks) > 1]
     labels = list(dict.fromkeys(layers[p].label(i) for p in searched for i in range(len(layers[p].blocks))))
     labels.sort(key=lambda label: label == "skip")
     left = 118.0 if width >= 600 else 66.0
@@ -105,17 +105,17 @@ def probabilities_figure(search: SearchResult, choices: Sequence[int], *, width:
         for i, said in enumerate(wrapped)
         for above, words in enumerate(reversed(said))
     ]
-    for row, place in enumerate(searched):
-        layer, y = layers[place], top + _CELL * row
+    for row, index in enumerate(searched):
+        layer, y = layers[index], top + _CELL * row
         block = next(b for b in layer.blocks if b is not None)
-        name = f"layer {place + 1}" if width >= 600 else str(place + 1)
+        name = f"layer {index + 1}" if width >= 600 else str(index + 1)
         said = f"{name} · {block.out_channels} ch"
         parts.append(text(left - 10, y + 15.5, said, class_="tick end"))
-        for i, log_probability in enumerate(search.log_probabilities[place]):
+        for i, log_probability in enumerate(search.log_probabilities[index]):
             label = layer.label(i)
             x = left + step * labels.index(label)
-            told = f"layer {place + 1}, {label}"
-            parts.append(_cell(x, y, step, math.exp(log_probability), i == choices[place], told))
+            told = f"layer {index + 1}, {label}"
+            parts.append(_cell(x, y, step, math.exp(log_probability), i == choices[index], told))
     spoken = f"Final probabilities in {len(searched)} searched layers. Taken: " + ", ".join(
         layers[p].label(choices[p]) for p in searched
     )

@@ -66,7 +66,7 @@ def _curves(
 
 def _above(points: Sequence[tuple[float, float]], bottom: float) -> list[tuple[float, float]]:
     """The part of a curve from where it last rises into the frame."""
-    below = [place for place, (_, y) in enumerate(points) if y > bottom]
+    below = [index for index, (_, y) in enumerate(points) if y > bottom]
     if not below or below[-1] + 1 == len(points):
         return list(points)
     (x, y), (to_x, to_y) = points[below[-1]], points[below[-1] + 1]

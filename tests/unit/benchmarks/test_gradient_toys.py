@@ -22,7 +22,7 @@ def test_draws_are_complete_and_the_exact_gradient_is_that_of_the_expected_cost(
     for draws in (paths, pairs):
         assert sum(share for _, share in draws) == pytest.approx(1.0, abs=1e-12)
     costs = torch.rand(27, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
-    exact, place = toy.exact(costs), 0
+    exact, index = toy.exact(costs), 0
     for alpha in toy.architecture.alphas:
         for candidate in range(len(alpha)):
             sides = []
@@ -32,8 +32,8 @@ def test_draws_are_complete_and_the_exact_gradient_is_that_of_the_expected_cost(
                     shares = [share for _, share in toy.paths()]
                     alpha[candidate] -= change
                 sides.append(sum(share * cost for share, cost in zip(shares, costs, strict=True)))
-            assert float(exact[place]) == pytest.approx((sides[0] - sides[1]) / 2e-5, abs=1e-8)
-            place += 1
+            assert float(exact[index]) == pytest.approx((sides[0] - sides[1]) / 2e-5, abs=1e-8)
+            index += 1
 
 
 def test_moments_are_those_of_the_distribution() -> None:

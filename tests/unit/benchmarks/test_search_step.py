@@ -129,8 +129,8 @@ def test_every_searched_layer_of_a_size_has_so_many_candidates_and_the_same_firs
     assert [len(layer.blocks) for layer in space.layers()] == [1, size, size, size]
     assert pairs == [(0, 0), (1, 0), (0, 1), (1, 0)]
     first = space_of(SPACE, SIZES[0])
-    for place, (active, _) in enumerate(pairs):
-        assert space.layers()[place].blocks[active] == first.layers()[place].blocks[active]
+    for index, (active, _) in enumerate(pairs):
+        assert space.layers()[index].blocks[active] == first.layers()[index].blocks[active]
     assert len(set(space.candidates)) == size
 
 
@@ -144,9 +144,9 @@ def test_the_supernet_of_all_paths_at_once_sums_them_by_their_probabilities() ->
         layer = supernet.layers[1]
         expected = sum(p * layer(x_in, i) for i, p in enumerate(torch.tensor([0.2, 0.3, 0.5])))
         both.alphas[1].copy_(torch.tensor([0.2, 0.3, 0.5]).log())
-        for place in (2, 3):
-            both.alphas[place][0] = 100.0
-            expected = supernet.layers[place](expected, 0)
+        for index in (2, 3):
+            both.alphas[index][0] = 100.0
+            expected = supernet.layers[index](expected, 0)
         expected = supernet.classifier(supernet.head(expected))
         torch.testing.assert_close(both(x_NCHW), expected)
 

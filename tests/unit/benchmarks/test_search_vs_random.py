@@ -57,8 +57,8 @@ def planted(skill: float, seed: int) -> Found:
 
 
 def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked() -> None:
-    for place in under_target():
-        choices = all_choices()[place]
+    for index in under_target():
+        choices = all_choices()[index]
         others = near(choices)
         assert block_keys(choices) not in {block_keys(other) for other in others}
         assert all(equal_latency(predicted_ms(other) / predicted_ms(choices)) for other in others)
@@ -67,7 +67,7 @@ def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked() -> N
 
 def test_the_ruler_is_even_a_blind_pick_beats_half_of_its_opponents() -> None:
     truth = TrainedSpace.read()
-    shares = [beaten_share(all_choices()[place], truth) for place in under_target()]
+    shares = [beaten_share(all_choices()[index], truth) for index in under_target()]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.02)
 
 
@@ -104,7 +104,7 @@ def test_who_knows_the_truth_wins_and_who_knows_nothing_does_not() -> None:
 
 
 def test_the_latency_of_what_a_pick_is_held_against_is_stated() -> None:
-    picks = [all_choices()[place] for place in under_target()]
+    picks = [all_choices()[index] for index in under_target()]
     assert all(map(near, picks)), "each has an opponent"
     figures = Held([picks[:3]], TRUTH).figures(np.random.default_rng(0))
     assert equal_latency(figures["random_over_pick_latency"])

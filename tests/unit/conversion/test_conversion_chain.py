@@ -87,8 +87,8 @@ def test_seven_by_seven_kernels_in_parts_keep_their_h_swish_and_squeeze_excite(
 ) -> None:
     """By way of TensorFlow and directly: both write the same operators, and compute the same."""
     depthwise = [block for block in all_blocks.net.blocks if block.kind == "mbconv"]
-    large = [place for place, block in enumerate(depthwise) if block.kernel == 7]
-    assert any(depthwise[place].hswish and depthwise[place].squeeze_excite for place in large)
+    large = [index for index, block in enumerate(depthwise) if block.kernel == 7]
+    assert any(depthwise[index].hswish and depthwise[index].squeeze_excite for index in large)
     images_NHWC = np.random.default_rng(2).uniform(-1, 1, (4, 33, 33, 3)).astype(np.float32)
     with torch.inference_mode():
         expected = all_blocks.module(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)).numpy()
@@ -97,7 +97,7 @@ def test_seven_by_seven_kernels_in_parts_keep_their_h_swish_and_squeeze_excite(
     written = network_model(
         all_blocks.net,
         folded_weights(all_blocks.module),
-        implementations={depthwise[place].key: "split" for place in large},
+        implementations={depthwise[index].key: "split" for index in large},
     )
 
     structures = [inspect_model(model) for model in (converted, written)]

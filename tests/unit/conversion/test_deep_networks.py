@@ -52,8 +52,8 @@ def torch_network(net: NetConfig, weights: Weights) -> Network:
     return module.eval()
 
 
-def two_filters_exchanged(weights: Weights, place: int) -> Weights:
-    name = f"blocks.{place}.project.weight"
+def two_filters_exchanged(weights: Weights, index: int) -> Weights:
+    name = f"blocks.{index}.project.weight"
     swapped = weights[name].copy()
     swapped[[0, 1]] = swapped[[1, 0]]
     return {**weights, name: swapped}
@@ -70,8 +70,8 @@ def test_a_deep_network_that_is_converted_rightly_passes_and_a_wrong_one_does_no
     net = deep(layers)
     weights = steady(random_weights(net.blocks, seed=0))
     assert of_trial(net, weights, network_model(net, weights), here).kept(LIMIT)
-    for place in (3, layers // 2):
-        wrong = of_trial(net, weights, network_model(net, two_filters_exchanged(weights, place)), here)
+    for index in (3, layers // 2):
+        wrong = of_trial(net, weights, network_model(net, two_filters_exchanged(weights, index)), here)
         assert not wrong.kept(LIMIT)
         assert "float32 itself rounds off in this network" in wrong.describe(LIMIT)
 

@@ -84,15 +84,15 @@ def test_a_block_is_what_its_description_says_in_pytorch_and_in_litert(name: str
         out, macs = multiply_accumulates(network, torch.from_numpy(x_NHWC).permute(0, 3, 1, 2))
 
     after = block.out_resolution
-    places = () if block.kind == "classifier" else (after, after)
-    assert out.shape == (1, block.out_channels, *places)
+    indices = () if block.kind == "classifier" else (after, after)
+    assert out.shape == (1, block.out_channels, *indices)
     assert sum(p.numel() for p in network.parameters()) == block.parameters
     assert macs == block.macs
     assert _prices(name)[block.key] > 0
 
     weights = folded_weights(network)
     assert {key: w.shape for key, w in weights.items()} == weight_shapes([block])
-    expected = (out.permute(0, 2, 3, 1) if places else out).numpy()
+    expected = (out.permute(0, 2, 3, 1) if indices else out).numpy()
     for implementation in block.implementations:
         model = network_model(network.net, weights, implementations={block.key: implementation})
         written, pieces = run(model, x_NHWC)
@@ -135,7 +135,7 @@ def test_by_way_of_tensorflow_networks_of_them_compute_the_same(
 ) -> None:
     """A path that takes another candidate in each layer, at a small size: two routes that share no code."""
     space = load_space(SpaceConfig(name=name, resolution=32, width_multiplier=0.5))
-    path = [place % len(layer.blocks) for place, layer in enumerate(space.layers())]
+    path = [index % len(layer.blocks) for index, layer in enumerate(space.layers())]
     torch.manual_seed(0)
     network = Network(space.network(path)).eval()
     torch.nn.init.normal_(network.get_parameter(f"blocks.{len(network.blocks) - 1}.dense.weight"))

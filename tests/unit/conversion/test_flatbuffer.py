@@ -73,28 +73,28 @@ def reference(
     """What the blocks compute, in double precision."""
     tensors = {name: torch.from_numpy(array).double() for name, array in weights.items()}
     x = torch.from_numpy(x_NHWC).double().permute(0, 3, 1, 2)
-    for place, block in enumerate(blocks):
+    for index, block in enumerate(blocks):
 
         def convolve(
-            x: torch.Tensor, name: str, stride: int = 1, groups: int = 1, place: int = place
+            x: torch.Tensor, name: str, stride: int = 1, groups: int = 1, index: int = index
         ) -> torch.Tensor:
-            weight = tensors[f"blocks.{place}.{name}.weight"]
+            weight = tensors[f"blocks.{index}.{name}.weight"]
             order = (3, 0, 1, 2) if groups > 1 else (0, 3, 1, 2)
             return same_convolution(
-                x, weight.permute(order), tensors[f"blocks.{place}.{name}.bias"], stride, groups
+                x, weight.permute(order), tensors[f"blocks.{index}.{name}.bias"], stride, groups
             )
 
-        def gate(x: torch.Tensor, place: int = place) -> torch.Tensor:
+        def gate(x: torch.Tensor, index: int = index) -> torch.Tensor:
             mean = x.mean((2, 3))
             for name, clamp in (("squeeze", functional.relu), ("excite", functional.hardsigmoid)):
-                weight = tensors[f"blocks.{place}.{name}.weight"].flatten(1)
-                mean = clamp(functional.linear(mean, weight, tensors[f"blocks.{place}.{name}.bias"]))
+                weight = tensors[f"blocks.{index}.{name}.weight"].flatten(1)
+                mean = clamp(functional.linear(mean, weight, tensors[f"blocks.{index}.{name}.bias"]))
             return x * mean[:, :, None, None]
 
         activate = functional.hardswish if block.activation == "hswish" else functional.relu6
         if block.kind == "classifier":
-            weight = tensors[f"blocks.{place}.dense.weight"]
-            x = functional.linear(x.mean((2, 3)), weight, tensors[f"blocks.{place}.dense.bias"])
+            weight = tensors[f"blocks.{index}.dense.weight"]
+            x = functional.linear(x.mean((2, 3)), weight, tensors[f"blocks.{index}.dense.bias"])
         elif block.kind == "mbconv":
             hidden = activate(convolve(x, "expand")) if block.expansion > 1 else x
             hidden = activate(convolve(hidden, "depthwise", block.stride, groups=block.hidden_channels))
@@ -232,7 +232,7 @@ def test_copies_of_a_block_stand_in_series_where_they_fit_and_else_side_by_side(
     weights = random_copies(block, 5, seed=3)
     alone = [
         {f"blocks.0.{name.split('.', 2)[2]}": w for name, w in weights.items() if name.startswith(start)}
-        for start in (f"blocks.{place}." for place in range(5))
+        for start in (f"blocks.{index}." for index in range(5))
     ]
     expected = [reference((block,), own, x_NHWC) for own in alone]
     if block.chainable:

@@ -17,7 +17,7 @@ from stages.conversion.folding import folded_weights
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.rewrite import mark_depthwise
-from stages.conversion.ways import split_places
+from stages.conversion.ways import split_indices
 from stages.nn.network import Network
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
 
@@ -51,7 +51,7 @@ def test_the_right_convolution_is_split(
     module = as_if_trained(Network(net))
     images_NHWC = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 3)).astype(np.float32)
 
-    converted = convert_module(module, converter, resolution=16, split=split_places(net, ways))
+    converted = convert_module(module, converter, resolution=16, split=split_indices(net, ways))
     written = network_model(net, folded_weights(module), implementations=ways)
 
     assert changed_operators(read_operators(written), read_operators(converted)) is None

@@ -57,8 +57,8 @@ class Case:
 
     def onnx_model(self) -> bytes:
         nodes = [
-            helper.make_node(operator, inputs, [f"s{place}"], name=f"node{place}", **attributes)
-            for place, (operator, inputs, attributes) in enumerate(self.steps)
+            helper.make_node(operator, inputs, [f"s{index}"], name=f"node{index}", **attributes)
+            for index, (operator, inputs, attributes) in enumerate(self.steps)
         ]
         graph = helper.make_graph(
             nodes,

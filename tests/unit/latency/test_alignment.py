@@ -38,8 +38,8 @@ def series(
     for number in range(8 + extra):
         todo = list(MODELS if number < 8 else LATE)
         chance.shuffle(todo)
-        for place, name in enumerate(todo):
-            if place % 5 == 0:
+        for index, name in enumerate(todo):
+            if index % 5 == 0:
                 time("anchor", 7.0, 0.0, 0.01)
             time(name, MODELS[name], slowing(number, name), noise)
         time("anchor", 7.0, 0.0, 0.01)
@@ -49,7 +49,7 @@ def series(
 def errors_percent(names: list[str], medians: list[float], factors: tuple[float, ...]) -> Mapping[str, float]:
     """How far each model's median is off, beside the first ten models, in percent."""
     corrected = np.log(medians) - np.log(factors)
-    at = {name: [place for place, other in enumerate(names) if other == name] for name in MODELS}
+    at = {name: [index for index, other in enumerate(names) if other == name] for name in MODELS}
     off = {name: float(np.median(corrected[at[name]])) - math.log(MODELS[name]) for name in MODELS}
     usual = float(np.median([off[name] for name in MODELS if name not in LATE]))
     return {name: 100 * (value - usual) for name, value in off.items()}
@@ -69,7 +69,7 @@ def another_sitting(number: int, _name: str) -> float:
 
 def without_it(names: list[str], medians: list[float]) -> tuple[float, ...]:
     """The anchor's correction alone: a series whose models are all too rare to be aligned."""
-    rare = [name if name == "anchor" else f"{name} {place}" for place, name in enumerate(names)]
+    rare = [name if name == "anchor" else f"{name} {index}" for index, name in enumerate(names)]
     return find_drift(rare, medians, "anchor").factors
 
 
@@ -114,7 +114,7 @@ def test_kinds_of_models_that_are_slowed_apart_are_corrected_apart() -> None:
 def test_too_few_models_say_nothing() -> None:
     few = FEWEST_MODELS - 1
     logs = np.concatenate([np.zeros(few * WINDOW), np.full(few * WINDOW, 0.2)])
-    names = [f"m{place % few}" for place in range(len(logs))]
+    names = [f"m{index % few}" for index in range(len(logs))]
     assert not align(names, logs, "anchor", np.ones(len(logs), bool)).shifts.any()
 
 

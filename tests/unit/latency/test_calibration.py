@@ -35,10 +35,10 @@ def test_drawn_networks_cover_the_range_evenly(space: SearchSpace) -> None:
     assert len({tuple(b.key for b in space.network(c).blocks) for c in networks}) == 30
     assert sums == sorted(sums)
     # Uniform choices would leave the outer thirds of the range nearly empty.
-    places = [(ms - fastest) / (slowest - fastest) for ms in sums]
-    assert places[0] < 0.1
-    assert places[-1] > 0.9
-    assert max(later - earlier for earlier, later in itertools.pairwise(places)) < 0.1
+    indices = [(ms - fastest) / (slowest - fastest) for ms in sums]
+    assert indices[0] < 0.1
+    assert indices[-1] > 0.9
+    assert max(later - earlier for earlier, later in itertools.pairwise(indices)) < 0.1
 
 
 def test_the_seed_decides_which_networks_are_drawn() -> None:
@@ -114,12 +114,12 @@ def test_a_layer_that_takes_no_time_is_drawn_uniformly() -> None:
 def test_the_split_is_complete_and_both_parts_cover_the_range(
     calibration: int, held_out: int, seed: int
 ) -> None:
-    networks = [(place,) for place in range(calibration + held_out)]
+    networks = [(index,) for index in range(calibration + held_out)]
     fitted, judged = split_networks(networks, calibration, seed)
     assert (len(fitted), len(judged)) == (calibration, held_out)
     assert sorted(fitted + judged) == networks
     size = len(networks) / calibration
-    assert all(place // size == run or abs(place - run * size) <= size for run, (place,) in enumerate(fitted))
+    assert all(index // size == run or abs(index - run * size) <= size for run, (index,) in enumerate(fitted))
 
 
 @pytest.mark.parametrize("space", [TINY, SMALLER], ids=["tiny", "with_skips"])

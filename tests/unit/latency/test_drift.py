@@ -38,13 +38,13 @@ def test_a_step_of_the_clock_is_no_spell() -> None:
     names = ["short"] * 12 + ["long"] * 12
     medians = [1.0, 1.0, 2.0, 1.0, 0.5, 1.0, 1.0, 2.0, 1.0, 1.0, 6.0, 1.0, *[100.0] * 11, 130.0]
     exact, coarse = find_drift(names, medians, ""), find_drift(names, medians, "", steps_ms=[1.0] * 24)
-    assert [place for place, hit in enumerate(coarse.disturbed) if hit] == [10, 23]
-    assert {2, 4, 7, 10, 23} <= {place for place, hit in enumerate(exact.disturbed) if hit}
+    assert [index for index, hit in enumerate(coarse.disturbed) if hit] == [10, 23]
+    assert {2, 4, 7, 10, 23} <= {index for index, hit in enumerate(exact.disturbed) if hit}
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=3, max_size=30))
 def test_an_exact_clock_has_no_steps(medians: list[float]) -> None:
-    names = ["anchor" if place % 3 == 0 else "m" for place in range(len(medians))]
+    names = ["anchor" if index % 3 == 0 else "m" for index in range(len(medians))]
     told = find_drift(names, medians, "anchor", steps_ms=[0.0] * len(medians))
     assert told == find_drift(names, medians, "anchor")
 

@@ -159,8 +159,8 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, change: C
 def test_a_fit_that_is_nonsense_is_the_files_mistake_and_not_the_devices(tmp_path: Path) -> None:
     def backwards(content: dict[str, Any]) -> None:
         points = sorted(content["model"]["calibration"], key=lambda p: float(p["measurement"]["median_ms"]))
-        for place, point in enumerate(points):
-            point["measurement"]["median_ms"] = 10.0 - 3 * place
+        for index, point in enumerate(points):
+            point["measurement"]["median_ms"] = 10.0 - 3 * index
 
     with pytest.raises(UsageError, match="no model can be fitted"):
         read_latency_file(changed(tmp_path, backwards))
@@ -208,14 +208,14 @@ json_values = st.recursive(
 def test_no_file_is_a_bug(tmp_path: Path, data: st.DataObject) -> None:
     """Any value anywhere in the file: it is read, or refused as a user's mistake."""
     content = json.loads(CONTENT)
-    place: Any = content
+    index: Any = content
     depth = data.draw(st.integers(0, 5))
     while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        if depth == 0 or not isinstance(place[key], dict | list) or not place[key]:
+        key = data.draw(st.sampled_from(sorted(index) if isinstance(index, dict) else range(len(index))))
+        if depth == 0 or not isinstance(index[key], dict | list) or not index[key]:
             break
-        place, depth = place[key], depth - 1
-    place[key] = data.draw(json_values)
+        index, depth = index[key], depth - 1
+    index[key] = data.draw(json_values)
     path = tmp_path / "latency.json"
     path.write_text(json.dumps(content))
     try:
@@ -313,8 +313,8 @@ def test_a_table_that_is_corrected_comes_back_corrected(tmp_path: Path, anchor_e
 
 
 def times_100(content: dict[str, Any]) -> None:
-    for place, point in enumerate(content["model"]["calibration"]):
-        point["measurement"]["median_ms"] *= 1 + 99 * (place % 2)
+    for index, point in enumerate(content["model"]["calibration"]):
+        point["measurement"]["median_ms"] *= 1 + 99 * (index % 2)
 
 
 def extreme(content: dict[str, Any]) -> None:
@@ -350,8 +350,8 @@ def test_numbers_that_no_device_gives_are_refused(tmp_path: Path, change: Change
 
 def test_an_interval_that_says_nothing_is_refused(tmp_path: Path) -> None:
     def scattered(content: dict[str, Any]) -> None:
-        for place, point in enumerate(content["model"]["calibration"]):
-            point["measurement"]["median_ms"] *= (1, 1, 8, 1)[place]
+        for index, point in enumerate(content["model"]["calibration"]):
+            point["measurement"]["median_ms"] *= (1, 1, 8, 1)[index]
 
     with pytest.raises(UsageError, match=r"interval would be ±\S+ %, and more than ±1000 % says nothing"):
         read_latency_file(changed(tmp_path, scattered))

@@ -27,7 +27,7 @@ def test_a_line_is_found_again() -> None:
 
 
 def test_a_negative_overhead_that_noise_explains_becomes_zero() -> None:
-    chance, sums = random.Random(5), [0.05 * place for place in range(2, 12)]
+    chance, sums = random.Random(5), [0.05 * index for index in range(2, 12)]
     measured = [1.05 * s * chance.gauss(1, 0.02) for s in sums]
     design = np.stack([sums, np.ones(10)], axis=1) / np.array(measured)[:, None]
     assert np.linalg.lstsq(design, np.ones(10))[0][1] < 0
@@ -37,7 +37,7 @@ def test_a_negative_overhead_that_noise_explains_becomes_zero() -> None:
 
 
 def test_a_negative_overhead_beyond_doubt_stays() -> None:
-    chance, sums = random.Random(5), [0.05 * place for place in range(2, 12)]
+    chance, sums = random.Random(5), [0.05 * index for index in range(2, 12)]
     measured = [(1.05 * s - 0.03) * chance.gauss(1, 0.002) for s in sums]
     scale, overhead_ms = fit_line(sums, measured)
     assert overhead_ms == pytest.approx(-0.03, rel=0.05)
@@ -82,8 +82,8 @@ def test_ranks_of_equal_numbers_are_not_made_up(constant: str) -> None:
 def networks(count: int, seed: int) -> list[Traits]:
     chance = random.Random(seed)
     return [
-        Traits(10 + 40 * place / count + chance.uniform(0, 2), chance.uniform(5, 20), chance.uniform(10, 40))
-        for place in range(count)
+        Traits(10 + 40 * index / count + chance.uniform(0, 2), chance.uniform(5, 20), chance.uniform(10, 40))
+        for index in range(count)
     ]
 
 

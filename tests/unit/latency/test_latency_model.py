@@ -21,7 +21,7 @@ from nasflow.base.errors import BadMeasurementError, DeviceError, UsageError
 from pipeline.artifact import document_bytes
 from pipeline.events import Message
 from stages.conversion.flatbuffer import network_model
-from stages.conversion.ways import split_places
+from stages.conversion.ways import split_indices
 from stages.documents import LatencyModel, LatencyTable, PredictionPoint, TableRow
 from stages.latency.config import LatencyConfig
 from stages.latency.model import NetworkTimings, check_told_apart, fit_model, net_block_ms
@@ -121,15 +121,15 @@ def test_k7_blocks_are_predicted_as_they_will_be_computed() -> None:
     true_ms = device.true_ms(network_model(net, implementations=model.implementations))
     assert model.predict_ms(net) == pytest.approx(true_ms, rel=1e-3)
     assert device.true_ms(network_model(net)) > 1.5 * true_ms
-    places = split_places(net, model.implementations)
-    assert len(places) == sum(block.kernel == 7 for block in net.blocks)
+    indices = split_indices(net, model.implementations)
+    assert len(indices) == sum(block.kernel == 7 for block in net.blocks)
 
 
 def test_a_7x7_block_that_was_not_measured_is_not_guessed() -> None:
     space = SPACE.model_copy(update={"candidates": (Candidate(kernel=7, expansion=3),)})
     net = space.network([0] * len(space.layers()))
     with pytest.raises(UsageError, match=r"block mbconv_k7.* native or split"):
-        split_places(net, {})
+        split_indices(net, {})
 
 
 def test_a_block_that_is_not_in_the_table_is_an_error_that_names_it() -> None:

@@ -252,4 +252,4 @@ def test_a_reading_that_is_one_step_off_is_no_spell() -> None:
     config = MeasuringConfig(rounds=20, extra_rounds=0)
     work = Work({"short": block_model(BlockSpec(kind="head", in_channels=8, out_channels=8, resolution=1))})
     measured = measure_rounds(memory_context("latency"), odd, work, config, RuntimeOptions(), 0)
-    assert [place for place, timing in enumerate(measured.timings) if timing.disturbed] == [12]
+    assert [index for index, timing in enumerate(measured.timings) if timing.disturbed] == [12]

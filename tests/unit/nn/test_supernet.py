@@ -72,10 +72,10 @@ def test_the_network_cut_out_is_the_one_asked_for_whatever_chance_says(supernet:
             exports.append(supernet.extract(path))
         assert save_weights(exports[0]) == save_weights(exports[1])
         assert exports[0].net == SPACE.network(path)
-        for block, place in zip(exports[0].blocks, exports[0].net.layers, strict=True):
+        for block, index in zip(exports[0].blocks, exports[0].net.layers, strict=True):
             for name, tensor in block.state_dict().items():
-                if place >= 0:
-                    assert torch.equal(tensor, stored[f"layers.{place}.candidates.{path[place]}.{name}"])
+                if index >= 0:
+                    assert torch.equal(tensor, stored[f"layers.{index}.candidates.{path[index]}.{name}"])
 
 
 def test_a_found_network_loads_in_two_lines(supernet: Supernet, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from support.sample_documents import ROUNDS, SPACE, sample_documents
 
 from stages.documents import SearchEpoch, SearchResult
-from stages.reporting.figures.architecture import architecture_figure, places
+from stages.reporting.figures.architecture import architecture_figure, indices
 from stages.reporting.figures.axes import Scale, fitted, log_ticks, nice_ticks, tick_label
 from stages.reporting.figures.evolution import candidate_legend, evolution_figure
 from stages.reporting.figures.labels import beside_points, spread
@@ -110,7 +110,7 @@ def test_the_architecture_has_a_row_for_every_layer_and_a_gap_for_every_skip() -
 
 
 def test_the_architectures_parts_add_up_to_its_prediction() -> None:
-    rows = places(RUN.found.net, SPACE, RUN.latency)
+    rows = indices(RUN.found.net, SPACE, RUN.latency)
     total = sum(row.ms for row in rows) + RUN.latency.overhead_ms
     assert total == pytest.approx(RUN.prune.found.predicted_ms)
 
@@ -244,7 +244,7 @@ def test_a_curve_of_the_search_is_drawn_at_its_epochs_values(
 # --- probabilities over the epochs -----------------------------------------------------------------
 
 
-SEARCHED = [place for place, layer in enumerate(SPACE.layers()) if len(layer.blocks) > 1]
+SEARCHED = [index for index, layer in enumerate(SPACE.layers()) if len(layer.blocks) > 1]
 
 
 def thicknesses(drawing: Markup, moment: int) -> list[float]:
@@ -263,24 +263,24 @@ def test_every_layer_has_a_panel_with_a_band_for_every_candidate() -> None:
     drawing = DRAWINGS["evolution"](960)
     assert len(of_class(drawing, "ground")) == len(SEARCHED)
     bands = of_class(drawing, "share")
-    assert len(bands) == sum(len(SPACE.layers()[place].blocks) for place in SEARCHED)
+    assert len(bands) == sum(len(SPACE.layers()[index].blocks) for index in SEARCHED)
     assert len(of_class(drawing, "chosen")) == len(SEARCHED)
-    skips = sum(None in SPACE.layers()[place].blocks for place in SEARCHED)
+    skips = sum(None in SPACE.layers()[index].blocks for index in SEARCHED)
     assert sum("skip" in (band.get("class") or "") for band in bands) == skips
 
 
 def test_all_bands_of_a_layer_start_alike_and_end_at_their_probabilities() -> None:
     panel = 104.0
     titles = sorted(
-        (f"layer {place + 1}, {SPACE.layers()[place].label(i)}: ", place, i)
-        for place in SEARCHED
-        for i in range(len(SPACE.layers()[place].blocks))
+        (f"layer {index + 1}, {SPACE.layers()[index].label(i)}: ", index, i)
+        for index in SEARCHED
+        for i in range(len(SPACE.layers()[index].blocks))
     )
     for width in (344.0, 960.0):
         drawing = DRAWINGS["evolution"](width)
-        start = [panel / len(SPACE.layers()[place].blocks) for _, place, _ in titles]
+        start = [panel / len(SPACE.layers()[index].blocks) for _, index, _ in titles]
         assert thicknesses(drawing, 0) == pytest.approx(start, abs=0.02)
-        end = [panel * RUN.search.history[-1].probabilities[place][i] for _, place, i in titles]
+        end = [panel * RUN.search.history[-1].probabilities[index][i] for _, index, i in titles]
         assert thicknesses(drawing, -1) == pytest.approx(end, abs=0.02)
 
 
@@ -317,8 +317,8 @@ def test_panels_of_a_shipped_space_stay_in_the_frame_and_apart(name: str, width:
     ]
     assert len(boxes) == sum(len(layer.blocks) > 1 for layer in layers)
     assert all(x >= 0 and x + w <= width + 0.1 and w > 70 and h > 70 for x, y, w, h in boxes)
-    for place, (x, y, w, h) in enumerate(boxes):
-        for x2, y2, _, _ in boxes[place + 1 :]:
+    for index, (x, y, w, h) in enumerate(boxes):
+        for x2, y2, _, _ in boxes[index + 1 :]:
             assert x2 >= x + w or x2 < x or y2 >= y + h
     blocks = [b for layer in layers if len(layer.blocks) > 1 for b in layer.blocks if b is not None]
     assert len(of_class(drawing, "stripes")) == sum(b.kind == "fused" for b in blocks)
@@ -376,7 +376,7 @@ def test_no_two_candidates_of_a_shipped_space_look_alike(name: str) -> None:
 def test_what_is_spoken_of_the_evolution_names_every_layer() -> None:
     said = parsed(DRAWINGS["evolution"](344)).get("aria-label") or ""
     assert "over 24 epochs, from all alike" in said
-    assert all(f"layer {place + 1} " in said for place in SEARCHED)
+    assert all(f"layer {index + 1} " in said for index in SEARCHED)
 
 
 # --- the helpers -------------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ def test_permuted_accuracies_have_no_correlation_on_average_and_alarm_as_rarely_
 ) -> None:
     """A true relation is found; with the finished accuracies dealt out anew it is gone."""
     generator = random.Random(count)
-    supernet = [70 + place + generator.uniform(-0.3, 0.3) for place in range(count)]
-    finished = [88 + 0.4 * place + generator.uniform(-0.1, 0.1) for place in range(count)]
+    supernet = [70 + index + generator.uniform(-0.3, 0.3) for index in range(count)]
+    finished = [88 + 0.4 * index + generator.uniform(-0.1, 0.1) for index in range(count)]
     tau_b, p_value = kendall(supernet, finished)
     assert tau_b == pytest.approx(1)
     assert p_value is not None
@@ -131,7 +131,7 @@ def test_more_networks_claim_what_their_order_shows() -> None:
     reverse = agreement_sentence(agreement(BEFORE, BEFORE[::-1]))
     assert "−1.00" in reverse
     assert "disagree significantly" in reverse
-    shuffled = [BEFORE[place] for place in (3, 0, 5, 2, 6, 1, 4)]
+    shuffled = [BEFORE[index] for index in (3, 0, 5, 2, 6, 1, 4)]
     assert agreement_sentence(agreement(BEFORE, shuffled)).endswith("not significant.")
 
 

@@ -108,16 +108,16 @@ def test_control_the_test_of_uniformity_sees_paths_that_are_drawn_in_place_of_ne
         max_size=6,
     ),
     ms=st.lists(st.floats(0.001, 1.0), min_size=4, max_size=4),
-    place=st.floats(0, 1),
+    index=st.floats(0, 1),
     width=st.floats(0.001, 0.5),
 )
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_a_band_that_is_listed_holds_just_its_networks(
-    rows: Keys, ms: list[float], place: float, width: float
+    rows: Keys, ms: list[float], index: float, width: float
 ) -> None:
     block_ms = dict(zip("abcd", ms, strict=True))
     costs = [[0.0 if key is None else block_ms[key] for key in row] for row in rows]
-    low_ms = place * sum(map(max, costs))
+    low_ms = index * sum(map(max, costs))
     high_ms = low_ms + width
     band = Band(Networks.of(rows), block_ms, low_ms, high_ms)
     listed = band.draw(1, random.Random(0), other_than=set())
@@ -209,7 +209,7 @@ def test_a_space_of_thirty_layers_with_seven_candidates_takes_a_bounded_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chance = random.Random(0)
-    keys: Keys = [[f"{place}/{n}" for n in range(7)] for place in range(30)]
+    keys: Keys = [[f"{index}/{n}" for n in range(7)] for index in range(30)]
     costs = [[chance.uniform(0.05, 1.0) for _ in row] for row in keys]
     middle_ms = sum(map(sum, costs)) / 7
     networks = Networks.of(keys)

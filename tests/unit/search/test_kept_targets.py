@@ -46,13 +46,13 @@ def random_values(sizes: tuple[int, ...], seed: int, pairs: float) -> PathValues
 @pytest.mark.parametrize("pairs", [0.0, 0.1, 1.0])
 @given(
     seed=st.integers(0, 10_000),
-    place=st.floats(0, 1),
+    index=st.floats(0, 1),
     share=st.sampled_from([0.0, 0.5, 0.9, 0.99]),
     count=st.integers(1, 4),
 )
 @settings(max_examples=12, deadline=None, derandomize=True)
 def test_no_network_is_predicted_above_the_target_nor_below_the_share_to_be_used(
-    name: str, pairs: float, seed: int, place: float, share: float, count: int
+    name: str, pairs: float, seed: int, index: float, share: float, count: int
 ) -> None:
     space = SPACES[name]
     latency = random_costs(space, seed)
@@ -62,7 +62,7 @@ def test_no_network_is_predicted_above_the_target_nor_below_the_share_to_be_used
     ]
     fixed_ms = latency.overhead_ms + sum(map(latency.block_latency_ms, space.fixed_blocks()))
     fastest_ms, slowest_ms = latency.feasible_ms
-    target_ms = fastest_ms + place * (slowest_ms - fastest_ms)
+    target_ms = fastest_ms + index * (slowest_ms - fastest_ms)
     values = random_values(tuple(map(len, costs_ms)), seed, pairs)
     least_ms = share * target_ms
     bounds = (least_ms - fixed_ms, target_ms - fixed_ms)
@@ -83,10 +83,10 @@ def test_no_network_is_predicted_above_the_target_nor_below_the_share_to_be_used
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
-@given(seed=st.integers(0, 10_000), place=st.floats(0, 1))
+@given(seed=st.integers(0, 10_000), index=st.floats(0, 1))
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_a_path_that_is_improved_stays_within_its_bounds_and_loses_nothing(
-    name: str, seed: int, place: float
+    name: str, seed: int, index: float
 ) -> None:
     chance = random.Random(f"improved/{seed}")
     sizes = tuple(len(layer.blocks) for layer in SPACES[name].layers())
@@ -94,7 +94,7 @@ def test_a_path_that_is_improved_stays_within_its_bounds_and_loses_nothing(
     values = random_values(sizes, seed, 0.3)
     start = np.array([chance.randrange(size) for size in sizes])
     start_ms = path_ms(costs_ms, start.tolist())
-    bounds = (0.9 * start_ms * place, start_ms * (1 + ROUNDING))
+    bounds = (0.9 * start_ms * index, start_ms * (1 + ROUNDING))
     top = improved(start, values, costs_ms, bounds)
     assert bounds[0] <= path_ms(costs_ms, top.tolist()) <= bounds[1] * (1 + ROUNDING)
     assert values.value(top[None])[0] >= values.value(start[None])[0]

@@ -210,8 +210,8 @@ def test_bn_statistics_have_seen_weight_steps_and_nothing_else(
                 assert isinstance(content, bytes)
                 counts[name] = int.from_bytes(content, "little")
         assert counts["supernet.stem.1.num_batches_tracked"] == 3 * STEPS
-        for place, layer in enumerate(SPACE.layers()):
-            prefix = f"supernet.layers.{place}.candidates."
+        for index, layer in enumerate(SPACE.layers()):
+            prefix = f"supernet.layers.{index}.candidates."
             by_candidate = {
                 name.removeprefix(prefix).split(".")[0]: count
                 for name, count in counts.items()

@@ -203,9 +203,9 @@ def test_skipped_layers_vanish_and_the_rest_keeps_the_supernets_weights(
     assert with_skip, "neither of the two skips a layer"
     for network in (outcome.found, *outcome.randoms):
         model = load_network(network.net, store.read_bytes(network.weights))
-        for block, place in zip(model.blocks, network.net.layers, strict=True):
-            if place >= 0:
-                prefix = f"layers.{place}.candidates.{network.choices[place]}."
+        for block, index in zip(model.blocks, network.net.layers, strict=True):
+            if index >= 0:
+                prefix = f"layers.{index}.candidates.{network.choices[index]}."
                 for name, parameter in block.named_parameters():
                     assert (weights[prefix + name] == parameter).all()
 
@@ -345,7 +345,7 @@ def test_every_further_target_gets_a_network_that_keeps_it_or_is_told_of(
     told = Told()
     outcome = pruned(searched, store, candidates=2, front=10, rank_by=rank_by, evaluations=100, told=told)
     fastest, slowest = LATENCY.feasible_ms
-    wanted = [fastest * (slowest / fastest) ** ((place + 1) / 10) for place in range(10)]
+    wanted = [fastest * (slowest / fastest) ** ((index + 1) / 10) for index in range(10)]
     missing = [text for text in told.warnings if "further target" in text]
     targets = [network.target_ms for network in outcome.front]
     assert all(any(target == pytest.approx(ms) for ms in wanted) for target in targets)

@@ -69,8 +69,8 @@ def checkpoints() -> list[dict[str, Tensor]]:
     states = []
     for payload in scratch.saved:
         tensors, _ = unpack(payload)
-        for place, name in enumerate(names):
-            momentum = tensors.pop(f"weights_optimizer.{place}.momentum_buffer", None)
+        for index, name in enumerate(names):
+            momentum = tensors.pop(f"weights_optimizer.{index}.momentum_buffer", None)
             if momentum is not None:
                 tensors[f"supernet.{name}.momentum"] = momentum
         states.append(tensors)
@@ -133,8 +133,8 @@ def test_the_paths_of_weight_steps_follow_the_probabilities_as_often_as_asked(fa
         paths.append(loop._path())
     sizes = [len(layer.blocks) for layer in SPACE.layers()]
     drawn = len(paths) * (1 - fair_share)
-    for place, size in enumerate(sizes):
-        count = sum(path[place] == 0 for path in paths)
+    for index, size in enumerate(sizes):
+        count = sum(path[index] == 0 for path in paths)
         fair = len(paths) * fair_share / size
         spread = (len(paths) * fair_share * (1 - fair_share)) ** 0.5
         assert abs(count - (drawn + fair)) <= 4 * spread
@@ -177,8 +177,8 @@ def test_alphas_change_in_architecture_steps_alone(checkpoints: list[dict[str, T
 def test_an_architecture_step_moves_two_candidates_of_a_layer_and_no_other(
     checkpoints: list[dict[str, Tensor]],
 ) -> None:
-    for place, layer in enumerate(SPACE.layers()):
-        name = f"architecture.alphas.{place}"
+    for index, layer in enumerate(SPACE.layers()):
+        name = f"architecture.alphas.{index}"
         rows = [checkpoint[name].double().softmax(0) for checkpoint in checkpoints]
         for before, after in pairwise(rows):
             moved = int(((before - after).abs() > 1e-6).sum())
@@ -195,8 +195,8 @@ def test_the_warm_up_takes_every_candidate_of_a_layer_equally_often(
         if name.endswith("num_batches_tracked"):
             for key in candidates([name]):
                 counts[key] = int(tensor)
-    for place, layer in enumerate(layers):
-        seen = [counts[place, choice] for choice, block in enumerate(layer.blocks) if block is not None]
+    for index, layer in enumerate(layers):
+        seen = [counts[index, choice] for choice, block in enumerate(layer.blocks) if block is not None]
         share = STEPS / len(layer.blocks)
         assert all(int(share) <= count <= int(share) + 1 for count in seen)
         if STEPS % len(layer.blocks) == 0:
@@ -208,8 +208,8 @@ def test_the_warm_up_takes_each_of_n_candidates_once_in_n_steps(checkpoints: lis
         key for key, names in candidates(checkpoints[0]).items() if any(n.endswith("momentum") for n in names)
     }
     taken = [first, *(set(candidates(names)) for names in weight_steps(checkpoints)[: STEPS - 1])]
-    for place, layer in enumerate(SPACE.layers()):
+    for index, layer in enumerate(SPACE.layers()):
         size = len(layer.blocks)
         for start in range(0, STEPS - size + 1, size):
-            turn = [choice for step in taken[start : start + size] for at, choice in step if at == place]
+            turn = [choice for step in taken[start : start + size] for at, choice in step if at == index]
             assert sorted(turn) == [i for i, block in enumerate(layer.blocks) if block is not None]

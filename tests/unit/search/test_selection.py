@@ -24,18 +24,18 @@ def all_paths(rows: Rows) -> list[tuple[int, ...]]:
 
 @given(
     layers=st.lists(LAYER, min_size=1, max_size=5),
-    place=st.floats(0, 1),
+    index=st.floats(0, 1),
     share=st.floats(0, 1),
     count=st.integers(1, 6),
 )
 @settings(max_examples=120, deadline=None, derandomize=True)
 def test_the_best_paths_are_those_of_brute_force(
-    layers: list[list[tuple[float, float]]], place: float, share: float, count: int
+    layers: list[list[tuple[float, float]]], index: float, share: float, count: int
 ) -> None:
     values = [[value for value, _ in layer] for layer in layers]
     costs = [[cost for _, cost in layer] for layer in layers]
     slowest, fastest = sum(map(max, costs)), sum(map(min, costs))
-    most = fastest + place * (slowest - fastest)
+    most = fastest + index * (slowest - fastest)
     least = share * most
     within = [path for path in all_paths(costs) if least <= path_ms(costs, path) <= most]
     best = sorted((path_ms(values, path) for path in within), reverse=True)[:count]

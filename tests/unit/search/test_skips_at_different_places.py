@@ -34,7 +34,7 @@ SPACE = SearchSpace(
 LATENCY = latency_model(SPACE)
 PATHS = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
 # Skips are likely, and about as likely in every layer: the likeliest paths are often the same networks.
-LOG_PROBABILITIES = ((0.0,), *((-2.0, -2.1, -0.4 - 0.001 * place) for place in range(4)))
+LOG_PROBABILITIES = ((0.0,), *((-2.0, -2.1, -0.4 - 0.001 * index) for index in range(4)))
 
 Path = tuple[int, ...]
 

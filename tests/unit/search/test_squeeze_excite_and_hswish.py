@@ -56,11 +56,11 @@ def test_the_gradient_of_a_weight_step_reaches_the_gates_of_the_active_path_alon
     torch.manual_seed(0)
     supernet = Supernet(GATED)
     supernet(images(), PATH).logsumexp(1).sum().backward()
-    for place, layer in enumerate(supernet.layers):
+    for index, layer in enumerate(supernet.layers):
         for choice, candidate in enumerate(layer.get_submodule("candidates").children()):
             for gate in (part for part in candidate.modules() if isinstance(part, SqueezeExcite)):
                 gradients = [p.grad for p in gate.parameters()]
-                if PATH[place] == choice:
+                if PATH[index] == choice:
                     assert all(g is not None and bool(g.abs().max() > 0) for g in gradients)
                 else:
                     assert gradients == [None] * 4
@@ -79,11 +79,11 @@ def test_both_gates_of_a_pair_of_such_candidates_have_a_true_gradient() -> None:
     layer.forward_pair(x_NCHW, 3, 1, gates_2).pow(2).sum().backward()
     with torch.no_grad():
         active, other = layer(x_NCHW, 3), layer(x_NCHW, 1)
-        for place, direction in enumerate((active, other)):
+        for index, direction in enumerate((active, other)):
             step = 1e-6
             ahead, behind = ((active + sign * step * direction).pow(2).sum() for sign in (1, -1))
             assert gates_2.grad is not None
-            assert float(gates_2.grad[place]) == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-6)
+            assert float(gates_2.grad[index]) == pytest.approx(float(ahead - behind) / (2 * step), rel=1e-6)
 
 
 def test_a_path_with_them_is_cut_out_and_recalibrated_with_its_gates() -> None:

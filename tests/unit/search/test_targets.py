@@ -48,14 +48,14 @@ def test_costs_of_a_path_and_what_all_share_are_the_prediction() -> None:
         assert path_ms(rows, path) + fixed_ms == pytest.approx(LATENCY.predict_ms(SPACE.network(path)))
 
 
-@given(seed=st.integers(0, 50), place=st.floats(0, 1.5), share=st.floats(0, 0.999))
+@given(seed=st.integers(0, 50), index=st.floats(0, 1.5), share=st.floats(0, 0.999))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_a_target_is_refused_just_where_no_network_uses_enough_of_it(
-    seed: int, place: float, share: float
+    seed: int, index: float, share: float
 ) -> None:
     latency = invented(seed)
     times = times_ms(latency)
-    target_ms = times[0] + place * (times[-1] - times[0])
+    target_ms = times[0] + index * (times[-1] - times[0])
     least_ms, most_ms = bounds_ms(target_ms, share, latency)
     if any(least_ms <= ms <= most_ms for ms in times):
         check_met(SPACE, latency, target_ms, share)

@@ -61,8 +61,8 @@ def test_every_path_of_any_space_is_a_network_of_known_blocks(
     net = space.network(path)
     keys = {block.key for block in space.distinct_blocks()}
     assert {block.key for block in net.blocks} <= keys
-    kept = [place for place, choice in enumerate(path) if layers[place].blocks[choice] is not None]
-    assert [place for place in net.layers if place >= 0] == kept
+    kept = [index for index, choice in enumerate(path) if layers[index].blocks[choice] is not None]
+    assert [index for index in net.layers if index >= 0] == kept
     assert NetConfig.model_validate_json(net.model_dump_json()) == net
     assert space.size == math.prod(len(layer.blocks) for layer in layers)
     reduction = math.prod(space.stride_plan)

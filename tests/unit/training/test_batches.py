@@ -101,12 +101,12 @@ def test_fewer_images_than_a_batch_are_one_batch(images: ImageSet) -> None:
 
 @given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4), st.integers(0, 3), st.integers(1, 9))
 @hypothesis_settings(max_examples=100, deadline=None, derandomize=True)
-def test_seeds_are_usable_and_change_with_every_part(parts: list[int], place: int, change: int) -> None:
+def test_seeds_are_usable_and_change_with_every_part(parts: list[int], index: int, change: int) -> None:
     seed = derived_seed(*parts)
     assert 0 <= seed < 2**63
     assert seed == derived_seed(*parts)
     other = list(parts)
-    other[place % len(parts)] += change
+    other[index % len(parts)] += change
     assert derived_seed(*other) != seed
     assert derived_seed(*parts, 0) != seed
 

@@ -395,10 +395,10 @@ def test_answers_are_those_of_litert_and_are_asked_once(store: MemoryStore) -> N
     interpreter.allocate_tensors()
     [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
     expected = []
-    for place in range(len(test)):
-        interpreter.set_tensor(source["index"], test.batch_NHWC(slice(place, place + 1)))
+    for index in range(len(test)):
+        interpreter.set_tensor(source["index"], test.batch_NHWC(slice(index, index + 1)))
         interpreter.invoke()
-        expected.append(interpreter.get_tensor(target["index"]).argmax() == test.labels[place])
+        expected.append(interpreter.get_tensor(target["index"]).argmax() == test.labels[index])
     scratch = MemoryScratch()
     with LocalDevice() as device:
         bits, seconds = correct_answers(
