@@ -41,7 +41,7 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
     project = open_project(selection)
     events: list[Event] = []
     pipeline = project.pipeline(events.append)
-    table, model = _fresh(pipeline)
+    table, model = measured_model(pipeline)
     path = target if target is not None else Path(f"latency-{_slug(model.device.model)}.json")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already.", hint="Name another file, or replace it with --force.")
@@ -120,7 +120,7 @@ def predict(selection: Selection, network: Path) -> Outcome:
     """A network's latency, layer by layer, with its interval. Raises UsageError."""
     project = open_project(selection)
     events: list[Event] = []
-    _, model = _fresh(project.pipeline(events.append))
+    _, model = measured_model(project.pipeline(events.append))
     net = read_network(network)
     latencies = [model.block_latency_ms(block) for block in net.blocks]
     prediction = model.predict(net)
@@ -215,7 +215,7 @@ def read_network(path: Path) -> NetConfig:
         ) from error
 
 
-def _fresh(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
+def measured_model(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
     """Table and model of the present configuration, and of the device where it can be reached.
 
     Raises UsageError.

@@ -1,0 +1,162 @@
+"""The Python face: what ``nasflow`` does on the command line, as functions.
+
+Each raises the errors of :mod:`nasflow.base.errors`, prints nothing, and imports what is heavy (torch,
+TensorFlow) only where it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, RuntimeOptions
+from nasflow.base.errors import UsageError
+from nasflow.base.files import disk_faults
+from nasflow.publish import ARCHITECTURE, COMPLETE, WEIGHTS, Published
+from pipeline.events import Emit, Event
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stages.documents import Prediction
+    from stages.space.search_space import NetConfig
+
+__all__ = ["convert", "load_network", "measure", "predict_latency", "run"]
+
+
+def _ignore(_event: Event) -> None:
+    """For those who do not listen."""
+
+
+def run(
+    config: str | Path,
+    settings: Sequence[str] = (),
+    *,
+    device: Device | None = None,
+    until: str | None = None,
+    on_event: Emit = _ignore,
+) -> Published | None:
+    """Run every stage that is not up to date, and write ``artifacts/latest``.
+
+    ``config`` is the path of a ``pipeline.yaml``, ``settings`` changes keys of it (``"search.epochs=20"``).
+    ``device`` replaces the one that it names, ``until`` is the last stage to run, ``on_event`` is told of
+    progress. Returns the figures and files of the finished run; None where it stopped earlier.
+
+    >>> from nasflow import api
+    >>> done = api.run(tiny / "pipeline.yaml", device=simulated, until="latency")
+    >>> done is None  # only a whole run has a result
+    True
+    """
+    from nasflow.cli.request import Selection
+    from nasflow.commands.project import open_project
+    from nasflow.publish import publish
+
+    project = open_project(Selection(Path(config), tuple(settings)))
+    with closing(device if device is not None else project.open_device()) as measured:
+        pipeline = project.pipeline(on_event, measured)
+        pipeline.check(until)
+        with pipeline.store.lock():
+            documents = pipeline.run(until)
+            if not documents.keys() >= COMPLETE:
+                return None
+            return publish(documents, pipeline.store, project.latest, project.config, on_event)
+
+
+def load_network(folder: str | Path) -> nn.Module:
+    """The network of a finished run, for PyTorch, in eval mode.
+
+    ``folder`` is ``artifacts/latest``, or another one with its ``network.json`` and ``network.safetensors``.
+    The module takes float32 (N, channels, H, W), ``(pixel - 127.5) / 127.5``, and returns logits (N, classes).
+    Raises UsageError, MachineError and IntegrityError.
+    """
+    from stages.nn.network import load_network as load
+
+    network = _architecture(Path(folder, ARCHITECTURE))
+    weights = Path(folder, WEIGHTS)
+    with disk_faults(weights, "read"):
+        content = weights.read_bytes()
+    return load(network, content)
+
+
+def predict_latency(
+    network: NetConfig | str | Path, config: str | Path, *, device: Device | None = None
+) -> Prediction:
+    """How long a network takes on the device of a configuration whose latency model is measured.
+
+    ``network`` is an architecture, or a file with one (``network.json``). The answer has ``ms``, and the
+    95 % interval ``low_ms`` to ``high_ms``. ``device`` is that of :func:`run`. Raises UsageError where the
+    model is not there yet.
+
+    >>> from stages.space import SpaceConfig, load_space
+    >>> space = load_space(SpaceConfig(name=str(tiny / "tiny.yaml")))
+    >>> network = space.network([0] * len(space.layers()))
+    >>> predicted = api.predict_latency(network, tiny / "pipeline.yaml", device=simulated)
+    >>> predicted.low_ms <= predicted.ms <= predicted.high_ms
+    True
+    """
+    from nasflow.cli.request import Selection
+    from nasflow.commands.latency import measured_model
+    from nasflow.commands.project import open_project
+
+    project = open_project(Selection(Path(config)))
+    _, model = measured_model(project.pipeline(_ignore, device))
+    net = _architecture(Path(network)) if isinstance(network, str | Path) else network
+    return model.predict(net)
+
+
+def measure(
+    models: Mapping[str, bytes],
+    device: Device | None = None,
+    *,
+    runtime: RuntimeOptions | None = None,
+    rounds: int = 5,
+    min_ms: float = 500.0,
+) -> dict[str, LatencyMeasurement]:
+    """Time ``.tflite`` models side by side: every model once a round, in random order.
+
+    ``device``: this computer, unless another is given, which stays open. Raises DeviceError.
+
+    >>> from stages.conversion.flatbuffer import empty_model
+    >>> times = api.measure({"empty": empty_model()}, simulated, rounds=3)
+    >>> times["empty"].rounds
+    3
+    """
+    from android_bench.local.device import LocalDevice
+    from pipeline.store.scratch import FleetingScratch
+    from stages.measurement.paired import PairedRounds
+
+    options = runtime if runtime is not None else RuntimeOptions()
+    requests = {
+        name: BenchmarkRequest(name=name, model=model, options=options, warmup_ms=100.0, min_ms=min_ms)
+        for name, model in models.items()
+    }
+    if device is None:
+        with closing(LocalDevice()) as local:
+            return measure(models, local, runtime=runtime, rounds=rounds, min_ms=min_ms)
+    timed = PairedRounds(FleetingScratch(), device, requests, seed=0)
+    while len(timed) < rounds:
+        timed.measure()
+    return {name: timed.combined(name) for name in requests}
+
+
+def convert(module: nn.Module, *, resolution: int, channels: int = 3, name: str = "network") -> bytes:
+    """A PyTorch network in eval mode as a float32 ``.tflite`` model.
+
+    The module takes (N, channels, resolution, resolution); the model takes (1, resolution, resolution,
+    channels). PyTorch to ONNX to TensorFlow to TFLite, which takes some ten seconds. Raises ConversionError.
+    """
+    from stages.conversion.chain import convert_module
+    from stages.conversion.converter import TensorflowConverter
+
+    with TensorflowConverter() as converter:
+        return convert_module(module, converter, resolution=resolution, channels=channels, name=name)
+
+
+def _architecture(path: Path) -> NetConfig:
+    from nasflow.commands.latency import read_network
+
+    if not path.is_file():
+        raise UsageError(f"{path} is not there.", hint="Name the folder artifacts/latest of a finished run.")
+    return read_network(path)

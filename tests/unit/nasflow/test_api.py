@@ -1,0 +1,31 @@
+"""The Python face: its examples run as they are written."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+from regression.driver import SimulatedDevice
+
+from nasflow import api
+from nasflow.base.errors import UsageError
+
+TINY = Path(__file__).resolve().parents[2] / "integration" / "tiny"
+
+
+def test_the_examples_of_the_python_face_run(tmp_path: Path) -> None:
+    for file in TINY.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    names = {"api": api, "tiny": tmp_path, "simulated": SimulatedDevice()}
+    outcome = doctest.testmod(api, extraglobs=names, optionflags=doctest.FAIL_FAST)
+    assert (outcome.failed, outcome.attempted > 8) == (0, True)
+
+
+def test_every_function_of_the_python_face_is_documented() -> None:
+    assert all(getattr(api, name).__doc__ for name in api.__all__)
+
+
+def test_a_folder_without_a_network_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="network.json is not there"):
+        api.load_network(tmp_path)
