@@ -68,8 +68,8 @@ def load_network(folder: str | Path) -> nn.Module:
     """The network of a finished run, for PyTorch, in eval mode.
 
     ``folder`` is ``artifacts/latest``, or another one with its ``network.json`` and ``network.safetensors``.
-    The module takes float32 (N, channels, H, W), ``(pixel - 127.5) / 127.5``, and returns logits (N, classes).
-    Raises UsageError, MachineError and IntegrityError.
+    The module takes float32 (N, channels, H, W), ``(pixel - 127.5) / 127.5``, and returns logits
+    (N, classes). Raises UsageError, MachineError and IntegrityError.
     """
     from stages.nn.network import load_network as load
 
