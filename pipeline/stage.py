@@ -107,7 +107,7 @@ class Stage(ABC):
     def check(self) -> None:  # noqa: B027 - most stages have nothing to refuse
         """Raises UsageError where the settings alone show that :meth:`run` would fail.
 
-        Asked before any stage runs: a wish that cannot be granted is told before hours of work, not after.
+        Asked before any stage runs: what cannot be done is told before hours of work, not after.
         """
 
     def check_files(self) -> None:  # noqa: B027 - most stages read no files of the user's own

@@ -1,6 +1,6 @@
 """What differs from one run to the next in nasflow's own commands, so that they can be compared.
 
-Random are: the tokens of a temporary file's name and of a wish to start (8 or 16 hexadecimal digits), and the
+Random are: the tokens of a temporary file's name and of a start (8 or 16 hexadecimal digits), and the
 line by which a run says who it is. A job's folder (32 digits) and its keys depend on the path of the program,
 and so on which build of it is used. Hashes of content (64 digits) are not random: they say what is asked for.
 """

@@ -157,8 +157,9 @@ _POLL_SCRIPT = (
     + _IS_JOB
     + 'tr "\\0" " " 2>/dev/null <"/proc/$p/cmdline"; echo; echo ==; ls -1; exit 0'
 )
-# $2 names one wish to start. A wish that is told again, since its answer was lost, starts nothing twice; the
-# first telling may still be on its way. pid goes before start is written: both together are this wish's.
+# $2 is the token of one start. A start that is asked for again, since its answer was lost, starts nothing
+# twice; the first request may still be on its way. pid goes before start is written: both together are this
+# token's.
 _START_SCRIPT = (
     'cd "$1" || exit 3; '
     'if [ "$(cat start 2>/dev/null)" = "$2" ]; then '
@@ -259,11 +260,11 @@ class PhoneJob:
             lines.append("fi")
         return "\n".join([*lines, ""])
 
-    def start(self, transport: Transport, wish: str = "") -> None:
+    def start(self, transport: Transport, start_token: str = "") -> None:
         """Start it, or go on behind the stretches that are finished. Whatever ran of it ends first.
 
-        Called again with the same ``wish`` (hexadecimal), because the answer was lost, it leaves alone what
-        the first call has started. Raises DeviceLostError, and DeviceError where the phone does not start it.
+        Called again with the same ``start_token`` (hexadecimal), because the answer was lost, it leaves alone
+        what the first call has started. Raises DeviceLostError, and DeviceError where the phone does not start it.
         """
         _do(transport, "mkdir", "-p", self.folder)
         keys = "".join(
@@ -275,7 +276,9 @@ class PhoneJob:
             part = f"{self.folder}/{name}.{secrets.token_hex(4)}.part"
             transport.push(text.encode(), part, timeout_s=_TIMEOUT_S)
             _do(transport, "mv", "-f", part, f"{self.folder}/{name}")
-        done = _run(transport, "sh", "-c", _START_SCRIPT, "sh", self.folder, wish or secrets.token_hex(8))
+        done = _run(
+            transport, "sh", "-c", _START_SCRIPT, "sh", self.folder, start_token or secrets.token_hex(8)
+        )
         if done.exit_code != 0:
             words = plain_text(done.stderr or done.stdout, limit=300)
             raise DeviceError(

@@ -100,7 +100,7 @@ def make_steady(
             plan.append(Changed(setting.key, value, setting.wanted))
     before = Before(tuple(plan), left.asleep or is_asleep(transport))
     write_note(transport, before)
-    done = tuple(_changed(transport, wish, refused) for wish in plan)
+    done = tuple(_changed(transport, wanted, refused) for wanted in plan)
     if done != before.changed:  # it keeps another value than it was given: that one is ours
         write_note(transport, Before(done, before.asleep))
     mode_answered(refusal(_run(transport, *_fixed("true"))))
@@ -171,18 +171,18 @@ def _undone(transport: Transport, note: bytes) -> tuple[Before, list[str]]:
     return Before(tuple(left), before.asleep), refused
 
 
-def _changed(transport: Transport, wish: Changed, refused: list[str]) -> Changed:
+def _changed(transport: Transport, wanted: Changed, refused: list[str]) -> Changed:
     """Raise a setting; what became of it. A refusal is added to ``refused``."""
-    setting = SETTINGS[wish.key]
+    setting = SETTINGS[wanted.key]
     done = _run(transport, *setting.put(setting.wanted))
     value = _value(transport, setting)
-    if value is not None and value == wish.was:
+    if value is not None and value == wanted.was:
         refused.append(
             f"The phone does not let itself be told to {setting.means}{_because(done)}, and may fall asleep "
             f"while it is measured. Do it by hand: {setting.by_hand}. On Xiaomi phones "
             "switch 'USB debugging (Security settings)' on."
         )
-    return wish if value is None else Changed(wish.key, wish.was, value)
+    return wanted if value is None else Changed(wanted.key, wanted.was, value)
 
 
 def _guessed(transport: Transport) -> list[str]:

@@ -2,10 +2,10 @@
 
 Each round estimates what every candidate is worth (:mod:`stages.nas.path_values`), and draws the networks of
 the next round by Gibbs sampling from a softmax of that estimate, with a price on latency at which the target
-is met. Before a network is drawn the estimate is shaken by what is not yet known of the layers' parts
+is met. Before a network is drawn, the layers' parts are drawn from their posterior
 (Thompson sampling), so that a candidate that had bad luck is seen again. Where many evaluations may be spent
 there are further rounds. By then good networks stand far apart, and which of them is best is a matter of
-pairs: what is not yet known of these shakes the estimate, too, and the shaking and the temperature decline.
+pairs: these are drawn from their posterior, too, and the temperature declines.
 """
 
 from __future__ import annotations
@@ -90,16 +90,16 @@ def explore(
         if number == rounds:
             break
         count = at_random + (budget - at_random) * (number + 1) // rounds - len(seen_NL)
-        heat = _heat(number, rounds)
+        scale = _temperature_scale(number, rounds)
         if number < ROUNDS:
-            guesses = [(values, shaken(values, seen_NL, count, random))]
+            guesses = [(values, thompson_samples(values, seen_NL, count, random))]
         else:
-            guesses = _joint_draws(posterior, values, count, heat, random)
+            guesses = _joint_draws(posterior, values, count, scale, random)
         new = [new_NL[:0]]
         for guess, layer_NC in guesses:
             ends = np.cumsum(_shares(len(layer_NC), len(targets_ms), number))[:-1]
             new += [
-                draw_near(part, guess, costs_ms, target_ms, random, temperature=heat * _TEMPERATURE)
+                draw_near(part, guess, costs_ms, target_ms, random, temperature=scale * _TEMPERATURE)
                 for part, target_ms in zip(np.split(layer_NC, ends), targets_ms, strict=True)
                 if len(part)
             ]
@@ -118,18 +118,18 @@ def _offsets(rest_N: Array, context_N: Integers, contexts: int) -> Array:
     return means
 
 
-def _heat(number: int, rounds: int) -> float:
+def _temperature_scale(number: int, rounds: int) -> float:
     """Of the shaking and the temperature in a round: 1, and in further rounds a line down to the least."""
     return 1 - (1 - _CALMEST) * max(0, number + 1 - ROUNDS) / max(1, rounds - ROUNDS)
 
 
 def _joint_draws(
-    posterior: Posterior, values: PathValues, count: int, heat: float, random: np.random.Generator
+    posterior: Posterior, values: PathValues, count: int, scale: float, random: np.random.Generator
 ) -> list[tuple[PathValues, Array]]:
     """A few draws of all parts, each with a nearly equal share of ``count`` rows of layers' parts (n, C)."""
     import numpy as np
 
-    drawn = [posterior.draw(values, random, share=heat) for _ in range(DRAWS_A_ROUND)]
+    drawn = [posterior.draw(values, random, share=scale) for _ in range(DRAWS_A_ROUND)]
     shares = map(len, np.array_split(np.arange(count), DRAWS_A_ROUND))
     return [(guess, np.tile(guess.layer_C, (share, 1))) for guess, share in zip(drawn, shares, strict=True)]
 
@@ -145,7 +145,9 @@ def _shares(count: int, targets: int, number: int) -> list[int]:
     return shares
 
 
-def shaken(values: PathValues, paths_NL: Integers, count: int, random: np.random.Generator) -> Array:
+def thompson_samples(
+    values: PathValues, paths_NL: Integers, count: int, random: np.random.Generator
+) -> Array:
     """``count`` draws of the layers' parts around their estimate, (count, C).
 
     From their posterior, where the pairs' parts are taken for noise.
@@ -177,16 +179,18 @@ def draw_near(
     cost_C = np.concatenate([np.asarray(row, dtype=float) for row in costs_ms])
     starts = starts_of(sizes)
     # The spread of values sets the unit: what a candidate's part is, loss or points, does not matter.
-    heat = temperature * max(1e-12, float(np.sqrt(np.square(_centred(values.layer_C, sizes)).sum())))
+    scaled_temperature = temperature * max(
+        1e-12, float(np.sqrt(np.square(_centred(values.layer_C, sizes)).sum()))
+    )
     paths_NL = random.integers(sizes, size=(count, len(sizes)))
     hot_NC = one_hot(paths_NL, sizes)
     for _ in range(_SWEEPS):
         added_NC = layer_NC + hot_NC @ values.pair_CC
-        price_N1 = least_prices(added_NC, cost_C, starts, target_ms, heat)[:, None]
+        price_N1 = least_prices(added_NC, cost_C, starts, target_ms, scaled_temperature)[:, None]
         for layer in random.permutation(len(sizes)):
             own = slice(starts[layer], starts[layer] + sizes[layer])
             logits = layer_NC[:, own] + hot_NC @ values.pair_CC[:, own] - price_N1 * cost_C[own]
-            chosen = (logits / heat + random.gumbel(size=logits.shape)).argmax(axis=1)
+            chosen = (logits / scaled_temperature + random.gumbel(size=logits.shape)).argmax(axis=1)
             hot_NC[:, own] = 0.0
             hot_NC[np.arange(count), starts[layer] + chosen] = 1.0
             paths_NL[:, layer] = chosen
@@ -201,17 +205,19 @@ def _centred(layer_C: Array, sizes: Sequence[int]) -> Array:
     return np.concatenate([(part - part.mean()) / np.sqrt(len(part)) for part in parts])
 
 
-def least_prices(added_NC: Array, cost_C: Array, starts: Integers, target_ms: float, heat: float) -> Array:
+def least_prices(
+    added_NC: Array, cost_C: Array, starts: Integers, target_ms: float, scaled_temperature: float
+) -> Array:
     """For each row the least price, not below 0, at which a draw is expected to meet the target."""
     import numpy as np
 
-    spread = float(np.ptp(added_NC, axis=1).max()) + heat
+    spread = float(np.ptp(added_NC, axis=1).max()) + scaled_temperature
     within = [float(np.ptp(costs)) for costs in np.split(cost_C, starts[1:])]
     low = np.zeros(len(added_NC))
     high = np.full(len(added_NC), 100 * spread / min((w for w in within if w > 0), default=1.0))
     for _ in range(_BISECTIONS):
         price = (low + high) / 2
-        scaled = (added_NC - price[:, None] * cost_C) / heat
+        scaled = (added_NC - price[:, None] * cost_C) / scaled_temperature
         best = np.repeat(np.maximum.reduceat(scaled, starts, axis=1), np.diff([*starts, len(cost_C)]), axis=1)
         weight = np.exp(scaled - best)
         mass = np.add.reduceat(weight, starts, axis=1)

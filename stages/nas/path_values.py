@@ -61,7 +61,7 @@ class PathValues:
         total: Array = self.mean + hot_NC @ self.layer_C + 0.5 * pairs
         return total
 
-    def given(self, paths_NL: Integers) -> Array:
+    def marginal_values(self, paths_NL: Integers) -> Array:
         """What each candidate would add, all other layers left as they are: (N, C)."""
         added: Array = one_hot(paths_NL, self.sizes) @ self.pair_CC + self.layer_C
         return added

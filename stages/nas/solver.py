@@ -157,7 +157,7 @@ def improved(
     while True:
         now_L = starts + path_L
         taken_C = now_L[layer_of_C]
-        added_C = values.given(path_L[None])[0]
+        added_C = values.marginal_values(path_L[None])[0]
         gain_C, cost_change_C = added_C - added_C[taken_C], cost_C - cost_C[taken_C]
         # Two layers at once: their gains, and what their pair's part gains over each change alone.
         pair = values.pair_CC

@@ -74,8 +74,8 @@ def test_the_gate_decides_the_exit_code(project: ProjectFolder) -> None:
 
 
 def test_a_target_that_no_network_meets_is_refused_with_the_feasible_range(project: ProjectFolder) -> None:
-    wish = ("--set", "search.target=null", "--set", "search.target_ms=0.0001")
-    run = project.ask("run", *wish)
+    asked = ("--set", "search.target=null", "--set", "search.target_ms=0.0001")
+    run = project.ask("run", *asked)
     error = run.document["error"]
     assert (run.exit_code, error["type"]) == (2, "InfeasibleTargetError")
     assert "0.0001 ms" in error["message"]

@@ -165,9 +165,9 @@ def test_a_connection_that_breaks_costs_nothing_and_measures_nothing_twice(
     starts: list[str] = []
     start = PhoneJob.start
 
-    def counted(job: PhoneJob, transport: Transport, wish: str) -> None:
+    def counted(job: PhoneJob, transport: Transport, start_token: str) -> None:
         starts.append(job.folder)
-        start(job, transport, wish)
+        start(job, transport, start_token)
 
     monkeypatch.setattr(PhoneJob, "start", counted)
     bench.clock.on_sleep = break_it
@@ -199,7 +199,7 @@ def test_a_phone_that_stays_away_is_lost_in_time_and_the_next_device_goes_on(
     device.close()
     bench.phone.faults.clear()
 
-    def never(job: PhoneJob, transport: Transport, wish: str) -> None:
+    def never(job: PhoneJob, transport: Transport, start_token: str) -> None:
         raise AssertionError(f"{job.folder} is measured again")
 
     monkeypatch.setattr(PhoneJob, "start", never)
@@ -227,9 +227,9 @@ def test_a_list_that_goes_on_behind_what_was_received_is_found_too(
     keys = []
     start = PhoneJob.start
 
-    def counted(job: PhoneJob, transport: Transport, wish: str) -> None:
+    def counted(job: PhoneJob, transport: Transport, start_token: str) -> None:
         keys.append(len(job.keys))
-        start(job, transport, wish)
+        start(job, transport, start_token)
 
     monkeypatch.setattr(PhoneJob, "start", counted)
     found = list(bench.device().benchmark_many(asked[3:]))

@@ -350,7 +350,7 @@ def test_what_a_phone_measured_alone_is_found_though_its_clock_was_set_meanwhile
     while not list(bench.phone.storage(FOLDER).glob("job-*/0000.after")):
         threading.Event().wait(0.05)
 
-    def never(job: PhoneJob, transport: Transport, wish: str) -> None:
+    def never(job: PhoneJob, transport: Transport, start_token: str) -> None:
         raise AssertionError(f"{job.folder} is measured again")
 
     monkeypatch.setattr(PhoneJob, "start", never)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 from support.planted_values import SIZES, costs, every_path, planted
 
-from stages.nas.exploration import draw_near, least_prices, shaken
+from stages.nas.exploration import draw_near, least_prices, thompson_samples
 from stages.nas.path_values import PathValues, Variances, estimate_values, one_hot, starts_of, values_of_parts
 from stages.nas.solver import path_ms
 
@@ -36,7 +36,7 @@ def seen_unevenly() -> tuple[PathValues, Paths]:
 
 def test_shaken_parts_have_the_posteriors_mean_and_covariance() -> None:
     values, paths_NL = seen_unevenly()
-    draws = shaken(values, paths_NL, DRAWS, np.random.default_rng(1))
+    draws = thompson_samples(values, paths_NL, DRAWS, np.random.default_rng(1))
     assert draws.shape == (DRAWS, sum(SIZES))
     # Bayesian linear regression, the pairs' variance added to the noise: five layers have ten pairs.
     hot_NC = one_hot(paths_NL, SIZES)
@@ -49,14 +49,14 @@ def test_shaken_parts_have_the_posteriors_mean_and_covariance() -> None:
 
 def test_what_was_rarely_seen_is_shaken_most() -> None:
     values, paths_NL = seen_unevenly()
-    spread = shaken(values, paths_NL, DRAWS, np.random.default_rng(2)).std(axis=0)
+    spread = thompson_samples(values, paths_NL, DRAWS, np.random.default_rng(2)).std(axis=0)
     # All candidates of a layer share what is not known of its level.
     assert spread[2] > 1.3 * spread[:2].max()
 
 
 def test_what_was_seen_very_often_is_hardly_shaken() -> None:
     values, paths_NL = seen_unevenly()
-    drawn = shaken(values, np.repeat(paths_NL, 500, axis=0), 500, np.random.default_rng(3))
+    drawn = thompson_samples(values, np.repeat(paths_NL, 500, axis=0), 500, np.random.default_rng(3))
     # The sum over a path is known; that one layer gains what another loses is not, and does not matter.
     sums = drawn @ one_hot(paths_NL, SIZES).T
     assert sums.std(axis=0).max() < 0.1
