@@ -264,7 +264,8 @@ class PhoneJob:
         """Start it, or go on behind the stretches that are finished. Whatever ran of it ends first.
 
         Called again with the same ``start_token`` (hexadecimal), because the answer was lost, it leaves alone
-        what the first call has started. Raises DeviceLostError, and DeviceError where the phone does not start it.
+        what the first call has started. Raises DeviceLostError, and DeviceError where the phone does not
+        start it.
         """
         _do(transport, "mkdir", "-p", self.folder)
         keys = "".join(
