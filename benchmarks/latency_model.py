@@ -40,7 +40,7 @@ from stages.verification.statistics import wilson_interval
 
 HELD_OUT, WITHIN_5 = 120, 114
 WITHIN_INTERVAL = 0.90
-TRUTH_ROUNDS = 72  # at most: the truth is measured until it is known
+TRUTH_ROUNDS = 32  # at most: the truth is measured until it is known
 SLOWER_PHONE = 4.0
 SESSIONS = 20
 SEED = 0

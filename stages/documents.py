@@ -191,7 +191,7 @@ class LatencyModel(Document):
         default=0.0,
         ge=0,
         exclude_if=operator.not_,
-        description="how far the anchor failed to speak for the networks (deviation)",
+        description="how far the anchor failed to speak for the networks (deviation from sitting to sitting)",
     )
     calibration: tuple[PredictionPoint, ...]
     held_out: tuple[PredictionPoint, ...]

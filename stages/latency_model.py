@@ -44,7 +44,7 @@ class FitLatency(Stage):
     """Measure whole random networks; fit the model on some and judge it on the others."""
 
     name: ClassVar[str] = "latency"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     inputs: ClassVar[Mapping[str, str]] = {"table": "profile"}
     output: ClassVar[type[LatencyModel]] = LatencyModel
 

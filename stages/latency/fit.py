@@ -36,8 +36,8 @@ class Traits:
 class LatencyFit:
     """Coefficients of :class:`stages.documents.LatencyModel`.
 
-    ``interval_percent`` is half the width of the interval that holds 95 % of predictions, from the errors on
-    networks left out of the fit one at a time. Ten networks know their own scatter to a quarter only; so the
+    ``interval_percent`` is half the width of the interval that holds 95 % of further networks, from what the
+    fit leaves of those that it was fitted to. Ten networks know their own scatter to a quarter only; so the
     interval is a tolerance interval, wide enough with 90 % confidence (see :func:`tolerance`).
     """
 
@@ -77,18 +77,29 @@ def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> Laten
         if tried < min(error, WORTHWHILE * plain):
             error, ridge = tried, candidate
     fit = _fit(traits, measured_ms, ridge)
-    freedom = max(1, count - (2 if ridge is None else 4))
-    return replace(fit, interval_percent=100 * tolerance(count, freedom) * error)
+    coefficients = min(2 if ridge is None else 4, count - 1)
+    left = []
+    for trait, truth_ms in zip(traits, measured_ms, strict=True):
+        predicted_ms = fit.predict_ms(trait)
+        _check_takes_time(predicted_ms, truth_ms, "by the latency model")
+        left.append(truth_ms / predicted_ms - 1)
+    # Not the left-out errors: without the fastest network its prediction is an extrapolation, far off, and
+    # no other network is predicted so.
+    deviation = _root_mean_square(left) * math.sqrt(count / (count - coefficients))
+    return replace(fit, interval_percent=100 * tolerance(count, coefficients) * deviation)
 
 
-def tolerance(count: int, freedom: int, *, share: float = 0.95, confidence: float = 0.90) -> float:
+def tolerance(count: int, coefficients: int = 1, *, share: float = 0.95, confidence: float = 0.90) -> float:
     """Factor of a standard deviation estimated from ``count`` values: half the width of a tolerance interval.
 
-    Normal errors, two-sided (Howe 1969): with ``confidence``, the interval holds ``share`` of further values.
+    Normal errors about a mean, or a fit of several ``coefficients``, two-sided (Howe 1969): with
+    ``confidence``, the interval holds ``share`` of further values. A fit is known as well as it is to the
+    average of the values that it was fitted to.
     """
     from scipy.stats import chi2, norm
 
-    reach = float(norm.ppf((1 + share) / 2)) * math.sqrt(1 + 1 / count)
+    freedom = count - coefficients
+    reach = float(norm.ppf((1 + share) / 2)) * math.sqrt(1 + coefficients / count)
     return reach * math.sqrt(freedom / float(chi2.ppf(1 - confidence, freedom)))
 
 

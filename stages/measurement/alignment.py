@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 WINDOW = 25
 """Timings that a shift is the median of: some five readings of the anchor lie between them."""
 
+SITTING = 50
+"""Timings that a short sitting takes: twelve rounds of four networks, as ``verify`` does at least."""
+
 FEWEST_MODELS = 6
 _WORTH = 0.75  # a shift of which less than that share is more than chance is none
 _LEAST = 0.005  # standard deviation of a shift that matters
@@ -40,8 +43,9 @@ _STILL = 1e-5
 class Alignment:
     """``shifts[i]``: logarithm of how much slower than usual beside the anchor the model of timing i was.
 
-    ``percent`` is the standard deviation of all shifts: how far the anchor fails to speak for the models.
-    ``kinds_percent`` is that of what kinds of models have beside what all have. 0: the anchor does.
+    ``percent`` is the standard deviation of what all models have, averaged over SITTING timings, and of what
+    kinds of models have beside it (``kinds_percent``): by how much models timed in one sitting differ from
+    those timed in another by the anchor's measure. 0: the anchor speaks for all.
     """
 
     shifts: NDArray[np.float64]
@@ -76,11 +80,20 @@ def align(
         mine = others & (kind_of == kind)
         shifts[mine] += _shift(models, logs - common, counts & mine, steps)[mine]
     shifts[~others] = 0.0
-    return Alignment(shifts, _percent(shifts[others]), _percent((shifts - common)[others]))
+    kinds_percent = 100 * float((shifts - common)[others].std()) if others.any() else 0.0
+    return Alignment(
+        shifts, math.hypot(100 * _between_sittings(common[others]), kinds_percent), kinds_percent
+    )
 
 
-def _percent(shifts: NDArray[np.float64]) -> float:
-    return 100 * float(shifts.std()) if len(shifts) else 0.0
+def _between_sittings(shifts: NDArray[np.float64]) -> float:
+    """Standard deviation of the averages over SITTING timings; of single ones where there are too few."""
+    import numpy as np
+
+    sittings = len(shifts) // SITTING
+    if sittings < 2:
+        return float(shifts.std()) if len(shifts) else 0.0
+    return float(np.std([part.mean() for part in np.array_split(shifts, sittings)], ddof=1))
 
 
 def _shift(

@@ -55,7 +55,8 @@ class Drift:
     levels: tuple[tuple[float, float], ...]
     """(slowness against the reference, share of the anchor's timings) of each level in order of time."""
     shift_percent: float = 0.0
-    """Standard deviation of what slowed the other models beside the anchor; it is in ``factors``, too."""
+    """By how much the other models' speed differed from stretch to stretch, by the anchor's measure
+    (:class:`stages.alignment.Alignment`); it is taken out by ``factors``, too."""
     kinds_percent: float = 0.0
     """The part of it in which kinds of models differ."""
 

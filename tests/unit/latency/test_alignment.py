@@ -84,6 +84,22 @@ def test_where_the_anchor_speaks_for_the_models_hardly_anything_is_changed() -> 
     assert alarms <= 4
 
 
+def test_what_differs_between_sittings_is_told_and_what_cancels_within_one_is_not() -> None:
+    """Two shifts of equal size: one lasts for half of the series, one comes and goes all the time."""
+    models = [name for number in range(12) for name in MODELS]  # no anchor between: it speaks for none
+    chance, halves, spells = random.Random(0), [], []
+    for number in range(len(models)):
+        noise = chance.gauss(0, 0.005)
+        halves.append(noise + (0.06 if 2 * number >= len(models) else 0.0))
+        spells.append(noise + (0.06 if number // WINDOW % 2 else 0.0))
+    lasting, passing = (
+        align(models, np.array(shift), "anchor", np.ones(len(models), bool)) for shift in (halves, spells)
+    )
+    assert lasting.percent == pytest.approx(3.0, abs=0.7)
+    assert 0 < passing.percent < 0.6 * lasting.percent
+    assert passing.shifts.std() == pytest.approx(0.03, abs=0.007), "it is taken out all the same"
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_later_sitting_that_slows_models_but_not_the_anchor_is_taken_out(seed: int) -> None:
     names, medians = series(another_sitting, seed=seed, extra=30)
