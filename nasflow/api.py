@@ -90,6 +90,7 @@ def predict_latency(
     model is not there yet.
 
     >>> from stages.space import SpaceConfig, load_space
+    >>> done = api.run(tiny / "pipeline.yaml", device=simulated, until="latency")
     >>> space = load_space(SpaceConfig(name=str(tiny / "tiny.yaml")))
     >>> network = space.network([0] * len(space.layers()))
     >>> predicted = api.predict_latency(network, tiny / "pipeline.yaml", device=simulated)

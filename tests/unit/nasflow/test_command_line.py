@@ -115,7 +115,7 @@ print("after")
 
 
 def test_a_reader_that_goes_away_is_not_an_error() -> None:
-    program = "import sys; from nasflow import console; console.write(sys.stdout, 'x' * 100)"
+    program = "import sys; from nasflow.cli import console; console.write(sys.stdout, 'x' * 100)"
     read, written = os.pipe()
     os.close(read)
     try:

@@ -125,7 +125,7 @@ def test_the_report_shows_the_promised_sections(html: str) -> None:
         "random 86.40 (2) 90.93 (2)",
         "Training",
         "Conversion",
-        "How every number was made",
+        "Methods",
         "Sample Computer",
         "2026-03-04 05:06 UTC",
         "All 48 measured blocks",

@@ -188,7 +188,7 @@ def beside_random(
     [
         (1, 0.9, "is 0.90 points more accurate than a random network of equal predicted latency (95 % "),
         (1, -0.1, "accuracy does not differ significantly from that of a random network"),
-        (1, -0.9, "chance did better"),
+        (1, -0.9, "is 0.90 points less accurate than a random network"),
         (5, 0.9, "is 0.90 points more accurate than the mean of 5 random networks of equal predicted"),
         (5, 0.1, "does not differ significantly from the mean of 5 random networks of equal predicted"),
         (5, -0.9, "is 0.90 points less accurate than the mean of 5 random networks"),

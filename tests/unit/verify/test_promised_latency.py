@@ -116,10 +116,10 @@ def test_summary_and_report_say_it_loudly_and_once() -> None:
     result = build_result(documents)
     assert result.verification.found_latency == slow
     summary = " ".join(summary_text(result).split())
-    assert f"Promised {wrong}" in summary
+    assert f"Prediction {wrong}" in summary
     assert f"Fail. The latency ratio is {verified.ratio:.3f} (95 % interval 0.500 to 0.600)" in summary
     report = render_report(documents, result).replace("&#39;", "'")
     assert f"<strong>Latency not as predicted.</strong> {wrong}" in report
     for good in (None, judged(1.0)):
         documents["verify"] = verified.model_copy(update={"found_latency": good})
-        assert "Promised" not in summary_text(build_result(documents))
+        assert "Prediction " not in summary_text(build_result(documents))

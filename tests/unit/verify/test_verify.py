@@ -257,7 +257,7 @@ def test_a_found_network_that_takes_another_time_than_promised_is_warned_of_and_
 ) -> None:
     told = Told()
     slow = run(ScriptedDevice({**TRUE_MS, "found": 0.27}), told, afresh=True, max_ratio=5.0)
-    (warning,) = [text for text in told.warnings if "promised" in text]
+    (warning,) = [text for text in told.warnings if "as predicted" in text]
     assert "slower than the predicted 0.2 ms" in warning
     assert "above its target of 0.21 ms" in warning
     assert slow.found_latency is not None
@@ -373,7 +373,7 @@ def test_the_output_is_a_document_whose_blobs_are_known(run: Run) -> None:
 
 
 def test_a_device_that_leaves_a_network_out_is_an_error(run: Run) -> None:
-    with pytest.raises(DeviceError, match="no latency for random"):
+    with pytest.raises(DeviceError, match="left out 1 of 6 models, random"):
         run(ScriptedDevice(TRUE_MS, leaves_out="random"), afresh=True)
 
 
