@@ -21,7 +21,7 @@ from stages.conversion.inspection import inspect_model
 from stages.data.config import DataConfig, open_dataset
 from stages.reporting.result import ResultDocument
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PYTHON_PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 HEAVY = {"torch", "tensorflow", "onnx", "numpy", "scipy", "matplotlib", "rich", "ai_edge_litert"}
 
 # What programs may rely on; a field that is missing here may change.
@@ -153,18 +153,17 @@ def test_the_tflite_file_scores_what_the_result_says(latest: Path, result: dict[
     assert result["network"]["accuracy_percent"] == pytest.approx(accuracy, abs=1e-6)
 
 
-def test_the_readmes_two_lines_load_the_network_that_the_tflite_file_holds(
+def test_two_lines_load_the_network_that_the_tflite_file_holds(
     finished: Finished, latest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
-    readme = README.read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
-    lines = [line for line in snippet.splitlines() if line and not line.startswith(("from ", "import "))]
-    assert len(lines) == 2
+    lines = PYTHON_PAGE.read_text(encoding="utf-8").splitlines()
+    snippet = [line for line in lines if line == "from nasflow import api" or "api.load_network(" in line]
+    assert len(snippet) == 2
     monkeypatch.chdir(finished.project.path)
     names: dict[str, Any] = {}
-    exec(snippet, names)
+    exec("\n".join(snippet), names)
     model = names["model"]
     assert isinstance(model, torch.nn.Module)
     assert not model.training

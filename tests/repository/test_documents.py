@@ -17,7 +17,8 @@ from pipeline.config.loader import load_config
 from stages.data.config import DataConfig, open_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+PAGES = (README, *sorted(DOCS.glob("*.md")))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -61,16 +62,17 @@ def _broken_links(path: Path) -> Iterator[str]:
             yield link
 
 
-@pytest.mark.parametrize("text", snippets(README, "yaml"))
-def test_configurations_in_the_readme_are_valid(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [text for page in PAGES for text in snippets(page, "yaml")])
+def test_configurations_in_the_pages_are_valid(text: str, tmp_path: Path) -> None:
     file = tmp_path / "pipeline.yaml"
     file.write_text(text, encoding="utf-8")
     config = load_config(PipelineConfig, file)
     assert config != PipelineConfig(), "it shows a key, and not one at its default"
 
 
-def test_settings_named_in_the_readme_are_those_of_pipeline_yaml() -> None:
-    told = re.findall(r"^\| `(\w+)\.(\w+)` \| ([\d.]+) \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+def test_settings_in_the_table_are_those_of_pipeline_yaml() -> None:
+    text = (DOCS / "settings.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)\.(\w+)` \| ([\d.]+) \|", text, re.MULTILINE)
     assert told
     shown = load_config(PipelineConfig, ROOT / "pipeline.yaml")
     for section, key, value in told:
@@ -86,20 +88,32 @@ def test_keys_in_running_text_exist(path: Path) -> None:
         assert key in type(getattr(PipelineConfig(), section)).model_fields, f"{section}.{key}"
 
 
-def test_the_readme_names_every_exit_code() -> None:
+def test_troubleshooting_names_every_exit_code_and_reference() -> None:
     def codes(kind: type[NasflowError]) -> Iterator[int]:
         yield kind.exit_code
         for inner in kind.__subclasses__():
             yield from codes(inner)
 
-    text = README.read_text(encoding="utf-8")
+    def references(kind: type[NasflowError]) -> Iterator[str]:
+        yield kind.reference
+        for inner in kind.__subclasses__():
+            yield from references(inner)
+
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     cells = re.findall(r"^\| ([\d, ]+) \|", text, re.MULTILINE)
     told = {int(code) for cell in cells for code in cell.split(",")}
     assert told == {0, 1, 130, 143, *codes(NasflowError)}
+    rows = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
+    assert named == set(references(NasflowError))
 
 
-def test_the_readme_tells_the_input_of_the_network() -> None:
-    text, images = README.read_text(encoding="utf-8"), open_dataset(DataConfig())
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").split()) < 1200
+
+
+def test_the_page_about_apps_tells_the_input_of_the_network() -> None:
+    text, images = (DOCS / "app.md").read_text(encoding="utf-8"), open_dataset(DataConfig())
     assert f"1x{images.resolution}x{images.resolution}x{images.channels}" in text
     assert f"FloatArray({len(images.class_names)})" in text
 
