@@ -82,7 +82,7 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m 'not phone and not gpu' $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not phone and not gpu' $(PYTEST)
 
 bench: $(STAMP)
 	@failed=

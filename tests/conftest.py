@@ -14,6 +14,8 @@ from support.requirements import is_here
 # Before NumPy is loaded: beside other programs, two threads of its OpenBLAS that wait for each other take up
 # to ten times as long as one, for matrices as small as those here.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a worker of its own
 
 _LACKS = "this computer lacks "
 
@@ -22,6 +24,18 @@ def pytest_configure() -> None:
     """Let tests interrupt processes: a shell that starts us in the background has all of us ignore SIGINT."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep in one worker: a module's tests, all on a virtual phone, all that share the finished run."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is not None:
+            continue
+        if "finished" in getattr(item, "fixturenames", ()):
+            group = "finished"
+        else:
+            group = "device" if item.get_closest_marker("needs") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
