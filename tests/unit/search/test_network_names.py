@@ -101,11 +101,11 @@ PLACES: list[Callable[[tuple[int, ...], SearchSpace, Path], None]] = [
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("layers", [1, 2, 43, 44, 100, 101, 200])
 def test_every_place_that_names_a_network_has_room_for_it(
-    index: Callable[[tuple[int, ...], SearchSpace, Path], None], layers: int, tmp_path: Path
+    place: Callable[[tuple[int, ...], SearchSpace, Path], None], layers: int, tmp_path: Path
 ) -> None:
     space = deep_space(layers)
-    index((0,) * (layers + 1), space, tmp_path / "one")
-    index((0, *(n % 2 for n in range(layers))), space, tmp_path / "other")
+    place((0,) * (layers + 1), space, tmp_path / "one")
+    place((0, *(n % 2 for n in range(layers))), space, tmp_path / "other")
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=200), st.lists(st.integers(0, 20), max_size=200))
