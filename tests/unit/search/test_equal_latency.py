@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from nasflow.base.errors import UsageError
-from stages.space import SpaceConfig, load_space, shipped_spaces
-from stages.space.equal_latency import Band, equal_latency, random_networks_near
+from stages.space import SpaceConfig, equal_latency, load_space, shipped_spaces
+from stages.space.equal_latency import Band, random_networks_near
 from stages.space.network_words import Networks, Word
 from stages.space.search_space import SearchSpace
 
