@@ -19,7 +19,7 @@ from pipeline.events import Event, Message, Progress
 from pipeline.stage import Context
 from stages.baseline import Baseline, BaselineConfig
 from stages.data import fashion_mnist as data
-from stages.data.config import DataConfig
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetwork, PrunedNetworks, Role, TrainedNetworks
 from stages.finetune import Finetune
 from stages.nas.config import PruneConfig, SearchConfig
@@ -133,7 +133,7 @@ def test_no_stage_before_verify_reads_the_test_images(opened: list[str]) -> None
     )
     read = {Path(name).name for name in opened if "ubyte" in name}
     assert read == {"train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"}
-    data.load_images(DATA, "test")
+    open_dataset(DATA).load("test")
     assert any("t10k" in name for name in opened), "the test would not have noticed"
 
 
