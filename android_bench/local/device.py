@@ -37,7 +37,7 @@ class LocalDevice:
     overhead = LOCAL_OVERHEAD
 
     def __init__(self, *, timeout_seconds: float = 120.0) -> None:
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._worker: WorkerProcess | None = None
 
     def info(self) -> DeviceInfo:
@@ -55,7 +55,7 @@ class LocalDevice:
             **request.model_dump(include={"warmup_ms", "min_ms", "min_runs", "max_runs"}),
         }
         # What is asked to take t ms may take several t where other programs compute.
-        patience = self._timeout_seconds + 10 * (request.warmup_ms + request.min_ms) / 1000
+        patience = self.timeout_seconds + 10 * (request.warmup_ms + request.min_ms) / 1000
         reply, _ = self._ask(request.name, request.model, request.options, question, b"", patience)
         median_ms = reply.get("median_ms")
         fields = {
@@ -93,7 +93,7 @@ class LocalDevice:
                 options,
                 {"op": "run", "shape": chunk.shape},
                 chunk.tobytes(),
-                self._timeout_seconds,
+                self.timeout_seconds,
             )
             outputs.append(np.frombuffer(payload, np.float32).reshape(reply["shape"]))
         return np.concatenate(outputs)

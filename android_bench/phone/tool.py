@@ -99,6 +99,6 @@ def _sha256(transport: Transport, path: str) -> str:
         raise DeviceError(
             f"the virtual phone has no {path} to measure with: "
             f"{plain_text(done.stderr or done.stdout, limit=200) or 'no reason given'}.",
-            hint="Without bubblewrap it only answers questions: install bubblewrap and start it again.",
+            hint="Start it again: nasflow virtual-phone.",
         )
     return match[1].decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -447,16 +446,6 @@ def test_a_phone_that_ends_every_job_is_given_up(bench: Bench, monkeypatch: pyte
     monkeypatch.setattr(PhoneJob, "script", lambda job: script(job).replace("one 0000", "exit; one 0000"))
     with pytest.raises(DeviceError, match="ended a measurement 4 times"):
         bench.device().benchmark(requests(1)[0])
-
-
-def test_a_virtual_phone_without_a_shell_says_what_is_missing(tmp_path: Path) -> None:
-    with running_phone() as phone:
-        bench = Bench(phone, tmp_path / "adbkey")
-        with closing(bench.device()) as device:
-            assert device.conditions().battery_percent == 94
-            with pytest.raises(DeviceError, match="to measure with") as caught:
-                device.benchmark(requests(1)[0])
-            assert "bubblewrap" in caught.value.hint
 
 
 def test_outputs_are_refused_with_a_reason(bench: Bench) -> None:
