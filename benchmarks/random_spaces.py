@@ -36,11 +36,11 @@ REFUSAL_SECONDS = 120.0
 """For a space that is refused, its measuring included, on a computer that does other things, too."""
 TRAINING = frozenset({"search", "prune", "finetune", "baseline"})
 _TIMED = {
-    "rounds": 3,
+    "rounds": 6,
     "extra_rounds": 0,
     "interval_percent": 100,
-    "warmup_ms": 0.2,
-    "min_ms": 1,
+    "warmup_ms": 0.5,
+    "min_ms": 3,
     "min_runs": 2,
 }
 SETTINGS: Mapping[str, Any] = {

@@ -78,11 +78,7 @@ def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> Laten
             error, ridge = tried, candidate
     fit = _fit(traits, measured_ms, ridge)
     coefficients = min(2 if ridge is None else 4, count - 1)
-    left = []
-    for trait, truth_ms in zip(traits, measured_ms, strict=True):
-        predicted_ms = fit.predict_ms(trait)
-        _check_takes_time(predicted_ms, truth_ms, "by the latency model")
-        left.append(truth_ms / predicted_ms - 1)
+    left = [_error(fit, t, ms, "by the latency model") for t, ms in zip(traits, measured_ms, strict=True)]
     # Not the left-out errors: without the fastest network its prediction is an extrapolation, far off, and
     # no other network is predicted so.
     deviation = _root_mean_square(left) * math.sqrt(count / (count - coefficients))
@@ -93,8 +89,8 @@ def tolerance(count: int, coefficients: int = 1, *, share: float = 0.95, confide
     """Factor of a standard deviation estimated from ``count`` values: half the width of a tolerance interval.
 
     Normal errors about a mean, or a fit of several ``coefficients``, two-sided (Howe 1969): with
-    ``confidence``, the interval holds ``share`` of further values. A fit is known as well as it is to the
-    average of the values that it was fitted to.
+    ``confidence``, the interval holds ``share`` of further values. The variance of the fit itself is taken as
+    its average over the fitted values, ``coefficients / count``.
     """
     from scipy.stats import chi2, norm
 
@@ -134,10 +130,16 @@ def _left_out_errors(
     for index, (left_out, truth_ms) in enumerate(zip(traits, measured_ms, strict=True)):
         others = [t for other, t in enumerate(traits) if other != index]
         times = [ms for other, ms in enumerate(measured_ms) if other != index]
-        predicted_ms = _fit(others, times, ridge).predict_ms(left_out)
-        _check_takes_time(predicted_ms, truth_ms, f"by the {len(others)} other calibration networks")
-        errors.append(truth_ms / predicted_ms - 1)
+        by = f"by the {len(others)} other calibration networks"
+        errors.append(_error(_fit(others, times, ridge), left_out, truth_ms, by))
     return errors
+
+
+def _error(fit: LatencyFit, traits: Traits, truth_ms: float, by: str) -> float:
+    """A network's error relative to its prediction. Raises BadMeasurementError, which names the fit ``by``."""
+    predicted_ms = fit.predict_ms(traits)
+    _check_takes_time(predicted_ms, truth_ms, by)
+    return truth_ms / predicted_ms - 1
 
 
 def _check_takes_time(predicted_ms: float, truth_ms: float, by: str) -> None:

@@ -85,7 +85,7 @@ def measure_rounds(
     if work.anchor is not None and judged.drift.shift_percent > 0:
         context.say(
             f"the models changed their speed otherwise than {work.anchor[0]} did, by "
-            f"{judged.drift.shift_percent:.1f} % (standard deviation); that is taken out, too."
+            f"{judged.drift.shift_percent:.1f} % between segments (standard deviation); corrected, too."
         )
     _tell_unsure(context, judged, work, config)
     names = [*work.models, *(name for name in judged.names if name not in work.models)]

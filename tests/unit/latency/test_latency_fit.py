@@ -130,7 +130,7 @@ def test_the_interval_of_nine_fits_in_ten_holds_95_percent_of_other_networks(noi
 
 
 def test_the_interval_does_not_hang_on_the_network_at_the_edge_of_the_range() -> None:
-    """Sums and errors of a real run: without the fastest network, its prediction is an extrapolation."""
+    """Times of a real run, and sums worked back from its errors: the fastest network is far from the rest."""
     sums = [0.0755, 0.1486, 0.2033, 0.2218, 0.2764, 0.3675, 0.4042, 0.4400, 0.4953, 0.5867]
     times = [0.0829, 0.1545, 0.2168, 0.2377, 0.2977, 0.4042, 0.4402, 0.4821, 0.5480, 0.6587]
     fit = fit_latency([Traits(s) for s in sums], times)
