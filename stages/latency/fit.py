@@ -136,7 +136,7 @@ def _left_out_errors(
 
 
 def _error(fit: LatencyFit, traits: Traits, truth_ms: float, by: str) -> float:
-    """A network's error relative to its prediction. Raises BadMeasurementError, which names the fit ``by``."""
+    """A network's error relative to its prediction. Raises BadMeasurementError (``by`` which fit)."""
     predicted_ms = fit.predict_ms(traits)
     _check_takes_time(predicted_ms, truth_ms, by)
     return truth_ms / predicted_ms - 1

@@ -56,7 +56,7 @@ class Drift:
     """(slowness against the reference, share of the anchor's timings) of each level in order of time."""
     shift_percent: float = 0.0
     """By how much the other models' speed differed from stretch to stretch, by the anchor's measure
-    (:class:`stages.alignment.Alignment`); it is taken out by ``factors``, too."""
+    (:class:`stages.measurement.alignment.Alignment`); it is taken out by ``factors``, too."""
     kinds_percent: float = 0.0
     """The part of it in which kinds of models differ."""
 
