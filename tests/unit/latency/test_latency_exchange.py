@@ -182,7 +182,7 @@ def test_a_file_of_7x7_blocks_needs_both_ways(tmp_path: Path) -> None:
         read_latency_file(changed(tmp_path, without_split))
 
 
-@pytest.mark.parametrize("length", [0, 1, 1000, len(CONTENT) - 3])
+@pytest.mark.parametrize("length", [0, 1, 1000, -3])
 def test_a_file_that_is_cut_off_is_said_to_be(tmp_path: Path, length: int) -> None:
     path = tmp_path / "latency.json"
     path.write_bytes(CONTENT[:length])
