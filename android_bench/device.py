@@ -47,14 +47,19 @@ def _mask_meant(text: str) -> str:
 class RuntimeOptions(Frozen):
     """How a model is run; part of every latency's identity."""
 
-    threads: int = Field(default=1, ge=1, le=64, description="CPU threads of the interpreter")
+    threads: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="CPU threads that a model may use; 1 is what apps mostly do, and the most repeatable",
+    )
     cpu: str = Field(
         default="auto",
-        description="the cores that may be used: auto (a phone's fastest cluster), all, big, little, prime, "
-        "or a mask such as 0xf0; this computer's are not chosen",
+        description="cores of a phone that may be used: auto (its fastest cluster), all, big, little, prime, "
+        "or a mask such as 0xf0",
     )
     delegate: Literal["cpu", "gpu"] = Field(
-        default="cpu", description="what computes: the CPU by XNNPACK, or a phone's GPU"
+        default="cpu", description="what computes: cpu (by XNNPACK), or gpu on a phone"
     )
 
     @field_validator("cpu", mode="before")

@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from nasflow.assemble import PipelineConfig, artifacts_folder, build_stages, open_device
+from nasflow.assemble import artifacts_folder, build_stages, open_device
 from nasflow.base.errors import UsageError
+from nasflow.config import PipelineConfig
 from pipeline.artifact import Document
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 
 NO_LATENCY, SMALLEST = "no_latency_term", "smallest"
 CHANGES = (
-    "search.price_rate=0",  # with no damping either, the price is exactly zero in every step
-    "search.price_damping=0",
-    "search.target.ratio=10",  # above the slowest network, so that the pick is free, too
-    "prune.use_at_least=0",
+    "search.multiplier_rate=0",  # with no damping either, the price is exactly zero in every step
+    "search.multiplier_damping=0",
+    "target.ratio=10",  # above the slowest network, so that the pick is free, too
+    "target.minimum_share=0",
     "prune.random_networks=0",
 )
 REPEATED = ("search", "prune", "finetune", "verify")
@@ -131,7 +132,7 @@ class FinetuneAblation(Finetune):
             raise UsageError(
                 f"without a limit the pick may take {slowest_ms:.4g} ms, but the target is "
                 f"{pruned.target_ms:.4g} ms.",
-                hint="Give the ablation's search.target a greater ratio.",
+                hint="Give the ablation's target a greater ratio.",
             )
         # Verify wants one that was found; the fastest is what a search for the least latency would find.
         jobs = [

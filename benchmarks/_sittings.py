@@ -21,7 +21,7 @@ from android_bench.device import (
     RuntimeOptions,
 )
 from nasflow.base.errors import DeviceLostError
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +132,7 @@ class StoppedDevice:
         self._device.close()
 
 
-def least_timings(config: MeasuringConfig, models: int) -> int:
+def least_timings(config: MeasurementConfig, models: int) -> int:
     """How many timings ``models`` that stay in the race take at least, the anchor's among them."""
     anchors = 1 + math.ceil(models / config.anchor_every) if config.anchor_every else 1
     return config.rounds * (models + anchors)

@@ -29,6 +29,7 @@ from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
 from stages.data.config import open_dataset
 from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.targets import TargetConfig
 from stages.space.network_name import network_name
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels", "unpriced", "unp
 UNPRICED: tuple[Arm, ...] = ("unpriced", "unpriced_reinforce")
 SEARCH = SearchConfig(warmup_epochs=2, epochs=4, learning_rate=0.025)
 PICK = PruneConfig()
+TARGET = TargetConfig()
 NEVER = 10**9
 
 
@@ -135,7 +137,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
         if arm == "frozen":
             config = config.model_copy(update={"architecture_learning_rate": 0.0})
         if arm in UNPRICED:
-            config = config.model_copy(update={"price_rate": 0.0, "price_damping": 0.0})
+            config = config.model_copy(update={"multiplier_rate": 0.0, "multiplier_damping": 0.0})
         if arm == "unpriced_reinforce":
             config = config.model_copy(update={"gradient": "reinforce"})
         if arm == "shuffled_labels":
@@ -160,6 +162,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
         if arm != "shuffled_labels":
             pick = pick_networks(
                 PICK,
+                TARGET,
                 DATA,
                 seed,
                 search=search,

@@ -253,7 +253,7 @@ def summary(rows: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 def run(full: bool) -> Outcome:
     """Look at toys with fresh and with trained weights."""
-    toys, draws = 20 if full else 4, SearchConfig().draws_per_step
+    toys, draws = 20 if full else 4, SearchConfig().reinforce.draws_per_step
     figures: dict[str, object] = {"toys": toys, "draws_per_step": draws}
     worst = 0.0
     for state in ("fresh", "trained"):

@@ -37,13 +37,14 @@ from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
 from stages.latency.config import LatencyConfig
 from stages.latency_model import FitLatency
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.interval import interval_percent
 from stages.measurement.rounds import Measured, measure_rounds
 from stages.measurement.work import Work
 from stages.nas.config import PruneConfig, SearchConfig
 from stages.nas.path_values import PathValues
 from stages.nas.solver import best_by_value
+from stages.nas.targets import TargetConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.prune import Prune
 from stages.search import Search
@@ -161,10 +162,10 @@ def investigate(depth: Depth, space: SearchSpace, device: Device, store: Store, 
     assert isinstance(latency, LatencyModel)
     targets_ms = spread_targets_ms(latency, depth.targets)
     middle = targets_ms.pop(len(targets_ms) // 2)  # which the supernet is searched for
-    config = depth.search.model_copy(update={"targets": (middle, *targets_ms)})
+    target = TargetConfig(ms=middle, further=tuple(targets_ms))
     last = [
-        Search(config, space, depth.data, SEED),
-        Prune(depth.prune, space, depth.data, options, SEED, device, config.further_targets),
+        Search(depth.search, target, space, depth.data, SEED),
+        Prune(depth.prune, target, space, depth.data, options, SEED, device),
     ]
     documents = Pipeline([*stages, *last], store, emit).run()
     search, pruned = documents["search"], documents["prune"]
@@ -240,7 +241,7 @@ def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float])
     costs_ms, fixed_ms = _priced(ranking.space, latency)
     choices = []
     for target_ms in targets_ms:
-        least_ms = ranking.config.use_at_least * min(target_ms, latency.feasible_ms[1])
+        least_ms = TargetConfig().minimum_share * min(target_ms, latency.feasible_ms[1])
         try:
             first, *_ = best_by_value(
                 ranking.values,
@@ -283,7 +284,7 @@ def measure(
     paths: Sequence[Path],
     context: Context,
     device: Device,
-    config: MeasuringConfig,
+    config: MeasurementConfig,
 ) -> Measured:
     """Whole networks, timed in turn with the anchor."""
     from stages.conversion.flatbuffer import network_model

@@ -20,7 +20,8 @@ from platformdirs import user_cache_path
 from benchmarks import _ablation
 from benchmarks._ablation import Finished, ablation_pipeline, ablation_table
 from benchmarks._report import Bar, Outcome, above, at_least, at_most, main, say
-from nasflow.assemble import PipelineConfig, build_pipeline
+from nasflow.assemble import build_pipeline
+from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 from pipeline.reporters.reporters import PlainReporter
 from stages.documents import EpochPoint
@@ -37,12 +38,12 @@ SPEEDUP, SPEEDUP_LOWER_BOUND = 2.0, 1.83  # the second is the paper's (arXiv 181
 
 def configuration(seed: int, *, full: bool, changes: Sequence[str] = ()) -> PipelineConfig:
     """The quick start's ``pipeline.yaml``, with fresh weights for every network and more patience."""
-    own = [f"seed={seed}", "finetune.start=fresh", "baseline.published_widths=[]"]
+    own = [f"seed={seed}", "training.start=fresh", "baseline.published_widths=[]"]
     if full:
-        own += ["search.warmup_epochs=2", "search.epochs=6", "finetune.epochs=9"]
+        own += ["search.warmup_epochs=2", "search.epochs=6", "training.epochs=9"]
         own += [f"prune.random_networks={RANDOM_NETWORKS}", "baseline.widths=[0.35, 0.5, 0.75, 1.0]"]
     else:
-        own += ["data.train_images=5000", "finetune.epochs=1"]
+        own += ["data.train_images=5000", "training.epochs=1"]
         own += ["prune.random_networks=2", "baseline.widths=[0.35]"]
     return load_config(PipelineConfig, Path(__file__).parents[1] / "pipeline.yaml", [*own, *changes])
 

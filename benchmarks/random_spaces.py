@@ -45,22 +45,22 @@ _TIMED = {
 }
 SETTINGS: Mapping[str, Any] = {
     "space": {"name": "space.yaml"},
+    "measurement": _TIMED,
+    "target": {"minimum_share": 0.3},
+    "training": {"epochs": 1, "batch_size": 32},
     "data": {"train_images": 200, "validation_images": 100},
-    "profile": {**_TIMED, "anchor_width": 0.1},
-    "latency": {**_TIMED, "calibration_networks": 3, "held_out_networks": 3},
+    "profile": {"anchor_width": 0.1},
+    "latency": {"calibration_networks": 3, "held_out_networks": 3},
     "precheck": {"rounds": 3, "warmup_ms": 0.2, "min_ms": 2, "max_ratio": 3},
     "search": {"warmup_epochs": 1, "epochs": 1, "batch_size": 32, "architecture_batch_size": 32},
     "prune": {
-        **_TIMED,
         "evaluations": 50,
         "shortlist": 3,
         "candidates": 2,
-        "use_at_least": 0.3,
         "recalibration_batches": 1,
         "trial_epochs": 0,
         "random_networks": 1,
     },
-    "finetune": {"epochs": 1, "batch_size": 32},
     "baseline": {"widths": [0.1], "published_widths": []},
     "convert": {"images": 16},
     "verify": {"rounds": 3, "max_rounds": 3, "precision_percent": 50, "warmup_ms": 0.2, "min_ms": 2},
@@ -131,7 +131,7 @@ def whole_way(space: SearchSpace, folder: Path) -> dict[str, Any]:
         return _entry(measured.kind, measured)
     fastest, slowest = _feasible_ms(folder)
     # In the middle by ratio; a space whose networks are all as fast as one another gets its slowest.
-    target = f"search.target_ms={max(math.sqrt(fastest * slowest), fastest * 1.001)}"
+    target = f"target.ms={max(math.sqrt(fastest * slowest), fastest * 1.001)}"
     ended = nasflow(folder, "run", "--set", target)
     outcome = "verified" if ended.kind == "done" else ended.kind
     return _entry(outcome, ended, measured.seconds)

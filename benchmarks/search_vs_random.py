@@ -27,6 +27,7 @@ from benchmarks._tabular_search import (
     ARMS,
     PICK,
     SEARCH,
+    TARGET,
     Arm,
     Found,
     all_choices,
@@ -150,7 +151,7 @@ def interval(values: Sequence[float], random: np.random.Generator) -> list[float
 @cache
 def under_target() -> list[int]:
     """Where in ``all_choices()`` those networks stand that a pick may be."""
-    least = PICK.use_at_least * target_ms()
+    least = TARGET.minimum_share * target_ms()
     return [n for n, choices in enumerate(all_choices()) if least <= predicted_ms(choices) <= target_ms()]
 
 
@@ -360,7 +361,7 @@ def _tau(scores: Mapping[Choices, float], truth: TrainedSpace, where: str) -> fl
     """Kendall's tau-b of scores and finished accuracy, over all networks or those of the target."""
     from scipy.stats import kendalltau
 
-    least = PICK.use_at_least * target_ms()
+    least = TARGET.minimum_share * target_ms()
     chosen = [c for c in scores if where == "all" or least <= predicted_ms(c) <= target_ms()]
     return float(kendalltau([scores[c] for c in chosen], [truth.test_percent(c) for c in chosen]).statistic)
 

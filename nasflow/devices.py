@@ -19,23 +19,28 @@ class AndroidConfig(Record):
     """How a phone is reached, and what it must keep to be measured."""
 
     transport: Literal["auto", "direct", "server"] = Field(
-        "auto", description="auto: a running adb server that knows the phone, else directly"
+        "auto",
+        description="how the phone is reached: auto (a running adb server that knows it, else directly), "
+        "direct or server",
     )
     runner: str = Field(
         "auto",
         min_length=1,
-        description="the benchmark_model to run: auto (the runtime's version, downloaded once), or a path",
+        description="Google's benchmark_model: auto (the runtime's version, downloaded once), or a path",
     )
-    min_battery_percent: float = Field(30.0, ge=0, le=100, description="refuse a phone below that charge")
+    min_battery_percent: float = Field(
+        30.0, ge=0, le=100, description="refuse a phone whose battery is below this"
+    )
     max_thermal_status: int = Field(
         0,
         ge=0,
         le=MOST_THERMAL_STATUS,
-        description="measure a phone up to that thermal status: 0 none, 1 light, 2 moderate, 3 severe",
+        description="highest thermal status at which the phone is measured: 0 none, 1 light, 2 moderate, 3 "
+        "severe",
     )
-    cooling_minutes: float = Field(10.0, ge=0, le=240, description="wait so long for a hot phone to cool")
+    cooling_minutes: float = Field(10.0, ge=0, le=240, description="how long to wait for a hot phone to cool")
     patience_minutes: float = Field(
-        5.0, ge=0, le=240, description="wait so long for a phone that was unplugged"
+        5.0, ge=0, le=240, description="how long to wait for a phone that was unplugged"
     )
 
 

@@ -32,7 +32,7 @@ from stages.reporting.result import ResultDocument, build_result, run_facts
 from stages.reporting.run_documents import RunDocuments
 
 if TYPE_CHECKING:
-    from nasflow.assemble import PipelineConfig
+    from nasflow.config import PipelineConfig
 
 REPORT, RESULT, MODEL = "report.html", "result.json", "network.tflite"
 ARCHITECTURE, WEIGHTS, MANIFEST = "network.json", "network.safetensors", "manifest.json"

@@ -16,7 +16,7 @@ from stages.data.dataset import check_fits
 from stages.documents import Role, TrainedNetworks
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
-from stages.training.recipe import FinetuneConfig
+from stages.training.recipe import TrainingConfig
 
 Width = Annotated[float, Field(gt=0, le=8)]
 
@@ -27,10 +27,10 @@ class BaselineConfig(Record):
     widths: tuple[Width, ...] = Field(
         (0.35, 0.5, 1.0),
         min_length=1,
-        description="width multipliers with the space's own stride plan: these count",
+        description="widths of the MobileNetV2s with the family's own strides, on equal terms: these count",
     )
     published_widths: tuple[Width, ...] = Field(
-        (1.0,), description="width multipliers of the published architecture, strides included"
+        (1.0,), description="widths of those as published, made for 224 pixels: shown beside them"
     )
 
     @property
@@ -56,7 +56,7 @@ class Baseline(Stage):
     output: ClassVar[type[TrainedNetworks]] = TrainedNetworks
 
     config: BaselineConfig
-    recipe: FinetuneConfig = field(metadata={"section": "finetune"})
+    recipe: TrainingConfig = field(metadata={"section": "training"})
     space: SearchSpace
     data: DataConfig
     seed: int

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pipeline.stage import TOOL, Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetworks, TrainedNetworks
-from stages.training.recipe import FinetuneConfig
+from stages.training.recipe import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Finetune(Stage):
     inputs: ClassVar[Mapping[str, str]] = {"pruned": "prune"}
     output: ClassVar[type[TrainedNetworks]] = TrainedNetworks
 
-    config: FinetuneConfig
+    config: TrainingConfig = field(metadata={"section": "training"})
     data: DataConfig
     seed: int
     networks: int = field(default=2, metadata=TOOL)

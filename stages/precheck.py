@@ -43,11 +43,13 @@ class PrecheckConfig(Record):
         1.15,
         gt=1,
         le=10,
-        description="refuse a converted model that takes longer than so many times the measured one",
+        description="refuse a space whose converted model takes more than this many times the measured one",
     )
-    rounds: int = Field(6, ge=3, le=1000, description="rounds in which each of both is timed once")
-    min_ms: float = Field(20.0, gt=0, le=60_000, description="counted invocations of a model in a round")
-    warmup_ms: float = Field(3.0, ge=0, le=60_000, description="uncounted invocations before them")
+    rounds: int = Field(6, ge=3, le=1000, description="rounds in which each of the two models is timed once")
+    min_ms: float = Field(20.0, gt=0, le=60_000, description="milliseconds of counted runs in each timing")
+    warmup_ms: float = Field(
+        3.0, ge=0, le=60_000, description="milliseconds of uncounted runs before each timing"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from android_bench.device import Device, RuntimeOptions
 from pipeline.stage import TOOL, Context, Stage
 from stages.documents import LatencyTable, ReferenceLatency, TableRow
 from stages.latency.table_check import block_kinds
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.repetition import Repeatable
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
@@ -24,14 +24,14 @@ from stages.space.size import check_size
 EMPTY = "empty"
 
 
-class ProfileConfig(MeasuringConfig):
+class ProfileConfig(MeasurementConfig):
     """How the blocks are timed."""
 
     anchor_width: float = Field(
         default=1.0,
         gt=0,
         le=4,
-        description="width of the MobileNetV2 that is timed between the blocks; search.target refers to it",
+        description="width of the MobileNetV2 that is timed between the blocks; target.ratio refers to it",
     )
 
 

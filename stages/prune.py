@@ -11,7 +11,7 @@ from pipeline.stage import TOOL, Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nas.config import PruneConfig
-from stages.nas.targets import RelativeTarget, Target, check_pick, further_ms
+from stages.nas.targets import TargetConfig, check_pick
 from stages.space.equal_latency import check_others
 from stages.space.search_space import SearchSpace
 from stages.training.recipe import Recipe
@@ -22,28 +22,24 @@ class Prune(Stage):
     """The best-ranked networks under the target, measured whole; the best of them on validation images."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
     config: PruneConfig
+    target: TargetConfig
     space: SearchSpace
     data: DataConfig
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
-    further_targets: tuple[Target, ...] = field(default=(), metadata={"section": "search"})
-    """Those of ``search.targets`` behind the first."""
-    recipe: Recipe = field(default=Recipe(), metadata={"section": "finetune"})
+    recipe: Recipe = field(default=Recipe(), metadata={"section": "training"})
     """How trials are trained, but for ``epochs``."""
 
     def settings(self) -> dict[str, Any]:
-        """The further targets under their keys in the configuration; of the recipe what trials look at."""
-        further = {
-            f"targets[{index}]": target.model_dump() if isinstance(target, RelativeTarget) else target
-            for index, target in enumerate(self.further_targets, start=1)
-        }
-        settings = {**super().settings(), "further_targets": further}
+        """Of the section ``target`` what was not searched for; of the recipe what trials look at."""
+        searched = {"ms", "relative_to", "ratio"}
+        settings = {**super().settings(), "target": self.target.model_dump(mode="json", exclude=searched)}
         if self.config.trial_epochs:
             settings["recipe"] = self.recipe.model_dump(mode="json", exclude={"epochs", "start"})
         else:
@@ -60,9 +56,9 @@ class Prune(Stage):
 
     def check_targets(self, latency: LatencyModel) -> tuple[float, ...]:
         """The further targets, in ms. Raises InfeasibleTargetError for any one that no network will meet."""
-        if self.config.target_ms is not None:
-            check_pick(self.space, latency, self.config.target_ms, self.config.use_at_least)
-        return further_ms(self.further_targets, latency)
+        if self.target.pick_ms is not None:
+            check_pick(self.space, latency, self.target.pick_ms, self.target.minimum_share)
+        return self.target.further_ms(latency)
 
     def check_files(self) -> None:
         """Raises DatasetMissingError where the images' folder does not hold what is read."""
@@ -86,7 +82,7 @@ class Prune(Stage):
 
     @property
     def _targets(self) -> int:
-        return 1 + len(self.further_targets) + self.config.front
+        return 1 + len(self.target.further) + self.target.front
 
     @property
     def most_networks(self) -> int:
@@ -100,16 +96,16 @@ class Prune(Stage):
         """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
-        further_targets_ms = self.check_targets(latency)
+        self.check_targets(latency)
         from stages.nas.pick import pick_networks
 
         return pick_networks(
             self.config,
+            self.target,
             self.data,
             self.seed,
             search=search,
             latency=latency,
-            further_targets_ms=further_targets_ms,
             recipe=self.recipe,
             device=self.device,
             runtime=self.runtime,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pipeline.stage import TOOL, Context, Stage
+from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import check_fits
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import SearchConfig, check_architecture_steps
-from stages.nas.targets import RelativeTarget, check_met, check_pick, further_ms
+from stages.nas.targets import RelativeTarget, TargetConfig, check_met, check_pick
 from stages.space.search_space import SearchSpace
 
 
@@ -20,32 +20,26 @@ class Search(Stage):
     """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
 
     name: ClassVar[str] = "search"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     after: ClassVar[tuple[str, ...]] = ("precheck",)
     output: ClassVar[type[SearchResult]] = SearchResult
 
     config: SearchConfig
+    target: TargetConfig
     space: SearchSpace
     data: DataConfig
     seed: int
-    use_at_least: float = field(default=0.0, metadata=TOOL)
-    """Prune's: a target for which it will find no network is refused here, where nothing is trained yet."""
-    prune_target_ms: float | None = field(default=None, metadata=TOOL)
-    """``prune.target_ms``, for the same reason."""
 
     def environment(self) -> Mapping[str, str]:
         """The images."""
         return open_dataset(self.data).identity()
 
     def settings(self) -> dict[str, Any]:
-        """Of several targets the first, as if it were the only one: the search does not see the others."""
-        config = self.config
-        if config.targets is not None:
-            first = config.targets[0]
-            key = "target" if isinstance(first, RelativeTarget) else "target_ms"
-            config = config.model_copy(update={"targets": None, key: first})
-        return {**super().settings(), "config": config.model_dump(mode="json")}
+        """Of the section ``target`` what is searched for: the search does not see the other targets."""
+        first = self.target.first
+        searched = first.model_dump() if isinstance(first, RelativeTarget) else {"ms": first}
+        return {**super().settings(), "target": searched}
 
     def check(self) -> None:
         """Raises UsageError where the images do not fit the space, or are too few to learn from."""
@@ -56,13 +50,13 @@ class Search(Stage):
     def check_targets(self, latency: LatencyModel) -> float:
         """The target to search for, in ms.
 
-        Raises InfeasibleTargetError for any one that no network will meet.
+        Raises InfeasibleTargetError for any one that no network will meet, before anything is trained.
         """
-        target_ms = self.config.target_for(latency)
-        further_ms(self.config.further_targets, latency)  # told now, not when the search is done
-        check_met(self.space, latency, target_ms, self.use_at_least)
-        if self.prune_target_ms is not None:
-            check_pick(self.space, latency, self.prune_target_ms, self.use_at_least)
+        target_ms = self.target.searched_ms(latency)
+        self.target.further_ms(latency)
+        check_met(self.space, latency, target_ms, self.target.minimum_share)
+        if self.target.pick_ms is not None:
+            check_pick(self.space, latency, self.target.pick_ms, self.target.minimum_share)
         return target_ms
 
     def check_files(self) -> None:

@@ -55,22 +55,34 @@ class VerifyConfig(Record):
         None,
         gt=0,
         le=10,
-        description="the gate: highest allowed latency of the found network over the reference's; "
-        "unset: no gate",
+        examples=[0.55],
+        description="the gate: highest allowed latency of the found network over the reference's; set: "
+        "'nasflow run' exits with 0 (pass), 1 (fail) or 3 (inconclusive); unset: figures, no verdict",
     )
     rounds: int = Field(
-        12, ge=3, le=1000, description="interleaved rounds in which every network is timed once"
+        12, ge=3, le=1000, description="rounds in which every network is timed once, in random order"
     )
     max_rounds: int = Field(
-        48, ge=3, le=1000, description="measure more rounds, up to so many, while the ratio is unsure"
+        48, ge=3, le=1000, description="go on up to so many rounds while the ratio is not precise enough"
     )
     precision_percent: float = Field(
-        2.0, gt=0, le=50, description="half-width of the ratio's 95 % interval that is sure enough"
+        2.0,
+        gt=0,
+        le=50,
+        description="precise enough: half the width of the ratio's 95 % interval, in percent",
     )
-    min_ms: float = Field(60.0, gt=0, le=60_000, description="counted invocations of a network in a round")
-    warmup_ms: float = Field(20.0, ge=0, le=60_000, description="uncounted invocations before them")
+    min_ms: float = Field(
+        60.0,
+        gt=0,
+        le=60_000,
+        description="milliseconds of counted runs in each timing: longer than elsewhere, for this is the "
+        "proof",
+    )
+    warmup_ms: float = Field(
+        20.0, ge=0, le=60_000, description="milliseconds of uncounted runs before each timing"
+    )
     published_counts: bool = Field(
-        False, description="let MobileNetV2 with its published strides be the reference, too"
+        False, description="the MobileNetV2s of published_widths may be the reference, too"
     )
 
 

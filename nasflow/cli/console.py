@@ -57,6 +57,11 @@ def write(stream: TextIO, text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def write_note(text: str) -> None:
+    """Tell a person something that does not belong to the outcome."""
+    write(sys.stderr, f"note: {text}")
+
+
 def message_lines(events: Iterable[Event]) -> list[str]:
     """What a command that ran no stage was told on the way, for a person."""
     return [f"{e.level}: {e.text}" for e in events if isinstance(e, Message)]

@@ -55,8 +55,8 @@ Front = Annotated[
     bool,
     typer.Option(
         "--front",
-        help="Find networks for ten more latencies in the same search (--set prune.front=10); with 'search', "
-        "runs 'prune' too, which picks them.",
+        help="Find networks for ten more latencies in the same search (--set target.front=10); with search, "
+        "runs prune too, which picks them.",
     ),
 ]
 DryRun = Annotated[
@@ -77,5 +77,5 @@ def selection(
     front: bool = False,
 ) -> Selection:
     """What these options select."""
-    chosen = (*(assignments or ()), *(["prune.front=10"] if front else []))
+    chosen = (*(assignments or ()), *(["target.front=10"] if front else []))
     return Selection(config, chosen, device, seed, offline)

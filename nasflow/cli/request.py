@@ -15,7 +15,7 @@ from typing import Any
 
 
 class StageName(StrEnum):
-    """The stages in order: each is a sub-command and a section of ``pipeline.yaml``."""
+    """The stages in order: each is a sub-command."""
 
     PROFILE = "profile"
     LATENCY = "latency"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from android_bench.local.host import usable_cores
-from nasflow.assemble import PipelineConfig, resolve_data
+from nasflow.assemble import resolve_data
 from nasflow.commands.project import Project
+from nasflow.config import PipelineConfig
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage

@@ -11,14 +11,15 @@ from typing import Annotated
 import typer
 
 from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions
-from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError, DeviceError, RunInterruptedError, UsageError
 from nasflow.base.files import disk_faults
 from nasflow.base.text import plain_line, shown_ms
+from nasflow.cli import console
 from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.project import Project, as_it_was_typed
 from nasflow.commands.run import screen
+from nasflow.config import PipelineConfig
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress
 from pipeline.reporters.reporters import Reporter
@@ -57,7 +58,9 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
     path = selection.config if selection.config is not None else find_config(Path.cwd())
     overrides = [f"{key}={value}" for key, value in options.settings.items()]
     try:
-        config = load_config(PipelineConfig, path, [*selection.overrides, *overrides])
+        config = load_config(
+            PipelineConfig, path, [*selection.overrides, *overrides], tell=console.write_note
+        )
     except ConfigError as error:
         raise as_it_was_typed(error, selection, options.settings) from error
     project = Project(config, (path or Path.cwd() / FILE_NAME).absolute())

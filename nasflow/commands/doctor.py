@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError, MachineError, NasflowError, NoUsableDeviceError, UsageError
 from nasflow.base.files import expand_home
 from nasflow.cli.options import AsJson, Config, Device, Offline
 from nasflow.cli.request import Action, Outcome, Selection, as_yaml
 from nasflow.commands.project import as_it_was_typed
+from nasflow.config import PipelineConfig
 from nasflow.doctor.checks import Check, examine_all
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +12,7 @@ from nasflow.base.errors import UsageError
 from nasflow.base.files import write_atomic
 from nasflow.cli.options import AsJson
 from nasflow.cli.request import Action, Outcome, program
-
-FILE_NAME = "pipeline.yaml"
-
-
-def template() -> str:
-    """The text of the configuration that every project starts with."""
-    return files("nasflow").joinpath("templates", FILE_NAME).read_text(encoding="utf-8")
+from nasflow.reference import PIPELINE_YAML, pipeline_yaml
 
 
 def write_template(folder: Path, *, force: bool) -> Outcome:
@@ -28,7 +21,7 @@ def write_template(folder: Path, *, force: bool) -> Outcome:
     Raises UsageError where there is one already and ``force`` is not set, MachineError where the
     folder cannot be written.
     """
-    target = folder / FILE_NAME
+    target = folder / PIPELINE_YAML
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder.", hint="Name a folder: nasflow init my-project.")
     if target.exists() and not force:
@@ -36,7 +29,7 @@ def write_template(folder: Path, *, force: bool) -> Outcome:
             f"{target} is there already.",
             hint="Keep it, name another folder, or replace it with --force.",
         )
-    write_atomic(target, template().encode())
+    write_atomic(target, pipeline_yaml().encode())
     here = folder.resolve() == Path.cwd().resolve()
     step = shlex.join([*program(anywhere=not here), "run"])
     if not here:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from android_bench.device import PHONE_OVERHEAD
-from nasflow.assemble import PipelineConfig
 from nasflow.base.text import human_duration
 from nasflow.cli.request import RunOptions
+from nasflow.config import PipelineConfig
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage

@@ -9,9 +9,11 @@ from types import MappingProxyType
 from typing import Protocol
 
 from android_bench.device import Device
-from nasflow.assemble import PipelineConfig, artifacts_folder, build_pipeline, open_device
+from nasflow.assemble import artifacts_folder, build_pipeline, open_device
 from nasflow.base.errors import ConfigError, UsageError
+from nasflow.cli import console
 from nasflow.cli.request import Selection, as_yaml
+from nasflow.config import PipelineConfig
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
@@ -33,6 +35,8 @@ class Project:
     config: PipelineConfig
     path: Path
     build: Build = build_pipeline
+    notices: tuple[str, ...] = ()
+    """What the user should change in the configuration: keys that have a new name."""
 
     @property
     def base_dir(self) -> Path:
@@ -58,8 +62,10 @@ class Project:
         return self.build(self.config, self.base_dir, emit, device=device)
 
 
-def open_project(selection: Selection, build: Build = build_pipeline) -> Project:
-    """Find and read the configuration.
+def open_project(
+    selection: Selection, build: Build = build_pipeline, tell: Callable[[str], None] = console.write_note
+) -> Project:
+    """Find and read the configuration; ``tell`` is given its notices.
 
     Raises UsageError where there is none, ConfigError where something is wrong with it.
     """
@@ -69,11 +75,14 @@ def open_project(selection: Selection, build: Build = build_pipeline) -> Project
             f"There is no {FILE_NAME} in {Path.cwd()} or a folder above it.",
             hint="'nasflow init' writes one; '--config FILE' names one that lies elsewhere.",
         )
+    notices: list[str] = []
     try:
-        config = load_config(PipelineConfig, path, selection.overrides)
+        config = load_config(PipelineConfig, path, selection.overrides, tell=notices.append)
     except ConfigError as error:
         raise as_it_was_typed(error, selection) from error
-    return Project(config, path.absolute(), build)
+    for notice in notices:
+        tell(notice)
+    return Project(config, path.absolute(), build, tuple(notices))
 
 
 def as_it_was_typed(

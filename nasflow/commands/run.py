@@ -58,9 +58,9 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
 
     Raises whatever a stage raises; RunInterruptedError carries the command that resumes.
     """
-    project = project or open_project(options.selection)
     if options.dry_run:
-        return plan(options, project)
+        return plan(options, project or open_project(options.selection))
+    project = project or open_project(options.selection, tell=lambda _notice: None)  # told below, as events
     recorder = _Recorder()
     listeners: list[Reporter] = [recorder]
 
@@ -77,6 +77,8 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         reporters: tuple[Reporter, ...] = (log, screen(as_json=options.as_json))
         listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
         log.write(_preface(project))
+        for notice in project.notices:
+            emit(Message("", notice, level="warning"))
         with _told_in(log):
             pipeline.check(options.until)
         with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():

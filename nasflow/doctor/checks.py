@@ -20,7 +20,7 @@ from nasflow.base.errors import NasflowError
 from stages.data.config import open_dataset
 
 if TYPE_CHECKING:
-    from nasflow.assemble import PipelineConfig
+    from nasflow.config import PipelineConfig
 
 GIB = 2**30
 NEEDED_DISK_BYTES = GIB
@@ -130,11 +130,12 @@ def _configuration(
 ) -> tuple[Check, PipelineConfig | None, Path]:
     """The configuration's check, its values, and the folder that its paths are relative to."""
     try:
-        from nasflow.assemble import PipelineConfig
+        from nasflow.config import PipelineConfig
         from pipeline.config.loader import find_config, load_config
 
         path = config if config is not None else find_config(here)
-        settings = load_config(PipelineConfig, path, overrides)
+        notices: list[str] = []
+        settings = load_config(PipelineConfig, path, overrides, tell=notices.append)
     except NasflowError as error:
         return Check("configuration", "failed", error.message, error.hint or "Fix the file."), None, here
     except ImportError as error:
@@ -145,6 +146,12 @@ def _configuration(
             settings,
             here,
         )
+    if notices:
+        return (
+            Check("configuration", "warning", str(path), " ".join(notices)),
+            settings,
+            path.resolve().parent,
+        )
     return Check("configuration", "ok", str(path)), settings, path.resolve().parent
 
 
@@ -154,7 +161,8 @@ def check_dataset(settings: PipelineConfig | None, base: Path) -> Check:
 
 
 def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
-    from nasflow.assemble import PipelineConfig, resolve_data
+    from nasflow.assemble import resolve_data
+    from nasflow.config import PipelineConfig
     from stages.data.fashion_mnist import FILES, find_file
 
     settings = settings or PipelineConfig()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
     from android_bench.found_phone import FoundPhone
     from android_bench.transport import Transport
-    from nasflow.assemble import PipelineConfig
+    from nasflow.config import PipelineConfig
 
 NEEDED_PHONE_BYTES = 500_000_000
 _TIMEOUT_S = 15.0
@@ -191,7 +191,7 @@ def _trial_requests(config: PipelineConfig, base_dir: Path) -> list[BenchmarkReq
 
     net = mobilenet_v2(resolution=96, classes=10, width=0.35)
     block = min(load_space(config.space, base_dir).distinct_blocks(), key=lambda block: block.macs)
-    profile = config.profile
+    timing = config.measurement
     short = {"the empty model": empty_model(), f"the smallest block ({block.key})": block_model(block)}
     return [
         BenchmarkRequest(
@@ -206,9 +206,9 @@ def _trial_requests(config: PipelineConfig, base_dir: Path) -> list[BenchmarkReq
                 name=name,
                 model=model,
                 options=config.runtime,
-                warmup_ms=profile.warmup_ms,
-                min_ms=profile.min_ms,
-                min_runs=profile.min_runs,
+                warmup_ms=timing.warmup_ms,
+                min_ms=timing.min_ms,
+                min_runs=timing.min_runs,
             )
             for name, model in short.items()
         ),

@@ -7,13 +7,14 @@ option of the command line, the dotted key, the value seen, and the nearest know
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config.moved import Moved, new_key, old_entries, without
 from pipeline.config.problems import (
     MOST_PROBLEMS,
     OUT_OF_RANGE,
@@ -53,18 +54,33 @@ def find_config(start: Path) -> Path | None:
     return None
 
 
-def load_config(model: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
+def _ignore(_notice: str) -> None:
+    """For callers that have nobody to tell."""
+
+
+def load_config(
+    model: type[Config],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    tell: Callable[[str], None] = _ignore,
+) -> Config:
     """The configuration in ``path`` (None: all defaults) with ``overrides`` such as ``search.epochs=40``.
 
-    A section that is empty in the file has its defaults. The part behind ``=`` is read as YAML. Raises
-    ConfigError that lists all problems found.
+    A section that is empty in the file has its defaults. The part behind ``=`` is read as YAML. Keys that the
+    model lists as ``MOVED`` are read under their old names, too; ``tell`` is given the new name of each. Of
+    keys that a model lists as ``ALTERNATIVES``, an override unsets the others. Raises ConfigError that lists
+    all problems found.
     """
     draft = _Draft(model)
     if path is not None:
         draft.read_file(path)
     for override in overrides:
         draft.override(override)
-    return draft.validated(model)
+    config = draft.validated(model)
+    for notice in draft.notices:
+        tell(notice)
+    return config
 
 
 class _Draft:
@@ -76,6 +92,8 @@ class _Draft:
         self._locations: dict[Key, str] = {}
         self._root_place = ""
         self._problems: list[Problem] = []
+        self._moved: Moved = getattr(model, "MOVED", {})
+        self.notices: list[str] = []
 
     def read_file(self, path: Path) -> None:
         self._root_place = str(path)
@@ -85,8 +103,35 @@ class _Draft:
         if not isinstance(parsed.value, dict):
             reason = "the file should hold sections such as `search:`, each with its keys on indented lines"
             raise config_error([Problem(f"{path}, line 1", (), reason)])
-        self._tree = parsed.value
         self._locations = {key: f"{path}, line {line}" for key, line in parsed.lines.items()}
+        self._tree = without(parsed.value, self._moved)
+        for key, value, entries in old_entries(parsed.value, self._moved):
+            self._put_moved(key, value, entries)
+
+    def _put_moved(self, key: Key, value: Any, entries: Mapping[Key, Any]) -> None:
+        """Put the values of an old key where they stand today, and note the new name."""
+        location = self._location(key)
+        for new, inner in entries.items():
+            section = self._tree
+            for part in new[:-1]:
+                below = section.get(str(part))
+                section[str(part)] = section = dict(below) if isinstance(below, dict) else {}
+            if str(new[-1]) in section:
+                reason = f"it is the old name of {dotted(new)}, which is set, too ({self._location(new)})"
+                self._problems.append(Problem(location, key, reason, "Remove one of the two.", value))
+                continue
+            section[str(new[-1])] = inner
+            self._locations[new] = location
+            for known in [known for known in self._locations if known[: len(key)] == key and known != key]:
+                self._locations[(*new, *known[len(key) :])] = self._locations[known]
+        self._note(location, key, list(entries))
+
+    def _note(self, location: str, key: Key, new: Sequence[Key]) -> None:
+        names = " and ".join(map(dotted, new)) or "nothing: it may be removed"
+        self.notices.append(
+            f"{location}: {dotted(key)} is now called {names}. The old name is read by this version, and "
+            "refused by the next."
+        )
 
     def override(self, text: str) -> None:
         location = f"{_OPTION}{text}"
@@ -96,6 +141,18 @@ class _Draft:
             reason = "this is not of the form KEY=VALUE"
             raise config_error([Problem(location, (), reason, "For example: --set search.epochs=40")])
         parsed = _parse(value, location, key)
+        if (new := new_key(key, self._moved)) is not None:
+            self._note(location, key, [new])
+            key = new
+        elif ".".join(map(str, key)) in self._moved:
+            for old, _, entries in old_entries(_nested(key, parsed.value), self._moved):
+                self._note(location, old, list(entries))
+                for inner, entry in entries.items():
+                    self._set(location, inner, entry)
+            return
+        self._set(location, key, parsed.value)
+
+    def _set(self, location: str, key: Key, value: Any) -> None:
         section = self._tree
         for depth, part in enumerate(key[:-1], start=1):
             inner = section.get(str(part))
@@ -103,13 +160,20 @@ class _Draft:
                 inner = section[str(part)] = {}
             elif not isinstance(inner, dict):
                 reason = f"{dotted(key[:depth])} is a single value and has no keys of its own"
-                self._problems.append(Problem(location, key, reason, value=parsed.value))
+                self._problems.append(Problem(location, key, reason, value=value))
                 return
             section = inner
-        section[str(key[-1])] = parsed.value
+        for alternative in self._alternatives(key) if value is not None else ():
+            section.pop(alternative, None)
+        section[str(key[-1])] = value
         for inner_key in [known for known in self._locations if known[: len(key)] == key]:
             del self._locations[inner_key]
         self._locations[key] = location
+
+    def _alternatives(self, key: Key) -> list[str]:
+        """The keys beside ``key`` of which at most one may be set."""
+        groups = [g for owner in models_at(self._model, key[:-1]) for g in getattr(owner, "ALTERNATIVES", ())]
+        return [name for group in groups if key[-1] in group for name in group if name != key[-1]]
 
     def validated(self, model: type[Config]) -> Config:
         tree = self._known_part(self._tree, ())
@@ -184,6 +248,12 @@ class _Draft:
                 return self._locations[key[:length]]
         below = (location for known, location in self._locations.items() if key and known[: len(key)] == key)
         return next(below, self._root_place)
+
+
+def _nested(key: Key, value: Any) -> dict[str, Any]:
+    for part in reversed(key):
+        value = {str(part): value}
+    return dict(value)
 
 
 def _read(path: Path) -> str:

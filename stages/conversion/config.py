@@ -24,11 +24,14 @@ class ConvertConfig(Record):
         256, ge=1, le=100_000, description="validation images on which PyTorch and TFLite are compared"
     )
     max_relative_diff: float = Field(
-        1e-3, gt=0, le=1, description="largest difference of a logit, as a share of the largest logit"
+        1e-3,
+        gt=0,
+        le=1,
+        description="largest allowed difference of an output, as a share of the largest output",
     )
     min_top1_agreement_percent: float = Field(
         99.9, ge=0, le=100, description="share of those images that both must put into the same class"
     )
     require_one_partition: bool = Field(
-        True, description="refuse a model that XNNPACK does not take over as a whole"
+        True, description="refuse a model that the runtime cannot run in one piece at full speed (XNNPACK)"
     )

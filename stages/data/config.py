@@ -15,20 +15,30 @@ from stages.data.fashion_mnist import TRAINING_FILE_IMAGES, FashionMnist
 class DataConfig(Record):
     """Which images, and how they are split."""
 
-    name: Literal["fashion_mnist"] = Field("fashion_mnist", description="the data set")
+    name: Literal["fashion_mnist"] = Field(
+        "fashion_mnist", description="70,000 grey images of clothes in 10 classes, shown as 32x32 pixels"
+    )
     # Left out of fingerprints: the files' hashes decide (Dataset.identity), not where they lie.
     folder: str | None = Field(
         None,
         exclude=True,
-        description="where its files are; unset: Debian's package, else the user's cache (downloaded)",
+        examples=["my-data"],
+        description="where its four .gz files are; unset: Debian's package, else downloaded once",
     )
     validation_images: int = Field(
-        5_000, ge=100, le=30_000, description="cut from the training set, equally from each class"
+        5_000,
+        ge=100,
+        le=30_000,
+        description="taken from the training images, equally from each class, to make choices on; the test "
+        "images are only read by verify, after the last choice",
     )
     train_images: int | None = Field(
-        None, ge=100, description="use only so many training images (for trials); unset: all that are left"
+        None,
+        ge=100,
+        examples=[10000],
+        description="learn from only so many images, for a quick trial; unset: all that are left",
     )
-    split_seed: int = Field(0, ge=0, description="which images the validation split takes")
+    split_seed: int = Field(0, ge=0, description="decides which images are taken for validation")
 
     @model_validator(mode="after")
     def _enough(self) -> Self:

@@ -10,7 +10,7 @@ from android_bench.device import Device, RuntimeOptions
 from pipeline.artifact import Record
 from pipeline.stage import Context
 from stages.documents import LatencyModel, PredictionPoint
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.interval import interval_percent
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
@@ -57,7 +57,7 @@ def check_model(
     model: LatencyModel,
     space: SearchSpace,
     device: Device,
-    config: MeasuringConfig,
+    config: MeasurementConfig,
     runtime: RuntimeOptions,
     context: Context,
     *,

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pydantic import Field
 
 from stages.latency.calibration import FEWEST
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 
 
-class LatencyConfig(MeasuringConfig):
+class LatencyConfig(MeasurementConfig):
     """How many whole networks are timed, and how."""
 
     calibration_networks: int = Field(
-        default=10, ge=FEWEST, le=1000, description="random networks that scale and overhead are fitted on"
+        default=10, ge=FEWEST, le=1000, description="random networks from which scale and overhead are fitted"
     )
     held_out_networks: int = Field(
-        default=20, ge=FEWEST, le=1000, description="other random networks that the error is measured on"
+        default=20,
+        ge=FEWEST,
+        le=1000,
+        description="other random networks on which the prediction's error is measured",
     )

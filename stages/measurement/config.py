@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Collection, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
 from android_bench.device import LOCAL_OVERHEAD, Overhead
 from pipeline.artifact import Record
+
+Section = TypeVar("Section", bound=Record)
 
 MACS_PER_MS = 2e7  # a slow core; only for an estimate of the time
 
@@ -21,30 +23,43 @@ class Measures(Protocol):
         """A guess how long the device is at work: at least, and at most where its timings scatter."""
 
 
-class MeasuringConfig(Record):
+class MeasurementConfig(Record):
     """How long and how often each model is timed."""
 
-    rounds: int = Field(default=8, ge=3, le=1000, description="rounds in which every model is timed once")
+    rounds: int = Field(
+        default=8,
+        ge=3,
+        le=1000,
+        description="every model is timed once in each round, in random order, so that a short disturbance "
+        "of the device cannot affect one model alone",
+    )
     extra_rounds: int = Field(
-        default=12, ge=0, le=1000, description="up to so many more rounds for models that are still unsure"
+        default=12,
+        ge=0,
+        le=1000,
+        description="up to so many more rounds for models whose median is not precise yet",
     )
     interval_percent: float = Field(
         default=2.0,
         gt=0,
         le=100,
-        description="width of the median's 95 % interval above which a model is unsure",
+        description="precise: the 95 % interval of the median is no wider than this, in percent of the "
+        "median",
     )
     anchor_every: int = Field(
         default=5,
         ge=0,
         le=1000,
-        description="timings between two of the anchor, which shows the device's drift; 0: drift stays in",
+        description="timings between two of the anchor, a MobileNetV2 that shows how the device's speed "
+        "changes (heat, other programs); the change is removed from all other timings; 0: it is not removed",
     )
     warmup_ms: float = Field(
-        default=3.0, ge=0, le=60_000, description="uncounted invocations before each timing"
+        default=3.0, ge=0, le=60_000, description="milliseconds of uncounted runs before each timing"
     )
-    min_ms: float = Field(default=20.0, gt=0, le=60_000, description="counted invocations of each timing")
-    min_runs: int = Field(default=5, ge=1, le=100_000, description="counted invocations at least")
+    min_ms: float = Field(
+        default=20.0, gt=0, le=60_000, description="milliseconds of counted runs in each timing"
+    )
+    min_runs: int = Field(default=5, ge=1, le=100_000, description="counted runs in each timing, at least")
 
     def estimate_seconds(
         self, macs: Sequence[int], anchor_macs: int = 0, overhead: Overhead = LOCAL_OVERHEAD
@@ -61,3 +76,13 @@ class MeasuringConfig(Record):
 
     def _invoking_ms(self, macs: int) -> float:
         return max(self.warmup_ms + self.min_ms, (1 + self.min_runs) * macs / MACS_PER_MS)
+
+
+def with_shared(section: Section, shared: MeasurementConfig, own: Collection[str] = ()) -> Section:
+    """A stage's section whose keys that were not set have the values of the section ``measurement``.
+
+    ``own``: keys of the same name that keep the stage's own default.
+    """
+    common = (type(section).model_fields.keys() & type(shared).model_fields.keys()) - set(own)
+    unset = common - section.model_fields_set
+    return section.model_copy(update={key: getattr(shared, key) for key in unset})

@@ -10,7 +10,7 @@ from statistics import median
 
 from android_bench.device import LatencyMeasurement, combine
 from stages.documents import Timing
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.drift import Drift, find_drift
 from stages.measurement.interval import interval_percent, scatter
 from stages.measurement.repetition import resolution_percent, single_name
@@ -95,7 +95,7 @@ class Judged:
         total_ms, invoke_ms = median(self.medians_ms(name)), self._invoke_ms(name)
         return resolution_percent(total_ms, self._step_ms(name), invoke_ms)
 
-    def wanting(self, name: str, config: MeasuringConfig) -> bool:
+    def wanting(self, name: str, config: MeasurementConfig) -> bool:
         """Whether a model that may still be used needs more timings."""
         if self.beaten(name):
             return False
@@ -106,14 +106,14 @@ class Judged:
             return noise > config.interval_percent
         return self.unsure(name, config)
 
-    def unsure(self, name: str, config: MeasuringConfig) -> bool:
+    def unsure(self, name: str, config: MeasurementConfig) -> bool:
         """Whether the latency of a model that may still be used is known less well than wanted."""
         if self.beaten(name):
             return False
         width, width_ms = self._width(name)
         return width > config.interval_percent and width_ms > NEGLIGIBLE_MS
 
-    def unresolved(self, name: str, config: MeasuringConfig) -> bool:
+    def unresolved(self, name: str, config: MeasurementConfig) -> bool:
         """Whether the clock is too coarse for a model that may still be used."""
         if name == self.work.invoke or self.beaten(name):
             return False

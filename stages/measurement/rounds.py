@@ -24,7 +24,7 @@ from android_bench.device import (
 )
 from pipeline.stage import Context
 from stages.documents import Timing
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.judged import Judged, Row, drift_of
 from stages.measurement.repetition import (
     copies_needed,
@@ -58,7 +58,7 @@ def measure_rounds(
     context: Context,
     device: Device,
     work: Work,
-    config: MeasuringConfig,
+    config: MeasurementConfig,
     options: RuntimeOptions,
     seed: int,
 ) -> Measured:
@@ -115,7 +115,7 @@ def judge_again(
     return {name: judged.joined(name) for name in judged.names}, drift.shift_percent
 
 
-def _tell_unsure(context: Context, judged: Judged, work: Work, config: MeasuringConfig) -> None:
+def _tell_unsure(context: Context, judged: Judged, work: Work, config: MeasurementConfig) -> None:
     """Say which latencies are known less well than wanted, and why."""
     coarse = [name for name in work.models if judged.unresolved(name, config)]
     unsure = [name for name in work.models if judged.unsure(name, config) and name not in coarse]
@@ -149,7 +149,7 @@ class _Session:
         context: Context,
         device: Device,
         work: Work,
-        config: MeasuringConfig,
+        config: MeasurementConfig,
         options: RuntimeOptions,
     ) -> None:
         self._context, self._device, self._work, self._config = context, device, work, config

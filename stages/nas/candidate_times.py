@@ -17,7 +17,7 @@ from nasflow.base.errors import InconclusiveError, InfeasibleTargetError
 from pipeline.stage import Context
 from pipeline.store.scratch import PartOfScratch
 from stages.documents import LatencyModel
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.interval import interval_percent
 from stages.measurement.rounds import Measured, measure_rounds
 from stages.measurement.work import Work
@@ -57,7 +57,7 @@ class CandidateTimer:
 
     space: SearchSpace
     latency: LatencyModel
-    config: MeasuringConfig
+    config: MeasurementConfig
     device: Device
     runtime: RuntimeOptions
     seed: int
@@ -150,8 +150,8 @@ class CandidateTimes:
         if (offered_ms := target_that_holds_ms(timed, target_ms, self.latency.interval_percent)) is not None:
             hints.append(
                 f"The nearest target that holds is {offered_ms:.{_DIGITS}g} ms, with the search as it is: "
-                f"put prune.target_ms: {offered_ms:.{_DIGITS}g} into the configuration, so that it holds for "
-                f"every command, or try it once: nasflow run --set prune.target_ms={offered_ms:.{_DIGITS}g}."
+                f"put target.pick_ms: {offered_ms:.{_DIGITS}g} into the configuration, so that it holds for "
+                f"every command, or try it once: nasflow run --set target.pick_ms={offered_ms:.{_DIGITS}g}."
             )
         if self.unsure(paths, target_ms):
             said = (

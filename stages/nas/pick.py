@@ -28,6 +28,7 @@ from stages.nas.config import PruneConfig
 from stages.nas.evaluation import EVALUATIONS, SupernetJudge
 from stages.nas.path_values import PathValues
 from stages.nas.ranking import Path, Ranking
+from stages.nas.targets import TargetConfig
 from stages.nas.trials import TRIALS, Trials
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_weights
@@ -47,12 +48,12 @@ FRONT: Role = "front"
 
 def pick_networks(
     config: PruneConfig,
+    target: TargetConfig,
     data: DataConfig,
     seed: int,
     *,
     search: SearchResult,
     latency: LatencyModel,
-    further_targets_ms: Sequence[float] = (),
     recipe: Recipe | None = None,
     device: Device,
     runtime: RuntimeOptions,
@@ -64,18 +65,18 @@ def pick_networks(
     InconclusiveError, DeviceError, TrainingDivergedError.
     """
     return _Picker(
-        config, data, seed, search, latency, further_targets_ms, recipe or Recipe(), device, runtime, context
+        config, target, data, seed, search, latency, recipe or Recipe(), device, runtime, context
     ).pick()
 
 
 @dataclass
 class _Picker:
     config: PruneConfig
+    target: TargetConfig
     data: DataConfig
     seed: int
     search: SearchResult
     latency: LatencyModel
-    further_targets_ms: Sequence[float]
     recipe: Recipe
     device: Device
     runtime: RuntimeOptions
@@ -94,6 +95,7 @@ class _Picker:
         self.supernet_judge = SupernetJudge(self.supernet, judging, self.context)
         self.ranking = Ranking(
             self.config,
+            self.target.minimum_share,
             self.seed,
             self.search,
             self.latency,
@@ -101,7 +103,7 @@ class _Picker:
             self.context,
             self._keep_effort,
         )
-        self.target_ms = self.config.target_ms or self.search.target_ms
+        self.target_ms = self.target.pick_ms or self.search.target_ms
         self.judged: dict[Path, tuple[Judgement, Network]] = {}
         self.trials: Trials | None = None
         if epochs := self.config.trial_epochs:
@@ -176,9 +178,9 @@ class _Picker:
     def _targets_ms(self) -> tuple[float, ...]:
         """The first, the further ones, and the front's: ratios evenly spread over the space; each once."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
-        step = (slowest_ms / fastest_ms) ** (1 / max(1, self.config.front))
-        spread = (fastest_ms * step ** (index + 1) for index in range(self.config.front))
-        return tuple(dict.fromkeys((self.target_ms, *self.further_targets_ms, *spread)))
+        step = (slowest_ms / fastest_ms) ** (1 / max(1, self.target.front))
+        spread = (fastest_ms * step ** (index + 1) for index in range(self.target.front))
+        return tuple(dict.fromkeys((self.target_ms, *self.target.further_ms(self.latency), *spread)))
 
     @contextmanager
     def _optional(self, target_ms: float) -> Iterator[None]:
@@ -233,7 +235,7 @@ class _Picker:
     def _merit(self, path: Path) -> float:
         """What the last choice looks at: higher is better. After a trial, if there was one."""
         judgement = self._try(path) or self._judge(path)[0]
-        return -judgement.loss if self.config.judge_by == "loss" else judgement.accuracy_percent
+        return -judgement.loss if self.config.select_by == "loss" else judgement.accuracy_percent
 
     def _try(self, path: Path, index: int = 0, total: int = 1) -> Judgement | None:
         """On all validation images, after a short training of its own; None where there is to be none."""

@@ -30,6 +30,7 @@ class Ranking:
     """
 
     config: PruneConfig
+    minimum_share: float
     seed: int
     search: SearchResult
     latency: LatencyModel
@@ -79,7 +80,7 @@ class Ranking:
     def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
         """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTargetError."""
         fastest_ms, slowest_ms = self.latency.feasible_ms
-        least_ms, most_ms = bounds_ms(limit_ms, self.config.use_at_least, self.latency)
+        least_ms, most_ms = bounds_ms(limit_ms, self.minimum_share, self.latency)
         shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
         bounds = (least_ms - self.fixed_ms, most_ms - self.fixed_ms)
         try:
@@ -96,9 +97,9 @@ class Ranking:
         except InfeasibleTargetError as error:
             raise InfeasibleTargetError(
                 f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
-                f"{self.config.use_at_least:g} of the target) and {limit_ms:.4g} ms (the target); they take "
+                f"{self.minimum_share:g} of the target) and {limit_ms:.4g} ms (the target); they take "
                 f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
-                hint="Lower prune.use_at_least, or choose another target.",
+                hint="Lower target.minimum_share, or choose another target.",
             ) from error
         if shortlist:
             paths = sorted(paths, key=self.judge.mean_value, reverse=True)

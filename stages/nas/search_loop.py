@@ -136,10 +136,10 @@ class SearchLoop:
         binding = self.target_ms < self.architecture.slowest_ms
         self.price = LatencyPrice(
             self.target_ms,
-            rate=config.price_rate if binding else 0.0,
-            damping=config.price_damping if binding else 0.0,
+            rate=config.multiplier_rate if binding else 0.0,
+            damping=config.multiplier_damping if binding else 0.0,
             anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
-            limit=config.price_limit,
+            limit=config.multiplier_limit,
         )
         self.estimator = make_estimator(config)
         self.now = _Progress()

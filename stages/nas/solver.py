@@ -71,7 +71,7 @@ def best_paths(
                 break
             raise InfeasibleTargetError(
                 f"no path was found between {at_least_ms:.4g} and {at_most_ms:.4g} ms: {found.message}",
-                hint="Raise the target, or lower prune.use_at_least.",
+                hint="Raise the target, or lower target.minimum_share.",
             )
         path = tuple(int(np.argmax(found.x[start:stop])) for start, stop in pairwise(starts))
         taken = np.zeros(total)
@@ -87,7 +87,7 @@ def best_paths(
         raise InfeasibleTargetError(
             f"no path takes between {at_least_ms:.4g} and {at_most_ms:.4g} ms; "
             f"the fastest takes {fastest:.4g} ms, the slowest {slowest:.4g} ms.",
-            hint="Raise the target, or lower prune.use_at_least.",
+            hint="Raise the target, or lower target.minimum_share.",
         )
     return list(paths.values())
 

@@ -1,11 +1,10 @@
-"""Latency targets: in milliseconds, or as a share of another network's time on the same device."""
+"""Latency targets: in milliseconds, or as a share of another network's latency on the same device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from nasflow.base.errors import InfeasibleTargetError
 from pipeline.artifact import Record
@@ -19,11 +18,85 @@ _ROUNDING = 1e-9  # relative: the same blocks summed in another order differ in 
 class RelativeTarget(Record):
     """A target as a share of another network's latency on the same device."""
 
-    relative_to: Literal["mobilenet_v2"] = Field("mobilenet_v2", description="measured by the latency stage")
+    relative_to: Literal["mobilenet_v2"] = Field(
+        "mobilenet_v2", description="the network, as the latency stage measured it"
+    )
     ratio: float = Field(0.5, gt=0, le=10, description="target = ratio * that network's latency")
 
 
 Target = PositiveFloat | RelativeTarget
+
+
+class TargetConfig(Record):
+    """How fast the network must be on the device, and which further latencies get a network."""
+
+    ALTERNATIVES: ClassVar[tuple[tuple[str, ...], ...]] = (("ms", "ratio"),)
+    """Keys of which one may be set; setting one on the command line unsets the others in the file."""
+
+    ms: float | None = Field(
+        None, gt=0, examples=[0.25], description="latency on the device in milliseconds, in place of ratio"
+    )
+    relative_to: Literal["mobilenet_v2"] = Field(
+        "mobilenet_v2", description="the network that ratio refers to: MobileNetV2 of profile.anchor_width"
+    )
+    ratio: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="latency as a share of that network's on the same device: a larger one gives a slower, "
+        "more accurate network; neither ms nor ratio: 0.5",
+    )
+    further: tuple[Target, ...] = Field(
+        (),
+        examples=["[0.4, {ratio: 0.5}]"],
+        description="further targets, in milliseconds or relative: each gets a network from the same search",
+    )
+    front: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="networks for so many more latencies, spread evenly over those of the space",
+    )
+    minimum_share: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="a network must use at least this share of its target: unused time is lost accuracy",
+    )
+    pick_ms: float | None = Field(
+        None,
+        gt=0,
+        examples=[0.25],
+        description="pick the network for this target, in milliseconds, without searching again",
+    )
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.ms is not None and self.ratio is not None:
+            raise ValueError(
+                f"ms ({self.ms:g}) and ratio ({self.ratio:g}) are two targets: remove one of them, or "
+                "set it to null"
+            )
+        return self
+
+    @property
+    def first(self) -> float | RelativeTarget:
+        """The target that is searched for."""
+        if self.ms is not None:
+            return self.ms
+        given = {} if self.ratio is None else {"ratio": self.ratio}
+        return RelativeTarget(relative_to=self.relative_to, **given)
+
+    def searched_ms(self, latency: LatencyModel) -> float:
+        """The target in ms on the measured device that is searched for. Raises InfeasibleTargetError."""
+        return feasible_ms("target", self.first, latency)
+
+    def further_ms(self, latency: LatencyModel) -> tuple[float, ...]:
+        """The further targets in ms. Raises InfeasibleTargetError."""
+        return tuple(
+            feasible_ms(f"target.further, number {number}", target, latency)
+            for number, target in enumerate(self.further, 1)
+        )
 
 
 def feasible_ms(origin: str, target: float | RelativeTarget, latency: LatencyModel) -> float:
@@ -59,23 +132,23 @@ def path_costs_ms(space: SearchSpace, latency: LatencyModel) -> tuple[list[list[
     return rows, latency.overhead_ms + sum(map(latency.block_latency_ms, space.fixed_blocks()))
 
 
-def bounds_ms(limit_ms: float, use_at_least: float, latency: LatencyModel) -> tuple[float, float]:
-    """The least and the most that a network may take that is to use ``use_at_least`` of a limit.
+def bounds_ms(limit_ms: float, minimum_share: float, latency: LatencyModel) -> tuple[float, float]:
+    """The least and the most that a network may take that is to use ``minimum_share`` of a limit.
 
     Of a limit that every network meets, no network can use more than the slowest does.
     """
     rounding_ms = _ROUNDING * limit_ms
-    return use_at_least * min(limit_ms, latency.feasible_ms[1]) - rounding_ms, limit_ms + rounding_ms
+    return minimum_share * min(limit_ms, latency.feasible_ms[1]) - rounding_ms, limit_ms + rounding_ms
 
 
-def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_least: float) -> None:
-    """Raises InfeasibleTargetError where no network of the space uses ``use_at_least`` of the target and
+def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, minimum_share: float) -> None:
+    """Raises InfeasibleTargetError where no network of the space uses ``minimum_share`` of the target and
     meets it.
 
     Latencies of a small space have gaps.
     """
     rows, fixed_ms = path_costs_ms(space, latency)
-    least_ms, most_ms = bounds_ms(target_ms, use_at_least, latency)
+    least_ms, most_ms = bounds_ms(target_ms, minimum_share, latency)
 
     def first(sign: float, at_least_ms: float, at_most_ms: float) -> float:
         (path,) = best_paths(
@@ -93,30 +166,23 @@ def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, use_a
         below_ms, above_ms = first(1.0, 0.0, most_ms), first(-1.0, most_ms, latency.feasible_ms[1] * 2)
         raise InfeasibleTargetError(
             f"no network of space {space.name} takes between {least_ms:.4g} ms (the share "
-            f"{use_at_least:g} of the target) and {target_ms:.4g} ms (the target) on "
+            f"{minimum_share:g} of the target) and {target_ms:.4g} ms (the target) on "
             f"{latency.device.model}; the next ones take {below_ms:.4g} and {above_ms:.4g} ms.",
             hint=f"Choose a target a little above {below_ms:.4g} or {above_ms:.4g} ms, or lower "
-            "prune.use_at_least.",
+            "target.minimum_share.",
         ) from error
 
 
-def check_pick(space: SearchSpace, latency: LatencyModel, target_ms: float, use_at_least: float) -> None:
-    """Raises InfeasibleTargetError where prune will rank no network for ``prune.target_ms``.
+def check_pick(space: SearchSpace, latency: LatencyModel, target_ms: float, minimum_share: float) -> None:
+    """Raises InfeasibleTargetError where prune will rank no network for ``target.pick_ms``.
 
     Prune ranks below the target, and below one that is lower by the predictions' interval: one is enough.
     """
-    feasible_ms("prune.target_ms", target_ms, latency)
+    feasible_ms("target.pick_ms", target_ms, latency)
     try:
-        check_met(space, latency, target_ms, use_at_least)
+        check_met(space, latency, target_ms, minimum_share)
     except InfeasibleTargetError as gap:
         try:
-            check_met(space, latency, target_ms / (1 + latency.interval_percent / 100), use_at_least)
+            check_met(space, latency, target_ms / (1 + latency.interval_percent / 100), minimum_share)
         except InfeasibleTargetError:
             raise gap from None
-
-
-def further_ms(targets: Iterable[float | RelativeTarget], latency: LatencyModel) -> tuple[float, ...]:
-    """Those of ``search.targets`` behind the first, in ms. Raises InfeasibleTargetError."""
-    return tuple(
-        feasible_ms(f"search.targets, number {n}", target, latency) for n, target in enumerate(targets, 2)
-    )

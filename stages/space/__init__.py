@@ -18,11 +18,25 @@ FOLDER = Path(__file__).parent
 class SpaceConfig(Record):
     """Which family of networks to search."""
 
-    name: str = Field("fashion", description="a shipped space, or the path of a YAML file of your own")
-    width_multiplier: float | None = Field(
-        None, gt=0, le=8, description="scale all widths; unset: the space's"
+    name: str = Field(
+        "fashion",
+        description="the family of networks: fashion, mobile_v3 or proxyless_mobile, or a YAML file of your "
+        "own",
     )
-    resolution: int | None = Field(None, ge=8, le=1024, description="pixels; unset: the space's own")
+    width_multiplier: float | None = Field(
+        None,
+        gt=0,
+        le=8,
+        examples=[1.0],
+        description="make every network of the family wider or narrower; unset: as the space says",
+    )
+    resolution: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        examples=[32],
+        description="pixels of the input image, in both directions; unset: as the space says",
+    )
 
 
 def shipped_spaces() -> tuple[str, ...]:

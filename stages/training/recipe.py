@@ -12,19 +12,31 @@ from pipeline.artifact import Record
 class Recipe(Record):
     """SGD with Nesterov momentum, warm-up, cosine. One recipe serves all networks that are compared."""
 
-    epochs: int = Field(6, ge=1, description="passes over the training images")
-    batch_size: int = Field(64, ge=2, le=4096, description="images per step")
-    learning_rate: float = Field(0.1, gt=0, le=10, description="at the top of the warm-up")
-    warmup_epochs: float = Field(0.3, ge=0, description="linear rise of the learning rate, in epochs")
+    epochs: int = Field(
+        6, ge=1, description="passes over the training images, for every network that is compared"
+    )
+    batch_size: int = Field(64, ge=2, le=4096, description="training images per step")
+    learning_rate: float = Field(
+        0.1, gt=0, le=10, description="the highest, after the warm-up; then it falls to zero along a cosine"
+    )
+    warmup_epochs: float = Field(
+        0.3, ge=0, description="passes in which the learning rate rises to that, linearly"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
-    weight_decay: float = Field(4e-5, ge=0, le=1, description="on convolution and dense weights only")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target given to all classes")
-    ema_decay: float = Field(0.998, ge=0, lt=1, description="of the averaged weights, per four steps")
+    weight_decay: float = Field(
+        4e-5, ge=0, le=1, description="on the weights of convolutions and the classifier"
+    )
+    label_smoothing: float = Field(
+        0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
+    )
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, every four steps")
 
 
-class FinetuneConfig(Recipe):
+class TrainingConfig(Recipe):
     """The recipe of every network that is compared: found, random and MobileNetV2s."""
 
     start: Literal["inherited", "fresh"] = Field(
-        "inherited", description="found and random networks: from the supernet's weights, or from new ones"
+        "inherited",
+        description="weights that the found and random networks start from: fresh (new ones, as "
+        "MobileNetV2), or inherited (the search's)",
     )

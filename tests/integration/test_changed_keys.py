@@ -14,10 +14,6 @@ MEASURED_ON = "latency precheck search prune finetune convert verify"
 LEARNED_FROM = "search prune finetune baseline convert verify"
 
 
-MORE_TARGETS = "search={target: null, targets: [{ratio: 0.12}, {ratio: 0.2}], warmup_epochs: 1, epochs: 1, \
-batch_size: 32}"
-
-
 @pytest.mark.parametrize(
     ("key", "stale"),
     [
@@ -30,16 +26,20 @@ batch_size: 32}"
         ("space.width_multiplier=1.5", f"profile {MEASURED_ON}"),
         ("space.resolution=64", " ".join(STAGE_NAMES)),
         ("runtime.threads=2", f"profile {MEASURED_ON}"),
+        ("measurement.min_ms=3", f"profile {MEASURED_ON.replace('precheck ', '')}"),
         ("profile.rounds=4", f"profile {MEASURED_ON}"),
         ("latency.rounds=4", MEASURED_ON),
         ("precheck.rounds=7", "precheck"),
         ("search.epochs=2", "search prune finetune convert verify"),
-        ("search.target.ratio=0.13", "search prune finetune convert verify"),
-        (MORE_TARGETS, "prune finetune convert verify"),
+        ("target.ratio=0.13", "search prune finetune convert verify"),
+        ("target.ms=0.3", "search prune finetune convert verify"),
+        ("target.further=[{ratio: 0.2}]", "prune finetune convert verify"),
+        ("target.front=3", "prune finetune convert verify"),
+        ("target.minimum_share=0.6", "prune finetune convert verify"),
         ("prune.candidates=3", "prune finetune convert verify"),
         ("prune.random_networks=2", "prune finetune convert verify"),
-        ("finetune.epochs=3", "finetune baseline convert verify"),
-        ("finetune.start=fresh", "finetune convert verify"),
+        ("training.epochs=3", "finetune baseline convert verify"),
+        ("training.start=fresh", "finetune convert verify"),
         ("baseline.widths=[0.35, 0.5]", "baseline convert verify"),
         ("convert.images=33", "convert verify"),
         ("convert.max_relative_diff=0.002", "precheck convert verify"),

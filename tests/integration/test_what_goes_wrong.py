@@ -54,7 +54,7 @@ def test_damaged_results_are_told_and_put_there_again(project: ProjectFolder) ->
 
 def test_a_training_that_diverges_says_at_which_step_and_spoils_nothing(project: ProjectFolder) -> None:
     # With this decay every step multiplies the weights by -9.
-    mad = ("--set", "finetune.learning_rate=10", "--set", "finetune.weight_decay=1")
+    mad = ("--set", "training.learning_rate=10", "--set", "training.weight_decay=1")
     run = project.ask("run", *mad)
     error = run.document["error"]
     assert (run.exit_code, error["type"]) == (9, "TrainingDivergedError")

@@ -13,9 +13,10 @@ import yaml
 from support.memory_context import memory_context
 
 from android_bench.local.device import LocalDevice
-from nasflow.assemble import PipelineConfig, build_stages
+from nasflow.assemble import build_stages
 from nasflow.base.errors import InconclusiveError, UsageError
 from nasflow.cli.app import main
+from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 from stages.baseline import Baseline
 from stages.nas.schedule import weights_rate, weights_recipe

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from nasflow.base import errors
 from nasflow.cli.request import STAGE_NAMES
-from nasflow.commands.init import template
+from nasflow.reference import configuration_md, pipeline_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_"))
@@ -41,8 +41,10 @@ def test_constraints_name_no_local_build() -> None:
     assert [version for version in _pins().values() if "+" in version] == []
 
 
-def test_the_configuration_of_this_repository_is_what_init_writes() -> None:
-    assert (ROOT / "pipeline.yaml").read_text(encoding="utf-8") == template()
+def test_the_configuration_and_its_reference_are_rendered() -> None:
+    again = "render them again: python -m nasflow.reference"
+    assert (ROOT / "pipeline.yaml").read_text(encoding="utf-8") == pipeline_yaml(), again
+    assert (ROOT / "docs/configuration.md").read_text(encoding="utf-8") == configuration_md(), again
 
 
 def test_the_error_tree_is_drawn_as_it_is() -> None:

@@ -62,7 +62,7 @@ def test_it_holds_every_source_file_and_all_package_data(wheel: Path) -> None:
         text=True,
     ).stdout.split()
     assert set(tracked) <= packed
-    assert {"nasflow/templates/pipeline.yaml", "stages/space/fashion.yaml"} <= packed
+    assert {"nasflow/reference.py", "stages/space/fashion.yaml"} <= packed
     assert {f"{package}/py.typed" for package in PACKAGES} <= packed
     assert not [name for name in packed if "__pycache__" in name]
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from support.sample_documents import sample_documents
 
 from android_bench.device import Device
-from nasflow.assemble import PipelineConfig, artifacts_folder
+from nasflow.assemble import artifacts_folder
+from nasflow.config import PipelineConfig
 from pipeline.artifact import Document
 from pipeline.events import Emit
 from pipeline.runner import Pipeline

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import product
+from typing import Any
 
 from support.memory_context import MemoryScratch
 from support.scripted_device import ScriptedDevice
@@ -13,6 +14,8 @@ from support.scripted_device import ScriptedDevice
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from stages.data.config import DataConfig
 from stages.documents import HeldOutError, LatencyModel, ReferenceLatency
+from stages.nas.config import PruneConfig
+from stages.nas.targets import TargetConfig
 from stages.space.block_spec import BlockSpec
 from stages.space.network_name import network_name
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
@@ -34,6 +37,13 @@ SPACE = SearchSpace(
     candidates=(Candidate(kernel=3, expansion=2), Candidate(kernel=5, expansion=3)),
 )
 """Layers: one fixed; then k3 e2, k5 e3 or skip; k3 e2 or k5 e3 at stride 2; k3 e2, k5 e3 or skip."""
+
+
+def prune_sections(settings: Mapping[str, Any]) -> tuple[PruneConfig, TargetConfig]:
+    """What prune is told, as its two sections: each setting in the one that has it."""
+    target = {key: value for key, value in settings.items() if key in TargetConfig.model_fields}
+    own = {key: value for key, value in settings.items() if key not in target}
+    return PruneConfig.model_validate(own), TargetConfig.model_validate(target)
 
 
 def toy_device(slower: float = 1.0, space: SearchSpace = SPACE) -> ScriptedDevice:

@@ -12,7 +12,7 @@ from stages.nas.estimators.two_path import TwoPath
 
 _ESTIMATORS: Mapping[str, Callable[[SearchConfig], Estimator[Any]]] = {
     "two_path": lambda _config: TwoPath(),
-    "reinforce": lambda config: Reinforce(config.draws_per_step, config.baseline_decay),
+    "reinforce": lambda config: Reinforce(config.reinforce),
 }
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.nas.architecture import Architecture
+from stages.nas.config import ReinforceConfig
 from stages.nas.estimators.base import SeenImages
 from stages.nn.supernet import Supernet
 
@@ -23,9 +24,9 @@ Paths = Sequence[Sequence[int]]
 class Reinforce:
     """The estimator; see :class:`stages.nas.estimators.base.Estimator`. A draw is some whole paths."""
 
-    def __init__(self, draws_per_step: int, baseline_decay: float) -> None:
-        self.draws_per_step = draws_per_step
-        self.baseline = RewardBaseline(baseline_decay)
+    def __init__(self, config: ReinforceConfig) -> None:
+        self.draws_per_step = config.draws_per_step
+        self.baseline = RewardBaseline(config.baseline_decay)
 
     def draw(self, architecture: Architecture, generator: torch.Generator) -> Paths:
         """So many paths as a step runs."""

@@ -33,7 +33,7 @@ from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Ver
 from stages.nas.price import LatencyPrice
 from stages.nn.network import Network, save_weights
 from stages.space.equal_latency import equal_latency
-from stages.training.recipe import FinetuneConfig
+from stages.training.recipe import TrainingConfig
 
 LATENCY = latency_model()
 IMAGES = 400
@@ -55,14 +55,14 @@ def test_the_second_run_takes_over_what_latency_and_baselines_need() -> None:
 def test_in_the_second_run_latency_has_no_price_and_no_limit() -> None:
     config = configuration(0, full=True, changes=CHANGES)
     assert configuration(0, full=True).prune.random_networks == 5
-    assert config.prune.random_networks == config.prune.use_at_least == 0
+    assert config.prune.random_networks == config.target.minimum_share == 0
     search = config.search
     price = LatencyPrice(
-        search.target_for(LATENCY),
-        rate=search.price_rate,
-        damping=search.price_damping,
+        config.target.searched_ms(LATENCY),
+        rate=search.multiplier_rate,
+        damping=search.multiplier_damping,
         anneal_steps=5,
-        limit=search.price_limit,
+        limit=search.multiplier_limit,
     )
     assert price.target_ms > LATENCY.feasible_ms[1]
     for expected_ms in (0.01, 0.5, 100.0) * 4:
@@ -99,7 +99,7 @@ def free_pick(store: MemoryStore, target_ms: float = 1.0) -> PrunedNetworks:
 
 def trained(context: Context, pruned: PrunedNetworks) -> TrainedNetworks:
     return FinetuneAblation(
-        config=FinetuneConfig(epochs=1, batch_size=50),
+        config=TrainingConfig(epochs=1, batch_size=50),
         data=DataConfig(train_images=200, validation_images=100),
         seed=0,
         space=SPACE,

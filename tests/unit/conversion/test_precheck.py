@@ -13,8 +13,9 @@ from support.toy_search import latency_model
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
 from android_bench.local.device import LocalDevice
-from nasflow.assemble import PipelineConfig, build_stages
+from nasflow.assemble import build_stages
 from nasflow.base.errors import ConversionError
+from nasflow.config import PipelineConfig
 from stages.conversion.config import ConvertConfig
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.covering import block_kinds, covering_networks

@@ -12,7 +12,7 @@ from stages.documents import LatencyModel
 from stages.latency.check import ModelCheck, check_model, pick_networks, verdict
 from stages.latency.config import LatencyConfig
 from stages.latency_model import FitLatency
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
 
 
@@ -28,7 +28,7 @@ def model() -> LatencyModel:
 
 
 def check(model: LatencyModel, device: SimulatedDevice, networks: int = 5) -> ModelCheck:
-    config, context = MeasuringConfig(rounds=8), memory_context("latency")
+    config, context = MeasurementConfig(rounds=8), memory_context("latency")
     return check_model(model, SPACE, device, config, RuntimeOptions(), context, networks=networks)
 
 

@@ -18,7 +18,7 @@ from android_bench.device import Overhead, RuntimeOptions
 from nasflow.base.errors import BadMeasurementError, DeviceError
 from pipeline.events import Progress
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.interval import interval_percent
 from stages.measurement.rounds import Measured, measure_rounds
 from stages.measurement.work import Work
@@ -29,7 +29,7 @@ BLOCKS = [
     for expansion in (1, 2, 3, 4, 5, 6)
 ]
 MODELS = {block.key: block_model(block) for block in BLOCKS}
-CONFIG = MeasuringConfig(rounds=5, extra_rounds=4, interval_percent=6)
+CONFIG = MeasurementConfig(rounds=5, extra_rounds=4, interval_percent=6)
 ANCHOR = ("anchor", block_model(BLOCKS[1].model_copy(update={"resolution": 32})))
 
 
@@ -37,7 +37,7 @@ def measure(
     device: SimulatedDevice,
     scratch: MemoryScratch | None = None,
     told: Told | None = None,
-    config: MeasuringConfig = CONFIG,
+    config: MeasurementConfig = CONFIG,
     seed: int = 1,
     work: Work | None = None,
 ) -> Measured:
@@ -145,7 +145,7 @@ def test_only_unsure_models_get_extra_rounds() -> None:
 
 def test_extra_rounds_end_as_soon_as_they_suffice() -> None:
     device, told = SimulatedDevice(disturbance=lambda n: 1 + 0.3 * (n % 7 == 0) if n < 30 else 1.0), Told()
-    config = MeasuringConfig(rounds=3, extra_rounds=50, interval_percent=1)
+    config = MeasurementConfig(rounds=3, extra_rounds=50, interval_percent=1)
     measured = measure(device, told=told, config=config)
     assert all(m.rounds < 53 for m in measured.by_name.values())
     assert told.warnings == []
@@ -155,8 +155,8 @@ def test_an_error_far_below_a_clock_tick_is_no_reason_to_measure_on() -> None:
     device = SimulatedDevice(invoke_ms=0.0004, noise=0.05)
     context = memory_context("profile")
     work = Work({"empty": empty_model()})
-    measured = measure_rounds(context, device, work, MeasuringConfig(), RuntimeOptions(), 0)
-    assert measured.by_name["empty"].rounds == MeasuringConfig().rounds
+    measured = measure_rounds(context, device, work, MeasurementConfig(), RuntimeOptions(), 0)
+    assert measured.by_name["empty"].rounds == MeasurementConfig().rounds
 
 
 @pytest.mark.parametrize("nonsense", [0.0, -1.0, math.nan, math.inf])
@@ -281,7 +281,7 @@ def test_without_a_distance_the_anchor_is_timed_as_any_other() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_throttled_device_gives_the_latencies_of_a_cool_one(seed: int) -> None:
-    config = MeasuringConfig(rounds=15, extra_rounds=0, anchor_every=3)
+    config = MeasurementConfig(rounds=15, extra_rounds=0, anchor_every=3)
     models = 15 * len(MODELS)
 
     def throttled(number: int) -> float:

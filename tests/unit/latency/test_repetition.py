@@ -24,7 +24,7 @@ from pipeline.events import Message
 from stages.conversion.flatbuffer import block_model
 from stages.documents import LatencyTable
 from stages.latency.model import net_block_ms
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.interval import interval_percent
 from stages.measurement.repetition import (
     FOOTPRINT_BYTES,
@@ -225,7 +225,7 @@ def test_the_faster_of_two_ways_is_found_by_their_time_for_each_copy() -> None:
 
 
 def timed(device: SimulatedDevice, models: Mapping[str, bytes], told: Told) -> Mapping[str, int]:
-    config = MeasuringConfig(rounds=5, extra_rounds=20)
+    config = MeasurementConfig(rounds=5, extra_rounds=20)
     context = memory_context("latency", told=told)
     measured = measure_rounds(context, device, Work(models), config, RuntimeOptions(), 0)
     assert set(measured.copies.values()) == {1}
@@ -249,7 +249,7 @@ def test_a_network_too_short_for_the_clock_is_told_by_name_and_not_timed_for_eve
 def test_a_reading_that_is_one_step_off_is_no_spell() -> None:
     """1 and 2 us of one model are the same; 1 and 8 are not."""
     odd = coarse(answers={7: 0.002, 12: 0.008})
-    config = MeasuringConfig(rounds=20, extra_rounds=0)
+    config = MeasurementConfig(rounds=20, extra_rounds=0)
     work = Work({"short": block_model(BlockSpec(kind="head", in_channels=8, out_channels=8, resolution=1))})
     measured = measure_rounds(memory_context("latency"), odd, work, config, RuntimeOptions(), 0)
     assert [index for index, timing in enumerate(measured.timings) if timing.disturbed] == [12]

@@ -12,7 +12,7 @@ from android_bench.android import AndroidDevice
 from android_bench.device import RuntimeOptions
 from android_bench.virtual_phone.phone import running_phone
 from stages.conversion.flatbuffer import block_model, empty_model
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.repetition import Repeatable
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
@@ -25,7 +25,7 @@ SIDE = BLOCK.model_copy(update={"stride": 2})
 
 
 def test_copies_go_through_adb_and_the_tool(tmp_path: Path) -> None:
-    config = MeasuringConfig(rounds=3, extra_rounds=0, warmup_ms=1, min_ms=2)
+    config = MeasurementConfig(rounds=3, extra_rounds=0, warmup_ms=1, min_ms=2)
 
     def repeatable(block: BlockSpec) -> Repeatable:
         return Repeatable(lambda copies: block_model(block, copies=copies), block.copy_bytes)

@@ -12,20 +12,24 @@ from pydantic import BaseModel, ValidationError
 from support.scripted_device import ScriptedDevice
 
 from android_bench.local.device import LocalDevice
-from nasflow.assemble import PipelineConfig, build_pipeline, build_stages, open_device, resolve_data
+from nasflow.assemble import build_pipeline, build_stages, open_device, resolve_data
 from nasflow.base.errors import NoUsableDeviceError
 from nasflow.cli.request import STAGE_NAMES
-from nasflow.commands.init import template
+from nasflow.config import PipelineConfig
+from nasflow.reference import configuration_md, pipeline_yaml
 from pipeline.config.loader import load_config
 from pipeline.events import Event
 from pipeline.stage import Stage
 from stages.data.config import DataConfig
+from stages.measurement.config import MeasurementConfig
+
+OVERRIDES = ("profile", "latency", "prune", "precheck")
 
 
 @pytest.fixture
 def shipped(tmp_path: Path) -> PipelineConfig:
     file = tmp_path / "pipeline.yaml"
-    file.write_text(template(), encoding="utf-8")
+    file.write_text(pipeline_yaml(), encoding="utf-8")
     return load_config(PipelineConfig, file)
 
 
@@ -38,49 +42,54 @@ def _leaves(model: type[BaseModel], parents: tuple[str, ...] = ()) -> Iterator[t
             yield (*parents, name)
 
 
-def test_every_stage_is_a_sub_command_and_a_section(tmp_path: Path) -> None:
+def test_every_stage_is_a_sub_command(tmp_path: Path) -> None:
     stages = build_stages(PipelineConfig(), tmp_path, LocalDevice())
     assert tuple(stage.name for stage in stages) == STAGE_NAMES
-    assert set(STAGE_NAMES) <= PipelineConfig.model_fields.keys()
 
 
-def test_the_template_explains_every_key_in_its_section(shipped: PipelineConfig) -> None:
-    text = template()
-    for section, *rest in _leaves(PipelineConfig):
-        if not rest:
-            assert re.search(rf"^{section}: ", text, re.MULTILINE), section
-            continue
-        lines = re.search(rf"^{section}:.*\n((?:  .*\n|\n)+)", text, re.MULTILINE)
-        assert lines, section
-        assert re.search(rf"^  (?:# )?{rest[0]}:", lines[1], re.MULTILINE), (section, rest)
+def test_the_file_and_the_reference_explain_every_key(shipped: PipelineConfig) -> None:
+    text, reference = pipeline_yaml(), configuration_md()
+    for *sections, name in _leaves(PipelineConfig):
+        if sections and sections[0] in OVERRIDES and name in MeasurementConfig.model_fields:
+            continue  # explained in the section ``measurement``
+        assert f"| `{'.'.join((*sections, name))}` |" in reference
+        block = text
+        for depth, section in enumerate(sections):
+            indent = "  " * depth
+            found = re.search(rf"^{indent}{section}:\n((?:{indent}  .*\n)+)", block, re.MULTILINE)
+            assert found, (sections, name)
+            block = found[1]
+        assert re.search(rf"^ *(?:# )?{name}: .* # \S", block, re.MULTILINE), name
 
 
-def test_the_templates_lines_fit_a_screen_and_are_explained() -> None:
-    lines = template().splitlines()
+def test_the_files_lines_fit_a_screen() -> None:
+    lines = pipeline_yaml().splitlines()
     assert max(map(len, lines)) <= 120
-    assert "\t" not in template()
-    before = ""
-    for line in lines:
-        key = re.match(r" *(?:# )?([a-z0-9_]+):(?! \|)", line)
-        is_repeated = key and key[1] in before
-        assert (
-            not key or "#" in line or is_repeated or key[1] in {"data", "space", "runtime", "relative_to"}
-        ), line
-        before += line
+    assert not [line for line in lines if "\t" in line or line != line.rstrip()]
 
 
 def test_values_in_a_comment_are_valid_too(tmp_path: Path) -> None:
-    assert "(one of these three)" in template()
-    keys = ("target_ms", "targets", "max_ratio", "train_images", "width_multiplier", "resolution", "folder")
-    commented = list(re.finditer(rf"^  # ((?:{'|'.join(keys)}): )", template(), flags=re.MULTILINE))
-    assert {match[1].rstrip(": ") for match in commented} == set(keys)
+    text = pipeline_yaml()
+    commented = list(re.finditer(r"^( +)# ([a-z_]+): (?! )", text, flags=re.MULTILINE))
+    names = [match[2] for match in commented]
+    assert {"ms", "further", "pick_ms", "max_ratio", "train_images", "resolution", "folder"} <= set(names)
     for number, match in enumerate(commented):
-        text = template()[: match.start()] + f"  {match[1]}" + template()[match.end() :]
-        if match[1].startswith("target"):
-            text = re.sub(r"^  target:.*\n(    .*\n)+", "", text, flags=re.MULTILINE)
+        changed = f"{text[: match.start()]}{match[1]}{match[2]}: {text[match.end() :]}"
+        if match[2] == "ms":
+            changed = re.sub(r"^  ratio: ", "  # ratio: ", changed, flags=re.MULTILINE)
         file = tmp_path / f"{number}.yaml"
-        file.write_text(text, encoding="utf-8")
+        file.write_text(changed, encoding="utf-8")
         load_config(PipelineConfig, file)
+
+
+def test_a_stage_takes_shared_timing_unless_it_has_its_own(tmp_path: Path) -> None:
+    settings = {"measurement": {"rounds": 30, "min_ms": 7.0}, "latency": {"rounds": 4}}
+    config = PipelineConfig.model_validate(settings)
+    stages = {stage.name: stage.settings()["config"] for stage in stages_of(config, tmp_path)}
+    rounds = {name: stages[name]["rounds"] for name in (*OVERRIDES, "verify")}
+    assert rounds == {"profile": 30, "latency": 4, "prune": 30, "precheck": 6, "verify": 12}
+    min_ms = {name: stages[name]["min_ms"] for name in (*OVERRIDES, "verify")}
+    assert min_ms == dict.fromkeys(OVERRIDES, 7.0) | {"verify": 60.0}
 
 
 def test_fingerprints_do_not_depend_on_where_the_project_lies(tmp_path: Path) -> None:
@@ -130,8 +139,8 @@ def stages_of(config: PipelineConfig, folder: Path) -> tuple[Stage, ...]:
 
 def test_every_further_network_counts_in_the_estimates(tmp_path: Path) -> None:
     alone = estimates(tmp_path, {})
-    front = estimates(tmp_path, {"prune": {"front": 4}})
-    listed = estimates(tmp_path, {"search": {"targets": [{"ratio": 0.1 * n} for n in range(1, 6)]}})
+    front = estimates(tmp_path, {"target": {"front": 4}})
+    listed = estimates(tmp_path, {"target": {"further": [{"ratio": 0.1 * n} for n in range(2, 6)]}})
     assert front == listed
     assert {name for name in alone if front[name] > alone[name]} == {"prune", "finetune", "convert", "verify"}
     assert front["finetune"] == pytest.approx(3 * alone["finetune"]), "6 networks in place of 2"
@@ -143,6 +152,6 @@ def test_every_further_network_counts_in_the_estimates(tmp_path: Path) -> None:
 def test_how_many_networks_are_expected_is_in_no_fingerprint_but_prunes(tmp_path: Path) -> None:
     alone, front = (
         {stage.name: stage.settings() for stage in stages_of(PipelineConfig.model_validate(given), tmp_path)}
-        for given in ({}, {"prune": {"front": 4}})
+        for given in ({}, {"target": {"front": 4}})
     )
     assert [name for name in alone if alone[name] != front[name]] == ["prune"]

@@ -13,13 +13,14 @@ from support.toy_search import latency_model
 
 from android_bench.device import Device
 from android_bench.local.host import usable_cores
-from nasflow.assemble import PipelineConfig, build_stages
+from nasflow.assemble import build_stages
 from nasflow.base.errors import InfeasibleTargetError
 from nasflow.cli.app import main
 from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.beforehand import check_images, doubtful_settings
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
+from nasflow.config import PipelineConfig
 from pipeline.events import Emit
 from pipeline.runner import Pipeline
 from stages.space import SpaceConfig, load_space
@@ -91,23 +92,23 @@ LATENCY = latency_model(load_space(SpaceConfig()))
 
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize(
-    ("target_ms", "use_at_least", "words"),
+    ("target_ms", "minimum_share", "words"),
     [
-        (1e-6, 0.9, r"prune\.target_ms: no network of the space takes 1e-06 ms or less"),
+        (1e-6, 0.9, r"target\.pick_ms: no network of the space takes 1e-06 ms or less"),
         # Above the slowest one but for a rounding there is none: a share of almost 1 is used by none.
         (LATENCY.feasible_ms[0] * 1.001, 0.99999, r"no network of space \w+ takes between"),
     ],
     ids=["impossible", "gap"],
 )
 def test_a_target_of_prunes_that_no_network_meets_is_told_before_the_search(
-    config: Path, dry_run: bool, target_ms: float, use_at_least: float, words: str
+    config: Path, dry_run: bool, target_ms: float, minimum_share: float, words: str
 ) -> None:
     toy = Measured(documents={**sample_documents(), "latency": LATENCY})
     run_pipeline(RunOptions(until="latency"), open_project(Selection(config), toy))
     settings = (
-        f"prune.target_ms={target_ms}",
-        f"prune.use_at_least={use_at_least}",
-        f"search.target_ms={LATENCY.feasible_ms[1]}",
+        f"target.pick_ms={target_ms}",
+        f"target.minimum_share={minimum_share}",
+        f"target.ms={LATENCY.feasible_ms[1]}",
     )
     with pytest.raises(InfeasibleTargetError, match=words):
         run_pipeline(RunOptions(dry_run=dry_run), open_project(Selection(config, settings), toy))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError, RunInterruptedError, TrainingDivergedError
 from nasflow.cli import console
 from nasflow.cli.app import main
 from nasflow.cli.options import selection
 from nasflow.cli.request import STAGE_NAMES, RunOptions, Selection
-from nasflow.commands.init import template
+from nasflow.config import PipelineConfig
+from nasflow.reference import pipeline_yaml
 from pipeline.config.loader import load_config
 
 COMMANDS = ("run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init", "devices", "virtual-phone")
@@ -178,7 +178,7 @@ def test_an_error_is_told_in_one_line_even_if_its_message_has_several(
 def test_an_unforeseen_exception_shows_its_traceback_and_exits_70(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nasflow.commands.init.template", lambda: 1 / 0)
+    monkeypatch.setattr("nasflow.commands.init.pipeline_yaml", lambda: 1 / 0)
     assert main(["init", str(tmp_path), "--json"]) == 70
     out, err = capfd.readouterr()
     assert json.loads(out)["error"]["type"] == "ZeroDivisionError"
@@ -234,10 +234,10 @@ def test_options_win_over_assignments() -> None:
 
 
 def test_a_front_is_ten_further_networks_and_wins_over_assignments() -> None:
-    chosen = selection(None, ["prune.front=3"], None, None, front=True)
-    assert load_config(PipelineConfig, None, chosen.overrides).prune.front == 10
-    chosen = selection(None, ["prune.front=3"], None, None)
-    assert load_config(PipelineConfig, None, chosen.overrides).prune.front == 3
+    chosen = selection(None, ["target.front=3"], None, None, front=True)
+    assert load_config(PipelineConfig, None, chosen.overrides).target.front == 10
+    chosen = selection(None, ["target.front=3"], None, None)
+    assert load_config(PipelineConfig, None, chosen.overrides).target.front == 3
 
 
 @pytest.mark.parametrize(
@@ -270,16 +270,15 @@ def test_a_setting_that_cannot_work_is_refused_before_anything_is_measured(
     assert not list(tmp_path.glob("artifacts/records/*"))
 
 
-def test_two_targets_are_refused_with_what_to_unset(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "pipeline.yaml").write_text(template(), encoding="utf-8")
-    words = ["run", "--dry-run", "--config", str(tmp_path / "pipeline.yaml")]
-    assert main([*words, "--set", "search.target_ms=0.12"]) == 2
+def test_of_two_kinds_of_target_the_option_wins(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(pipeline_yaml(), encoding="utf-8")
+    config = load_config(PipelineConfig, path, ["target.ms=0.12"])
+    assert config.target.first == 0.12
+    both = ["run", "--dry-run", "--config", str(path), "--set", "target={ms: 0.12, ratio: 0.4}"]
+    assert main(both) == 2
     said = capfd.readouterr().err
-    assert said.startswith("error: --set search.target_ms=0.12: search: give one of target_ms, target and ")
-    assert "there are target and target_ms: unset what is not meant, as with --set search.target=null" in said
-    assert main([*words, "--set", "search.target_ms=0.12", "--set", "search.target=null"]) == 0
+    assert "ms (0.12) and ratio (0.4) are two targets: remove one of them, or set it to null" in said
 
 
 @pytest.mark.parametrize("command", ["run", *STAGE_NAMES, "bench", "doctor"])

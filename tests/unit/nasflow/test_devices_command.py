@@ -15,10 +15,10 @@ from android_bench.adb.listing import Listed
 from android_bench.found_phone import FoundPhone
 from android_bench.transport import STATE_ADVICE
 from android_bench.virtual_phone.phone import running_phone
-from nasflow.assemble import PipelineConfig
 from nasflow.cli.app import main
 from nasflow.cli.request import Selection
 from nasflow.commands import devices
+from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 
 PIXEL = FoundPhone("R5CT1", "usb", "device", "Pixel 8 Pro", "Tensor G3", "15")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError
 from nasflow.cli.app import main
 from nasflow.commands.doctor import examine
+from nasflow.config import PipelineConfig
 from nasflow.doctor import checks as doctor
 
 DiskUsage = namedtuple("DiskUsage", ["total", "used", "free"])

@@ -9,10 +9,10 @@ import pytest
 from support.scripted_device import ScriptedDevice
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
-from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import BadMeasurementError
 from nasflow.base.text import shown_ms
 from nasflow.commands.bench import _outcome
+from nasflow.config import PipelineConfig
 from nasflow.doctor.phone import _trial
 from stages.conversion.flatbuffer import empty_model
 from stages.space import load_space

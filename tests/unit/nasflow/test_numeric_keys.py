@@ -9,8 +9,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from nasflow.assemble import PipelineConfig
 from nasflow.base.errors import ConfigError
+from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 
 
@@ -21,7 +21,7 @@ def numeric_keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str,
         inner = set(_types(field.annotation))
         for kind in inner:
             # What stands in a list has no dotted name.
-            if isinstance(kind, type) and issubclass(kind, BaseModel) and key != "search.targets":
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and key != "target.further":
                 yield from numeric_keys(kind, f"{key}.")
         if inner & {int, float}:
             yield key, get_origin(field.annotation) is tuple
@@ -39,7 +39,7 @@ KEYS = sorted(numeric_keys(PipelineConfig))
 
 
 def test_the_keys_are_found_at_every_depth() -> None:
-    assert {("seed", False), ("search.target.ratio", False), ("search.target_ms", False)} <= set(KEYS)
+    assert {("seed", False), ("target.ratio", False), ("target.ms", False)} <= set(KEYS)
     assert ("baseline.widths", True) in KEYS
     assert len(KEYS) > 60
 
@@ -56,11 +56,11 @@ def test_no_key_takes_nan_or_infinity(value: str) -> None:
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "0", "-1", "{ratio: .nan}", "{ratio: -1}"])
 def test_no_target_of_a_list_may_be_no_positive_number(value: str) -> None:
-    with pytest.raises(ConfigError, match=r"search\.targets"):
-        load_config(PipelineConfig, None, [f"search.targets=[0.1, {value}]"])
+    with pytest.raises(ConfigError, match=r"target\.further"):
+        load_config(PipelineConfig, None, [f"target.further=[0.1, {value}]"])
 
 
-@pytest.mark.parametrize("key", ["search.target_ms", "search.target.ratio"])
+@pytest.mark.parametrize("key", ["target.ms", "target.ratio"])
 @pytest.mark.parametrize("value", ["0", "-1", "-0.0", ".nan", ".inf", "soon", "true", "[1]"])
 def test_a_target_that_is_no_positive_number_is_refused(key: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -10,12 +10,13 @@ import pytest
 from support.scripted_device import ScriptedDevice
 
 from android_bench.device import DeviceInfo
-from nasflow.assemble import PipelineConfig, build_pipeline
+from nasflow.assemble import build_pipeline
 from nasflow.base.errors import NoUsableDeviceError
 from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.phone_time import before_the_phone_is_asked, phone_time
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
+from nasflow.config import PipelineConfig
 from pipeline.events import Event
 from pipeline.runner import Pipeline
 

@@ -11,9 +11,10 @@ import pytest
 
 from android_bench.adb.keys import default_key
 from android_bench.runner import download
-from nasflow.assemble import PipelineConfig, artifacts_folder, resolve_data
+from nasflow.assemble import artifacts_folder, resolve_data
 from nasflow.base.errors import MachineError, UsageError
 from nasflow.base.files import cache_folder
+from nasflow.config import PipelineConfig
 from nasflow.doctor import checks as doctor
 from stages.data import fashion_mnist as data
 from stages.data.config import DataConfig

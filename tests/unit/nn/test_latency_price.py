@@ -22,10 +22,10 @@ LOSSES = [[0.06 - ms + 0.015 * float(torch.rand((), generator=_RANDOM)) for ms i
 def new_price(target_ms: float, steps: int = STEPS) -> LatencyPrice:
     return LatencyPrice(
         target_ms,
-        rate=CONFIG.price_rate,
-        damping=CONFIG.price_damping,
+        rate=CONFIG.multiplier_rate,
+        damping=CONFIG.multiplier_damping,
         anneal_steps=int(CONFIG.anneal_share * steps),
-        limit=CONFIG.price_limit,
+        limit=CONFIG.multiplier_limit,
     )
 
 
@@ -81,12 +81,12 @@ def test_a_target_out_of_reach_does_not_wind_the_price_up_beyond_its_limit() -> 
     price = new_price(1.0, steps=0)
     for _ in range(10_000):
         price.update(2.0)
-    assert price.integral == CONFIG.price_limit
+    assert price.integral == CONFIG.multiplier_limit
     steps = 0
     while price.value > 0:
         price.update(0.9)
         steps += 1
-    assert steps <= (CONFIG.price_limit / 0.1 / CONFIG.price_rate) + 1
+    assert steps <= (CONFIG.multiplier_limit / 0.1 / CONFIG.multiplier_rate) + 1
 
 
 def test_below_the_target_latency_earns_a_bonus() -> None:
@@ -96,7 +96,7 @@ def test_below_the_target_latency_earns_a_bonus() -> None:
     assert price.value < 0
     for _ in range(10_000):
         price.update(0.5)
-    assert price.integral == -CONFIG.price_limit
+    assert price.integral == -CONFIG.multiplier_limit
 
 
 def test_restored_from_json_it_goes_on_identically() -> None:

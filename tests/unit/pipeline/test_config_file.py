@@ -36,7 +36,7 @@ class SearchConfig(Record):
         return self
 
 
-class FinetuneConfig(Record):
+class TrainingConfig(Record):
     epochs: int = 5
     widths: tuple[float, ...] = (1.0,)
 
@@ -57,7 +57,7 @@ class DataConfig(Record):
 class Config(Record):
     seed: int = 0
     search: SearchConfig = SearchConfig()
-    finetune: FinetuneConfig = FinetuneConfig()
+    finetune: TrainingConfig = TrainingConfig()
     data: DataConfig = DataConfig()
     stages: tuple[StageConfig, ...] = ()
     factors: dict[str, float] = Field(default_factory=dict)

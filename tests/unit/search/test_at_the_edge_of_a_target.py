@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.scripted_device import ScriptedDevice
-from support.toy_search import DATA, SPACE, latency_model, measured, toy_device
+from support.toy_search import DATA, SPACE, latency_model, measured, prune_sections, toy_device
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
 from nasflow.base.errors import DeviceError, InconclusiveError, InfeasibleTargetError
@@ -20,7 +21,6 @@ from pipeline.events import Message
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.measurement.rounds import Measured
 from stages.nas.candidate_times import PASSES, CandidateTimes, Timed, pooled, target_that_holds_ms
-from stages.nas.config import PruneConfig
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.prune import Prune
@@ -103,25 +103,25 @@ class Picked:
         device: ScriptedDevice,
         *,
         latency: LatencyModel = LATENCY,
-        further: tuple[float, ...] = (),
-        **config: float,
+        **settings: Any,
     ) -> PrunedNetworks:
-        settings = {
+        usual = {
             "rank_by": "probability",
-            "use_at_least": USED,
+            "minimum_share": USED,
             "random_networks": 0,
             "recalibration_batches": 1,
             "interval_percent": 20.0,
             "rounds": ROUNDS,
         }
+        config, target = prune_sections(usual | settings)
         stage = Prune(
-            config=PruneConfig.model_validate(settings | config),
+            config=config,
+            target=target,
             space=SPACE,
             data=DATA,
             runtime=RuntimeOptions(),
             seed=1,
             device=device,
-            further_targets=further,
         )
         context = memory_context("prune", store=self.store, scratch=self.scratch, told=self.told)
         return stage.run(context, search=self.searched, latency=latency)
@@ -165,7 +165,7 @@ def test_where_the_interval_holds_the_target_it_is_inconclusive_and_the_passes_a
 def test_an_offered_target_is_said_to_belong_into_the_configuration(picked: Picked) -> None:
     with pytest.raises(InconclusiveError, match="cannot be told") as caught:
         picked.run(edge(lambda n: 1.006, noise=0.02))
-    assert re.search(r"put prune\.target_ms: [\d.]+ into the configuration", caught.value.hint)
+    assert re.search(r"put target\.pick_ms: [\d.]+ into the configuration", caught.value.hint)
 
 
 def test_an_interval_is_that_of_the_network_that_it_is_told_of() -> None:
@@ -194,12 +194,12 @@ def test_the_target_that_is_offered_holds_with_the_same_search(
 ) -> None:
     with pytest.raises(error) as caught:
         picked.run(edge(lambda n: slower, noise=noise))
-    offered = re.search(r"nasflow run --set prune\.target_ms=([\d.e-]+)\.", getattr(caught.value, "hint", ""))
+    offered = re.search(r"nasflow run --set target\.pick_ms=([\d.e-]+)\.", getattr(caught.value, "hint", ""))
     assert offered is not None
     offered_ms = float(offered[1])
     assert TARGET_MS < offered_ms <= 1.04 * TARGET_MS
     again = Picked(picked.searched, picked.store)
-    outcome = again.run(edge(lambda n: slower, noise=noise), target_ms=offered_ms)
+    outcome = again.run(edge(lambda n: slower, noise=noise), pick_ms=offered_ms)
     assert outcome.target_ms == outcome.found.target_ms == offered_ms
     (considered,) = [c for c in outcome.considered if c.choices == outcome.found.choices]
     assert considered.measurement.median_ms <= offered_ms
@@ -217,12 +217,12 @@ def test_networks_that_are_surely_above_the_target_are_not_timed_again(picked: P
 def test_no_target_is_offered_where_no_prediction_holds(picked: Picked) -> None:
     with pytest.raises(InfeasibleTargetError) as caught:
         picked.run(edge(lambda n: 1.2, noise=0.0))
-    assert "prune.target_ms" not in caught.value.hint
+    assert "target.pick_ms" not in caught.value.hint
 
 
 def test_another_network_that_keeps_the_target_spares_the_passes(picked: Picked) -> None:
     device = edge(lambda n: 1.006, noise=0.02)
-    picked.run(device, use_at_least=0.5)
+    picked.run(device, minimum_share=0.5)
     assert picked.said == []
 
 
@@ -242,14 +242,14 @@ def test_a_killed_pass_goes_on_and_times_nothing_twice(picked: Picked) -> None:
 
 def test_a_further_target_that_cannot_be_told_is_told_of_and_no_end(picked: Picked) -> None:
     slowest = PREDICTED[-1]
-    outcome = picked.run(edge(lambda n: 1.006, noise=0.02), target_ms=1.1 * slowest, further=(TARGET_MS,))
+    outcome = picked.run(edge(lambda n: 1.006, noise=0.02), pick_ms=1.1 * slowest, further=(TARGET_MS,))
     assert outcome.front == ()
     assert any("cannot be told" in warning for warning in picked.told.warnings)
 
 
 def test_a_target_below_every_network_is_refused_by_its_key(picked: Picked) -> None:
-    with pytest.raises(InfeasibleTargetError, match=r"prune\.target_ms: no network"):
-        picked.run(toy_device(), target_ms=0.5 * PREDICTED[0])
+    with pytest.raises(InfeasibleTargetError, match=r"target\.pick_ms: no network"):
+        picked.run(toy_device(), pick_ms=0.5 * PREDICTED[0])
 
 
 # --- two series as one -------------------------------------------------------------------------------------

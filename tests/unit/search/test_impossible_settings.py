@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from support.scripted_device import ScriptedDevice
 from support.toy_search import SPACE
 
-from nasflow.assemble import PipelineConfig, build_pipeline
+from nasflow.assemble import build_pipeline
 from nasflow.base.errors import UsageError
+from nasflow.config import PipelineConfig
 from stages.space.search_space import Candidate, SearchSpace, StageSpec
 
 SMALL = """

@@ -30,7 +30,7 @@ CONFIG = SearchConfig(
     architecture_every=1,
     architecture_batch_size=25,
     architecture_learning_rate=0.1,
-    price_rate=0.3,
+    multiplier_rate=0.3,
 )
 FEW = DataConfig(train_images=250, validation_images=200)
 TARGET_MS = 0.1

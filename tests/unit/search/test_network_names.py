@@ -19,10 +19,11 @@ from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
 from stages.data.config import DataConfig
 from stages.documents import PrunedNetworks, SearchResult
-from stages.measurement.config import MeasuringConfig
+from stages.measurement.config import MeasurementConfig
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
 from stages.nas.config import PruneConfig
+from stages.nas.targets import TargetConfig
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.prune import Prune
@@ -69,7 +70,7 @@ def timed(path: tuple[int, ...], space: SearchSpace, folder: Path) -> None:
     """As ``latency`` and ``prune`` do it."""
     name = network_name(path)
     context = Context("prune", "", MemoryStore(), FolderScratch(folder, "prune", lambda _: None), print)
-    config = MeasuringConfig(rounds=3, extra_rounds=0)
+    config = MeasurementConfig(rounds=3, extra_rounds=0)
     context = memory_context("prune", scratch=context.scratch)  # type: ignore[arg-type]
     measured = measure_rounds(
         context, ScriptedDevice({name: 1.0}), Work({name: b""}), config, RuntimeOptions(), 0
@@ -162,6 +163,7 @@ def test_a_network_of_43_layers_is_tried_measured_and_kept(tmp_path: Path) -> No
             rounds=3,
             random_networks=0,
         ),
+        target=TargetConfig(),
         space=space,
         data=DataConfig(train_images=100, validation_images=100),
         runtime=RuntimeOptions(),

@@ -16,7 +16,7 @@ from pipeline.events import Event, Metric
 from pipeline.stage import Context
 from stages.data.config import DataConfig
 from stages.documents import SearchResult
-from stages.nas.config import SearchConfig
+from stages.nas.config import ReinforceConfig, SearchConfig
 from stages.nas.search_loop import CHECKPOINT, run_search
 from stages.space.search_space import SearchSpace
 from stages.training.checkpoint import VERSION, pack, unpack
@@ -24,7 +24,9 @@ from stages.training.checkpoint import VERSION, pack, unpack
 CONFIG = SearchConfig(
     warmup_epochs=1, epochs=2, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
-REINFORCE = CONFIG.model_copy(update={"gradient": "reinforce", "draws_per_step": 2})
+REINFORCE = CONFIG.model_copy(
+    update={"gradient": "reinforce", "reinforce": ReinforceConfig(draws_per_step=2)}
+)
 CONFIGS = {"two_path": CONFIG, "reinforce": REINFORCE}
 DATA = DataConfig(train_images=300, validation_images=200)
 LATENCY = latency_model()
@@ -195,7 +197,7 @@ def test_a_checkpoint_holds_all_that_is_not_drawn_anew(
     assert isinstance(by_pairs, dict)
     assert isinstance(by_draws, dict)
     assert by_pairs["estimator"] == {}
-    assert by_draws["estimator"]["weight"] == pytest.approx(1 - REINFORCE.baseline_decay ** (STEPS))
+    assert by_draws["estimator"]["weight"] == pytest.approx(1 - REINFORCE.reinforce.baseline_decay ** (STEPS))
     assert by_draws["estimator"]["sum"] < 0.0
 
 

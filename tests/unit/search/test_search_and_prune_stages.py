@@ -12,17 +12,17 @@ from pydantic import ValidationError
 from safetensors.torch import load
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.scripted_device import ScriptedDevice
-from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
+from support.toy_search import DATA, SPACE, Stopped, latency_model, prune_sections, toy_device
 
 from android_bench.device import RuntimeOptions
 from nasflow.base.errors import InfeasibleTargetError, UsageError
 from pipeline.artifact import document_bytes
 from stages.data.config import DataConfig
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
-from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.config import SearchConfig
 from stages.nas.search_loop import price_candidates
 from stages.nas.solver import path_ms
-from stages.nas.targets import RelativeTarget, Target, further_ms
+from stages.nas.targets import RelativeTarget, TargetConfig
 from stages.nn.network import load_network
 from stages.nn.supernet import Supernet
 from stages.prune import Prune
@@ -32,14 +32,15 @@ from stages.space import SpaceConfig, load_space
 LATENCY = latency_model()
 FASTEST, SLOWEST = LATENCY.feasible_ms
 CONFIG = SearchConfig(
-    target_ms=0.08, warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
+    warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
+TARGET = TargetConfig(ms=0.08)
 COSTS = [row.tolist() for row in price_candidates(SPACE, LATENCY).block_ms]
 FIXED_MS = price_candidates(SPACE, LATENCY).fixed_ms
 
 
-def stage(config: SearchConfig) -> Search:
-    return Search(config=config, space=SPACE, data=DATA, seed=1)
+def stage(config: SearchConfig = CONFIG, target: TargetConfig = TARGET) -> Search:
+    return Search(config=config, target=target, space=SPACE, data=DATA, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture(scope="module")
 def searched(store: MemoryStore) -> SearchResult:
-    return stage(CONFIG).run(memory_context("search", store=store), latency=LATENCY)
+    return stage().run(memory_context("search", store=store), latency=LATENCY)
 
 
 def pruned(
@@ -57,22 +58,22 @@ def pruned(
     store: MemoryStore,
     *,
     target_ms: float = 0.08,
-    further_targets: tuple[Target, ...] = (),
     told: Told | None = None,
     scratch: MemoryScratch | None = None,
     device: ScriptedDevice | None = None,
     latency: LatencyModel = LATENCY,
     data: DataConfig = DATA,
-    **config: float | str,
+    **settings: Any,
 ) -> PrunedNetworks:
+    config, target = prune_sections({"evaluations": 60, "rank_by": "probability", **settings})
     stage = Prune(
-        config=PruneConfig.model_validate({"evaluations": 60, "rank_by": "probability", **config}),
+        config=config,
+        target=target,
         space=SPACE,
         data=data,
         runtime=RuntimeOptions(),
         seed=1,
         device=device or toy_device(),
-        further_targets=further_targets,
     )
     return stage.run(
         memory_context("prune", store=store, told=told, scratch=scratch),
@@ -89,26 +90,26 @@ def untimed(outcome: PrunedNetworks) -> bytes:
 
 
 def test_the_target_is_a_time_or_a_share_of_mobilenet_v2s() -> None:
-    assert SearchConfig(target_ms=0.07).target_for(LATENCY) == 0.07
-    assert SearchConfig(target=RelativeTarget(ratio=0.4)).target_for(LATENCY) == pytest.approx(0.4 * 0.2)
-    assert SearchConfig().target_for(LATENCY) == pytest.approx(0.5 * 0.2)
-    with pytest.raises(ValidationError, match="not both"):
-        SearchConfig(target_ms=0.07, target=RelativeTarget())
+    assert TargetConfig(ms=0.07).searched_ms(LATENCY) == 0.07
+    assert TargetConfig(ratio=0.4).searched_ms(LATENCY) == pytest.approx(0.4 * 0.2)
+    assert TargetConfig().searched_ms(LATENCY) == pytest.approx(0.5 * 0.2)
+    with pytest.raises(ValidationError, match=r"ms \(0\.07\) and ratio \(0\.5\) are two targets"):
+        TargetConfig(ms=0.07, ratio=0.5)
 
 
 def test_a_target_faster_than_every_network_is_refused_before_any_work() -> None:
-    with pytest.raises(InfeasibleTargetError, match=r"search\.target_ms: no network") as caught:
-        stage(SearchConfig(target_ms=0.9 * FASTEST)).run(memory_context("search"), latency=LATENCY)
+    with pytest.raises(InfeasibleTargetError, match=r"^target: no network") as caught:
+        stage(target=TargetConfig(ms=0.9 * FASTEST)).run(memory_context("search"), latency=LATENCY)
     assert f"the fastest takes {FASTEST:.4g} ms" in caught.value.message
     assert f"{SLOWEST:.4g} ms" in caught.value.hint
-    with pytest.raises(InfeasibleTargetError, match=r"search\.target \(ratio 0\.1 of reference's 0\.2 ms\)"):
-        SearchConfig(target=RelativeTarget(ratio=0.1)).target_for(LATENCY)
+    with pytest.raises(InfeasibleTargetError, match=r"^target \(ratio 0\.1 of reference's 0\.2 ms\)"):
+        TargetConfig(ratio=0.1).searched_ms(LATENCY)
 
 
 def test_a_space_for_other_images_is_not_searched() -> None:
     space = load_space(SpaceConfig(resolution=64))
     with pytest.raises(UsageError, match="space fashion is for images of 64 pixels"):
-        Search(config=CONFIG, space=space, data=DATA, seed=1).run(
+        Search(config=CONFIG, target=TARGET, space=space, data=DATA, seed=1).run(
             memory_context("search"), latency=latency_model(space)
         )
 
@@ -140,7 +141,7 @@ def test_expected_latency_is_the_mean_over_all_networks(searched: SearchResult) 
 def test_the_most_probable_networks_within_the_target_are_judged(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    outcome = pruned(searched, store, candidates=4, use_at_least=0.8)
+    outcome = pruned(searched, store, candidates=4, minimum_share=0.8)
     least, most = 0.8 * 0.08, 0.08
     within = [
         path
@@ -157,14 +158,14 @@ def test_the_most_probable_networks_within_the_target_are_judged(
 
 
 @pytest.mark.parametrize(
-    ("judge_by", "field"), [("loss", "validation_loss"), ("accuracy", "validation_accuracy_percent")]
+    ("select_by", "field"), [("loss", "validation_loss"), ("accuracy", "validation_accuracy_percent")]
 )
 def test_the_last_choice_looks_at_what_it_is_told_to(
-    searched: SearchResult, store: MemoryStore, judge_by: str, field: str
+    searched: SearchResult, store: MemoryStore, select_by: str, field: str
 ) -> None:
-    outcome = pruned(searched, store, candidates=8, use_at_least=0.5, judge_by=judge_by)
+    outcome = pruned(searched, store, candidates=8, minimum_share=0.5, select_by=select_by)
     judged = [c for c in outcome.considered if c.validation_loss is not None]
-    sign = -1 if judge_by == "loss" else 1
+    sign = -1 if select_by == "loss" else 1
     best = max(judged, key=lambda c: sign * getattr(c, field))
     assert len(judged) == 8
     assert getattr(best, field) == getattr(
@@ -173,7 +174,7 @@ def test_the_last_choice_looks_at_what_it_is_told_to(
 
 
 def test_one_candidate_is_the_papers_rule(searched: SearchResult, store: MemoryStore) -> None:
-    outcome = pruned(searched, store, candidates=1, target_ms=SLOWEST, use_at_least=0)
+    outcome = pruned(searched, store, candidates=1, target_ms=SLOWEST, minimum_share=0)
     likeliest = tuple(max(range(len(row)), key=row.__getitem__) for row in searched.log_probabilities)
     assert outcome.found.choices == likeliest
 
@@ -189,7 +190,7 @@ def test_the_papers_rule_under_a_target_takes_the_likeliest_network_that_keeps_i
     assert len(binding) >= 2, "the target would not bind"
     for target_ms in binding:
         within = [path for path in paths if 0.9 * target_ms <= times[path] <= target_ms * (1 + 1e-9)]
-        outcome = pruned(searched, store, candidates=1, target_ms=target_ms * (1 + 1e-6), use_at_least=0.9)
+        outcome = pruned(searched, store, candidates=1, target_ms=target_ms * (1 + 1e-6), minimum_share=0.9)
         assert log_p[outcome.found.choices] == pytest.approx(max(map(log_p.__getitem__, within)), abs=2e-6)
         assert outcome.found.choices != likeliest
 
@@ -197,7 +198,7 @@ def test_the_papers_rule_under_a_target_takes_the_likeliest_network_that_keeps_i
 def test_skipped_layers_vanish_and_the_rest_keeps_the_supernets_weights(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    outcome = pruned(searched, store, candidates=30, use_at_least=0)
+    outcome = pruned(searched, store, candidates=30, minimum_share=0)
     weights = load(store.read_bytes(searched.supernet))
     with_skip = [n for n in (outcome.found, *outcome.randoms) if n.net.layers != (-1, 0, 1, 2, 3, -1, -1)]
     assert with_skip, "neither of the two skips a layer"
@@ -215,7 +216,7 @@ def test_candidates_are_judged_with_batch_statistics_of_their_own(
 ) -> None:
     weights = load(store.read_bytes(searched.supernet))
     for batches in (1, 2):
-        outcome = pruned(searched, store, candidates=1, use_at_least=0.8, recalibration_batches=batches)
+        outcome = pruned(searched, store, candidates=1, minimum_share=0.8, recalibration_batches=batches)
         for network in (outcome.found, *outcome.randoms):
             own = load(store.read_bytes(network.weights))
             counts = {int(t) for name, t in own.items() if name.endswith("num_batches_tracked")}
@@ -226,7 +227,7 @@ def test_candidates_are_judged_with_batch_statistics_of_their_own(
 def test_the_random_network_is_another_one_of_about_equal_latency(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    outcome = pruned(searched, store, candidates=2, use_at_least=0.8)
+    outcome = pruned(searched, store, candidates=2, minimum_share=0.8)
     (random,) = outcome.randoms
     assert random.choices != outcome.found.choices
     nearest = min(
@@ -240,7 +241,7 @@ def test_the_random_network_is_another_one_of_about_equal_latency(
 
 def test_more_random_networks_join_those_that_were_drawn(searched: SearchResult, store: MemoryStore) -> None:
     none, one, five = (
-        pruned(searched, store, candidates=2, use_at_least=0.8, random_networks=count) for count in (0, 1, 5)
+        pruned(searched, store, candidates=2, minimum_share=0.8, random_networks=count) for count in (0, 1, 5)
     )
     assert none.randoms == ()
     assert one.randoms == five.randoms[:1]
@@ -256,16 +257,14 @@ def test_more_random_networks_join_those_that_were_drawn(searched: SearchResult,
 
 def test_a_space_without_enough_other_networks_is_told_of(searched: SearchResult, store: MemoryStore) -> None:
     with pytest.raises(UsageError, match=r"holds 17 other networks .* prune\.random_networks asks for 18"):
-        pruned(searched, store, candidates=1, use_at_least=0.8, random_networks=18)
+        pruned(searched, store, candidates=1, minimum_share=0.8, random_networks=18)
 
 
 def test_without_a_price_the_search_does_not_heed_latency(store: MemoryStore) -> None:
     """Two searches under far apart targets learn the same where latency has no price."""
-    free = CONFIG.model_copy(update={"price_rate": 0.0, "price_damping": 0.0})
+    free = CONFIG.model_copy(update={"multiplier_rate": 0.0, "multiplier_damping": 0.0})
     outcomes = [
-        stage(free.model_copy(update={"target_ms": target_ms})).run(
-            memory_context("search", store=store), latency=LATENCY
-        )
+        stage(free, TargetConfig(ms=target_ms)).run(memory_context("search", store=store), latency=LATENCY)
         for target_ms in (1.01 * FASTEST, 10 * SLOWEST)
     ]
     assert all(epoch.multiplier == 0.0 for outcome in outcomes for epoch in outcome.history)
@@ -275,8 +274,8 @@ def test_without_a_price_the_search_does_not_heed_latency(store: MemoryStore) ->
 
 def test_a_target_that_every_network_meets_has_no_price_and_slowness_no_bonus(store: MemoryStore) -> None:
     def history(target_ms: float) -> list[float]:
-        config = CONFIG.model_copy(update={"target_ms": target_ms, "anneal_share": 0.0})
-        result = stage(config).run(memory_context("search", store=store), latency=LATENCY)
+        search = stage(CONFIG.model_copy(update={"anneal_share": 0.0}), TargetConfig(ms=target_ms))
+        result = search.run(memory_context("search", store=store), latency=LATENCY)
         return [epoch.multiplier for epoch in result.history]
 
     assert history(1.001 * SLOWEST) == history(10 * SLOWEST) == [0.0, 0.0]
@@ -284,14 +283,14 @@ def test_a_target_that_every_network_meets_has_no_price_and_slowness_no_bonus(st
 
 
 def test_pruning_repeats_exactly(searched: SearchResult, store: MemoryStore) -> None:
-    outcomes = [untimed(pruned(searched, store, candidates=2, use_at_least=0.8)) for _ in range(2)]
+    outcomes = [untimed(pruned(searched, store, candidates=2, minimum_share=0.8)) for _ in range(2)]
     assert outcomes[0] == outcomes[1]
 
 
 def test_a_target_that_every_network_meets_asks_for_no_more_than_the_slowest_takes(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    outcome = pruned(searched, store, target_ms=3 * SLOWEST, candidates=1, use_at_least=0.9)
+    outcome = pruned(searched, store, target_ms=3 * SLOWEST, candidates=1, minimum_share=0.9)
     assert 0.9 * SLOWEST <= outcome.found.predicted_ms <= SLOWEST * (1 + 1e-9)
 
 
@@ -299,14 +298,14 @@ def test_a_share_of_the_target_that_no_network_uses_is_told_in_whole_millisecond
     searched: SearchResult, store: MemoryStore
 ) -> None:
     with pytest.raises(InfeasibleTargetError) as caught:
-        pruned(searched, store, target_ms=FASTEST * 1.0001, use_at_least=0.999999)
+        pruned(searched, store, target_ms=FASTEST * 1.0001, minimum_share=0.999999)
     assert f"{FASTEST:.4g} to {SLOWEST:.4g} ms" in caught.value.message
 
 
 def test_a_target_of_exactly_the_fastest_networks_latency_is_met_by_it(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    outcome = pruned(searched, store, target_ms=FASTEST, use_at_least=0.5)
+    outcome = pruned(searched, store, target_ms=FASTEST, minimum_share=0.5)
     assert outcome.found.predicted_ms == pytest.approx(FASTEST)
 
 
@@ -320,7 +319,7 @@ def test_candidates_that_take_longer_than_the_target_are_dropped(
     times = sorted(LATENCY.predict_ms(SPACE.network(path)) for path in paths)
     target_ms = 1.001 * times[-2]
     outcome = pruned(
-        searched, store, target_ms=target_ms, candidates=50, use_at_least=0, device=toy_device(slower=1.01)
+        searched, store, target_ms=target_ms, candidates=50, minimum_share=0, device=toy_device(slower=1.01)
     )
     late = [c for c in outcome.considered if c.measurement.median_ms > target_ms]
     assert late, "no candidate was late: the test shows nothing"
@@ -360,8 +359,8 @@ def test_every_further_target_gets_a_network_that_keeps_it_or_is_told_of(
 def test_further_targets_do_not_change_the_first_ones_network_where_probability_decides(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    alone = pruned(searched, store, candidates=2, use_at_least=0.5)
-    assert pruned(searched, store, candidates=2, use_at_least=0.5, front=4).found == alone.found
+    alone = pruned(searched, store, candidates=2, minimum_share=0.5)
+    assert pruned(searched, store, candidates=2, minimum_share=0.5, front=4).found == alone.found
 
 
 def test_a_further_target_that_no_network_uses_is_told_of_and_the_first_ends_the_stage(
@@ -371,8 +370,8 @@ def test_a_further_target_that_no_network_uses_is_told_of_and_the_first_ends_the
     outcome = pruned(
         searched,
         store,
-        further_targets=(FASTEST * 1.0001,),
-        use_at_least=0.99999,
+        further=(FASTEST * 1.0001,),
+        minimum_share=0.99999,
         told=told,
         target_ms=1.001 * SLOWEST,
     )
@@ -387,37 +386,40 @@ def test_under_another_devices_model_the_anchor_tells_what_is_late(
     slow = toy_device()
     slow = ScriptedDevice({name: 3 * ms for name, ms in slow.true_ms.items()}, noise=0.0)
     foreign = LATENCY.model_copy(update={"foreign": ("device",)})
-    outcome = pruned(searched, store, candidates=2, use_at_least=0.5, device=slow, latency=foreign)
+    outcome = pruned(searched, store, candidates=2, minimum_share=0.5, device=slow, latency=foreign)
     assert all(c.validation_accuracy_percent is not None for c in outcome.considered[:2])
 
 
-def test_targets_may_be_listed_and_the_first_is_searched_for() -> None:
-    config = SearchConfig(targets=(0.08, RelativeTarget(ratio=0.45), 0.07))
-    assert config.target_for(LATENCY) == 0.08
-    assert further_ms(config.further_targets, LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
+def test_further_targets_are_listed_and_not_searched_for() -> None:
+    target = TargetConfig(ms=0.08, further=(RelativeTarget(ratio=0.45), 0.07))
+    assert target.searched_ms(LATENCY) == 0.08
+    assert target.further_ms(LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
 
 
 def test_a_further_target_faster_than_every_network_is_refused_before_any_work(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    config = CONFIG.model_copy(update={"target_ms": None, "targets": (0.08, 0.5 * FASTEST)})
-    with pytest.raises(InfeasibleTargetError, match=r"search\.targets, number 2: no network"):
-        stage(config).run(memory_context("search"), latency=LATENCY)
-    with pytest.raises(InfeasibleTargetError, match=r"search\.targets, number 2: no network"):
-        pruned(searched, store, further_targets=config.further_targets)
+    further = (0.08, 0.5 * FASTEST)
+    with pytest.raises(InfeasibleTargetError, match=r"target\.further, number 2: no network"):
+        stage(target=TargetConfig(ms=0.08, further=further)).run(memory_context("search"), latency=LATENCY)
+    with pytest.raises(InfeasibleTargetError, match=r"target\.further, number 2: no network"):
+        pruned(searched, store, further=further)
 
 
-@pytest.mark.parametrize("first", [0.08, RelativeTarget(ratio=0.45)])
-def test_further_targets_do_not_change_the_search(first: Target) -> None:
-    several = SearchConfig(targets=(first, RelativeTarget(ratio=0.4), 0.07))
-    alone = SearchConfig(target_ms=first) if isinstance(first, float) else SearchConfig(target=first)
-    assert stage(several).settings() == stage(alone).settings()
-    assert stage(SearchConfig(targets=(0.081, 0.07))).settings() != stage(several).settings()
+@pytest.mark.parametrize("first", [{"ms": 0.08}, {"ratio": 0.45}])
+def test_further_targets_do_not_change_the_search(first: Mapping[str, float]) -> None:
+    further = (RelativeTarget(ratio=0.4), 0.07)
+    alone, several, other = (
+        stage(target=TargetConfig.model_validate(keys)).settings()
+        for keys in (first, {**first, "further": further}, {"ms": 0.081, "further": further})
+    )
+    assert several == alone
+    assert other != several
 
 
 def test_a_further_target_gets_a_network_of_its_own(searched: SearchResult, store: MemoryStore) -> None:
     target = RelativeTarget(ratio=0.45)
-    (network,) = pruned(searched, store, use_at_least=0.9, further_targets=(target,)).front
+    (network,) = pruned(searched, store, minimum_share=0.9, further=(target,)).front
     assert network.target_ms == pytest.approx(0.45 * 0.2)
     assert network.predicted_ms <= network.target_ms
 
@@ -428,7 +430,7 @@ def test_a_further_target_gets_a_network_of_its_own(searched: SearchResult, stor
 def test_the_shortlist_is_ranked_by_what_was_judged_and_not_by_the_estimate(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    settings = {"rank_by": "value", "use_at_least": 0.5, "candidates": 4}
+    settings = {"rank_by": "value", "minimum_share": 0.5, "candidates": 4}
     scratch = MemoryScratch()
     outcome = pruned(searched, store, **settings, shortlist=12, scratch=scratch)
     values: dict[tuple[int, ...], list[float]] = {}
@@ -454,17 +456,17 @@ def test_a_killed_prune_goes_on_behind_its_last_evaluation(
                 raise Stopped
             super().append(name, row)
 
-    undisturbed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5)
+    undisturbed = pruned(searched, store, rank_by="value", candidates=2, minimum_share=0.5)
     killed = Killed()
     with pytest.raises(Stopped):
-        pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=killed)
+        pruned(searched, store, rank_by="value", candidates=2, minimum_share=0.5, scratch=killed)
     rows = killed.rows("evaluations")
     for damaged in (False, True):
         kept = MemoryScratch()
         for row in rows[:4] + rows[5 if damaged else 4 :]:
             kept.append("evaluations", row)
         before = len(kept.rows("evaluations"))
-        resumed = pruned(searched, store, rank_by="value", candidates=2, use_at_least=0.5, scratch=kept)
+        resumed = pruned(searched, store, rank_by="value", candidates=2, minimum_share=0.5, scratch=kept)
         assert before < len(kept.rows("evaluations")) <= 60
         assert untimed(resumed) == untimed(undisturbed)
 
@@ -475,7 +477,7 @@ LISTED: dict[str, Any] = {
     "rank_by": "value",
     "evaluations": 50,
     "target_ms": LIMIT_MS,
-    "use_at_least": 0.4,
+    "minimum_share": 0.4,
     "candidates": 4,
     "shortlist": 2,
 }
@@ -504,7 +506,7 @@ def test_networks_are_ranked_by_what_they_lose_on_validation_images(
     searched: SearchResult, store: MemoryStore
 ) -> None:
     outcome = pruned(
-        searched, store, rank_by="value", evaluations=300, candidates=3, target_ms=SLOWEST, use_at_least=0
+        searched, store, rank_by="value", evaluations=300, candidates=3, target_ms=SLOWEST, minimum_share=0
     )
     scores = [c.score for c in outcome.considered]
     assert outcome.evaluations == 300

@@ -13,6 +13,7 @@ from android_bench.device import RuntimeOptions
 from stages.documents import PrunedNetworks, SearchResult
 from stages.nas.config import PruneConfig
 from stages.nas.solver import best_paths
+from stages.nas.targets import TargetConfig
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.prune import Prune
@@ -65,9 +66,10 @@ def pruned(target_ms: float, *, slower: float = 1.0, rank_by: str = "probability
         history=(),
         seconds=0.0,
     )
-    config = {"candidates": 5, "use_at_least": 0.5, "evaluations": 60, "recalibration_batches": 1}
+    config = {"candidates": 5, "evaluations": 60, "recalibration_batches": 1}
     return Prune(
         config=PruneConfig.model_validate({**config, "rank_by": rank_by}),
+        target=TargetConfig(minimum_share=0.5),
         space=SPACE,
         data=DATA,
         runtime=RuntimeOptions(),

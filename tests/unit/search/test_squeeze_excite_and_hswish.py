@@ -9,6 +9,7 @@ from support.toy_search import DATA, SPACE, latency_model
 
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import CHECKPOINT
+from stages.nas.targets import TargetConfig
 from stages.nn.blocks import SqueezeExcite
 from stages.nn.supernet import Supernet, recalibrate_bn
 from stages.search import Search
@@ -29,7 +30,7 @@ GATED = SPACE.model_copy(
 )
 PATH = (0, 1, 3, 2)
 CONFIG = SearchConfig(
-    target_ms=1.0, warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
+    warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
 
 
@@ -41,7 +42,7 @@ def images(count: int = 8) -> torch.Tensor:
 def test_a_search_trains_the_gates_and_learns_what_to_prefer(gradient: str) -> None:
     scratch = MemoryScratch()
     config = CONFIG.model_copy(update={"gradient": gradient})
-    stage = Search(config=config, space=GATED, data=DATA, seed=2)
+    stage = Search(config=config, target=TargetConfig(ms=1.0), space=GATED, data=DATA, seed=2)
     result = stage.run(memory_context("search", scratch=scratch), latency=latency_model(GATED))
     for row, layer in zip(result.log_probabilities, GATED.layers(), strict=True):
         assert len(row) == len(layer.blocks)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.memory_context import MemoryScratch, MemoryStore, memory_context
-from support.toy_search import DATA, SPACE, latency_model
+from support.toy_search import DATA, SPACE, latency_model, toy_device
 
+from android_bench.device import RuntimeOptions
 from nasflow.base.errors import InfeasibleTargetError
 from stages.documents import LatencyModel
-from stages.nas.config import SearchConfig
+from stages.nas.config import PruneConfig, SearchConfig
 from stages.nas.solver import best_paths, path_ms
-from stages.nas.targets import bounds_ms, check_met, check_pick, path_costs_ms
+from stages.nas.targets import TargetConfig, bounds_ms, check_met, check_pick, path_costs_ms
+from stages.prune import Prune
 from stages.search import Search
 from stages.space.block_spec import BlockSpec
 
@@ -40,6 +43,22 @@ def invented(seed: int) -> LatencyModel:
         return known.setdefault(block.key, chance.uniform(0.003, 0.05))
 
     return latency_model(cost=cost)
+
+
+def search(target: TargetConfig) -> Search:
+    return Search(config=SearchConfig(), target=target, space=SPACE, data=DATA, seed=1)
+
+
+def prune(target: TargetConfig) -> Prune:
+    return Prune(
+        config=PruneConfig(),
+        target=target,
+        space=SPACE,
+        data=DATA,
+        runtime=RuntimeOptions(),
+        seed=1,
+        device=toy_device(),
+    )
 
 
 def test_costs_of_a_path_and_what_all_share_are_the_prediction() -> None:
@@ -71,23 +90,36 @@ def test_a_target_in_a_gap_is_refused_before_anything_is_trained() -> None:
     target_ms = 0.999 * above_ms
     share = (below_ms / target_ms + 1) / 2
     store, scratch = MemoryStore(), MemoryScratch()
-    stage = Search(
-        config=SearchConfig(target_ms=target_ms), space=SPACE, data=DATA, seed=1, use_at_least=share
-    )
+    stage = search(TargetConfig(ms=target_ms, minimum_share=share))
     with pytest.raises(InfeasibleTargetError, match="no network of space toy takes between") as caught:
         stage.run(memory_context("search", store=store, scratch=scratch), latency=LATENCY)
     assert f"the next ones take {below_ms:.4g} and {above_ms:.4g} ms" in caught.value.message
-    assert "prune.use_at_least" in caught.value.hint
+    assert "target.minimum_share" in caught.value.hint
     assert not store.content
     assert not scratch.entries
 
 
-def test_the_share_that_pruning_asks_for_does_not_make_another_search_of_it() -> None:
-    config = SearchConfig(target_ms=0.08)
-    stages = [
-        Search(config=config, space=SPACE, data=DATA, seed=1, use_at_least=share) for share in (0.5, 0.9)
-    ]
-    assert stages[0].fingerprint({"latency": "0"}) == stages[1].fingerprint({"latency": "0"})
+@pytest.mark.parametrize(
+    "changed", [{"minimum_share": 0.5}, {"front": 3}, {"pick_ms": 0.09}, {"further": (0.07,)}]
+)
+def test_what_pruning_alone_is_told_makes_no_other_search(changed: Mapping[str, Any]) -> None:
+    before, after = TargetConfig(ms=0.08), TargetConfig.model_validate({"ms": 0.08, **changed})
+    assert search(before).settings() == search(after).settings()
+    assert search(before).fingerprint({"latency": "0"}) == search(after).fingerprint({"latency": "0"})
+    assert prune(before).settings() != prune(after).settings()
+    assert prune(before).fingerprint({}) != prune(after).fingerprint({})
+
+
+@pytest.mark.parametrize("changed", [{"ms": 0.081}, {"ratio": 0.4}])
+def test_another_target_to_search_for_is_the_searchs_alone(changed: Mapping[str, float]) -> None:
+    """Prune has it from what the search leaves."""
+    before, after = TargetConfig(), TargetConfig.model_validate(changed)
+    assert search(before).settings() != search(after).settings()
+    assert prune(before).settings() == prune(after).settings()
+
+
+def test_the_default_ratio_written_out_is_the_same_search() -> None:
+    assert search(TargetConfig()).settings() == search(TargetConfig(ratio=0.5)).settings()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9, 0.999999])

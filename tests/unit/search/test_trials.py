@@ -9,12 +9,14 @@ from support.memory_context import MemoryScratch, MemoryStore, Told, memory_cont
 from support.toy_search import DATA, SPACE, Stopped, latency_model, toy_device
 
 from android_bench.device import RuntimeOptions
-from nasflow.assemble import PipelineConfig, build_pipeline
+from nasflow.assemble import build_pipeline
+from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 from pipeline.events import Message
 from stages.documents import PrunedNetworks, SearchResult
 from stages.nas import trials
 from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.targets import TargetConfig
 from stages.nas.trials import TRIALS, Trials
 from stages.prune import Prune
 from stages.search import Search
@@ -34,20 +36,16 @@ def store() -> MemoryStore:
 @pytest.fixture(scope="module")
 def searched(store: MemoryStore) -> SearchResult:
     config = SearchConfig(
-        target_ms=0.08,
-        warmup_epochs=1,
-        epochs=1,
-        batch_size=50,
-        architecture_every=2,
-        architecture_batch_size=50,
+        warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
     )
-    search = Search(config=config, space=SPACE, data=DATA, seed=1)
+    search = Search(config=config, target=TargetConfig(ms=0.08), space=SPACE, data=DATA, seed=1)
     return search.run(memory_context("search", store=store), latency=LATENCY)
 
 
 def prune(recipe: Recipe = RECIPE, **config: float | str) -> Prune:
     return Prune(
         config=PruneConfig.model_validate({"rank_by": "probability", "candidates": 3, **config}),
+        target=TargetConfig(),
         space=SPACE,
         data=DATA,
         runtime=RuntimeOptions(),
@@ -87,7 +85,7 @@ def test_the_network_of_the_least_loss_after_its_trial_is_taken(
 def test_the_network_of_the_best_accuracy_is_taken_where_that_is_asked_for(
     searched: SearchResult, store: MemoryStore
 ) -> None:
-    outcome = pruned(searched, store, trial_epochs=1, judge_by="accuracy")
+    outcome = pruned(searched, store, trial_epochs=1, select_by="accuracy")
     by_choices = {c.choices: c.trial_accuracy_percent or 0.0 for c in outcome.considered}
     assert by_choices[outcome.found.choices] == max(by_choices.values())
 
@@ -158,7 +156,7 @@ def test_the_recipe_counts_only_where_there_are_trials_and_its_epochs_never() ->
 
 def test_trials_follow_the_recipe_of_finetune(tmp_path: Path) -> None:
     path = tmp_path / "pipeline.yaml"
-    path.write_text("finetune: {learning_rate: 0.3, start: fresh}\nprune: {trial_epochs: 2}\n")
+    path.write_text("training: {learning_rate: 0.3, start: fresh}\nprune: {trial_epochs: 2}\n")
     config = load_config(PipelineConfig, path, [])
     pipeline = build_pipeline(config, tmp_path, Told())
     stage = next(stage for stage in pipeline.stages if isinstance(stage, Prune))

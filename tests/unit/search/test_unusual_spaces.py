@@ -9,11 +9,12 @@ from support.toy_search import DATA, SPACE, latency_model
 from nasflow.base.errors import UsageError
 from stages.documents import SearchResult
 from stages.nas.config import SearchConfig
+from stages.nas.targets import TargetConfig
 from stages.search import Search
 from stages.space.search_space import Candidate, SearchSpace, StageSpec
 
 CONFIG = SearchConfig(
-    target_ms=0.08, warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
+    warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
 ONE = (Candidate(kernel=3, expansion=2),)
 ONE_PER_LAYER = SPACE.model_copy(update={"name": "one", "candidates": ONE, "skip": False})
@@ -31,9 +32,9 @@ FIXED_AMID = SPACE.model_copy(
 
 
 def searched(space: SearchSpace, gradient: str) -> SearchResult:
-    config = CONFIG.model_copy(update={"gradient": gradient, "target_ms": 1.0})
-    context = memory_context("search")
-    return Search(config=config, space=space, data=DATA, seed=2).run(context, latency=latency_model(space))
+    config = CONFIG.model_copy(update={"gradient": gradient})
+    stage = Search(config=config, target=TargetConfig(ms=1.0), space=space, data=DATA, seed=2)
+    return stage.run(memory_context("search"), latency=latency_model(space))
 
 
 @pytest.mark.parametrize("gradient", ["two_path", "reinforce"])
@@ -65,7 +66,7 @@ def test_a_block_that_was_not_measured_is_an_error_and_no_guess(lost: str) -> No
     known = {key: ms for key, ms in latency.block_ms.items() if key != block.key}
     store, scratch = MemoryStore(), MemoryScratch()
     with pytest.raises(UsageError, match=f"block {block.key} is not in the latency table") as caught:
-        Search(config=CONFIG, space=SPACE, data=DATA, seed=2).run(
+        Search(config=CONFIG, target=TargetConfig(ms=0.08), space=SPACE, data=DATA, seed=2).run(
             memory_context("search", store=store, scratch=scratch),
             latency=latency.model_copy(update={"block_ms": known}),
         )

@@ -18,11 +18,11 @@ torch.cuda._lazy_init = refuse
 assert not torch.cuda.is_available()
 from support.memory_context import memory_context
 from support.toy_search import DATA, SPACE, latency_model
-from stages.search import Search, SearchConfig
+from stages.search import Search, SearchConfig, TargetConfig
 
 for gradient in ("two_path", "reinforce"):
-    config = SearchConfig(target_ms=0.08, warmup_epochs=1, epochs=1, batch_size=50, gradient=gradient)
-    stage = Search(config=config, space=SPACE, data=DATA, seed=0)
+    config = SearchConfig(warmup_epochs=1, epochs=1, batch_size=50, gradient=gradient)
+    stage = Search(config=config, target=TargetConfig(ms=0.08), space=SPACE, data=DATA, seed=0)
     print(len(stage.run(memory_context("search"), latency=latency_model()).history))
 """
 

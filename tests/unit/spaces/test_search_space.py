@@ -16,7 +16,7 @@ from stages.space import SpaceConfig, load_space, shipped_spaces
 from stages.space.block_spec import round_channels
 from stages.space.mobilenet_v2 import PUBLISHED_STRIDES, fit_strides, mobilenet_v2
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
-from stages.training.recipe import FinetuneConfig
+from stages.training.recipe import TrainingConfig
 
 STRIDE = st.sampled_from([1, 2])
 
@@ -152,7 +152,7 @@ def test_a_reduction_early_in_the_space_is_early_in_mobilenet_v2() -> None:
 @pytest.mark.parametrize("name", shipped_spaces())
 def test_the_baseline_has_the_spaces_resolution_at_its_end(name: str) -> None:
     space = load_space(SpaceConfig(name=name))
-    baseline = Baseline(config=BaselineConfig(), recipe=FinetuneConfig(), space=space, data=DATA, seed=0)
+    baseline = Baseline(config=BaselineConfig(), recipe=TrainingConfig(), space=space, data=DATA, seed=0)
     end = space.network([0] * len(space.layers())).blocks[-1].resolution
     for _, role, net in baseline.networks():
         strides = math.prod(net.strides)

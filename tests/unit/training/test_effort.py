@@ -16,6 +16,7 @@ from stages.nas.config import PruneConfig, SearchConfig
 from stages.nas.evaluation import EVALUATIONS
 from stages.nas.pick import EFFORT
 from stages.nas.search_loop import CHECKPOINT, run_search
+from stages.nas.targets import TargetConfig
 from stages.prune import Prune
 from stages.training.checkpoint import pack, unpack
 from stages.training.cost import EffortClock
@@ -135,7 +136,8 @@ def searched(store: MemoryStore) -> SearchResult:
 
 def pick(searched: SearchResult, store: MemoryStore, scratch: MemoryScratch) -> PrunedNetworks:
     stage = Prune(
-        config=PruneConfig(evaluations=60, candidates=2, use_at_least=0.5),
+        config=PruneConfig(evaluations=60, candidates=2),
+        target=TargetConfig(minimum_share=0.5),
         space=SPACE,
         data=DATA,
         runtime=RuntimeOptions(),

@@ -23,14 +23,15 @@ from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetwork, PrunedNetworks, Role, TrainedNetworks
 from stages.finetune import Finetune
 from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.targets import TargetConfig
 from stages.nn.network import Network, load_network, save_weights
 from stages.prune import Prune
 from stages.search import Search
 from stages.space import SpaceConfig, load_space
-from stages.training.recipe import FinetuneConfig
+from stages.training.recipe import TrainingConfig
 
 DATA = DataConfig(train_images=200, validation_images=100)
-RECIPE = FinetuneConfig(epochs=2, batch_size=50)
+RECIPE = TrainingConfig(epochs=2, batch_size=50)
 OPENED: list[str] = []
 WATCHING: list[bool] = []
 
@@ -85,7 +86,7 @@ def pruned_networks(store: MemoryStore) -> PrunedNetworks:
 
 
 def finetuned(
-    pruned: PrunedNetworks, context: Context, recipe: FinetuneConfig = RECIPE, seed: int = 0
+    pruned: PrunedNetworks, context: Context, recipe: TrainingConfig = RECIPE, seed: int = 0
 ) -> TrainedNetworks:
     return Finetune(config=recipe, data=DATA, seed=seed).run(context, pruned=pruned)
 
@@ -107,19 +108,16 @@ def without_seconds(outcome: TrainedNetworks) -> bytes:
 def test_no_stage_before_verify_reads_the_test_images(opened: list[str]) -> None:
     store, latency = MemoryStore(), latency_model()
     config = SearchConfig(
-        target_ms=0.085,
-        warmup_epochs=1,
-        epochs=1,
-        batch_size=50,
-        architecture_every=2,
-        architecture_batch_size=50,
+        warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
     )
+    target = TargetConfig(ms=0.085, minimum_share=0.5)
     short = RECIPE.model_copy(update={"epochs": 1})
-    searched = Search(config=config, space=SPACE, data=DATA, seed=0).run(
+    searched = Search(config=config, target=target, space=SPACE, data=DATA, seed=0).run(
         memory_context("search", store=store), latency=latency
     )
     pruned = Prune(
-        config=PruneConfig(candidates=2, use_at_least=0.5, evaluations=50),
+        config=PruneConfig(candidates=2, evaluations=50),
+        target=target,
         space=SPACE,
         data=DATA,
         runtime=RuntimeOptions(),

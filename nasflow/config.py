@@ -1,0 +1,132 @@
+"""The whole of ``pipeline.yaml``: one model for each section, from the package that it belongs to.
+
+Importing this is light (pydantic, no numpy), so that a mistake in ``pipeline.yaml`` is reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from android_bench.device import RuntimeOptions
+from android_bench.transport import split_host_port
+from nasflow.devices import AndroidConfig
+from pipeline.artifact import Record
+from pipeline.config.moved import Moved
+from stages.baseline import BaselineConfig
+from stages.conversion.config import ConvertConfig
+from stages.data.config import DataConfig
+from stages.latency.config import LatencyConfig
+from stages.measurement.config import MeasurementConfig
+from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.targets import TargetConfig
+from stages.precheck import PrecheckConfig
+from stages.profile_ops import ProfileConfig
+from stages.space import SpaceConfig
+from stages.training.recipe import TrainingConfig
+from stages.verify import VerifyConfig
+
+_DEVICE_KINDS = ("local", "android")
+
+
+def _several_targets(value: Any) -> Mapping[str, Any]:
+    """``search.targets``: the first was searched for."""
+    if not isinstance(value, list) or not value:
+        return {"target.further": value}
+    first, *further = value
+    searched = (
+        {f"target.{key}": inner for key, inner in first.items()}
+        if isinstance(first, dict)
+        else {"target.ms": first}
+    )
+    return {**searched, "target.further": further}
+
+
+class PipelineConfig(Record):
+    """The whole of ``pipeline.yaml``: sections by subject and by stage. Every key has a default."""
+
+    MOVED: ClassVar[Moved] = {
+        "search.target": "target",
+        "search.target_ms": "target.ms",
+        "search.targets": _several_targets,
+        "search.price_rate": "search.multiplier_rate",
+        "search.price_damping": "search.multiplier_damping",
+        "search.price_limit": "search.multiplier_limit",
+        "search.draws_per_step": "search.reinforce.draws_per_step",
+        "search.baseline_decay": "search.reinforce.baseline_decay",
+        "prune.target_ms": "target.pick_ms",
+        "prune.front": "target.front",
+        "prune.use_at_least": "target.minimum_share",
+        "prune.judge_by": "prune.select_by",
+        "finetune": "training",
+    }
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="decides every random choice")
+    device: str = Field(
+        "local",
+        description="where latency is measured: local is this computer's CPU, android the phone connected, "
+        "android:SERIAL or android:HOST:PORT a certain one",
+    )
+    artifacts: str = Field(
+        "artifacts", min_length=1, description="folder of all results, relative to this file"
+    )
+    offline: bool = Field(
+        False, description="never download: neither the images nor a phone's benchmark_model"
+    )
+    data: DataConfig = Field(DataConfig(), description="the images to learn from")
+    space: SpaceConfig = Field(SpaceConfig(), description="the family of networks to search")
+    android: AndroidConfig = Field(AndroidConfig(), description="the phone, where the device is one")
+    runtime: RuntimeOptions = Field(RuntimeOptions(), description="how models are run on the device")
+    measurement: MeasurementConfig = Field(
+        MeasurementConfig(),
+        description="how models are timed on the device; profile, latency and prune may hold any of these "
+        "keys, too, with a value of their own, and precheck warmup_ms and min_ms",
+    )
+    target: TargetConfig = Field(
+        TargetConfig(), description="how fast the network must be on the device: in milliseconds, or relative"
+    )
+    training: TrainingConfig = Field(
+        TrainingConfig(), description="how every network that is compared is trained"
+    )
+    profile: ProfileConfig = Field(
+        ProfileConfig(), description="stage 1: measure the latency of every building block"
+    )
+    latency: LatencyConfig = Field(
+        LatencyConfig(), description="stage 2: predict the latency of whole networks, and measure the error"
+    )
+    precheck: PrecheckConfig = Field(
+        PrecheckConfig(),
+        description="stage 3: check on untrained networks that every kind of block is converted as it was "
+        "measured",
+    )
+    search: SearchConfig = Field(
+        SearchConfig(),
+        description="stage 4: learn which network of the family is the most accurate within the target",
+    )
+    prune: PruneConfig = Field(
+        PruneConfig(),
+        description="stage 5: keep one path of each layer; stage 6, finetune, trains the result",
+    )
+    baseline: BaselineConfig = Field(
+        BaselineConfig(), description="stage 7: train the MobileNetV2s to compare with"
+    )
+    convert: ConvertConfig = Field(
+        ConvertConfig(), description="stage 8: PyTorch -> ONNX -> TensorFlow -> TFLite, for every network"
+    )
+    verify: VerifyConfig = Field(
+        VerifyConfig(), description="stage 9: all networks side by side on the device, and on the test images"
+    )
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        kind = value.partition(":")[0]
+        if kind not in _DEVICE_KINDS or value in {"local:", "android:"} or value.startswith("local:"):
+            meant = f" (is 'android:{value}' meant?)" if split_host_port(value) else ""
+            raise ValueError(
+                f"there is no such device{meant}: 'local' is this computer, 'android' the phone connected, "
+                "'android:SERIAL' or 'android:HOST:PORT' a certain one"
+            )
+        return value

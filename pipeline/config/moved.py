@@ -1,0 +1,69 @@
+"""Keys that have a new name: an old file is read, and the user is told the new name of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pipeline.config.yaml_text import Key
+
+Rewrite = Callable[[Any], Mapping[str, Any]]
+"""From the old value to the values of the new keys."""
+Moved = Mapping[str, "str | Rewrite"]
+"""Old dotted key -> new dotted key, of a value or of a whole section."""
+
+
+def new_key(key: Key, moved: Moved) -> Key | None:
+    """The key that replaces ``key``; None where it is not an old one, or several keys replace it."""
+    for length in range(len(key), 0, -1):
+        target = moved.get(".".join(map(str, key[:length])))
+        if isinstance(target, str):
+            return (*target.split("."), *key[length:])
+        if target is not None:
+            return None
+    return None
+
+
+def old_entries(tree: Mapping[str, Any], moved: Moved) -> Iterator[tuple[Key, Any, Mapping[Key, Any]]]:
+    """The entries of a file that have old keys: each with its value and the values of the new keys.
+
+    A section that has moved is given key by key, so that each is named.
+    """
+    for old, target in moved.items():
+        key: Key = tuple(old.split("."))
+        value = _value_at(tree, key)
+        if value is _NOTHING:
+            continue
+        if not isinstance(target, str):
+            yield key, value, {tuple(new.split(".")): inner for new, inner in target(value).items()}
+            continue
+        new: Key = tuple(target.split("."))
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield (*key, name), inner, {(*new, name): inner}
+        else:
+            yield key, value, {new: value}
+
+
+def without(tree: Mapping[str, Any], moved: Moved) -> dict[str, Any]:
+    """The tree without its old entries."""
+
+    def rest(inner: Mapping[str, Any], parents: tuple[str, ...]) -> dict[str, Any]:
+        return {
+            name: rest(value, (*parents, name)) if isinstance(value, Mapping) else value
+            for name, value in inner.items()
+            if ".".join((*parents, name)) not in moved
+        }
+
+    return rest(tree, ())
+
+
+_NOTHING = object()
+
+
+def _value_at(tree: Any, key: Key) -> Any:
+    for part in key:
+        if not isinstance(tree, Mapping) or part not in tree:
+            return _NOTHING
+        tree = tree[part]
+    return tree

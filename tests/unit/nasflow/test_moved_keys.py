@@ -1,0 +1,119 @@
+"""A file of an earlier version is read, and each of its old keys is named with its new one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasflow.base.errors import ConfigError
+from nasflow.cli.app import main
+from nasflow.config import PipelineConfig
+from nasflow.reference import configuration_md
+from pipeline.config.loader import load_config
+
+OLD_FILE = """\
+search:
+  target:
+    relative_to: mobilenet_v2
+    ratio: 0.2
+  price_rate: 0.01
+  draws_per_step: 7
+prune:
+  front: 3
+  use_at_least: 0.5
+  judge_by: accuracy
+finetune:
+  epochs: 4
+  start: fresh
+"""
+
+
+def read(folder: Path, text: str, *overrides: str) -> tuple[PipelineConfig, list[str]]:
+    file = folder / "pipeline.yaml"
+    file.write_text(text, encoding="utf-8")
+    told: list[str] = []
+    return load_config(PipelineConfig, file, overrides, tell=told.append), told
+
+
+def test_an_old_file_means_what_it_meant(tmp_path: Path) -> None:
+    config, told = read(tmp_path, OLD_FILE)
+    assert config == PipelineConfig.model_validate(
+        {
+            "target": {"ratio": 0.2, "front": 3, "minimum_share": 0.5},
+            "search": {"multiplier_rate": 0.01, "reinforce": {"draws_per_step": 7}},
+            "prune": {"select_by": "accuracy"},
+            "training": {"epochs": 4, "start": "fresh"},
+        }
+    )
+    assert len(told) == 9
+    assert (
+        f"{tmp_path / 'pipeline.yaml'}, line 12: finetune.epochs is now called training.epochs." in told[-2]
+    )
+    assert "line 8: prune.front is now called target.front." in "\n".join(told)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("search: {target_ms: 0.3}", {"ms": 0.3}),
+        ("search: {targets: [0.3, {ratio: 0.2}]}", {"ms": 0.3, "further": [{"ratio": 0.2}]}),
+        ("search: {targets: [{ratio: 0.2}, 0.1]}", {"ratio": 0.2, "further": [0.1]}),
+        ("prune: {target_ms: 0.3}", {"pick_ms": 0.3}),
+    ],
+)
+def test_every_form_of_the_old_target_is_read(tmp_path: Path, old: str, new: dict[str, Any]) -> None:
+    config, told = read(tmp_path, old)
+    assert config == PipelineConfig.model_validate({"target": new})
+    assert len(told) == 1
+    in_vain, said = read(tmp_path, "seed: 0", *([] if "targets" in old else [old_as_option(old)]))
+    assert "targets" in old or (in_vain == config and said[0].startswith("--set "))
+
+
+def old_as_option(old: str) -> str:
+    section, rest = old.split(": {", 1)
+    key, value = rest[:-1].split(": ", 1)
+    return f"{section}.{key}={value}"
+
+
+def test_an_old_list_of_targets_may_be_an_option(tmp_path: Path) -> None:
+    config, told = read(tmp_path, "target: {ratio: 0.4}", "search.targets=[0.3, 0.2]")
+    assert (config.target.first, config.target.further) == (0.3, (0.2,))
+    assert "search.targets is now called target.ms and target.further" in told[0]
+
+
+def test_an_old_key_beside_its_new_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"line 2: finetune.epochs = 2: it is the old name of training.epochs"
+    ):
+        read(tmp_path, "training: {epochs: 3}\nfinetune: {epochs: 2}\n")
+
+
+def test_a_wrong_value_of_an_old_key_is_found_on_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'line 3: training.epochs = "many": it should be a whole number'):
+        read(tmp_path, "seed: 1\nfinetune:\n  epochs: many\n")
+    with pytest.raises(ConfigError, match=r"line 1: target\.further = 5: it should be a list"):
+        read(tmp_path, "search: {targets: 5}\n")
+
+
+def test_an_old_section_that_is_empty_is_read(tmp_path: Path) -> None:
+    config, told = read(tmp_path, "finetune:\n")
+    assert config == PipelineConfig()
+    assert len(told) == 1
+
+
+def test_commands_tell_of_old_keys(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pipeline.yaml").write_text("finetune: {epochs: 3}\n", encoding="utf-8")
+    assert main(["status", "--config", str(tmp_path / "pipeline.yaml"), "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["stages"]
+    assert "note: " in err
+    assert "finetune.epochs is now called training.epochs" in err
+
+
+def test_the_reference_lists_every_old_key() -> None:
+    text = configuration_md()
+    for old in PipelineConfig.MOVED:
+        assert f"| `{old}` |" in text
