@@ -105,7 +105,7 @@ def _contents(documents: Mapping[str, Document], result: ResultDocument, store: 
 
     network = RunDocuments.of(documents).found_conversion
     return {
-        MODEL: store.read_bytes(network.float32),
+        MODEL: store.read_bytes(network.file().blob),
         WEIGHTS: store.read_bytes(network.weights),
         ARCHITECTURE: _readable(network.net),
         RESULT: _readable(result),

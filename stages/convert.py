@@ -23,6 +23,7 @@ from stages.documents import (
     ConvertedNetwork,
     ConvertedNetworks,
     LatencyModel,
+    ModelFile,
     TrainedNetwork,
     TrainedNetworks,
 )
@@ -36,7 +37,7 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {
         "finetuned": "finetune",
         "baselines": "baseline",
@@ -169,6 +170,5 @@ def _converted(
         images_seen=network.images_seen,
         validation_accuracy_percent=network.validation_accuracy_percent,
         weights=network.weights,
-        float32=context.store.put_bytes(model, ".tflite"),
-        float32_check=check,
+        files=(ModelFile(precision="float32", blob=context.store.put_bytes(model, ".tflite"), check=check),),
     )

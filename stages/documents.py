@@ -395,8 +395,16 @@ class ConversionCheck(Record):
     delegate_partitions: int
 
 
+class ModelFile(Record):
+    """A network's `.tflite` file in one precision, and the proof that it computes the same."""
+
+    precision: Precision
+    blob: Blob
+    check: ConversionCheck
+
+
 class ConvertedNetwork(Record):
-    """A network as the `.tflite` file that ships."""
+    """A network as `.tflite` files that can ship."""
 
     name: str
     role: Role
@@ -405,13 +413,17 @@ class ConvertedNetwork(Record):
     images_seen: int
     validation_accuracy_percent: float
     weights: Blob
-    float32: Blob
-    float32_check: ConversionCheck
+    files: tuple[ModelFile, ...] = Field(min_length=1)
+
+    def file(self, precision: Precision = "float32") -> ModelFile:
+        """Its file in one precision. Raises KeyError where it was not converted to that."""
+        return {file.precision: file for file in self.files}[precision]
 
 
 class ConvertedNetworks(Document):
     """Output of ``convert``."""
 
+    schema_version: int = 2
     networks: tuple[ConvertedNetwork, ...]
 
 

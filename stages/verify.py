@@ -147,7 +147,7 @@ class Verify(Stage):
                 context, converted.networks, open_dataset(self.data).load("test"), here
             )
         requests = {
-            network.name: self._request(network.name, context.store.read_bytes(network.float32))
+            network.name: self._request(network.name, context.store.read_bytes(network.file().blob))
             for network in converted.networks
         }
         anchor = f"{latency.reference.name}+anchor"
@@ -276,7 +276,7 @@ def _verified(
         parameters=network.net.parameters,
         macs=network.net.macs,
         against_found=None if network.name == found else _against(network.name, found, correct, rounds),
-        model=network.float32,
+        model=network.file().blob,
         correct=context.store.put_bytes(np.packbits(bits).tobytes(), ".bits"),
     )
 

@@ -73,7 +73,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         provenance=provenance(run),
         measured_at=_measured_at(run.verify),
         conditions=_conditions(run.verify),
-        found_check=run.found_conversion.float32_check,
+        found_check=run.found_conversion.file().check,
     )
 
 

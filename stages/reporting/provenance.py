@@ -27,7 +27,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
     rounds = sorted({row.measurement.rounds for row in run.profile.rows})
     invocations = sum(row.measurement.runs for row in run.profile.rows)
     latency, verify = run.latency, run.verify
-    images = sorted({check.float32_check.images for check in run.convert.networks})
+    images = sorted({check.file().check.images for check in run.convert.networks})
     trained = (*run.finetune.networks, *run.baseline.networks)
     epochs = sorted({len(network.curve) for network in trained})
     return [

@@ -12,11 +12,11 @@ from pipeline.artifact import Document, Record
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
-    ConversionCheck,
-    ConvertedNetwork,
     FoundLatency,
     HeldOutError,
     MadeBy,
+    ModelFile,
+    Precision,
     Role,
     Verdict,
     VerifiedNetwork,
@@ -91,20 +91,15 @@ class FoundNetwork(Record):
     weights_sha256: str
 
 
-class FormatResult(Record):
-    """How the found network's file in one number format compares with PyTorch."""
+class FileResult(Record):
+    """How the found network's file in one precision compares with PyTorch."""
 
+    precision: Precision
     images: int
     max_abs_diff: float
     top1_agreement_percent: float
     operators: int
     delegate_partitions: int
-
-
-class ConversionResult(Record):
-    """One entry for each number format."""
-
-    float32: FormatResult
 
 
 class NetworkResult(Record):
@@ -158,11 +153,12 @@ class RunFacts(Record):
 class ResultDocument(Document):
     """The figures of one run."""
 
+    schema_version: int = 2
     device: DeviceResult
     latency_model: LatencyModelResult
     search: SearchOutcome
     network: FoundNetwork
-    conversion: ConversionResult
+    conversion: tuple[FileResult, ...]
     verification: VerificationResult
     run: RunFacts | None = None
     trained_by: dict[str, tuple[MadeBy, ...]] = Field(
@@ -244,7 +240,7 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             model_sha256=found.model.sha256,
             weights_sha256=run.found_conversion.weights.sha256,
         ),
-        conversion=_conversion(run.found_conversion),
+        conversion=tuple(map(_file, run.found_conversion.files)),
         verification=VerificationResult(
             test_images=verify.test_images,
             rounds=verify.rounds,
@@ -288,12 +284,9 @@ def _search(run: RunDocuments) -> SearchOutcome:
     )
 
 
-def _conversion(network: ConvertedNetwork) -> ConversionResult:
-    return ConversionResult(float32=_format(network.float32_check))
-
-
-def _format(check: ConversionCheck) -> FormatResult:
-    return FormatResult(**{name: getattr(check, name) for name in FormatResult.model_fields})
+def _file(file: ModelFile) -> FileResult:
+    compared = {name: getattr(file.check, name) for name in FileResult.model_fields.keys() - {"precision"}}
+    return FileResult(precision=file.precision, **compared)
 
 
 def _row(network: VerifiedNetwork) -> NetworkResult:

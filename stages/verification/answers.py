@@ -32,10 +32,10 @@ def correct_answers(
 
     done = {row["model"]: row for row in context.scratch.rows("answers")}
     for index, network in enumerate(networks):
-        sha256 = network.float32.sha256
+        sha256 = network.file().blob.sha256
         if sha256 not in done:
             started = time.monotonic()
-            correct = _ask(network.name, context.store.read_bytes(network.float32), test, device)
+            correct = _ask(network.name, context.store.read_bytes(network.file().blob), test, device)
             done[sha256] = {
                 "model": sha256,
                 "correct": base64.b64encode(np.packbits(correct).tobytes()).decode(),
@@ -45,7 +45,7 @@ def correct_answers(
         context.progress((index + 1) * len(test), len(networks) * len(test), "images", network.name)
     bits = {
         network.name: np.unpackbits(
-            np.frombuffer(base64.b64decode(done[network.float32.sha256]["correct"]), np.uint8),
+            np.frombuffer(base64.b64decode(done[network.file().blob.sha256]["correct"]), np.uint8),
             count=len(test),
         ).astype(bool)
         for network in networks

@@ -47,7 +47,7 @@ PROMISED: Mapping[str, Any] = {
         "parameters": int,
         "macs": int,
     },
-    "conversion": {"float32": {"max_abs_diff": float, "top1_agreement_percent": float, "operators": int}},
+    "conversion": list,
     "verification": {
         "networks": [{"name": str, "role": str, "accuracy_percent": float, "median_ms": float}],
         "reference": str,
@@ -181,7 +181,7 @@ def test_two_lines_load_the_network_that_the_tflite_file_holds(
 def test_the_tflite_file_has_fused_operators_in_one_piece(latest: Path, result: dict[str, Any]) -> None:
     structure = inspect_model((latest / MODEL).read_bytes())
     assert {"PAD", "PADV2", "TRANSPOSE", "MUL", "RELU6", "BATCH_MATMUL"}.isdisjoint(structure.operator_counts)
-    assert structure.operators == result["conversion"]["float32"]["operators"]
+    assert structure.operators == result["conversion"][0]["operators"]
     assert structure.delegate_partitions == 1
     assert (structure.input_shape, structure.input_type) == ((1, 32, 32, 3), "float32")
     assert (structure.output_shape, structure.output_type) == ((1, 10), "float32")

@@ -28,6 +28,7 @@ from stages.documents import (
     HeldOutError,
     LatencyModel,
     LatencyTable,
+    ModelFile,
     Precheck,
     PrecheckedNetwork,
     PredictionPoint,
@@ -470,14 +471,21 @@ class _Sample:
                     images_seen=network.images_seen,
                     validation_accuracy_percent=network.validation_accuracy_percent,
                     weights=network.weights,
-                    float32=_blob(f"{network.name} tflite", 4 * network.net.parameters + 9000, ".tflite"),
-                    float32_check=ConversionCheck(
-                        images=256,
-                        max_abs_diff=2.4e-6,
-                        top1_agreement_percent=100.0,
-                        operators=sum(counts.values()),
-                        operator_counts=counts,
-                        delegate_partitions=1,
+                    files=(
+                        ModelFile(
+                            precision="float32",
+                            blob=_blob(
+                                f"{network.name} tflite", 4 * network.net.parameters + 9000, ".tflite"
+                            ),
+                            check=ConversionCheck(
+                                images=256,
+                                max_abs_diff=2.4e-6,
+                                top1_agreement_percent=100.0,
+                                operators=sum(counts.values()),
+                                operator_counts=counts,
+                                delegate_partitions=1,
+                            ),
+                        ),
                     ),
                 )
             )
@@ -564,6 +572,6 @@ class _Sample:
                 latency_ratio=ratio.value,
                 latency_ratio_interval_95=ratio.interval,
             ),
-            model=network.float32,
+            model=network.file().blob,
             correct=_blob(f"{network.name} correct", TEST_IMAGES // 8, ".bits"),
         )

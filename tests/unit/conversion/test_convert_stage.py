@@ -95,9 +95,9 @@ def test_a_stopped_run_goes_on_with_the_networks_that_are_left(tmp_path: Path) -
     found, baseline = second.convert(*networks(second)).networks
 
     assert [(n.name, n.role) for n in (found, baseline)] == [("found", "found"), ("mobilenet", "baseline")]
-    assert second.store.read_bytes(found.float32) == b"made before the stop"
-    assert second.store.read_bytes(baseline.float32)[4:8] == b"TFL3"
-    check = baseline.float32_check
+    assert second.store.read_bytes(found.file().blob) == b"made before the stop"
+    assert second.store.read_bytes(baseline.file().blob)[4:8] == b"TFL3"
+    check = baseline.file().check
     assert check.operator_counts == {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1}
     assert (check.images, check.top1_agreement_percent, check.delegate_partitions) == (64, 100.0, 1)
     assert check.max_abs_diff < 1e-5
@@ -120,8 +120,8 @@ def test_a_7x7_block_is_converted_as_it_was_measured_to_be_faster(tmp_path: Path
     for way in ("native", "split"):
         run.latency = latency_model(space).model_copy(update={"implementations": {block.key: way}})
         (converted,) = run.convert(network).networks
-        kinds[way] = converted.float32_check.operator_counts
-        assert converted.float32_check.delegate_partitions == 1
+        kinds[way] = converted.file().check.operator_counts
+        assert converted.file().check.delegate_partitions == 1
     assert kinds["native"]["DEPTHWISE_CONV_2D"] == 1
     assert kinds["split"]["DEPTHWISE_CONV_2D"] == 4
     assert kinds["split"]["ADD"] - kinds["native"].get("ADD", 0) == 3
@@ -152,8 +152,8 @@ def test_where_all_is_done_no_process_is_started(tmp_path: Path, monkeypatch: py
 
     document = run.convert(found, baseline)
 
-    assert [run.store.read_bytes(n.float32) for n in document.networks] == [b"found", b"mobilenet"]
-    assert [n.float32_check for n in document.networks] == [check, check]
+    assert [run.store.read_bytes(n.file().blob) for n in document.networks] == [b"found", b"mobilenet"]
+    assert [n.file().check for n in document.networks] == [check, check]
 
 
 def test_equal_weights_in_another_network_are_another_model(tmp_path: Path) -> None:

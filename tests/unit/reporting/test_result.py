@@ -20,7 +20,6 @@ def test_the_result_has_the_promised_fields() -> None:
         "latency_model": {"blocks", "seconds", "held_out"},
         "search": {"target_ms", "predicted_ms", "seconds", "cost", "rank_agreement"},
         "network": {"accuracy_percent", "accuracy_interval_95", "median_ms", "parameters", "macs"},
-        "conversion": {"float32"},
         "verification": {
             "networks",
             "reference",
@@ -30,12 +29,14 @@ def test_the_result_has_the_promised_fields() -> None:
             "verdict",
         },
     }
-    assert result["schema_version"] == 1
+    assert result["schema_version"] == 2
     for section, fields in promised.items():
         assert fields <= set(result[section]), section
     held_out = {"networks", "share_within_5_percent", "share_within_10_percent", "mape_percent", "spearman"}
     assert held_out <= set(result["latency_model"]["held_out"])
-    assert {"max_abs_diff", "top1_agreement_percent", "operators"} <= set(result["conversion"]["float32"])
+    (converted,) = result["conversion"]
+    assert {"precision", "max_abs_diff", "top1_agreement_percent", "operators"} <= set(converted)
+    assert converted["precision"] == "float32"
     for network in result["verification"]["networks"]:
         assert {"name", "role", "accuracy_percent", "median_ms"} <= set(network)
 

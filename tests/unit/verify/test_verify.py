@@ -23,6 +23,7 @@ from stages.documents import (
     ConvertedNetworks,
     HeldOutError,
     LatencyModel,
+    ModelFile,
     PrunedNetwork,
     PrunedNetworks,
     ReferenceLatency,
@@ -87,8 +88,7 @@ def converted(
                 images_seen=1000,
                 validation_accuracy_percent=50.0,
                 weights=store.put_bytes(name.encode(), ".safetensors"),
-                float32=store.put_bytes(model, ".tflite"),
-                float32_check=check,
+                files=(ModelFile(precision="float32", blob=store.put_bytes(model, ".tflite"), check=check),),
             )
         )
     return ConvertedNetworks(networks=tuple(networks))
@@ -391,7 +391,7 @@ def test_answers_are_those_of_litert_and_are_asked_once(store: MemoryStore) -> N
 
     test = images(50)
     networks = converted(store, ["found"]).networks
-    interpreter = Interpreter(model_content=store.read_bytes(networks[0].float32), num_threads=1)
+    interpreter = Interpreter(model_content=store.read_bytes(networks[0].file().blob), num_threads=1)
     interpreter.allocate_tensors()
     [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
     expected = []
