@@ -82,7 +82,8 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not phone and not gpu' $(PYTEST)
+	# Tests start Python some hundred times: compiled modules are kept, whatever the environment says.
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto --dist loadgroup -m 'not phone and not gpu' $(PYTEST)
 
 bench: $(STAMP)
 	@failed=

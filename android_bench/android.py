@@ -191,7 +191,7 @@ class AndroidDevice:
     ) -> NDArray[np.float32]:
         """Not possible: raises UsageError. The official tools time models, and give no outputs."""
         raise UsageError(
-            "benchmark_model times models on a phone, but gives no outputs.",
+            "benchmark_model times models on a phone, but does not return outputs.",
             hint="Compare outputs on this computer: it runs the same .tflite file.",
         )
 
@@ -219,14 +219,16 @@ class AndroidDevice:
                 self._remove_job()
                 _twice(self._clean)
         except NasflowError as error:
-            self._tell(f"Files may be left on the phone, the next run deletes them: {error.message}")
+            self._tell(f"Files may remain on the phone; the next run deletes them: {error.message}")
             away = isinstance(error, DeviceLostError | NoUsableDeviceError)
         self._settle(away=away)
         if self._lock.held and not away:
             try:
                 _twice(lambda: self._lock.release(transport))
             except NasflowError as error:
-                self._tell(f"The phone stays reserved for {STALE_S} s: {error.message}")
+                self._tell(
+                    f"The lock on the phone was not released; it expires after {STALE_S} s: {error.message}"
+                )
 
     def _clean(self) -> None:
         if self._left is not None:  # back again: no more timings once the settings are put back
@@ -244,9 +246,7 @@ class AndroidDevice:
                 self._tell(self._tool.news)
             self._has_mode, words = self._link.do(has_fixed_performance)
             if words:
-                self._tell_once(
-                    [f"The phone has no fixed-performance mode, and its clocks are its own: {words}"]
-                )
+                self._tell_once([f"The phone has no fixed-performance mode; it sets its own clocks: {words}"])
         return self._tool
 
     def _occupy(self) -> None:
@@ -299,9 +299,9 @@ class AndroidDevice:
         self._has_mode = not reason
         self._link.do(note_answer, self._has_mode)
         self._tell_once(
-            [f"The phone refuses fixed-performance mode now, and its clocks are its own: {reason}"]
+            [f"The phone now refuses fixed-performance mode; it sets its own clocks: {reason}"]
             if reason
-            else ["The phone is in fixed-performance mode now, which it refused before."]
+            else ["The phone is now in fixed-performance mode, which it refused before."]
         )
 
     def _await_clocks(self, agreeing: int) -> None:
@@ -320,7 +320,7 @@ class AndroidDevice:
         was_steady, self._is_steady = self._is_steady, False
         if not was_steady or not self._lock.held:
             return
-        reason = "the phone is away."
+        reason = "the phone is disconnected."
         if not away:
             try:
                 _twice(lambda: self._tell_once(repair(self._link.transport)))
@@ -328,7 +328,7 @@ class AndroidDevice:
                 return
             except NasflowError as error:
                 reason = error.message
-        self._tell(f"The phone's settings are not put back yet, the next run does it: {reason}")
+        self._tell(f"The phone's settings are not restored yet; the next run restores them: {reason}")
 
     def _tell_once(self, sentences: Sequence[str]) -> None:
         """Tell what a person should know; not again with the next measurement."""
@@ -360,7 +360,7 @@ class AndroidDevice:
                 offset = job.keys.index(keys[0])
                 rest = job.keys[offset:]
                 if rest == keys[: len(rest)] and self._link.do(_is_fresh, job):
-                    self._tell("Going on with what the phone has measured meanwhile.")
+                    self._tell("Continuing with what the phone has measured in the meantime.")
                     found = job, offset
                     continue
             self._link.do(remove_folder, folder)
@@ -432,7 +432,7 @@ class AndroidDevice:
         try:
             _twice(lambda: remove_folder(self._link.transport, folder))
         except DeviceError as error:
-            self._tell(f"{folder} is left on the phone, the next run deletes it: {error.message}")
+            self._tell(f"{folder} remains on the phone; the next run deletes it: {error.message}")
 
 
 def _twice(action: Callable[[], object]) -> None:

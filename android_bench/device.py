@@ -51,15 +51,15 @@ class RuntimeOptions(Frozen):
         default=1,
         ge=1,
         le=64,
-        description="CPU threads that a model may use; 1 is what apps mostly do, and the most repeatable",
+        description="CPU threads that a model may use; 1 is what most apps use, and the most repeatable",
     )
     cpu: str = Field(
         default="auto",
-        description="cores of a phone that may be used: auto (its fastest cluster), all, big, little, prime, "
-        "or a mask such as 0xf0",
+        description="cores of a phone to use: auto (its fastest cluster), all, big, little, prime, or a "
+        "mask such as 0xf0",
     )
     delegate: Literal["cpu", "gpu"] = Field(
-        default="cpu", description="what computes: cpu (by XNNPACK), or gpu on a phone"
+        default="cpu", description="what runs the model: cpu (with XNNPACK), or gpu on a phone"
     )
 
     @field_validator("cpu", mode="before")
@@ -100,8 +100,8 @@ class DeviceInfo(Frozen):
     virtual: bool = False
     fixed_performance: bool | None = Field(
         default=None,
-        description="whether the phone went into Android's fixed-performance mode when it was told to; "
-        "None, and then not written: no phone",
+        description="whether the phone accepted Android's fixed-performance mode; None, and then not "
+        "written, if the device is not a phone",
     )
 
     @model_serializer(mode="wrap")
@@ -214,7 +214,8 @@ class LatencyMeasurement(Frozen):
         default=0.0,
         ge=0,
         exclude_if=operator.not_,
-        description="step of the clock that timed the invocations; 0, and then not written: exact",
+        description="resolution of the clock that timed the invocations; 0, and then not written, if it is "
+        "exact",
     )
     conditions: Conditions | None = None
 
@@ -329,7 +330,7 @@ def parse_measurement(fields: Mapping[str, Any], *, source: str) -> LatencyMeasu
         return LatencyMeasurement.model_validate(fields)
     except ValidationError as error:
         raise BadMeasurementError(
-            f"{source} answered with an impossible latency: {dict(fields)!r}.",
-            hint="Measure again; if it stays so, run 'nasflow doctor'.",
+            f"{source} reported an impossible latency: {dict(fields)!r}.",
+            hint="Measure again; if the problem persists, run 'nasflow doctor'.",
             raw=str(error),
         ) from error

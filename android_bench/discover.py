@@ -110,13 +110,13 @@ def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
         return usable[0]
     if usable:
         raise NoUsableDeviceError(
-            f"{len(usable)} phones are connected, and none was named.{_listing(usable)}",
-            hint=f"Name one: {_option(usable[0], found)}, or set ANDROID_SERIAL.",
+            f"{len(usable)} phones are connected, and none was selected.{_listing(usable)}",
+            hint=f"Select one with {_option(usable[0], found)}, or set ANDROID_SERIAL.",
         )
     if len(found) == 1:
         return _checked(found[0])
     hint = " ".join(f"{phone.describe()}: {phone.advice}" for phone in found)
-    what = "no phone is connected." if not found else "none of the phones connected can be used."
+    what = "no phone is connected." if not found else "none of the connected phones can be used."
     raise NoUsableDeviceError(what, hint=hint or STATE_ADVICE["missing"])
 
 
@@ -160,7 +160,7 @@ def _named(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
     if several:
         raise NoUsableDeviceError(
             f"{len(several)} phones are called {name}.{_listing(several)}",
-            hint=f"Name one: {' or '.join(_option(phone, found) for phone in several)}."
+            hint=f"Select one with {' or '.join(_option(phone, found) for phone in several)}."
             if any(phone.transport_id for phone in several)
             else STATE_ADVICE["ambiguous"],
         )
@@ -177,7 +177,7 @@ def _checked(phone: FoundPhone) -> FoundPhone:
     if phone.usable:
         return phone
     if (phone.way, phone.state) == ("tcp", "missing"):
-        message = f"nothing answers at {phone.serial}."
+        message = f"no phone answers at {phone.serial}."
     else:
         message = f"{phone.serial or 'The phone on USB'} is in the state '{phone.state}'."
     raise PhoneNotReadyError(message, state=phone.state, hint=phone.advice)

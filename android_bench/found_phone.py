@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from android_bench.adb.listing import Listed
 
 NOTHING_ANSWERS = (
-    "Check the address, and that both are on one network. A phone listens after 'adb tcpip 5555', or by "
-    "'Wireless debugging' (which needs 'adb pair' and a running adb server); the virtual phone while "
-    "'nasflow virtual-phone' runs."
+    "Check the address, and that the phone and this computer are on the same network. A phone listens after "
+    "'adb tcpip 5555', or with 'Wireless debugging' (which needs 'adb pair' and a running adb server); the "
+    "simulated phone listens while 'nasflow virtual-phone' runs."
 )
 
 

@@ -42,17 +42,18 @@ FILE_LIMIT_BYTES = 512_000_000
 STATE_ADVICE = {
     "unauthorized": "Unlock the phone, accept the prompt 'Allow USB debugging?' on it, and try again.",
     "authorizing": "Unlock the phone, accept the prompt 'Allow USB debugging?' on it, and try again.",
-    "offline": "Switch 'USB debugging' off and on again, or plug the cable in anew; if it stays so, "
+    "offline": "Switch 'USB debugging' off and on again, or reconnect the cable; if that does not help, "
     "restart the phone.",
     "connecting": "Wait a few seconds and try again.",
     "missing": "Connect the phone, switch 'USB debugging' on (Settings, Developer options), use a cable that "
-    "carries data, and look at 'nasflow devices'.",
+    "carries data, and run 'nasflow devices'.",
     "no permissions": "Give your account access to the USB device: install the udev rules (Debian: package "
-    "android-sdk-platform-tools-common), or add a rule for the maker's USB id, then plug the cable in anew.",
-    "busy": "Another program, most often an adb server, holds the phone: set android.transport to server, or "
-    "end it with 'adb kill-server'.",
-    "ambiguous": "Unplug one of them, or start an adb server ('adb start-server') and name one by the number "
-    "that 'nasflow devices' shows then: --device android:transport_id:N.",
+    "android-sdk-platform-tools-common), or add a rule for the manufacturer's USB ID, then reconnect the "
+    "cable.",
+    "busy": "Another program, usually an adb server, is using the phone: set android.transport to server, or "
+    "stop the adb server with 'adb kill-server'.",
+    "ambiguous": "Unplug one of them, or start an adb server ('adb start-server') and select one by the "
+    "number that 'nasflow devices' then shows: --device android:transport_id:N.",
     "recovery": "Restart the phone into Android.",
     "sideload": "Restart the phone into Android.",
     "bootloader": "Restart the phone into Android.",
@@ -160,6 +161,6 @@ def serial_in_mdns_name(name: str) -> str:
 def too_much_output(what: str, limit_bytes: int = OUTPUT_LIMIT_BYTES) -> DeviceError:
     """The error for a device that does not stop talking."""
     return DeviceError(
-        f"{what} answered with more than {limit_bytes / 1e6:.0f} MB, which no command of nasflow asks for.",
+        f"{what} returned more than {limit_bytes / 1e6:.0f} MB, which no command of nasflow needs.",
         hint="Restart the device and try again.",
     )

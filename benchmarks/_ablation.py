@@ -1,7 +1,7 @@
 """The quick start's ablation: what is lost without the search, without its term of latency, without size.
 
 A second run of a seed's pipeline in the store of the first, whose latency table, latency model and
-MobileNetV2s it takes over. Its search gives latency no price, and its pick has no upper limit; beside that
+MobileNetV2s it takes over. Its search has no latency multiplier, and its pick has no upper limit; beside that
 pick the space's fastest network is trained. Both are converted and verified like all others.
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NO_LATENCY, SMALLEST = "no_latency_term", "smallest"
 CHANGES = (
-    "search.multiplier_rate=0",  # with no damping either, the price is exactly zero in every step
+    "search.multiplier_rate=0",  # with no damping either, the multiplier is exactly zero in every step
     "search.multiplier_damping=0",
     "target.ratio=10",  # above the slowest network, so that the pick is free, too
     "target.minimum_share=0",

@@ -129,7 +129,7 @@ def drift_sessions(sessions: int) -> dict[str, Any]:
     """
     chance = random.Random(SEED)
     times = {block.key: true_ms(block_model(block)) for block in SPACE.distinct_blocks()}
-    judged = [SPACE.network(choices) for choices in draw_networks(SPACE, times, NETWORKS, SEED + 1)]
+    evaluated = [SPACE.network(choices) for choices in draw_networks(SPACE, times, NETWORKS, SEED + 1)]
     errors: dict[str, list[list[float]]] = {"anchored": [], "plain": []}
     expected = 1300  # timings of a session
     for session in range(sessions):
@@ -146,7 +146,7 @@ def drift_sessions(sessions: int) -> dict[str, Any]:
             {**plain, "rounds": round(len(model.timings) / networks)},
         )
         for kind, made in (("anchored", model), ("plain", without)):
-            errors[kind].append([abs(made.predict_ms(net) / network_ms(net) - 1) for net in judged])
+            errors[kind].append([abs(made.predict_ms(net) / network_ms(net) - 1) for net in evaluated])
     figures: dict[str, Any] = {
         "space": SPACE.name,
         "sessions": sessions,

@@ -175,7 +175,7 @@ class Client:
 
         def tell(text: str) -> None:
             if heal is not None and (
-                "phone is away" in text or "phone is too hot" in text or "phone throttles" in text
+                "phone is disconnected" in text or "phone is too hot" in text or "phone throttles" in text
             ):
                 clock.later(HEALING_S, heal)
 

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from stages.data.batches import Batches
     from stages.nn.supernet import Supernet
 
-Arm = Literal["search", "frozen", "shuffled_labels", "unpriced", "unpriced_reinforce"]
-ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels", "unpriced", "unpriced_reinforce")
-UNPRICED: tuple[Arm, ...] = ("unpriced", "unpriced_reinforce")
+Arm = Literal["search", "frozen", "shuffled_labels", "no_multiplier", "no_multiplier_reinforce"]
+ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels", "no_multiplier", "no_multiplier_reinforce")
+NO_MULTIPLIER: tuple[Arm, ...] = ("no_multiplier", "no_multiplier_reinforce")
 SEARCH = SearchConfig(warmup_epochs=2, epochs=4, learning_rate=0.025)
 PICK = PruneConfig()
 TARGET = TargetConfig()
@@ -49,7 +49,7 @@ NEVER = 10**9
 class Found:
     """What one search came to, and what it cost.
 
-    ``estimated`` is in the order of ``all_choices()``. ``judged`` is in that of ``distinct_networks()``:
+    ``estimated`` is in the order of ``all_choices()``. ``evaluated`` is in that of ``distinct_networks()``:
     accuracy in percent and negative cross entropy of each in the supernet, on all validation images.
     ``training`` repeats one training of the table, so that its cost is known on the same machine.
     """
@@ -60,7 +60,7 @@ class Found:
     log_probabilities: list[list[float]]
     estimated: list[float]
     processor_seconds: float
-    judged: list[tuple[float, float]] = field(default_factory=list)
+    evaluated: list[tuple[float, float]] = field(default_factory=list)
     training: Run | None = None
     training_processor_seconds: float = 0.0
 
@@ -112,17 +112,17 @@ def search_once(job: tuple[int, Arm]) -> Found:
     ``search`` is the product's own, with its pick. ``frozen``: architecture parameters that never move.
     ``shuffled_labels``: labels shuffled wherever validation images steer, in the architecture's steps and in
     the evaluations that rank networks; it gets no pick, whose final choice would look at true labels.
-    ``unpriced``, by either gradient: latency has no price, so that the probabilities know of accuracy alone;
-    no network is evaluated or picked.
+    ``no_multiplier``, by either gradient: latency does not count, so that the probabilities
+    depend on accuracy alone; no network is evaluated or picked.
     """
     import numpy as np
     from safetensors.torch import load
 
     from stages.data.batches import Batches
     from stages.data.dataset import ImageSet
-    from stages.nas.evaluation import SupernetJudge, explore_supernet
+    from stages.nas.evaluation import SupernetEvaluator, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE, pick_networks
-    from stages.nas.search_loop import SearchLoop, price_candidates
+    from stages.nas.search_loop import SearchLoop, architecture_of
     from stages.nn.supernet import Supernet
     from stages.seeds import derived_seed
     from stages.training.runtime import start_runtime
@@ -136,14 +136,14 @@ def search_once(job: tuple[int, Arm]) -> Found:
         config, validation = SEARCH, open_dataset(DATA).load("validation")
         if arm == "frozen":
             config = config.model_copy(update={"architecture_learning_rate": 0.0})
-        if arm in UNPRICED:
+        if arm in NO_MULTIPLIER:
             config = config.model_copy(update={"multiplier_rate": 0.0, "multiplier_damping": 0.0})
-        if arm == "unpriced_reinforce":
+        if arm == "no_multiplier_reinforce":
             config = config.model_copy(update={"gradient": "reinforce"})
         if arm == "shuffled_labels":
             labels = np.random.default_rng(seed).permutation(validation.labels)
             validation = ImageSet(validation.pixels_NHW, labels)
-        architecture = price_candidates(space, latency)
+        architecture = architecture_of(space, latency)
         search = SearchLoop(
             config,
             space,
@@ -156,7 +156,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
             Batches(validation, config.architecture_batch_size, runtime.device),
         ).to_the_end()
         log_probabilities = [list(row) for row in search.log_probabilities]
-        if arm in UNPRICED:
+        if arm in NO_MULTIPLIER:
             return Found(seed, arm, None, log_probabilities, [], time.process_time() - began)
         pick: Choices | None = None
         if arm != "shuffled_labels":
@@ -174,9 +174,9 @@ def search_once(job: tuple[int, Arm]) -> Found:
         seconds = time.process_time() - began
         supernet = Supernet(space)
         supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
-        judging = Batches(validation, EVALUATION_BATCH_SIZE, runtime.device)
+        evaluation_batches = Batches(validation, EVALUATION_BATCH_SIZE, runtime.device)
         values = explore_supernet(  # after a pick, its own evaluations: they are read back from the scratch
-            SupernetJudge(supernet, judging, context),
+            SupernetEvaluator(supernet, evaluation_batches, context),
             [row.tolist() for row in architecture.block_ms],
             [target_ms() - architecture.fixed_ms],
             budget=PICK.evaluations,
@@ -192,15 +192,17 @@ def search_once(job: tuple[int, Arm]) -> Found:
         )
         if arm != "search":
             return found
-        judged = [_judge(supernet, choices, judging) for choices in distinct_networks()]
+        evaluated = [_evaluate(supernet, choices, evaluation_batches) for choices in distinct_networks()]
         began = time.process_time()
         anyone = distinct_networks()[derived_seed(seed, 9) % len(distinct_networks())]
         (training,) = train_networks([(anyone, 0)])
         training_seconds = time.process_time() - began
-        return replace(found, judged=judged, training=training, training_processor_seconds=training_seconds)
+        return replace(
+            found, evaluated=evaluated, training=training, training_processor_seconds=training_seconds
+        )
 
 
-def _judge(supernet: Supernet, choices: Choices, batches: Batches) -> tuple[float, float]:
+def _evaluate(supernet: Supernet, choices: Choices, batches: Batches) -> tuple[float, float]:
     """Accuracy in percent and negative cross entropy, with each batch's own statistics."""
     import torch
     from torch import nn

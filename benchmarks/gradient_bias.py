@@ -70,8 +70,8 @@ class Toy:
         """What an estimator has just put into the parameters, as one vector."""
         return torch.cat([alpha.grad for alpha in self.architecture.alphas if alpha.grad is not None])
 
-    def two_path(self, price: float) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
-        """The two-path estimate of one draw; its latency term alone is the difference of two prices."""
+    def two_path(self, multiplier: float) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        """The two-path estimate of one draw; its latency term alone is the difference of two multipliers."""
 
         def estimate(pairs: Sequence[tuple[int, int]]) -> Tensor:
             two_path_gradient(
@@ -80,7 +80,7 @@ class Toy:
                 self.x_NCHW,
                 self.labels_N,
                 pairs,
-                price=price,
+                multiplier=multiplier,
                 target_ms=TARGET_MS,
             )
             return self.gradient()
@@ -100,7 +100,7 @@ class Toy:
                 self.labels_N,
                 [path],
                 baseline=baseline,
-                price=0.0,
+                multiplier=0.0,
                 target_ms=TARGET_MS,
             )
             return self.gradient()
@@ -217,8 +217,8 @@ def compare(toy: Toy, draws: int) -> dict[str, float]:
         for path, _ in toy.paths()
     ]
     exact_latency = toy.exact(milliseconds)
-    priced = [toy.two_path(1.0)(pair) - before for (pair, _), before in zip(pairs, free, strict=True)]
-    latency = moments(priced, [share for _, share in pairs])
+    weighted = [toy.two_path(1.0)(pair) - before for (pair, _), before in zip(pairs, free, strict=True)]
+    latency = moments(weighted, [share for _, share in pairs])
     costs = [loss + ms for loss, ms in zip(losses, milliseconds, strict=True)]
     usual = sum(share * cost for share, cost in zip(shares, costs, strict=True))
     scored = [(cost - usual) * score for cost, score in zip(costs, toy.scores(), strict=True)]

@@ -3,8 +3,8 @@
 A latency model that is right about random networks may still be wrong about chosen ones: where many
 networks compete under a target, those win whose time it thinks too low (the winner's curse). So the space
 ``fashion`` is profiled, modelled and searched on this computer by the product's own stages, and networks
-for twenty targets are chosen from the one supernet. They are judged as they are ranked first by prediction,
-before any has been timed, in a measurement of their own; beside them what the stage ships, which has dropped
+for twenty targets are chosen from the one supernet. They are evaluated as ranked first by prediction, before
+any has been timed, in a measurement of their own; beside them what the stage ships, which has dropped
 those that it measured late.
 
 The negative control goes the same way with a latency table whose times are dealt out to the wrong blocks,
@@ -74,7 +74,7 @@ class Depth:
     prune: PruneConfig
 
 
-# Latency is judged: the search need not be thorough, only a real one.
+# Latency is evaluated: the search need not be thorough, only a real one.
 FULL = Depth(
     20,
     5,
@@ -102,7 +102,7 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """Measured times beside predictions and targets.
 
     ``off_percent`` is the median of measured over predicted, less 1, without its sign; ``signed_percent``
@@ -210,7 +210,7 @@ def stage_ranking(
     from safetensors.torch import load
 
     from stages.data.batches import Batches
-    from stages.nas.evaluation import SupernetJudge, explore_supernet
+    from stages.nas.evaluation import SupernetEvaluator, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE
     from stages.nn.blocks import to_channels_last
     from stages.nn.supernet import Supernet
@@ -222,10 +222,12 @@ def stage_ranking(
     supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
     supernet.to(torch_device)
     to_channels_last(supernet)
-    costs_ms, fixed_ms = _priced(search.space, latency)
-    judging = Batches(open_dataset(depth.data).load("validation"), EVALUATION_BATCH_SIZE, torch_device)
+    costs_ms, fixed_ms = _architecture_of(search.space, latency)
+    evaluation_batches = Batches(
+        open_dataset(depth.data).load("validation"), EVALUATION_BATCH_SIZE, torch_device
+    )
     explored = explore_supernet(
-        SupernetJudge(supernet, judging, context),
+        SupernetEvaluator(supernet, evaluation_batches, context),
         costs_ms,
         [target_ms - fixed_ms for target_ms in targets_ms],
         budget=depth.prune.evaluations,
@@ -238,7 +240,7 @@ def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float])
     """The network that is ranked first under each target, as the stage does it; no target without one."""
     from stages.seeds import derived_seed
 
-    costs_ms, fixed_ms = _priced(ranking.space, latency)
+    costs_ms, fixed_ms = _architecture_of(ranking.space, latency)
     choices = []
     for target_ms in targets_ms:
         least_ms = TargetConfig().minimum_share * min(target_ms, latency.feasible_ms[1])
@@ -260,12 +262,12 @@ def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float])
     return choices
 
 
-def _priced(space: SearchSpace, latency: LatencyModel) -> tuple[list[list[float]], float]:
+def _architecture_of(space: SearchSpace, latency: LatencyModel) -> tuple[list[list[float]], float]:
     """What every candidate adds to a network's time, and what all networks take."""
-    from stages.nas.search_loop import price_candidates
+    from stages.nas.search_loop import architecture_of
 
-    priced = price_candidates(space, latency)
-    return [row.tolist() for row in priced.block_ms], priced.fixed_ms
+    architecture = architecture_of(space, latency)
+    return [row.tolist() for row in architecture.block_ms], architecture.fixed_ms
 
 
 def shipped_choices(pruned: PrunedNetworks) -> list[Choice]:
@@ -312,13 +314,13 @@ def model_times(
     return {path: faster * by_name[network_name(path)].median_ms for path in paths}
 
 
-def judge(
+def evaluate(
     space: SearchSpace, latency: LatencyModel, choices: Sequence[Choice], times_ms: Mapping[Path, float]
-) -> Judged:
+) -> Evaluated:
     """Chosen networks by what they take and what the model that they were chosen by predicted."""
     off = [times_ms[path] / latency.predict_ms(space.network(path)) for _, path in choices]
     over = [times_ms[path] / target_ms for target_ms, path in choices]
-    return Judged(
+    return Evaluated(
         networks=len(choices),
         **_deviations(off),
         worst_over_target=max(over),
@@ -359,7 +361,7 @@ def summarise(
     timed_again = [path for choices in (chosen, shipped, *(of for _, of in controls)) for _, path in choices]
     timed_again += [point.choices for point in latency.held_out]
     second_ms = model_times(again.by_name, latency, dict.fromkeys(timed_again))
-    judged = [judge(space, model, choices, second_ms) for model, choices in controls]
+    evaluated = [evaluate(space, model, choices, second_ms) for model, choices in controls]
     held_out = [point.measurement.median_ms / point.predicted_ms for point in latency.held_out]
     held_out_again = [second_ms[point.choices] / point.predicted_ms for point in latency.held_out]
     return {
@@ -370,21 +372,21 @@ def summarise(
         # What both measurements of random networks have in common with the chosen ones is not the choice's.
         "random_networks_first": _deviations(held_out),
         "random_networks": _deviations(held_out_again),
-        "chosen_by_prediction": asdict(judge(space, latency, chosen, second_ms)),
+        "chosen_by_prediction": asdict(evaluate(space, latency, chosen, second_ms)),
         "chosen_by_prediction_different": len({path for _, path in chosen}),
         "chosen_by_prediction_first": asdict(
-            judge(space, latency, [choice for choice in chosen if choice[1] in first_ms], first_ms)
+            evaluate(space, latency, [choice for choice in chosen if choice[1] in first_ms], first_ms)
         ),
         "ranked_by_the_stage": len(first_ranked),
         "ranked_as_by_the_stage": sum(first_ranked.get(target_ms) == path for target_ms, path in chosen),
-        "candidates_first": asdict(judge(space, latency, considered, first_ms)),
-        "shipped_first": asdict(judge(space, latency, shipped, first_ms)),
-        "shipped": asdict(judge(space, latency, shipped, second_ms)),
+        "candidates_first": asdict(evaluate(space, latency, considered, first_ms)),
+        "shipped_first": asdict(evaluate(space, latency, shipped, first_ms)),
+        "shipped": asdict(evaluate(space, latency, shipped, second_ms)),
         "permuted_tables": {
-            "passing": sum(each.passes for each in judged),
-            "least_off_percent": min(each.off_percent for each in judged),
-            "least_worst_over_target": min(each.worst_over_target for each in judged),
-            "each": [asdict(each) for each in judged],
+            "passing": sum(each.passes for each in evaluated),
+            "least_off_percent": min(each.off_percent for each in evaluated),
+            "least_worst_over_target": min(each.worst_over_target for each in evaluated),
+            "each": [asdict(each) for each in evaluated],
         },
         "widest_interval_percent": max(
             interval_percent(again.by_name[network_name(path)].round_medians_ms) for _, path in chosen

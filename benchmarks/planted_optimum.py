@@ -7,7 +7,7 @@ noisy by as much as networks differ (one standard deviation). For each of ten ta
 how far that one is above the mean of random networks of that latency.
 
 Beside it: from the same estimate each layer's best candidate, traded down until the target is kept
-(greedy); and, on as many evaluations of its own, a REINFORCE policy with a learned price of latency, whose
+(greedy); and, on as many evaluations of its own, a REINFORCE policy with a learned latency multiplier, whose
 log-probabilities are then solved exactly.
 """
 
@@ -222,14 +222,14 @@ def policy_log_probabilities(
 ) -> Array:
     """Log-probabilities of a policy that REINFORCE has trained on as many evaluations.
 
-    Reward: value less a learned price times latency, over a smoothed baseline, in units of its deviation.
+    Reward: value less a learned multiplier times latency, over a smoothed baseline, in its deviations.
     """
     import numpy as np
 
     cost_LC = np.array(costs_ms)
     layers = np.arange(LAYERS)
     alpha_LC = np.zeros((LAYERS, CANDIDATES))
-    baseline, scale, price = 0.0, 1.0, 0.0
+    baseline, scale, multiplier = 0.0, 1.0, 0.0
     steps = BUDGET // POLICY_BATCH
     for step in range(steps):
         share_LC = np.exp(alpha_LC - alpha_LC.max(axis=1, keepdims=True))
@@ -245,8 +245,8 @@ def policy_log_probabilities(
         scale = spread if first else scale + (1 - BASELINE_DECAY) * (spread - scale)
         ms = cost_LC[layers, paths].sum(axis=1)
         expected_ms = float((share_LC * cost_LC).sum())
-        price = max(0.0, price + 0.02 * (expected_ms / target_ms - 1))
-        advantage = (observed - baseline) / scale - price * (ms - expected_ms)
+        multiplier = max(0.0, multiplier + 0.02 * (expected_ms / target_ms - 1))
+        advantage = (observed - baseline) / scale - multiplier * (ms - expected_ms)
         gradient = np.zeros_like(alpha_LC)
         for path, gain in zip(paths, advantage, strict=True):
             gradient[layers, path] += gain

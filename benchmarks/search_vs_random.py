@@ -183,7 +183,7 @@ def picks_of(found: Mapping[Arm, Sequence[Found]], random: np.random.Generator) 
     """All kinds of picks, a list for each seed. Those with several are drawn at random."""
     import numpy as np
 
-    ours, frozen, shuffled, unpriced, unpriced_reinforce = (found[arm] for arm in ARMS)
+    ours, frozen, shuffled, no_multiplier, no_multiplier_reinforce = (found[arm] for arm in ARMS)
 
     def drawn(scores: Sequence[Array]) -> list[list[Choices]]:
         return [[best_under_target(permuted(s, random)) for _ in range(PERMUTATIONS)] for s in scores]
@@ -198,8 +198,10 @@ def picks_of(found: Mapping[Arm, Sequence[Found]], random: np.random.Generator) 
         "search": [[one.pick] for one in ours],
         "search_without_final_choice": [[best_under_target(np.array(one.estimated))] for one in ours],
         "search_by_probability": [[best_under_target(summed(one))] for one in ours],
-        "unpriced_by_probability": [[best_under_target(summed(one))] for one in unpriced],
-        "unpriced_reinforce_by_probability": [[best_under_target(summed(one))] for one in unpriced_reinforce],
+        "no_multiplier_by_probability": [[best_under_target(summed(one))] for one in no_multiplier],
+        "no_multiplier_reinforce_by_probability": [
+            [best_under_target(summed(one))] for one in no_multiplier_reinforce
+        ],
         "frozen_ranked_by_value": [[one.pick] for one in frozen],
         "frozen": [tied(one) for one in frozen],
         "permuted_probabilities": drawn([summed(one) for one in ours]),
@@ -352,7 +354,7 @@ def _scores(one: Found, score: str) -> dict[Choices, float]:
         by_choices = dict(zip(all_choices(), summed(one).tolist(), strict=True))
     if score.startswith("supernet"):
         column = 0 if score == "supernet_accuracy" else 1
-        row = [judged[column] for judged in one.judged]
+        row = [evaluated[column] for evaluated in one.evaluated]
         return dict(zip(distinct_networks(), row, strict=True))
     return {choices: by_choices[choices] for choices in distinct_networks()}
 

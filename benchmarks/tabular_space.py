@@ -39,7 +39,7 @@ LATENCY = FOLDER / "tabular_space_latency.json"
 SEEDS = (0, 1, 2)
 DATA = DataConfig(train_images=20_000)
 RECIPE = Recipe(epochs=3)
-PACKAGES = ("torch", "numpy", "lightning-runtime")
+PACKAGES = ("torch", "numpy", "lightning-fabric")
 
 Choices = tuple[int, ...]
 
@@ -123,7 +123,7 @@ def provenance() -> dict[str, Any]:
         "seeds": list(SEEDS),
         "threads": 1,
         "versions": {
-            name: version(name).partition("+")[0] for name in ("torch", "numpy", "lightning-runtime")
+            name: version(name).partition("+")[0] for name in ("torch", "numpy", "lightning-fabric")
         },
     }
 

@@ -50,7 +50,7 @@ def main() -> int:
 
 def _refuse(name: str, origin: str) -> int:
     message = f"Another package named {name!r} hides nasflow's own: it comes from {origin}."
-    hint = "Install nasflow in an environment of its own, and take that folder off PYTHONPATH."
+    hint = "Install nasflow in an environment of its own, and remove that folder from PYTHONPATH."
     sys.stderr.write(f"error: {message}\nhint: {hint}\n")
     if "--json" in sys.argv[1:]:
         details = {"reference": "machine", "type": "MachineError", "message": message, "hint": hint}

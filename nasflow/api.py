@@ -159,5 +159,5 @@ def _architecture(path: Path) -> NetConfig:
     from nasflow.commands.latency import read_network
 
     if not path.is_file():
-        raise UsageError(f"{path} is not there.", hint="Name the folder artifacts/latest of a finished run.")
+        raise UsageError(f"{path} does not exist.", hint="Use the folder artifacts/latest of a finished run.")
     return read_network(path)

@@ -63,33 +63,29 @@ class PipelineConfig(Record):
         "finetune": "training",
     }
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="decides every random choice")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of every random choice")
     device: str = Field(
         "local",
-        description="where latency is measured: local is this computer's CPU, android the phone connected, "
-        "android:SERIAL or android:HOST:PORT a certain one",
+        description="where latency is measured: local (this computer's CPU), android (the connected phone), "
+        "android:SERIAL or android:HOST:PORT (a specific phone)",
     )
     artifacts: str = Field(
         "artifacts", min_length=1, description="folder of all results, relative to this file"
     )
-    offline: bool = Field(
-        False, description="never download: neither the images nor a phone's benchmark_model"
-    )
-    data: DataConfig = Field(DataConfig(), description="the images to learn from")
+    offline: bool = Field(False, description="do not download anything (images, benchmark_model for a phone)")
+    data: DataConfig = Field(DataConfig(), description="the images to train on")
     space: SpaceConfig = Field(SpaceConfig(), description="the family of networks to search")
-    android: AndroidConfig = Field(AndroidConfig(), description="the phone, where the device is one")
+    android: AndroidConfig = Field(AndroidConfig(), description="the phone, if the device is a phone")
     runtime: RuntimeOptions = Field(RuntimeOptions(), description="how models are run on the device")
     measurement: MeasurementConfig = Field(
         MeasurementConfig(),
-        description="how models are timed on the device; profile, latency and prune may hold any of these "
-        "keys, too, with a value of their own, and precheck warmup_ms and min_ms",
+        description="how models are timed on the device; profile, latency and prune can override any of "
+        "these keys, and precheck can override warmup_ms and min_ms",
     )
     target: TargetConfig = Field(
         TargetConfig(), description="how fast the network must be on the device: in milliseconds, or relative"
     )
-    training: TrainingConfig = Field(
-        TrainingConfig(), description="how every network that is compared is trained"
-    )
+    training: TrainingConfig = Field(TrainingConfig(), description="how all compared networks are trained")
     profile: ProfileConfig = Field(
         ProfileConfig(), description="stage 1: measure the latency of every building block"
     )
@@ -103,20 +99,20 @@ class PipelineConfig(Record):
     )
     search: SearchConfig = Field(
         SearchConfig(),
-        description="stage 4: learn which network of the family is the most accurate within the target",
+        description="stage 4: search for the most accurate network of the family within the target",
     )
     prune: PruneConfig = Field(
         PruneConfig(),
         description="stage 5: keep one path of each layer; stage 6, finetune, trains the result",
     )
     baseline: BaselineConfig = Field(
-        BaselineConfig(), description="stage 7: train the MobileNetV2s to compare with"
+        BaselineConfig(), description="stage 7: train the MobileNetV2 baselines for comparison"
     )
     convert: ConvertConfig = Field(
         ConvertConfig(), description="stage 8: PyTorch -> ONNX -> TensorFlow -> TFLite, for every network"
     )
     verify: VerifyConfig = Field(
-        VerifyConfig(), description="stage 9: all networks side by side on the device, and on the test images"
+        VerifyConfig(), description="stage 9: compare all networks on the device and on the test images"
     )
 
     @field_validator("device")
@@ -124,9 +120,9 @@ class PipelineConfig(Record):
     def _known_device(cls, value: str) -> str:
         kind = value.partition(":")[0]
         if kind not in _DEVICE_KINDS or value in {"local:", "android:"} or value.startswith("local:"):
-            meant = f" (is 'android:{value}' meant?)" if split_host_port(value) else ""
+            meant = f" (did you mean 'android:{value}'?)" if split_host_port(value) else ""
             raise ValueError(
-                f"there is no such device{meant}: 'local' is this computer, 'android' the phone connected, "
-                "'android:SERIAL' or 'android:HOST:PORT' a certain one"
+                f"there is no such device{meant}: use 'local' (this computer), 'android' (the connected "
+                "phone), 'android:SERIAL' or 'android:HOST:PORT' (a specific phone)"
             )
         return value

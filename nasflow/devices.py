@@ -20,8 +20,8 @@ class AndroidConfig(Record):
 
     transport: Literal["auto", "direct", "server"] = Field(
         "auto",
-        description="how the phone is reached: auto (a running adb server that knows it, else directly), "
-        "direct or server",
+        description="how the phone is reached: auto (a running adb server that lists it, otherwise "
+        "directly), direct or server",
     )
     runner: str = Field(
         "auto",
@@ -29,7 +29,7 @@ class AndroidConfig(Record):
         description="Google's benchmark_model: auto (the runtime's version, downloaded once), or a path",
     )
     min_battery_percent: float = Field(
-        30.0, ge=0, le=100, description="refuse a phone whose battery is below this"
+        30.0, ge=0, le=100, description="do not measure a phone whose battery is below this"
     )
     max_thermal_status: int = Field(
         0,

@@ -84,7 +84,7 @@ def publish(
     if known and not again:
         for name in FILES:
             if hashes[name] not in (None, known.get(name)):
-                text = f"{folder / name} was changed or damaged; it is written anew."
+                text = f"{folder / name} was changed or damaged; it is written again."
                 emit(Message("", text, level="warning"))
         if all(hashes[name] == known.get(name) for name in FILES):
             with suppress(ValidationError):  # written by another version of nasflow: made anew

@@ -33,7 +33,7 @@ _YAML_HEAD = """\
 #   nasflow run --set search.epochs=10     change one key for one run
 #   nasflow status           list which stages are up to date; change a key here and see which are not
 #
-# Every key has a default (docs/configuration.md): it holds where a line is deleted or starts with '#'. When a
+# Every key has a default (docs/configuration.md): it is used if a line is deleted or starts with '#'. When a
 # key changes, exactly the stages that depend on it are run again. Paths are relative to this file.
 
 """
@@ -42,14 +42,14 @@ _MARKDOWN_HEAD = """\
 
 All keys of `pipeline.yaml`, with their defaults. The file that `nasflow init` writes holds the values of a
 short first run; some of them differ from the defaults. `nasflow run --set KEY=VALUE` sets a key for one run.
-A key that is mistyped or out of range is refused, with its line.
+A key that is mistyped or out of range is an error that names its line.
 
 """
 _MARKDOWN_MOVED = """\
 
 ## Old names
 
-Files of version 0.1 are read, with a note for each old key. Version 0.3 will refuse them.
+Files of version 0.1 are accepted, with a notice for each old key. Version 0.3 will reject them.
 
 | Old key | New key |
 |---|---|

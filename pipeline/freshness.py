@@ -35,11 +35,11 @@ class StageStatus:
     record: StageRecord | None = None
     """The record that is used where the stage is fresh, else that of its latest run."""
     problem: NasflowError | None = None
-    """Why the stage cannot be judged at all: its device or data set is not there."""
+    """Why the stage cannot be assessed at all: its device or data set is not there."""
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Assessment:
     """A status, and what was read on the way to it."""
 
     status: StageStatus
@@ -51,7 +51,9 @@ class Judgement:
     damage: IntegrityError | None = None
 
 
-def judge(stage: Stage, store: Store, inputs: Mapping[str, str], environment: Mapping[str, str]) -> Judgement:
+def assess(
+    stage: Stage, store: Store, inputs: Mapping[str, str], environment: Mapping[str, str]
+) -> Assessment:
     """Look for a whole output of ``stage`` for these inputs (parameter -> SHA-256 of the document).
 
     Raises MachineError.
@@ -76,17 +78,17 @@ def judge(stage: Stage, store: Store, inputs: Mapping[str, str], environment: Ma
             fingerprint=fingerprint,
             record=record,
         )
-        return Judgement(status, fingerprint, environment, basis, document)
+        return Assessment(status, fingerprint, environment, basis, document)
     partly_done = begun and scratch.holds_work()
     latest = store.latest(stage.name)
     if damage:
         reasons = [damage.message]
     elif record:
-        reasons = ["a repeated run of it was interrupted"]
+        reasons = ["a repeated run was interrupted"]
     else:
         reasons = changes(stage, latest, inputs, environment)
     if partly_done:
-        reasons.append("partly done: it will go on where it was")
+        reasons.append("partly done: it will continue where it stopped")
     status = StageStatus(
         name=stage.name,
         fresh=False,
@@ -96,11 +98,11 @@ def judge(stage: Stage, store: Store, inputs: Mapping[str, str], environment: Ma
         fingerprint=fingerprint,
         record=latest,
     )
-    return Judgement(status, fingerprint, environment, basis, damage=damage)
+    return Assessment(status, fingerprint, environment, basis, damage=damage)
 
 
 def waiting(stage: Stage, store: Store, stale_inputs: Sequence[str]) -> StageStatus:
-    """The status of a stage that cannot be judged before its inputs have run."""
+    """The status of a stage that cannot be assessed before its inputs have run."""
     latest = store.latest(stage.name)
     names = list(dict.fromkeys(stale_inputs))
     listed = " and ".join(f"`{name}`" for name in names)
@@ -180,7 +182,7 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:
             if name not in old:
                 yield dotted, f"is new ({_shown(new[name])})"
             elif name not in new:
-                yield dotted, f"is gone (it was {_shown(old[name])})"
+                yield dotted, f"was removed (it was {_shown(old[name])})"
             else:
                 yield from differences(old[name], new[name], dotted)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -207,4 +209,4 @@ def _shown(value: Any) -> str:
 def _few(found: Iterator[str]) -> list[str]:
     listed = list(found)
     rest = len(listed) - _MOST_CHANGES
-    return listed if rest <= 1 else [*listed[:_MOST_CHANGES], f"{rest} more like that"]
+    return listed if rest <= 1 else [*listed[:_MOST_CHANGES], f"{rest} more changes"]

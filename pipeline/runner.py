@@ -21,7 +21,7 @@ from pipeline.events import (
     StageSkipped,
     StageStarted,
 )
-from pipeline.freshness import Judgement, StageStatus, judge, unknown, waiting
+from pipeline.freshness import Assessment, StageStatus, assess, unknown, waiting
 from pipeline.stage import Context, Stage
 from pipeline.store.records import RecordDraft
 from pipeline.store.scratch import FolderScratch
@@ -32,7 +32,7 @@ __all__ = ["Pipeline", "StageStatus"]
 
 
 _FORCED = "forced to run again"
-_FORCED_ANEW = "forced to run from its start: what an unfinished run has done will be discarded"
+_FORCED_ANEW = "forced to run from its start: the work of an unfinished run will be discarded"
 
 
 def _own_environment(stage: Stage) -> Mapping[str, str]:
@@ -116,18 +116,18 @@ class Pipeline:
             for stage in selected:
                 signals.check()
                 inputs = {parameter: digests[name] for parameter, name in stage.inputs.items()}
-                judgement = judge(stage, self.store, inputs, dict(stage.environment()))
-                if stage.name in force and self._discard(stage, judgement):
-                    judgement = judge(stage, self.store, inputs, judgement.environment)
-                record, document = judgement.status.record, judgement.document
+                assessment = assess(stage, self.store, inputs, dict(stage.environment()))
+                if stage.name in force and self._discard(stage, assessment):
+                    assessment = assess(stage, self.store, inputs, assessment.environment)
+                record, document = assessment.status.record, assessment.document
                 if document is None or record is None or stage.name in forced:
                     received = {parameter: documents[name] for parameter, name in stage.inputs.items()}
-                    document, digest = self._work(stage, judgement, inputs, received)
+                    document, digest = self._work(stage, assessment, inputs, received)
                 else:
                     digest = record.output.sha256
                     self.kept[stage.name] = record.seconds
                     # Left over where a run was killed just behind its record.
-                    self.store.scratch(stage.name, judgement.fingerprint).clear()
+                    self.store.scratch(stage.name, assessment.fingerprint).clear()
                     self._emit(StageSkipped(stage.name))
                 documents[stage.name], digests[stage.name] = document, digest
         return documents
@@ -183,32 +183,36 @@ class Pipeline:
 
     # --- running one stage -----------------------------------------------------------------------------
 
-    def _discard(self, stage: Stage, judgement: Judgement) -> bool:
+    def _discard(self, stage: Stage, assessment: Assessment) -> bool:
         """Delete what an interrupted run of a stage has kept; whether there was anything."""
-        scratch = self.store.scratch(stage.name, judgement.fingerprint)
+        scratch = self.store.scratch(stage.name, assessment.fingerprint)
         if not scratch.holds_work():
             return False
         spent = human_duration(scratch.spent_seconds())
         scratch.clear()
-        self._emit(Message(stage.name, f"discarded what an unfinished run of it had done (about {spent})."))
+        self._emit(Message(stage.name, f"discarded the work of an unfinished run (about {spent})."))
         return True
 
     def _work(
-        self, stage: Stage, judgement: Judgement, inputs: Mapping[str, str], received: Mapping[str, Document]
+        self,
+        stage: Stage,
+        assessment: Assessment,
+        inputs: Mapping[str, str],
+        received: Mapping[str, Document],
     ) -> tuple[Document, str]:
         """Run one stage and keep its output; return the document and its SHA-256."""
-        if judgement.damage is not None:
-            text = f"{judgement.damage.message} Stage {stage.name} runs again and makes it anew."
+        if assessment.damage is not None:
+            text = f"{assessment.damage.message} Stage {stage.name} runs again and replaces it."
             self._emit(Message(stage.name, text, level="warning"))
-        scratch = self.store.scratch(stage.name, judgement.fingerprint)
-        scratch.begin(judgement.basis)
+        scratch = self.store.scratch(stage.name, assessment.fingerprint)
+        scratch.begin(assessment.basis)
         # From here on it counts as stale until it is done.
         self.still_forced = tuple(name for name in self.still_forced if name != stage.name)
-        self._emit(StageStarted(stage.name, judgement.status.why or _FORCED))
+        self._emit(StageStarted(stage.name, assessment.status.why or _FORCED))
         stopwatch = _Stopwatch(self._clock, scratch)
         with self._telling_failure(stage, stopwatch):
             context = Context(
-                stage.name, judgement.fingerprint, self.store, scratch, self._told_while_running
+                stage.name, assessment.fingerprint, self.store, scratch, self._told_while_running
             )
             made = stage.run(context, **received)
             if not isinstance(made, stage.output):
@@ -219,9 +223,9 @@ class Pipeline:
         draft = RecordDraft(
             stage=stage.name,
             version=stage.version,
-            fingerprint=judgement.fingerprint,
+            fingerprint=assessment.fingerprint,
             settings=stage.settings(),
-            environment=judgement.environment,
+            environment=assessment.environment,
             inputs=inputs,
             seconds=stopwatch.total(),
             estimated_seconds=stage.estimate_seconds(),
@@ -262,13 +266,13 @@ class Pipeline:
         inputs: dict[str, str] = {}
         for parameter, name in stage.inputs.items():
             record = earlier[name].record
-            assert record is not None, "a fresh stage has a record"
+            assert record is not None, "a stage that is up to date has a record"
             inputs[parameter] = record.output.sha256
         try:
             found = dict(environment(stage))
         except NasflowError as error:
             return unknown(stage, self.store, error)
-        return judge(stage, self.store, inputs, found).status
+        return assess(stage, self.store, inputs, found).status
 
 
 class _Stopwatch:

@@ -27,7 +27,7 @@ def validate(stages: Sequence[Stage]) -> None:
                 raise ValueError(f"stage {stage.name!r}: run() takes no parameter {parameter!r}")
         known.add(stage.name)
         if late := sorted(set(stage.after) & ({other.name for other in stages} - known)):
-            raise ValueError(f"stage {stage.name!r} comes after {late[0]!r}, which is no earlier stage")
+            raise ValueError(f"stage {stage.name!r} comes after {late[0]!r}, which is not an earlier stage")
 
 
 def find(stages: Sequence[Stage], name: str) -> Stage:

@@ -41,7 +41,7 @@ _watch: _Watch | None = None
 
 @contextmanager
 def interruptible(
-    hint: str = "Everything finished so far is kept; the same command goes on from there.",
+    hint: str = "Everything finished so far is kept; the same command continues from there.",
 ) -> Iterator[None]:
     """Turn SIGINT and SIGTERM into RunInterruptedError while the block runs; main thread only.
 

@@ -41,7 +41,7 @@ MadeByAll = Annotated[
 ]
 
 
-class Effort(Record):
+class ComputeCost(Record):
     """What computing took, interrupted runs included; the measured device has no part in it."""
 
     seconds: float = Field(ge=0, description="wall clock")
@@ -284,7 +284,9 @@ class SearchResult(Document):
     supernet: Blob
     history: tuple[SearchEpoch, ...]
     seconds: float
-    effort: Effort | None = Field(default=None, description="None: a version that kept none has had a part")
+    compute_cost: ComputeCost | None = Field(
+        default=None, description="None: a version that kept none has had a part"
+    )
     made_by: MadeByAll = ()
 
 
@@ -341,7 +343,9 @@ class PrunedNetworks(Document):
     randoms: tuple[PrunedNetwork, ...]
     front: tuple[PrunedNetwork, ...] = ()
     seconds: float = Field(description="device time of the considered networks")
-    effort: Effort | None = Field(default=None, description="of the pick, without the device's time")
+    compute_cost: ComputeCost | None = Field(
+        default=None, description="of the pick, without the device's time"
+    )
     made_by: MadeByAll = ()
 
 
@@ -371,7 +375,7 @@ class TrainedNetwork(Record):
     best_epoch: int
     validation_accuracy_percent: float
     seconds: float
-    effort: Effort | None = None
+    compute_cost: ComputeCost | None = None
     made_by: MadeByAll = ()
 
 

@@ -41,7 +41,7 @@ Measurements = Sequence[tuple[Choices, LatencyMeasurement]]
 
 @dataclass(frozen=True)
 class FitLatency(Stage):
-    """Measure whole random networks; fit the model on some and judge it on the others."""
+    """Measure whole random networks; fit the model on some and evaluate it on the others."""
 
     name: ClassVar[str] = "latency"
     version: ClassVar[int] = 5
@@ -146,14 +146,14 @@ class FitLatency(Stage):
         if check is not None and check.corrected:
             kinds = ", ".join(f"{kind} {change:+.1f} %" for kind, change in check.change_percent.items())
             context.say(
-                f"beside the networks, blocks take other times than in the table, by kind: {kinds}. "
-                "The table is corrected by that."
+                f"timed between the networks, blocks take other times than in the table, by kind: {kinds}. "
+                "The table is corrected by these factors."
             )
         points = model.held_out
         side = one_sided([p.predicted_ms for p in points], [p.measurement.median_ms for p in points])
         if len(points) < FEWEST_FOR_A_SIDE:
             context.say(
-                f"{len(points)} held-out networks are too few to tell whether they lie on one side of their "
+                f"{len(points)} held-out networks are too few to show whether they lie on one side of their "
                 f"predictions by more than chance: that takes {FEWEST_FOR_A_SIDE} "
                 f"(latency.held_out_networks)."
             )

@@ -121,7 +121,7 @@ class PrecheckStage(Stage):
                     rounds.measure()
                     done = start + len(together) * len(rounds) / self.config.rounds
                     context.progress(int(done), len(covering), "networks")
-                checked += [self._judged(s, converted[s.name], latency, rounds) for s in together]
+                checked += [self._compared(s, converted[s.name], latency, rounds) for s in together]
                 seconds += rounds.seconds
         context.say(
             f"{len(checked)} untrained networks hold every kind of block of space {self.space.name}. "
@@ -147,7 +147,7 @@ class PrecheckStage(Stage):
                 )
         return requests
 
-    def _judged(
+    def _compared(
         self, subject: _Subject, conversion: _Conversion, latency: LatencyModel, rounds: PairedRounds
     ) -> PrecheckedNetwork:
         converted, written = (f"{subject.name}_{part}" for part in ("converted", "written"))

@@ -68,9 +68,9 @@ class Prune(Stage):
         """A guess for a desktop computer at the quick start's size."""
         evaluations = self.config.evaluations + 16 * self.config.shortlist * self._targets
         evaluated = 0.03 * evaluations if self.config.rank_by == "value" else 0.0
-        judged = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
+        measured = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
         tried = 20.0 * self.config.candidates * self._targets * self.config.trial_epochs
-        return self.device_seconds()[0] + 3.0 + judged + evaluated + tried
+        return self.device_seconds()[0] + 3.0 + measured + evaluated + tried
 
     def device_seconds(self) -> tuple[float, float]:
         """The candidates of all targets, as if each layer took its middle one."""

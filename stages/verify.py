@@ -32,7 +32,7 @@ from stages.documents import (
 from stages.measurement.paired import PairedRounds
 from stages.space.search_space import NetConfig
 from stages.verification.answers import correct_answers
-from stages.verification.prediction import judge_latency, not_as_expected, verdict
+from stages.verification.prediction import evaluate_latency, not_as_expected, verdict
 from stages.verification.statistics import (
     Contender,
     EqualAccuracy,
@@ -154,7 +154,7 @@ class Verify(Stage):
         requests[anchor] = self._request(anchor, network_model(latency.reference.net, seed=self.seed))
         rounds = PairedRounds(context.scratch, self.device, requests, self.seed)
         outcome = self._measure_until_sure(context, found, rivals, correct, rounds)
-        found_latency = judge_latency(
+        found_latency = evaluate_latency(
             next(network.net for network in converted.networks if network.name == found),
             pruned.found.target_ms,
             latency,
@@ -163,8 +163,8 @@ class Verify(Stage):
         )
         if wrong := not_as_expected(found_latency):
             context.warn(
-                f"{wrong} What it was chosen by can be measured anew, and then search and training are to be "
-                "done again, too: nasflow run --force profile --force latency."
+                f"{wrong} The latency model that it was chosen by can be measured again; search and training "
+                "must then be repeated: nasflow run --force profile --force latency."
             )
         return Verification(
             device=self.device.info(),
@@ -245,7 +245,7 @@ def _the_found_one(converted: ConvertedNetworks) -> str:
     if len(found) != 1 or len(set(names)) != len(names):
         raise UsageError(
             f"verify needs one found network and networks of different names, and was given {names}.",
-            hint="Make them again: nasflow run --from prune.",
+            hint="Repeat these stages: nasflow run --from prune.",
         )
     return found[0]
 

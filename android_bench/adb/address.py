@@ -22,8 +22,8 @@ _LOOPBACK = ("127.0.0.1", "::1")  # in the order in which adb tries them
 _PORT_BEHIND_A_HOST = 5555  # adb's own default for tcp:HOST, though its server listens on 5037
 _FILE_KINDS = ("local", "localfilesystem")
 _HINT = (
-    "Set it to tcp:PORT, tcp:HOST:PORT or localfilesystem:PATH, or unset it: the server on this computer's "
-    f"port {DEFAULT_PORT} is asked then."
+    "Set it to tcp:PORT, tcp:HOST:PORT or localfilesystem:PATH, or unset it to use the server on this "
+    f"computer's port {DEFAULT_PORT}."
 )
 _NUMBER = re.compile(r"[+-]?[0-9]+|0[xX][0-9A-Fa-f]+", re.ASCII)  # what android::base::ParseInt takes
 _TCP = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>\*|[\w.][\w.%-]*))(?::(?P<port>[^:]*))?")
@@ -100,7 +100,7 @@ def _environment_port(environment: Mapping[str, str]) -> int:
     text = environment.get("ANDROID_ADB_SERVER_PORT", "") or str(DEFAULT_PORT)
     if (port := _port(text)) is None:
         raise UsageError(
-            f"ANDROID_ADB_SERVER_PORT is {text!r}, which is no port.",
+            f"ANDROID_ADB_SERVER_PORT is {text!r}, which is not a port number.",
             hint="Set it to 1 to 65535, or unset it.",
         )
     return port
@@ -109,17 +109,17 @@ def _environment_port(environment: Mapping[str, str]) -> int:
 def _parse(text: str) -> ServerAddress:
     kind, colon, rest = text.partition(":")
     if not colon or not rest or "\0" in rest:
-        raise _no_address(text, "is no address of an adb server")
+        raise _no_address(text, "is not an address of an adb server")
     if kind == "tcp":
         return _parse_tcp(text, rest)
     if kind in _FILE_KINDS:
         if not hasattr(socket, "AF_UNIX"):
-            raise _no_address(text, "names a socket file, which this system does not have")
+            raise _no_address(text, "names a socket file, which this system does not support")
         return ServerAddress(path=rest)
     if kind == "localabstract" and sys.platform == "linux":
         return ServerAddress(path=f"\0{rest}")
     known = ("localabstract", "localreserved", "vsock", "acceptfd")
-    reason = "names a kind of socket that nasflow cannot connect to" if kind in known else "is no address"
+    reason = "names a kind of socket that nasflow cannot connect to" if kind in known else "is not an address"
     raise _no_address(text, reason)
 
 
@@ -131,11 +131,11 @@ def _parse_tcp(text: str, rest: str) -> ServerAddress:
     else:
         found = _TCP.fullmatch(rest)
         if found is None or (found["six"] and not _is_ipv6(found["six"])):
-            raise _no_address(text, "is neither tcp:PORT nor tcp:HOST:PORT, nor tcp:[IPV6]:PORT")
+            raise _no_address(text, "is not of the form tcp:PORT, tcp:HOST:PORT or tcp:[IPV6]:PORT")
         host = found["six"] or found["host"].replace("*", "")  # this computer, as for adb on Linux
         port = _PORT_BEHIND_A_HOST if found["port"] is None else _port(found["port"].removeprefix("+"))
     if port is None:
-        raise _no_address(text, "names no port from 1 to 65535")
+        raise _no_address(text, "does not name a port from 1 to 65535")
     return ServerAddress(host, port)
 
 

@@ -34,12 +34,12 @@ class _DirectStream(Stream):
         name = service.encode() + b"\0"
         if len(name) > payload_bytes:
             raise DeviceError(
-                f"{peer} takes commands of {payload_bytes:,} bytes at most; {len(name):,} were needed.",
+                f"{peer} accepts commands of at most {payload_bytes:,} bytes; this one has {len(name):,}.",
                 hint="Use a phone with a newer Android.",
             )
         wire.send_packet(constants.OPEN, local_id, 0, name)
         if not self._wait_for_okay():
-            raise ConnectionResetError(f"it refuses the service {service.partition(':')[0]}")
+            raise ConnectionResetError(f"the phone refused the service {service.partition(':')[0]}")
 
     def write(self, data: bytes) -> bool:
         for start in range(0, len(data), self._payload_bytes):
@@ -79,7 +79,7 @@ class _DirectStream(Stream):
         while True:
             command, arg0, arg1, data = self._wire.receive_packet()
             if command in (constants.CNXN, constants.AUTH):
-                raise ConnectionResetError("its daemon started anew")
+                raise ConnectionResetError("the phone's adb daemon restarted")
             # Others belong to streams that were left before, as the answer to their CLSE.
             if arg1 == self._local_id and arg0 in (self._remote_id or arg0, 0):
                 return command, arg0, data
@@ -158,7 +158,9 @@ class DirectTransport(AdbTransport):
         if state != "device":
             raise PhoneNotReadyError(f"{self.serial} is in the state '{state[:40]}'.", state=state[:40])
         if payload_bytes < 1:
-            raise PhoneNotReadyError(f"{self.serial} takes packets of 0 bytes.", state="offline")
+            raise PhoneNotReadyError(
+                f"{self.serial} reports a maximum packet size of 0 bytes.", state="offline"
+            )
         return min(payload_bytes, _PAYLOAD_LIMIT_BYTES)
 
     def _unreachable(self, wire: Wire, error: Exception) -> PhoneNotReadyError:

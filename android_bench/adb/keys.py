@@ -56,8 +56,8 @@ def ensure_key(path: Path) -> bool:
                 Path(f"{made}.pub").replace(f"{path}.pub")
     except OSError as error:
         raise MachineError(
-            f"the adb key {path} cannot be made: {error.strerror or error}.",
-            hint=f"Make {path.parent} writable for your account, or set HOME to a folder that is.",
+            f"the adb key {path} cannot be created: {error.strerror or error}.",
+            hint=f"Make {path.parent} writable for your account, or set HOME to a writable folder.",
         ) from error
     return True
 
@@ -102,6 +102,6 @@ class Signer(CryptographySigner):
 def _unreadable(path: Path, reason: str) -> MachineError:
     return MachineError(
         f"the adb key {path} cannot be read: {reason}.",
-        hint="Make it readable for your account, or move it away: a new one is made, and the phone asks "
-        "again.",
+        hint="Make it readable for your account, or move it away: nasflow then creates a new key, "
+        "and the phone asks for approval again.",
     )

@@ -83,7 +83,7 @@ def _answer(server: ServerAddress, deadline: Deadline, *requests: str) -> str:
         try:
             return stream.read(int(size, 16)).decode("utf-8", "replace")
         except ValueError as error:
-            raise ConnectionResetError(f"the adb server answered {size!r}") from error
+            raise ConnectionResetError(f"the adb server sent an invalid reply: {size!r}") from error
 
 
 def server_devices(server: ServerAddress | int, *, timeout_s: float = 3.0) -> tuple[Listed, ...] | None:
@@ -119,7 +119,7 @@ def start_server(server: ServerAddress | int) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         raise NoUsableDeviceError(
             f"the adb server cannot be started on {server.describe()}: {error}.",
-            hint="Set android.transport to direct, which needs none.",
+            hint="Set android.transport to direct, which does not need an adb server.",
         ) from error
 
 
@@ -203,7 +203,9 @@ class ServerTransport(AdbTransport):
         if state == "ambiguous":
             raise _ambiguous(self.serial)
         if state != "device" or found is None:
-            raise PhoneNotReadyError(f"the adb server calls {self.serial} '{state[:40]}'.", state=state[:40])
+            raise PhoneNotReadyError(
+                f"the adb server reports {self.serial} as '{state[:40]}'.", state=state[:40]
+            )
         # A name may hold anything, and another device may have it, too: the number names one connection.
         number = found.transport_id
         self._target = f"host:transport:{self._serial}" if number is None else f"host:transport-id:{number}"
@@ -262,6 +264,6 @@ class ServerTransport(AdbTransport):
 
 def _ambiguous(serial: str) -> PhoneNotReadyError:
     return PhoneNotReadyError(
-        f"several phones are called {serial}, and this adb server does not tell them apart.",
+        f"several phones are called {serial}, and this adb server cannot distinguish them.",
         state="ambiguous",
     )

@@ -21,12 +21,12 @@ from nasflow.base.text import plain_text
 _COMMAND_LIMIT_BYTES = 32_000  # an adb server takes 65,535
 _CHUNK_BYTES = 65536  # of a sync DATA packet: the protocol's limit
 _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = 1, 2, 3, 4
-_LOST_HINT = "Check the cable or the network; the same command goes on where this one stopped."
+_LOST_HINT = "Check the cable or the network; the same command continues where this one stopped."
 
 
 def lost(peer: str, what: str, *, raw: str = "") -> DeviceLostError:
-    """``PEER was lost: WHAT.``, with what to do about it."""
-    return DeviceLostError(f"{peer} was lost: {what}.", hint=_LOST_HINT, raw=raw)
+    """``the connection to PEER was lost: WHAT.``, with what to do about it."""
+    return DeviceLostError(f"the connection to {peer} was lost: {what}.", hint=_LOST_HINT, raw=raw)
 
 
 class Stream(ABC):
@@ -57,7 +57,7 @@ class Stream(ABC):
         while len(self._unread) < size:
             data = self._receive()
             if not data:
-                raise lost(self.peer, f"it ended {size - len(self._unread)} bytes too early")
+                raise lost(self.peer, f"the data ended {size - len(self._unread)} bytes too early")
             self._unread += data
         taken = bytes(self._unread[:size])
         del self._unread[:size]
@@ -106,7 +106,7 @@ def _finish_v2(stream: Stream) -> Completed:
             return Completed(bytes(output[_STDOUT]), bytes(output[_STDERR]), data[0])
         if kind not in output:
             raise DeviceError(
-                f"{stream.peer} answered a command with a packet of kind {kind}, which means nothing.",
+                f"{stream.peer} answered a command with a packet of the unknown kind {kind}.",
                 hint="Restart the phone and try again.",
             )
         output[kind] += data
@@ -121,7 +121,7 @@ def _finish_v1(stream: Stream, token: bytes) -> Completed:
     start = output.rfind(token)
     code, _, rest = bytes(output[start + len(token) + 1 :]).partition(b":")
     if start < 0 or not code.isdigit() or rest not in (b"\n", b"\r\n"):
-        raise lost(stream.peer, "its output was cut short", raw=plain_text(bytes(output)))
+        raise lost(stream.peer, "the output is truncated", raw=plain_text(bytes(output)))
     stdout = bytes(output[:start])
     if rest == b"\r\n":  # before Android 7, a terminal stands between: it ends lines with CR LF
         stdout = stdout.replace(b"\r\n", b"\n")
@@ -190,6 +190,6 @@ def _refused(stream: Stream, remote: str, verb: str, length: int) -> DeviceError
 
 def _nonsense(stream: Stream, answer: bytes) -> DeviceError:
     return DeviceError(
-        f"{stream.peer} answered a file transfer with {answer!r}, which means nothing.",
+        f"{stream.peer} answered a file transfer with the unknown message {answer!r}.",
         hint="Restart the phone and try again.",
     )

@@ -127,7 +127,9 @@ class AdbTransport(ABC):
                 done = True
             except PhoneNotReadyError as error:
                 if self._reached and error.state in ("missing", "offline", "connecting"):
-                    what = error.message.removeprefix(f"{self.serial} ").rstrip(".")
+                    what = error.message.rstrip(".")
+                    if what.startswith(f"{self.serial} "):
+                        what = f"the phone {what.removeprefix(f'{self.serial} ')}"
                     raise lost(self.serial, what, raw=error.raw) from error
                 raise
             except self._wire_errors as error:

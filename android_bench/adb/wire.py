@@ -81,7 +81,7 @@ class Usb(BaseTransport):
         except usb1.USBErrorBusy as error:
             raise PhoneNotReadyError(f"{self._serial} is used by another program.", state="busy") from error
         except usb1.USBErrorAccess as error:
-            message = f"{self._serial} may not be opened by this account."
+            message = f"this account does not have permission to open {self._serial}."
             raise PhoneNotReadyError(message, state="no permissions") from error
         except usb1.USBError as error:
             raise PhoneNotReadyError(
@@ -118,9 +118,9 @@ class Usb(BaseTransport):
         except usb1.USBErrorTimeout:
             self.deadline.expire()
         except usb1.USBErrorNoDevice as error:
-            raise ConnectionResetError("it was unplugged") from error
+            raise ConnectionResetError("the phone was unplugged") from error
         except usb1.USBError as error:
-            raise ConnectionResetError(f"the USB connection broke ({error})") from error
+            raise ConnectionResetError(f"the USB connection failed ({error})") from error
 
 
 class Wire(_AdbIOManager):
@@ -167,17 +167,17 @@ class Wire(_AdbIOManager):
         word, arg0, arg1, size, check, magic = struct.unpack(constants.MESSAGE_FORMAT, head)
         if word == _STLS:
             raise PhoneNotReadyError(
-                "the phone wants an encrypted connection (wireless debugging).",
+                "the phone requires an encrypted connection (wireless debugging).",
                 state="offline",
                 hint="Pair it with 'adb pair HOST:PORT', connect it with 'adb connect HOST:PORT', and set "
                 "android.transport to server.",
             )
         command = constants.WIRE_TO_ID.get(word)
         if command is None or word ^ magic != 0xFFFFFFFF or size > constants.MAX_ADB_DATA:
-            raise ConnectionResetError("it sent something that is not ADB")
+            raise ConnectionResetError("the phone sent data that is not in the ADB protocol")
         data = self._read_bytes_from_device(size, adb_info)
         if check and self._checksums and check != sum(data) & 0xFFFFFFFF:
-            raise ConnectionResetError("a packet was damaged on the way")
+            raise ConnectionResetError("a packet was damaged in transfer")
         if command == constants.CNXN:
             self.banner = data
             self._checksums = arg0 < _VERSION_WITHOUT_CHECKSUMS
@@ -202,7 +202,9 @@ def find_usb(serial: str) -> Usb:
             return Usb(inner, serial)
         hidden = hidden or state == "no permissions"
     if hidden:
-        raise PhoneNotReadyError("a phone on USB may not be opened by this account.", state="no permissions")
+        raise PhoneNotReadyError(
+            "this account does not have permission to open a phone on USB.", state="no permissions"
+        )
     raise PhoneNotReadyError(
         f"no phone with the serial number {serial} is connected by USB.", state="missing"
     )

@@ -58,9 +58,9 @@ def write_bundle(path: Path, bundle: Bundle) -> int:
 def read_bundle(path: Path) -> Bundle:
     """Read and check one. Raises IntegrityError for what is none, MachineError."""
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
+        what = "is a folder" if path.is_dir() else "does not exist"
         raise MachineError(
-            f"{path} {what}.", hint="Name a bundle: 'nasflow doctor --bundle FILE' writes one."
+            f"{path} {what}.", hint="Give the path of a bundle: 'nasflow doctor --bundle FILE' writes one."
         )
     with disk_faults(path, "read"):
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -90,11 +90,11 @@ def _members(content: bytes) -> dict[str, str]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         if sorted(member.filename for member in members) != sorted(_LIMITS):
-            raise ValueError(f"it should hold {CONTENTS} and {EXCHANGES}, and nothing else")
+            raise ValueError(f"it should contain {CONTENTS} and {EXCHANGES} only")
         texts = {}
         for member in members:
             if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
-                raise ValueError(f"{member.filename} is encrypted or packed in an unknown way")
+                raise ValueError(f"{member.filename} is encrypted or compressed with an unknown method")
             limit = _LIMITS[member.filename]
             with archive.open(member) as file:  # what it says of its size is not believed
                 data = file.read(limit + 1)
@@ -106,6 +106,6 @@ def _members(content: bytes) -> dict[str, str]:
 
 def _damaged(path: Path, reason: str) -> NasflowError:
     return IntegrityError(
-        f"{path} is no bundle of a phone's answers: {reason[:300]}.",
-        hint="Ask for it again: 'nasflow doctor --device android --bundle FILE' writes one.",
+        f"{path} is not a valid bundle: {reason[:300]}.",
+        hint="Request a new bundle: 'nasflow doctor --device android --bundle FILE' writes one.",
     )

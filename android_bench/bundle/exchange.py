@@ -20,7 +20,7 @@ def _bytes_from_json(value: Any) -> Any:
         try:
             return base64.b64decode(value["base64"], validate=True)
         except binascii.Error as error:
-            raise ValueError("this is no base64") from error
+            raise ValueError("this is not base64") from error
     return value
 
 

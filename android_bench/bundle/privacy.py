@@ -251,12 +251,12 @@ class Scrubber:
         return ""
 
     def _owner(self, line: str) -> str:
-        self._count("lines by which a run says whose it is")
+        self._count("lines that identify a run")
         number = self._number("owner", line)
         return f"run c{number:015x} {number} {number} computer"
 
     def _uuid(self, uuid: str) -> str:
-        self._count("identifiers of the phone's start, and others of that form")
+        self._count("boot identifiers and other UUIDs")
         if uuid.lower() not in self._uuids:
             # What is given stands for itself, too: text that has been through this already stays as it is.
             names = (f"00000000-0000-4000-8000-{number:012d}" for number in itertools.count(1))

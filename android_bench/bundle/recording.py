@@ -49,8 +49,9 @@ class Recorder:
         self._kept_bytes += sum(len(part) for part in told if isinstance(part, bytes | str))
         if self._kept_bytes > MAX_KEPT_BYTES:
             raise DeviceError(
-                f"the phone has answered with more than {MAX_KEPT_BYTES / 1e6:.0f} MB, too much to keep.",
-                hint="Run the checks without --bundle, and report what they say.",
+                f"the phone returned more than {MAX_KEPT_BYTES / 1e6:.0f} MB, which is too much for a "
+                "bundle.",
+                hint="Run the checks without --bundle, and report their output.",
             )
         self.exchanges.append(Exchange.model_validate({"part": self.part, **fields}))
 

@@ -136,8 +136,8 @@ def _raised(failure: Failure) -> DeviceError | PhoneNotReadyError:
 
 def _nothing(asked: str) -> DeviceError:
     return DeviceError(
-        f"the bundle has no answer to: {asked[:_SHOWN_CHARACTERS]}",
-        hint="It answers only what was asked when it was recorded, in the same words. Take the version of "
-        "nasflow that its first line names, or record it again.",
+        f"the bundle does not contain an answer to: {asked[:_SHOWN_CHARACTERS]}",
+        hint="It contains only the commands that were sent when it was recorded. Use the version of nasflow "
+        "that its first line names, or record it again.",
         raw=asked,
     )

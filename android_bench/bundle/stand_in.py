@@ -30,7 +30,7 @@ def replay_with_stand_in(
     """
     if bundle.header.info is None or not bundle.header.info.binary_sha256:
         raise IntegrityError(
-            "the bundle does not say which program measured: the checks ended before.",
+            "the bundle does not name the program that measures: the checks ended before it was known.",
             hint="Replay its commands one by one with ReplayTransport.",
         )
     recorded = bundle.header.info.binary_sha256

@@ -88,7 +88,7 @@ class LocalDevice:
         for start in range(0, max(1, len(inputs)), size):
             chunk = inputs[start : start + size]
             reply, payload = self._ask(
-                "the model given",
+                "the given model",
                 model,
                 options,
                 {"op": "run", "shape": chunk.shape},
@@ -131,9 +131,9 @@ class LocalDevice:
         """One answer about one model, which is sent first where the worker does not have it."""
         if options.cpu not in ("auto", "all") or options.delegate != "cpu":
             raise UsageError(
-                f"this computer runs models on all its cores and on the CPU; asked for was cpu "
-                f"{options.cpu}, delegate {options.delegate}.",
-                hint="Leave runtime.cpu and runtime.delegate out, or choose a phone: --device android.",
+                f"this computer runs models on the CPU, on all its cores; runtime.cpu is {options.cpu} and "
+                f"runtime.delegate is {options.delegate}.",
+                hint="Remove runtime.cpu and runtime.delegate, or select a phone: --device android.",
             )
         self.info()  # no runtime, no worker
         digest = hashlib.sha256(model).hexdigest()
@@ -150,10 +150,10 @@ class LocalDevice:
             reply, data = self._worker.ask(*attempt, subject=subject, timeout_seconds=timeout_seconds)
             if "error" in reply:
                 raise DeviceError(
-                    f"LiteRT refuses {subject}: {reply['error']}.",
-                    hint="The file may be damaged, or use an operator that this runtime does not have.",
+                    f"LiteRT cannot run {subject}: {reply['error']}.",
+                    hint="The file may be damaged, or use an operator that this runtime does not support.",
                     raw=reply["error"],
                 )
             if attempt[0]["op"] != "load" and "unknown" not in reply:
                 return reply, data
-        raise DeviceError(f"the LiteRT process lost {subject} as soon as it was loaded.")
+        raise DeviceError(f"the LiteRT process no longer has {subject}, which it has just loaded.")

@@ -104,7 +104,9 @@ class WorkerProcess:
                 status = 0
             message = f"the LiteRT process {_ending(status)} while it ran {subject}."
         else:
-            message = f"the LiteRT process did not answer within {timeout_seconds:.0f} s; it ran {subject}."
+            message = (
+                f"the LiteRT process did not answer within {timeout_seconds:.0f} s while it ran {subject}."
+            )
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - _RAW_BYTES))
         raw = self._errors.read().decode(errors="replace")
@@ -112,7 +114,7 @@ class WorkerProcess:
         return DeviceError(message, hint=_HINT, raw=raw)
 
 
-_HINT = "Its own words are in the log. Run the command again: it goes on from what is already measured."
+_HINT = "Its output is in the log. Run the command again: it continues from what is already measured."
 
 
 def _ending(status: int) -> str:

@@ -178,7 +178,7 @@ def fill_inputs(interpreter: Any) -> None:
             limits = np.iinfo(kind)
             values = generator.integers(limits.min, limits.max, shape, kind, endpoint=True)
         else:
-            raise ModelError(f"input {details['name']} has type {kind}, which cannot be filled")
+            raise ModelError(f"input {details['name']} has type {kind}, which is not supported")
         interpreter.set_tensor(details["index"], values)
 
 
@@ -215,8 +215,8 @@ def run(interpreter: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     expected = (1, *inputs.shape[1:])
     if tuple(source["shape"]) != expected or {source["dtype"], target["dtype"]} != {np.float32}:
         raise ModelError(
-            f"the model takes {np.dtype(source['dtype'])} {tuple(map(int, source['shape']))} and gives "
-            f"{np.dtype(target['dtype'])}; it was given float32 {expected}"
+            f"the model takes {np.dtype(source['dtype'])} {tuple(map(int, source['shape']))} and returns "
+            f"{np.dtype(target['dtype'])}; the input is float32 {expected}"
         )
     outputs = np.empty((len(inputs), *target["shape"][1:]), np.float32)
     try:

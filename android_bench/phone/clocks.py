@@ -100,7 +100,10 @@ def _difference(
     for policy in now:
         earlier, present = allowed.get(policy.number), policy.allowed_max_khz
         if earlier is not None and present is not None and is_other(earlier, present):
-            return f"{_name(policy)} may run at {present / 1000:.0f} MHz, before it was {earlier / 1000:.0f}"
+            return (
+                f"the clock limit of {_name(policy)} is {present / 1000:.0f} MHz, before it was "
+                f"{earlier / 1000:.0f} MHz"
+            )
     return None
 
 
@@ -222,8 +225,8 @@ class Clocks:
         self._candidate = self._target = low
         self._is_known = False
         if moved:
-            return f"the phone throttles: {moved}, within one stretch of timings"
-        return f"the phone throttles: {slower}" if slower else f"the phone's clocks have risen: {faster}"
+            return f"the phone throttles: {moved}, within one group of timings"
+        return f"the phone throttles: {slower}" if slower else f"the phone's clocks increased: {faster}"
 
     def range_mhz(self, cores: Collection[int] | None) -> tuple[float, float] | None:
         """Between which clocks these cores go to and fro while they are timed; None: they hold still."""
@@ -256,13 +259,13 @@ class Clocks:
         levels = {policy.number: policy for policy in low}
         if not high and held_back(self.at_rest, low) is None:
             self.under_load = self.highest = ()
-            news = "The phone keeps its peak clock under load now, and is measured at it."
+            news = "The phone now keeps its peak clock under load, and is measured at that clock."
         else:
             self.under_load = tuple(levels.get(policy.number, policy) for policy in self.at_rest)
             self.highest = high
             news = self._news(low, {policy.number: policy.allowed_max_khz for policy in high})
         if self._has_counted:
-            news += " What was timed before ran at another clock: each timing's own is recorded with it."
+            news += " Earlier timings ran at another clock; the clock of each timing is recorded with it."
         self.news = "" if news in self._told else news
         self._told.add(news)
         self._is_known = self._has_counted = True
@@ -278,12 +281,13 @@ class Clocks:
             held.append(f"{_name(policy)} at {khz / 1000:.0f}{to} of {peak / 1000:.0f} MHz")
         if highest:
             return (
-                f"Under load this phone goes to and fro: {', '.join(held)}, without heat and again after "
-                "rests. It is measured so: times differ by as much, and the intervals become wider."
+                f"Under load the clocks of this phone vary: {', '.join(held)}. It is not hot, and they vary "
+                "again after a rest. It is measured in this state: times vary as much, and the intervals "
+                "become wider."
             )
         return (
-            f"Under load this phone holds {', '.join(held)}, without heat and again after a rest: "
-            "that is the clock that it sustains, and what is measured."
+            f"Under load this phone holds {', '.join(held)}. It is not hot, and does the same after a rest: "
+            "this is its sustained clock, at which it is measured."
         )
 
 

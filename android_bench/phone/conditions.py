@@ -167,7 +167,7 @@ def check_usable(reading: Reading, limits: Limits) -> None:
     if battery is not None and battery.percent is not None and battery.percent < limits.min_battery_percent:
         raise NoUsableDeviceError(
             f"the phone's battery is at {battery.percent:.0f} %, below {limits.min_battery_percent:.0f} %: "
-            "phones slow down there.",
+            "phones run slower below it.",
             hint="Charge it, or lower android.min_battery_percent.",
         )
 
@@ -200,13 +200,16 @@ def wait_until_ready(
             return reading
         left_s = until - clock()
         if left_s <= 0 and state == "throttles":
-            tell(f"The phone still throttles after {limits.cooling_s:.0f} s, and is measured so: {reason}.")
+            tell(
+                f"The phone still throttles after {limits.cooling_s:.0f} s, and is measured in this state: "
+                f"{reason}."
+            )
             return reading
         if left_s <= 0:
             raise NoUsableDeviceError(
                 f"the phone is still too hot after {limits.cooling_s:.0f} s: {reason}.",
-                hint="Take it out of its case and the sun, let it cool, or raise android.cooling_minutes."
-                + _status_advice(reading),
+                hint="Take it out of its case and out of the sun, let it cool, or raise "
+                "android.cooling_minutes." + _status_advice(reading),
             )
         if not told:
             tell(f"The phone {state}: {reason}. Waiting up to {limits.cooling_s / 60:.0f} min.")
@@ -225,7 +228,7 @@ def disturbance(before: Reading, after: Reading, limits: Limits) -> str | None:
     if reason := clock_set(before, after) or asleep(before, after):
         return reason
     if (after.thermal and after.thermal.overridden) or (after.battery and after.battery.updates_stopped):
-        return "somebody has set the phone's state by hand"
+        return "the phone's state was set by hand"
     for reading in (before, after):
         if reason := too_hot(reading, limits):
             return f"the phone throttles: {reason}"
@@ -268,7 +271,7 @@ def _status_advice(reading: Reading) -> str:
     status = reading.thermal.status if reading.thermal else None
     if status is None or status > MOST_THERMAL_STATUS:
         return ""
-    return f" android.max_thermal_status: {status} measures it as it is, and the state is recorded."
+    return f" With android.max_thermal_status: {status} it is measured in this state, which is recorded."
 
 
 def _ask(transport: Transport, argv: tuple[str, ...]) -> str | None:

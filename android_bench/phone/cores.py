@@ -34,7 +34,9 @@ class Cores:
             done = transport.run(("taskset", f"{mask:x}", "true"), timeout_s=_TIMEOUT_S)
             self._given[mask] = done.exit_code == 0
             if done.exit_code != 0:
-                self._tell(f"The phone binds no process to its cores {mask:#x}, the fastest: all are used.")
+                self._tell(
+                    f"The phone cannot bind a process to its fastest cores, {mask:#x}: all cores are used."
+                )
         return mask if self._given[mask] else None
 
 

@@ -283,10 +283,10 @@ class PhoneJob:
         if done.exit_code != 0:
             words = plain_text(done.stderr or done.stdout, limit=300)
             raise DeviceError(
-                f"the phone does not start a detached job (exit code {done.exit_code}): "
+                f"the phone cannot start a detached job (exit code {done.exit_code}): "
                 f"{words or 'no reason given'}.",
-                hint="It needs sh, setsid, nohup and tr, which Android has since version 6. A virtual phone "
-                "needs bubblewrap.",
+                hint="It needs sh, setsid, nohup and tr, which Android has since version 6. A simulated "
+                "phone needs bubblewrap.",
                 raw=words,
             )
 
@@ -364,7 +364,7 @@ class PhoneJob:
         if len(parts) != len(_COMMANDS):
             raise DeviceError(
                 f"a note of the phone's state is damaged: {len(parts)} of {len(_COMMANDS)} parts.",
-                hint="Look whether the phone's storage is full, then measure again.",
+                hint="Check whether the phone's storage is full, then measure again.",
                 raw=plain_text(content),
             )
         answers: dict[tuple[str, ...], str | None] = {}
@@ -442,7 +442,7 @@ def _settled(warm_up: WarmUp) -> str:
 def _checked(folder: str) -> str:
     parent, _, name = folder.rpartition("/")
     if parent != FOLDER or not _FOLDER_NAME.fullmatch(name):
-        raise ValueError(f"{folder!r} is no job's folder")
+        raise ValueError(f"{folder!r} is not a job's folder")
     return folder
 
 
@@ -450,8 +450,8 @@ def _cat(transport: Transport, path: str) -> bytes:
     done = _run(transport, "cat", path)
     if done.exit_code != 0:
         raise DeviceError(
-            f"{path} is gone from the phone: {plain_text(done.stderr or done.stdout, limit=200)}.",
-            hint="Measure again, and let no other program use nasflow's folder meanwhile.",
+            f"{path} is no longer on the phone: {plain_text(done.stderr or done.stdout, limit=200)}.",
+            hint="Measure again, and do not let another program use nasflow's folder at the same time.",
         )
     return done.stdout
 
@@ -462,7 +462,7 @@ def _do(transport: Transport, *argv: str) -> None:
         reason = plain_text(done.stderr or done.stdout, limit=300) or "no reason given"
         raise DeviceError(
             f"{argv[0]} failed on {transport.serial} with exit code {done.exit_code}: {reason}.",
-            hint=f"Look at {FOLDER} on the phone: is there space, and may the shell write there?",
+            hint=f"Check {FOLDER} on the phone: is there free space, and can the shell write to it?",
             raw=reason,
         )
 

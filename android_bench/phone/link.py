@@ -51,7 +51,9 @@ class PhoneLink:
             except DeviceLostError as lost:
                 if until is None:
                     until = self._clock() + self._patience_s
-                    self._tell(f"The phone is away: {lost.message} Waiting up to {self._patience_s:.0f} s.")
+                    self._tell(
+                        f"The phone is disconnected: {lost.message} Waiting up to {self._patience_s:.0f} s."
+                    )
                 self._wait_for_it(until, lost)
                 self.on_return()
 
@@ -67,10 +69,11 @@ class PhoneLink:
             except (DeviceLostError, PhoneNotReadyError) as error:
                 reason = error.message
                 continue
-            self._tell("The phone is back.")
+            self._tell("The phone is connected again.")
             return
         raise DeviceLostError(
-            f"the phone stayed away for {self._patience_s:.0f} s: {reason}",
-            hint="What was measured is kept. Connect the phone and start again: it goes on from there.",
+            f"the phone did not reconnect within {self._patience_s:.0f} s: {reason}",
+            hint="What was measured is kept. Connect the phone and run the same command again: it continues "
+            "from there.",
             raw=lost.raw,
         ) from lost

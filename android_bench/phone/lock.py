@@ -201,19 +201,20 @@ class PhoneLock:
                     continue
                 is_over = rest == unreadable
             if not is_over:
-                heard = "" if age_s is None else f", last heard of {max(0, age_s)} s ago"
+                heard = "" if age_s is None else f", last active {max(0, age_s)} s ago"
                 raise NoUsableDeviceError(
                     f"{transport.serial} is being measured by another run: {owner.describe()}{heard}.",
-                    hint="Wait until that run has ended, or end it; two at once would spoil each other's "
+                    hint="Wait until that run has ended, or stop it; two runs at once would disturb each "
+                    "other's "
                     + (
-                        f"timings. It still lives: kill {owner.pid} ends it."
+                        f"timings. It is still running; 'kill {owner.pid}' stops it."
                         if lives
-                        else f"timings. A run that is no more keeps the phone for {STALE_S} s at most."
+                        else f"timings. The lock of a run that has ended expires after {STALE_S} s."
                     ),
                 )
             replace = ("replace", line)
         raise NoUsableDeviceError(
-            f"{transport.serial} is wanted by several runs at this moment.", hint="Try again in a minute."
+            f"several runs are trying to lock {transport.serial}.", hint="Try again in a minute."
         )
 
     def renew(self, transport: Transport) -> None:
@@ -251,8 +252,8 @@ def _run(transport: Transport, script: str, *words: str) -> Completed:
 def _fail(transport: Transport, done: Completed) -> None:
     reason = plain_text(done.stderr or done.stdout, limit=300) or "no reason given"
     raise DeviceError(
-        f"{LOCK} cannot be made on {transport.serial} (exit code {done.exit_code}): {reason}.",
-        hint=f"Look at {FOLDER} on the phone: is there space, and may the shell write there?",
+        f"{LOCK} cannot be created on {transport.serial} (exit code {done.exit_code}): {reason}.",
+        hint=f"Check {FOLDER} on the phone: is there free space, and can the shell write to it?",
         raw=reason,
     )
 

@@ -87,5 +87,5 @@ def write_note(transport: Transport, before: Before) -> None:
     if moved.exit_code != 0:
         raise DeviceError(
             f"{NOTE} cannot be written on the phone: {plain_text(moved.stderr or moved.stdout, limit=200)}.",
-            hint="Look whether the phone's storage is full.",
+            hint="Check whether the phone's storage is full.",
         )

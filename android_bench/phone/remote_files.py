@@ -23,7 +23,7 @@ _COMMAND_NOT_FOUND = 127
 def remote_path(name: str) -> str:
     """The place of one of our files. Raises ValueError for a name that is not a plain one."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name for a file on the phone")
+        raise ValueError(f"{name!r} is not a valid name for a file on the phone")
     return f"{FOLDER}/{name}"
 
 
@@ -116,8 +116,8 @@ class RemoteFiles:
                     self._run("rm", "-f", partial)
                 raise
         raise IntegrityError(
-            f"a file of {len(content):,} bytes arrives damaged on {self._transport.serial}: SHA-256 "
-            f"{digest[:12]} was sent, {arrived[:12]} came.",
+            f"a file of {len(content):,} bytes arrived damaged on {self._transport.serial}: SHA-256 "
+            f"{digest[:12]} was sent, {arrived[:12]} was received.",
             hint="Try another cable or port.",
         )
 
@@ -139,7 +139,7 @@ class RemoteFiles:
             reason = plain_text(done.stderr or done.stdout, limit=300) or "no reason given"
             raise DeviceError(
                 f"{argv[0]} failed on {self._transport.serial} with exit code {done.exit_code}: {reason}.",
-                hint=f"Look at {FOLDER} on the phone: is there space, and may the shell write there?",
+                hint=f"Check {FOLDER} on the phone: is there free space, and can the shell write to it?",
                 raw=reason,
             )
 

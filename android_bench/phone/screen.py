@@ -53,7 +53,7 @@ def wake_up(transport: Transport, *, sleep: Callable[[float], None]) -> None:
     raise NoUsableDeviceError(
         f"the phone cannot be woken (mWakefulness={state}){f': {reason}' if reason else ''}.",
         hint="Press its power button, plug it in, and start again: it then stays awake. On Xiaomi phones "
-        "switch 'USB debugging (Security settings)' on, too.",
+        "also switch on 'USB debugging (Security settings)'.",
         raw=reason,
     )
 

@@ -165,7 +165,7 @@ def _undone(transport: Transport, note: bytes) -> tuple[Before, list[str]]:
         if _value(transport, setting) != changed.was:
             left.append(changed)
             refused.append(
-                f"The phone does not let {setting.key} be put back{_because(done)}. Do it by hand: "
+                f"The phone's setting {setting.key} cannot be restored{_because(done)}. Do it by hand: "
                 f"adb shell {' '.join(setting.put(changed.was))}"
             )
     return Before(tuple(left), before.asleep), refused
@@ -178,9 +178,9 @@ def _changed(transport: Transport, wanted: Changed, refused: list[str]) -> Chang
     value = _value(transport, setting)
     if value is not None and value == wanted.was:
         refused.append(
-            f"The phone does not let itself be told to {setting.means}{_because(done)}, and may fall asleep "
-            f"while it is measured. Do it by hand: {setting.by_hand}. On Xiaomi phones "
-            "switch 'USB debugging (Security settings)' on."
+            f"The phone cannot be set to {setting.means}{_because(done)}, and may fall asleep while it is "
+            f"measured. Do it by hand: {setting.by_hand}. On Xiaomi phones switch on 'USB debugging "
+            "(Security settings)'."
         )
     return wanted if value is None else Changed(wanted.key, wanted.was, value)
 
@@ -188,8 +188,8 @@ def _changed(transport: Transport, wanted: Changed, refused: list[str]) -> Chang
 def _guessed(transport: Transport) -> list[str]:
     """What a damaged note may have said: settings that have the very value that a measurement gives them."""
     return [
-        f"A killed run's note on the phone is damaged, and {setting.key} looks like its doing. Unless you "
-        f"chose it so: adb shell {' '.join(setting.put(_NOT_SET))}"
+        f"The note of a killed run on the phone is damaged, and that run probably changed {setting.key}. "
+        f"Unless you set it yourself: adb shell {' '.join(setting.put(_NOT_SET))}"
         for setting in SETTINGS.values()
         if _value(transport, setting) == setting.wanted
     ]

@@ -98,7 +98,7 @@ class Stretches:
         while self._finished(number):
             if kills < MAX_KILLS and self._was_killed(number):
                 kills += 1
-                self._take_again(number, "the phone killed benchmark_model, most often for want of memory")
+                self._take_again(number, "the phone killed benchmark_model, usually because of low memory")
                 continue
             before, after = self.link.do(self.job.readings, number)
             clocks = self.link.do(self.job.clocks, number)
@@ -124,7 +124,7 @@ class Stretches:
         first, end = self.job.stretches[number]
         self.link.do(self.job.stop)
         self.link.do(self.job.drop, number)
-        self.tell(f"{end - first} timings are dropped and taken again: {reason}.")
+        self.tell(f"{end - first} timings are discarded and repeated: {reason}.")
 
     def _drop(self, number: int, reason: str, drops: int) -> None:
         """Throw a stretch away, so that it is taken again. Raises DeviceError."""
@@ -133,10 +133,10 @@ class Stretches:
         self.link.do(self.job.drop, number)
         if drops > MAX_DROPS:
             raise DeviceError(
-                f"{end - first} timings were disturbed {drops} times and given up: {reason}.",
-                hint="Let the phone lie still and cool, with no other app open, and start again.",
+                f"{end - first} timings were disturbed and abandoned after {drops} attempts: {reason}.",
+                hint="Keep the phone cool and do not touch it, close all other apps, and start again.",
             )
-        self.tell(f"{end - first} timings are dropped and taken again: {reason}.")
+        self.tell(f"{end - first} timings are discarded and repeated: {reason}.")
 
     def _finished(self, number: int) -> bool:
         """Wait for a stretch, starting the job where it does not run; False: it cannot be started."""
@@ -153,8 +153,8 @@ class Stretches:
                     return False
                 if starts > MAX_DROPS:
                     raise DeviceError(
-                        f"the phone ended a measurement {starts} times before it was done.",
-                        hint="Close other apps, look at the phone's free memory, and start again.",
+                        f"the phone ended a measurement {starts} times before it was complete.",
+                        hint="Close other apps, check the phone's free memory, and start again.",
                     )
                 self.start()
                 starts += 1
@@ -177,9 +177,10 @@ class Stretches:
         reason = clock_set(before, now) if before is not None else None
         if reason is None:
             raise DeviceError(
-                f"benchmark_model has been silent for more than {self.silence_s:.0f} s on the phone.",
+                f"benchmark_model has not finished a timing on the phone for more than {self.silence_s:.0f} "
+                "s.",
                 hint="Restart the phone and try again.",
             )
         first, end = self.job.stretches[number]
-        self.tell(f"{end - first} timings are dropped and taken again: {reason}.")
+        self.tell(f"{end - first} timings are discarded and repeated: {reason}.")
         self.link.do(self.job.stop)

@@ -56,8 +56,8 @@ def find_tool(
     properties = parse_properties(text)
     if parse_getprop(text).get(VIRTUAL_PROPERTY) == "true":
         sha256 = _sha256(transport, VIRTUAL_TOOL)
-        tool = _identified(transport, VIRTUAL_TOOL, "the virtual phone's benchmark_model")
-        return PhoneTool(tool, VIRTUAL_TOOL, sha256, f"{tool.kind}, virtual phone", True, properties)
+        tool = _identified(transport, VIRTUAL_TOOL, "the simulated phone's benchmark_model")
+        return PhoneTool(tool, VIRTUAL_TOOL, sha256, f"{tool.kind}, simulated phone", True, properties)
     program = runner(properties.abis) if callable(runner) else runner
     check_abi(program.content, properties.abis, name=program.name)
     path = files.put(program.content, mode=0o755)
@@ -97,7 +97,7 @@ def _sha256(transport: Transport, path: str) -> str:
     match = re.match(rb"\\?([0-9a-f]{64})\b", done.stdout)
     if done.exit_code != 0 or match is None:
         raise DeviceError(
-            f"the virtual phone has no {path} to measure with: "
+            f"the simulated phone does not have its benchmark_model {path}: "
             f"{plain_text(done.stderr or done.stdout, limit=200) or 'no reason given'}.",
             hint="Start it again: nasflow virtual-phone.",
         )

@@ -25,13 +25,13 @@ def check_abi(binary: bytes, abis: Sequence[str], *, name: str) -> None:
     seen = elf_abi(binary)
     if seen is None:
         raise UsageError(
-            f"{name} is no Linux or Android program: it begins with {binary[:8]!r}.",
+            f"{name} is not a Linux or Android program: it begins with {binary[:8]!r}.",
             hint="Set android.runner to auto, or to the path of a benchmark_model.",
         )
     if seen not in abis:
         wanted = " or ".join(abis)
         raise NoUsableDeviceError(
-            f"{name} is built for {seen}, but the phone is {wanted or 'of an unknown ABI'}.",
+            f"{name} is built for {seen}, but the phone's ABI is {wanted or 'unknown'}.",
             hint=f"Set android.runner to a benchmark_model for {wanted or 'this phone'}.",
         )
 

@@ -45,7 +45,7 @@ def _not_cpu(_kind: str, delegations: Sequence[Delegation]) -> tuple[str, str] |
     others = [d.delegate for d in delegations if d.extent != "none" and not _on_cpu(d.delegate)]
     if not others:
         return None
-    return f"the CPU was asked for, but {others[0][:60]} computed the model.", HINT_RUNNER
+    return f"the CPU was requested, but {others[0][:60]} ran the model.", HINT_RUNNER
 
 
 def _not_gpu(kind: str, delegations: Sequence[Delegation]) -> tuple[str, str] | None:
@@ -55,14 +55,14 @@ def _not_gpu(kind: str, delegations: Sequence[Delegation]) -> tuple[str, str] | 
     if seen and set(seen) == {"all"} and not helped:
         return None
     if "all" in seen or "part" in seen:
-        reason = "it computed only a part of the model"
+        reason = "it ran only a part of the model"
     elif seen or helped:
         reason = "the tool fell back to the CPU"
     else:
-        reason = f"the {kind} runner does not say that it computed"
+        reason = f"the {kind} runner does not report that it was used"
     return (
-        f"the GPU was asked for, but {reason}.",
-        "Set runtime.delegate to cpu, or use the classic benchmark_model, which says what computes.",
+        f"the GPU was requested, but {reason}.",
+        "Set runtime.delegate to cpu, or use the classic benchmark_model, which reports what runs the model.",
     )
 
 

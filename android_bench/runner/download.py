@@ -83,7 +83,7 @@ def obtain(
     if content is None:
         if offline:
             raise MachineError(
-                f"benchmark_model {key} is not in {cached}, and offline it is not downloaded.",
+                f"benchmark_model {key} is not in {cached}, and it is not downloaded when offline.",
                 hint=f"Run once without --offline (key offline). {_OWN}",
             )
         content = _download(url, clock)
@@ -97,14 +97,14 @@ def obtain(
             f"benchmark_model {key} from {origin} has SHA-256 {sha256}, but {lock} says {expected}.",
             hint="If Google has replaced the file and you trust that, delete its line from the lock file."
             if fresh
-            else f"Delete {cached}: it is downloaded again.",
+            else f"Delete {cached}; it is then downloaded again.",
         )
     check_abi(content, abis, name=origin)
     news = _kept(cached, content) if fresh else ""
     if expected is None:
         _write_lock(lock, {**locked, key: sha256})
         recorded = f"benchmark_model {key} (SHA-256 {sha256}) is recorded in {lock.name}"
-        news = f"{recorded}; keep that file with yours. {news}".strip()
+        news = f"{recorded}; keep that file with your project. {news}".strip()
     return Runner(content, sha256, f"benchmark_model {key}", news)
 
 
@@ -122,7 +122,7 @@ def _kept(cached: Path, content: bytes) -> str:
     try:
         write_atomic(cached, content)
     except MachineError as error:
-        return f"{error.message} It is downloaded again next time. Set XDG_CACHE_HOME to a folder of yours."
+        return f"{error.message} It is downloaded again next time. Set XDG_CACHE_HOME to a writable folder."
     return ""
 
 
@@ -131,7 +131,7 @@ def _of_path(setting: str, abis: Sequence[str], project: Path) -> Runner:
     content = _read_or_none(path)
     if content is None:
         raise UsageError(
-            f"android.runner names {path}, which is not there.",
+            f"android.runner names {path}, which does not exist.",
             hint="Set it to auto, or to the path of a benchmark_model.",
         )
     check_abi(content, abis, name=str(path))
@@ -143,12 +143,13 @@ def _litert_version() -> str:
         found = installed_version("ai-edge-litert")
     except PackageNotFoundError as error:
         raise MachineError(
-            "android.runner is auto, but ai-edge-litert, whose version it follows, is not installed.",
+            "android.runner is auto, which needs the version of ai-edge-litert, but that is not installed.",
             hint=f"Install it: pip install ai-edge-litert. {_OWN}",
         ) from error
     if not _VERSION.fullmatch(found):
         raise MachineError(
-            f"the installed ai-edge-litert has the version {found[:80]!r}, for which there is no download.",
+            "there is no benchmark_model to download for the installed ai-edge-litert, version "
+            f"{found[:80]!r}.",
             hint=_OWN,
         )
     return found
@@ -163,7 +164,7 @@ def _read_or_none(path: Path) -> bytes | None:
             return None
     if len(content) > MAX_RUNNER_BYTES:
         raise UsageError(
-            f"{path} has more than {MAX_RUNNER_BYTES} bytes: that is no benchmark_model.", hint=_OWN
+            f"{path} has more than {MAX_RUNNER_BYTES} bytes: it is not a benchmark_model.", hint=_OWN
         )
     return content
 
@@ -182,8 +183,8 @@ def _read_lock(lock: Path) -> dict[str, str]:
         isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) for value in runners.values()
     ):
         raise IntegrityError(
-            f"{lock} does not read as a lock file: {str(document)[:120]}.",
-            hint="Take it from your version control again. Delete it only if you trust the next download.",
+            f"{lock} is not a valid lock file: {str(document)[:120]}.",
+            hint="Restore it from your version control. Delete it only if you trust the next download.",
         )
     return runners
 
@@ -214,7 +215,7 @@ def _download(url: str, clock: Callable[[], float]) -> bytes:
             self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
         ) -> urllib.request.Request | None:
             if not _is_safe(newurl, base=url):
-                raise MachineError(f"{url} leads to {newurl[:200]}, which is not https.", hint=_OWN)
+                raise MachineError(f"{url} redirects to {newurl[:200]}, which is not https.", hint=_OWN)
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     if not _is_safe(url, base=url):
@@ -230,18 +231,19 @@ def _download(url: str, clock: Callable[[], float]) -> bytes:
                     raise MachineError(f"{url} sends more than {MAX_RUNNER_BYTES} bytes.", hint=_OWN)
                 if clock() > until:
                     raise MachineError(
-                        f"{url} is not here after {_DOWNLOAD_S:.0f} s "
+                        f"{url} was not downloaded within {_DOWNLOAD_S:.0f} s "
                         f"({len(content)} of {told or 'unknown'} bytes).",
                         hint=f"Try again with a faster connection. {_OWN}",
                     )
     except (OSError, http.client.HTTPException) as error:
         raise MachineError(
-            f"{url} cannot be fetched: {error}.",
-            hint=f"Look at the network and try again. {_OWN}",
+            f"{url} cannot be downloaded: {error}.",
+            hint=f"Check the network and try again. {_OWN}",
             raw=str(error),
         ) from error
     if told.isdecimal() and int(told) != len(content):
         raise MachineError(
-            f"{url} broke off: {len(content)} of {told} bytes came.", hint="Run the same command again."
+            f"the download of {url} ended early: {len(content)} of {told} bytes were received.",
+            hint="Run the same command again.",
         )
     return bytes(content)

@@ -32,7 +32,7 @@ _SAYS_NOTHING = re.compile(
 _COMPLAINT = re.compile(r"error|fatal|cannot|can't|denied|fail|not found|not executable", re.IGNORECASE)
 _STARTED = "STARTING!"  # the first word of both tools: what comes behind it is theirs
 _NOTHING = "It printed nothing."
-_SEE_LAST_LINE = "Its own last line says why."
+_SEE_LAST_LINE = "The last line of its output gives the reason."
 _OTHER_RUNNER = "Set android.runner to auto, or to another benchmark_model."
 
 
@@ -61,7 +61,7 @@ def _words(pattern: str, what: str, hint: str, *codes: int) -> _Words:
 _ANOTHER_PROCESSOR = (
     "is built for another processor",
     "Set android.runner to a benchmark_model for the phone's ABI: adb shell getprop "
-    "ro.product.cpu.abilist tells it.",
+    "ro.product.cpu.abilist shows it.",
 )
 
 _NOT_STARTED = (
@@ -71,7 +71,7 @@ _NOT_STARTED = (
     ),
     _words(
         r"TLS segment is underaligned",
-        "is built in a way that this Android does not load",
+        "cannot be loaded by this version of Android",
         "Build it again with Android's current NDK, or set android.runner to auto.",
     ),
     _words(
@@ -97,87 +97,88 @@ _NOT_STARTED = (
     ),
     _words(
         r"permission denied",
-        "may not be run on this phone",
-        f"The phone forbids programs from {FOLDER}: look with adb shell ls -lZ {FOLDER}. A security add-on "
-        "or a company's policy may do so: use another phone, or ask for the folder to be allowed.",
+        "is not allowed to run on this phone",
+        f"The phone does not allow programs in {FOLDER} to run; check with adb shell ls -lZ {FOLDER}. A "
+        "security add-on or a company policy can be the reason: use another phone, or have the folder "
+        "allowed.",
         1,
         126,
     ),
     _words(
         r"no such file or directory",
-        "or the loader that it names is not on the phone",
-        "A program built for Linux names a loader that Android lacks: set android.runner to one built for "
-        "Android, or to auto.",
+        "or the loader that it needs is not on the phone",
+        "A program built for Linux needs a loader that Android does not have: set android.runner to one "
+        "built for Android, or to auto.",
         126,
         127,
     ),
     _words(
         r"(?:^|\n)(?:\S*/)?(?:mk)?sh: (?:E: )?[\w.-]+: (?:inaccessible or )?not found",
         "cannot be started, because the phone lacks a command that starts it",
-        "Its last line names the command. Without taskset: set runtime.cpu to all, which needs none.",
+        "The last line of its output names the command. If it is taskset, set runtime.cpu to all.",
         127,
     ),
     _words(
         r"not found",
-        "is not on the phone any more",
-        f"Another program deletes files in {FOLDER}: end it, and run the same command again.",
+        "is no longer on the phone",
+        f"Another program deletes files in {FOLDER}: stop it, and run the same command again.",
         127,
     ),
 )
 
 _SIGNALS = {
-    1: ("SIGHUP", "its shell ended before it", "Run the same command again."),
+    1: ("SIGHUP", "its shell ended first", "Run the same command again."),
     4: (
         "SIGILL",
         "this processor lacks an instruction that it uses",
         "Set android.runner to a benchmark_model for older processors of this ABI, or to an older version.",
     ),
-    5: ("SIGTRAP", "it found itself in a state that its makers had excluded", _OTHER_RUNNER),
-    6: ("SIGABRT", "it gave up by itself", f"{_SEE_LAST_LINE} {_OTHER_RUNNER}"),
+    5: ("SIGTRAP", "an internal check of the program failed (assertion)", _OTHER_RUNNER),
+    6: ("SIGABRT", "the program aborted itself", f"{_SEE_LAST_LINE} {_OTHER_RUNNER}"),
     7: (
         "SIGBUS",
-        "a file that it reads became shorter, or memory is damaged",
-        "Look whether the phone's storage is full, and run the same command again.",
+        "a file that it reads was truncated, or memory is damaged",
+        "Check whether the phone's storage is full, and run the same command again.",
     ),
-    8: ("SIGFPE", "it divided by zero", f"The model or the runner is at fault. {_OTHER_RUNNER}"),
+    8: ("SIGFPE", "it divided by zero", f"The fault is in the model or in the runner. {_OTHER_RUNNER}"),
     9: (
         "SIGKILL",
-        "the phone killed it, most often for want of memory",
+        "the phone killed it, usually because of low memory",
         "Close other apps on the phone, or restart it. A model that needs more memory than the phone has "
         "cannot be measured there.",
     ),
     11: (
         "SIGSEGV",
-        "it used memory that is not its own",
-        f"That is a fault of the runner or of a driver. {_OTHER_RUNNER}",
+        "it accessed invalid memory",
+        f"The fault is in the runner or in a driver. {_OTHER_RUNNER}",
     ),
     15: ("SIGTERM", "another program ended it", "Run the same command again, with no other app open."),
-    25: ("SIGXFSZ", "it wrote more than a timing may", _OTHER_RUNNER),
-    31: ("SIGSYS", "it asked Android for something that is forbidden", _OTHER_RUNNER),
+    25: ("SIGXFSZ", "it wrote more than a timing is allowed to write", _OTHER_RUNNER),
+    31: ("SIGSYS", "it made a system call that Android forbids", _OTHER_RUNNER),
 }
 
 _ABORTED = 6
 _NO_MEMORY = _words(
     r"bad_alloc|failed to allocate|out of memory|cannot allocate memory",
-    "got no memory",
+    "could not allocate memory",
     "Close other apps on the phone, or restart it.",
 )
 
 _TOLD = (
     _words(
         r"didn't find op|unresolved custom op|registration failed|unsupported op",
-        "lacks an operator of the model",
-        "Set android.runner to auto, or to a newer benchmark_model; Google's has no custom operators.",
+        "does not support an operator of the model",
+        "Set android.runner to auto, or to a newer benchmark_model; Google's build has no custom operators.",
     ),
     _NO_MEMORY,
     _words(
         r"could not open|model allocation is null|failed to load model|not a valid flatbuffer",
         "could not read the model",
-        "Look whether the phone's storage is full, then measure again.",
+        "Check whether the phone's storage is full, then measure again.",
     ),
 )
 
-_ON_GPU = "The phone's GPU does not compute all of this model, or its driver is at fault: use the CPU."
+_ON_GPU = "The phone's GPU cannot run all of this model, or its driver has a fault: use the CPU."
 
 
 def cannot_run(completed: Completed, name: str) -> NoUsableDeviceError | None:
@@ -203,7 +204,7 @@ def run_failed(completed: Completed, model: str, *, on_gpu: bool = False) -> Dev
         hint = _ON_GPU
     kind = KilledByPhoneError if completed.exit_code == KILLED else DeviceError
     return kind(
-        f"benchmark_model {what} (exit code {completed.exit_code}) when it timed {model}. "
+        f"benchmark_model {what} (exit code {completed.exit_code}) while it timed {model}. "
         f"{last_line(_text(completed))}",
         hint=hint,
         raw=_text(completed),
@@ -216,7 +217,7 @@ def last_line(text: str) -> str:
     lines = [line for line in lines if line and not _SAYS_NOTHING.search(line)]
     complaints = [line for line in lines if _COMPLAINT.search(line)]
     words = plain_text((complaints or lines or [""])[-1], limit=_MAX_WORDS)
-    return f"Its last line: {words!r}." if words else _NOTHING
+    return f"The last line of its output: {words!r}." if words else _NOTHING
 
 
 def _has_words(completed: Completed) -> bool:
@@ -234,14 +235,14 @@ def _not_run(completed: Completed) -> Cause | None:
     number = code - 128
     if 1 <= number <= 64:
         if number == _ABORTED and _NO_MEMORY.pattern.search(text):
-            return Cause("was ended by SIGABRT: it got no memory", _NO_MEMORY.cause.hint)
+            return Cause("was ended by SIGABRT: it could not allocate memory", _NO_MEMORY.cause.hint)
         name, reason, hint = _SIGNALS.get(
             number,
             (f"signal {number}", "the phone or another program sent it", "Run the same command again."),
         )
         return Cause(f"was ended by {name}: {reason}", hint, crashed=True)
     if code in (126, 127) and not has_started:
-        return Cause("cannot be started by the phone", _OTHER_RUNNER)
+        return Cause("cannot be started on the phone", _OTHER_RUNNER)
     return None
 
 

@@ -23,7 +23,7 @@ from nasflow.base.text import plain_text
 QUESTION = "--num_runs=none"
 """The argument that makes either tool list its flags. It runs nothing and ends with exit code 1."""
 
-HINT_RUNNER = "Set android.runner to auto, or to a benchmark_model of this year."
+HINT_RUNNER = "Set android.runner to auto, or to a recent benchmark_model."
 
 _HEADING = re.compile(r"(?:^|: )usage: \S")  # older tools write no "<flags>" behind their name
 _FLAG = re.compile(r"\s*--([A-Za-z0-9_-]{1,60})=[^\t]{0,4000}\t(?:int32|int64|float|bool|string)\t")
@@ -53,15 +53,15 @@ def identify(completed: Completed, *, name: str = "the runner") -> RunnerTool:
     flags = listed_flags(text)
     if not flags & {_ONLY_LITERT, _ONLY_CLASSIC}:
         raise UsageError(
-            f"{name} is no benchmark_model: asked with {QUESTION} (exit code {completed.exit_code}), it "
-            f"lists {len(flags)} flags, neither {_ONLY_CLASSIC} nor {_ONLY_LITERT} among them. "
+            f"{name} is not a benchmark_model: called with {QUESTION} (exit code {completed.exit_code}), it "
+            f"lists {len(flags)} flags, but neither {_ONLY_CLASSIC} nor {_ONLY_LITERT}. "
             f"{last_line(text)}",
             hint=HINT_RUNNER,
             raw=text,
         )
     if missing := _NEEDED - flags:
         raise UsageError(
-            f"{name} is a benchmark_model that is too old: of its {len(flags)} flags none is "
+            f"{name} is a benchmark_model that is too old: its {len(flags)} flags do not include "
             f"{', '.join(f'--{flag}' for flag in sorted(missing))}. {last_line(text)}",
             hint=HINT_RUNNER,
             raw=text,

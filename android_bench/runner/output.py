@@ -32,10 +32,10 @@ MAX_TEXT_CHARACTERS = 4_000_000
 
 _HUNDREDTH_MS_US = 10.0
 TOO_SHORT = (
-    "It does too little to be timed: the tool counts whole microseconds. Measure a larger model, or several "
-    "copies of it in one."
+    "The model is too small to be timed: the tool counts whole microseconds. Measure a larger model, or "
+    "several copies of it in one model."
 )
-_AGAIN = "Measure again; if it stays so, run 'nasflow doctor --device android'."
+_AGAIN = "Measure again; if the problem persists, run 'nasflow doctor --device android'."
 _PREFIX = re.compile(r"^(?:(?:INFO|WARN|WARNING|ERROR|VERBOSE): )?(?:\[[\w.]{1,60}:\d{1,6}\] )?")
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,12})?(?:e[+-][0-9]{1,2})?"
 _HEADING = re.compile(r"Running benchmark for (?:at least )?[0-9]")
@@ -153,7 +153,7 @@ def _sections(lines: list[str]) -> tuple[Timings | None, Timings]:
     for line in lines:
         if _HEADING.match(line):
             if waiting:
-                raise _Unreadable("has a heading without a line of timings behind it")
+                raise _Unreadable("has a heading without a line of timings after it")
             waiting = True
         elif _COUNT.match(line):
             if not waiting:
@@ -161,12 +161,12 @@ def _sections(lines: list[str]) -> tuple[Timings | None, Timings]:
             found.append(_timings(line))
             waiting = False
     if waiting:
-        raise _Unreadable("breaks off before its timings")
+        raise _Unreadable("ends before its timings")
     if len(found) != 2:
-        raise _Unreadable(f"has {len(found)} lines of timings where warm-up and result are two")
+        raise _Unreadable(f"has {len(found)} lines of timings instead of two (warm-up and result)")
     warmup, inference = found
     if inference is None:
-        raise _Unreadable("counts no inference at all")
+        raise _Unreadable("reports no inferences")
     return warmup, inference
 
 
@@ -207,11 +207,11 @@ def _plausible(timings: Timings) -> None:
     inside = [v for v in (timings.avg_us, timings.first_us, timings.curr_us) if v is not None]
     slack = SIX_DIGITS * order[-1]
     if timings.avg_us == 0 or order[-1] == 0:
-        raise _Unreadable("counts 0 microseconds for every run", TOO_SHORT)
+        raise _Unreadable("reports 0 microseconds for every run", TOO_SHORT)
     if order[-1] > MAX_LATENCY_US:
-        raise _Unreadable(f"tells an impossible latency: {order[0]:g} to {order[-1]:g} us")
+        raise _Unreadable(f"reports an impossible latency: {order[0]:g} to {order[-1]:g} us")
     if order != sorted(order) or any(not order[0] - slack <= v <= order[-1] + slack for v in inside):
-        raise _Unreadable("contradicts itself: minimum, quantiles, average and maximum are out of order")
+        raise _Unreadable("is inconsistent: minimum, quantiles, average and maximum are out of order")
 
 
 def _summary(lines: list[str]) -> Summary | None:
@@ -235,7 +235,7 @@ def _agree(timings: Timings, summary: Summary) -> None:
     slack = 2 * SIX_DIGITS * average + (0 if summary.runs is None else _HUNDREDTH_MS_US / 2 + 1e-6)
     if abs(average - summary.avg_us) > slack or summary.runs not in (None, timings.count):
         raise _Unreadable(
-            f"contradicts itself: {timings.count} inferences of {average:g} us on average, "
+            f"is inconsistent: {timings.count} inferences of {average:g} us on average, "
             f"{'' if summary.runs is None else f'{summary.runs} of '}{summary.avg_us:g} us in the summary"
         )
 

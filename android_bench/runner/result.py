@@ -21,7 +21,7 @@ from nasflow.base.errors import BadMeasurementError
 MAX_RESULT_BYTES = 65_536
 """A real file has about 80 bytes; one with the model's run-time details has some KB."""
 
-_AGAIN = "Measure again; if it stays so, run 'nasflow doctor --device android'."
+_AGAIN = "Measure again; if the problem persists, run 'nasflow doctor --device android'."
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _Value = int | bytes
 
@@ -74,10 +74,10 @@ def parse_result(content: bytes) -> RunnerResult:
         memory = {name: _count(v) for name, v in _named(message.get(3), {1: "init", 2: "overall"})}
         misc = {name: _count(v) for name, v in _named(message.get(4), {2: "runs", 3: "warmup_runs"})}
         if missing := [name for name in ("avg_ms", "max_ms") if name not in latency]:
-            raise _Damaged(f"does not say {', '.join(missing)}")
+            raise _Damaged(f"does not contain {', '.join(missing)}")
         latency = _MAY_BE_ZERO | latency
         if "runs" not in misc:
-            raise _Damaged("does not say how many runs were counted")
+            raise _Damaged("does not contain the number of runs")
         result = RunnerResult(
             **latency,
             runs=misc["runs"],
@@ -129,7 +129,7 @@ def cross_check(result: RunnerResult, text: RunnerOutput) -> None:
         differing.append(f"{warmup.count} warm-up runs printed, {result.warmup_runs} in the file")
     if differing:
         raise BadMeasurementError(
-            f"benchmark_model's result file is not that of this run: {'; '.join(differing)}.",
+            f"benchmark_model's result file does not belong to this run: {'; '.join(differing)}.",
             hint=_AGAIN,
             raw=f"{text}\n{result}",
         )
@@ -147,13 +147,13 @@ def _plausible(result: RunnerResult) -> None:
     order = [result.min_ms, result.p5_ms, result.median_ms, result.p95_ms, result.max_ms]
     slack = SIX_DIGITS * result.max_ms
     if result.avg_ms == 0 or result.max_ms == 0:
-        raise _Damaged("counts 0 microseconds for every run", TOO_SHORT)
+        raise _Damaged("reports 0 microseconds for every run", TOO_SHORT)
     if result.max_ms > MAX_LATENCY_US / 1000:
-        raise _Damaged(f"tells an impossible latency: {result.min_ms:g} to {result.max_ms:g} ms")
+        raise _Damaged(f"reports an impossible latency: {result.min_ms:g} to {result.max_ms:g} ms")
     if order != sorted(order) or not result.min_ms - slack <= result.avg_ms <= result.max_ms + slack:
-        raise _Damaged("contradicts itself: minimum, quantiles, average and maximum are out of order")
+        raise _Damaged("is inconsistent: minimum, quantiles, average and maximum are out of order")
     if result.runs < 1:
-        raise _Damaged("counts no run")
+        raise _Damaged("reports no runs")
 
 
 def _named(part: _Value | None, names: dict[int, str]) -> Iterator[tuple[str, _Value]]:
@@ -161,7 +161,7 @@ def _named(part: _Value | None, names: dict[int, str]) -> Iterator[tuple[str, _V
     if part is None:
         return
     if isinstance(part, int):
-        raise _Damaged("has a number where a group of values belongs")
+        raise _Damaged("has a number instead of a group of values")
     yield from ((names[number], value) for number, value in _once(part) if number in names)
 
 
@@ -181,7 +181,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, _Value]]:
         tag, at = _varint(content, at)
         number, wire_type = tag >> 3, tag & 7
         if not 1 <= number < 2**29:
-            raise _Damaged(f"has a field of number {number}")
+            raise _Damaged(f"has a field with the invalid number {number}")
         if wire_type == _VARINT:
             value, at = _varint(content, at)
             yield number, value
@@ -191,9 +191,9 @@ def _fields(content: bytes) -> Iterator[tuple[int, _Value]]:
         elif wire_type in (_FIXED32, _FIXED64):
             size = 4 if wire_type == _FIXED32 else 8
         else:
-            raise _Damaged(f"has a field of the unknown wire type {wire_type}")
+            raise _Damaged(f"has a field with the unknown wire type {wire_type}")
         if size > len(content) - at:
-            raise _Damaged("breaks off in the middle of a field")
+            raise _Damaged("ends in the middle of a field")
         yield number, content[at : at + size]
         at += size
 
@@ -202,7 +202,7 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(content):
-            raise _Damaged("breaks off in the middle of a number")
+            raise _Damaged("ends in the middle of a number")
         byte = content[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -215,7 +215,7 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
 
 def _float(value: _Value) -> float:
     if isinstance(value, int) or len(value) != 4:
-        raise _Damaged("has a latency that is no 32-bit floating-point number")
+        raise _Damaged("has a latency that is not a 32-bit floating-point number")
     number: float = struct.unpack("<f", value)[0]
     if not math.isfinite(number) or number < 0:
         raise _Damaged("has a latency that is negative or not a number")
@@ -224,5 +224,5 @@ def _float(value: _Value) -> float:
 
 def _count(value: _Value) -> int:
     if not isinstance(value, int) or value >= 2**31:
-        raise _Damaged("has a count that is no count")
+        raise _Damaged("has a count that is not a valid number")
     return value

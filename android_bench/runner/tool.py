@@ -62,7 +62,7 @@ def command(
     flags |= DELEGATES[options.delegate].flags[tool.kind]
     if missing := flags.keys() - tool.flags:
         raise UsageError(
-            f"the {tool.kind} benchmark_model does not know {_flags(missing)}.", hint=HINT_RUNNER
+            f"the {tool.kind} benchmark_model does not support {_flags(missing)}.", hint=HINT_RUNNER
         )
     prefix = () if mask is None else ("taskset", f"{mask:x}")
     return (*prefix, binary, *(f"--{name}={value}" for name, value in flags.items()))
@@ -90,20 +90,21 @@ def cpu_mask(options: RuntimeOptions, policies: Sequence[CpuPolicy]) -> int | No
         mask = int(options.cpu, 16)
         if mask == 0 or (present and mask & ~present):
             raise UsageError(
-                f"runtime.cpu {options.cpu} names cores that are not there"
-                + (f"; this phone's are {present:#x}." if present else "."),
+                f"runtime.cpu {options.cpu} names cores that this phone does not have"
+                + (f"; its cores are {present:#x}." if present else "."),
                 hint="Choose auto, all, big, little, prime, or a mask of some of its cores.",
             )
         return mask
     speeds = sorted({policy.hardware_max_khz for policy in policies if policy.hardware_max_khz is not None})
     if not policies or any(policy.hardware_max_khz is None for policy in policies):
         raise NoUsableDeviceError(
-            f"runtime.cpu is {options.cpu}, but this phone does not tell which of its cores are which.",
+            f"runtime.cpu is {options.cpu}, but this phone does not report the speed of its cores.",
             hint="Set runtime.cpu to auto, all, or to a mask such as 0xf0.",
         )
     if len(speeds) == 1:
         raise UsageError(
-            f"runtime.cpu is {options.cpu}, but all cores of this phone are alike ({speeds[0]} kHz).",
+            f"runtime.cpu is {options.cpu}, but all cores of this phone have the same speed ({speeds[0]} "
+            "kHz).",
             hint="Set runtime.cpu to auto, all, or to a mask such as 0x1.",
         )
     chosen = {
@@ -182,24 +183,22 @@ def _confirmed(
     output = parse_output(completed.stdout, completed.stderr)
     if output.unknown_flags:
         raise BadMeasurementError(
-            f"benchmark_model ignored what it was asked for: {output.unknown_flags[:200]}.", hint=HINT_RUNNER
+            f"benchmark_model ignored the flags {output.unknown_flags[:200]}.", hint=HINT_RUNNER
         )
     if tool.kind == "classic" and output.summary is None:
-        raise BadMeasurementError(
-            "benchmark_model's output breaks off before its summary.", hint="Measure again."
-        )
+        raise BadMeasurementError("benchmark_model's output ends before its summary.", hint="Measure again.")
     DELEGATES[request.options.delegate].check(tool.kind, output.delegations)
     if result is None:
         raise BadMeasurementError(
-            "benchmark_model left no result file.",
-            hint="Look whether the phone's storage is full, then measure again.",
+            "benchmark_model did not write a result file.",
+            hint="Check whether the phone's storage is full, then measure again.",
         )
     found = parse_result(result)
     cross_check(found, output)
     if found.runs < request.min_runs:
         raise BadMeasurementError(
             f"benchmark_model stopped after {found.runs} of {request.min_runs} runs.",
-            hint="The model takes too long on this phone: ask for fewer runs.",
+            hint="The model takes too long on this phone: request fewer runs.",
         )
     return found
 

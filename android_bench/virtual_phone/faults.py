@@ -29,32 +29,30 @@ class FaultPlan(BaseModel):
 
     drop_after_received_bytes: int | None = Field(default=None, ge=0, description="break the connection")
     drop_after_sent_bytes: int | None = Field(default=None, ge=0)
-    freeze_after_received_bytes: int | None = Field(default=None, ge=0, description="fall silent, stay open")
+    freeze_after_received_bytes: int | None = Field(default=None, ge=0, description="send nothing, stay open")
     freeze_after_sent_bytes: int | None = Field(default=None, ge=0)
-    short_read_bytes: int | None = Field(default=None, ge=1, description="take no more at a time")
+    short_read_bytes: int | None = Field(default=None, ge=1, description="read at most this much at a time")
     segment_bytes: int | None = Field(
         default=None, ge=1, description="send pieces of this size: 1448 on WLAN"
     )
-    push_failure: str = Field(default="", max_length=200, description="the FAIL that answers every push")
-    free_bytes: int | None = Field(default=None, ge=0, description="storage left: 0 is a full phone")
-    slowdown: float = Field(
-        default=1.0, ge=1, le=1000, description="throttled: every time is this much longer"
-    )
+    push_failure: str = Field(default="", max_length=200, description="the FAIL message sent for every push")
+    free_bytes: int | None = Field(default=None, ge=0, description="free storage: 0 is a full phone")
+    slowdown: float = Field(default=1.0, ge=1, le=1000, description="throttled: factor of every time")
     drift_per_minute: float = Field(default=0.0, ge=-0.5, le=100, description="growth of times in a minute")
     sustained_share: float = Field(
         default=1.0, gt=0, le=1, description="under load, clocks fall to this share of their peak"
     )
     sustained_after_s: float = Field(
-        default=1.5, ge=0, le=600, description="so much load by the tool's clock"
+        default=1.5, ge=0, le=600, description="after this much load, by the tool's clock"
     )
     sustained_back_s: float = Field(
-        default=1.0, ge=0, le=600, description="they are back so long after the load"
+        default=1.0, ge=0, le=600, description="the clocks recover this long after the load"
     )
     fixed_performance_share: float = Field(
         default=1.0, gt=0, le=1, description="in fixed-performance mode, clocks are this share of their peak"
     )
     fixed_performance_after_s: float = Field(
-        default=0.3, ge=0, le=600, description="they are, so long after the command"
+        default=0.3, ge=0, le=600, description="delay from the command to that"
     )
     thermal_status: int = Field(
         default=0, ge=0, le=6, description="Android's: 0 none, 2 moderate, 6 shutdown"
@@ -64,48 +62,51 @@ class FaultPlan(BaseModel):
     battery_percent: int | None = Field(default=None, ge=0, le=100)
     battery_updates_stopped: bool = False
     no_battery: bool = Field(default=False, description="a TV or a board: present: false, level: 0")
-    unplugged: bool = Field(default=False, description="on battery: the stay-awake setting does not hold")
+    unplugged: bool = Field(default=False, description="on battery: the stay-awake setting has no effect")
     asleep: bool = Field(default=False, description="falls asleep now; a key wakes it")
     stays_asleep: bool = Field(default=False, description="no key and no command wakes it")
     sleeps_after_s: float | None = Field(
         default=None,
         gt=0,
         le=1e6,
-        description="falls asleep so long after it was woken, unless plugged in and told to stay awake; "
-        "screen_off_timeout, once it is set, stands in for it",
+        description="falls asleep this long after it was woken, unless plugged in and set to stay awake; "
+        "screen_off_timeout replaces it once it is set",
     )
     lock_screen: bool = Field(
-        default=False, description="the lock screen's own sleeps_after_s, whatever screen_off_timeout says"
+        default=False, description="the lock screen uses sleeps_after_s and ignores screen_off_timeout"
     )
     sleep_slowdown: float = Field(
-        default=1.0, ge=1, le=1000, description="asleep, every time is this much longer"
+        default=1.0, ge=1, le=1000, description="while asleep: factor of every time"
     )
-    refuse_settings: bool = Field(default=False, description="settings may be read and not written")
-    refuse_input: bool = Field(default=False, description="keys may not be pressed from the shell")
-    refuse_fixed_performance: bool = Field(default=False, description="a phone without that mode")
+    refuse_settings: bool = Field(default=False, description="settings can be read, but not written")
+    refuse_input: bool = Field(default=False, description="the shell cannot send key events")
+    refuse_fixed_performance: bool = Field(default=False, description="the phone does not have that mode")
     missing_services: tuple[str, ...] = Field(
         default=(), max_length=20, description="services that dumpsys and cmd do not find"
     )
     clock_offset_s: int = Field(
-        default=0, ge=-(10**9), le=10**9, description="the phone's clock is ahead by so much, at once"
+        default=0,
+        ge=-(10**9),
+        le=10**9,
+        description="the phone's clock is set ahead by this much, immediately",
     )
     abi: str = Field(
-        default="", max_length=40, description="another ABI than described: wrong for the runner"
+        default="", max_length=40, description="an ABI other than the described one: wrong for the runner"
     )
     tool_signal: int | None = Field(
         default=None, ge=1, le=64, description="the number of the signal that ends benchmark_model"
     )
     tool_signal_at: Literal["start", "run"] = Field(
-        default="run", description="before its first word, or when the model is loaded"
+        default="run", description="before its first output, or when the model is loaded"
     )
-    tool_signal_times: int | None = Field(default=None, ge=0, description="so often; empty: always")
+    tool_signal_times: int | None = Field(default=None, ge=0, description="how often; empty: always")
     tool_link_error: str = Field(
-        default="", max_length=300, description="what the linker says of benchmark_model, which it refuses"
+        default="", max_length=300, description="the linker's error message for benchmark_model"
     )
-    tool_forbidden: bool = Field(default=False, description="no program may be run")
+    tool_forbidden: bool = Field(default=False, description="no program is allowed to run")
     authorisation: Literal["", "accept", "refuse", "ignore"] = Field(
         default="",
-        description="what the owner answers to any key, known or not; empty: as the phone was started",
+        description="the owner's answer to every key, known or not; empty: as set at the start",
     )
     offline: bool = Field(default=False, description="accept connections and never answer")
 
@@ -118,7 +119,7 @@ def read_plan(file: Path) -> FaultPlan:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(
             f"The fault file {file} cannot be used: {reason}.",
-            hint='It holds one JSON object, such as {"drop_after_sent_bytes": 1000}.',
+            hint='It must contain one JSON object, such as {"drop_after_sent_bytes": 1000}.',
         ) from error
 
 

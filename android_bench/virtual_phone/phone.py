@@ -101,7 +101,7 @@ class VirtualPhone:
         for mount, folder in self.folder.storage.items():
             if path == mount or path.startswith(mount + "/"):
                 return folder / path[len(mount) :].lstrip("/")
-        raise UsageError(f"{path} is in no folder of the virtual phone that can be written to.")
+        raise UsageError(f"{path} is not in a writable folder of the simulated phone.")
 
     def accept_clients(self, service: int = 0) -> None:
         """Serve one of its services until :meth:`close`; each client gets a thread."""
@@ -228,8 +228,8 @@ class VirtualPhone:
 def _listen(port: int) -> socket.socket:
     if port in SCANNED_PORTS:
         raise UsageError(
-            f"Port {port} is one of 5555 to 5585, which adb servers scan for emulators by themselves.",
-            hint=f"Take another one, such as {DEFAULT_PORT}.",
+            f"Port {port} is in the range 5555 to 5585, which adb servers scan for emulators.",
+            hint=f"Choose another port, such as {DEFAULT_PORT}.",
         )
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -244,7 +244,7 @@ def _listen(port: int) -> socket.socket:
         listener.close()
         raise MachineError(
             f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.",
-            hint="Choose another with --port, or 0 for any that is free.",
+            hint="Choose another with --port, or 0 for any free port.",
         ) from error
     return listener
 
@@ -282,7 +282,7 @@ def running_phone(
             device.create()
         except OSError as error:
             raise MachineError(
-                f"The virtual phone's folder {folder} cannot be made: {error.strerror}.",
+                f"The simulated phone's folder {folder} cannot be created: {error.strerror}.",
                 hint="Choose a folder that you may write to.",
                 raw=str(error),
             ) from error
@@ -326,8 +326,8 @@ def _machine(device: DeviceFolder) -> Machine:
     bubblewrap = find_bubblewrap()
     if bubblewrap is None:
         raise MachineError(
-            "the virtual phone needs bubblewrap to confine its shell: it is not installed, or this computer "
-            "does not let it make a sandbox.",
+            "the simulated phone needs bubblewrap to confine its shell: it is not installed, or this "
+            "computer does not allow it to create a sandbox.",
             hint="Install the package bubblewrap, and allow user namespaces.",
         )
     sandbox = Sandbox(device, bubblewrap)

@@ -73,7 +73,7 @@ def read_message(receive: Callable[[int], bytes], *, checksum: bool) -> Message:
     try:
         command = Command(word)
     except ValueError:
-        raise ProtocolError(f"{word:#010x} is no command") from None
+        raise ProtocolError(f"{word:#010x} is not a command") from None
     if length > MAX_PAYLOAD_BYTES:
         raise ProtocolError(f"{command.name} announces {length} bytes; {MAX_PAYLOAD_BYTES} are allowed")
     payload = receive(length) if length else b""

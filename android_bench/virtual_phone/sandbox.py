@@ -161,8 +161,8 @@ class Sandbox:
             process.wait()
             words = self._log.read_text(encoding="utf-8", errors="replace")
             raise MachineError(
-                f"The virtual phone's sandbox did not start: {words.strip()[-500:] or 'it said nothing'}.",
-                hint="bubblewrap needs user namespaces; without them, start with the command table.",
+                f"The simulated phone's sandbox did not start: {words.strip()[-500:] or 'no output'}.",
+                hint="bubblewrap needs user namespaces: allow them on this computer.",
                 raw=words,
             )
         ours.settimeout(None)
@@ -242,7 +242,7 @@ class Sandbox:
             try:
                 send_request(self._link, request, descriptors)
             except OSError as error:
-                raise Disconnected(f"the phone's inside is gone: {error}") from error
+                raise Disconnected(f"the simulated phone's sandbox has ended: {error}") from error
 
     def _stop(self) -> None:
         with self._lock:

@@ -20,26 +20,26 @@ _AGAIN = "Then run the same command again: finished work is kept."
 _REFUSALS: dict[int, tuple[str, str]] = {
     errno.ENOSPC: (
         "no space is left on the disk",
-        f"Free some space (`nasflow clean` removes what nothing refers to). {_AGAIN}",
+        f"Free some space (`nasflow clean` removes unreferenced files). {_AGAIN}",
     ),
     errno.EDQUOT: ("the disk quota is used up", f"Free some space or ask for a larger quota. {_AGAIN}"),
     errno.EFBIG: ("the file would be larger than allowed here", f"Raise the limit (`ulimit -f`). {_AGAIN}"),
     errno.EACCES: (
         "permission is denied",
-        f"Give yourself the right to it, or choose another folder (key `artifacts`). {_AGAIN}",
+        f"Give your account permission, or choose another folder (key `artifacts`). {_AGAIN}",
     ),
     errno.EPERM: (
         "the operation is not permitted",
-        f"Give yourself the right to it, or choose another folder (key `artifacts`). {_AGAIN}",
+        f"Give your account permission, or choose another folder (key `artifacts`). {_AGAIN}",
     ),
     errno.EROFS: (
         "the file system is read-only",
         f"Choose a folder that can be written to (key `artifacts`). {_AGAIN}",
     ),
     errno.EIO: ("the disk reports an input/output error", "Check the disk before anything else."),
-    errno.ENOENT: ("it is not there (any more)", f"Has it been deleted during the run? {_AGAIN}"),
+    errno.ENOENT: ("it does not exist (any more)", f"It may have been deleted during the run. {_AGAIN}"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another folder (key `artifacts`)."),
-    errno.EEXIST: ("a file stands where a folder is needed", "Choose another folder (key `artifacts`)."),
+    errno.EEXIST: ("there is a file where a folder is needed", "Choose another folder (key `artifacts`)."),
     errno.EMFILE: ("too many files are open", f"Raise the limit (`ulimit -n`). {_AGAIN}"),
     errno.ENAMETOOLONG: ("the path is too long", "Choose a folder with a shorter path (key `artifacts`)."),
 }
@@ -101,7 +101,7 @@ def expand_home(path: str) -> Path:
     except RuntimeError as error:
         raise UsageError(
             f"The path {path} begins with a home folder that this computer does not know.",
-            hint="Write the folder's whole path in place of the '~'.",
+            hint="Write the full path of the folder instead of the '~'.",
         ) from error
 
 

@@ -20,9 +20,9 @@ from nasflow.base.version import nasflow_version
 from nasflow.cli.perform import perform
 from nasflow.cli.request import STAGE_NAMES, Action, StageName, program
 
-HELP = """Find, train and prove a small fast vision network for the device it is measured on.
+HELP = """Find, train and verify a small, fast vision network for the device that it is measured on.
 
-Start with 'nasflow init' in an empty folder, then 'nasflow run'. Results come to lie in
+Start with 'nasflow init' in an empty folder, then 'nasflow run'. Results are written to
 artifacts/latest: report.html, result.json, network.tflite.
 """
 
@@ -33,24 +33,24 @@ lock, data set) - 9 training diverged - 70 unexpected error - 130 SIGINT - 143 S
 
 _STAGE_HELP = {
     "profile": "Measure every building block on the device.",
-    "latency": "Learn to predict a network's latency, and how well.",
+    "latency": "Fit a model that predicts latency, and measure its error.",
     "precheck": "Try the conversion on untrained networks.",
     "search": "Search for the most accurate network within the target.",
     "prune": "Keep the chosen path of every layer.",
-    "finetune": "Train the found network, and random ones for comparison.",
-    "baseline": "Train the MobileNetV2s to compare with.",
+    "finetune": "Train the found network, and random networks for comparison.",
+    "baseline": "Train the MobileNetV2 baselines for comparison.",
     "convert": "Convert every network to TFLite, checked against PyTorch.",
-    "verify": "Measure all networks side by side; give verdict and report.",
+    "verify": "Measure all networks side by side; write the report.",
 }
 SUMMARIES: Mapping[str, str] = {
     "run": "Run every stage that is not up to date; write the report.",
-    **{stage: f"{_STAGE_HELP[stage]} Runs what it needs first." for stage in STAGE_NAMES},
+    **{stage: f"{_STAGE_HELP[stage]} First runs the stages that it needs." for stage in STAGE_NAMES},
     "bench": "Time any models on a device, side by side.",
     "clean": "Delete unreferenced files.",
     "devices": "List the phones that are connected.",
     "doctor": "Check this computer (and a phone), and suggest fixes.",
     "init": "Write a commented pipeline.yaml, ready to run.",
-    "report": "Write the report again from what is stored.",
+    "report": "Write the report again from stored results.",
     "status": "Show which stages are up to date, and why others are not.",
     "virtual-phone": "Run a simulated Android phone.",
 }
@@ -103,7 +103,9 @@ def _module_of(name: str) -> str:
     return own.replace("-", "_")
 
 
-app = typer.Typer(name="nasflow", cls=_Commands, help=HELP, epilog=EXIT_CODES, **_SETTINGS)
+app = typer.Typer(
+    name="nasflow", cls=_Commands, help=HELP, epilog=EXIT_CODES, **{**_SETTINGS, "add_completion": True}
+)
 
 
 def _version(wanted: bool) -> None:

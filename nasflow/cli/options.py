@@ -15,7 +15,7 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="Configuration; else pipeline.yaml, looked for upwards from here.",
+        help="Configuration; default: pipeline.yaml in this folder or one above it.",
     ),
 ]
 Set = Annotated[
@@ -34,7 +34,7 @@ Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of e
 From = Annotated[
     StageName | None,
     typer.Option(
-        "--from", metavar="STAGE", help="Run this stage and all that follow from it again, fresh or not."
+        "--from", metavar="STAGE", help="Run this stage and all that depend on it again, even if up to date."
     ),
 ]
 Until = Annotated[StageName | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
@@ -43,20 +43,20 @@ Force = Annotated[
     typer.Option(
         "--force",
         metavar="STAGE",
-        help="Run this stage again from its start, fresh or not: what an unfinished run of it has done is "
+        help="Run this stage again from its start, even if up to date; the work of an unfinished run is "
         "discarded. Repeatable.",
     ),
 ]
 Offline = Annotated[
     bool,
-    typer.Option("--offline", help="Download nothing: neither the images nor a phone's benchmark_model."),
+    typer.Option("--offline", help="Do not download anything (images, benchmark_model for a phone)."),
 ]
 Front = Annotated[
     bool,
     typer.Option(
         "--front",
         help="Find networks for ten more latencies in the same search (--set target.front=10); with search, "
-        "runs prune too, which picks them.",
+        "also runs prune, which selects them.",
     ),
 ]
 DryRun = Annotated[

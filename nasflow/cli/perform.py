@@ -31,7 +31,9 @@ def perform(read: Callable[[], Action | int], command: str, *, as_json: bool) ->
             return console.report_error(error, stdout, as_json=as_json)
         except KeyboardInterrupt:
             stopped = RunInterruptedError(
-                "Interrupted.", signal_number=signal.SIGINT, hint=f"Nothing was lost. Go on with: {command}"
+                "Interrupted.",
+                signal_number=signal.SIGINT,
+                hint=f"Nothing was lost. Continue with: {command}",
             )
             return console.report_error(stopped, stdout, as_json=as_json)
         except Exception as error:  # noqa: BLE001 - the boundary: what is left is told, with its traceback

@@ -54,8 +54,8 @@ def doubtful_settings(config: PipelineConfig, pipeline: Pipeline, stale: Sequenc
     if not measures or config.device != "local" or threads <= cores:
         return []
     return [
-        f"runtime.threads is {threads}, and this computer has {cores} core{'s' if cores > 1 else ''} to run "
-        f"them on: models will take many times as long as with {cores}."
+        f"runtime.threads is {threads}, but this computer has only {cores} core{'s' if cores > 1 else ''}: "
+        f"models will take many times as long as with {cores}."
     ]
 
 

@@ -88,7 +88,7 @@ def _words_told(reporter: Reporter) -> Iterator[None]:
         raise RunInterruptedError(
             stopped.message,
             signal_number=stopped.signal_number,
-            hint="Nothing is left running, and nothing is kept: bench starts anew.",
+            hint="No process is left running and no result is kept: bench starts from the beginning.",
         ) from stopped
     except DeviceError as error:
         if error.raw:
@@ -102,16 +102,16 @@ def _requests(options: BenchOptions, runtime: RuntimeOptions) -> dict[str, Bench
     for path in options.models:
         if not path.is_file():
             raise UsageError(
-                f"{path} is {'a folder' if path.is_dir() else 'not there'}.",
-                hint="Name .tflite files, such as artifacts/latest/network.tflite.",
+                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}.",
+                hint="Give .tflite files, such as artifacts/latest/network.tflite.",
             )
         with disk_faults(path, "read"):
             size = path.stat().st_size
             content = path.read_bytes() if size <= MAX_BYTES else b""
         if content[4:8] != _TFLITE:
-            raise UsageError(f"{path} is no .tflite model.", hint="Name files that TFLite can run.")
+            raise UsageError(f"{path} is not a .tflite model.", hint="Give files that TFLite can run.")
         if str(path) in requests:
-            raise UsageError("a model is named twice.", hint="Name each file once.")
+            raise UsageError(f"{path} is given twice.", hint="Give each file once.")
         requests[str(path)] = BenchmarkRequest(
             name=str(path), model=content, options=runtime, warmup_ms=100.0, min_ms=options.min_ms
         )
@@ -125,7 +125,7 @@ def _outcome(info: DeviceInfo, runtime: RuntimeOptions, measured: dict[str, Late
         f"{'model':<{width}}  {'median ms':>10}  {'spread':>7}  {'p5 to p95 ms':>19}  {'time/fastest':>12}"
     ]
     lines += [_line(name, m, fastest, width) for name, m in measured.items()]
-    virtual = " A virtual phone: these are this computer's latencies." if info.virtual else ""
+    virtual = " A simulated phone: these are this computer's latencies." if info.virtual else ""
     where = {cores for m in measured.values() if m.conditions and (cores := m.conditions.describe_cores())}
     words = [plain_line(info.model), plain_line(info.runtime), runtime.describe(), *sorted(where)]
     lines += ["", f"{', '.join(words)}.{virtual}"]
@@ -168,10 +168,12 @@ def command(
         ),
     ] = None,
     delegate: Annotated[
-        str | None, typer.Option("--delegate", metavar="WHAT", help="What computes: cpu, or a phone's gpu.")
+        str | None,
+        typer.Option("--delegate", metavar="WHAT", help="What runs the models: cpu, or a phone's gpu."),
     ] = None,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, max=1000, metavar="N", help="Every model once a round.")
+        int,
+        typer.Option("--rounds", min=1, max=1000, metavar="N", help="Rounds; each times every model once."),
     ] = 5,
     offline: Offline = False,
     as_json: AsJson = False,

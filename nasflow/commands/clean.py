@@ -40,7 +40,7 @@ def clean_store(
     if not freed.files:
         said = f"Nothing to free in {project.artifacts}."
         if not superseded:
-            said += " Results of other configurations are kept: --superseded drops them."
+            said += " Results of other configurations are kept: --superseded deletes them."
     else:
         verb = "Would free" if dry_run else "Freed"
         files = f"{freed.files} file{'s' if freed.files > 1 else ''}"
@@ -92,9 +92,9 @@ def command(
     assignments: Set = None,
     seed: Seed = None,
     superseded: Annotated[
-        bool, typer.Option("--superseded", help="Also drop results of other configurations.")
+        bool, typer.Option("--superseded", help="Also delete results of other configurations.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be freed.")] = False,
     as_json: AsJson = False,
 ) -> Action:
     """Delete unreferenced files."""

@@ -25,7 +25,7 @@ _NONE_FOUND = (
     "seven taps on the build number in 'About phone');",
     "Linux: a udev rule for the phone's maker (Debian: package android-sdk-platform-tools-common);",
     "a phone on the network: nasflow devices --address HOST:PORT;",
-    "no phone at hand: 'nasflow virtual-phone' serves one to try things on",
+    "no phone available: 'nasflow virtual-phone' simulates one for tests",
 )
 
 
@@ -34,7 +34,8 @@ def list_devices(addresses: Sequence[str]) -> Outcome:
     for address in addresses:
         if split_host_port(address) is None:
             raise UsageError(
-                f"--address {address!r} is no HOST:PORT.", hint="Write it as in --address 192.168.1.20:5555."
+                f"--address {address!r} is not of the form HOST:PORT.",
+                hint="For example: --address 192.168.1.20:5555.",
             )
     wanted = wanted_name()
     asked = [*addresses, *([wanted] if split_host_port(wanted) else [])]
@@ -79,7 +80,7 @@ def _line(text: str, limit: int = _FIELD_CHARACTERS) -> str:
 
 def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:
     if not phones:
-        return ["No phone is connected. Look at:", *(f"  - {line}" for line in _NONE_FOUND)]
+        return ["No phone is connected. Check:", *(f"  - {line}" for line in _NONE_FOUND)]
     rows = [_cells(phone) for phone in phones]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
@@ -114,7 +115,9 @@ def _cells(phone: dict[str, Any]) -> tuple[str, str, str, str]:
 def command(
     addresses: Annotated[
         list[str] | None,
-        typer.Option("--address", metavar="HOST:PORT", help="Ask a phone on the network too. Repeatable."),
+        typer.Option(
+            "--address", metavar="HOST:PORT", help="Also look for a phone at this address. Repeatable."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> Action:

@@ -80,7 +80,7 @@ def _allowed_recorder(bundle: Path | None, chosen: Selection, *, yes: bool) -> R
     if not settings.device.startswith("android"):
         raise UsageError(
             f"--bundle records a phone, but the device is '{settings.device}'.",
-            hint="Name one: nasflow doctor --device android --bundle FILE.",
+            hint="Select a phone: nasflow doctor --device android --bundle FILE.",
         )
     check_target(bundle)
     ask_leave(bundle, given=yes)
@@ -108,12 +108,12 @@ def _write_bundle(
 def _about_bundle(written: dict[str, Any] | None) -> list[str]:
     if written is None:
         return []
-    unreached = ["", "The phone was not reached: the bundle holds what was tried, and what came of it."]
+    unreached = ["", "The phone was not reached: the bundle contains the attempts and their results."]
     return [
         *([] if written["reached"] else unreached),
         "",
-        f"{written['path']} holds {written['exchanges']} questions and answers "
-        f"({written['size_bytes'] / 1000:.0f} kB). Look what is in it before you send it:",
+        f"{written['path']} contains {written['exchanges']} exchanges with the phone "
+        f"({written['size_bytes'] / 1000:.0f} kB). Check its content before you send it:",
         f"  python3 -m zipfile -e {shlex.quote(written['path'])} bundle && less bundle/CONTENTS.txt",
     ]
 
@@ -130,7 +130,7 @@ def _phone(chosen: Selection, recorder: Recorder | None) -> Iterator[Check]:
         path, settings = _settings(chosen)
     except NasflowError:  # a finding already
         if (chosen.device or "").startswith("android"):
-            yield Check("phone", "failed", "not looked at", "Fix the configuration first.")
+            yield Check("phone", "failed", "not checked", "Fix the configuration first.")
         return
     if settings.device.startswith("android"):
         from nasflow.doctor.phone import examine_phone
@@ -144,7 +144,7 @@ def _lines(checks: list[Check]) -> list[str]:
     if fine:
         last = max(index for index, check in enumerate(checks) if check.name.startswith("package "))
         index = sum(check in shown for check in checks[: last + 1])
-        shown.insert(index, Check("packages", "ok", f"{len(fine)} in the ranges that nasflow asks for"))
+        shown.insert(index, Check("packages", "ok", f"{len(fine)} in the ranges that nasflow requires"))
     width = max(len(check.name) for check in shown)
     lines: list[str] = []
     for check in shown:
@@ -157,19 +157,19 @@ def _lines(checks: list[Check]) -> list[str]:
 
 
 def _verdict(failed: int, warnings: int) -> str:
-    noted = f" ({warnings} worth a look)" if warnings else ""
+    noted = f" ({warnings} warning{'s' if warnings > 1 else ''})" if warnings else ""
     if failed:
         return f"{failed} of the checks failed{noted}: apply the suggested fixes, then run again."
-    return f"Everything that nasflow needs is here{noted}."
+    return f"Everything that nasflow needs is available{noted}."
 
 
 Bundle = Annotated[
     Path | None,
     typer.Option(
-        "--bundle", metavar="FILE", help="Write all that the phone answers into this zip file; asks before."
+        "--bundle", metavar="FILE", help="Write all that the phone returns into this zip file; asks first."
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="You agree to what --bundle records; do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Agree to what --bundle records; do not ask.")]
 
 
 def command(
@@ -187,6 +187,6 @@ def command(
     addresses are replaced; CONTENTS.txt in it lists what is inside.
     """
     if yes and bundle is None:
-        raise typer.BadParameter("--yes gives leave for --bundle, which is not there")
+        raise typer.BadParameter("--yes needs --bundle")
 
     return lambda: examine(config, device, offline=offline, bundle=bundle, yes=yes)

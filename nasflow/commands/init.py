@@ -23,11 +23,11 @@ def write_template(folder: Path, *, force: bool) -> Outcome:
     """
     target = folder / PIPELINE_YAML
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, not a folder.", hint="Name a folder: nasflow init my-project.")
+        raise UsageError(f"{folder} is a file, not a folder.", hint="Give a folder: nasflow init my-project.")
     if target.exists() and not force:
         raise UsageError(
-            f"{target} is there already.",
-            hint="Keep it, name another folder, or replace it with --force.",
+            f"{target} already exists.",
+            hint="Keep it, choose another folder, or replace it with --force.",
         )
     write_atomic(target, pipeline_yaml().encode())
     here = folder.resolve() == Path.cwd().resolve()
@@ -36,13 +36,13 @@ def write_template(folder: Path, *, force: bool) -> Outcome:
         step = f"cd {shlex.quote(str(folder))} && {step}"
     return Outcome(
         document={"written": str(target.resolve()), "next": step},
-        text=f"Wrote {target}: every key in it is explained there.\nNext: {step}",
+        text=f"Wrote {target}, which explains every key.\nNext: {step}",
     )
 
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write pipeline.yaml.")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Replace a pipeline.yaml that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing pipeline.yaml.")] = False,
     as_json: AsJson = False,
 ) -> Action:
     """Write a commented pipeline.yaml, ready to run."""

@@ -44,7 +44,7 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
     table, model = measured_model(pipeline)
     path = target if target is not None else Path(f"latency-{_slug(model.device.model)}.json")
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already.", hint="Name another file, or replace it with --force.")
+        raise UsageError(f"{path} already exists.", hint="Choose another file, or replace it with --force.")
     content = export(
         _stage(pipeline, FitLatency).space,
         table,
@@ -83,15 +83,15 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
         foreign = tuple(map(plain_line, differences(file.table, file.model, device.info(), stage.runtime)))
         if foreign and not accept_foreign:
             raise UsageError(
-                f"{source} was measured elsewhere: {'; '.join(foreign)}.",
-                hint="Measure this device (nasflow latency), or use it all the same, marked in every result: "
-                "--accept-foreign-table.",
+                f"{source} was measured under other conditions: {'; '.join(foreign)}.",
+                hint="Measure this device (nasflow latency), or use the file with --accept-foreign-table: "
+                "every result is then marked.",
             )
         table = pipeline.status(until="latency")[0]
         if table.fresh and table.record is not None and table.record.seconds > 0 and not force:
             raise UsageError(
-                "This device has been measured already with this configuration; the file would take the "
-                "place of that.",
+                "This device has been measured already with this configuration; the file would replace that "
+                "measurement.",
                 hint="Keep what was measured, or replace it with --force.",
             )
         mark = {"foreign": foreign}
@@ -103,13 +103,13 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
         )
     lines = [
         *message_lines(events),
-        f"{source} is used in place of measuring: {len(file.model.block_ms)} blocks of "
+        f"{source} is used instead of a measurement: {len(file.model.block_ms)} blocks of "
         f"{plain_line(file.model.device.model)}, held-out error "
         f"{file.model.held_out_error.mape_percent:.1f} %.",
-        "Back to measuring: nasflow latency --force profile",
+        "To measure again instead: nasflow latency --force profile",
     ]
     if foreign:
-        lines.insert(-1, f"It is a foreign table ({'; '.join(foreign)}): every result will say so.")
+        lines.insert(-1, f"It is a foreign table ({'; '.join(foreign)}): every result is marked.")
     return Outcome(
         {"imported": str(source.resolve()), "blocks": len(file.model.block_ms), "foreign": list(foreign)},
         "\n".join(lines),
@@ -159,7 +159,7 @@ def predict(selection: Selection, network: Path) -> Outcome:
         f"{prediction.low_ms:.4g} to {prediction.high_ms:.4g} ms.",
     ]
     if model.foreign:
-        lines.append(f"By a foreign table: {'; '.join(model.foreign)}.")
+        lines.append(f"Predicted with a foreign table: {'; '.join(model.foreign)}.")
     return Outcome(document, "\n".join([*message_lines(events), *lines]))
 
 
@@ -194,7 +194,7 @@ def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
     ]
     lines += ["", *(f"Changed since: {change}." for change in changed), verdict(found)]
     if found.outcome == "fails":
-        lines.append("Measure the device anew: nasflow latency --force profile")
+        lines.append("Measure the device again: nasflow latency --force profile")
     document = {**found.model_dump(mode="json"), "changed": changed}
     return Outcome(document, "\n".join(lines), EXIT_CODES[found.outcome])
 
@@ -209,8 +209,8 @@ def read_network(path: Path) -> NetConfig:
         first = error.errors()[0]
         location = ".".join(map(str, first["loc"])) or "the file"
         raise UsageError(
-            f"{path} is no network: {location}: {first['msg'].removeprefix('Value error, ')}.",
-            hint="A network is what artifacts/latest/network.json holds (NetConfig in artifacts/README.md).",
+            f"{path} is not a network: {location}: {first['msg'].removeprefix('Value error, ')}.",
+            hint="Use a file such as artifacts/latest/network.json (NetConfig in artifacts/README.md).",
             raw=str(error),
         ) from error
 
@@ -225,7 +225,7 @@ def measured_model(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
             break
         if not status.fresh:
             raise UsageError(
-                f"There is no latency model of this configuration yet (stage {status.name}: "
+                f"There is no latency model for this configuration yet (stage {status.name}: "
                 f"{status.why.rstrip('.')}).",
                 hint=MEASURE,
             )
@@ -265,16 +265,16 @@ group = typer.Typer(invoke_without_command=True, add_completion=False, rich_mark
 @group.command(name="export")
 def export_command(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="Where to write it; else named after the device.")
+        Path | None, typer.Argument(metavar="FILE", help="File to write; default: named after the device.")
     ] = None,
     device: Device = None,
     config: Config = None,
     assignments: Set = None,
     seed: Seed = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: AsJson = False,
 ) -> Action:
-    """Write table and model into one file, to share."""
+    """Write the latency table and model into one file, to share."""
 
     chosen = selection(config, assignments, device, seed)
     return lambda: export_model(chosen, file, force=force)
@@ -282,7 +282,7 @@ def export_command(
 
 @group.command(name="import")
 def import_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'nasflow latency export' wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File that 'nasflow latency export' wrote.")],
     device: Device = None,
     config: Config = None,
     assignments: Set = None,
@@ -290,13 +290,13 @@ def import_command(
     accept_foreign: Annotated[
         bool,
         typer.Option(
-            "--accept-foreign-table", help="Use it although another device measured it; results will say so."
+            "--accept-foreign-table", help="Use it although another device was measured; results are marked."
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what was measured on this device.")] = False,
     as_json: AsJson = False,
 ) -> Action:
-    """Use such a file in place of measuring."""
+    """Use such a file instead of a measurement."""
 
     chosen = selection(config, assignments, device, seed)
     return lambda: import_model(chosen, file, accept_foreign=accept_foreign, force=force)
@@ -305,7 +305,7 @@ def import_command(
 @group.command(name="predict")
 def predict_command(
     network: Annotated[
-        Path, typer.Argument(metavar="NET.json", help="A network, as in artifacts/latest/network.json.")
+        Path, typer.Argument(metavar="NET.json", help="A network, such as artifacts/latest/network.json.")
     ],
     device: Device = None,
     config: Config = None,
@@ -326,7 +326,8 @@ def check_command(
     assignments: Set = None,
     seed: Seed = None,
     networks: Annotated[
-        int, typer.Option("--networks", min=1, max=100, metavar="N", help="How many to measure again.")
+        int,
+        typer.Option("--networks", min=1, max=100, metavar="N", help="Number of networks to measure again."),
     ] = 5,
     offline: Offline = False,
     as_json: AsJson = False,
@@ -361,5 +362,5 @@ def command(
         )
     given = [name for name, value in context.params.items() if value]
     if given:
-        raise typer.BadParameter(f"options come behind '{context.invoked_subcommand}', not before it")
+        raise typer.BadParameter(f"put the options after '{context.invoked_subcommand}', not before it")
     return None

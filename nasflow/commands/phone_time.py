@@ -27,15 +27,15 @@ class PhoneTime:
         """One line, with what is assumed."""
         parts = ", ".join(f"{name} {human_duration(seconds)}" for name, seconds in self.seconds.items())
         total = sum(self.seconds.values())
-        words = f"Measuring takes the phone about {human_duration(total)}"
+        words = f"Measuring on the phone takes about {human_duration(total)}"
         if len(self.seconds) > 1:
             words += f" ({parts})"
         if self.most_seconds > 1.1 * total:
-            words += f", and up to {human_duration(self.most_seconds)} where its timings scatter"
+            words += f", and up to {human_duration(self.most_seconds)} if its timings vary"
         return (
             f"{words}. Its speed is not known yet: "
-            f"assumed are {PHONE_OVERHEAD.timing_ms / 1000:g} s to start each timing and "
-            f"{MACS_PER_MS / 1e6:.0f} million multiply-accumulates a millisecond."
+            f"the estimate assumes {PHONE_OVERHEAD.timing_ms / 1000:g} s to start each timing and "
+            f"{MACS_PER_MS / 1e6:.0f} million multiply-accumulates per millisecond."
         )
 
 

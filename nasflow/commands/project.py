@@ -73,7 +73,7 @@ def open_project(
     if path is None:
         raise UsageError(
             f"There is no {FILE_NAME} in {Path.cwd()} or a folder above it.",
-            hint="'nasflow init' writes one; '--config FILE' names one that lies elsewhere.",
+            hint="'nasflow init' writes one; '--config FILE' selects one in another folder.",
         )
     notices: list[str] = []
     try:

@@ -160,7 +160,7 @@ def _resumable(pipeline: Pipeline, options: RunOptions) -> Iterator[None]:
             error.message,
             signal_number=error.signal_number,
             hint="Everything finished so far is kept. "
-            f"Go on with: {options.resume_command(pipeline.still_forced)}",
+            f"Continue with: {options.resume_command(pipeline.still_forced)}",
         ) from error
     except NasflowError as error:
         kept = _kept(pipeline, options, again=not isinstance(error, SAME_AGAIN))
@@ -183,7 +183,7 @@ def _kept(pipeline: Pipeline, options: RunOptions, *, again: bool = True) -> str
     listed = f"{', '.join(names)} and {last}" if names else last
     spent = human_duration(sum(pipeline.kept.values()))
     kept = f"Kept: {listed} ({spent} of work)."
-    return f"{kept} Go on with: {options.resume_command(pipeline.still_forced)}" if again else kept
+    return f"{kept} Continue with: {options.resume_command(pipeline.still_forced)}" if again else kept
 
 
 def _outcome(
@@ -207,14 +207,17 @@ def _outcome(
     lines.append(f"{'Log':<9}{short(log)}")
     count = len(documents)
     if recorder.all_fresh:
-        lines += ["", f"Nothing to do: all {count} stages are fresh." if count > 1 else _one_fresh(documents)]
+        lines += [
+            "",
+            f"Nothing to do: all {count} stages are up to date." if count > 1 else _one_fresh(documents),
+        ]
     elif published is None:
-        lines += ["", f"Stage {list(documents)[-1]} is done. 'nasflow run' goes on to the report."]
+        lines += ["", f"Stage {list(documents)[-1]} is done. 'nasflow run' continues to the report."]
     return Outcome(document, "\n".join(lines), exit_code)
 
 
 def _one_fresh(documents: Mapping[str, Document]) -> str:
-    return f"Nothing to do: stage {next(iter(documents))} is fresh."
+    return f"Nothing to do: stage {next(iter(documents))} is up to date."
 
 
 def command(
@@ -260,7 +263,7 @@ def stage_command(stage: StageName) -> Callable[..., Action]:
         # The networks of a front are picked by the stage behind the search.
         until = StageName.PRUNE if front and stage is StageName.SEARCH else stage
         if front and stage is StageName.PROFILE:
-            raise typer.BadParameter("no network is found by 'profile': give --front to 'search' or 'run'")
+            raise typer.BadParameter("'profile' does not find networks: use --front with 'search' or 'run'")
         return command(
             device, config, assignments, seed, from_stage, until, force, offline, dry_run, as_json, front
         )

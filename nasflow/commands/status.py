@@ -32,9 +32,9 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
     stale = [stage for stage in stages if not stage.fresh]
     elsewhere = made_elsewhere(pipeline, stages)
     if stale:
-        closing = f"{work_ahead(stale)}: 'nasflow run' does it."
+        closing = f"{work_ahead(stale)}: use 'nasflow run'."
     else:
-        closing = "Every stage is fresh: 'nasflow run' has nothing to do."
+        closing = "Every stage is up to date: 'nasflow run' has nothing to do."
     return Outcome(
         document={
             "config": str(project.path),
@@ -48,7 +48,10 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
                 *message_lines(events),
                 *_table(stages),
                 "",
-                *(f"{name} was trained by something else ({'; '.join(d)})." for name, d in elsewhere.items()),
+                *(
+                    f"{name} was trained under other conditions ({'; '.join(d)})."
+                    for name, d in elsewhere.items()
+                ),
                 closing,
                 _weight(project, usage),
             ]
@@ -69,9 +72,9 @@ def plan(options: RunOptions, project: Project) -> Outcome:
         Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
     ]
     closing = (
-        f"{work_ahead(stale)}. Nothing was run: leave out --dry-run to do it."
+        f"{work_ahead(stale)}. Nothing was run: leave out --dry-run to run them."
         if stale
-        else "Nothing to do: every stage is fresh."
+        else "Nothing to do: every stage is up to date."
     )
     phone = phone_time(project.config, pipeline, stages)
     return Outcome(
@@ -111,10 +114,10 @@ def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[st
 
 
 def work_ahead(stale: Sequence[StageStatus]) -> str:
-    """``3 stages to do, about 2 min 10 s``."""
+    """``3 stages to run, about 2 min 10 s``."""
     seconds = sum(stage.estimate_seconds for stage in stale)
     number = f"{len(stale)} stage{'s' if len(stale) > 1 else ''}"
-    return f"{number} to do, about {human_duration(seconds)}"
+    return f"{number} to run, about {human_duration(seconds)}"
 
 
 def _document(stages: Sequence[StageStatus]) -> dict[str, Any]:
@@ -138,7 +141,7 @@ def _document(stages: Sequence[StageStatus]) -> dict[str, Any]:
 def _table(stages: Sequence[StageStatus]) -> list[str]:
     rows = [("stage", "state", "takes", "why")]
     for stage in stages:
-        state = "fresh" if stage.fresh else "stale"
+        state = "up to date" if stage.fresh else "stale"
         rows.append(
             (stage.name, state, "" if stage.fresh else human_duration(stage.estimate_seconds), stage.why)
         )
@@ -152,7 +155,7 @@ def _table(stages: Sequence[StageStatus]) -> list[str]:
 def _weight(project: Project, usage: Mapping[str, int]) -> str:
     parts = ", ".join(f"{kind} {human_bytes(weight)}" for kind, weight in usage.items() if weight)
     total = sum(usage.values())
-    return f"{project.artifacts} weighs {human_bytes(total)}" + (f" ({parts})." if parts else ".")
+    return f"{project.artifacts} uses {human_bytes(total)}" + (f" ({parts})." if parts else ".")
 
 
 def command(

@@ -21,8 +21,8 @@ from pipeline.events import Message
 from pipeline.reporters.reporters import JsonLinesReporter
 
 _HONEST = (
-    "This is no phone: models run on this computer's processor, and every latency is this computer's. "
-    "Use it to try things, not to learn how fast a network is on a phone."
+    "This is not a real phone: models run on this computer's processor, and every latency is that of this "
+    "computer. Use it for tests, not to find out how fast a network is on a phone."
 )
 
 
@@ -49,11 +49,11 @@ def serve_virtual_phone(
         asked = [word for address in phone.addresses for word in ("--address", address)]
         again = shlex.join([*program(), "devices", *asked])
         texts = (
-            f"The virtual phone listens on {' and '.join(phone.addresses)}, and on no network.",
+            f"The simulated phone listens on {' and '.join(phone.addresses)}, on this computer only.",
             "Commands run in a shell that is confined to its folder (bubblewrap).",
             _HONEST,
             f"Try next, in another terminal: {again}",
-            "Ctrl-C ends it.",
+            "Ctrl-C stops it.",
         )
         if as_json:
             with closing(JsonLinesReporter(sys.stderr)) as reporter:
@@ -72,30 +72,28 @@ def serve_virtual_phone(
             stop=stop,
         )
     except RunInterruptedError as stopped:
-        kept = f" What it stored is in {folder}." if folder is not None else ""
+        kept = f" Its storage is in {folder}." if folder is not None else ""
         raise RunInterruptedError(
-            "The virtual phone was switched off.",
+            "The simulated phone was switched off.",
             signal_number=stopped.signal_number,
             hint=f"Start it again with the same command.{kept}",
         ) from stopped
-    return Outcome({"served": served}, f"The virtual phone at {served} was switched off.")
+    return Outcome({"served": served}, f"The simulated phone at {served} was switched off.")
 
 
 def command(
     port: Annotated[
         int,
-        typer.Option(
-            "--port", min=0, max=65535, metavar="PORT", help="Of 127.0.0.1; 0 takes any that is free."
-        ),
+        typer.Option("--port", min=0, max=65535, metavar="PORT", help="Port on 127.0.0.1; 0: any free port."),
     ] = 6555,
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", metavar="DIR", help="Keeps its storage and keys; else they are temporary."),
+        typer.Option("--folder", metavar="DIR", help="Folder for its storage and keys; default: temporary."),
     ] = None,
     faults: Annotated[
         Path | None,
         typer.Option(
-            "--faults", metavar="FILE", help="What goes wrong, as JSON; read again whenever it changes."
+            "--faults", metavar="FILE", help="Faults to simulate, as JSON; read again when the file changes."
         ),
     ] = None,
     services: Annotated[
@@ -105,7 +103,7 @@ def command(
             min=1,
             max=4,
             metavar="N",
-            help="Listen at so many ports, as a phone that is announced twice.",
+            help="Number of ports, to simulate a phone that is announced twice.",
         ),
     ] = 1,
     as_json: AsJson = False,

@@ -27,17 +27,17 @@ MEASUREMENT = "measurement"
 """The part of a bundle that :func:`measure` makes, with a device of its own."""
 
 _ASKED = """\
-The checks will record what your phone answers to them and to a measurement of about a minute, and write it
-into {path}:
+The checks, and a measurement of about a minute, will record what your phone returns, and write it to
+{path}:
 
-  - every command that nasflow sends to the phone, and what the phone prints: which phone and which Android
-    it is, temperatures, battery, clocks of the cores, files in nasflow's own folder, and what
+  - every command that nasflow sends to the phone, and what the phone prints: the model, the Android
+    version, temperatures, battery, clocks of the cores, files in nasflow's own folder, and what
     benchmark_model prints;
-  - exit codes and times, and of files that are sent to the phone their size and hash.
+  - exit codes and times, and the size and hash of files that are sent to the phone.
 
 Serial numbers, names of phones, computers, people, networks and apps, e-mail and network addresses are
-replaced, and of the phone's properties only listed ones are kept. No photos, messages or settings of yours
-are read. Nothing is sent anywhere: the file stays here, and CONTENTS.txt in it lists what is inside.
+replaced. Only listed properties of the phone are kept. Your photos, messages and personal settings are not
+read. Nothing is sent anywhere: the file stays here, and CONTENTS.txt in it lists what is inside.
 """
 _QUESTION = "Record it? [y/N] "
 _SHOWN_WORDS = 160
@@ -47,11 +47,11 @@ def check_target(path: Path) -> None:
     """Refuse a file that cannot be written, before all else. Raises UsageError, MachineError."""
     if path.exists():
         raise UsageError(
-            f"{path} is there already.", hint="Choose another name for --bundle, or delete the file first."
+            f"{path} already exists.", hint="Choose another name for --bundle, or delete the file first."
         )
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise UsageError(f"the folder {folder} is not there.", hint="Make it first.")
+        raise UsageError(f"the folder {folder} does not exist.", hint="Create it first.")
     try:
         # As it is written later: beside its place, then renamed.
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name[:80]}.", suffix=TEMPORARY_SUFFIX):
@@ -59,7 +59,7 @@ def check_target(path: Path) -> None:
     except OSError as error:
         raise MachineError(
             f"{path} cannot be written: {error.strerror or error}. Nothing was recorded.",
-            hint="Name a file in a folder that you may write to: --bundle FILE.",
+            hint="Choose a file in a writable folder: --bundle FILE.",
             raw=str(error),
         ) from error
 
@@ -70,8 +70,9 @@ def ask_leave(path: Path, *, given: bool, ask: Callable[[], str] = input) -> Non
         return
     if not sys.stdin.isatty():
         raise UsageError(
-            "--bundle needs your leave to record what the phone answers, and there is no terminal to ask on.",
-            hint="Give it beforehand: --bundle FILE --yes. What is recorded: nasflow doctor --help.",
+            "--bundle needs your permission to record what the phone returns, and there is no terminal to "
+            "ask.",
+            hint="Give it with --bundle FILE --yes. What is recorded: nasflow doctor --help.",
         )
     write(sys.stderr, _ASKED.format(path=path))
     print(_QUESTION, end="", file=sys.stderr, flush=True)  # noqa: T201 - standard output may be a document
@@ -80,7 +81,9 @@ def ask_leave(path: Path, *, given: bool, ask: Callable[[], str] = input) -> Non
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
-        raise UsageError("nothing was recorded: you did not agree.", hint="Leave --bundle out to only check.")
+        raise UsageError(
+            "nothing was recorded: you did not agree.", hint="Leave out --bundle to run only the checks."
+        )
 
 
 def requests(runtime: RuntimeOptions) -> list[BenchmarkRequest]:
@@ -138,7 +141,7 @@ def write_recorded(
     left = scrubber.found_in("\n".join([bundle.contents, *_texts(header), *map(_all_text, exchanges)]))
     if left:
         raise IntegrityError(
-            f"the bundle would tell {len(left)} names or serial numbers all the same: it was not written.",
+            f"the bundle would still contain {len(left)} names or serial numbers: it was not written.",
             hint="Please report this, and how your phone is connected.",
         )
     return write_bundle(path, bundle)
@@ -195,23 +198,23 @@ def _all_text(exchange: Exchange) -> str:
 
 def _contents(header: Header, exchanges: Sequence[Exchange], scrubber: Scrubber) -> Iterator[str]:
     """``CONTENTS.txt``: what is in it, for the person whose phone it is."""
-    yield "What a phone answered to nasflow, recorded by 'nasflow doctor --bundle'."
-    yield f"nasflow {header.nasflow}; {len(exchanges)} questions and answers."
+    yield "What a phone returned to nasflow, recorded by 'nasflow doctor --bundle'."
+    yield f"nasflow {header.nasflow}; {len(exchanges)} exchanges with the phone."
     if header.info is not None:
         yield f"The phone: {header.info.model}, {header.info.soc}, {header.info.os_build}"
-    yield f"\nThis file is {CONTENTS}. The other one, {EXCHANGES}, has one line of JSON for each question:"
+    yield f"\nThis file is {CONTENTS}. The other one, {EXCHANGES}, has one line of JSON for each exchange:"
     yield "the command, what was printed (standard output and standard error), the exit code, and the time"
-    yield "that it took. Its first line says which nasflow asked, and what it concluded."
+    yield "that it took. Its first line gives the version of nasflow, and the results of its checks."
     yield "\nReplaced or left out:"
     for what, count in sorted(scrubber.replaced.items()):
         yield f"  {count:6}  {what}"
     yield "\nProperties of the phone that were kept (getprop):"
     yield from (f"  {name}" for name in sorted(scrubber.kept_properties))
     for part in dict.fromkeys(exchange.part for exchange in exchanges):
-        yield f"\nPart '{part}': what was asked, and how often"
+        yield f"\nPart '{part}': what was sent, and how often"
         asked = Counter(_described(exchange) for exchange in exchanges if exchange.part == part)
         yield from (f"  {count:6}  {words}" for words, count in asked.items())
-    yield "\nWhat nasflow concluded:"
+    yield "\nResults of the checks:"
     yield from (f"  {one.state:7}  {one.name}: {one.found}" for one in header.findings)
 
 

@@ -70,7 +70,9 @@ def check_python() -> Check:
     except metadata.PackageNotFoundError:
         return Check("python", "ok", found)  # check_packages tells that nasflow is not installed
     except ModuleNotFoundError:
-        return Check("python", "warning", f"{found}; its range cannot be checked", "pip install packaging")
+        return Check(
+            "python", "warning", f"{found}; the required version cannot be checked", "pip install packaging"
+        )
     if SpecifierSet(wanted).contains(sys.version.split()[0].rstrip("+"), prereleases=True):
         return Check("python", "ok", found)
     return Check("python", "failed", f"{found}, but {wanted} is needed", f"Use a Python {wanted}.")
@@ -87,7 +89,7 @@ def check_own_packages() -> Check:
                 "own packages",
                 "failed",
                 f"'{name}' comes from {origin or 'nowhere'}, not from {root}",
-                "Another package of that name is in the way: install nasflow in an environment of its own.",
+                "Another package has the same name: install nasflow in an environment of its own.",
             )
     return Check("own packages", "ok", f"{', '.join(OWN_PACKAGES)} in {root}")
 
@@ -173,7 +175,7 @@ def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
         return Check(
             "data set",
             "warning",
-            "Fashion-MNIST is not on this machine; the first run downloads it (30 MB)",
+            "Fashion-MNIST is not on this computer; the first run downloads it (30 MB)",
             "Without a network: install Debian's package dataset-fashion-mnist, or set data.folder.",
         )
     counts = {split: len(open_dataset(data).load(split)) for split in ("train", "validation", "test")}
@@ -197,7 +199,7 @@ def check_folder(artifacts: Path) -> Check:
             f"{existing} cannot be written: {error.strerror}",
             "Give yourself permission to write there, or set 'artifacts' in pipeline.yaml.",
         )
-    state = "is there" if existing == artifacts else "will be made"
+    state = "exists" if existing == artifacts else "will be created"
     return Check("artifacts folder", "ok", f"{artifacts} {state} and can be written")
 
 
@@ -228,7 +230,7 @@ def check_memory() -> Check:
         return Check(
             "memory",
             "warning",
-            f"{found}, a run takes up to {NEEDED_MEMORY_BYTES / GIB:.0f} GiB",
+            f"{found}, a run needs up to {NEEDED_MEMORY_BYTES / GIB:.0f} GiB",
             "Close other programs, or lower the batch sizes in pipeline.yaml.",
         )
     return Check("memory", "ok", found)
@@ -242,7 +244,7 @@ def check_load(wanted_threads: int = 1) -> Check:
     affinity = getattr(os, "sched_getaffinity", None)
     threads = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     if wanted_threads > threads:
-        found = f"{threads} threads, and runtime.threads is {wanted_threads}: models run many times slower"
+        found = f"{threads} threads, but runtime.threads is {wanted_threads}: models run many times slower"
         return Check("cpu", "warning", found, f"Set runtime.threads to {threads} or less.")
     try:
         load = os.getloadavg()[0]

@@ -113,11 +113,11 @@ def check_key() -> Check:
         return Check(
             "adb key",
             "warning",
-            f"{path} may be read by others on this computer: whoever has it may use your phone",
+            f"other users of this computer can read {path}: whoever has this key can use your phone",
             f"chmod 600 {shlex.quote(str(path))}",
         )
     return Check(
-        "adb key", "ok", f"{path}{', made just now: the phone will ask for approval' if made else ''}"
+        "adb key", "ok", f"{path}{', just created: the phone will ask for approval' if made else ''}"
     )
 
 

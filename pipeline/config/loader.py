@@ -37,7 +37,7 @@ Config = TypeVar("Config", bound=BaseModel)
 _OPTION = "--set "
 _UNREADABLE = {
     errno.ENOENT: ("there is no such file", "`nasflow init` writes one."),
-    errno.EISDIR: ("this is a folder, not a file", f"Name the file in it: {FILE_NAME}."),
+    errno.EISDIR: ("this is a folder, not a file", f"Give the file in it: {FILE_NAME}."),
     errno.EACCES: ("you have no permission to read it", ""),
 }
 
@@ -101,7 +101,9 @@ class _Draft:
         if parsed.value is None:
             return
         if not isinstance(parsed.value, dict):
-            reason = "the file should hold sections such as `search:`, each with its keys on indented lines"
+            reason = (
+                "the file should contain sections such as `search:`, each with its keys on indented lines"
+            )
             raise config_error([Problem(f"{path}, line 1", (), reason)])
         self._locations = {key: f"{path}, line {line}" for key, line in parsed.lines.items()}
         self._tree = without(parsed.value, self._moved)
@@ -117,7 +119,7 @@ class _Draft:
                 below = section.get(str(part))
                 section[str(part)] = section = dict(below) if isinstance(below, dict) else {}
             if str(new[-1]) in section:
-                reason = f"it is the old name of {dotted(new)}, which is set, too ({self._location(new)})"
+                reason = f"it is the old name of {dotted(new)}, which is also set ({self._location(new)})"
                 self._problems.append(Problem(location, key, reason, "Remove one of the two.", value))
                 continue
             section[str(new[-1])] = inner
@@ -127,10 +129,11 @@ class _Draft:
         self._note(location, key, list(entries))
 
     def _note(self, location: str, key: Key, new: Sequence[Key]) -> None:
-        names = " and ".join(map(dotted, new)) or "nothing: it may be removed"
+        names = " and ".join(map(dotted, new))
+        news = f"is now called {names}" if names else "has no effect any more; remove it"
         self.notices.append(
-            f"{location}: {dotted(key)} is now called {names}. The old name is read by this version, and "
-            "refused by the next."
+            f"{location}: {dotted(key)} {news}. This version accepts the old name; the next one will reject "
+            "it."
         )
 
     def override(self, text: str) -> None:
@@ -268,7 +271,7 @@ def _read(path: Path) -> str:
     except ValueError as error:  # a NUL in the name
         raise config_error([Problem(repr(str(path)), (), "this cannot be a file's name")]) from error
     if len(data) > MOST_BYTES:
-        reason = f"it is larger than {MOST_BYTES // 1_000_000} MB, which no configuration is"
+        reason = f"it is larger than {MOST_BYTES // 1_000_000} MB, which is too large for a configuration"
         raise config_error([Problem(str(path), (), reason, "Is this the right file?")])
     try:
         return data.decode("utf-8-sig")

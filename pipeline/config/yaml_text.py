@@ -58,7 +58,7 @@ def parse_yaml(text: str) -> YamlText:
         raise _syntax_problem(text, line, error.problem or str(error)) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise YamlProblem("a control character is in the text", line=line) from error
+        raise YamlProblem("the text contains a control character", line=line) from error
     except yaml.YAMLError as error:
         raise YamlProblem(f"this is not YAML ({error})") from error
     except UnicodeError as error:  # a lone surrogate
@@ -86,7 +86,7 @@ def _syntax_problem(text: str, line: int, problem: str) -> YamlProblem:
     rows = text.splitlines()
     row = rows[line - 1] if 0 < line <= len(rows) else ""
     if "\t" in row[: len(row) - len(row.lstrip())]:
-        return YamlProblem("the line is indented with a tab; YAML wants spaces", line=line)
+        return YamlProblem("the line is indented with a tab; YAML requires spaces", line=line)
     return YamlProblem(
         f"this is not YAML: {problem}", line=line, hint="Is a quote, bracket or colon missing?"
     )
@@ -106,7 +106,9 @@ class _Builder:
             if isinstance(event, events.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise YamlProblem("only one document is expected; a second begins", line=_line(event))
+                    raise YamlProblem(
+                        "only one document is expected; a second one begins here", line=_line(event)
+                    )
             elif isinstance(event, events.NodeEvent):
                 value = self._node(event, ())
         return YamlText(value, self.lines)
@@ -155,12 +157,12 @@ class _Builder:
                     f"the key{shown} is not text",
                     line=line,
                     key=key,
-                    hint="Put it in quotes if it is meant so.",
+                    hint="Put it in quotes if it should be text.",
                 )
             location = (*key, name)
             if name in found:
                 raise YamlProblem(
-                    f"the key stands here a second time; the first is in line {self.lines[location]}",
+                    f"the key appears twice; the first is in line {self.lines[location]}",
                     line=line,
                     key=location,
                     hint="Delete one of the two.",

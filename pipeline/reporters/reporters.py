@@ -179,7 +179,7 @@ def _sentence(event: Event) -> str:
         case StageStarted():
             return f"starts: {event.reason}"
         case StageSkipped():
-            return "fresh, nothing to do"
+            return "up to date, nothing to do"
         case StageFinished():
             return f"done in {human_duration(event.seconds)}"
         case StageFailed():

@@ -66,7 +66,7 @@ class RichReporter:
                 self.close()
                 self._line("done", event.stage, human_duration(event.seconds), "green")
             case StageSkipped():
-                self._line("fresh", event.stage, "fresh", "dim")
+                self._line("fresh", event.stage, "up to date", "dim")
             case StageFailed():
                 self.close()
                 text = f"stopped after {human_duration(event.seconds)}: {event.reason}"

@@ -66,9 +66,9 @@ class FolderLock:
             owner = json.loads(read_or_none(self._owner) or b"")
             pid, host, since = int(owner["pid"]), str(owner["host"]), str(owner["since"])
         except (ValueError, TypeError, KeyError):
-            return "which process, it does not say"
+            return "the process is unknown"
         if host == socket.gethostname() and not process_exists(pid):
-            return f"which process, it does not say; process {pid}, the last known, has ended"
+            return f"the process is unknown; process {pid}, the last known one, has ended"
         return f"process {pid} on {host} has held it since {since}"
 
 

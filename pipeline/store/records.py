@@ -22,14 +22,14 @@ class StageRecord(Record):
     version: int
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
     settings: dict[str, Any] = Field(description="all fields that decide the output")
-    environment: dict[str, str] = Field(description="device, runtime, data set: what else decides it")
+    environment: dict[str, str] = Field(description="device, runtime, data set: what else decides the output")
     inputs: dict[str, str] = Field(
         description="parameter of the stage -> SHA-256 of the document it received"
     )
     output: Blob = Field(description="the document that the stage returned")
-    blobs: tuple[Blob, ...] = Field(description="all that the document refers to")
-    seconds: float = Field(ge=0, description="time of the work, that of interrupted runs included")
-    estimated_seconds: float = Field(default=0.0, ge=0, description="what the stage had guessed beforehand")
+    blobs: tuple[Blob, ...] = Field(description="all files that the document refers to")
+    seconds: float = Field(ge=0, description="time of the work, including interrupted runs")
+    estimated_seconds: float = Field(default=0.0, ge=0, description="the stage's estimate before it ran")
     finished_at: AwareDatetime
     nasflow_version: str
 

@@ -113,7 +113,7 @@ class FolderScratch:
                 return None
         if digest == sha256_hex(payload).encode() + b"\n":
             return payload
-        self._warn(f"{path} is damaged and was dropped: what it held is made again.")
+        self._warn(f"{path} is damaged and has been deleted: its content is made again.")
         delete(path)
         return None
 
@@ -145,7 +145,7 @@ class FolderScratch:
             self._told.update((path, number) for number in fresh)
             listed = ", ".join(str(number) for number in fresh[:5]) + (" ..." if len(fresh) > 5 else "")
             plural = "s" if len(fresh) > 1 else ""
-            self._warn(f"{path} is damaged in line{plural} {listed}: what stood there is made again.")
+            self._warn(f"{path} is damaged in line{plural} {listed}: the lost content is made again.")
         return log.rows
 
     # --- what follows is the engine's, not the stage's -------------------------------------------------

@@ -36,7 +36,7 @@ __all__ = ["Freed", "RecordDraft", "StageRecord", "Store"]
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
-_AGAIN = "Run the pipeline again: the stage that makes it runs again."
+_AGAIN = "Run the pipeline again: it repeats the stage that makes this file."
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -93,8 +93,8 @@ class Store:
             document = model.model_validate_json(data)
         except ValidationError as error:
             raise IntegrityError(
-                f"{self.object_path(record.output)} is not the {model.__name__} that this version of nasflow "
-                f"expects ({error.error_count()} fields differ).",
+                f"{self.object_path(record.output)} is not a {model.__name__} of this version of nasflow "
+                f"({error.error_count()} fields differ).",
                 hint=_AGAIN,
                 raw=str(error),
             ) from error

@@ -149,7 +149,7 @@ class TensorflowConverter:
         hint = (
             "Converting needs about 1.5 GB of memory; free some and run again."
             if "SIGKILL" in what
-            else "What TensorFlow said stands in the log; networks that are done are kept."
+            else "The log holds TensorFlow's output; networks that were already converted are kept."
         )
         return ConversionError(
             f"TensorFlow's converter {what} while it converted network {name}{last}.", hint=hint, raw=tail

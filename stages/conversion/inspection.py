@@ -101,7 +101,7 @@ def check_structure(
             f"network {name} was converted to a model from {seen[1]} {list(seen[0])} to {seen[3]} "
             f"{list(seen[2])}; expected {expected[1]} {list(expected[0])} (NHWC) to {expected[3]} "
             f"{list(expected[2])}.",
-            hint="The layout went wrong in the conversion; please report this network.",
+            hint="The conversion changed the data layout wrongly; please report this network.",
         )
     moving = {op: count for op, count in structure.operator_counts.items() if op in MOVING}
     if moving:
@@ -113,7 +113,7 @@ def check_structure(
     if one_partition and (structure.delegate_partitions != 1 or structure.undelegated):
         alone = ", ".join(structure.undelegated) or "none"
         raise ConversionError(
-            f"XNNPACK runs network {name} in {structure.delegate_partitions} pieces instead of one whole; "
+            f"XNNPACK runs network {name} in {structure.delegate_partitions} pieces instead of one; "
             f"operators outside of them: {alone}.",
             hint="Replace those operators, or set convert.require_one_partition: false and lose speed.",
         )

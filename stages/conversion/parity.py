@@ -92,7 +92,7 @@ def compare(
         raise ConversionError(
             f"network {name}: the TFLite model answers with {list(converted_NK.shape)} numbers, PyTorch with "
             f"{list(reference_NK.shape)}.",
-            hint="The layout went wrong in the conversion; please report this network.",
+            hint="The conversion changed the data layout wrongly; please report this network.",
         )
     for what, logits in (("the PyTorch network", reference_NK), ("the TFLite model", converted_NK)):
         bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))

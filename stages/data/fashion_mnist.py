@@ -190,7 +190,7 @@ def _unpacked(name: str, packed: bytes, *, source: str, hint: str) -> bytes:
     try:
         content = gzip.decompress(packed)
     except (OSError, EOFError, zlib.error) as error:
-        raise IntegrityError(f"{source} is damaged, or no gzip file: {error}.", hint=hint) from error
+        raise IntegrityError(f"{source} is damaged, or not a gzip file: {error}.", hint=hint) from error
     seen, expected = hashlib.sha256(content).hexdigest(), FILES[name][1]
     if seen != expected:
         raise IntegrityError(

@@ -1,4 +1,4 @@
-"""Choose networks to calibrate and to judge a latency model, evenly over the latencies of a space."""
+"""Choose networks to calibrate and to evaluate a latency model, evenly over the latencies of a space."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.space.search_space import SearchLayer, SearchSpace
 
 Choices = tuple[int, ...]
 FEWEST = 3
-"""Networks that a latency model can be fitted to, and so many others that it can be judged by."""
+"""Networks that a latency model can be fitted to, and so many others that it can be evaluated on."""
 
 _DRAWS = 3000
 _ENUMERATED = 4096

@@ -130,6 +130,6 @@ def verdict(check: ModelCheck) -> str:
         )
     worst = max(network.half_interval_percent for network in check.networks)
     return (
-        f"The latency varies too much to tell: a network's is known to ±{worst:.1f} % only, and what "
-        f"is looked for is ±{TOLERANCE_PERCENT:g} %. Close other programs, let it cool, and check again."
+        f"The latency varies too much for a conclusion: a network's is known to ±{worst:.1f} % only, and "
+        f"what is looked for is ±{TOLERANCE_PERCENT:g} %. Close other programs, let it cool, and check again."
     )

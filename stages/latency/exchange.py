@@ -23,7 +23,7 @@ from pipeline.artifact import Document, flat
 from stages.documents import LatencyModel, LatencyTable, Precision
 from stages.latency.calibration import FEWEST
 from stages.latency.model import NetworkTimings, check_of_table, fit_model
-from stages.measurement.rounds import judge_again
+from stages.measurement.rounds import assess_again
 from stages.space.search_space import NetConfig, SearchSpace
 
 SCHEMA_VERSION = 1
@@ -100,7 +100,7 @@ def read_latency_file(path: Path, space: SearchSpace, anchor: tuple[str, NetConf
         if (reference.name, reference.net) != anchor:
             raise UsageError(
                 f"{path} was measured beside {reference.name}; this configuration wants {anchor[0]}.",
-                hint="Set profile.anchor_width as it was there, or measure: nasflow latency.",
+                hint="Set profile.anchor_width as it was there, or measure it here: nasflow latency.",
             )
     _check_rows(file, path)
     return _refitted(file, path)
@@ -125,7 +125,7 @@ def _said(value: Any) -> str:
 def _parse(data: bytes, path: Path) -> LatencyFile:
     def constant(name: str) -> NoReturn:
         raise UsageError(
-            f"{path} holds {name}, which is no latency.", hint="Export it again from where it was measured."
+            f"{path}: {name} is not a latency.", hint="Export it again from where it was measured."
         )
 
     def finite(digits: str) -> float:
@@ -136,7 +136,7 @@ def _parse(data: bytes, path: Path) -> LatencyFile:
         content: Any = json.loads(data, parse_constant=constant, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(
-            f"{path} is not whole JSON ({str(error).rstrip('.')}): it may be cut off.",
+            f"{path} is not complete JSON ({str(error).rstrip('.')}): it may be cut off.",
             hint="Copy or export it again.",
         ) from error
     if not isinstance(content, dict) or content.get("format") != "nasflow-latency":
@@ -162,7 +162,7 @@ def _parse(data: bytes, path: Path) -> LatencyFile:
     except ValidationError as error:
         first = error.errors()[0]
         index = ".".join(map(str, first["loc"]))
-        more = f" ({error.error_count()} faults in all)" if error.error_count() > 1 else ""
+        more = f" ({error.error_count()} problems in total)" if error.error_count() > 1 else ""
         raise UsageError(
             f"{path}: {index}: {first['msg']}, and it is {_short(first['input'])}{more}.",
             hint="Export it again from where it was measured.",
@@ -200,7 +200,7 @@ def _check_rows(file: LatencyFile, path: Path) -> None:
             )
     if {point.choices for point in file.model.calibration} & {p.choices for p in file.model.held_out}:
         raise UsageError(
-            f"{path} judges its model by networks that it was fitted on.",
+            f"{path} evaluates its model on networks that it was fitted to.",
             hint="Export it again from where it was measured.",
         )
 
@@ -209,7 +209,7 @@ def _refitted(file: LatencyFile, path: Path) -> LatencyFile:
     """All that is computed, computed again: what the timings say of drift and table, and the fit."""
     model, table = file.model, file.table
     try:
-        beside, shift_percent = judge_again(
+        beside, shift_percent = assess_again(
             model.timings,
             table.anchor.name,
             None if table.foreign else table.anchor.measurement.median_ms,

@@ -1,4 +1,4 @@
-"""Fit what whole networks take to what their blocks take alone, and judge the fit."""
+"""Fit what whole networks take to what their blocks take alone, and evaluate the fit."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> Laten
     A block measured alone finds its weights and its input in the cache, which in a network they are not: the
     residual term is linear in both. It is fitted to what the line leaves, by ridge regression, and must prove
     itself on networks that its fit has not seen (each calibration network left out once); the held-out
-    networks that judge the model take no part in that. Raises BadMeasurementError as fit_line does, and where
+    networks take no part in that. Raises BadMeasurementError as fit_line does, and where
     a network left out would take no time: how far such a prediction is off has no meaning in percent.
     """
     count = len(measured_ms)

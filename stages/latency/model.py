@@ -74,7 +74,7 @@ def fit_model(
             for c, m in measurements
         )
 
-    judged = points(held_out)
+    assessment = points(held_out)
     model = LatencyModel(
         device=networks.device,
         runtime=networks.runtime,
@@ -88,10 +88,10 @@ def fit_model(
         ms_per_activation_megabyte=fit.ms_per_activation_megabyte,
         interval_percent=fit.interval_percent,
         calibration=points(calibration),
-        held_out=judged,
+        held_out=assessment,
         held_out_error=held_out_error(
-            [p.predicted_ms for p in judged],
-            [p.measurement.median_ms for p in judged],
+            [p.predicted_ms for p in assessment],
+            [p.measurement.median_ms for p in assessment],
             fit.interval_percent,
         ),
         reference=networks.reference,
@@ -197,8 +197,9 @@ def check_told_apart(space: SearchSpace, table: LatencyTable) -> None:
         return
     every_us = [1000 * time_ms for layer in spans for span in layer for time_ms in span]
     raise BadMeasurementError(
-        f"the latency table does not tell the candidates of any layer of space {space.name} apart: as far as "
-        f"the clock of {table.device.model} shows, they take {min(every_us):.3g} to {max(every_us):.3g} us.",
+        f"the latency table does not distinguish the candidates of any layer of space {space.name}: as far "
+        f"as the clock of {table.device.model} shows, they take {min(every_us):.3g} to {max(every_us):.3g} "
+        "us.",
         hint="Measure again: nasflow run --force profile. If it stays so, the blocks are too small for this "
         "device's clock: give the space a higher resolution or wider stages.",
     )

@@ -24,8 +24,8 @@ from android_bench.device import (
 )
 from pipeline.stage import Context
 from stages.documents import Timing
+from stages.measurement.assessment import Assessment, Row, drift_of
 from stages.measurement.config import MeasurementConfig
-from stages.measurement.judged import Judged, Row, drift_of
 from stages.measurement.repetition import (
     copies_needed,
     repeated_name,
@@ -75,31 +75,31 @@ def measure_rounds(
         if not wanted:
             break
         session.measure(number, random_order(wanted, seed, number))
-    judged = session.judge()
-    if len(judged.drift.levels) > 1:
-        levels = ", ".join(f"{slow:.2f} ({share:.0%})" for slow, share in judged.drift.levels)
+    assessment = session.assess()
+    if len(assessment.drift.levels) > 1:
+        levels = ", ".join(f"{slow:.2f} ({share:.0%})" for slow, share in assessment.drift.levels)
         context.say(
-            f"the device changed its speed meanwhile; time per work, and for how much of the time: {levels}. "
-            "Latencies are those at its fastest lasting speed."
+            "the device's speed changed during the measurement; relative time, and share of the "
+            f"measurement: {levels}. Latencies are those at its fastest sustained speed."
         )
-    if work.anchor is not None and judged.drift.shift_percent > 0:
+    if work.anchor is not None and assessment.drift.shift_percent > 0:
         context.say(
-            f"the models changed their speed otherwise than {work.anchor[0]} did, by "
-            f"{judged.drift.shift_percent:.1f} % between segments (standard deviation); corrected, too."
+            f"the speed of the models changed differently from that of {work.anchor[0]}, by "
+            f"{assessment.drift.shift_percent:.1f} % between segments (standard deviation); corrected, too."
         )
-    _tell_unsure(context, judged, work, config)
-    names = [*work.models, *(name for name in judged.names if name not in work.models)]
+    _tell_unsure(context, assessment, work, config)
+    names = [*work.models, *(name for name in assessment.names if name not in work.models)]
     return Measured(
-        by_name={name: judged.joined(name) for name in names},
-        copies={name: judged.copies(name) for name in names},
-        resolved={name: judged.resolution_percent(name) <= config.interval_percent for name in names},
-        timings=judged.timings(),
+        by_name={name: assessment.joined(name) for name in names},
+        copies={name: assessment.copies(name) for name in names},
+        resolved={name: assessment.resolution_percent(name) <= config.interval_percent for name in names},
+        timings=assessment.timings(),
         seconds=session.seconds,
-        shift_percent=judged.drift.shift_percent,
+        shift_percent=assessment.drift.shift_percent,
     )
 
 
-def judge_again(
+def assess_again(
     timings: Sequence[Timing], anchor: str, reference_ms: float | None
 ) -> tuple[dict[str, LatencyMeasurement], float]:
     """Each model's rounds joined, and ``shift_percent``: what :func:`measure_rounds` found in these timings.
@@ -111,33 +111,33 @@ def judge_again(
     of_anchor = [row.round for row in rows if row.name == anchor]
     between = len(set(of_anchor)) < len(of_anchor)
     drift = drift_of(rows, anchor if between else None, reference_ms, {})
-    judged = Judged(rows, drift, Work({}), {}, {})
-    return {name: judged.joined(name) for name in judged.names}, drift.shift_percent
+    assessment = Assessment(rows, drift, Work({}), {}, {})
+    return {name: assessment.joined(name) for name in assessment.names}, drift.shift_percent
 
 
-def _tell_unsure(context: Context, judged: Judged, work: Work, config: MeasurementConfig) -> None:
-    """Say which latencies are known less well than wanted, and why."""
-    coarse = [name for name in work.models if judged.unresolved(name, config)]
-    unsure = [name for name in work.models if judged.unsure(name, config) and name not in coarse]
+def _tell_unsure(context: Context, assessment: Assessment, work: Work, config: MeasurementConfig) -> None:
+    """Say which latencies are less precise than required, and why."""
+    coarse = [name for name in work.models if assessment.unresolved(name, config)]
+    unsure = [name for name in work.models if assessment.unsure(name, config) and name not in coarse]
     if unsure:
-        worst = max(unsure, key=judged.width_percent)
+        worst = max(unsure, key=assessment.width_percent)
         context.warn(
-            f"{len(unsure)} of {len(work.models)} latencies are known less well than wanted: their 95 % "
+            f"{len(unsure)} of {len(work.models)} latencies are not precise enough: their 95 % "
             f"interval is wider than {config.interval_percent:g} % (worst: {worst}, "
-            f"{judged.width_percent(worst):.1f} %). Other programs or heat disturb the device: close them, "
-            f"let it cool, and run 'nasflow run --force {context.stage}'."
+            f"{assessment.width_percent(worst):.1f} %). Other programs or heat disturb the device: close "
+            f"them, let it cool, and run 'nasflow run --force {context.stage}'."
         )
     if coarse:
-        worst = max(coarse, key=judged.resolution_percent)
-        step_us, copies = 1000 * judged.joined(worst).resolution_ms, judged.copies(worst)
+        worst = max(coarse, key=assessment.resolution_percent)
+        step_us, copies = 1000 * assessment.joined(worst).resolution_ms, assessment.copies(worst)
         told = (
             f"the device's clock, which counts steps of {step_us:.3g} us, cannot resolve {len(coarse)} of "
             f"{len(work.models)} latencies: it alone makes their interval wider than "
-            f"{config.interval_percent:g} % (worst: {worst}, {judged.resolution_percent(worst):.1f} %"
+            f"{config.interval_percent:g} % (worst: {worst}, {assessment.resolution_percent(worst):.1f} %"
             f"{f', as {copies} copies in one model' if copies > 1 else ''})."
         )
         # Where no network's latency hangs on any of them, that is no reason to worry.
-        tell = context.warn if any(judged.unsure(name, config) for name in coarse) else context.say
+        tell = context.warn if any(assessment.unsure(name, config) for name in coarse) else context.say
         tell(told)
 
 
@@ -177,12 +177,12 @@ class _Session:
         Nothing is done on a device with an exact clock. The first round alone decides, so that a run that
         goes on takes as many copies as the killed one did.
         """
-        judged, work = self.judge(1), self._work
-        invoke_ms = judged.joined(work.invoke).median_ms if work.invoke is not None else 0.0
+        assessment, work = self.assess(1), self._work
+        invoke_ms = assessment.joined(work.invoke).median_ms if work.invoke is not None else 0.0
         for name, repeatable in work.repeatable.items():
-            if judged.beaten(name):
+            if assessment.beaten(name):
                 continue
-            alone, percent = judged.joined(name), self._config.interval_percent
+            alone, percent = assessment.joined(name), self._config.interval_percent
             copies = copies_needed(repeatable, alone.median_ms, invoke_ms, alone.resolution_ms, percent)
             if copies > 1:
                 timed = repeated_name(name, copies)
@@ -193,8 +193,9 @@ class _Session:
         if self._longer:
             numbers = [copies for _, copies in self._longer.values()]
             self._context.say(
-                f"the device's clock is too coarse for {len(numbers)} of {len(work.models)} models: from now "
-                f"on {min(numbers)} to {max(numbers)} copies of each are timed in one, their time divided."
+                f"the resolution of the device's clock is too low for {len(numbers)} of {len(work.models)} "
+                f"models: from now on {min(numbers)} to {max(numbers)} copies of each are timed in one, "
+                "their time divided."
             )
 
     def _request(self, name: str, model: bytes) -> BenchmarkRequest:
@@ -209,20 +210,20 @@ class _Session:
         )
 
     def wanted(self, number: int) -> list[str]:
-        """The models to be timed in a round, judged by the rounds before it."""
+        """The models to be timed in a round, chosen by the rounds before it."""
         names = list(self._names)
         if number == 0 or (number < self._config.rounds and not self._rivals):
             return names
-        judged = self.judge(number)
+        assessment = self.assess(number)
         if number < self._config.rounds:
-            return [name for name in names if not judged.beaten(name)]
-        return [name for name in names if judged.wanting(name, self._config)]
+            return [name for name in names if not assessment.beaten(name)]
+        return [name for name in names if assessment.wanting(name, self._config)]
 
-    def judge(self, before: int | None = None) -> Judged:
+    def assess(self, before: int | None = None) -> Assessment:
         """What the timings of the rounds ``before`` one say."""
         rows = [row for row in self._rows if before is None or row.round < before]
         drift = drift_of(rows, self._anchor, self._work.reference_ms, self._work.kinds)
-        return Judged(rows, drift, self._work, self._rivals, self._longer)
+        return Assessment(rows, drift, self._work, self._rivals, self._longer)
 
     def measure(self, number: int, names: Sequence[str]) -> None:
         """Time what is not yet in the log, and the anchor between."""
@@ -275,7 +276,7 @@ class _Session:
                 measurement = LatencyMeasurement.model_validate(row["measurement"])
                 rows.append(Row(row["round"], row["name"], measurement, row["seconds"]))
             except (KeyError, ValidationError) as error:
-                self._context.warn(f"a kept timing cannot be read and is taken again: {error}")
+                self._context.warn(f"a stored timing cannot be read and is measured again: {error}")
         return [row for row in rows if row.name in self._requests or self._may_be_copies(row.name)]
 
     def _may_be_copies(self, name: str) -> bool:

@@ -149,14 +149,14 @@ class CandidateTimes:
         ]
         if (offered_ms := target_that_holds_ms(timed, target_ms, self.latency.interval_percent)) is not None:
             hints.append(
-                f"The nearest target that holds is {offered_ms:.{_DIGITS}g} ms, with the search as it is: "
+                f"The nearest target that is met is {offered_ms:.{_DIGITS}g} ms, with the search as it is: "
                 f"put target.pick_ms: {offered_ms:.{_DIGITS}g} into the configuration, so that it holds for "
                 f"every command, or try it once: nasflow run --set target.pick_ms={offered_ms:.{_DIGITS}g}."
             )
         if self.unsure(paths, target_ms):
             said = (
-                f"whether one of {len(paths)} networks keeps {target_ms:.4g} ms on {device} cannot be told: "
-                f"measured {1 + PASSES} times, the fastest takes {fastest.describe()}"
+                f"whether one of {len(paths)} networks keeps {target_ms:.4g} ms on {device} cannot be "
+                f"determined: measured {1 + PASSES} times, the fastest takes {fastest.describe()}"
             )
             if not fastest.may_keep(target_ms):
                 said += f", and another one {min(timed, key=lambda one: one.low_ms).describe()}"

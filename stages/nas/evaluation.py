@@ -23,7 +23,7 @@ EVALUATIONS = "evaluations"
 MOST_BATCHES = 16
 
 
-class SupernetJudge:
+class SupernetEvaluator:
     """Values of networks that share a supernet's weights: negative cross entropy on batches of images.
 
     Each batch normalisation takes the batch's own statistics: the supernet's are a mixture of all paths. The
@@ -35,7 +35,7 @@ class SupernetJudge:
         self.supernet, self.context = supernet, context
         count = min(MOST_BATCHES, len(validation))
         self.batches = list(islice(validation.in_order(validation.batch_size), count))
-        # By what was judged, not by its place: a damaged line costs an evaluation, and nothing else.
+        # By what was evaluated, not by its place: a damaged line costs an evaluation, and nothing else.
         self._kept = {
             (tuple(row["path"]), int(row["batch"])): float(row["value"])
             for row in context.scratch.rows(EVALUATIONS)
@@ -45,7 +45,7 @@ class SupernetJudge:
         """On one batch. Raises TrainingDivergedError where it is no number."""
         key = (tuple(path), batch)
         if key not in self._kept:
-            self._kept[key] = self._judge(path, batch)
+            self._kept[key] = self._evaluate(path, batch)
             row = {"path": list(path), "batch": batch, "value": self._kept[key]}
             self.context.scratch.append(EVALUATIONS, row)
         return self._kept[key]
@@ -54,7 +54,7 @@ class SupernetJudge:
         """On all batches. Raises TrainingDivergedError."""
         return sum(self.value(path, batch) for batch in range(len(self.batches))) / len(self.batches)
 
-    def _judge(self, path: Sequence[int], batch: int) -> float:
+    def _evaluate(self, path: Sequence[int], batch: int) -> float:
         x_NCHW, labels_N = self.batches[batch]
         was_training = self.supernet.training
         self.supernet.train()
@@ -68,7 +68,7 @@ class SupernetJudge:
 
 
 def explore_supernet(
-    judge: SupernetJudge,
+    evaluator: SupernetEvaluator,
     costs_ms: Sequence[Sequence[float]],
     targets_ms: Sequence[float],
     *,
@@ -76,7 +76,7 @@ def explore_supernet(
     seed: int,
     every_few: Callable[[], object] | None = None,
 ) -> Explored:
-    """What every path is worth, learned from ``budget`` networks, each judged on one batch.
+    """What every path is worth, learned from ``budget`` networks, each evaluated on one batch.
 
     ``every_few`` is called after some of them, to keep what they took. Raises TrainingDivergedError.
     """
@@ -86,13 +86,13 @@ def explore_supernet(
         nonlocal done
         values = []
         for path, batch in zip(paths_NL.tolist(), contexts_N.tolist(), strict=True):
-            values.append(judge.value(path, batch))
+            values.append(evaluator.value(path, batch))
             done += 1
             if done % 20 == 0:
-                judge.context.progress(done, budget, "evaluations")
+                evaluator.context.progress(done, budget, "evaluations")
                 if every_few is not None:
                     every_few()
         return np.array(values)
 
-    contexts = len(judge.batches)
+    contexts = len(evaluator.batches)
     return explore(evaluate, costs_ms, targets_ms, budget=budget, seed=seed, contexts=contexts)

@@ -1,8 +1,8 @@
 """Spend noisy evaluations where good networks are likely: near the targets, and where little is known.
 
 Each round estimates what every candidate is worth (:mod:`stages.nas.path_values`), and draws the networks of
-the next round by Gibbs sampling from a softmax of that estimate, with a price on latency at which the target
-is met. Before a network is drawn, the layers' parts are drawn from their posterior
+the next round by Gibbs sampling from a softmax of that estimate, with a multiplier on latency at which the
+target is met. Before a network is drawn, the layers' parts are drawn from their posterior
 (Thompson sampling), so that a candidate that had bad luck is seen again. Where many evaluations may be spent
 there are further rounds. By then good networks stand far apart, and which of them is best is a matter of
 pairs: these are drawn from their posterior, too, and the temperature declines.
@@ -58,7 +58,7 @@ def explore(
     """Evaluate ``budget`` paths, uniformly drawn ones first, then such as are good near the targets.
 
     ``evaluate`` takes paths (n, L) and for each the number of a context (n,), such as the batch of images
-    that it is to be judged on; it returns a noisy value of each, higher is better. What a context adds to all
+    that it is evaluated on; it returns a noisy value of each, higher is better. What a context adds to all
     values is estimated and left out of the result. ``targets_ms`` bound the sum of ``costs_ms`` over a path;
     half of the later evaluations are for the first. The same seed and answers give the same paths.
     """
@@ -186,10 +186,10 @@ def draw_near(
     hot_NC = one_hot(paths_NL, sizes)
     for _ in range(_SWEEPS):
         added_NC = layer_NC + hot_NC @ values.pair_CC
-        price_N1 = least_prices(added_NC, cost_C, starts, target_ms, scaled_temperature)[:, None]
+        multiplier_N1 = least_multipliers(added_NC, cost_C, starts, target_ms, scaled_temperature)[:, None]
         for layer in random.permutation(len(sizes)):
             own = slice(starts[layer], starts[layer] + sizes[layer])
-            logits = layer_NC[:, own] + hot_NC @ values.pair_CC[:, own] - price_N1 * cost_C[own]
+            logits = layer_NC[:, own] + hot_NC @ values.pair_CC[:, own] - multiplier_N1 * cost_C[own]
             chosen = (logits / scaled_temperature + random.gumbel(size=logits.shape)).argmax(axis=1)
             hot_NC[:, own] = 0.0
             hot_NC[np.arange(count), starts[layer] + chosen] = 1.0
@@ -205,10 +205,10 @@ def _centred(layer_C: Array, sizes: Sequence[int]) -> Array:
     return np.concatenate([(part - part.mean()) / np.sqrt(len(part)) for part in parts])
 
 
-def least_prices(
+def least_multipliers(
     added_NC: Array, cost_C: Array, starts: Integers, target_ms: float, scaled_temperature: float
 ) -> Array:
-    """For each row the least price, not below 0, at which a draw is expected to meet the target."""
+    """For each row the least multiplier, not below 0, at which a draw is expected to meet the target."""
     import numpy as np
 
     spread = float(np.ptp(added_NC, axis=1).max()) + scaled_temperature
@@ -216,11 +216,14 @@ def least_prices(
     low = np.zeros(len(added_NC))
     high = np.full(len(added_NC), 100 * spread / min((w for w in within if w > 0), default=1.0))
     for _ in range(_BISECTIONS):
-        price = (low + high) / 2
-        scaled = (added_NC - price[:, None] * cost_C) / scaled_temperature
+        multiplier = (low + high) / 2
+        scaled = (added_NC - multiplier[:, None] * cost_C) / scaled_temperature
         best = np.repeat(np.maximum.reduceat(scaled, starts, axis=1), np.diff([*starts, len(cost_C)]), axis=1)
         weight = np.exp(scaled - best)
         mass = np.add.reduceat(weight, starts, axis=1)
         expected = (np.add.reduceat(weight * cost_C, starts, axis=1) / mass).sum(axis=1)
-        low, high = np.where(expected > target_ms, price, low), np.where(expected > target_ms, high, price)
+        low, high = (
+            np.where(expected > target_ms, multiplier, low),
+            np.where(expected > target_ms, high, multiplier),
+        )
     return high

@@ -15,8 +15,8 @@ from pipeline.stage import Context
 from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
+    ComputeCost,
     ConsideredNetwork,
-    Effort,
     LatencyModel,
     PrunedNetwork,
     PrunedNetworks,
@@ -25,7 +25,7 @@ from stages.documents import (
 )
 from stages.nas.candidate_times import CandidateTimer, CandidateTimes
 from stages.nas.config import PruneConfig
-from stages.nas.evaluation import EVALUATIONS, SupernetJudge
+from stages.nas.evaluation import EVALUATIONS, SupernetEvaluator
 from stages.nas.path_values import PathValues
 from stages.nas.ranking import Path, Ranking
 from stages.nas.targets import TargetConfig
@@ -35,13 +35,13 @@ from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
 from stages.seeds import PickStream, derived_seed
 from stages.space.equal_latency import TOLERANCE, equal_latency, random_networks_near
-from stages.training.cost import EffortClock
-from stages.training.optimisation import Judgement, judge
+from stages.training.cost import ComputeClock
+from stages.training.optimisation import Evaluation, evaluate
 from stages.training.recipe import Recipe
 from stages.training.runtime import start_runtime
 
 BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
-EFFORT = "effort"
+COMPUTE_COST = "compute_cost"
 FOUND: Role = "found"
 FRONT: Role = "front"
 
@@ -91,42 +91,42 @@ class _Picker:
         to_channels_last(self.supernet)
         self.training = Batches(open_dataset(self.data).load("train"), BATCH_SIZE, self.torch_device)
         self.validation = open_dataset(self.data).load("validation")
-        judging = Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device)
-        self.supernet_judge = SupernetJudge(self.supernet, judging, self.context)
+        evaluation_batches = Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device)
+        self.evaluator = SupernetEvaluator(self.supernet, evaluation_batches, self.context)
         self.ranking = Ranking(
             self.config,
             self.target.minimum_share,
             self.seed,
             self.search,
             self.latency,
-            self.supernet_judge,
+            self.evaluator,
             self.context,
-            self._keep_effort,
+            self._keep_cost,
         )
         self.target_ms = self.target.pick_ms or self.search.target_ms
-        self.judged: dict[Path, tuple[Judgement, Network]] = {}
+        self.evaluated: dict[Path, tuple[Evaluation, Network]] = {}
         self.trials: Trials | None = None
         if epochs := self.config.trial_epochs:
             recipe = self.recipe.model_copy(update={"epochs": epochs})
             seed = derived_seed(self.seed, PickStream.TRIALS)
             self.trials = Trials(recipe, self.data, seed, self.context, training_runtime)
-        self.effort = self._effort()
-        self._keep_effort()
+        self.compute_cost = self._compute_cost()
+        self._keep_cost()
 
-    def _effort(self) -> EffortClock:
+    def _compute_cost(self) -> ComputeClock:
         """A clock that goes on behind the laps of a killed run."""
-        clock, scratch = EffortClock(self.torch_device), self.context.scratch
-        laps = scratch.rows(EFFORT)
+        clock, scratch = ComputeClock(self.torch_device), self.context.scratch
+        laps = scratch.rows(COMPUTE_COST)
         if not laps and (scratch.rows(EVALUATIONS) or scratch.rows(TRIALS)):
-            clock.add(None)  # a version that kept no laps has judged them: this one begins with a lap
+            clock.add(None)  # a version that kept no laps has evaluated them: this one begins with a lap
         for lap in laps:
-            clock.add(Effort.model_validate(lap))
+            clock.add(ComputeCost.model_validate(lap))
         return clock
 
-    def _keep_effort(self) -> None:
-        lap = self.effort.lap()
-        if self.effort.known:
-            self.context.scratch.append(EFFORT, lap.model_dump())
+    def _keep_cost(self) -> None:
+        lap = self.compute_cost.lap()
+        if self.compute_cost.known:
+            self.context.scratch.append(COMPUTE_COST, lap.model_dump())
 
     def pick(self) -> PrunedNetworks:
         targets_ms = self._targets_ms()
@@ -135,7 +135,7 @@ class _Picker:
         for target_ms in targets_ms:
             with self._optional(target_ms):
                 ranked[target_ms] = self.ranking.best(values, known_NL, target_ms)
-        self._keep_effort()
+        self._keep_cost()
         times = CandidateTimer(
             self.search.space,
             self.latency,
@@ -145,7 +145,7 @@ class _Picker:
             self.seed,
             self.context,
         ).measure(ranked)
-        self.effort.skip()  # that was the device's time
+        self.compute_cost.skip()  # that was the device's time
         considered: list[ConsideredNetwork] = []
         picked: dict[tuple[str, ...], PrunedNetwork] = {}
         for target_ms, paths in ranked.items():
@@ -171,7 +171,7 @@ class _Picker:
             randoms=randoms,
             front=tuple(front),
             seconds=times.measured.seconds,
-            effort=self.effort.total(),
+            compute_cost=self.compute_cost.total(),
             made_by=self.trials.made_by if self.trials is not None else (),
         )
 
@@ -195,14 +195,14 @@ class _Picker:
     def _consider(
         self, target_ms: float, paths: Sequence[Path], values: PathValues, times: CandidateTimes
     ) -> list[ConsideredNetwork]:
-        """All candidates of a target; the first that keep it are judged.
+        """All candidates of a target; the first that keep it are evaluated.
 
         Raises InfeasibleTargetError, and InconclusiveError where it cannot be told whether one does.
         """
         import numpy as np
 
         if self.config.rank_by == "value" and self.config.shortlist:
-            scores = [self.supernet_judge.mean_value(path) for path in paths]
+            scores = [self.evaluator.mean_value(path) for path in paths]
         else:
             scores = values.value(np.array(paths)).tolist()
         times_ms = [times.timed(path).ms for path in paths]
@@ -211,7 +211,7 @@ class _Picker:
             raise times.no_network(paths, target_ms, self.device.info().model)
         considered = []
         for index, (path, score) in enumerate(zip(paths, scores, strict=True)):
-            judgement = self._judge(path)[0] if index in keep else None
+            evaluation = self._evaluate(path)[0] if index in keep else None
             trial = self._try(path, keep.index(index), len(keep)) if index in keep else None
             considered.append(
                 ConsideredNetwork(
@@ -223,8 +223,8 @@ class _Picker:
                     ),
                     predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
                     measurement=times.of(path),
-                    validation_accuracy_percent=judgement.accuracy_percent if judgement else None,
-                    validation_loss=judgement.loss if judgement else None,
+                    validation_accuracy_percent=evaluation.accuracy_percent if evaluation else None,
+                    validation_loss=evaluation.loss if evaluation else None,
                     trial_accuracy_percent=trial.accuracy_percent if trial else None,
                     trial_loss=trial.loss if trial else None,
                 )
@@ -234,28 +234,28 @@ class _Picker:
 
     def _merit(self, path: Path) -> float:
         """What the last choice looks at: higher is better. After a trial, if there was one."""
-        judgement = self._try(path) or self._judge(path)[0]
-        return -judgement.loss if self.config.select_by == "loss" else judgement.accuracy_percent
+        evaluation = self._try(path) or self._evaluate(path)[0]
+        return -evaluation.loss if self.config.select_by == "loss" else evaluation.accuracy_percent
 
-    def _try(self, path: Path, index: int = 0, total: int = 1) -> Judgement | None:
+    def _try(self, path: Path, index: int = 0, total: int = 1) -> Evaluation | None:
         """On all validation images, after a short training of its own; None where there is to be none."""
         if self.trials is None:
             return None
-        judgement = self.trials.judge(path, self.search.space.network(path), index=index, total=total)
-        self._keep_effort()
-        return judgement
+        evaluation = self.trials.evaluate(path, self.search.space.network(path), index=index, total=total)
+        self._keep_cost()
+        return evaluation
 
-    def _judge(self, path: Path) -> tuple[Judgement, Network]:
+    def _evaluate(self, path: Path) -> tuple[Evaluation, Network]:
         """On all validation images, with the supernet's weights and the network's own statistics."""
-        if path not in self.judged:
+        if path not in self.evaluated:
             network = self.supernet.extract(path).to(self.torch_device)
             to_channels_last(network)
             batches = self.training.training(derived_seed(self.seed, PickStream.RECALIBRATION), 0)
             recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
             images = Batches(self.validation, BATCH_SIZE, self.torch_device)
-            self.judged[path] = judge(network, images.in_order()), network
-            self._keep_effort()
-        return self.judged[path]
+            self.evaluated[path] = evaluate(network, images.in_order()), network
+            self._keep_cost()
+        return self.evaluated[path]
 
     def _randoms(self, found: PrunedNetwork) -> tuple[PrunedNetwork, ...]:
         """Networks of the found one's predicted latency: ``random``, ``random_2``, ..."""
@@ -283,7 +283,7 @@ class _Picker:
         return randoms
 
     def _pruned(self, name: str, role: Role, path: Path, target_ms: float) -> PrunedNetwork:
-        judgement, network = self._judge(path)
+        evaluation, network = self._evaluate(path)
         return PrunedNetwork(
             name=name,
             role=role,
@@ -291,7 +291,7 @@ class _Picker:
             net=network.net,
             target_ms=target_ms,
             predicted_ms=self.latency.predict_ms(network.net),
-            supernet_accuracy_percent=judgement.accuracy_percent,
+            supernet_accuracy_percent=evaluation.accuracy_percent,
             weights=self.context.store.put_bytes(save_weights(network), ".safetensors"),
         )
 

@@ -10,7 +10,7 @@ from nasflow.base.errors import InfeasibleTargetError
 from pipeline.stage import Context
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import PruneConfig
-from stages.nas.evaluation import SupernetJudge, explore_supernet
+from stages.nas.evaluation import SupernetEvaluator, explore_supernet
 from stages.nas.path_values import PathValues, values_of_parts
 from stages.nas.solver import best_by_value
 from stages.nas.targets import bounds_ms, path_costs_ms
@@ -26,7 +26,7 @@ Path = tuple[int, ...]
 class Ranking:
     """Values of a space's networks, and for each target the best by them.
 
-    ``keep_effort`` is called where a lap of work is done.
+    ``keep_cost`` is called where a lap of work is done.
     """
 
     config: PruneConfig
@@ -34,9 +34,9 @@ class Ranking:
     seed: int
     search: SearchResult
     latency: LatencyModel
-    judge: SupernetJudge
+    evaluator: SupernetEvaluator
     context: Context
-    keep_effort: Callable[[], None]
+    keep_cost: Callable[[], None]
 
     def __post_init__(self) -> None:
         self.costs_ms, self.fixed_ms = path_costs_ms(self.search.space, self.latency)
@@ -47,12 +47,12 @@ class Ranking:
         if self.config.rank_by == "probability":
             return values_of_parts(self.search.log_probabilities), None
         explored = explore_supernet(
-            self.judge,
+            self.evaluator,
             self.costs_ms,
             [target_ms - self.fixed_ms for target_ms in targets_ms],
             budget=self.config.evaluations,
             seed=derived_seed(self.seed, PickStream.EXPLORATION),
-            every_few=self.keep_effort,
+            every_few=self.keep_cost,
         )
         return explored.values, explored.paths_NL
 
@@ -102,8 +102,8 @@ class Ranking:
                 hint="Lower target.minimum_share, or choose another target.",
             ) from error
         if shortlist:
-            paths = sorted(paths, key=self.judge.mean_value, reverse=True)
-            self.keep_effort()
+            paths = sorted(paths, key=self.evaluator.mean_value, reverse=True)
+            self.keep_cost()
         return paths[: self.config.candidates]
 
     def blocks(self, path: Path) -> tuple[str, ...]:

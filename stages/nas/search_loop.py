@@ -1,7 +1,7 @@
 """The search's loop: weight steps on training images, architecture steps on validation images.
 
 ProxylessNAS, arXiv 1812.00332, with what later work found necessary for short searches: a fair warm-up
-(every candidate of a layer equally often; on request to the end), a learned price of latency in place of a
+(every candidate of a layer equally often; on request to the end), a learned latency multiplier in place of a
 fixed weight, and a target that comes down gradually.
 """
 
@@ -22,7 +22,7 @@ from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.estimators import make_estimator
-from stages.nas.price import LatencyPrice
+from stages.nas.multiplier import LatencyMultiplier
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import path_costs_ms
 from stages.nn.blocks import to_channels_last
@@ -39,7 +39,7 @@ from stages.training.checkpoint import (
     unpack,
     unpack_optimizer,
 )
-from stages.training.cost import EffortClock
+from stages.training.cost import ComputeClock
 from stages.training.makers import Makers
 from stages.training.optimisation import check_finite, check_loss, set_learning_rate, sgd
 from stages.training.runtime import CHECKPOINT_SECONDS, TrainingRuntime, start_runtime
@@ -72,7 +72,7 @@ def run_search(
         config,
         space,
         seed,
-        price_candidates(space, latency),
+        architecture_of(space, latency),
         target_ms,
         context,
         runtime,
@@ -117,7 +117,7 @@ class SearchLoop:
 
     def __post_init__(self) -> None:
         config = self.config
-        self.effort = EffortClock(self.runtime.device)
+        self.compute_cost = ComputeClock(self.runtime.device)
         self.makers = Makers(self.runtime.device)
         self.epochs = config.warmup_epochs + config.epochs
         self.supernet = Supernet(self.space)
@@ -134,7 +134,7 @@ class SearchLoop:
         per_epoch = len(self.training) // config.architecture_every
         # A target that every network meets binds nothing: a bonus for slowness would only grow.
         binding = self.target_ms < self.architecture.slowest_ms
-        self.price = LatencyPrice(
+        self.multiplier = LatencyMultiplier(
             self.target_ms,
             rate=config.multiplier_rate if binding else 0.0,
             damping=config.multiplier_damping if binding else 0.0,
@@ -158,7 +158,7 @@ class SearchLoop:
             supernet=self.context.store.put_bytes(save_weights(self.supernet), ".safetensors"),
             history=tuple(self.history),
             seconds=self.now.seconds,
-            effort=self.effort.total(),
+            compute_cost=self.compute_cost.total(),
             made_by=self.makers.all,
         )
 
@@ -257,7 +257,7 @@ class SearchLoop:
             x_NCHW,
             labels_N,
             draws,
-            price=self.price.value,
+            multiplier=self.multiplier.value,
             target_ms=self.target_ms,
             module=self.module,
         )
@@ -267,7 +267,7 @@ class SearchLoop:
         check_finite(gradients, what="search (architecture)", step=self.now.architecture_steps)
         self.architecture_optimizer.step()
         self.estimator.after_step(self.architecture, draws, seen)
-        self.price.update(self.architecture.expected_ms())
+        self.multiplier.update(self.architecture.expected_ms())
         self.now.architecture_steps += 1
         self._count(seen.loss, seen.correct, seen.images)
 
@@ -305,7 +305,7 @@ class SearchLoop:
                 "validation_loss": now.pair_loss_sum / max(1, now.pair_steps),
                 "validation_accuracy_percent": 100.0 * now.pair_correct / max(1, now.pair_images),
                 "expected_ms": self.architecture.expected_ms(),
-                "multiplier": self.price.value,
+                "multiplier": self.multiplier.value,
                 "entropy": self.architecture.entropy(),
                 "probabilities": [p.tolist() for p in self.architecture.probabilities()],
                 "seconds": now.epoch_seconds,
@@ -336,9 +336,9 @@ class SearchLoop:
         state: dict[str, Any] = {
             "origin": self._origin(),
             "now": vars(self.now),
-            "effort": self.effort.state(),
+            "compute_cost": self.compute_cost.state(),
             "made_by": self.makers.state(),
-            "price": self.price.state(),
+            "multiplier": self.multiplier.state(),
             "estimator": self.estimator.state(),
             "history": [point.model_dump() for point in self.history],
             "optimizer": numbers | more_numbers,
@@ -360,19 +360,19 @@ class SearchLoop:
         tensors, state = unpack(payload)
         check_origin(state.get("origin"), self._origin(), self.context)
         self.now = _Progress(**state["now"])
-        self.effort.restore(state.get("effort"))
+        self.compute_cost.restore(state.get("compute_cost"))
         finished = self.now.epoch == self.epochs
         self.makers.resume(state.get("made_by"), "search", self.context, finished=finished)
-        self.price.restore(state["price"])
+        self.multiplier.restore(state["multiplier"])
         self.estimator.restore(state["estimator"])
         self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
         self.supernet.load_state_dict(under("supernet", tensors))
         self.architecture.load_state_dict(under("architecture", tensors))
         unpack_optimizer(self.optimizer, "weights_optimizer", tensors, state["optimizer"])
         unpack_optimizer(self.architecture_optimizer, "architecture_optimizer", tensors, state["optimizer"])
-        self.context.say(f"going on at epoch {self.now.epoch}, step {self.now.step}.")
+        self.context.say(f"resuming at epoch {self.now.epoch}, step {self.now.step}.")
 
 
-def price_candidates(space: SearchSpace, latency: LatencyModel) -> Architecture:
+def architecture_of(space: SearchSpace, latency: LatencyModel) -> Architecture:
     """Architecture parameters, with the latency of every candidate and of what all networks share."""
     return Architecture(*path_costs_ms(space, latency))

@@ -21,7 +21,7 @@ from stages.space.network_name import network_name
 from stages.space.search_space import NetConfig
 from stages.training.loop import train
 from stages.training.many import one_of_many
-from stages.training.optimisation import Judgement, judge
+from stages.training.optimisation import Evaluation, evaluate
 from stages.training.recipe import Recipe
 from stages.training.runtime import TrainingRuntime
 
@@ -43,7 +43,7 @@ class Trials:
         self.validation = Batches(open_dataset(data).load("validation"), 500, runtime.device)
         rows = context.scratch.rows(TRIALS)
         self._kept = {
-            tuple(row["path"]): Judgement(float(row["accuracy_percent"]), float(row["loss"])) for row in rows
+            tuple(row["path"]): Evaluation(float(row["accuracy_percent"]), float(row["loss"])) for row in rows
         }
         self._makers = dict.fromkeys(
             MadeBy.model_validate(made_by) for row in rows for made_by in row.get("made_by", ())
@@ -55,17 +55,17 @@ class Trials:
         """All that trained them, each once, in order."""
         return tuple(self._makers)
 
-    def judge(self, path: Sequence[int], net: NetConfig, *, index: int = 0, total: int = 1) -> Judgement:
+    def evaluate(self, path: Sequence[int], net: NetConfig, *, index: int = 0, total: int = 1) -> Evaluation:
         """Train the network of a path, the ``place``-th of ``total``, once. Raises TrainingDivergedError."""
         key = tuple(path)
         if key not in self._kept:
-            self._kept[key] = found = self._judge(key, net, one_of_many(self.context, index, total))
+            self._kept[key] = found = self._evaluate(key, net, one_of_many(self.context, index, total))
             row = {"path": list(key), "accuracy_percent": found.accuracy_percent, "loss": found.loss}
             makers = [made_by.model_dump() for made_by in self._trained_by]
             self.context.scratch.append(TRIALS, {**row, "made_by": makers})
         return self._kept[key]
 
-    def _judge(self, path: tuple[int, ...], net: NetConfig, context: Context) -> Judgement:
+    def _evaluate(self, path: tuple[int, ...], net: NetConfig, context: Context) -> Evaluation:
         torch.manual_seed(derived_seed(self.seed, TrainingStream.FRESH_WEIGHTS))
         trained = train(
             Network(net),
@@ -80,4 +80,4 @@ class Trials:
         self._trained_by = trained.made_by
         self._makers |= dict.fromkeys(trained.made_by)
         network = load_network(net, trained.weights).to(self.runtime.device)
-        return judge(network, self.validation.in_order())
+        return evaluate(network, self.validation.in_order())

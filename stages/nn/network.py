@@ -51,14 +51,14 @@ def load_weights(network: Network, weights: bytes) -> None:
         stored = load(weights)
     except SafetensorError as error:
         raise IntegrityError(
-            f"these weights of {len(weights)} bytes are no whole safetensors file: {error}.",
+            f"these weights of {len(weights)} bytes are not a complete safetensors file: {error}.",
             hint="Copy network.safetensors again from the run that made it.",
         ) from error
     try:
         network.load_state_dict(stored)
     except RuntimeError as error:
         raise IntegrityError(
-            "these weights belong to another network than the description beside them.",
+            "these weights belong to another network than the one described.",
             hint="Take network.json and network.safetensors from the same run.",
             raw=str(error),
         ) from error

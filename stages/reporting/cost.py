@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.artifact import Record
-from stages.documents import Effort
+from stages.documents import ComputeCost
 from stages.reporting.run_documents import RunDocuments
 
 Part = Literal["profile", "latency", "search", "prune", "finetune", "baseline", "verify"]
@@ -21,7 +21,7 @@ PARTS: dict[Part, str] = {
     "latency": "Whole networks timed for the latency model",
     "search": "Search",
     "prune": "Selection: networks evaluated, candidates timed",
-    "finetune": "Fine-tuning of the networks found and drawn",
+    "finetune": "Training of the found and the random networks",
     "baseline": "Training of the MobileNetV2s",
     "verify": "Side by side on the device",
 }
@@ -57,10 +57,10 @@ def search_cost(run: RunDocuments) -> SearchCost:
     parts = (
         _measured("profile", run.profile.seconds),
         _measured("latency", max(0.0, run.latency.seconds - run.profile.seconds)),
-        _computed("search", [run.search.effort]),
-        _computed("prune", [run.prune.effort], run.prune.seconds),
-        _computed("finetune", [network.effort for network in run.finetune.networks]),
-        _computed("baseline", [network.effort for network in run.baseline.networks]),
+        _computed("search", [run.search.compute_cost]),
+        _computed("prune", [run.prune.compute_cost], run.prune.seconds),
+        _computed("finetune", [network.compute_cost for network in run.finetune.networks]),
+        _computed("baseline", [network.compute_cost for network in run.baseline.networks]),
         _measured("verify", run.verify.seconds),
     )
     finding = [part for part in parts if part.stage in FINDING]
@@ -76,14 +76,14 @@ def _measured(stage: Part, device_seconds: float) -> CostPart:
     return CostPart(stage=stage, device_seconds=device_seconds, cpu_hours=0.0, gpu_hours=0.0)
 
 
-def _computed(stage: Part, efforts: Sequence[Effort | None], device_seconds: float = 0.0) -> CostPart:
-    known = [effort for effort in efforts if effort is not None]
-    whole = len(known) == len(efforts)
+def _computed(stage: Part, costs: Sequence[ComputeCost | None], device_seconds: float = 0.0) -> CostPart:
+    known = [compute_cost for compute_cost in costs if compute_cost is not None]
+    whole = len(known) == len(costs)
     return CostPart(
         stage=stage,
         device_seconds=device_seconds,
-        cpu_hours=sum(effort.processor_seconds for effort in known) / 3600 if whole else None,
-        gpu_hours=sum(effort.accelerator_seconds for effort in known) / 3600 if whole else None,
+        cpu_hours=sum(compute_cost.processor_seconds for compute_cost in known) / 3600 if whole else None,
+        gpu_hours=sum(compute_cost.accelerator_seconds for compute_cost in known) / 3600 if whole else None,
     )
 
 

@@ -59,7 +59,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         headline=headline(result),
         sentences=[pair for pair in sentences(result) if pair[0] not in _SAID_ELSEWHERE],
         search_sentences=[pair for pair in sentences(result) if pair[0] in ("Search cost", "Supernet")],
-        cost_groups=[("To find the network", FINDING), ("To train and to prove", (*TRAINING, "verify"))],
+        cost_groups=[("To find the network", FINDING), ("To train and to verify", (*TRAINING, "verify"))],
         cost_parts=PARTS,
         candidates=candidate_legend(run.search.space),
         extras={extra for block in run.search.space.distinct_blocks() for extra in block.extras},

@@ -41,8 +41,9 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         Provenance(
             "Latency model",
             f"Scale {latency.scale:.3f} and overhead {1000 * latency.overhead_ms:.1f} µs fitted to "
-            f"{len(latency.calibration)} random networks; its error is that on {len(latency.held_out)} other "
-            "random networks, which the fit has not seen. The time is that of profile and latency together.",
+            f"{len(latency.calibration)} random networks; its error is that on {len(latency.held_out)} "
+            "other random networks, which were not used in the fit. The time is that of profile and "
+            "latency together.",
             latency.seconds,
         ),
         Provenance(
@@ -95,12 +96,12 @@ def _drift(timings: Sequence[Timing]) -> str:
     disturbed = len(timings) - len(counted)
     slowest = max(counted, default=1.0)
     told = f" A MobileNetV2 between them showed the device's speed: at times {slowest:.2f} times as slow"
-    told += " as at its reference level, which is taken out."
+    told += " as at its reference level; that is corrected."
     return f"{told} {disturbed} of {len(timings)} timings were excluded as outliers."
 
 
 def _copies(table: LatencyTable) -> str:
-    """What was done where the device's clock is too coarse for a block."""
+    """What was done where the resolution of the device's clock is too low for a block."""
     copies = [row.copies for row in table.rows if row.copies > 1]
     if not copies:
         return ""
@@ -110,7 +111,7 @@ def _copies(table: LatencyTable) -> str:
         f"stands {_range(sorted(set(copies)))} times, and their time is divided by that."
     )
     coarse = sum(not row.resolved for row in table.rows)
-    return f"{told} {coarse} of them are known less well than wanted." if coarse else told
+    return f"{told} {coarse} of them are less precise than required." if coarse else told
 
 
 def _invocation(latency: LatencyModel) -> str:
@@ -118,7 +119,7 @@ def _invocation(latency: LatencyModel) -> str:
         return ""
     return (
         f" What every invocation costs, {1000 * latency.invoke_ms:.2f} µs, is measured on a model that does "
-        "next to nothing and taken off."
+        "next to nothing and subtracted."
     )
 
 
@@ -152,7 +153,7 @@ def _range(values: list[int]) -> str:
 
 def _choice(prune: PrunedNetworks) -> str:
     considered = [c for c in prune.considered if c.target_ms == prune.target_ms]
-    judged = sum(c.validation_accuracy_percent is not None for c in considered)
+    evaluated = sum(c.validation_accuracy_percent is not None for c in considered)
     ranked = "The networks that the search finds most probable"
     if prune.rank_by == "value":
         ranked = (
@@ -163,6 +164,6 @@ def _choice(prune: PrunedNetworks) -> str:
     if any(c.trial_accuracy_percent is not None for c in considered):
         last = "after a short training of each from fresh weights: the best of them was taken."
     return (
-        f"{ranked} within the target, {len(considered)} of them, were measured whole; the best {judged} that "
-        f"kept the target were evaluated on the whole validation split, {last}"
+        f"{ranked} within the target, {len(considered)} of them, were measured whole; the best {evaluated} "
+        f"that kept the target were evaluated on the whole validation split, {last}"
     )

@@ -17,7 +17,7 @@ SIGNIFICANT = 0.05
 
 
 class RankedNetwork(Record):
-    """A network that was judged in the supernet and trained to the end. Accuracies in percent."""
+    """A network that was evaluated in the supernet and trained to the end. Accuracies in percent."""
 
     name: str
     role: Role

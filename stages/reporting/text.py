@@ -97,9 +97,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     if mixed := _trained_by_several(result):
         said.append(("Trained by", mixed))
     if result.device.virtual:
-        said.append(
-            ("Device", "A virtual phone: these are this computer's latencies and say nothing of a phone.")
-        )
+        said.append(("Device", "A simulated phone: these are this computer's latencies, not a phone's."))
     return said
 
 

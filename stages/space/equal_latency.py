@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.03
 """Two latencies are called equal where their ratio is within 1 plus or minus this."""
-ENUMERATED = 5000  # so few are listed and judged one by one
+ENUMERATED = 5000  # up to this number, they are listed and checked one by one
 _BINS = 64  # of the band; where layers are more, as many as these: each block may round by half a bin
 _FINER = (1, 4, 16, 64)  # times as many, where hardly a draw lies in the band
 _PROBES, _ENOUGH_OF_THEM = 200, 20

@@ -16,7 +16,7 @@ from nasflow.base.errors import IntegrityError, UsageError
 from pipeline.artifact import flat
 from pipeline.stage import Context
 
-VERSION = 3
+VERSION = 4
 """Of what checkpoints hold; raised where a loop could no longer go on from an older one."""
 _MOST_DIFFERENCES = 3
 
@@ -59,7 +59,7 @@ def check_origin(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], con
         f"{context.stage}: the checkpoint of its unfinished work was made for something else: "
         f"{'; '.join(told)}{more}.",
         hint=f"Go back to the settings and the version that made it, or delete the folder "
-        f"scratch/{context.stage}-{context.fingerprint[:16]} in the artifacts folder to begin anew.",
+        f"scratch/{context.stage}-{context.fingerprint[:16]} in the artifacts folder to start again.",
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.stage import Context
 from stages.data.batches import Batches
-from stages.documents import Effort, EpochPoint, MadeBy
+from stages.documents import ComputeCost, EpochPoint, MadeBy
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state
 from stages.training.checkpoint import (
@@ -25,7 +25,7 @@ from stages.training.checkpoint import (
     unpack,
     unpack_optimizer,
 )
-from stages.training.cost import EffortClock
+from stages.training.cost import ComputeClock
 from stages.training.makers import Makers
 from stages.training.optimisation import (
     AveragedWeights,
@@ -50,7 +50,7 @@ class Trained:
     curve: tuple[EpochPoint, ...]
     best_epoch: int
     images_seen: int
-    effort: Effort | None
+    compute_cost: ComputeCost | None
     made_by: tuple[MadeBy, ...]
 
     @property
@@ -103,7 +103,7 @@ class _Run:
     runtime: TrainingRuntime
 
     def __post_init__(self) -> None:
-        self.effort = EffortClock(self.runtime.device)
+        self.compute_cost = ComputeClock(self.runtime.device)
         self.makers = Makers(self.runtime.device)
         to_channels_last(self.network)
         self.module, self.optimizer = self.runtime.fabric.setup(self.network, sgd(self.network, self.recipe))
@@ -122,7 +122,7 @@ class _Run:
             curve=tuple(self.curve),
             best_epoch=self.now.best_epoch,
             images_seen=len(self.curve) * self.steps * self.training.batch_size,
-            effort=self.effort.total(),
+            compute_cost=self.compute_cost.total(),
             made_by=self.makers.all,
         )
 
@@ -163,11 +163,11 @@ class _Run:
 
     def _close_epoch(self) -> None:
         now = self.now
-        judged = Network(self.network.net)
-        judged.load_state_dict(self.average.tensors)
-        judged.to(self.runtime.device)
-        to_channels_last(judged)
-        accuracy = accuracy_percent(judged, self.validation.in_order())
+        evaluated = Network(self.network.net)
+        evaluated.load_state_dict(self.average.tensors)
+        evaluated.to(self.runtime.device)
+        to_channels_last(evaluated)
+        accuracy = accuracy_percent(evaluated, self.validation.in_order())
         self.curve.append(
             EpochPoint(
                 epoch=now.epoch,
@@ -195,7 +195,7 @@ class _Run:
         state = {
             "origin": self._origin(),
             "now": vars(self.now),
-            "effort": self.effort.state(),
+            "compute_cost": self.compute_cost.state(),
             "made_by": self.makers.state(),
             "curve": curve,
             "optimizer": numbers,
@@ -213,7 +213,7 @@ class _Run:
         tensors, state = unpack(payload)
         check_origin(state.get("origin"), self._origin(), self.context)
         self.now = now = _Progress(**state["now"])
-        self.effort.restore(state.get("effort"))
+        self.compute_cost.restore(state.get("compute_cost"))
         self.curve = [EpochPoint.model_validate(point) for point in state["curve"]]
         finished = len(self.curve) == self.recipe.epochs
         self.makers.resume(state.get("made_by"), self.name, self.context, finished=finished)
@@ -221,4 +221,4 @@ class _Run:
         self.average.restore(under("average", tensors), now.ema_updates)
         self.best = under("best", tensors)
         unpack_optimizer(self.optimizer, "optimizer", tensors, state["optimizer"])
-        self.context.say(f"{self.name}: going on at epoch {now.epoch}, step {now.step}.")
+        self.context.say(f"{self.name}: resuming at epoch {now.epoch}, step {now.step}.")

@@ -67,6 +67,6 @@ class Makers:
             return
         self._all = [*before, here]
         context.warn(
-            f"{what}: resumed on another processor or torch ({'; '.join(found)}). It goes on; its figures "
-            "will not be those of one undisturbed run."
+            f"{what}: resumed on another processor or torch ({'; '.join(found)}). It continues; its figures "
+            "will differ from those of an uninterrupted run."
         )

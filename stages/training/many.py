@@ -68,7 +68,7 @@ def train_all(
                 best_epoch=outcome.best_epoch,
                 validation_accuracy_percent=outcome.validation_accuracy_percent,
                 seconds=sum(point.seconds for point in outcome.curve),
-                effort=outcome.effort,
+                compute_cost=outcome.compute_cost,
                 made_by=outcome.made_by,
             )
         )

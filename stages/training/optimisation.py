@@ -95,7 +95,7 @@ class AveragedWeights:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """What a network makes of some images: share of right answers in percent, mean cross entropy in nats."""
 
     accuracy_percent: float
@@ -103,7 +103,7 @@ class Judgement:
 
 
 @torch.no_grad()
-def judge(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> Judgement:
+def evaluate(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
     """Accuracy and loss on all of ``images``, in eval mode."""
     was_training = network.training
     network.eval()
@@ -115,9 +115,9 @@ def judge(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> Judgem
         loss += float(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
         total += len(labels_N)
     network.train(was_training)
-    return Judgement(100.0 * right / total, loss / total)
+    return Evaluation(100.0 * right / total, loss / total)
 
 
 def accuracy_percent(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> float:
     """Share of right answers in percent, in eval mode."""
-    return judge(network, images).accuracy_percent
+    return evaluate(network, images).accuracy_percent

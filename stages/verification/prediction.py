@@ -15,7 +15,7 @@ from stages.space.search_space import NetConfig
 from stages.verification.statistics import Estimate, latency_ratio
 
 
-def judge_latency(
+def evaluate_latency(
     net: NetConfig,
     target_ms: float,
     latency: LatencyModel,

@@ -79,7 +79,7 @@ def test_a_phone_that_is_not_there_is_said_so(virtual: VirtualPhone) -> None:
     virtual.kill_daemon()
     done = script("--phone", virtual.address, "-k", "test_usb")
     assert done.returncode == 1
-    assert f"nothing answers at {virtual.address}" in done.stdout
+    assert f"no phone answers at {virtual.address}" in done.stdout
 
 
 def test_every_line_that_waits_for_a_phone_has_its_test() -> None:

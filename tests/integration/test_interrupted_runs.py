@@ -20,11 +20,11 @@ def test_an_interrupted_search_prints_the_command_that_goes_on(project: ProjectF
     error = stopped.document["error"]
     assert (stopped.exit_code, error["type"]) == (130, "RunInterruptedError")
 
-    resumed = project.ask_shell(error["hint"].partition("Go on with: ")[2])
+    resumed = project.ask_shell(error["hint"].partition("Continue with: ")[2])
     assert resumed.exit_code == 0
     assert resumed.actions == {"profile": "fresh", "latency": "fresh", "precheck": "fresh", "search": "run"}
     assert "partly done" in resumed.document["stages"][-1]["reason"]
-    assert any("going on at epoch 1" in text for text in resumed.texts), resumed.texts
+    assert any("resuming at epoch 1" in text for text in resumed.texts), resumed.texts
 
 
 @pytest.mark.parametrize(("stage", "after"), [("finetune", 1.0), ("convert", 0.0)])

@@ -125,7 +125,7 @@ def test_a_network_with_a_block_that_was_not_measured_is_not_guessed(project: Pr
     assert error.exit_code == 2
     assert f"head_{net['blocks'][-2]['in_channels']}-" in error.document["error"]["message"]
     (project.path / "net.json").write_text('{"resolution": 32}')
-    assert "is no network" in project.ask("latency", "predict", "net.json").document["error"]["message"]
+    assert "is not a network" in project.ask("latency", "predict", "net.json").document["error"]["message"]
 
 
 def test_the_check_measures_again_and_its_exit_code_is_its_verdict(project: ProjectFolder) -> None:

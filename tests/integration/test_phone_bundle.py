@@ -157,10 +157,10 @@ def test_a_phone_that_is_not_reached_leaves_a_bundle_of_what_was_tried(
         shown = folder.call(*words[:-2], "other.zip", "--yes")
     assert answer.exit_code == 4
     assert answer.document["bundle"]["reached"] is False
-    assert "The phone was not reached: the bundle holds what was tried" in shown.stdout
+    assert "The phone was not reached: the bundle contains the attempts" in shown.stdout
     bundle = read_bundle(folder.path / "lost.zip")
     failures = [one.failure.message for one in bundle.exchanges if one.failure]
-    assert any("nothing answers" in message for message in failures), failures
+    assert any("no phone answers" in message for message in failures), failures
     assert any(one.kind == "connect" and b"unauthorized" in one.stdout for one in bundle.exchanges)
     assert any("host:version" in " ".join(one.words) for one in bundle.exchanges)
     told = everything_in(folder.path / "lost.zip")
@@ -201,7 +201,7 @@ def test_without_leave_nothing_is_recorded(phone: VirtualPhone, folder: ProjectF
     words = ("doctor", "--device", f"android:{phone.address}", "--bundle", "phone.zip")
     answer = folder.ask(*words)
     assert answer.exit_code == 2
-    assert "your leave" in answer.document["error"]["message"]
+    assert "your permission" in answer.document["error"]["message"]
     assert "--yes" in answer.document["error"]["hint"]
     assert not (folder.path / "phone.zip").exists()
     assert phone.clients == 0
@@ -211,8 +211,8 @@ def test_without_leave_nothing_is_recorded(phone: VirtualPhone, folder: ProjectF
     ("words", "said"),
     [
         (("--bundle", "phone.zip", "--yes"), "records a phone"),
-        (("--device", "android", "--bundle", "there.zip", "--yes"), "is there already"),
-        (("--device", "android", "--bundle", "no/phone.zip", "--yes"), "is not there"),
+        (("--device", "android", "--bundle", "there.zip", "--yes"), "already exists"),
+        (("--device", "android", "--bundle", "no/phone.zip", "--yes"), "does not exist"),
         (("--device", "android", "--yes"), "--yes"),
     ],
 )

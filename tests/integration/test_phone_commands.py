@@ -58,7 +58,7 @@ def test_a_file_that_is_no_model_and_a_core_that_cannot_be_chosen_are_refused(fo
     (folder.path / "notes.tflite").write_text("not a model")
     assert folder.ask("bench", "notes.tflite").exit_code == 2
     missing = folder.ask("bench", "nothere.tflite")
-    assert (missing.exit_code, missing.document["error"]["message"]) == (2, "nothere.tflite is not there.")
+    assert (missing.exit_code, missing.document["error"]["message"]) == (2, "nothere.tflite does not exist.")
     assert folder.ask("bench", ".").document["error"]["message"] == ". is a folder."
     for cores, said in (("f0", "as in 0xf0"), ("7", "as in 0x7"), ("bigg", "all, big, little, prime")):
         message = folder.ask("bench", "small.tflite", "--cpu", cores).document["error"]["message"]
@@ -95,7 +95,7 @@ def test_a_tool_that_crashes_is_no_latency_and_its_words_are_told(
     assert answer.exit_code == 5
     assert "SIGSEGV" in answer.document["error"]["message"]
     assert "small.tflite" in answer.document["error"]["message"]
-    assert any("last words" in text for text in answer.texts)
+    assert any("the tool's last output" in text for text in answer.texts)
 
 
 def test_a_bench_that_is_stopped_leaves_nothing_and_promises_nothing(
@@ -106,7 +106,7 @@ def test_a_bench_that_is_stopped_leaves_nothing_and_promises_nothing(
         running.process.send_signal(signal.SIGINT)
         answer = running.ends()
     assert answer.exit_code == 130
-    assert "starts anew" in answer.document["error"]["hint"]
+    assert "starts from the beginning" in answer.document["error"]["hint"]
     assert not list(phone.storage("/data/local/tmp/nasflow").iterdir())
 
 
@@ -120,10 +120,10 @@ def test_the_doctor_goes_the_whole_way_to_a_phone(phone: VirtualPhone, folder: P
     answer = folder.ask("doctor", "--device", f"android:{phone.address}")
     found = checks(answer.document)
     assert answer.exit_code == 0, found
-    assert "made just now" in found["adb key"]["found"]
+    assert "just created" in found["adb key"]["found"]
     assert "Pixel 8 Pro" in found["phone"]["found"]
     assert "GB free" in found["phone space"]["found"]
-    assert "virtual phone" in found["phone tool"]["found"]
+    assert "simulated phone" in found["phone tool"]["found"]
     assert " ms " in found["phone trial"]["found"]
     assert "the empty model" in found["phone trial"]["found"]
     assert "the smallest block (" in found["phone trial"]["found"]

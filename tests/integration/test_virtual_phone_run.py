@@ -45,7 +45,9 @@ def project(tmp_path: Path) -> ProjectFolder:
 
 
 def test_the_whole_chain_runs_on_the_virtual_phone(phone: VirtualPhone, project: ProjectFolder) -> None:
-    on_it = ("--device", f"android:{phone.address}")
+    few = ("measurement.extra_rounds=0", "precheck.rounds=3", "prune.rounds=5", "prune.extra_rounds=0")
+    options = [word for key in few for word in ("--set", key)]  # each round is a job, of seconds
+    on_it = ("--device", f"android:{phone.address}", *options)
     answer = project.ask("run", *on_it)
     assert answer.exit_code == 0, answer.document
     result = json.loads((project.latest / "result.json").read_text())
@@ -53,7 +55,7 @@ def test_the_whole_chain_runs_on_the_virtual_phone(phone: VirtualPhone, project:
     assert result["device"]["model"] == "Pixel 8 Pro"
     assert result["latency_model"]["blocks"] == 15
     assert all(network["median_ms"] > 0 for network in result["verification"]["networks"])
-    assert "A virtual phone" in (project.latest / "report.html").read_text()
+    assert "A simulated phone" in (project.latest / "report.html").read_text()
     assert not list(phone.storage("/data/local/tmp/nasflow").glob("*")), "nothing of ours stays on it"
 
     exported = project.ask("latency", "export", "shared.json", *on_it)

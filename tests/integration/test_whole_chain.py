@@ -202,14 +202,14 @@ def test_a_second_run_does_nothing_and_loads_nothing(finished: Finished, latest:
     assert document["network"] == finished.with_them.document["network"]
     assert {path: path.stat().st_mtime_ns for path in latest.iterdir()} == before
     imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", again.stderr, re.MULTILINE))
-    assert "nasflow.commands.run" in imported
+    assert "nasflow.commands.project" in imported
     assert imported & HEAVY == set()
 
 
 def test_for_a_person_it_says_that_there_is_nothing_to_do(finished: Finished) -> None:
     again = finished.project.call("run")
     assert again.returncode == 0
-    assert again.stdout.endswith("Nothing to do: all 9 stages are fresh.\n")
+    assert again.stdout.endswith("Nothing to do: all 9 stages are up to date.\n")
     assert "artifacts/latest/report.html" in again.stdout
 
 

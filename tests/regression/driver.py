@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 UNCOUNTED = frozenset(
-    {"seconds", "effort", "made_by", "at", "measured_at", "conditions", "processor_seconds", "device_seconds"}
+    {
+        "seconds",
+        "compute_cost",
+        "made_by",
+        "at",
+        "measured_at",
+        "conditions",
+        "processor_seconds",
+        "device_seconds",
+    }
 )
 """Fields that tell of the time and place of the run, and not of its outcome."""
 

@@ -132,6 +132,14 @@ def test_every_benchmark_has_its_place_in_the_documents() -> None:
     assert set(re.findall(r"python -m benchmarks\.(\w+) --full", text)) == names | {"NAME"}
 
 
+def test_lab_notes_and_results_link_to_each_other() -> None:
+    results, notes = ((DOCS / name).read_text(encoding="utf-8") for name in ("benchmarks.md", "lab-notes.md"))
+    names = re.findall(r"^## (.*)$", notes, re.MULTILINE)
+    assert names
+    assert set(re.findall(r"\]\(lab-notes\.md#(\w+)\)", results)) == set(names)
+    assert re.findall(r"^\[Results\]\(benchmarks\.md#(\w+)\)", notes, re.MULTILINE) == names
+
+
 def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "adr"
     listed = (folder / "README.md").read_text(encoding="utf-8")

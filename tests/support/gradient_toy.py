@@ -40,7 +40,7 @@ THREE_BY_THREE = MIXED.model_copy(
 )
 """Three layers of three candidates (two blocks and the skip): 27 paths, 216 draws of pairs."""
 SPACES = {space.name: space for space in (MIXED, THREE_BY_THREE)}
-PRICE, TARGET_MS = 0.7, 0.4
+MULTIPLIER, TARGET_MS = 0.7, 0.4
 BLOCK_MS = {
     "mixed": [[0.05], [0.1, 0.3, 0.0], [0.2, 0.25, 0.0], [0.05, 0.4]],
     "three_by_three": [[0.1, 0.3, 0.0], [0.2, 0.25, 0.0], [0.05, 0.4, 0.0]],
@@ -66,7 +66,7 @@ class Toy:
         self.x_NCHW = torch.randn(6, 3, 8, 8, dtype=torch.float64)
         self.labels_N = torch.randint(4, (6,))
 
-    def gradient(self, pairs: Pairs, *, price: float = PRICE) -> list[Tensor]:
+    def gradient(self, pairs: Pairs, *, multiplier: float = MULTIPLIER) -> list[Tensor]:
         """What the code under test says."""
         two_path_gradient(
             self.supernet,
@@ -74,7 +74,7 @@ class Toy:
             self.x_NCHW,
             self.labels_N,
             pairs,
-            price=price,
+            multiplier=multiplier,
             target_ms=TARGET_MS,
         )
         gradients = [alpha.grad for alpha in self.architecture.alphas]
@@ -91,7 +91,7 @@ class Toy:
                 which = [active, other]
                 mass = alpha.detach().softmax(0)[which].sum()
                 latency = latency + mass * (alpha[which].softmax(0) * alpha.new_tensor(row)[which]).sum()
-        (loss + PRICE / TARGET_MS * latency).backward()
+        (loss + MULTIPLIER / TARGET_MS * latency).backward()
         return [torch.zeros_like(a) if a.grad is None else a.grad for a in alphas]
 
     def mixed(self, pairs: Pairs, gates: Sequence[Tensor]) -> Tensor:

@@ -19,11 +19,11 @@ from pipeline.artifact import Blob, Document, sha256_hex
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
+    ComputeCost,
     ConsideredNetwork,
     ConversionCheck,
     ConvertedNetwork,
     ConvertedNetworks,
-    Effort,
     EpochPoint,
     HeldOutError,
     LatencyModel,
@@ -142,9 +142,9 @@ def _blob(name: str, size_bytes: int, suffix: str) -> Blob:
     return Blob(sha256=sha256_hex(name.encode()), suffix=suffix, size_bytes=size_bytes)
 
 
-def _effort(seconds: float) -> Effort:
+def _compute_cost(seconds: float) -> ComputeCost:
     """On two cores that do not wait much."""
-    return Effort(seconds=seconds, processor_seconds=1.83 * seconds, accelerator_seconds=0.0)
+    return ComputeCost(seconds=seconds, processor_seconds=1.83 * seconds, accelerator_seconds=0.0)
 
 
 def block_ms(block: BlockSpec) -> float:
@@ -365,7 +365,7 @@ class _Sample:
             supernet=_blob("supernet", 4_812_344, ".safetensors"),
             history=tuple(history),
             seconds=98.4,
-            effort=_effort(99.1),
+            compute_cost=_compute_cost(99.1),
         )
 
     def softmax(self, index: int, strength: float) -> list[float]:
@@ -407,7 +407,7 @@ class _Sample:
             evaluations=600,
             anchor=latency.reference,
             seconds=2.0,
-            effort=_effort(31.0),
+            compute_cost=_compute_cost(31.0),
             considered=considered,
             found=found,
             randoms=(pruned("random", self.random_choices),),
@@ -445,7 +445,7 @@ class _Sample:
                     best_epoch=EPOCHS - 1,
                     validation_accuracy_percent=curve[-1].validation_accuracy_percent,
                     seconds=9.0 * EPOCHS,
-                    effort=_effort(9.4 * EPOCHS),
+                    compute_cost=_compute_cost(9.4 * EPOCHS),
                 )
             )
         return TrainedNetworks(networks=tuple(networks))

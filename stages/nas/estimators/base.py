@@ -25,7 +25,7 @@ class SeenImages:
 
 
 class Estimator(Protocol[Draws]):
-    """Estimates the gradient of ``E[cross entropy] + price * E[latency] / target`` in alpha.
+    """Estimates the gradient of ``E[cross entropy] + multiplier * E[latency] / target`` in alpha.
 
     A step calls ``draw``, ``gradient``, then the optimiser's step, then ``after_step``.
     """
@@ -42,7 +42,7 @@ class Estimator(Protocol[Draws]):
         labels_N: Tensor,
         draws: Draws,
         *,
-        price: float,
+        multiplier: float,
         target_ms: float,
         module: nn.Module | None = None,
     ) -> SeenImages:

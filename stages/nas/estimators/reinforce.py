@@ -40,7 +40,7 @@ class Reinforce:
         labels_N: Tensor,
         draws: Paths,
         *,
-        price: float,
+        multiplier: float,
         target_ms: float,
         module: nn.Module | None = None,
     ) -> SeenImages:
@@ -52,7 +52,7 @@ class Reinforce:
             labels_N,
             draws,
             baseline=self.baseline,
-            price=price,
+            multiplier=multiplier,
             target_ms=target_ms,
             module=module,
         )
@@ -122,14 +122,14 @@ def reinforce_gradient(
     paths: Sequence[Sequence[int]],
     *,
     baseline: RewardBaseline,
-    price: float,
+    multiplier: float,
     target_ms: float,
     module: nn.Module | None = None,
 ) -> SeenImages:
-    """Put the gradient of ``E[cross entropy] + price * E[latency] / target`` into ``alphas.grad``.
+    """Put the gradient of ``E[cross entropy] + multiplier * E[latency] / target`` into ``alphas.grad``.
 
-    ``paths`` are drawn from the architecture. The reward of a draw is -cross entropy - price * latency /
-    target, so that a price means what it means in the two-path gradient. The first term's part is
+    ``paths`` are drawn from the architecture. The reward of a draw is -cross entropy - multiplier * latency /
+    target, so that the multiplier means what it means in the two-path gradient. The first term's part is
     -(reward - baseline) * d log p(path) / d alpha, averaged over the draws. Of the second the expectation is
     known, and its gradient p_i (ms_i - sum_j p_j ms_j) is taken exactly: the same mean as from the draws,
     without their noise.
@@ -144,7 +144,7 @@ def reinforce_gradient(
     advantages = baseline.advantages([-loss for loss in losses])
     rows = zip(architecture.alphas, architecture.probabilities(), architecture.block_ms, strict=True)
     for index, (alpha, p, ms) in enumerate(rows):
-        gradient = price / target_ms * p * (ms - (p * ms).sum())
+        gradient = multiplier / target_ms * p * (ms - (p * ms).sum())
         for path, advantage in zip(paths, advantages, strict=True):
             score = -p
             score[path[index]] += 1.0

@@ -37,7 +37,7 @@ class TwoPath:
         labels_N: Tensor,
         draws: Pairs,
         *,
-        price: float,
+        multiplier: float,
         target_ms: float,
         module: nn.Module | None = None,
     ) -> SeenImages:
@@ -49,7 +49,7 @@ class TwoPath:
             x_NCHW,
             labels_N,
             draws,
-            price=price,
+            multiplier=multiplier,
             target_ms=target_ms,
             module=module,
         )
@@ -73,11 +73,11 @@ def two_path_gradient(
     labels_N: Tensor,
     pairs: Sequence[tuple[int, int]],
     *,
-    price: float,
+    multiplier: float,
     target_ms: float,
     module: nn.Module | None = None,
 ) -> SeenImages:
-    """Put the two-path gradient of ``cross entropy + price * E[latency] / target`` into ``alphas.grad``.
+    """Put the two-path gradient of ``cross entropy + multiplier * E[latency] / target`` into ``alphas.grad``.
 
     Within a pair with rescaled probabilities q (q_0 + q_1 = 1) and gates g:
     dL/dalpha_i = sum_j dL/dg_j q_j (delta_ij - q_i) (equation 4 on two paths). The latency term moves
@@ -107,7 +107,7 @@ def two_path_gradient(
         mass = p[which].sum()
         q = p[which] / mass
         gate_grad = next(gate_grads).cpu().double()
-        cost = gate_grad + price / target_ms * mass * ms[which]
+        cost = gate_grad + multiplier / target_ms * mass * ms[which]
         alpha.grad[which] = (q * (cost - (q * cost).sum())).to(alpha)
     return SeenImages(
         loss=float(loss.detach()),

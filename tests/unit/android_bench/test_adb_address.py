@@ -69,10 +69,13 @@ def test_a_port_of_this_computer_may_be_written_in_each_way_that_adb_reads(text:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        *((f"tcp:{port}", "names no port from 1 to 65535") for port in ("-1", "+0", "0x10000", "9" * 12)),
-        *((f"tcp:lab:{port}", "names no port from 1 to 65535") for port in ("-1", "0x13ad", "")),
         *(
-            (f"tcp:{rest}", "is neither tcp:PORT nor")
+            (f"tcp:{port}", "does not name a port from 1 to 65535")
+            for port in ("-1", "+0", "0x10000", "9" * 12)
+        ),
+        *((f"tcp:lab:{port}", "does not name a port from 1 to 65535") for port in ("-1", "0x13ad", "")),
+        *(
+            (f"tcp:{rest}", "is not of the form tcp:PORT")
             for rest in ("*.lab:5037", "-lab:1", "+lab", "[1::2::3]:1")
         ),
     ],

@@ -186,7 +186,7 @@ def test_shell_packets_that_mean_nothing_are_an_error(key: Path, kind: int) -> N
     with (
         AdbPeer(script) as peer,
         DirectTransport(peer.name, key=key) as transport,
-        pytest.raises(DeviceError, match="means nothing"),
+        pytest.raises(DeviceError, match="unknown"),
     ):
         transport.run(["x"], timeout_s=5)
 
@@ -216,7 +216,7 @@ def test_a_command_that_is_too_long_is_never_cut(transport: DirectTransport, pho
         transport.run(["echo", "x" * 40_000], timeout_s=5)
     phone.payload_bytes = 4096
     transport.close()
-    with pytest.raises(DeviceError, match="4,096 bytes at most"):
+    with pytest.raises(DeviceError, match="at most 4,096 bytes"):
         transport.run(["echo", "x" * 5_000], timeout_s=5)
     assert transport.run(["echo", "x" * 3_000], timeout_s=5).stdout == b"x" * 3000 + b"\n"
 
@@ -373,7 +373,7 @@ def test_a_file_transfer_that_answers_nonsense_is_an_error(key: Path, answer: by
     with (
         AdbPeer(script) as peer,
         DirectTransport(peer.name, key=key) as transport,
-        pytest.raises(DeviceError, match="means nothing"),
+        pytest.raises(DeviceError, match="unknown"),
     ):
         transport.pull(f"{REMOTE}/x", timeout_s=5)
 
@@ -481,7 +481,7 @@ def test_a_port_that_does_not_speak_adb_is_told_so(key: Path, first: bytes) -> N
         line.raw(first)
         line.receive()
 
-    with AdbPeer(script) as peer, pytest.raises(PhoneNotReadyError, match="not ADB"):
+    with AdbPeer(script) as peer, pytest.raises(PhoneNotReadyError, match="not in the ADB protocol"):
         DirectTransport(peer.name, key=key).run(["x"], timeout_s=5)
 
 
@@ -509,7 +509,7 @@ def test_a_service_that_is_refused_is_said(key: Path) -> None:
         line.send(b"CLSE", 0, line.receive()[1])
         line.receive()
 
-    with AdbPeer(script) as peer, pytest.raises(DeviceLostError, match="refuses the service"):
+    with AdbPeer(script) as peer, pytest.raises(DeviceLostError, match="refused the service"):
         DirectTransport(peer.name, key=key).run(["x"], timeout_s=5)
 
 
@@ -572,5 +572,5 @@ def test_a_key_that_is_none_is_named_and_left_alone(tmp_path: Path, content: byt
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(MachineError, match="cannot be made"):
+    with pytest.raises(MachineError, match="cannot be created"):
         ensure_key(tmp_path / "file" / "adbkey")

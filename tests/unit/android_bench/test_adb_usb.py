@@ -156,9 +156,9 @@ def test_data_of_whole_usb_packets_is_followed_by_an_empty_transfer() -> None:
     ("error", "words"),
     [
         (usb1.USBErrorTimeout(), "no answer within 5 s"),
-        (usb1.USBErrorNoDevice(), "it was unplugged"),
-        (usb1.USBErrorIO(), "the USB connection broke"),
-        (usb1.USBErrorPipe(), "the USB connection broke"),
+        (usb1.USBErrorNoDevice(), "the phone was unplugged"),
+        (usb1.USBErrorIO(), "the USB connection failed"),
+        (usb1.USBErrorPipe(), "the USB connection failed"),
     ],
 )
 def test_a_time_out_is_told_from_an_unplugged_cable(bus: Bus, error: Exception, words: str) -> None:

@@ -172,7 +172,7 @@ def test_a_connection_that_breaks_costs_nothing_and_measures_nothing_twice(
     bench.clock.on_sleep = break_it
     check(list(device.benchmark_many(requests(4))), 4)
     assert bench.phone.faults.fired >= 2
-    assert any("is back" in line for line in bench.told)
+    assert any("is connected again" in line for line in bench.told)
     assert len(starts) == 1
 
 
@@ -192,7 +192,7 @@ def test_a_phone_that_stays_away_is_lost_in_time_and_the_next_device_goes_on(
 
     bench.clock.on_sleep = go_away
     asked = requests(3, min_ms=150)
-    with pytest.raises(DeviceLostError, match="stayed away for 50 s"):
+    with pytest.raises(DeviceLostError, match="did not reconnect within 50 s"):
         list(device.benchmark_many(asked))
     assert 50 <= bench.clock.now < 60
     device.close()
@@ -204,7 +204,7 @@ def test_a_phone_that_stays_away_is_lost_in_time_and_the_next_device_goes_on(
     monkeypatch.setattr(PhoneJob, "start", never)
     later = bench.device()
     check(list(later.benchmark_many(asked)), 3)
-    assert any("measured meanwhile" in line for line in bench.told)
+    assert any("measured in the meantime" in line for line in bench.told)
     later.close()
     assert bench.left() == []
 
@@ -253,7 +253,7 @@ def test_a_stretch_that_saw_throttling_is_dropped_and_taken_again(bench: Bench) 
     bench.clock.on_sleep = heat
     results = list(device.benchmark_many(requests(2, min_ms=300)))
     check(results, 2)
-    assert any("dropped and taken again: the phone throttles" in line for line in bench.told)
+    assert any("discarded and repeated: the phone throttles" in line for line in bench.told)
     assert all(measured.conditions and measured.conditions.cpu_mhz == 2914 for _, measured in results)
 
 
@@ -271,13 +271,16 @@ def test_clocks_that_are_held_back_are_noticed_and_waited_for_whatever_the_heat_
 
     bench.clock.on_sleep = cool
     check(list(device.benchmark_many(requests(2))), 2)
-    assert any("core 8 may run at 1457 MHz, before it was 2914" in line for line in bench.told)
+    assert any("the clock limit of core 8 is 1457 MHz, before it was 2914 MHz" in line for line in bench.told)
     bench.phone.faults.set(FaultPlan(slowdown=2))
     bench.clock.on_sleep = lambda: None
     begin = bench.clock.now
     assert device.benchmark(requests(1)[0]).conditions is not None
     assert 20 <= bench.clock.now - begin < 60
-    assert any("still throttles after 20 s, and is measured so: core 8" in line for line in bench.told)
+    assert any(
+        "still throttles after 20 s, and is measured in this state: the clock limit of core 8" in line
+        for line in bench.told
+    )
     told = len(bench.told)
     device.benchmark(requests(1)[0])
     assert bench.told[told:] == [], "that is how it is now"
@@ -288,9 +291,9 @@ def test_a_phone_that_always_throttles_is_given_up_with_the_reason(
 ) -> None:
     monkeypatch.setattr(
         "android_bench.phone.stretches.disturbance",
-        lambda *_, **__: "the phone throttles: cores 0 to 3 may run at 500 MHz",
+        lambda *_, **__: "the phone throttles: the clock limit of cores 0 to 3 is 500 MHz",
     )
-    with pytest.raises(DeviceError, match=f"disturbed {MAX_DROPS + 1} times .*500 MHz"):
+    with pytest.raises(DeviceError, match=f"abandoned after {MAX_DROPS + 1} attempts: .*500 MHz"):
         list(bench.device().benchmark_many(requests(1)))
     assert not [name for name in bench.left() if name.startswith("job-")]
 
@@ -352,7 +355,7 @@ def test_cores_that_the_phone_does_not_tell_are_no_usable_device(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("android_bench.phone.conditions.parse_cpufreq", lambda _text: ())
-    with pytest.raises(NoUsableDeviceError, match="which of its cores"):
+    with pytest.raises(NoUsableDeviceError, match="speed of its cores"):
         bench.device().benchmark(requests(1, options=RuntimeOptions(cpu="big"))[0])
 
 
@@ -426,7 +429,7 @@ def test_what_a_phone_measured_while_it_throttled_alone_is_taken_again(bench: Be
         threading.Event().wait(0.05)
     bench.phone.faults.clear()
     check(list(bench.device().benchmark_many(asked)), 2)
-    assert any("dropped and taken again" in line for line in bench.told)
+    assert any("discarded and repeated" in line for line in bench.told)
     assert not [name for name in bench.left() if name.startswith("job-")]
 
 
@@ -435,7 +438,7 @@ def test_a_tool_that_hangs_is_given_up_in_time_and_ended(
 ) -> None:
     monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("sleep", "4321"))
     monkeypatch.setattr("android_bench.android.longest_run_s", lambda _request: 5.0)
-    with pytest.raises(DeviceError, match="silent for more than 37 s"):
+    with pytest.raises(DeviceError, match="not finished a timing on the phone for more than 37 s"):
         bench.device().benchmark(requests(1)[0])
     assert bench.clock.now < 60
     assert "sleep\n4321" not in bench.shell("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'")
@@ -451,5 +454,5 @@ def test_a_phone_that_ends_every_job_is_given_up(bench: Bench, monkeypatch: pyte
 def test_outputs_are_refused_with_a_reason(bench: Bench) -> None:
     import numpy as np
 
-    with pytest.raises(UsageError, match="gives no outputs"):
+    with pytest.raises(UsageError, match="does not return outputs"):
         bench.device().run_model(MODEL, np.zeros((1, 4, 4, 1), np.float32))

@@ -120,7 +120,7 @@ def test_a_timing_that_the_phone_kills_is_taken_again_twice(phone: VirtualPhone,
     device.info()
     phone.faults.set(FaultPlan(tool_signal=9, tool_signal_times=2))
     assert device.benchmark(REQUEST).runs >= 3
-    assert sum("taken again: the phone killed benchmark_model" in line for line in told) == 2
+    assert sum("repeated: the phone killed benchmark_model" in line for line in told) == 2
 
 
 def test_a_timing_that_the_phone_kills_a_third_time_is_an_error_that_names_the_model(
@@ -132,15 +132,15 @@ def test_a_timing_that_the_phone_kills_a_third_time_is_an_error_that_names_the_m
     phone.faults.set(FaultPlan(tool_signal=9))
     with pytest.raises(KilledByPhoneError, match=r"SIGKILL.*exit code 137.*timed empty"):
         device.benchmark(REQUEST)
-    assert sum("taken again" in line for line in told) == 2
+    assert sum("repeated" in line for line in told) == 2
 
 
 @pytest.mark.parametrize(
     ("plan", "told", "advice"),
     [
         (FaultPlan(tool_signal=4), "SIGILL: this processor lacks an instruction", "older processors"),
-        (FaultPlan(tool_signal=6), "SIGABRT: it gave up by itself", "last line"),
-        (FaultPlan(tool_signal=11), "SIGSEGV: it used memory", "fault of the runner"),
+        (FaultPlan(tool_signal=6), "SIGABRT: the program aborted itself", "last line"),
+        (FaultPlan(tool_signal=11), "SIGSEGV: it accessed invalid memory", "fault is in the runner"),
     ],
 )
 def test_a_tool_that_crashes_in_a_job_says_why(
@@ -159,7 +159,7 @@ def test_a_tool_that_crashes_in_a_job_says_why(
     [
         (FaultPlan(tool_signal=4, tool_signal_at="start"), "SIGILL"),
         (FaultPlan(tool_link_error='library "libfoo.so" not found'), "lacks a library"),
-        (FaultPlan(tool_forbidden=True), "may not be run"),
+        (FaultPlan(tool_forbidden=True), "is not allowed to run"),
         (FaultPlan(abi="x86_64"), "another processor"),
     ],
 )

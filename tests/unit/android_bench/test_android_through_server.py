@@ -115,7 +115,7 @@ def test_a_phone_that_comes_back_is_connected_to_anew_by_the_server(
     told: list[str] = []
     found = measured(ServerTransport(phone.address, server=port), told, lambda: next(strikes, lambda: None)())
     assert [index for index, _, _ in found] == [0, 1, 2, 3]
-    assert any("is back" in line for line in told)
+    assert any("is connected again" in line for line in told)
     assert 4 <= taken_timings(phone) <= 4 + spoiled
     assert left_behind(phone) == []
 

@@ -82,13 +82,13 @@ def test_only_the_last_usage_text_counts_and_a_flag_in_a_sentence_is_none() -> N
 
 def test_the_answer_of_abseil_to_help_is_no_list_and_its_words_are_told() -> None:
     answer = Completed((FIXTURES / "litert_help_2_2.out").read_bytes(), b"", 1)
-    with pytest.raises(UsageError, match=r"no benchmark_model.*exit code 1.*lists 0 flags") as caught:
+    with pytest.raises(UsageError, match=r"not a benchmark_model.*exit code 1.*lists 0 flags") as caught:
         identify(answer)
     assert "No flags matched." in caught.value.raw
 
 
 def test_what_is_no_benchmark_model_is_named_with_its_own_words() -> None:
-    with pytest.raises(UsageError, match=r"^tool\.bin is no benchmark_model.*last line: 'hello, world'"):
+    with pytest.raises(UsageError, match=r"^tool\.bin is not a benchmark_model.*last line of its output: 'hello, world'"):
         identify(Completed(b"hello, world\n", b"", 0), name="tool.bin")
     with pytest.raises(UsageError, match="It printed nothing"):
         identify(Completed(b"", b"", 0))
@@ -98,7 +98,7 @@ def test_a_tool_without_a_result_file_is_too_old() -> None:
     lines = asked("classic").stderr.splitlines(keepends=True)
     older = b"".join(line for line in lines if b"--result_file_path=" not in line)
     with pytest.raises(
-        UsageError, match=r"too old: of its 57 flags none is --result_file_path.*--num_runs=abc"
+        UsageError, match=r"too old: its 57 flags do not include --result_file_path.*--num_runs=abc"
     ):
         identify(Completed(b"", older, 1))
 
@@ -229,18 +229,18 @@ def test_clusters_become_masks(cpu: str, policies: tuple[CpuPolicy, ...], mask: 
 
 def test_clusters_that_are_not_told_are_not_guessed() -> None:
     for policies in ((), (policy(0, (0,), None), *THREE[1:])):
-        with pytest.raises(NoUsableDeviceError, match="does not tell"):
+        with pytest.raises(NoUsableDeviceError, match="does not report"):
             cpu_mask(RuntimeOptions(cpu="big"), policies)
 
 
 def test_equal_cores_have_no_big_ones() -> None:
-    with pytest.raises(UsageError, match="alike"):
+    with pytest.raises(UsageError, match="the same speed"):
         cpu_mask(RuntimeOptions(cpu="big"), THREE[:1])
 
 
 @pytest.mark.parametrize("cpu", ["0x200", "0x0", "0x3ff"])
 def test_a_mask_of_cores_that_are_not_there_is_refused(cpu: str) -> None:
-    with pytest.raises(UsageError, match=r"not there.*0x1ff"):
+    with pytest.raises(UsageError, match=r"does not have.*0x1ff"):
         cpu_mask(RuntimeOptions(cpu=cpu), THREE)
 
 
@@ -280,15 +280,15 @@ def test_a_program_for_another_phone_is_refused_before_it_is_sent() -> None:
     with pytest.raises(NoUsableDeviceError, match=r"x86_64.*arm64-v8a or armeabi-v7a") as caught:
         check_abi(elf(62), ["arm64-v8a", "armeabi-v7a"], name="benchmark_model")
     assert caught.value.exit_code == 4
-    with pytest.raises(NoUsableDeviceError, match="unknown ABI"):
+    with pytest.raises(NoUsableDeviceError, match="ABI is unknown"):
         check_abi(elf(62), [], name="benchmark_model")
-    with pytest.raises(UsageError, match="no Linux or Android program"):
+    with pytest.raises(UsageError, match="not a Linux or Android program"):
         check_abi(b"<html>", ["arm64-v8a"], name="benchmark_model")
 
 
 def test_a_32_bit_program_is_for_every_phone_that_runs_such_ones() -> None:
     check_abi(elf(40, bits=32), ["arm64-v8a", "armeabi-v7a", "armeabi"], name="benchmark_model")
-    with pytest.raises(NoUsableDeviceError, match="built for armeabi-v7a, but the phone is arm64-v8a"):
+    with pytest.raises(NoUsableDeviceError, match="built for armeabi-v7a, but the phone's ABI is arm64-v8a"):
         check_abi(elf(40, bits=32), ["arm64-v8a"], name="benchmark_model")
 
 
@@ -339,7 +339,7 @@ def test_a_gpu_that_does_not_take_all_of_a_model_is_told_in_the_tools_telling_wo
 
 
 def test_a_missing_result_file_is_an_error() -> None:
-    with pytest.raises(BadMeasurementError, match="no result file"):
+    with pytest.raises(BadMeasurementError, match="not write a result file"):
         finished_run(CLASSIC, Completed(CLASSIC_RUN.stdout, b"", 0), None, request())
 
 
@@ -350,7 +350,7 @@ def test_text_that_breaks_off_with_exit_code_0_is_no_result() -> None:
 
 
 def test_the_file_that_an_earlier_run_left_is_refused() -> None:
-    for wrong, reason in ((PROFILED_RUN.result, "not that of this run"), (b"\x12\xff", "breaks off")):
+    for wrong, reason in ((PROFILED_RUN.result, "does not belong to this run"), (b"\x12\xff", "ends in the middle")):
         with pytest.raises(BadMeasurementError, match=reason) as caught:
             replace(CLASSIC_RUN, result=wrong).measure()
         assert "median=7768" in caught.value.raw
@@ -377,7 +377,7 @@ def test_a_gpu_that_computed_everything_is_believed() -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (b"", "does not say that it computed"),
+        (b"", "does not report that it was used"),
         (COMPLETELY.replace(b"GPU", b"XNNPACK"), "fell back"),
         (COMPLETELY.replace(b"completely", b"partially"), "only a part"),
         (COMPLETELY + COMPLETELY.replace(b"GPU", b"XNNPACK"), "only a part"),
@@ -393,7 +393,7 @@ def test_a_gpu_that_fell_back_to_the_cpu_is_noticed(tool: RunnerTool, words: byt
 
 
 def test_a_gpu_that_nobody_asked_for_is_noticed() -> None:
-    with pytest.raises(BadMeasurementError, match="CPU was asked for, but GPU"):
+    with pytest.raises(BadMeasurementError, match="CPU was requested, but GPU"):
         replace(CLASSIC_RUN, stdout=COMPLETELY + CLASSIC_RUN.stdout).measure()
 
 
@@ -462,7 +462,7 @@ def test_nothing_but_zeros_is_no_measurement_and_says_which_model_and_what_to_do
 ) -> None:
     run = short(line, zeros=zeros)
     with pytest.raises(
-        BadMeasurementError, match=r"net was not measured: .*counts 0 microseconds for every run"
+        BadMeasurementError, match=r"net was not measured: .*reports 0 microseconds for every run"
     ) as caught:
         finished_run(CLASSIC, Completed(run.stdout, b"", 0), run.result, request())
     assert "several copies" in caught.value.hint
@@ -493,11 +493,11 @@ def test_every_measurement_that_is_refused_names_the_model(spoil: Callable[[Run]
     run = spoil(CLASSIC_RUN)
     asked_for = request(name="mbconv_k3_e6")
     with pytest.raises(
-        BadMeasurementError, match=r"^mbconv_k3_e6 was not measured: benchmark_model|the CPU was asked"
+        BadMeasurementError, match=r"^mbconv_k3_e6 was not measured: benchmark_model|the CPU was requested"
     ):
         finished_run(CLASSIC, Completed(run.stdout, run.stderr, 0), run.result, asked_for)
     with pytest.raises(
-        BadMeasurementError, match=r"^mbconv_k3_e6 was not measured: benchmark_model left no result"
+        BadMeasurementError, match=r"^mbconv_k3_e6 was not measured: benchmark_model did not write a result"
     ):
         finished_run(CLASSIC, Completed(CLASSIC_RUN.stdout, b"", 0), None, asked_for)
 

@@ -72,7 +72,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ids=["empty", "no exchanges", "no contents", "one more", "a path upwards", "a path from the root"],
 )
 def test_other_files_in_it_are_refused(tmp_path: Path, members: list[tuple[str, bytes]]) -> None:
-    with pytest.raises(IntegrityError, match="nothing else"):
+    with pytest.raises(IntegrityError, match="exchange.jsonl only"):
         read_bundle(zipped(tmp_path / "b.zip", members))
     assert [file.name for file in tmp_path.iterdir()] == ["b.zip"], "nothing is unpacked"
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_an_unknown_packing_is_refused(tmp_path: Path, method: int) -> None:
     members = [(CONTENTS, b"c"), (EXCHANGES, HEAD.encode())]
-    with pytest.raises(IntegrityError, match="unknown way"):
+    with pytest.raises(IntegrityError, match="unknown method"):
         read_bundle(zipped(tmp_path / "b.zip", members, method))
 
 
@@ -133,7 +133,7 @@ def test_an_unknown_packing_is_refused(tmp_path: Path, method: int) -> None:
     ],
 )
 def test_lines_that_are_none_are_refused_by_name(tmp_path: Path, lines: list[str]) -> None:
-    with pytest.raises(IntegrityError, match="no bundle") as caught:
+    with pytest.raises(IntegrityError, match="not a valid bundle") as caught:
         read_bundle(with_lines(tmp_path / "b.zip", *lines, ""))
     assert len(caught.value.message) < 1000
     assert caught.value.exit_code == 7
@@ -146,9 +146,9 @@ def test_too_many_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_bundle_that_is_not_there_is_an_environment_fault(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"none\.zip is not there\. Name a bundle"):
+    with pytest.raises(MachineError, match=r"none\.zip does not exist\. Give the path of a bundle"):
         read_bundle(tmp_path / "none.zip")
-    with pytest.raises(MachineError, match=r"is a folder\. Name a bundle"):
+    with pytest.raises(MachineError, match=r"is a folder\. Give the path of a bundle"):
         read_bundle(tmp_path)
 
 

@@ -125,7 +125,7 @@ def test_another_computers_name_is_replaced_wherever_its_run_is_described() -> N
     owner = Owner("0123456789abcdef", 4711, 99, "annas-laptop.fritz.box")
     scrubber = Scrubber()
     scrubber.learn_from(("sh", "-c", "cat owner"), f"seen\n{owner.line()}\n")
-    told = scrubber.text(f"measured by another run: {owner.describe()}, last heard of 3 s ago. annas-laptop")
+    told = scrubber.text(f"measured by another run: {owner.describe()}, last active 3 s ago. annas-laptop")
     assert "annas" not in told
     assert "4711" not in told
     assert scrubber.found_in("on ANNAS-LAPTOP") == ("annas-laptop",)

@@ -189,12 +189,16 @@ def test_cores_that_are_held_back_are_waited_for_and_then_taken_as_they_are() ->
     assert held_back(fastest, wait(phone, Limits()).policies) is None
     assert clock.slept == [10.0] * 2
     assert told == [
-        "The phone throttles: cores 4 to 7 may run at 1800 MHz, before it was 2367. Waiting up to 10 min."
+        "The phone throttles: the clock limit of cores 4 to 7 is 1800 MHz, before it was 2367 MHz. Waiting "
+        "up to 10 min."
     ]
     phone.texts[CPUFREQ_COMMAND] = slow
     assert held_back(fastest, wait(phone, Limits()).policies) is not None
     assert clock.now == 620
-    assert "still throttles after 600 s, and is measured so: cores 4 to 7" in told[-1]
+    assert (
+        "still throttles after 600 s, and is measured in this state: the clock limit of cores 4 to 7"
+        in told[-1]
+    )
 
 
 def test_throttling_between_two_readings_is_noticed() -> None:

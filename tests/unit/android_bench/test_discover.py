@@ -159,13 +159,13 @@ def test_the_only_phone_locked_says_what_to_do(name: str) -> None:
 
 
 def test_an_address_where_nothing_answers_is_told_so() -> None:
-    with pytest.raises(PhoneNotReadyError, match=r"nothing answers at 10\.0\.0\.1:5555") as caught:
+    with pytest.raises(PhoneNotReadyError, match=r"no phone answers at 10\.0\.0\.1:5555") as caught:
         choose("10.0.0.1:5555", [FoundPhone("10.0.0.1:5555", "tcp", "missing")])
     assert "Check the address" in caught.value.hint
 
 
 def test_several_unusable_phones_are_each_told_about() -> None:
-    with pytest.raises(NoUsableDeviceError, match="none of the phones") as caught:
+    with pytest.raises(NoUsableDeviceError, match="none of the connected phones") as caught:
         choose("", [LOCKED, replace(LOCKED, serial="X", state="offline")])
     assert STATE_ADVICE["unauthorized"] in caught.value.hint
     assert STATE_ADVICE["offline"] in caught.value.hint

@@ -197,7 +197,7 @@ def test_no_images_give_no_outputs(device: LocalDevice) -> None:
 
 
 def test_images_of_the_wrong_size_are_refused(device: LocalDevice) -> None:
-    with pytest.raises(DeviceError, match=r"takes float32 \(1, 8, 8, 3\).*given float32 \(1, 9, 9, 3\)"):
+    with pytest.raises(DeviceError, match=r"takes float32 \(1, 8, 8, 3\).*input is float32 \(1, 9, 9, 3\)"):
         device.run_model(block_model(STEM), np.zeros((2, 9, 9, 3), np.float32))
 
 

@@ -151,7 +151,7 @@ def test_two_phones_of_one_serial_stay_two_and_are_told_apart() -> None:
         with pytest.raises(NoUsableDeviceError, match=f"2 phones are called {CHEAP}") as caught:
             choose(CHEAP, found)
         assert "--device android:transport_id:1 or --device android:transport_id:2" in caught.value.hint
-        with pytest.raises(NoUsableDeviceError, match="none was named") as caught:
+        with pytest.raises(NoUsableDeviceError, match="none was selected") as caught:
             choose("", found)
         assert "--device android:transport_id:1," in caught.value.hint
         for name in ("transport_id:2", "usb:1-2"):

@@ -81,10 +81,10 @@ def test_a_frozen_connection_is_given_up_in_time_and_said_so(
     away = Away(
         phone, tmp_path / "key", moment, lambda: phone.faults.set(FaultPlan(freeze_after_received_bytes=30))
     )
-    with pytest.raises(DeviceLostError, match=r"stayed away for 50 s.*does not answer") as caught:
+    with pytest.raises(DeviceLostError, match=r"did not reconnect within 50 s.*does not answer") as caught:
         list(away.device.benchmark_many(requests()))
     assert caught.value.exit_code == 5
-    assert "goes on from there" in caught.value.hint
+    assert "continues from there" in caught.value.hint
     assert 30 + PATIENCE_S <= away.passed_s() <= 31 + PATIENCE_S + 2 + 3 * COARSE_S
     assert any("was lost: no answer within 3" in line for line in away.told)
     away.device.close()
@@ -119,9 +119,9 @@ def test_closing_does_not_wait_for_a_phone_that_is_away_and_says_what_stays(
     before, told = away.clock(), len(away.told)
     away.device.close()
     assert away.clock() - before <= 5 + COARSE_S
-    assert [line.partition(",")[0] for line in away.told[told:]] == [
-        "Files may be left on the phone",
-        "The phone's settings are not put back yet",
+    assert [line.partition(";")[0] for line in away.told[told:]] == [
+        "Files may remain on the phone",
+        "The phone's settings are not restored yet",
     ]
     away.device.close()
     assert len(away.told) == told + 2
@@ -157,6 +157,6 @@ def test_the_answer_to_the_start_may_be_lost_and_the_job_runs_once(
         lambda: phone.faults.set(FaultPlan(drop_after_sent_bytes=IN_ANSWER_BYTES)),
     )
     assert len(list(away.device.benchmark_many(requests()))) == 4
-    assert any("is back" in line for line in away.told)
+    assert any("is connected again" in line for line in away.told)
     away.device.close()
     assert taken_timings(phone) == 4

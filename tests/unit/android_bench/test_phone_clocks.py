@@ -69,18 +69,18 @@ def test_a_phone_that_keeps_its_clock_is_undisturbed() -> None:
 
 def test_a_lowered_clock_is_noticed_and_named() -> None:
     assert rested().judge([CAPPED, CAPPED]) == (
-        "the phone throttles: cores 4 to 7 may run at 2000 MHz, before it was 2400"
+        "the phone throttles: the clock limit of cores 4 to 7 is 2000 MHz, before it was 2400 MHz"
     )
     one = (CpuPolicy(7, (7,), None, 3_000_000, 3_000_000),)
     assert held_back(one, (CpuPolicy(7, (7,), None, 2_000_000, 3_000_000),)) == (
-        "core 7 may run at 2000 MHz, before it was 3000"
+        "the clock limit of core 7 is 2000 MHz, before it was 3000 MHz"
     )
 
 
 def test_a_clock_that_changes_within_a_stretch_is_noticed_in_both_directions() -> None:
     for seen in ([PEAK, CAPPED], [CAPPED, PEAK], [PEAK, CAPPED, PEAK]):
         reason = rested().judge(seen)
-        assert reason is not None and "2000 MHz" in reason and "within one stretch" in reason
+        assert reason is not None and "2000 MHz" in reason and "within one group" in reason
 
 
 def test_a_cap_that_shows_again_after_a_rest_is_what_the_phone_sustains() -> None:
@@ -90,7 +90,9 @@ def test_a_cap_that_shows_again_after_a_rest_is_what_the_phone_sustains() -> Non
     assert clocks.judge([CAPPED] * 4) is None
     assert "cores 4 to 7 at 2000 of 2400 MHz" in clocks.news
     assert clocks.judge([CAPPED] * 4) is None and clocks.news == "", "it is told once"
-    raised = "the phone's clocks have risen: cores 4 to 7 may run at 2400 MHz, before it was 2000"
+    raised = (
+        "the phone's clocks increased: the clock limit of cores 4 to 7 is 2400 MHz, before it was 2000 MHz"
+    )
     assert clocks.judge([PEAK] * 4) == raised, "all timings are of one state"
     assert clocks.judge([PEAK] * 4) is None
     assert "keeps its peak" in clocks.news and clocks.expected == PEAK
@@ -253,7 +255,7 @@ def test_a_clock_that_settles_late_or_in_steps_or_never_still_gives_all_results(
     assert len(found.drops) <= most_drops, found.drops
     assert found.clocks.range_mhz(BIG) == range_mhz
     assert found.clocks.range_mhz(LITTLE) is None
-    words = "holds" if range_mhz is None else "goes to and fro: cores 4 to 7 at 2000 to 2"
+    words = "holds" if range_mhz is None else "the clocks of this phone vary: cores 4 to 7 at 2000 to 2"
     assert any(words in news for news in found.news)
     assert len(found.news) == len(set(found.news)), "each is told once"
 
@@ -263,7 +265,9 @@ def test_a_clock_that_was_higher_for_earlier_results_is_told_so() -> None:
     assert found.measure(5)
     assert found.counted[0] == [2400] * 26 and found.counted[-1] == [2000] * 26
     (news,) = found.news
-    assert news.endswith("What was timed before ran at another clock: each timing's own is recorded with it.")
+    assert news.endswith(
+        "Earlier timings ran at another clock; the clock of each timing is recorded with it."
+    )
 
 
 @pytest.mark.parametrize(

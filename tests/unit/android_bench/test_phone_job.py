@@ -311,7 +311,7 @@ def test_damaged_keys_are_no_job(here: ThisComputer, text: str) -> None:
     "folder", ["/", FOLDER, f"{FOLDER}/../x", f"{FOLDER}/job-1", f"/sdcard/job-{'0' * 32}", f"{FOLDER}/job-*"]
 )
 def test_nothing_but_a_jobs_folder_is_deleted(here: ThisComputer, folder: str) -> None:
-    with pytest.raises(ValueError, match="no job's folder"):
+    with pytest.raises(ValueError, match="not a job's folder"):
         remove_folder(here, folder)
 
 

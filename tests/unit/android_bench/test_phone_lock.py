@@ -98,7 +98,7 @@ def test_the_second_is_refused_and_told_by_whom_and_gets_it_afterwards(transport
     first, second = lock(ELSEWHERE), lock(ANOTHER)
     assert first.take(transport) is True
     with pytest.raises(
-        NoUsableDeviceError, match=r"another run: process 4711 on far-away, last heard of \d+ s"
+        NoUsableDeviceError, match=r"another run: process 4711 on far-away, last active \d+ s"
     ) as e:
         second.take(transport)
     assert e.value.exit_code == 4
@@ -135,7 +135,7 @@ def test_a_living_process_of_this_computer_keeps_its_phone_however_long_it_was_a
         first = lock(owner)
         first.take(transport)
         set_age(phone, 2 * STALE_S)
-        with pytest.raises(NoUsableDeviceError, match="on this computer, last heard of") as caught:
+        with pytest.raises(NoUsableDeviceError, match="on this computer, last active") as caught:
             lock(Owner.of_this_process()).take(transport)
         assert f"kill {living.pid}" in caught.value.hint
         (phone.storage(LOCK) / "seen").unlink()
@@ -175,7 +175,7 @@ def test_no_clock_that_the_network_sets_frees_or_keeps_a_phone(
     lock(ELSEWHERE).take(transport)
     for offset_s in (8 * 3600, -8 * 3600, 0):
         phone.faults.set(FaultPlan(clock_offset_s=offset_s))
-        with pytest.raises(NoUsableDeviceError, match=r"last heard of \d s ago"):
+        with pytest.raises(NoUsableDeviceError, match=r"last active \d s ago"):
             lock(ANOTHER).take(transport)
     set_age(phone, STALE_S + 1)
     phone.faults.set(FaultPlan(clock_offset_s=-8 * 3600))
@@ -254,7 +254,7 @@ def test_a_phone_that_hides_its_uptime_tells_when_a_process_was_started(
 ) -> None:
     hidden = HidesTime(transport, "/proc/uptime")
     lock(ELSEWHERE).take(hidden)  # type: ignore[arg-type]
-    with pytest.raises(NoUsableDeviceError, match=r"last heard of \d s ago"):
+    with pytest.raises(NoUsableDeviceError, match=r"last active \d s ago"):
         lock(ANOTHER).take(hidden)  # type: ignore[arg-type]
     set_age(phone, STALE_S + 20)
     assert lock(ANOTHER).take(hidden) is True  # type: ignore[arg-type]
@@ -373,9 +373,9 @@ def test_it_is_renewed_now_and_then_and_its_loss_is_noticed(
 
 def test_a_phone_that_lets_nobody_write_says_so(phone: VirtualPhone, transport: DirectTransport) -> None:
     phone.storage("/data/local/tmp").joinpath("nasflow").write_text("in the way")
-    with pytest.raises(DeviceError, match="cannot be made") as caught:
+    with pytest.raises(DeviceError, match="cannot be created") as caught:
         lock(ELSEWHERE).take(transport)
-    assert "may the shell write there" in caught.value.hint
+    assert "can the shell write to it" in caught.value.hint
 
 
 @settings(max_examples=1000, deadline=None)

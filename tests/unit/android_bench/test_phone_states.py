@@ -198,7 +198,7 @@ def test_a_phone_that_falls_asleep_while_it_is_measured_is_woken_and_measured_ag
     bench.strike(asleep=True, sleep_slowdown=50)
     assert [awake(measured) for measured in measure(bench.device())] == [True, True]
     (told,) = bench.told
-    assert told.startswith("2 timings are dropped and taken again: the phone was not awake (mWakefulness=")
+    assert told.startswith("2 timings are discarded and repeated: the phone was not awake (mWakefulness=")
 
 
 def test_a_phone_that_can_no_longer_be_woken_ends_the_run_with_advice(bench: Bench) -> None:
@@ -282,7 +282,7 @@ def test_a_phone_that_refuses_fixed_performance_when_it_is_measured_is_said_not_
         assert device.info().identity()["fixed_performance"] == "false"
         assert bench.shell(f"cat {ANSWER}") == "false"
     (told,) = bench.told
-    assert told.startswith("The phone refuses fixed-performance mode now, and its clocks are its own: Failed")
+    assert told.startswith("The phone now refuses fixed-performance mode; it sets its own clocks: Failed")
     bench.phone.faults.clear()
     device._settle()
     measure(device, 1)
@@ -317,7 +317,7 @@ def test_a_stretch_in_which_the_clock_was_set_is_taken_again_and_what_the_tool_s
     bench.strike(clock_offset_s=offset_s)
     measure(bench.device())
     (told,) = bench.told
-    assert "dropped and taken again: the phone's clock was set" in told
+    assert "discarded and repeated: the phone's clock was set" in told
     assert told_before == [1, 1], "an output was read before its stretch was judged"
 
 
@@ -328,7 +328,7 @@ def test_a_tool_that_goes_on_for_hours_since_the_clock_was_set_back_is_begun_ane
     bench.strike(clock_offset_s=-28_800)
     bench.phone.storage("/sdcard/hang").touch()
     measure(bench.device())
-    assert any("dropped and taken again: the phone's clock was set back" in line for line in bench.told)
+    assert any("discarded and repeated: the phone's clock was set back" in line for line in bench.told)
 
 
 def test_what_a_phone_measured_alone_is_found_though_its_clock_was_set_meanwhile(
@@ -356,4 +356,4 @@ def test_what_a_phone_measured_alone_is_found_though_its_clock_was_set_meanwhile
     monkeypatch.setattr(PhoneJob, "start", never)
     bench.phone.faults.set(FaultPlan(clock_offset_s=200 * 86_400))
     measure(bench.device())
-    assert any("measured meanwhile" in line for line in bench.told)
+    assert any("measured in the meantime" in line for line in bench.told)

@@ -91,7 +91,7 @@ def test_a_real_phone_gets_the_program_for_its_abi_and_may_run_it() -> None:
 
 def test_a_program_of_another_abi_is_not_pushed() -> None:
     phone = Phone({"ro.product.cpu.abi": "armeabi-v7a"})
-    with pytest.raises(NoUsableDeviceError, match="arm64-v8a, but the phone is armeabi-v7a"):
+    with pytest.raises(NoUsableDeviceError, match="arm64-v8a, but the phone's ABI is armeabi-v7a"):
         find_tool(phone, RemoteFiles(phone), runner_for(["arm64-v8a"]))
     assert phone.files == {}
 
@@ -131,10 +131,15 @@ NOT_EXECUTABLE = b"/system/bin/sh: /data/local/tmp/x: not executable: 64-bit \x1
             "lacks a library",
             "statically",
         ),
-        (126, b"/system/bin/sh: x: can't execute: Permission denied", "may not be run", "/data/local/tmp"),
+        (
+            126,
+            b"/system/bin/sh: x: can't execute: Permission denied",
+            "is not allowed to run",
+            "/data/local/tmp",
+        ),
         (132, b"", "SIGILL: this processor lacks an instruction", "older processors"),
-        (134, b"terminating due to uncaught exception", "SIGABRT: it gave up", "last line"),
-        (139, b"", "SIGSEGV", "fault of the runner"),
+        (134, b"terminating due to uncaught exception", "SIGABRT: the program aborted", "last line"),
+        (139, b"", "SIGSEGV", "fault is in the runner"),
     ],
 )
 def test_a_program_that_the_phone_does_not_run_says_why_and_what_helps(
@@ -146,7 +151,7 @@ def test_a_program_that_the_phone_does_not_run_says_why_and_what_helps(
     ) as caught:
         find_tool(phone, RemoteFiles(phone), runner_for)
     assert advice in caught.value.hint
-    assert ("printed nothing" if not words else "Its last line: ") in caught.value.message
+    assert ("printed nothing" if not words else "The last line of its output: ") in caught.value.message
 
 
 def test_a_program_that_was_killed_is_asked_again_twice() -> None:
@@ -154,7 +159,7 @@ def test_a_program_that_was_killed_is_asked_again_twice() -> None:
     phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[killed, killed, CLASSIC])
     assert find_tool(phone, RemoteFiles(phone), runner_for).tool.kind == "classic"
     phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[killed])
-    with pytest.raises(NoUsableDeviceError, match=r"SIGKILL.*want of memory"):
+    with pytest.raises(NoUsableDeviceError, match=r"SIGKILL.*low memory"):
         find_tool(phone, RemoteFiles(phone), runner_for)
     assert len(phone.ran) == 3
 
@@ -174,13 +179,13 @@ def test_a_program_that_another_run_deleted_meanwhile_is_put_there_again() -> No
     tool = find_tool(phone, RemoteFiles(phone), runner_for)
     assert phone.files == {tool.path: (ARM64, 0o755)}
     phone = Deleting({"ro.product.cpu.abi": "arm64-v8a"}, answers=[gone])
-    with pytest.raises(NoUsableDeviceError, match="is not on the phone any more"):
+    with pytest.raises(NoUsableDeviceError, match="is no longer on the phone"):
         find_tool(phone, RemoteFiles(phone), runner_for)
 
 
 def test_another_program_is_no_runner() -> None:
     phone = Phone({"ro.product.cpu.abi": "arm64-v8a"}, answers=[Completed(b"hello\n", b"", 0)])
-    with pytest.raises(UsageError, match=r"benchmark_model 1.2 is no benchmark_model.*'hello'"):
+    with pytest.raises(UsageError, match=r"benchmark_model 1.2 is not a benchmark_model.*'hello'"):
         find_tool(phone, RemoteFiles(phone), runner_for)
 
 

@@ -21,14 +21,14 @@ def failed(code: int, words: bytes = b"", *, out: bytes = STARTED, on_gpu: bool 
     ("code", "signal", "cause", "advice"),
     [
         (132, "SIGILL", "lacks an instruction", "older processors"),
-        (133, "SIGTRAP", "makers", "another benchmark_model"),
-        (134, "SIGABRT", "gave up by itself", "last line"),
-        (135, "SIGBUS", "became shorter", "storage"),
+        (133, "SIGTRAP", "assertion", "another benchmark_model"),
+        (134, "SIGABRT", "aborted itself", "last line"),
+        (135, "SIGBUS", "was truncated", "storage"),
         (136, "SIGFPE", "divided by zero", "another benchmark_model"),
-        (139, "SIGSEGV", "not its own", "another benchmark_model"),
+        (139, "SIGSEGV", "invalid memory", "another benchmark_model"),
         (143, "SIGTERM", "another program", "no other app"),
         (153, "SIGXFSZ", "wrote more", "another benchmark_model"),
-        (159, "SIGSYS", "forbidden", "another benchmark_model"),
+        (159, "SIGSYS", "forbids", "another benchmark_model"),
         (150, "signal 22", "sent it", "same command again"),
     ],
 )
@@ -37,7 +37,7 @@ def test_a_signal_is_named_with_its_cause_and_what_helps(
 ) -> None:
     error = failed(code)
     assert f"was ended by {signal}: " in error.message and cause in error.message
-    assert f"(exit code {code}) when it timed mbconv_k3" in error.message
+    assert f"(exit code {code}) while it timed mbconv_k3" in error.message
     assert advice in error.hint and "operator" not in error.hint
     assert type(error) is DeviceError
 
@@ -45,7 +45,7 @@ def test_a_signal_is_named_with_its_cause_and_what_helps(
 def test_killed_for_want_of_memory_is_an_error_of_its_own() -> None:
     error = failed(137)
     assert isinstance(error, KilledByPhoneError)
-    assert "SIGKILL: the phone killed it, most often for want of memory" in error.message
+    assert "SIGKILL: the phone killed it, usually because of low memory" in error.message
     assert "Close other apps" in error.hint
     assert error.exit_code == 5
 
@@ -72,7 +72,7 @@ def test_killed_for_want_of_memory_is_an_error_of_its_own() -> None:
             "before 5.0",
             "position-independent",
         ),
-        (1, "/system/bin/sh: /d/x: Permission denied", "may not be run", "ls -lZ"),
+        (1, "/system/bin/sh: /d/x: Permission denied", "is not allowed to run", "ls -lZ"),
         (127, "/system/bin/sh: taskset: inaccessible or not found", "lacks a command", "runtime.cpu to all"),
         (127, "sh: E: taskset: inaccessible or not found", "lacks a command", "runtime.cpu to all"),
         (
@@ -91,16 +91,16 @@ def test_killed_for_want_of_memory_is_an_error_of_its_own() -> None:
             1,
             'error: "/d/x": executable\'s TLS segment is underaligned: alignment is 8, needs to be at least '
             "64 for ARM64 Bionic",
-            "this Android does not load",
+            "cannot be loaded by this version of Android",
             "current NDK",
         ),
         (1, "/system/bin/sh: /d/x: not executable: 64-bit ELF file", "another processor", "abilist"),
         (1, "/system/bin/sh: /d/x: not executable: 32-bit ELF file", "another processor", "abilist"),
         (126, "taskset: exec /d/x: Exec format error", "another processor", "abilist"),
-        (126, "/system/bin/sh: /d/x: can't execute: Permission denied", "may not be run", "ls -lZ"),
-        (126, "taskset: exec /d/x: Permission denied", "may not be run", "ls -lZ"),
-        (126, "/system/bin/sh: /d/x: No such file or directory", "the loader that it names", "for Android"),
-        (127, "/system/bin/sh: /d/x: inaccessible or not found", "is not on the phone any more", "deletes"),
+        (126, "/system/bin/sh: /d/x: can't execute: Permission denied", "is not allowed to run", "ls -lZ"),
+        (126, "taskset: exec /d/x: Permission denied", "is not allowed to run", "ls -lZ"),
+        (126, "/system/bin/sh: /d/x: No such file or directory", "the loader that it needs", "for Android"),
+        (127, "/system/bin/sh: /d/x: inaccessible or not found", "is no longer on the phone", "deletes"),
         (126, "", "cannot be started", "another benchmark_model"),
     ],
 )
@@ -122,13 +122,17 @@ def test_a_program_that_was_not_started_is_told_from_one_that_failed(
     [
         (
             b"ERROR: Didn't find op for builtin opcode 'GELU' version '2'.\nERROR: Registration failed.",
-            "lacks an operator",
+            "does not support an operator",
             "newer benchmark_model",
         ),
-        (b"ERROR: Encountered unresolved custom op: Foo.", "lacks an operator", "newer benchmark_model"),
+        (
+            b"ERROR: Encountered unresolved custom op: Foo.",
+            "does not support an operator",
+            "newer benchmark_model",
+        ),
         (b"ERROR: Could not open '/d/m.tflite'.", "could not read the model", "storage"),
-        (b"std::bad_alloc", "got no memory", "Close other apps"),
-        (b"ERROR: Something else.", "failed (exit code 1)", "Its own last line says why"),
+        (b"std::bad_alloc", "could not allocate memory", "Close other apps"),
+        (b"ERROR: Something else.", "failed (exit code 1)", "The last line of its output gives the reason"),
     ],
 )
 def test_the_advice_follows_what_the_tool_itself_says(words: bytes, cause: str, advice: str) -> None:
@@ -142,7 +146,7 @@ def test_an_abort_for_want_of_memory_is_told_as_such() -> None:
     error = failed(
         134, b"terminating with uncaught exception of type std::bad_alloc: std::bad_alloc\nAborted"
     )
-    assert "SIGABRT: it got no memory" in error.message
+    assert "SIGABRT: it could not allocate memory" in error.message
     assert "Close other apps" in error.hint
     assert "Close other apps" in failed(134, b"std::bad_alloc", on_gpu=True).hint
 
@@ -169,8 +173,8 @@ def test_on_a_gpu_a_crash_and_a_refusal_point_to_the_gpu_and_a_kill_does_not() -
 
 def test_the_last_complaint_is_quoted_before_the_last_line_and_never_what_says_nothing() -> None:
     text = "INFO: a\nERROR: the reason\nINFO: b\nERROR: Benchmarking failed.\n"
-    assert last_line(text) == "Its last line: 'ERROR: the reason'."
-    assert last_line("one\ntwo\n\n") == "Its last line: 'two'."
+    assert last_line(text) == "The last line of its output: 'ERROR: the reason'."
+    assert last_line("one\ntwo\n\n") == "The last line of its output: 'two'."
     assert last_line(" \n") == "It printed nothing."
     assert len(last_line("x" * 10_000)) < 400
 

@@ -170,7 +170,7 @@ def test_a_result_that_cannot_be_is_an_error_with_the_raw_output(result: str) ->
     ],
 )
 def test_nothing_but_zeros_is_an_error_that_says_what_to_do(result: str) -> None:
-    with pytest.raises(BadMeasurementError, match="counts 0 microseconds for every run") as caught:
+    with pytest.raises(BadMeasurementError, match="reports 0 microseconds for every run") as caught:
         parse_output(output(result))
     assert "larger model" in caught.value.hint
 
@@ -198,7 +198,7 @@ def test_a_summary_that_differs_is_an_error() -> None:
         "INFO: [benchmark_litert_model.h:99] Inference (avg):      8.10 ms (123 runs)",
         "INFO: [benchmark_litert_model.h:99] Inference (avg):      8.09 ms (124 runs)",
     ):
-        with pytest.raises(BadMeasurementError, match="contradicts itself"):
+        with pytest.raises(BadMeasurementError, match="is inconsistent"):
             parse_output(output(RESULT, WARMUP, summary))
 
 

@@ -54,18 +54,18 @@ def test_no_beginning_of_a_file_is_taken_for_a_whole_one(size: int) -> None:
         (REAL + b"\x00", "number 0"),
         (REAL + REAL, "twice"),
         (REAL + b"\x0b", "wire type"),
-        (REAL + b"\x0a\xff\xff\xff\xff\x0f", "breaks off"),
+        (REAL + b"\x0a\xff\xff\xff\xff\x0f", "ends in the middle"),
         (REAL + b"\x08" + b"\x80" * 10, "more than ten bytes"),
-        (b"\x10\x05", "a number where"),
-        (message(LATENCY, {}), "how many runs"),
-        (message(LATENCY, {2: 0}), "counts no run"),
-        (message(LATENCY, {2: 2**64 - 1}), "no count"),
+        (b"\x10\x05", "a number instead"),
+        (message(LATENCY, {}), "number of runs"),
+        (message(LATENCY, {2: 0}), "reports no runs"),
+        (message(LATENCY, {2: 2**64 - 1}), "not a valid number"),
         (message({k: v for k, v in LATENCY.items() if k != 5}), "out of order"),
-        (message({k: v for k, v in LATENCY.items() if k != 1}), "does not say avg_ms"),
-        (message({k: v for k, v in LATENCY.items() if k != 3}), "does not say max_ms"),
-        (message({}), "does not say avg_ms, max_ms"),
-        (message(dict.fromkeys(LATENCY, 0.0)), "counts 0 microseconds for every run"),
-        (message({1: 0.0, 3: 1.0}), "counts 0 microseconds for every run"),
+        (message({k: v for k, v in LATENCY.items() if k != 1}), "does not contain avg_ms"),
+        (message({k: v for k, v in LATENCY.items() if k != 3}), "does not contain max_ms"),
+        (message({}), "does not contain avg_ms, max_ms"),
+        (message(dict.fromkeys(LATENCY, 0.0)), "reports 0 microseconds for every run"),
+        (message({1: 0.0, 3: 1.0}), "reports 0 microseconds for every run"),
         (message({**LATENCY, 5: 0.0}), "out of order"),
         (message({**LATENCY, 5: float("nan")}), "not a number"),
         (message({**LATENCY, 5: float("inf")}), "not a number"),
@@ -74,7 +74,7 @@ def test_no_beginning_of_a_file_is_taken_for_a_whole_one(size: int) -> None:
         (message({**LATENCY, 4: -1.0}), "negative"),
         (message({**LATENCY, 8: -1.0}), "negative"),
         (bytes(MAX_RESULT_BYTES + 1), "more than"),
-        (message(LATENCY).replace(b"\x2d", b"\x28", 1), "no 32-bit"),
+        (message(LATENCY).replace(b"\x2d", b"\x28", 1), "not a 32-bit"),
         (message(LATENCY).replace(b"\x10\x07", b"\x10\x87\x00").replace(b"\x22\x02", b"\x22\x03"), "padded"),
     ],
 )
@@ -116,7 +116,7 @@ def test_one_digit_is_noticed_and_rounding_is_not() -> None:
     result = parse_result(run.result)
     cross_check(result, parse_output(run.stdout.replace(b"avg=8089.02", b"avg=8089.02")))
     for printed, changed in ((b"median=7768", b"median=7769"), (b"count=123", b"count=124")):
-        with pytest.raises(BadMeasurementError, match="not that of this run"):
+        with pytest.raises(BadMeasurementError, match="does not belong to this run"):
             cross_check(result, parse_output(run.stdout.replace(printed, changed)))
 
 

@@ -95,7 +95,7 @@ def test_throttling_lengthens_what_is_measured(
 def test_a_gpu_that_the_build_does_not_know_is_not_asked_for(
     transport: DirectTransport, model: bytes
 ) -> None:
-    with pytest.raises(UsageError, match=r"classic benchmark_model does not know --use_gpu"):
+    with pytest.raises(UsageError, match=r"classic benchmark_model does not support --use_gpu"):
         measure(transport, "classic", model, RuntimeOptions(delegate="gpu"))
 
 
@@ -182,7 +182,9 @@ def test_a_run_that_a_signal_ended_says_what_was_printed_before(
     phone: VirtualPhone, transport: DirectTransport, model: bytes
 ) -> None:
     phone.faults.set(FaultPlan(tool_signal=11))
-    with pytest.raises(DeviceError, match=r"SIGSEGV.*exit code 139.*Its last line: 'INFO: \w+") as caught:
+    with pytest.raises(
+        DeviceError, match=r"SIGSEGV.*exit code 139.*The last line of its output: 'INFO: \w+"
+    ) as caught:
         measure(transport, "classic", model)
     assert "STARTING!" in caught.value.raw
 

@@ -14,10 +14,10 @@ from benchmarks._permuted_tables import permuted_models
 from benchmarks.latency_target import (
     FULL,
     Depth,
-    Judged,
+    Evaluated,
     bars,
+    evaluate,
     investigate,
-    judge,
     model_times,
     spread_targets_ms,
 )
@@ -60,7 +60,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_networks_chosen_by_a_right_table_keep_their_targets(figures: dict[str, Any]) -> None:
-    chosen = Judged(**figures["chosen_by_prediction"])
+    chosen = Evaluated(**figures["chosen_by_prediction"])
     assert chosen.networks == DEPTH.targets
     assert chosen.passes
     assert chosen.off_percent < 1.0
@@ -95,7 +95,7 @@ def test_a_network_is_judged_by_its_prediction_and_by_its_target() -> None:
     fast, slow = (0,) * 5, (3,) * 5
     fast_ms, slow_ms = (latency.predict_ms(space.network(path)) for path in (fast, slow))
     choices = [(1.01 * fast_ms, fast), (1.25 * slow_ms, slow)]
-    found = judge(space, latency, choices, {fast: 1.02 * fast_ms, slow: 0.96 * slow_ms})
+    found = evaluate(space, latency, choices, {fast: 1.02 * fast_ms, slow: 0.96 * slow_ms})
     assert (found.networks, found.above_target) == (2, 1)
     assert found.off_percent == pytest.approx(3.0)
     assert found.worst_off_percent == pytest.approx(4.0)
@@ -108,7 +108,7 @@ def test_a_network_is_judged_by_its_prediction_and_by_its_target() -> None:
     [(3.0, 1.1, True), (3.01, 1.0, False), (0.1, 1.101, False)],
 )
 def test_either_bar_alone_can_fail(off_percent: float, worst_over_target: float, passes: bool) -> None:
-    found = Judged(20, off_percent, 9.0, 0.0, worst_over_target, 0)
+    found = Evaluated(20, off_percent, 9.0, 0.0, worst_over_target, 0)
     assert found.passes is passes
 
 
@@ -120,7 +120,7 @@ def test_times_are_held_against_the_anchor_of_their_own_measurement() -> None:
 
 
 def test_a_permuted_table_that_passes_fails_the_benchmark(figures: dict[str, Any]) -> None:
-    good = Judged(FULL.targets, 1.0, 2.0, 0.0, 1.0, 0)
+    good = Evaluated(FULL.targets, 1.0, 2.0, 0.0, 1.0, 0)
     permuted = {"each": [vars(good)] * FULL.permutations, "passing": 0}
     whole = {**figures, "chosen_by_prediction": vars(good), "permuted_tables": permuted}
     assert all(bar.holds for bar in bars(whole))

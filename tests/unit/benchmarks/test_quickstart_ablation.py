@@ -30,7 +30,7 @@ from pipeline.events import Event, Message
 from pipeline.stage import Context
 from stages.data.config import DataConfig
 from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Verification
-from stages.nas.price import LatencyPrice
+from stages.nas.multiplier import LatencyMultiplier
 from stages.nn.network import Network, save_weights
 from stages.space.equal_latency import equal_latency
 from stages.training.recipe import TrainingConfig
@@ -57,17 +57,17 @@ def test_in_the_second_run_latency_has_no_price_and_no_limit() -> None:
     assert configuration(0, full=True).prune.random_networks == 5
     assert config.prune.random_networks == config.target.minimum_share == 0
     search = config.search
-    price = LatencyPrice(
+    multiplier = LatencyMultiplier(
         config.target.searched_ms(LATENCY),
         rate=search.multiplier_rate,
         damping=search.multiplier_damping,
         anneal_steps=5,
         limit=search.multiplier_limit,
     )
-    assert price.target_ms > LATENCY.feasible_ms[1]
+    assert multiplier.target_ms > LATENCY.feasible_ms[1]
     for expected_ms in (0.01, 0.5, 100.0) * 4:
-        price.update(expected_ms)
-        assert price.value == 0.0
+        multiplier.update(expected_ms)
+        assert multiplier.value == 0.0
 
 
 # --- its two networks ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import _tabular_search, search_vs_random
 from benchmarks._tabular_search import (
     ARMS,
-    UNPRICED,
+    NO_MULTIPLIER,
     Found,
     all_choices,
     predicted_ms,
@@ -52,8 +52,8 @@ def planted(skill: float, seed: int) -> Found:
     estimated = skill * (truth - 80.0) + (1 - skill) * random.normal(size=len(truth))
     pick = best_under_target(estimated)
     uniform = [[0.0] * (1 + max(c[layer] for c in all_choices())) for layer in range(len(pick))]
-    judged = [(worth, worth) for worth in WORTH.values()]
-    return Found(seed, "search", pick, uniform, estimated.tolist(), 30.0, judged, None, 10.0)
+    evaluated = [(worth, worth) for worth in WORTH.values()]
+    return Found(seed, "search", pick, uniform, estimated.tolist(), 30.0, evaluated, None, 10.0)
 
 
 def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked() -> None:
@@ -170,10 +170,13 @@ def test_a_frozen_architecture_stays_even_and_shuffled_labels_make_no_choice(tin
     assert frozen.pick is not None and predicted_ms(frozen.pick) <= target_ms()
     assert shuffled.pick is None
     assert any(max(row) - min(row) > 1e-3 for row in shuffled.log_probabilities)
-    unpriced = [search_once((0, arm)) for arm in UNPRICED]
-    assert unpriced[0].log_probabilities != unpriced[1].log_probabilities
-    assert [one.pick for one in unpriced] == [None, None]
-    found = {arm: [frozen] for arm in ARMS} | {"shuffled_labels": [shuffled], "unpriced": unpriced[:1]}
+    no_multiplier = [search_once((0, arm)) for arm in NO_MULTIPLIER]
+    assert no_multiplier[0].log_probabilities != no_multiplier[1].log_probabilities
+    assert [one.pick for one in no_multiplier] == [None, None]
+    found = {arm: [frozen] for arm in ARMS} | {
+        "shuffled_labels": [shuffled],
+        "no_multiplier": no_multiplier[:1],
+    }
     kinds = picks_of(found, np.random.default_rng(0))
     assert set(CONTROLS) < set(kinds)
     assert search_vs_random.enough_wins(20) == 16

@@ -91,7 +91,7 @@ def test_a_dead_child_is_replaced_by_the_next_conversion(
 
 def test_a_full_disk_in_the_child_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = (
-        f"{ANSWER}error = {{'kind': 'EnvironmentFault', 'message': 'Cannot write X: full.', 'hint': ''}}\n"
+        f"{ANSWER}error = {{'kind': 'MachineError', 'message': 'Cannot write X: full.', 'hint': ''}}\n"
         "print(json.dumps({'error': error}), flush=True)\n"
     )
 

@@ -115,9 +115,9 @@ def test_the_split_is_complete_and_both_parts_cover_the_range(
     calibration: int, held_out: int, seed: int
 ) -> None:
     networks = [(index,) for index in range(calibration + held_out)]
-    fitted, judged = split_networks(networks, calibration, seed)
-    assert (len(fitted), len(judged)) == (calibration, held_out)
-    assert sorted(fitted + judged) == networks
+    fitted, assessment = split_networks(networks, calibration, seed)
+    assert (len(fitted), len(assessment)) == (calibration, held_out)
+    assert sorted(fitted + assessment) == networks
     size = len(networks) / calibration
     assert all(index // size == run or abs(index - run * size) <= size for run, (index,) in enumerate(fitted))
 

@@ -192,8 +192,8 @@ def test_held_out_networks_take_no_part_in_the_fit() -> None:
 def test_calibration_and_held_out_networks_are_apart_and_cover_the_range() -> None:
     model = fit(SimulatedDevice(), calibration_networks=6, held_out_networks=15)
     assert (len(model.calibration), len(model.held_out)) == (6, 15)
-    fitted, judged = ({p.choices for p in part} for part in (model.calibration, model.held_out))
-    assert len(fitted | judged) == 21
+    fitted, assessment = ({p.choices for p in part} for part in (model.calibration, model.held_out))
+    assert len(fitted | assessment) == 21
     fastest, slowest = model.feasible_ms
     for part in (model.calibration, model.held_out):
         times = [point.predicted_ms for point in part]

@@ -27,5 +27,5 @@ def test_every_function_of_the_python_face_is_documented() -> None:
 
 
 def test_a_folder_without_a_network_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"network\.json is not there"):
+    with pytest.raises(UsageError, match=r"network\.json does not exist"):
         api.load_network(tmp_path)

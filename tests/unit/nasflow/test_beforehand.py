@@ -62,7 +62,7 @@ def test_more_threads_than_cores_are_warned_of(config: Path, capfd: pytest.Captu
     words = ["run", "--dry-run", "--config", str(config), "--set"]
     assert main([*words, "runtime.threads=64"]) == 0
     told = " ".join(capfd.readouterr().out.split())
-    assert f"runtime.threads is 64, and this computer has {usable_cores()} core" in told
+    assert f"runtime.threads is 64, but this computer has only {usable_cores()} core" in told
     assert main([*words, f"runtime.threads={usable_cores()}", "--json"]) == 0
     assert "runtime.threads is" not in json.dumps(capfd.readouterr().out)
 

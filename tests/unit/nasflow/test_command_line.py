@@ -255,7 +255,7 @@ def test_a_search_for_a_front_goes_on_until_its_networks_are_picked(
 
 def test_a_stage_that_finds_no_network_takes_no_front(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["profile", "--front", "--dry-run"]) == 2
-    assert "give --front to 'search' or 'run'" in capfd.readouterr().err
+    assert "use --front with 'search' or 'run'" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["run"], ["run", "--dry-run"], ["search", "--dry-run"]])
@@ -285,3 +285,29 @@ def test_of_two_kinds_of_target_the_option_wins(tmp_path: Path, capfd: pytest.Ca
 def test_whatever_may_download_can_be_kept_from_it(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert "--offline" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("nasflow ru", ["run"]),
+        ("nasflow run --fro", ["--from", "--front"]),
+        ("nasflow latency ex", ["export"]),
+    ],
+)
+def test_a_shell_completes_commands_and_options(typed: str, offered: list[str]) -> None:
+    asked = {
+        "_NASFLOW_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(typed.count(" ")),
+    }
+    command = [sys.executable, "-m", "nasflow"]
+    answered = subprocess.run(
+        command,
+        env={**os.environ, **asked},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answered.stdout.split() == offered

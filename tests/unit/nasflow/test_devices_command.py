@@ -174,7 +174,7 @@ def test_every_address_is_asked_and_the_one_in_the_environment_too(monkeypatch: 
 def test_an_address_that_is_none_is_a_usage_error(address: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["devices", "--address", address]) == 2
     error, hint = capfd.readouterr().err.splitlines()
-    assert error == f"error: --address {address!r} is no HOST:PORT."
+    assert error == f"error: --address {address!r} is not of the form HOST:PORT."
     assert "192.168.1.20:5555" in hint
 
 

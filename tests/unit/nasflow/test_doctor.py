@@ -193,7 +193,7 @@ def test_a_broken_configuration_is_told_although_a_phone_is_named(tmp_path: Path
     (tmp_path / "pipeline.yaml").write_text("serach: {}\n", encoding="utf-8")
     outcome = examine(tmp_path / "pipeline.yaml", "android")
     checks = {check["name"]: check for check in outcome.document["checks"]}
-    assert (checks["configuration"]["state"], checks["phone"]["found"]) == ("failed", "not looked at")
+    assert (checks["configuration"]["state"], checks["phone"]["found"]) == ("failed", "not checked")
     assert outcome.exit_code == 8
 
 

@@ -66,7 +66,7 @@ def test_status_says_what_differs_and_nothing_becomes_stale(folder: Path) -> Non
         f"threads {ELSEWHERE.threads} there and {HERE.threads} here",
     ]
     assert outcome.document["made_elsewhere"] == {"search": differing}
-    assert f"search was trained by something else ({'; '.join(differing)})." in outcome.text
+    assert f"search was trained under other conditions ({'; '.join(differing)})." in outcome.text
 
 
 def test_of_what_was_trained_here_or_is_not_recorded_nothing_is_said(folder: Path) -> None:

@@ -54,7 +54,7 @@ def test_status_of_a_new_folder_changes_nothing(folder: Path) -> None:
     outcome = show_status(Selection(), _project(folder))
     assert [stage["fresh"] for stage in outcome.document["stages"]] == [False] * len(STAGE_NAMES)
     assert outcome.document["usage_bytes"]["total"] == 0
-    assert "9 stages to do, about 9 min 00 s: 'nasflow run' does it." in outcome.text
+    assert "9 stages to run, about 9 min 00 s: use 'nasflow run'." in outcome.text
     assert not (folder / "artifacts").exists()
 
 
@@ -63,13 +63,13 @@ def test_status_says_why_a_stage_is_stale_and_what_the_store_weighs(finished: Pa
     assert outcome.document["stages"][0]["why"] == "setting `seed` changed from 5 to 6"
     assert "setting `seed` changed from 5 to 6" in outcome.text
     assert outcome.document["usage_bytes"]["total"] > 0
-    assert "weighs" in outcome.text
+    assert "uses" in outcome.text
 
 
 def test_status_of_a_finished_run_is_all_fresh(finished: Path) -> None:
     outcome = show_status(Selection(), _project(finished))
     assert all(stage["fresh"] for stage in outcome.document["stages"])
-    assert "Every stage is fresh" in outcome.text
+    assert "Every stage is up to date" in outcome.text
 
 
 # --- report ------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_a_mistyped_key_is_told_with_file_line_value_and_the_nearest_key(
     [
         (["--seed", "many"], "--seed many"),
         (["--device", "toaster"], "--device toaster"),
-        (["--device", "127.0.0.1:6555"], "is 'android:127.0.0.1:6555' meant?"),
+        (["--device", "127.0.0.1:6555"], "did you mean 'android:127.0.0.1:6555'?"),
         (["--set", "seed=many"], "--set seed=many"),
         (["--device", "local:0"], "there is no such device"),
     ],

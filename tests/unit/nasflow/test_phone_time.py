@@ -111,10 +111,10 @@ def test_a_run_tells_it_first_and_a_dry_run_too(tmp_path: Path, capfd: pytest.Ca
     with pytest.raises(NoUsableDeviceError, match="nobody"):
         run_pipeline(RunOptions(selection), open_project(selection))
     first, second, *_ = capfd.readouterr().err.splitlines()
-    assert "Measuring takes the phone about" in first
-    assert "9 stages to do" in second
+    assert "Measuring on the phone takes about" in first
+    assert "9 stages to run" in second
     outcome = run_pipeline(RunOptions(selection, dry_run=True), open_project(selection))
-    assert "Measuring takes the phone about" in outcome.text
+    assert "Measuring on the phone takes about" in outcome.text
     assert outcome.document["phone"]["seconds"].keys() == {
         "profile",
         "latency",

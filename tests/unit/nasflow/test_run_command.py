@@ -102,7 +102,7 @@ def test_for_a_person_the_table_and_the_files_are_printed(
         outcome = run_pipeline(RunOptions(selection), open_project(selection, ToyPipeline()))
     assert "mobilenet_v2_0.5" in outcome.text
     assert str(folder / "artifacts" / "latest" / "report.html") in outcome.text
-    assert outcome.text.endswith("Nothing to do: all 9 stages are fresh.")
+    assert outcome.text.endswith("Nothing to do: all 9 stages are up to date.")
     out, err = capfd.readouterr()
     assert out == ""
     assert "verify" in err
@@ -126,7 +126,7 @@ def test_damaged_and_missing_results_are_made_again(run: Run, folder: Path) -> N
     code, document, err = run()
     assert (code, document["nothing_to_do"]) == (0, True)
     for name in ("network.tflite", "report.html"):
-        assert f"{latest / name} was changed or damaged; it is written anew." in err
+        assert f"{latest / name} was changed or damaged; it is written again." in err
     assert {path: path.read_bytes() for path in latest.iterdir()} == whole
     assert "was changed or damaged" not in run()[2]
 
@@ -185,7 +185,7 @@ def test_an_interrupted_run_prints_the_command_that_resumes(
     config = shlex.quote(f"{folder}/pipeline.yaml")
     command = f"nasflow run --config {config} --set seed=9 --until convert --json"
     assert seen == document["error"]["exit_code"] == code
-    assert document["error"]["hint"].endswith(f"Go on with: {command}")
+    assert document["error"]["hint"].endswith(f"Continue with: {command}")
     assert f"hint: {document['error']['hint']}" in err
     _, document, _ = run(ToyPipeline(), "seed=9", until="convert")
     assert _actions(document)["latency"] == "fresh"
@@ -213,7 +213,7 @@ def test_a_stages_error_is_told_with_its_own_fields_and_kept_in_the_log(run: Run
     assert code == 9
     hint = document["error"]["hint"]
     assert hint.startswith("Lower search.learning_rate. Kept: profile, latency and precheck (")
-    assert hint.endswith(f" of work). Go on with: nasflow run --config {folder}/pipeline.yaml --json")
+    assert hint.endswith(f" of work). Continue with: nasflow run --config {folder}/pipeline.yaml --json")
     assert document["error"] == {
         "reference": "training-diverged",
         "type": "TrainingDivergedError",
@@ -280,7 +280,7 @@ def test_an_artifacts_folder_that_cannot_be_made_is_told(run: Run, folder: Path)
 
 
 def test_a_run_says_beforehand_how_much_there_is_to_do(run: Run) -> None:
-    assert "9 stages to do, about 9 min 00 s." in run()[2]
+    assert "9 stages to run, about 9 min 00 s." in run()[2]
     assert "to do" not in run()[2]
 
 
@@ -306,7 +306,7 @@ def test_a_command_that_would_end_the_same_way_is_not_offered(
     hint = document["error"]["hint"]
     assert seen == code
     assert "Kept: profile, latency, precheck and search (" in hint
-    assert "Go on with" not in hint
+    assert "Continue with" not in hint
 
 
 def test_commands_in_a_stages_words_are_for_this_configuration(run: Run, folder: Path) -> None:

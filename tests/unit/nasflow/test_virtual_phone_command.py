@@ -65,11 +65,11 @@ def test_it_serves_until_a_signal_and_says_what_it_is(
         out, rest = process.communicate(timeout=TIMEOUT_S)
     text = "".join(told)
     assert f"devices --address {address}" in text
-    assert "This is no phone" in text
+    assert "This is not a real phone" in text
     assert "confined" in text
     assert (process.returncode, out) == (code, "")
-    assert "error: The virtual phone was switched off." in rest
-    assert f"What it stored is in {tmp_path / 'phone'}" in rest
+    assert "error: The simulated phone was switched off." in rest
+    assert f"Its storage is in {tmp_path / 'phone'}" in rest
     assert [path.read_bytes() for path in (tmp_path / "phone").rglob("kept")] == [b"kept"]
 
 

@@ -101,5 +101,5 @@ def test_a_home_that_cannot_be_written_is_one_clear_line(tmp_path: Path, mode: i
     )
     home.chmod(0o755)
     assert done.stderr == ""
-    assert "adbkey cannot be made: Permission denied." in done.stdout
-    assert done.stdout.startswith("8 ") and "set HOME to a folder" in done.stdout
+    assert "adbkey cannot be created: Permission denied." in done.stdout
+    assert done.stdout.startswith("8 ") and "set HOME to a writable folder" in done.stdout

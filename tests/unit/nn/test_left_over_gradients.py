@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from support.gradient_toy import PRICE, TARGET_MS, THREE_BY_THREE, Toy
+from support.gradient_toy import MULTIPLIER, TARGET_MS, THREE_BY_THREE, Toy
 from torch import Tensor
 
 from stages.nas.estimators.reinforce import RewardBaseline, reinforce_gradient
@@ -32,12 +32,14 @@ def learned(gradient: str, leave: Leave) -> tuple[list[Tensor], list[Tensor]]:
         if gradient == "two_path":
             pairs = architecture.sample_pairs(generator)
             before = [alpha.detach().clone() for alpha in architecture.alphas]
-            two_path_gradient(*batch, pairs, price=PRICE, target_ms=TARGET_MS)
+            two_path_gradient(*batch, pairs, multiplier=MULTIPLIER, target_ms=TARGET_MS)
             optimizer.step()
             rescale_pairs(architecture, before, pairs)
         else:
             paths = [architecture.sample_path(generator) for _ in range(2)]
-            seen = reinforce_gradient(*batch, paths, baseline=baseline, price=PRICE, target_ms=TARGET_MS)
+            seen = reinforce_gradient(
+                *batch, paths, baseline=baseline, multiplier=MULTIPLIER, target_ms=TARGET_MS
+            )
             baseline.update(-seen.loss)
             optimizer.step()
     gradients = [alpha.grad for alpha in architecture.alphas if alpha.grad is not None]

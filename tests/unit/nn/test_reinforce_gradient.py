@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 import torch
-from support.gradient_toy import MIXED, PRICE, SPACES, TARGET_MS, THREE_BY_THREE, Toy, all_paths
+from support.gradient_toy import MIXED, MULTIPLIER, SPACES, TARGET_MS, THREE_BY_THREE, Toy, all_paths
 from torch import Tensor, nn
 
 from stages.nas.estimators.base import SeenImages
@@ -23,7 +23,7 @@ def settled(reward: float) -> RewardBaseline:
 
 
 def estimate(
-    toy: Toy, paths: Sequence[Sequence[int]], baseline: RewardBaseline, *, price: float = PRICE
+    toy: Toy, paths: Sequence[Sequence[int]], baseline: RewardBaseline, *, multiplier: float = MULTIPLIER
 ) -> SeenImages:
     return reinforce_gradient(
         toy.supernet,
@@ -32,7 +32,7 @@ def estimate(
         toy.labels_N,
         paths,
         baseline=baseline,
-        price=price,
+        multiplier=multiplier,
         target_ms=TARGET_MS,
     )
 
@@ -52,7 +52,7 @@ def exact_gradient(toy: Toy) -> Tensor:
             loss = nn.functional.cross_entropy(logits, toy.labels_N)
         ms = sum(row[choice] for row, choice in zip(toy.block_ms, path, strict=True))
         share = torch.stack([p[choice] for p, choice in zip(rows, path, strict=True)]).prod()
-        expected = expected + share * (loss + PRICE / TARGET_MS * ms)
+        expected = expected + share * (loss + MULTIPLIER / TARGET_MS * ms)
     expected.backward()
     return torch.cat([alpha.grad for alpha in alphas if alpha.grad is not None])
 
@@ -83,7 +83,7 @@ def test_the_first_step_without_a_baseline_is_right_on_average_too() -> None:
 
 def test_a_single_first_draw_says_nothing_about_accuracy() -> None:
     toy = Toy(THREE_BY_THREE)
-    estimate(toy, [[0, 1, 2]], RewardBaseline(0.9), price=0.0)
+    estimate(toy, [[0, 1, 2]], RewardBaseline(0.9), multiplier=0.0)
     assert float(gradient(toy).abs().max()) == 0.0
 
 
@@ -109,7 +109,7 @@ def test_a_baseline_lowers_the_variance() -> None:
     def variance(usual: float) -> float:
         rows, shares = [], torch.tensor([share for _, share in paths], dtype=torch.float64)
         for path, _ in paths:
-            estimate(toy, [path], settled(usual), price=0.0)
+            estimate(toy, [path], settled(usual), multiplier=0.0)
             rows.append(gradient(toy))
         stacked = torch.stack(rows)
         return float(shares @ (stacked - shares @ stacked).square().sum(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.gradient_toy import PRICE, SPACES, TARGET_MS, THREE_BY_THREE, Toy, all_draws
+from support.gradient_toy import MULTIPLIER, SPACES, TARGET_MS, THREE_BY_THREE, Toy, all_draws
 from torch import nn
 
 from stages.nas.architecture import Architecture
@@ -34,14 +34,14 @@ def test_the_gradient_is_autograds_in_every_draw_and_in_expectation(space: str) 
 
 def test_the_latency_term_alone_lowers_the_expected_latency() -> None:
     toy = Toy()
-    with_price = [torch.zeros_like(alpha) for alpha in toy.architecture.alphas]
+    with_multiplier = [torch.zeros_like(alpha) for alpha in toy.architecture.alphas]
     for pairs, probability in all_draws(toy.architecture):
-        free, priced = toy.gradient(pairs, price=0.0), toy.gradient(pairs, price=1.0)
-        for sums, without, row in zip(with_price, free, priced, strict=True):
+        free, weighted = toy.gradient(pairs, multiplier=0.0), toy.gradient(pairs, multiplier=1.0)
+        for sums, without, row in zip(with_multiplier, free, weighted, strict=True):
             sums.data += probability * (row - without)
     before = toy.architecture.expected_ms()
     with torch.no_grad():
-        for alpha, row in zip(toy.architecture.alphas, with_price, strict=True):
+        for alpha, row in zip(toy.architecture.alphas, with_multiplier, strict=True):
             alpha -= 0.01 * row
     assert toy.architecture.expected_ms() < before
 
@@ -78,10 +78,10 @@ def test_a_sampled_skip_keeps_its_layers_update_and_that_of_all_others(skip_is_a
     for layer in range(3):
         pairs = [(0, 1), (0, 1), (0, 1)]
         pairs[layer] = pair
-        for row, (active, other) in zip(toy.gradient(pairs, price=0.0), pairs, strict=True):
+        for row, (active, other) in zip(toy.gradient(pairs, multiplier=0.0), pairs, strict=True):
             assert float(row[active].abs()) > 1e-4
             assert float(row[active]) == pytest.approx(-float(row[other]))
-    every_skip = toy.gradient([pair] * 3, price=0.0)
+    every_skip = toy.gradient([pair] * 3, multiplier=0.0)
     assert all(float(row[skip].abs()) > 1e-4 for row in every_skip)
 
 
@@ -104,7 +104,7 @@ def test_an_architecture_step_leaves_weights_and_bn_statistics_alone() -> None:
         toy.x_NCHW,
         toy.labels_N,
         [(0, 0), (0, 2), (1, 2), (1, 0)],
-        price=PRICE,
+        multiplier=MULTIPLIER,
         target_ms=TARGET_MS,
     )
     assert step.images == 6

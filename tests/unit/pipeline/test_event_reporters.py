@@ -69,7 +69,7 @@ def plain_lines(events: list[tuple[float, Event]]) -> list[str]:
 def test_plain_lines_are_aligned_and_say_what_happened() -> None:
     assert plain_lines([(2.0, event) for event in EVENTS]) == [
         "[   0:02]          configuration pipeline.yaml",
-        "[   0:04] profile  fresh, nothing to do",
+        "[   0:04] profile  up to date, nothing to do",
         "[   0:06] latency  starts: never ran",
         "[   0:12] latency  warning: the machine is [busy]: ünruhig",
         "[   0:14] latency  done in 1 min 12 s",
@@ -224,7 +224,7 @@ def test_two_runs_of_one_second_have_their_own_logs(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_made_is_an_environment_fault(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(MachineError, match="a file stands where a folder is needed"):
+    with pytest.raises(MachineError, match="there is a file where a folder is needed"):
         LogFileReporter(tmp_path / "runs" / "inner")
 
 
@@ -291,7 +291,7 @@ def test_the_terminal_shows_a_line_for_each_stage_and_warnings_in_yellow() -> No
     lines = [line.rstrip() for line in words_of(text).splitlines()]
     for line in (
         "           configuration pipeline.yaml",
-        "· profile  fresh",
+        "· profile  up to date",
         "! latency  the machine is [busy]: ünruhig",
         "✓ latency  1 min 12 s",
         "✗ search   stopped after 12 s: The run was stopped by SIGINT.",

@@ -234,7 +234,7 @@ def test_an_interrupted_forced_stage_stays_stale_until_it_is_done(tmp_path: Path
     assert stopped.still_forced == ("sum", "show"), "that which was at work goes on without being named"
     after = Toy(tmp_path)
     assert after.stale()["double"] == (
-        "a repeated run of it was interrupted; partly done: it will go on where it was"
+        "a repeated run was interrupted; partly done: it will continue where it stopped"
     )
     after.run()
     assert after.notes.ran == ["double"]
@@ -271,7 +271,7 @@ def test_a_forced_stage_begins_anew_and_discards_what_an_unfinished_run_has_kept
         forced.run(until="draw", force=["draw"])
         assert forced.notes.steps == [f"draw {row}" for row in range(4)]
         assert any(
-            isinstance(event, Message) and "discarded what an unfinished run" in event.text
+            isinstance(event, Message) and "discarded the work of an unfinished run" in event.text
             for event in forced.events
         )
         assert forced.stale().keys().isdisjoint({"draw"})
@@ -328,7 +328,7 @@ def test_a_stage_that_fails_keeps_its_work_and_its_time(tmp_path: Path) -> None:
     assert (failed.stage, failed.reason) == ("draw", "the third step failed.")
     status = toy.pipeline.status()[0]
     assert status.partly_done
-    assert status.why == "never ran; partly done: it will go on where it was"
+    assert status.why == "never ran; partly done: it will continue where it stopped"
     pipeline.run()
     assert toy.notes.steps[:5] == ["draw 0", "draw 1", "draw 2", "failure", "draw 3"]
     finished = next(event for event in toy.events if isinstance(event, StageFinished))
@@ -399,7 +399,7 @@ def test_a_damaged_artifact_is_named_and_made_again(tmp_path: Path, what: str, h
     (warning,) = [event for event in toy.events if isinstance(event, Message)]
     assert warning.level == "warning"
     assert str(path) in warning.text
-    assert "Stage double runs again and makes it anew." in warning.text
+    assert "Stage double runs again and replaces it." in warning.text
     assert Toy(tmp_path).stale() == {}
 
 
@@ -487,7 +487,7 @@ def stage(name: object = "alone", inputs: dict[str, str] | None = None, after: t
         ([stage(), stage("show", {"totals": "alone"})], "takes no parameter 'totals'"),
         (
             [stage("later", after=("alone",)), stage()],
-            "stage 'later' comes after 'alone', which is no earlier stage",
+            "stage 'later' comes after 'alone', which is not an earlier stage",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from pipeline.freshness import differences
         ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, [("a.b[1]", "changed from 2 to 3")]),
         ({"a": [1]}, {"a": [1, 2]}, [("a", "changed from [1] to [1, 2]")]),
         ({}, {"a": None}, [("a", "is new (null)")]),
-        ({"a": "x"}, {}, [("a", "is gone (it was x)")]),
+        ({"a": "x"}, {}, [("a", "was removed (it was x)")]),
         ({"a": 1}, {"a": True}, [("a", "changed from 1 to true")]),
         ({"a": None}, {"a": {"b": 1}}, [("a", 'changed from null to {"b": 1}')]),
     ],

@@ -175,7 +175,7 @@ def test_a_document_of_an_older_shape_is_an_integrity_error(store: Store) -> Non
     class Numbers2(Numbers):
         unit: str
 
-    with pytest.raises(IntegrityError, match="Numbers2 that this version of nasflow expects"):
+    with pytest.raises(IntegrityError, match="Numbers2 of this version of nasflow"):
         store.document(record, Numbers2)
 
 

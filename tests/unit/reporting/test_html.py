@@ -11,7 +11,7 @@ from support.sample_documents import sample_documents, with_random_networks
 
 from android_bench.device import DeviceInfo
 from nasflow.base.errors import UsageError
-from stages.documents import Effort, Verification
+from stages.documents import ComputeCost, Verification
 from stages.reporting.html import render_report, write_report
 from stages.reporting.result import RunFacts, build_result
 
@@ -187,7 +187,7 @@ def test_nothing_is_claimed_where_the_interval_holds_1() -> None:
 
 def test_what_an_older_version_did_not_record_is_said_to_be_missing(html: str) -> None:
     documents = sample_documents()
-    documents["search"] = documents["search"].model_copy(update={"effort": None})
+    documents["search"] = documents["search"].model_copy(update={"compute_cost": None})
     old = render_report(documents, build_result(documents, FACTS))
     assert "Search – " in read(old).prose
     assert "In all, to find it 66 –" in read(old).prose
@@ -197,8 +197,8 @@ def test_what_an_older_version_did_not_record_is_said_to_be_missing(html: str) -
 
 def test_gpu_hours_have_a_column_where_a_gpu_was_held(html: str) -> None:
     documents = sample_documents()
-    effort = Effort(seconds=7200, processor_seconds=3600, accelerator_seconds=7200)
-    documents["search"] = documents["search"].model_copy(update={"effort": effort})
+    compute_cost = ComputeCost(seconds=7200, processor_seconds=3600, accelerator_seconds=7200)
+    documents["search"] = documents["search"].model_copy(update={"compute_cost": compute_cost})
     prose = read(render_report(documents, build_result(documents, FACTS))).prose
     assert "CPU-hours GPU-hours" in prose
     assert "Search 1.000 2.000" in prose

@@ -6,7 +6,7 @@ import pytest
 from support.sample_documents import sample_documents
 
 from pipeline.artifact import Document
-from stages.documents import Effort, TrainedNetworks
+from stages.documents import ComputeCost, TrainedNetworks
 from stages.reporting.cost import FINDING, PARTS, TRAINING, CostPart, search_cost
 from stages.reporting.notation import hours
 from stages.reporting.run_documents import RunDocuments
@@ -37,19 +37,19 @@ def test_device_seconds_are_those_of_table_model_and_candidates_and_counted_once
 
 def test_cpu_hours_are_processor_time_of_search_and_pick_alone() -> None:
     cost = search_cost(RUN)
-    assert RUN.search.effort is not None
-    assert RUN.prune.effort is not None
-    seconds = RUN.search.effort.processor_seconds + RUN.prune.effort.processor_seconds
+    assert RUN.search.compute_cost is not None
+    assert RUN.prune.compute_cost is not None
+    seconds = RUN.search.compute_cost.processor_seconds + RUN.prune.compute_cost.processor_seconds
     assert cost.cpu_hours == pytest.approx(seconds / 3600)
     assert cost.gpu_hours == 0
     for stage, trained in (("finetune", RUN.finetune), ("baseline", RUN.baseline)):
-        own = sum(n.effort.processor_seconds for n in trained.networks if n.effort is not None)
+        own = sum(n.compute_cost.processor_seconds for n in trained.networks if n.compute_cost is not None)
         assert part(stage).cpu_hours == pytest.approx(own / 3600)
 
 
 def test_training_more_or_proving_longer_does_not_make_the_search_dearer() -> None:
-    effort = Effort(seconds=9e6, processor_seconds=9e6, accelerator_seconds=9e6)
-    networks = tuple(n.model_copy(update={"effort": effort}) for n in RUN.finetune.networks)
+    compute_cost = ComputeCost(seconds=9e6, processor_seconds=9e6, accelerator_seconds=9e6)
+    networks = tuple(n.model_copy(update={"compute_cost": compute_cost}) for n in RUN.finetune.networks)
     dear = changed("finetune", networks=networks)
     for run in (dear, changed("verify", seconds=9e6)):
         cost, usual = search_cost(run), search_cost(RUN)
@@ -63,7 +63,7 @@ def test_training_more_or_proving_longer_does_not_make_the_search_dearer() -> No
 
 @pytest.mark.parametrize("stage", ["search", "prune"])
 def test_one_part_that_is_not_known_leaves_the_sum_unknown(stage: str) -> None:
-    cost = search_cost(changed(stage, effort=None))
+    cost = search_cost(changed(stage, compute_cost=None))
     assert cost.cpu_hours is None
     assert cost.gpu_hours is None
     assert cost.device_seconds == search_cost(RUN).device_seconds
@@ -72,7 +72,7 @@ def test_one_part_that_is_not_known_leaves_the_sum_unknown(stage: str) -> None:
 
 def test_one_network_whose_training_is_not_known_leaves_the_stage_unknown() -> None:
     first, *rest = RUN.baseline.networks
-    run = changed("baseline", networks=(first.model_copy(update={"effort": None}), *rest))
+    run = changed("baseline", networks=(first.model_copy(update={"compute_cost": None}), *rest))
     assert part("baseline", run).cpu_hours is None
     assert search_cost(run).cpu_hours == search_cost(RUN).cpu_hours
 
@@ -80,19 +80,19 @@ def test_one_network_whose_training_is_not_known_leaves_the_stage_unknown() -> N
 def test_a_run_of_an_older_version_says_once_that_computing_was_not_recorded() -> None:
     documents = sample_documents()
     for stage in ("search", "prune"):
-        documents[stage] = documents[stage].model_copy(update={"effort": None})
+        documents[stage] = documents[stage].model_copy(update={"compute_cost": None})
     for stage in TRAINING:
         trained = documents[stage]
         assert isinstance(trained, TrainedNetworks)
-        networks = tuple(n.model_copy(update={"effort": None}) for n in trained.networks)
+        networks = tuple(n.model_copy(update={"compute_cost": None}) for n in trained.networks)
         documents[stage] = TrainedNetworks(networks=networks)
     said = cost_sentence(search_cost(RunDocuments.of(documents)))
     assert said == "66 s of the device; computing time was not recorded."
 
 
 def test_a_gpu_is_named_where_there_was_one() -> None:
-    effort = Effort(seconds=7200, processor_seconds=1800, accelerator_seconds=7200)
-    said = cost_sentence(search_cost(changed("search", effort=effort)))
+    compute_cost = ComputeCost(seconds=7200, processor_seconds=1800, accelerator_seconds=7200)
+    said = cost_sentence(search_cost(changed("search", compute_cost=compute_cost)))
     assert said.startswith("66 s of the device, 0.516 CPU-hours and 2.000 GPU-hours; training")
     assert "GPU" not in cost_sentence(search_cost(RUN))
 

@@ -306,7 +306,7 @@ def test_a_head_start_is_said(result: ResultDocument) -> None:
 def test_a_virtual_phone_is_called_one() -> None:
     phone = DeviceInfo(kind="android", model="P", soc="s", os_build="b", runtime="r", virtual=True)
     said = dict(sentences(build_result(sample_documents(device=phone))))
-    assert "A virtual phone" in said["Device"]
+    assert "A simulated phone" in said["Device"]
 
 
 def test_a_block_of_another_width_starts_a_group() -> None:

@@ -152,7 +152,7 @@ def test_where_the_interval_holds_the_target_it_is_inconclusive_and_the_passes_a
 ) -> None:
     device = edge(lambda n: 1.006, noise=0.02)
     with pytest.raises(
-        InconclusiveError, match=r"cannot be told: measured 3 times, the fastest takes"
+        InconclusiveError, match=r"cannot be determined: measured 3 times, the fastest takes"
     ) as caught:
         picked.run(device)
     assert caught.value.exit_code == 3

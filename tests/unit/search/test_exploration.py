@@ -1,4 +1,4 @@
-"""How networks are drawn while values are learned: the shaking, the price of latency, the draw."""
+"""How networks are drawn while values are learned: Thompson samples, the latency multiplier, the draw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 from support.planted_values import SIZES, costs, every_path, planted
 
-from stages.nas.exploration import draw_near, least_prices, thompson_samples
+from stages.nas.exploration import draw_near, least_multipliers, thompson_samples
 from stages.nas.path_values import PathValues, Variances, estimate_values, one_hot, starts_of, values_of_parts
 from stages.nas.solver import path_ms
 
@@ -62,60 +62,62 @@ def test_what_was_seen_very_often_is_hardly_shaken() -> None:
     assert sums.std(axis=0).max() < 0.1
 
 
-# --- the price -------------------------------------------------------------------------------------
+# --- the multiplier ------------------------------------------------------------------------------
 
 
-def expected_ms(parts_C: Array, price: float, cost_C: Array, sizes: tuple[int, ...], heat: float) -> float:
-    """Of a network whose layers are drawn from a softmax of (part - price * cost) / heat."""
+def expected_ms(
+    parts_C: Array, multiplier: float, cost_C: Array, sizes: tuple[int, ...], temperature: float
+) -> float:
+    """Of a network whose layers are drawn from a softmax of (part - multiplier * cost) / temperature."""
     total = 0.0
     for parts, layer_ms in zip(
         *(np.split(row, starts_of(sizes)[1:]) for row in (parts_C, cost_C)), strict=True
     ):
-        logits = (parts - price * layer_ms) / heat
+        logits = (parts - multiplier * layer_ms) / temperature
         weights = np.exp(logits - logits.max())
         total += float((weights * layer_ms).sum() / weights.sum())
     return total
 
 
-@given(seed=st.integers(0, 2**20), share=st.floats(0.02, 1.2), heat=st.sampled_from([0.05, 0.3, 2.0]))
+@given(seed=st.integers(0, 2**20), share=st.floats(0.02, 1.2), temperature=st.sampled_from([0.05, 0.3, 2.0]))
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_the_price_is_the_least_at_which_the_target_is_expected_to_be_met(
-    seed: int, share: float, heat: float
+def test_the_multiplier_is_the_least_that_meets_the_target(
+    seed: int, share: float, temperature: float
 ) -> None:
     costs_ms = costs(seed)
     cost_C = np.concatenate([np.asarray(row) for row in costs_ms])
     fastest, slowest = (sum(map(end, costs_ms)) for end in (min, max))
     target_ms = fastest + share * (slowest - fastest)
     added_NC = np.random.default_rng(seed).normal(size=(4, sum(SIZES)))
-    # Halved 24 times: from the highest price that could be needed, which nearly equal candidates make high.
-    highest = 100 * (np.ptp(added_NC, axis=1).max() + heat) / min(map(np.ptp, costs_ms))
+    # Halved 24 times: from the highest multiplier needed, which nearly equal candidates make high.
+    highest = 100 * (np.ptp(added_NC, axis=1).max() + temperature) / min(map(np.ptp, costs_ms))
     resolution = 1.01 * highest / 2**24
-    for parts_C, price in zip(
-        added_NC, least_prices(added_NC, cost_C, starts_of(SIZES), target_ms, heat), strict=True
+    for parts_C, multiplier in zip(
+        added_NC, least_multipliers(added_NC, cost_C, starts_of(SIZES), target_ms, temperature), strict=True
     ):
-        assert price >= 0
-        assert expected_ms(parts_C, price, cost_C, SIZES, heat) <= target_ms * (1 + 1e-6)
-        free = expected_ms(parts_C, 0.0, cost_C, SIZES, heat) <= target_ms
+        assert multiplier >= 0
+        assert expected_ms(parts_C, multiplier, cost_C, SIZES, temperature) <= target_ms * (1 + 1e-6)
+        free = expected_ms(parts_C, 0.0, cost_C, SIZES, temperature) <= target_ms
         if free:
-            assert price < resolution, "latency has a price although the target is met without"
-        elif price > resolution:
-            lower = price - resolution
-            assert expected_ms(parts_C, lower, cost_C, SIZES, heat) > target_ms * (1 - 1e-6)
+            assert multiplier < resolution, "the multiplier is not 0 although the target is met without"
+        elif multiplier > resolution:
+            lower = multiplier - resolution
+            assert expected_ms(parts_C, lower, cost_C, SIZES, temperature) > target_ms * (1 - 1e-6)
 
 
-def test_a_target_below_every_network_has_the_price_of_the_fastest_ones() -> None:
+def test_a_target_below_all_has_the_multiplier_of_the_fastest() -> None:
     costs_ms = costs(3)
     cost_C = np.concatenate([np.asarray(row) for row in costs_ms])
     parts_NC = planted(3).layer_C[None]
-    (price,) = least_prices(parts_NC, cost_C, starts_of(SIZES), 0.0, 0.1)
+    (multiplier,) = least_multipliers(parts_NC, cost_C, starts_of(SIZES), 0.0, 0.1)
     fastest = sum(map(min, costs_ms))
-    assert np.isfinite(price)
-    assert expected_ms(parts_NC[0], price, cost_C, SIZES, 0.1) == pytest.approx(fastest, rel=1e-3)
+    assert np.isfinite(multiplier)
+    assert expected_ms(parts_NC[0], multiplier, cost_C, SIZES, 0.1) == pytest.approx(fastest, rel=1e-3)
 
 
-def test_where_all_candidates_take_the_same_time_there_is_a_price_all_the_same() -> None:
-    prices = least_prices(np.zeros((2, 6)), np.full(6, 0.5), starts_of((3, 3)), 0.4, 0.1)
-    assert np.isfinite(prices).all()
+def test_equal_latencies_have_a_multiplier_too() -> None:
+    multipliers = least_multipliers(np.zeros((2, 6)), np.full(6, 0.5), starts_of((3, 3)), 0.4, 0.1)
+    assert np.isfinite(multipliers).all()
 
 
 # --- the draw --------------------------------------------------------------------------------------
@@ -126,12 +128,12 @@ def drawn(values: PathValues, costs_ms: list[list[float]], target_ms: float, **o
     return draw_near(layer_NC, values, costs_ms, target_ms, np.random.default_rng(7), **options)
 
 
-def test_without_pairs_and_price_layers_are_drawn_from_the_softmax_of_their_parts() -> None:
+def test_without_pairs_and_multiplier_layers_are_a_softmax() -> None:
     parts = [[0.0, 0.5, 1.0], [0.3, 0.0]]
     paths_NL = drawn(values_of_parts(parts), [[0.1] * 3, [0.1] * 2], 9.0, temperature=1.0)
-    heat = np.sqrt(sum(np.var(row) for row in parts))
+    temperature = np.sqrt(sum(np.var(row) for row in parts))
     for layer, row in enumerate(parts):
-        weights = np.exp(np.asarray(row) / heat)
+        weights = np.exp(np.asarray(row) / temperature)
         counts = np.bincount(paths_NL[:, layer], minlength=len(row))
         assert chisquare(counts, DRAWS * weights / weights.sum()).pvalue > 0.001
 
@@ -140,8 +142,8 @@ def test_with_pairs_networks_are_drawn_from_the_softmax_of_their_values() -> Non
     sizes = (2, 3, 2)
     values, paths = planted(5, pairs=0.4, sizes=sizes), every_path(sizes)
     paths_NL = drawn(values, [[0.1] * size for size in sizes], 9.0, temperature=1.5)
-    heat = 1.5 * np.sqrt(sum(np.var(row) for row in np.split(values.layer_C, starts_of(sizes)[1:])))
-    weights = np.exp((values.value(paths) - values.value(paths).max()) / heat)
+    temperature = 1.5 * np.sqrt(sum(np.var(row) for row in np.split(values.layer_C, starts_of(sizes)[1:])))
+    weights = np.exp((values.value(paths) - values.value(paths).max()) / temperature)
     counts = [int((paths_NL == path).all(axis=1).sum()) for path in paths]
     # Six sweeps of Gibbs sampling come near the distribution, not quite to it.
     assert np.abs(np.array(counts) / DRAWS - weights / weights.sum()).max() < 0.03
@@ -163,9 +165,8 @@ def test_draws_are_valid_near_the_target_and_better_than_random_ones_of_that_lat
 
 def test_a_lower_temperature_draws_better_networks() -> None:
     values, costs_ms = planted(1), costs(1)
-    means = [
-        values.value(drawn(values, costs_ms, 9.0, temperature=heat)).mean() for heat in (1.0, 0.3, 0.1, 0.02)
-    ]
+    temperatures = (1.0, 0.3, 0.1, 0.02)
+    means = [values.value(drawn(values, costs_ms, 9.0, temperature=t)).mean() for t in temperatures]
     assert all(warm < cold for warm, cold in pairwise(means))
     every = values.value(every_path())
     assert every.max() - means[-1] < 0.1 * every.std(), "a few stay where one change alone does not help"

@@ -18,7 +18,7 @@ from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
 from stages.nas.estimators.reinforce import RewardBaseline, reinforce_gradient
 from stages.nas.estimators.two_path import rescale_pairs, two_path_gradient
-from stages.nas.search_loop import price_candidates, run_search
+from stages.nas.search_loop import architecture_of, run_search
 from stages.nn.supernet import Supernet
 from stages.space.block_spec import BlockSpec
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
@@ -58,7 +58,7 @@ def late_expectation_ms(result: SearchResult, cost: Callable[[BlockSpec], float]
     From step to step the expectation goes up and down by 10 %, where exactly depends on rounding; over
     these epochs it is within 2 % of what the search believes in.
     """
-    architecture = price_candidates(SPACE, latency_model(cost=cost))
+    architecture = architecture_of(SPACE, latency_model(cost=cost))
     expected = []
     for point in result.history[-LATE_EPOCHS:]:
         for alpha, row in zip(architecture.alphas, point.probabilities, strict=True):
@@ -139,7 +139,7 @@ def two_path_step(
 ) -> None:
     pairs = architecture.sample_pairs(generator)
     before = [alpha.detach().clone() for alpha in architecture.alphas]
-    two_path_gradient(supernet, architecture, x_NCHW, labels_N, pairs, price=0.0, target_ms=1.0)
+    two_path_gradient(supernet, architecture, x_NCHW, labels_N, pairs, multiplier=0.0, target_ms=1.0)
     optimizer.step()
     rescale_pairs(architecture, before, pairs)
 
@@ -158,7 +158,7 @@ def reinforce_step() -> Step:
     ) -> None:
         paths = [architecture.sample_path(generator) for _ in range(4)]
         seen = reinforce_gradient(
-            supernet, architecture, x_NCHW, labels_N, paths, baseline=baseline, price=0.0, target_ms=1.0
+            supernet, architecture, x_NCHW, labels_N, paths, baseline=baseline, multiplier=0.0, target_ms=1.0
         )
         optimizer.step()
         baseline.update(-seen.loss)

@@ -104,7 +104,7 @@ def test_a_checkpoint_of_a_version_that_recorded_no_maker_still_serves(undisturb
 def without_seconds(result: SearchResult) -> SearchResult:
     """A result without what the clock says."""
     history = tuple(point.model_copy(update={"seconds": 0.0}) for point in result.history)
-    return result.model_copy(update={"history": history, "seconds": 0.0, "effort": None})
+    return result.model_copy(update={"history": history, "seconds": 0.0, "compute_cost": None})
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Undisturbed:
 
 def end_state(scratch: MemoryScratch) -> Mapping[str, object]:
     tensors, numbers = unpack(scratch.entries[CHECKPOINT])
-    numbers.pop("effort")
+    numbers.pop("compute_cost")
     for point in (numbers["now"], *numbers["history"]):
         point.pop("seconds")
         point.pop("epoch_seconds", None)
@@ -190,7 +190,7 @@ def test_a_checkpoint_holds_all_that_is_not_drawn_anew(
     for state in (undisturbed.state, undisturbed_reinforce.state):
         numbers = state["numbers"]
         assert isinstance(numbers, dict)
-        assert numbers["price"]["steps"] == numbers["now"]["architecture_steps"] == 2 * STEPS // 2
+        assert numbers["multiplier"]["steps"] == numbers["now"]["architecture_steps"] == 2 * STEPS // 2
         for part in ("supernet", "architecture", "weights_optimizer", "architecture_optimizer"):
             assert any(name.startswith(f"{part}.") for name in state)
     by_pairs, by_draws = undisturbed.state["numbers"], undisturbed_reinforce.state["numbers"]
@@ -232,7 +232,7 @@ def test_stopped_three_times_it_ends_as_if_undisturbed(undisturbed: Undisturbed)
     resumed = search(memory_context("search", scratch=scratch, told=told))
     assert without_seconds(resumed) == undisturbed.result
     # Of 12 writes, one closed the warm-up.
-    assert any("going on at epoch 1, step 5" in str(event) for event in told.events)
+    assert any("resuming at epoch 1, step 5" in str(event) for event in told.events)
 
 
 @pytest.mark.parametrize("event", [0, 1, 3])

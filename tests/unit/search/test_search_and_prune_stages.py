@@ -20,7 +20,7 @@ from pipeline.artifact import document_bytes
 from stages.data.config import DataConfig
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nas.config import SearchConfig
-from stages.nas.search_loop import price_candidates
+from stages.nas.search_loop import architecture_of
 from stages.nas.solver import path_ms
 from stages.nas.targets import RelativeTarget, TargetConfig
 from stages.nn.network import load_network
@@ -35,8 +35,8 @@ CONFIG = SearchConfig(
     warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
 TARGET = TargetConfig(ms=0.08)
-COSTS = [row.tolist() for row in price_candidates(SPACE, LATENCY).block_ms]
-FIXED_MS = price_candidates(SPACE, LATENCY).fixed_ms
+COSTS = [row.tolist() for row in architecture_of(SPACE, LATENCY).block_ms]
+FIXED_MS = architecture_of(SPACE, LATENCY).fixed_ms
 
 
 def stage(config: SearchConfig = CONFIG, target: TargetConfig = TARGET) -> Search:
@@ -83,7 +83,7 @@ def pruned(
 
 
 def untimed(outcome: PrunedNetworks) -> bytes:
-    return document_bytes(outcome.model_copy(update={"seconds": 0.0, "effort": None}))
+    return document_bytes(outcome.model_copy(update={"seconds": 0.0, "compute_cost": None}))
 
 
 # --- the target ------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_a_search_leaves_a_supernet_that_loads_and_a_document_that_can_be_stored
 
 
 def test_expected_latency_is_the_mean_over_all_networks(searched: SearchResult) -> None:
-    architecture = price_candidates(SPACE, LATENCY)
+    architecture = architecture_of(SPACE, LATENCY)
     paths = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
     mean = sum(LATENCY.predict_ms(SPACE.network(path)) for path in paths) / len(paths)
     assert architecture.expected_ms() == pytest.approx(mean)
@@ -149,10 +149,10 @@ def test_the_most_probable_networks_within_the_target_are_judged(
         if least <= LATENCY.predict_ms(SPACE.network(path)) <= most
     ]
     likely = sorted((path_ms(searched.log_probabilities, path) for path in within), reverse=True)
-    judged = [c for c in outcome.considered if c.validation_accuracy_percent is not None]
-    assert [c.log_probability for c in judged] == pytest.approx(likely[:4], abs=2e-6)
-    assert all(least <= c.predicted_ms <= most for c in judged)
-    best = min(judged, key=lambda c: c.validation_loss or 0)
+    evaluated = [c for c in outcome.considered if c.validation_accuracy_percent is not None]
+    assert [c.log_probability for c in evaluated] == pytest.approx(likely[:4], abs=2e-6)
+    assert all(least <= c.predicted_ms <= most for c in evaluated)
+    best = min(evaluated, key=lambda c: c.validation_loss or 0)
     assert outcome.found.choices == best.choices
     assert PrunedNetworks.model_validate_json(document_bytes(outcome)) == outcome
 
@@ -164,12 +164,12 @@ def test_the_last_choice_looks_at_what_it_is_told_to(
     searched: SearchResult, store: MemoryStore, select_by: str, field: str
 ) -> None:
     outcome = pruned(searched, store, candidates=8, minimum_share=0.5, select_by=select_by)
-    judged = [c for c in outcome.considered if c.validation_loss is not None]
+    evaluated = [c for c in outcome.considered if c.validation_loss is not None]
     sign = -1 if select_by == "loss" else 1
-    best = max(judged, key=lambda c: sign * getattr(c, field))
-    assert len(judged) == 8
+    best = max(evaluated, key=lambda c: sign * getattr(c, field))
+    assert len(evaluated) == 8
     assert getattr(best, field) == getattr(
-        next(c for c in judged if c.choices == outcome.found.choices), field
+        next(c for c in evaluated if c.choices == outcome.found.choices), field
     )
 
 
@@ -260,8 +260,8 @@ def test_a_space_without_enough_other_networks_is_told_of(searched: SearchResult
         pruned(searched, store, candidates=1, minimum_share=0.8, random_networks=18)
 
 
-def test_without_a_price_the_search_does_not_heed_latency(store: MemoryStore) -> None:
-    """Two searches under far apart targets learn the same where latency has no price."""
+def test_without_a_multiplier_latency_does_not_count(store: MemoryStore) -> None:
+    """Two searches under far apart targets learn the same where latency does not count."""
     free = CONFIG.model_copy(update={"multiplier_rate": 0.0, "multiplier_damping": 0.0})
     outcomes = [
         stage(free, TargetConfig(ms=target_ms)).run(memory_context("search", store=store), latency=LATENCY)
@@ -483,7 +483,7 @@ LISTED: dict[str, Any] = {
 }
 
 
-def judged(scratch: MemoryScratch) -> list[tuple[tuple[int, ...], int]]:
+def evaluated(scratch: MemoryScratch) -> list[tuple[tuple[int, ...], int]]:
     return [(tuple(row["path"]), row["batch"]) for row in scratch.rows("evaluations")]
 
 

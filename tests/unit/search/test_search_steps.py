@@ -17,7 +17,7 @@ from pipeline.stage import Context
 from stages.data.batches import Batches
 from stages.data.config import open_dataset
 from stages.nas.config import SearchConfig
-from stages.nas.search_loop import SearchLoop, price_candidates, run_search
+from stages.nas.search_loop import SearchLoop, architecture_of, run_search
 from stages.nn.supernet import Supernet
 from stages.training.checkpoint import unpack
 from stages.training.runtime import start_runtime
@@ -40,7 +40,7 @@ def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
         config,
         SPACE,
         3,
-        price_candidates(SPACE, latency_model()),
+        architecture_of(SPACE, latency_model()),
         0.085,
         context,
         runtime,

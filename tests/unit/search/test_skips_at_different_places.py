@@ -87,10 +87,10 @@ def test_the_space_has_networks_that_several_paths_give() -> None:
 def test_the_likeliest_different_networks_are_judged(share: float) -> None:
     fastest, slowest = LATENCY.feasible_ms
     target_ms = fastest + share * (slowest - fastest) + 1e-9
-    judged = [c for c in pruned(target_ms).considered if c.validation_accuracy_percent is not None]
+    evaluated = [c for c in pruned(target_ms).considered if c.validation_accuracy_percent is not None]
     wanted = likeliest_networks(0.5 * target_ms, target_ms)[:5]
-    assert sorted(blocks(c.choices) for c in judged) == sorted(wanted)
-    assert len(judged) == {0.3: 3, 0.6: 5}[share], "there are no more"
+    assert sorted(blocks(c.choices) for c in evaluated) == sorted(wanted)
+    assert len(evaluated) == {0.3: 3, 0.6: 5}[share], "there are no more"
 
 
 @pytest.mark.parametrize("rank_by", ["probability", "value"])

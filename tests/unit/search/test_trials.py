@@ -133,16 +133,16 @@ def test_a_trial_longer_than_another_learns_more() -> None:
     net = SPACE.network([0] * len(SPACE.layers()))
     recipes = [RECIPE.model_copy(update={"epochs": epochs}) for epochs in (1, 8)]
     short, long = (Trials(r, DATA, 0, memory_context("prune"), start_runtime(0)) for r in recipes)
-    assert long.judge([0], net).loss < short.judge([0], net).loss - 0.1
+    assert long.evaluate([0], net).loss < short.evaluate([0], net).loss - 0.1
 
 
 def test_equal_networks_have_equal_trials_whatever_was_tried_before() -> None:
     one, other = [0] * len(SPACE.layers()), [0, 1, 1, 1]
     runtime, recipe = start_runtime(0), RECIPE.model_copy(update={"epochs": 1})
-    alone = Trials(recipe, DATA, 0, memory_context("prune"), runtime).judge(one, SPACE.network(one))
+    alone = Trials(recipe, DATA, 0, memory_context("prune"), runtime).evaluate(one, SPACE.network(one))
     both = Trials(recipe, DATA, 0, memory_context("prune"), runtime)
-    both.judge(other, SPACE.network(other))
-    assert both.judge(one, SPACE.network(one)) == alone
+    both.evaluate(other, SPACE.network(other))
+    assert both.evaluate(one, SPACE.network(one)) == alone
 
 
 def test_the_recipe_counts_only_where_there_are_trials_and_its_epochs_never() -> None:
@@ -173,7 +173,7 @@ def test_what_trained_is_kept_with_the_trials_and_by_a_run_that_goes_on() -> Non
     runtime, recipe = start_runtime(0), RECIPE.model_copy(update={"epochs": 1})
     first = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), runtime)
     assert first.made_by == ()
-    first.judge(path, SPACE.network(path))
+    first.evaluate(path, SPACE.network(path))
     assert first.made_by == (made_here(runtime.device),)
     again = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), runtime)
     assert again.made_by == first.made_by, "that network is not tried again"

@@ -103,7 +103,7 @@ def test_a_space_that_is_not_there_is_told_with_those_that_are(name: str, tmp_pa
         (b"a: b: c", "line 1: this is not YAML"),
         (b"\xff\xfe\x00", "line 1: byte 0xff is not UTF-8"),
         (b"!!python/object:os.system {}", "line 1: the tag tag:yaml.org,2002:python"),
-        (b"name: own\nresolution: 32\nname: other\n", "line 3: name: the key stands here a second time"),
+        (b"name: own\nresolution: 32\nname: other\n", "line 3: name: the key appears twice"),
     ],
 )
 def test_what_is_no_yaml_is_told(content: bytes, reason: str, tmp_path: Path) -> None:

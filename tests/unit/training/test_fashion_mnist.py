@@ -182,9 +182,9 @@ def test_a_folder_of_ones_own_is_read(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda packed: packed[:-20], "is damaged, or no gzip file"),
-        (lambda packed: b"something else", "is damaged, or no gzip file"),
-        (lambda packed: b"", "is damaged, or no gzip file|is not Fashion-MNIST's"),
+        (lambda packed: packed[:-20], "is damaged, or not a gzip file"),
+        (lambda packed: b"something else", "is damaged, or not a gzip file"),
+        (lambda packed: b"", "is damaged, or not a gzip file|is not Fashion-MNIST's"),
         (lambda packed: gzip.compress(gzip.decompress(packed)[:-1] + b"\x0b"), "is not Fashion-MNIST's"),
     ],
     ids=["truncated", "no gzip", "empty", "one byte changed"],

@@ -60,7 +60,9 @@ def perform(what: str, folder: Path) -> bytes:
             checkpoint_seconds=EACH_STEP,
         )
         history = tuple(point.model_copy(update={"seconds": 0.0}) for point in result.history)
-        return document_bytes(result.model_copy(update={"history": history, "seconds": 0.0, "effort": None}))
+        return document_bytes(
+            result.model_copy(update={"history": history, "seconds": 0.0, "compute_cost": None})
+        )
     runtime = start_runtime(0, checkpoint_seconds=EACH_STEP)
     outcome = train(
         Network(SPACE.network((0, 1, 1, 0))),

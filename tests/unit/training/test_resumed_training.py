@@ -46,7 +46,7 @@ def trained(context: Context, recipe: Recipe = RECIPE, *, checkpoint_seconds: fl
 
 def without_seconds(outcome: Trained) -> Trained:
     curve = tuple(point.model_copy(update={"seconds": 0.0}) for point in outcome.curve)
-    return replace(outcome, curve=curve, effort=None)
+    return replace(outcome, curve=curve, compute_cost=None)
 
 
 @pytest.fixture(scope="module")

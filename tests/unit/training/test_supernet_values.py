@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from nasflow.base.errors import TrainingDivergedError
 from stages.data.batches import Batches
 from stages.data.config import open_dataset
-from stages.nas.evaluation import SupernetJudge, explore_supernet
+from stages.nas.evaluation import SupernetEvaluator, explore_supernet
 from stages.nas.exploration import Explored
-from stages.nas.search_loop import price_candidates
+from stages.nas.search_loop import architecture_of
 from stages.nn.supernet import Supernet
 
-COSTS_MS = [row.tolist() for row in price_candidates(SPACE, latency_model()).block_ms]
+COSTS_MS = [row.tolist() for row in architecture_of(SPACE, latency_model()).block_ms]
 BUDGET = 50
 
 
@@ -37,8 +37,8 @@ def used_supernet(*, training: bool) -> Supernet:
 
 
 def explored(supernet: Supernet, validation: Batches) -> Explored:
-    judge = SupernetJudge(supernet, validation, memory_context("prune"))
-    return explore_supernet(judge, COSTS_MS, [0.05], budget=BUDGET, seed=3)
+    evaluate = SupernetEvaluator(supernet, validation, memory_context("prune"))
+    return explore_supernet(evaluate, COSTS_MS, [0.05], budget=BUDGET, seed=3)
 
 
 def state_of(supernet: Supernet) -> dict[str, object]:

@@ -96,7 +96,7 @@ def without_seconds(outcome: TrainedNetworks) -> bytes:
         network.model_copy(
             update={
                 "seconds": 0.0,
-                "effort": None,
+                "compute_cost": None,
                 "curve": tuple(point.model_copy(update={"seconds": 0.0}) for point in network.curve),
             }
         )

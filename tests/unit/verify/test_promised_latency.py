@@ -11,7 +11,7 @@ from stages.documents import FoundLatency, LatencyModel, PrunedNetworks, Verdict
 from stages.reporting.html import render_report
 from stages.reporting.result import build_result
 from stages.reporting.summary import summary_text
-from stages.verification.prediction import judge_latency, not_as_expected, verdict
+from stages.verification.prediction import evaluate_latency, not_as_expected, verdict
 from stages.verification.statistics import Estimate
 
 DOCUMENTS = sample_documents()
@@ -25,16 +25,16 @@ ROUNDS = [1.0, 1.004, 0.997, 1.001, 0.999, 1.002, 0.998, 1.003]
 BELOW = Estimate(0.45, 0.4, 0.5)
 
 
-def judged(factor: float, *, slowdown: float = 1.0, target_ms: float = TARGET_MS) -> FoundLatency:
+def evaluated(factor: float, *, slowdown: float = 1.0, target_ms: float = TARGET_MS) -> FoundLatency:
     """A network that takes ``factor`` times its prediction, on a device that is slower at present."""
     found_ms = [factor * PREDICTED_MS * slowdown * noise for noise in ROUNDS]
     anchor_ms = [REFERENCE_MS * slowdown * noise for noise in reversed(ROUNDS)]
-    return judge_latency(NET, target_ms, LATENCY, found_ms, anchor_ms)
+    return evaluate_latency(NET, target_ms, LATENCY, found_ms, anchor_ms)
 
 
 @given(st.floats(0.9, 5.0), st.sampled_from([0.7, 1.0, 1.02, 1.1, 5.0]))
 def test_a_device_that_is_slower_at_present_changes_nothing(slowdown: float, factor: float) -> None:
-    quiet, slow = judged(factor), judged(factor, slowdown=slowdown)
+    quiet, slow = evaluated(factor), evaluated(factor, slowdown=slowdown)
     assert slow.ms == pytest.approx(quiet.ms)
     assert (slow.prediction, slow.target) == (quiet.prediction, quiet.target)
 
@@ -51,19 +51,19 @@ def test_a_device_that_is_slower_at_present_changes_nothing(slowdown: float, fac
 )
 def test_only_an_interval_wholly_outside_is_a_departure(factor: float, prediction: str, target: str) -> None:
     """The model's interval is +-4.4 %, the target 2 % above the prediction, the reference known to 1-2 %."""
-    found = judged(factor)
+    found = evaluated(factor)
     assert found.ms == pytest.approx(factor * PREDICTED_MS, rel=0.01)
     assert found.interval_95[0] < found.ms < found.interval_95[1]
     assert (found.prediction, found.target) == (prediction, target)
 
 
 def test_what_is_known_of_the_reference_is_in_the_interval() -> None:
-    low, high = judged(1.0).interval_95
+    low, high = evaluated(1.0).interval_95
     certain = LATENCY.reference.measurement.model_copy(update={"round_medians_ms": (REFERENCE_MS,) * 5})
     reference = LATENCY.reference.model_copy(update={"measurement": certain})
     found_ms = [PREDICTED_MS * noise for noise in ROUNDS]
     anchor_ms = [REFERENCE_MS * noise for noise in reversed(ROUNDS)]
-    narrow = judge_latency(
+    narrow = evaluate_latency(
         NET, TARGET_MS, LATENCY.model_copy(update={"reference": reference}), found_ms, anchor_ms
     )
     assert low < narrow.interval_95[0] < narrow.interval_95[1] < high
@@ -75,8 +75,8 @@ def test_by_a_model_of_another_device_the_reference_tells_the_speed(factor: floa
     foreign = LATENCY.model_copy(update={"foreign": ("chip: A in the table, B here",)})
     found_ms = [factor * PREDICTED_MS / 3 * noise for noise in ROUNDS]
     anchor_ms = [REFERENCE_MS / 3 * noise for noise in reversed(ROUNDS)]
-    found = judge_latency(NET, TARGET_MS, foreign, found_ms, anchor_ms)
-    assert found == judge_latency(NET, TARGET_MS, LATENCY, found_ms, anchor_ms)
+    found = evaluate_latency(NET, TARGET_MS, foreign, found_ms, anchor_ms)
+    assert found == evaluate_latency(NET, TARGET_MS, LATENCY, found_ms, anchor_ms)
     assert found.ms == pytest.approx(factor * PREDICTED_MS, rel=0.01)
     assert verdict(BELOW, 0.55, found) == expected
 
@@ -85,11 +85,11 @@ def test_by_a_model_of_another_device_the_reference_tells_the_speed(factor: floa
     ("found", "expected"),
     [
         (None, "pass"),
-        (judged(1.0), "pass"),
-        (judged(0.85), "inconclusive"),
-        (judged(1.2), "fail"),
-        (judged(1.2, target_ms=9.0), "inconclusive"),
-        (judged(1.0, target_ms=0.9 * PREDICTED_MS), "inconclusive"),
+        (evaluated(1.0), "pass"),
+        (evaluated(0.85), "inconclusive"),
+        (evaluated(1.2), "fail"),
+        (evaluated(1.2, target_ms=9.0), "inconclusive"),
+        (evaluated(1.0, target_ms=0.9 * PREDICTED_MS), "inconclusive"),
     ],
 )
 def test_no_gate_passes_a_network_that_takes_another_time_than_promised(
@@ -101,13 +101,13 @@ def test_no_gate_passes_a_network_that_takes_another_time_than_promised(
 @pytest.mark.parametrize(("limit", "expected"), [(None, "ungated"), (0.45, "inconclusive"), (0.35, "fail")])
 def test_a_gate_that_would_not_pass_stays_as_it_is(limit: float | None, expected: Verdict) -> None:
     for factor in (0.85, 1.0, 5.0):
-        assert verdict(BELOW, limit, judged(factor)) == expected
+        assert verdict(BELOW, limit, evaluated(factor)) == expected
 
 
 def test_summary_and_report_say_it_loudly_and_once() -> None:
     verified = DOCUMENTS["verify"]
     assert isinstance(verified, Verification)
-    slow = judged(5.0)
+    slow = evaluated(5.0)
     wrong = not_as_expected(slow)
     assert "slower than the predicted" in wrong
     assert "above its target" in wrong
@@ -120,6 +120,6 @@ def test_summary_and_report_say_it_loudly_and_once() -> None:
     assert f"Fail. The latency ratio is {verified.ratio:.3f} (95 % interval 0.500 to 0.600)" in summary
     report = render_report(documents, result).replace("&#39;", "'")
     assert f"<strong>Latency not as predicted.</strong> {wrong}" in report
-    for good in (None, judged(1.0)):
+    for good in (None, evaluated(1.0)):
         documents["verify"] = verified.model_copy(update={"found_latency": good})
         assert "Prediction " not in summary_text(build_result(documents))

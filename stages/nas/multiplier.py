@@ -1,4 +1,4 @@
-"""The price of latency: a Lagrange multiplier that is learned (LightNAS, arXiv 2208.14446).
+"""The latency multiplier: a Lagrange multiplier that is learned (LightNAS, arXiv 2208.14446).
 
 A target in milliseconds replaces the paper's fixed weight of the latency term.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-class LatencyPrice:
+class LatencyMultiplier:
     """The multiplier of the constraint E[latency] = target, and the target's way down (or up) to it.
 
     A proportional-integral controller of the relative excess over the *momentary* target, which moves in
     a straight line from the first expectation to the real one over ``anneal_steps``. The integral alone
     (dual ascent) winds up while the expectation is on its way and keeps pushing when the target is met;
     the proportional part (``damping``) takes that push away at once.
-    Two-sided: below the target the price falls and may become a bonus, because budget that is not
+    Two-sided: below the target the multiplier falls and may become a bonus, because budget that is not
     used is accuracy that is given away.
     """
 
@@ -34,7 +34,7 @@ class LatencyPrice:
 
     @property
     def value(self) -> float:
-        """The present price: what one target's worth of latency costs, in units of the loss."""
+        """The present value: what one target's worth of latency costs, in units of the loss."""
         return self.integral + self.damping * self.excess
 
     def momentary_target_ms(self) -> float:

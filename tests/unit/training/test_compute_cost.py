@@ -11,15 +11,15 @@ from support.memory_context import MemoryScratch, MemoryStore, memory_context
 from support.toy_search import DATA, EACH_STEP, SPACE, Stopped, StoppingScratch, latency_model, toy_device
 
 from android_bench.device import RuntimeOptions
-from stages.documents import Effort, PrunedNetworks, SearchResult
+from stages.documents import ComputeCost, PrunedNetworks, SearchResult
 from stages.nas.config import PruneConfig, SearchConfig
 from stages.nas.evaluation import EVALUATIONS
-from stages.nas.pick import EFFORT
+from stages.nas.pick import COMPUTE_COST
 from stages.nas.search_loop import CHECKPOINT, run_search
 from stages.nas.targets import TargetConfig
 from stages.prune import Prune
 from stages.training.checkpoint import pack, unpack
-from stages.training.cost import EffortClock
+from stages.training.cost import ComputeClock
 
 CPU = torch.device("cpu")
 CONFIG = SearchConfig(
@@ -33,9 +33,9 @@ def ticking(readings: Iterable[float]) -> Callable[[], float]:
     return iter(readings).__next__
 
 
-def clock(device: torch.device = CPU) -> EffortClock:
+def clock(device: torch.device = CPU) -> ComputeClock:
     """Wall clock 10 s a reading; two cores, one of them waiting now and then."""
-    return EffortClock(device, wall=ticking(range(0, 1000, 10)), processor=ticking(range(0, 1000, 13)))
+    return ComputeClock(device, wall=ticking(range(0, 1000, 10)), processor=ticking(range(0, 1000, 13)))
 
 
 def search(scratch: MemoryScratch, store: MemoryStore | None = None) -> SearchResult:
@@ -53,9 +53,9 @@ def search(scratch: MemoryScratch, store: MemoryStore | None = None) -> SearchRe
 
 def test_laps_add_up() -> None:
     watch = clock()
-    assert watch.lap() == Effort(seconds=10, processor_seconds=13, accelerator_seconds=0)
-    assert watch.lap() == Effort(seconds=10, processor_seconds=13, accelerator_seconds=0)
-    assert watch.total() == Effort(seconds=30, processor_seconds=39, accelerator_seconds=0)
+    assert watch.lap() == ComputeCost(seconds=10, processor_seconds=13, accelerator_seconds=0)
+    assert watch.lap() == ComputeCost(seconds=10, processor_seconds=13, accelerator_seconds=0)
+    assert watch.total() == ComputeCost(seconds=30, processor_seconds=39, accelerator_seconds=0)
 
 
 def test_what_is_skipped_does_not_count() -> None:
@@ -63,7 +63,7 @@ def test_what_is_skipped_does_not_count() -> None:
     watch.lap()
     watch.skip()
     watch.skip()
-    assert watch.total() == Effort(seconds=20, processor_seconds=26, accelerator_seconds=0)
+    assert watch.total() == ComputeCost(seconds=20, processor_seconds=26, accelerator_seconds=0)
 
 
 def test_a_gpu_is_held_for_as_long_as_the_wall_clock_runs() -> None:
@@ -73,7 +73,7 @@ def test_a_gpu_is_held_for_as_long_as_the_wall_clock_runs() -> None:
 def test_a_clock_goes_on_behind_a_checkpoint() -> None:
     watch = clock()
     watch.restore({"seconds": 100.0, "processor_seconds": 150.0, "accelerator_seconds": 7.0})
-    assert watch.total() == Effort(seconds=110, processor_seconds=163, accelerator_seconds=7)
+    assert watch.total() == ComputeCost(seconds=110, processor_seconds=163, accelerator_seconds=7)
 
 
 def test_what_an_earlier_version_did_not_keep_is_not_made_up() -> None:
@@ -87,7 +87,7 @@ def test_what_an_earlier_version_did_not_keep_is_not_made_up() -> None:
 
 def test_waiting_is_no_work() -> None:
     """Processor time stands still while the wall clock runs on."""
-    watch = EffortClock(CPU, wall=ticking([0.0, 50.0]))
+    watch = ComputeClock(CPU, wall=ticking([0.0, 50.0]))
     lap = watch.lap()
     assert lap.seconds == 50.0
     assert lap.processor_seconds < 5.0
@@ -95,10 +95,10 @@ def test_waiting_is_no_work() -> None:
 
 def test_a_search_tells_its_processor_time() -> None:
     before = time.process_time()
-    effort = search(MemoryScratch()).effort
-    assert effort is not None
-    assert 0 < effort.processor_seconds <= time.process_time() - before
-    assert effort.accelerator_seconds == (effort.seconds if torch.cuda.is_available() else 0)
+    compute_cost = search(MemoryScratch()).compute_cost
+    assert compute_cost is not None
+    assert 0 < compute_cost.processor_seconds <= time.process_time() - before
+    assert compute_cost.accelerator_seconds == (compute_cost.seconds if torch.cuda.is_available() else 0)
 
 
 def test_a_search_that_goes_on_adds_up() -> None:
@@ -106,12 +106,12 @@ def test_a_search_that_goes_on_adds_up() -> None:
     with pytest.raises(Stopped):
         search(scratch)
     tensors, numbers = unpack(scratch.entries[CHECKPOINT])
-    assert 0 < numbers["effort"]["processor_seconds"] < LONG
-    numbers["effort"]["processor_seconds"] += LONG
+    assert 0 < numbers["compute_cost"]["processor_seconds"] < LONG
+    numbers["compute_cost"]["processor_seconds"] += LONG
     scratch.entries[CHECKPOINT] = pack(tensors, numbers)
-    effort = search(scratch).effort
-    assert effort is not None
-    assert LONG < effort.processor_seconds < 2 * LONG
+    compute_cost = search(scratch).compute_cost
+    assert compute_cost is not None
+    assert LONG < compute_cost.processor_seconds < 2 * LONG
 
 
 def test_a_search_that_goes_on_from_an_older_checkpoint_says_that_it_does_not_know() -> None:
@@ -119,9 +119,9 @@ def test_a_search_that_goes_on_from_an_older_checkpoint_says_that_it_does_not_kn
     with pytest.raises(Stopped):
         search(scratch)
     tensors, numbers = unpack(scratch.entries[CHECKPOINT])
-    del numbers["effort"]
+    del numbers["compute_cost"]
     scratch.entries[CHECKPOINT] = pack(tensors, numbers)
-    assert search(scratch).effort is None
+    assert search(scratch).compute_cost is None
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +150,13 @@ def pick(searched: SearchResult, store: MemoryStore, scratch: MemoryScratch) -> 
 
 def test_a_pick_keeps_its_laps_and_goes_on_behind_them(searched: SearchResult, store: MemoryStore) -> None:
     scratch = MemoryScratch()
-    first = pick(searched, store, scratch).effort
-    laps = [Effort.model_validate(row) for row in scratch.rows(EFFORT)]
+    first = pick(searched, store, scratch).compute_cost
+    laps = [ComputeCost.model_validate(row) for row in scratch.rows(COMPUTE_COST)]
     assert first is not None
     assert len(laps) > 60 / 20
     assert 0 < sum(lap.processor_seconds for lap in laps) <= first.processor_seconds
-    scratch.append(EFFORT, {"seconds": LONG, "processor_seconds": LONG, "accelerator_seconds": 0})
-    second = pick(searched, store, scratch).effort
+    scratch.append(COMPUTE_COST, {"seconds": LONG, "processor_seconds": LONG, "accelerator_seconds": 0})
+    second = pick(searched, store, scratch).compute_cost
     assert second is not None
     assert LONG < second.processor_seconds < 2 * LONG
 
@@ -166,7 +166,7 @@ def test_a_pick_behind_evaluations_of_an_older_version_does_not_know_what_they_t
 ) -> None:
     scratch = MemoryScratch()
     pick(searched, store, scratch)
-    del scratch.logs[EFFORT]
+    del scratch.logs[COMPUTE_COST]
     assert scratch.rows(EVALUATIONS)
     for _ in range(2):
-        assert pick(searched, store, scratch).effort is None
+        assert pick(searched, store, scratch).compute_cost is None

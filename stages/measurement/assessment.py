@@ -46,7 +46,7 @@ def drift_of(
 
 
 @dataclass
-class Judged:
+class Assessment:
     """What some timings say when the device's drift is taken out of them.
 
     ``longer`` are models in whose stead so many copies are timed: by name, what their timings are called and
