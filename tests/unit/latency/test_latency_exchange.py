@@ -127,8 +127,8 @@ def rows(content: dict[str, Any]) -> list[Any]:
         (lambda c: rows(c).append(rows(c)[3]), "two rows for block mbconv_"),
         (lambda c: rows(c)[2]["measurement"].update(median_ms=-1.0), "greater than 0, and it is -1.0"),
         (lambda c: rows(c)[2]["measurement"].update(median_ms=0), "greater than 0, and it is 0"),
-        (lambda c: rows(c)[2]["measurement"].update(median_ms=float("nan")), "holds NaN"),
-        (lambda c: rows(c)[2]["measurement"].update(median_ms=float("inf")), "holds Infinity"),
+        (lambda c: rows(c)[2]["measurement"].update(median_ms=float("nan")), "NaN is not a latency"),
+        (lambda c: rows(c)[2]["measurement"].update(median_ms=float("inf")), "Infinity is not a latency"),
         (lambda c: rows(c)[2]["measurement"].update(median_ms="fast"), "and it is 'fast'"),
         (lambda c: c.update(schema_version=2), "schema_version is 2; this nasflow reads 1"),
         (lambda c: c["table"].update(schema_version=3), "table.schema_version is 3; this nasflow reads 2"),
@@ -139,7 +139,7 @@ def rows(content: dict[str, Any]) -> list[Any]:
         (lambda c: c["space"].update(name="other", skip=False), "name is 'other' there and 'tiny' here; "),
         (lambda c: c["space"].update(candidates=c["space"]["candidates"][:1]), "is unset there and"),
         (lambda c: c["table"]["anchor"].update(name="mobilenet_v2_1.0"), "measured beside mobilenet_v2_1.0"),
-        (lambda c: c["model"].update(held_out=c["model"]["calibration"]), "networks that it was fitted on"),
+        (lambda c: c["model"].update(held_out=c["model"]["calibration"]), "networks that it was fitted to"),
         (lambda c: c.update(format="other"), "not a latency file"),
         (lambda c: c["table"].pop("anchor"), "table.anchor"),
         (lambda c: c["model"].update(calibration=[]), "0 networks under model.calibration"),
@@ -360,5 +360,5 @@ def test_an_interval_that_says_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_number_too_large_to_be_one_is_refused(tmp_path: Path) -> None:
     path = changed(tmp_path, huge)
     path.write_text(path.read_text().replace('"HUGE"', "1e999"))
-    with pytest.raises(UsageError, match="holds '1e999', which is no latency"):
+    with pytest.raises(UsageError, match="'1e999' is not a latency"):
         read_latency_file(path)

@@ -305,7 +305,7 @@ def test_a_table_that_tells_no_candidates_apart_is_refused_before_anything_is_me
     device = SimulatedDevice()
     config = {"calibration_networks": 3, "held_out_networks": 3}
     with pytest.raises(
-        BadMeasurementError, match="does not tell the candidates of any layer of space tiny apart"
+        BadMeasurementError, match="does not distinguish the candidates of any layer of space tiny"
     ):
         stage(device, WITHOUT_SKIP, **config).run(memory_context("latency"), table=table)
     assert device.order == []

@@ -176,7 +176,7 @@ def test_what_is_done_is_told_once_and_each_model_is_sent_under_its_number_of_co
     ]
     assert len(said) == 1
     longer = [row for row in table.rows if row.copies > 1]
-    assert f"too coarse for {len(longer)} of {1 + len(table.rows)} models" in said[0]
+    assert f"too low for {len(longer)} of {1 + len(table.rows)} models" in said[0]
     timed = Counter(device.order)
     for row in longer:
         assert timed[row.block.key] == 1

@@ -163,7 +163,7 @@ def test_where_the_interval_holds_the_target_it_is_inconclusive_and_the_passes_a
 
 
 def test_an_offered_target_is_said_to_belong_into_the_configuration(picked: Picked) -> None:
-    with pytest.raises(InconclusiveError, match="cannot be told") as caught:
+    with pytest.raises(InconclusiveError, match="cannot be determined") as caught:
         picked.run(edge(lambda n: 1.006, noise=0.02))
     assert re.search(r"put target\.pick_ms: [\d.]+ into the configuration", caught.value.hint)
 
@@ -244,7 +244,7 @@ def test_a_further_target_that_cannot_be_told_is_told_of_and_no_end(picked: Pick
     slowest = PREDICTED[-1]
     outcome = picked.run(edge(lambda n: 1.006, noise=0.02), pick_ms=1.1 * slowest, further=(TARGET_MS,))
     assert outcome.front == ()
-    assert any("cannot be told" in warning for warning in picked.told.warnings)
+    assert any("cannot be determined" in warning for warning in picked.told.warnings)
 
 
 def test_a_target_below_every_network_is_refused_by_its_key(picked: Picked) -> None:
