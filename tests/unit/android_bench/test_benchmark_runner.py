@@ -88,7 +88,9 @@ def test_the_answer_of_abseil_to_help_is_no_list_and_its_words_are_told() -> Non
 
 
 def test_what_is_no_benchmark_model_is_named_with_its_own_words() -> None:
-    with pytest.raises(UsageError, match=r"^tool\.bin is not a benchmark_model.*last line of its output: 'hello, world'"):
+    with pytest.raises(
+        UsageError, match=r"^tool\.bin is not a benchmark_model.*last line of its output: 'hello, world'"
+    ):
         identify(Completed(b"hello, world\n", b"", 0), name="tool.bin")
     with pytest.raises(UsageError, match="It printed nothing"):
         identify(Completed(b"", b"", 0))
@@ -350,7 +352,10 @@ def test_text_that_breaks_off_with_exit_code_0_is_no_result() -> None:
 
 
 def test_the_file_that_an_earlier_run_left_is_refused() -> None:
-    for wrong, reason in ((PROFILED_RUN.result, "does not belong to this run"), (b"\x12\xff", "ends in the middle")):
+    for wrong, reason in (
+        (PROFILED_RUN.result, "does not belong to this run"),
+        (b"\x12\xff", "ends in the middle"),
+    ):
         with pytest.raises(BadMeasurementError, match=reason) as caught:
             replace(CLASSIC_RUN, result=wrong).measure()
         assert "median=7768" in caught.value.raw

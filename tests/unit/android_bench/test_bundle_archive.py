@@ -72,7 +72,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ids=["empty", "no exchanges", "no contents", "one more", "a path upwards", "a path from the root"],
 )
 def test_other_files_in_it_are_refused(tmp_path: Path, members: list[tuple[str, bytes]]) -> None:
-    with pytest.raises(IntegrityError, match="exchange.jsonl only"):
+    with pytest.raises(IntegrityError, match=r"exchange.jsonl only"):
         read_bundle(zipped(tmp_path / "b.zip", members))
     assert [file.name for file in tmp_path.iterdir()] == ["b.zip"], "nothing is unpacked"
 

@@ -312,7 +312,9 @@ def test_a_command_that_would_end_the_same_way_is_not_offered(
 def test_commands_in_a_stages_words_are_for_this_configuration(run: Run, folder: Path) -> None:
     def warn_and_fail(context: Context) -> None:
         context.warn("Quieten it and run 'nasflow run --force verify'.")
-        raise InconclusiveError("It cannot be determined.", hint="Again: nasflow run --force prune. nasflow runs.")
+        raise InconclusiveError(
+            "It cannot be determined.", hint="Again: nasflow run --force prune. nasflow runs."
+        )
 
     _, document, err = run(ToyPipeline(work={"prune": warn_and_fail}), "seed=9")
     command = f"nasflow run --config {shlex.quote(str(folder / 'pipeline.yaml'))} --set seed=9"
