@@ -60,6 +60,7 @@ class PipelineConfig(Record):
         "prune.front": "target.front",
         "prune.use_at_least": "target.minimum_share",
         "prune.judge_by": "prune.select_by",
+        "prune.generations": None,
         "finetune": "training",
     }
 

@@ -63,11 +63,14 @@ def pipeline_yaml() -> str:
 
 def configuration_md() -> str:
     """All keys, as a page of the docs."""
-    moved = "\n".join(
-        f"| `{old}` | `{new if isinstance(new, str) else 'target.ms, target.ratio, target.further'}` |"
-        for old, new in PipelineConfig.MOVED.items()
-    )
+    moved = "\n".join(f"| `{old}` | {_new_name(new)} |" for old, new in PipelineConfig.MOVED.items())
     return f"{_MARKDOWN_HEAD}{as_markdown(PipelineConfig, _stands_in_measurement)}{_MARKDOWN_MOVED}{moved}\n"
+
+
+def _new_name(new: object) -> str:
+    if new is None:
+        return "none: it has no effect"
+    return f"`{new}`" if isinstance(new, str) else "`target.ms` or `target.ratio`, and `target.further`"
 
 
 def _stands_in_measurement(key: Key) -> bool:

@@ -107,8 +107,11 @@ class _Draft:
             raise config_error([Problem(f"{path}, line 1", (), reason)])
         self._locations = {key: f"{path}, line {line}" for key, line in parsed.lines.items()}
         self._tree = without(parsed.value, self._moved)
-        for key, value, entries in old_entries(parsed.value, self._moved):
-            self._put_moved(key, value, entries)
+        for section, entries in old_entries(parsed.value, self._moved):
+            for key, value, renamed in entries:
+                self._put_moved(key, value, renamed)
+            new = new_key(section, self._moved)
+            self._note(self._location(section), section, [new] if new else list(entries[0][2]))
 
     def _put_moved(self, key: Key, value: Any, entries: Mapping[Key, Any]) -> None:
         """Put the values of an old key where they stand today, and note the new name."""
@@ -126,15 +129,11 @@ class _Draft:
             self._locations[new] = location
             for known in [known for known in self._locations if known[: len(key)] == key and known != key]:
                 self._locations[(*new, *known[len(key) :])] = self._locations[known]
-        self._note(location, key, list(entries))
 
     def _note(self, location: str, key: Key, new: Sequence[Key]) -> None:
         names = " and ".join(map(dotted, new))
-        news = f"is now called {names}" if names else "has no effect any more; remove it"
-        self.notices.append(
-            f"{location}: {dotted(key)} {news}. This version accepts the old name; the next one will reject "
-            "it."
-        )
+        news = f"is now called {names}" if names else "has no effect any more"
+        self.notices.append(f"{location}: {dotted(key)} {news}; the next version will reject the old key.")
 
     def override(self, text: str) -> None:
         location = f"{_OPTION}{text}"
@@ -148,10 +147,11 @@ class _Draft:
             self._note(location, key, [new])
             key = new
         elif ".".join(map(str, key)) in self._moved:
-            for old, _, entries in old_entries(_nested(key, parsed.value), self._moved):
-                self._note(location, old, list(entries))
-                for inner, entry in entries.items():
-                    self._set(location, inner, entry)
+            for old, entries in old_entries(_nested(key, parsed.value), self._moved):
+                for _, _, renamed in entries:
+                    self._note(location, old, list(renamed))
+                    for inner, entry in renamed.items():
+                        self._set(location, inner, entry)
             return
         self._set(location, key, parsed.value)
 

@@ -1,4 +1,4 @@
-"""Keys that have a new name: an old file is read, and the user is told the new name of each."""
+"""Keys that have a new name, or none: an old file is read, and the user is told what became of each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pipeline.config.yaml_text import Key
 
 Rewrite = Callable[[Any], Mapping[str, Any]]
 """From the old value to the values of the new keys."""
-Moved = Mapping[str, "str | Rewrite"]
-"""Old dotted key -> new dotted key, of a value or of a whole section."""
+Moved = Mapping[str, "str | Rewrite | None"]
+"""Old dotted key -> new dotted key, of a value or a whole section; None: it has no effect any more."""
 
 
 def new_key(key: Key, moved: Moved) -> Key | None:
@@ -24,25 +24,26 @@ def new_key(key: Key, moved: Moved) -> Key | None:
     return None
 
 
-def old_entries(tree: Mapping[str, Any], moved: Moved) -> Iterator[tuple[Key, Any, Mapping[Key, Any]]]:
-    """The entries of a file that have old keys: each with its value and the values of the new keys.
+Entry = tuple[Key, Any, Mapping[Key, Any]]
+"""An old key, its value, and the values of the keys that replace it."""
 
-    A section that has moved is given key by key, so that each is named.
-    """
+
+def old_entries(tree: Mapping[str, Any], moved: Moved) -> Iterator[tuple[Key, list[Entry]]]:
+    """The old keys of a file, each with its entries: of a section that has moved, one for each key."""
     for old, target in moved.items():
         key: Key = tuple(old.split("."))
         value = _value_at(tree, key)
         if value is _NOTHING:
             continue
-        if not isinstance(target, str):
-            yield key, value, {tuple(new.split(".")): inner for new, inner in target(value).items()}
-            continue
-        new: Key = tuple(target.split("."))
-        if isinstance(value, Mapping):
-            for name, inner in value.items():
-                yield (*key, name), inner, {(*new, name): inner}
+        if target is None:
+            yield key, [(key, value, {})]
+        elif not isinstance(target, str):
+            yield key, [(key, value, {tuple(new.split(".")): inner for new, inner in target(value).items()})]
+        elif isinstance(value, Mapping) and value:
+            new: Key = tuple(target.split("."))
+            yield key, [((*key, name), inner, {(*new, name): inner}) for name, inner in value.items()]
         else:
-            yield key, value, {new: value}
+            yield key, [(key, value, {tuple(target.split(".")): value})]
 
 
 def without(tree: Mapping[str, Any], moved: Moved) -> dict[str, Any]:

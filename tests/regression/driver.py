@@ -18,6 +18,7 @@ from typing import Any
 UNCOUNTED = frozenset(
     {
         "seconds",
+        "effort",
         "compute_cost",
         "made_by",
         "at",

@@ -217,7 +217,7 @@ def test_a_phone_on_battery_is_kept_awake_by_its_own_screen_time(bench: Bench) -
 
 def test_a_lock_screen_that_goes_dark_too_soon_is_told_with_what_helps(bench: Bench) -> None:
     bench.phone.storage("/sdcard/drowsy").touch()
-    with pytest.raises(DeviceError, match=r"disturbed 4 times .*plug it in and unlock it"):
+    with pytest.raises(DeviceError, match=r"abandoned after 4 attempts: .*plug it in and unlock it"):
         measure(bench.device())
 
 

@@ -202,7 +202,7 @@ def test_a_transfer_that_never_ends_is_given_up(fetch: Fetch) -> None:
 @pytest.mark.parametrize("aim", ["http://example.invalid/x", "ftp://127.0.0.1/x", "file:///etc/passwd"])
 def test_a_redirect_away_from_https_is_refused(fetch: Fetch, server: Server, aim: str) -> None:
     server.status, server.headers = 302, {"Location": aim}
-    with pytest.raises(NasflowError, match=r"not https|cannot be fetched|not allowed"):
+    with pytest.raises(NasflowError, match=r"not https|cannot be downloaded|not allowed"):
         fetch()
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from nasflow.cli.app import main
-from nasflow.commands.init import template
+from nasflow.reference import pipeline_yaml
 
 
 def test_it_writes_the_template_into_a_new_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["init", str(tmp_path / "a" / "b"), "--json"]) == 0
     written = tmp_path / "a" / "b" / "pipeline.yaml"
     assert json.loads(capfd.readouterr().out)["written"] == str(written)
-    assert written.read_text(encoding="utf-8") == template()
+    assert written.read_text(encoding="utf-8") == pipeline_yaml()
     assert [path.name for path in written.parent.iterdir()] == ["pipeline.yaml"]
 
 
@@ -26,7 +26,7 @@ def test_it_refuses_to_overwrite_unless_told_to(tmp_path: Path, capfd: pytest.Ca
     assert "--force" in capfd.readouterr().err
     assert file.read_text(encoding="utf-8") == "seed: 3\n"
     assert main(["init", str(tmp_path), "--force"]) == 0
-    assert file.read_text(encoding="utf-8") == template()
+    assert file.read_text(encoding="utf-8") == pipeline_yaml()
 
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
