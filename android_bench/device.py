@@ -100,8 +100,8 @@ class DeviceInfo(Frozen):
     virtual: bool = False
     fixed_performance: bool | None = Field(
         default=None,
-        description="whether the phone accepted Android's fixed-performance mode; None, and then not "
-        "written, if the device is not a phone",
+        description="whether the phone accepted Android's fixed-performance mode; None (not written) if the "
+        "device is not a phone",
     )
 
     @model_serializer(mode="wrap")
@@ -214,8 +214,7 @@ class LatencyMeasurement(Frozen):
         default=0.0,
         ge=0,
         exclude_if=operator.not_,
-        description="resolution of the clock that timed the invocations; 0, and then not written, if it is "
-        "exact",
+        description="resolution of the clock that timed the invocations; 0 (not written) if it is exact",
     )
     conditions: Conditions | None = None
 

@@ -188,7 +188,7 @@ class _Upload:
         self._file: BinaryIO | None = None
         self.failure = options.push_failure
         if stat.S_ISLNK(mode) and not options.may_link:
-            self.failure = "symlinks cannot be made on this phone"
+            self.failure = "symlinks cannot be created on this phone"
         if not self.failure:
             self._open()
 
@@ -251,4 +251,4 @@ class _Upload:
                     os.unlink(self._path)  # noqa: PTH108
             self._file.close()
             self._file = None
-            self.failure = self.failure or "transfer was broken off"
+            self.failure = self.failure or "the transfer ended early"

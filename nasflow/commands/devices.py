@@ -123,8 +123,8 @@ def command(
 ) -> Action:
     """List the phones that are connected.
 
-    On USB, at the addresses given, and what a running adb server knows. $ANDROID_SERIAL counts as an address
-    where it is HOST:PORT. The exit code is 0 with none connected, too.
+    They are on USB, at the given addresses, or known to a running adb server. $ANDROID_SERIAL is used as an
+    address if it is HOST:PORT. The exit code is 0 even if no phone is connected.
     """
 
     return lambda: list_devices(tuple(addresses or ()))

@@ -182,7 +182,7 @@ def command(
 ) -> Action:
     """Check this computer (and a phone), and suggest fixes.
 
-    With --bundle, what the phone answers to the checks and to a measurement of about a minute is written into
+    With --bundle, what the phone returns in the checks and in a measurement of about a minute is written to
     a zip file, for a bug report: commands and what they print, exit codes, times. Serial numbers, names and
     addresses are replaced; CONTENTS.txt in it lists what is inside.
     """

@@ -332,10 +332,10 @@ def check_command(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> Action:
-    """Measure some networks again: does the model hold?
+    """Measure some networks again, to check the latency model.
 
-    After an update of the device, say. The exit code is 1 where it no longer holds, 3 where the device is
-    too restless to tell.
+    Use it after an update of the device. The exit code is 1 if the model no longer holds, 3 if the timings
+    vary too much for a conclusion.
     """
 
     chosen = selection(config, assignments, device, seed, offline=offline)

@@ -110,8 +110,8 @@ def command(
 ) -> Action:
     """Run a simulated Android phone.
 
-    It speaks the protocol of a real one, on this computer alone. It runs until Ctrl-C. Its models really run,
-    on this computer's processor: its latencies are this computer's.
+    It uses the protocol of a real phone, on this computer only, until Ctrl-C. Models run on this computer's
+    processor: the latencies are those of this computer.
     """
 
     return lambda: serve_virtual_phone(

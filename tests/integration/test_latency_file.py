@@ -163,4 +163,4 @@ def test_before_anything_was_measured_the_way_is_said(other: ProjectFolder) -> N
 def test_options_stand_behind_the_sub_command(project: ProjectFolder) -> None:
     done = project.call("latency", "--seed", "2", "export")
     assert done.returncode == 2
-    assert "behind 'export'" in done.stderr
+    assert "after 'export'" in done.stderr

@@ -17,7 +17,12 @@ CODE = ("nasflow", "pipeline", "stages", "android_bench")
 TEXTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "pipeline.yaml", "docs/verified.md")
 NOT_SAID = re.compile(
     r"\b(mend(s|ed|ing)?|spells?|foreseen|foresaw|by lot|made up its mind|that is none|restless|quieten"
-    r"|certainty|last words|blame|promised|shaken|effort|judged?|bred|children)\b",
+    r"|certainty|last words|blame|promised|shaken|effort|judged?|bred|children"
+    r"|to and fro|for want of|at fault|(is|stays?|stayed) away|(breaks?|broke|broken) off|measured so"
+    r"|given up|is gone|go(es)? on with|taken again|contradicts? itself|is no more|says why|tells an?"
+    r"|comes? to lie|is there already|(is|are) not there|(needs?|is|asks?) none|means nothing"
+    r"|last heard of|a certain one|makes? it anew|so long|wanted by|found itself|its own words"
+    r"|virtual phone)\b",
     re.IGNORECASE,
 )
 _TEMPLATE_CODE = re.compile(r"{[{%].*?[%}]}")
