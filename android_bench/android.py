@@ -106,7 +106,7 @@ class AndroidDevice:
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
         self._is_steady = False
-        self._told_once: set[str] = set()
+        self._reported_once: set[str] = set()
         self._clocks = Clocks()
         self._load_s = load_s
         self._longest_warm_up_s = 2 * MOST_PIECES * load_s  # a process for each piece
@@ -333,8 +333,8 @@ class AndroidDevice:
     def _tell_once(self, sentences: Sequence[str]) -> None:
         """Tell what a person should know; not again with the next measurement."""
         for sentence in sentences:
-            if sentence not in self._told_once:
-                self._told_once.add(sentence)
+            if sentence not in self._reported_once:
+                self._reported_once.add(sentence)
                 self._tell(sentence)
 
     def _new_job(

@@ -67,13 +67,13 @@ def open_found(
 
 def ask(phone: FoundPhone, transport: Transport, timeout_s: float = 5.0) -> FoundPhone:
     """The phone with what it tells about itself, or with the state in which it does not answer."""
-    told = dict.fromkeys(_PROPERTIES, "") | {"model": phone.model}
+    properties = dict.fromkeys(_PROPERTIES, "") | {"model": phone.model}
     try:
         for field, names in _PROPERTIES.items():
             for name in names:
                 value = plain_text(transport.run(["getprop", name], timeout_s=timeout_s).stdout, limit=60)
                 if value:
-                    told[field] = " ".join(value.split())
+                    properties[field] = " ".join(value.split())
                     break
         boot = transport.run(_BOOT_ID, timeout_s=timeout_s)
     except PhoneNotReadyError as error:
@@ -84,10 +84,10 @@ def ask(phone: FoundPhone, transport: Transport, timeout_s: float = 5.0) -> Foun
     return replace(
         phone,
         state="device",
-        model=told["model"],
-        soc=told["soc"],
-        android=told["android"],
-        identity=Identity(told["serial"], told["product"], boot_id),
+        model=properties["model"],
+        soc=properties["soc"],
+        android=properties["android"],
+        identity=Identity(properties["serial"], properties["product"], boot_id),
     )
 
 

@@ -212,7 +212,7 @@ class Pipeline:
         stopwatch = _Stopwatch(self._clock, scratch)
         with self._telling_failure(stage, stopwatch):
             context = Context(
-                stage.name, assessment.fingerprint, self.store, scratch, self._told_while_running
+                stage.name, assessment.fingerprint, self.store, scratch, self._emit_while_running
             )
             made = stage.run(context, **received)
             if not isinstance(made, stage.output):
@@ -249,7 +249,7 @@ class Pipeline:
             self._emit(StageFailed(stage.name, stopwatch.elapsed(), reason))
             raise
 
-    def _told_while_running(self, event: Event) -> None:
+    def _emit_while_running(self, event: Event) -> None:
         self._emit(event)
         if isinstance(event, Progress):  # some libraries swallow what a signal handler raises
             signals.check()

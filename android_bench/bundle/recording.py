@@ -45,8 +45,8 @@ class Recorder:
 
     def keep(self, **fields: object) -> None:
         """Add one. Raises DeviceError where a phone has said more than any bundle should hold."""
-        told = [fields.get(name) for name in ("stdout", "stderr", "content", "text")]
-        self._kept_bytes += sum(len(part) for part in told if isinstance(part, bytes | str))
+        answer = [fields.get(name) for name in ("stdout", "stderr", "content", "text")]
+        self._kept_bytes += sum(len(part) for part in answer if isinstance(part, bytes | str))
         if self._kept_bytes > MAX_KEPT_BYTES:
             raise DeviceError(
                 f"the phone returned more than {MAX_KEPT_BYTES / 1e6:.0f} MB, which is too much for a "
@@ -69,9 +69,9 @@ class RecordingTransport:
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
         """See :class:`Transport`."""
-        with self._kept(kind="run", words=tuple(argv)) as told:
+        with self._kept(kind="run", words=tuple(argv)) as answer:
             done = self._transport.run(argv, timeout_s=timeout_s)
-            told |= {"stdout": done.stdout, "stderr": done.stderr, "exit_code": done.exit_code}
+            answer |= {"stdout": done.stdout, "stderr": done.stderr, "exit_code": done.exit_code}
         return done
 
     def push(self, content: bytes, remote: str, *, mode: int = 0o644, timeout_s: float) -> None:
@@ -88,14 +88,14 @@ class RecordingTransport:
 
     def pull(self, remote: str, *, timeout_s: float) -> bytes:
         """See :class:`Transport`."""
-        with self._kept(kind="pull", path=remote) as told:
-            told["content"] = content = self._transport.pull(remote, timeout_s=timeout_s)
+        with self._kept(kind="pull", path=remote) as answer:
+            answer["content"] = content = self._transport.pull(remote, timeout_s=timeout_s)
         return content
 
     def state(self) -> str:
         """See :class:`Transport`."""
-        with self._kept(kind="state") as told:
-            told["state"] = state = self._transport.state()
+        with self._kept(kind="state") as answer:
+            answer["state"] = state = self._transport.state()
         return state
 
     def reconnect(self, *, timeout_s: float) -> None:
@@ -111,16 +111,16 @@ class RecordingTransport:
     def _kept(self, **asked: object) -> Iterator[dict[str, object]]:
         recorder = self._recorder
         begin_s = recorder.now_s()
-        told: dict[str, object] = {}
+        answer: dict[str, object] = {}
         try:
-            yield told
+            yield answer
         except NasflowError as error:
-            told["failure"] = failure_of(error)
+            answer["failure"] = failure_of(error)
             raise
         finally:
-            if told or asked["kind"] in ("push", "reconnect"):  # an interruption has no answer
+            if answer or asked["kind"] in ("push", "reconnect"):  # an interruption has no answer
                 took_s = max(0.0, recorder.now_s() - begin_s)
-                recorder.keep(at_s=begin_s, took_s=took_s, **asked, **told)
+                recorder.keep(at_s=begin_s, took_s=took_s, **asked, **answer)
 
 
 def text_of(content: bytes) -> str | None:

@@ -167,7 +167,7 @@ class Clocks:
     _target: Policies = field(default=(), repr=False)
     _is_known: bool = field(default=False, repr=False)
     _has_counted: bool = field(default=False, repr=False)
-    _told: set[str] = field(default_factory=set, repr=False)
+    _reported: set[str] = field(default_factory=set, repr=False)
 
     @property
     def expected(self) -> Policies:
@@ -195,7 +195,7 @@ class Clocks:
         )
         return WarmUp(load_words(command), _PIECES, seconds, target)
 
-    def judge(self, readings: Sequence[Policies]) -> str | None:
+    def assess(self, readings: Sequence[Policies]) -> str | None:
         """Why a stretch of these readings must be taken again, or None; ``news`` is what to tell of it.
 
         All must be of one state. Another state than expected counts where it shows a second time, after the
@@ -266,8 +266,8 @@ class Clocks:
             news = self._news(low, {policy.number: policy.allowed_max_khz for policy in high})
         if self._has_counted:
             news += " Earlier timings ran at another clock; the clock of each timing is recorded with it."
-        self.news = "" if news in self._told else news
-        self._told.add(news)
+        self.news = "" if news in self._reported else news
+        self._reported.add(news)
         self._is_known = self._has_counted = True
 
     def _news(self, low: Policies, highest: Mapping[int, int | None]) -> str:

@@ -189,7 +189,7 @@ def wait_until_ready(
     stays hot for ``limits.cooling_s`` or cannot be used at all (see :func:`check_usable`), DeviceLostError.
     """
     until = clock() + limits.cooling_s
-    told = False
+    reported = False
     while True:
         reading = read_conditions(transport)
         check_usable(reading, limits)
@@ -211,9 +211,9 @@ def wait_until_ready(
                 hint="Take it out of its case and out of the sun, let it cool, or raise "
                 "android.cooling_minutes." + _status_advice(reading),
             )
-        if not told:
+        if not reported:
             tell(f"The phone {state}: {reason}. Waiting up to {limits.cooling_s / 60:.0f} min.")
-            told = True
+            reported = True
         sleep(min(pause_s, left_s))
 
 

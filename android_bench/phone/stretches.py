@@ -105,7 +105,7 @@ class Stretches:
             reason = disturbance(before, after, self.limits)
             if reason is None:
                 # Read under load; before and after a stretch the phone has had a moment of rest.
-                reason = self.clocks.judge([*clocks.values()] or [before.policies, after.policies])
+                reason = self.clocks.assess([*clocks.values()] or [before.policies, after.policies])
                 if self.clocks.news:
                     self.tell(self.clocks.news)
             if reason is None:

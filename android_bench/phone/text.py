@@ -132,12 +132,12 @@ def parse_thermal(text: str) -> Thermal:
 def parse_battery(text: str) -> Battery:
     """The first value of each key; vendors append sections of their own."""
     sources = [_bool(_value(text, f"{source} powered")) for source in ("AC", "USB", "Wireless", "Dock")]
-    told = [source for source in sources if source is not None]
+    known = [source for source in sources if source is not None]
     return Battery(
         level=_int(_value(text, "level")),
         scale=_int(_value(text, "scale")),
         tenths_celsius=_int(_value(text, "temperature")),
-        powered=any(told) if told else None,
+        powered=any(known) if known else None,
         updates_stopped="updates stopped" in text.lower(),
         present=_bool(_value(text, "present")),
     )

@@ -224,7 +224,7 @@ def _download(url: str, clock: Callable[[], float]) -> bytes:
     content = bytearray()
     try:
         with urllib.request.build_opener(OnlySafe).open(url, timeout=60) as response:
-            told = response.headers.get("Content-Length", "")
+            announced = response.headers.get("Content-Length", "")
             while chunk := response.read(_CHUNK_BYTES):
                 content += chunk
                 if len(content) > MAX_RUNNER_BYTES:
@@ -232,7 +232,7 @@ def _download(url: str, clock: Callable[[], float]) -> bytes:
                 if clock() > until:
                     raise MachineError(
                         f"{url} was not downloaded within {_DOWNLOAD_S:.0f} s "
-                        f"({len(content)} of {told or 'unknown'} bytes).",
+                        f"({len(content)} of {announced or 'unknown'} bytes).",
                         hint=f"Try again with a faster connection. {_OWN}",
                     )
     except (OSError, http.client.HTTPException) as error:
@@ -241,9 +241,9 @@ def _download(url: str, clock: Callable[[], float]) -> bytes:
             hint=f"Check the network and try again. {_OWN}",
             raw=str(error),
         ) from error
-    if told.isdecimal() and int(told) != len(content):
+    if announced.isdecimal() and int(announced) != len(content):
         raise MachineError(
-            f"the download of {url} ended early: {len(content)} of {told} bytes were received.",
+            f"the download of {url} ended early: {len(content)} of {announced} bytes were received.",
             hint="Run the same command again.",
         )
     return bytes(content)

@@ -164,7 +164,7 @@ _NO_MEMORY = _words(
     "Close other apps on the phone, or restart it.",
 )
 
-_TOLD = (
+_KNOWN = (
     _words(
         r"didn't find op|unresolved custom op|registration failed|unsupported op",
         "does not support an operator of the model",
@@ -195,7 +195,7 @@ def cannot_run(completed: Completed, name: str) -> NoUsableDeviceError | None:
 
 def run_failed(completed: Completed, model: str, *, on_gpu: bool = False) -> DeviceError:
     """The error for a timing of ``model`` that did not end with exit code 0."""
-    cause = _not_run(completed) or _told(completed)
+    cause = _not_run(completed) or _recognised(completed)
     what = cause.what if cause else "failed"
     hint = cause.hint if cause else f"{_SEE_LAST_LINE} {_OTHER_RUNNER}"
     if not _has_words(completed):
@@ -246,10 +246,10 @@ def _not_run(completed: Completed) -> Cause | None:
     return None
 
 
-def _told(completed: Completed) -> Cause | None:
+def _recognised(completed: Completed) -> Cause | None:
     """What the tool itself says."""
     text = _text(completed)
-    return next((told.cause for told in _TOLD if told.pattern.search(text)), None)
+    return next((known.cause for known in _KNOWN if known.pattern.search(text)), None)
 
 
 def _text(completed: Completed) -> str:

@@ -192,10 +192,10 @@ def _timings(line: str) -> Timings | None:
         if fields.keys() - _QUANTILES:
             raise damaged
         return None
-    told = fields.keys() - _QUANTILES
-    if told == {"curr"} and len(set(fields.values())) == 1 and alike is (runs > 1):
+    reported = fields.keys() - _QUANTILES
+    if reported == {"curr"} and len(set(fields.values())) == 1 and alike is (runs > 1):
         fields |= dict.fromkeys(("first", "min", "max", "avg", *_QUANTILES), fields["curr"])
-    elif alike or told != _FIELDS - _QUANTILES or len(fields) - len(told) not in (0, len(_QUANTILES)):
+    elif alike or reported != _FIELDS - _QUANTILES or len(fields) - len(reported) not in (0, len(_QUANTILES)):
         raise damaged
     return Timings(count=runs, **{f"{key}_us": value for key, value in fields.items()})
 

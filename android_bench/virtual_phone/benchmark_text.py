@@ -119,7 +119,7 @@ def litert_summary(measured: Measured) -> str:
     """LiteRT's table, on standard error."""
     warmup, runs = measured.warmup_us, measured.runs_us
     least, greatest = extremes(runs)
-    told = (
+    timing_lines = (
         (103, f"Inference (min):      {least / 1e3:.2f} ms"),
         (105, f"Inference (max):      {greatest / 1e3:.2f} ms"),
         (107, f"Inference (std):      {deviation(runs) / 1e3:.2f}"),
@@ -130,7 +130,7 @@ def litert_summary(measured: Measured) -> str:
         (95, f"Warmup (first):       {measured.first_us / 1e3:.2f} ms"),
         (97, f"Warmup (avg):         {mean(warmup) / 1e3:.2f} ms ({len(warmup)} runs)"),
         (99, f"Inference (avg):      {mean(runs) / 1e3:.2f} ms ({len(runs)} runs)"),
-        *(told if runs else [(110, "No inference runs were performed.")]),
+        *(timing_lines if runs else [(110, "No inference runs were performed.")]),
         (115, f"Throughput:           {measured.throughput:.2f} MB/s")
         if measured.throughput > 0
         else (118, "No throughput data available (throughput <= 0)."),

@@ -155,12 +155,12 @@ def _receive_file(reader: BinaryIO, writer: BinaryIO, specification: str, option
         _fail(writer, "missing , in ID_SEND")
         raise SyncEnded
     upload = _Upload(options.locate(path), int(digits), options)
-    told = False
+    reported = False
     try:
         while True:
-            if upload.failure and not told:
+            if upload.failure and not reported:
                 _fail(writer, upload.failure)  # at once, as a phone does; what still comes is dropped
-                told = True
+                reported = True
             name, number = _REQUEST.unpack(_read(reader, _REQUEST.size))
             if name == b"DONE":
                 break
@@ -172,9 +172,9 @@ def _receive_file(reader: BinaryIO, writer: BinaryIO, specification: str, option
         upload.abort()
         raise
     upload.finish(number)
-    if upload.failure and not told:
+    if upload.failure and not reported:
         _fail(writer, upload.failure)
-    elif not told:
+    elif not reported:
         writer.write(_REQUEST.pack(b"OKAY", 0))
 
 

@@ -53,11 +53,11 @@ def list_devices(addresses: Sequence[str]) -> Outcome:
 
 def _shown(phone: FoundPhone, name: str) -> dict[str, Any]:
     """A phone's fields, and what to call it; its own words without escapes, on one line, and short."""
-    told = {
+    details = {
         field: _line(getattr(phone, field)) for field in ("serial", "way", "state", "model", "soc", "android")
     }
     return {
-        **told,
+        **details,
         "usable": phone.usable,
         "advice": phone.advice,
         "device": f"android:{_line(name, limit=_NAME_CHARACTERS)}" if phone.usable else "",

@@ -79,9 +79,9 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         log.write(_preface(project))
         for notice in project.notices:
             emit(Message("", notice, level="warning"))
-        with _told_in(log):
+        with _errors_logged_in(log):
             pipeline.check(options.until)
-        with _told_in(log), _resumable(pipeline, options), pipeline.store.lock():
+        with _errors_logged_in(log), _resumable(pipeline, options), pipeline.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))
             stages = pipeline.status(options.until, options.from_stage, options.force)
@@ -136,7 +136,7 @@ def _preface(project: Project) -> str:
 
 
 @contextmanager
-def _told_in(log: LogFileReporter) -> Iterator[None]:
+def _errors_logged_in(log: LogFileReporter) -> Iterator[None]:
     """Write into the log what ends the run early, with all that the screen leaves out."""
     try:
         yield

@@ -128,11 +128,11 @@ def write_recorded(
         printed = (part.decode("utf-8", "replace") for part in (exchange.stdout, exchange.stderr))
         scrubber.learn_from(exchange.words, *printed)
     exchanges = tuple(_scrubbed(exchange, scrubber) for exchange in recorder.exchanges)
-    told = None if info is None else info.model_copy(update={"serial": ""})
+    shown = None if info is None else info.model_copy(update={"serial": ""})
     header = Header(
         nasflow=nasflow_version(),
         runtime=runtime,
-        info=None if told is None else DeviceInfo.model_validate(_each(told.model_dump(), scrubber.text)),
+        info=None if shown is None else DeviceInfo.model_validate(_each(shown.model_dump(), scrubber.text)),
         findings=tuple(
             Finding(name=check.name, state=check.state, found=scrubber.text(check.found)) for check in checks
         ),

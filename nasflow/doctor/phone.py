@@ -47,12 +47,12 @@ def examine_phone(
     yield _failing("phone space", lambda: _space(chosen, wrap))
     from nasflow.devices import phone
 
-    told: list[str] = []
+    messages: list[str] = []
     with closing(
-        phone(config.device, config.android, base_dir, told.append, offline=config.offline, wrap=wrap)
+        phone(config.device, config.android, base_dir, messages.append, offline=config.offline, wrap=wrap)
     ) as device:
         _begin(recorder, "tool")
-        check = _failing("phone tool", lambda: _tool(device, told))
+        check = _failing("phone tool", lambda: _tool(device, messages))
         yield check
         if check.state != "failed":
             _begin(recorder, "trial")
@@ -64,7 +64,7 @@ def examine_phone(
 
         _begin(recorder, MEASUREMENT)
         with closing(
-            phone(config.device, config.android, base_dir, told.append, offline=config.offline, wrap=wrap)
+            phone(config.device, config.android, base_dir, messages.append, offline=config.offline, wrap=wrap)
         ) as device:
             yield _failing("phone measurement", lambda: _measured(device, config, recorder, measure))
 
@@ -158,9 +158,9 @@ def _space(chosen: FoundPhone, wrap: Callable[[Transport], Transport] = _as_it_i
     return Check("phone space", "ok", said)
 
 
-def _tool(device: Device, told: list[str]) -> Check:
+def _tool(device: Device, messages: list[str]) -> Check:
     info = device.info()
-    news = "".join(f"\n{text}" for text in told)
+    news = "".join(f"\n{text}" for text in messages)
     return Check("phone tool", "ok", f"{info.runtime} ({info.binary_sha256[:12]}){news}")
 
 

@@ -95,7 +95,7 @@ class FolderScratch:
         self.folder = folder
         self._stage = stage
         self._emit = emit
-        self._told: set[tuple[Path, int]] = set()
+        self._reported: set[tuple[Path, int]] = set()
 
     def save(self, name: str, payload: bytes) -> None:
         """Replace entry ``name`` atomically. Raises MachineError."""
@@ -140,9 +140,9 @@ class FolderScratch:
         """The whole rows of log ``name``; a torn last line is dropped, damaged ones are told of once."""
         path = self._path(name, _LOG)
         log = parse_log(read_or_none(path) or b"")
-        fresh = [number for number in log.damaged if (path, number) not in self._told]
+        fresh = [number for number in log.damaged if (path, number) not in self._reported]
         if fresh:
-            self._told.update((path, number) for number in fresh)
+            self._reported.update((path, number) for number in fresh)
             listed = ", ".join(str(number) for number in fresh[:5]) + (" ..." if len(fresh) > 5 else "")
             plural = "s" if len(fresh) > 1 else ""
             self._warn(f"{path} is damaged in line{plural} {listed}: the lost content is made again.")

@@ -110,12 +110,12 @@ def _differing_spaces(there: SearchSpace, here: SearchSpace) -> str:
     """``width_multiplier is 1.0 there and 0.5 here``; of many keys the first three."""
     theirs, ours = flat(there.model_dump(mode="json")), flat(here.model_dump(mode="json"))
     keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-    told = [
+    listed = [
         f"{key} is {_said(theirs.get(key))} there and {_said(ours.get(key))} here"
         for key in keys[:MOST_DIFFERENCES]
     ]
-    rest = len(keys) - len(told)
-    return "; ".join([*told, *([f"{rest} more like that"] if rest else [])])
+    rest = len(keys) - len(listed)
+    return "; ".join([*listed, *([f"{rest} more like that"] if rest else [])])
 
 
 def _said(value: Any) -> str:

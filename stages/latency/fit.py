@@ -111,9 +111,9 @@ def one_sided(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> fl
     from scipy.stats import binomtest
 
     errors = [100 * (m / p - 1) for p, m in zip(predicted_ms, measured_ms, strict=True)]
-    above, told = sum(error > 0 for error in errors), sum(error != 0 for error in errors)
+    above, counted = sum(error > 0 for error in errors), sum(error != 0 for error in errors)
     middle = median(errors)
-    if told == 0 or abs(middle) < WORTH_A_WARNING_PERCENT or binomtest(above, told).pvalue > _BY_CHANCE:
+    if counted == 0 or abs(middle) < WORTH_A_WARNING_PERCENT or binomtest(above, counted).pvalue > _BY_CHANCE:
         return None
     return middle
 

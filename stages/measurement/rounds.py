@@ -130,7 +130,7 @@ def _tell_unsure(context: Context, assessment: Assessment, work: Work, config: M
     if coarse:
         worst = max(coarse, key=assessment.resolution_percent)
         step_us, copies = 1000 * assessment.joined(worst).resolution_ms, assessment.copies(worst)
-        told = (
+        message = (
             f"the device's clock, which counts steps of {step_us:.3g} us, cannot resolve {len(coarse)} of "
             f"{len(work.models)} latencies: it alone makes their interval wider than "
             f"{config.interval_percent:g} % (worst: {worst}, {assessment.resolution_percent(worst):.1f} %"
@@ -138,7 +138,7 @@ def _tell_unsure(context: Context, assessment: Assessment, work: Work, config: M
         )
         # Where no network's latency hangs on any of them, that is no reason to worry.
         tell = context.warn if any(assessment.unsure(name, config) for name in coarse) else context.say
-        tell(told)
+        tell(message)
 
 
 class _Session:

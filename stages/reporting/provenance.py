@@ -95,9 +95,9 @@ def _drift(timings: Sequence[Timing]) -> str:
     counted = [timing.slowdown for timing in timings if not timing.disturbed]
     disturbed = len(timings) - len(counted)
     slowest = max(counted, default=1.0)
-    told = f" A MobileNetV2 between them showed the device's speed: at times {slowest:.2f} times as slow"
-    told += " as at its reference level; that is corrected."
-    return f"{told} {disturbed} of {len(timings)} timings were excluded as outliers."
+    sentence = f" A MobileNetV2 between them showed the device's speed: at times {slowest:.2f} times as slow"
+    sentence += " as at its reference level; that is corrected."
+    return f"{sentence} {disturbed} of {len(timings)} timings were excluded as outliers."
 
 
 def _copies(table: LatencyTable) -> str:
@@ -106,12 +106,12 @@ def _copies(table: LatencyTable) -> str:
     if not copies:
         return ""
     step_us = 1000 * max(row.measurement.resolution_ms for row in table.rows)
-    told = (
+    sentence = (
         f" The device's clock counts steps of {step_us:.3g} µs: in {len(copies)} of the models the block "
         f"stands {_range(sorted(set(copies)))} times, and their time is divided by that."
     )
     coarse = sum(not row.resolved for row in table.rows)
-    return f"{told} {coarse} of them are less precise than required." if coarse else told
+    return f"{sentence} {coarse} of them are less precise than required." if coarse else sentence
 
 
 def _invocation(latency: LatencyModel) -> str:

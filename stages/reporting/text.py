@@ -241,10 +241,12 @@ def _trained_by_several(result: ResultDocument) -> str:
             stages.setdefault(describe(made_by), []).append(stage)
     if len(deciding) < 2:
         return ""
-    told = "; ".join(f"{words} ({', '.join(dict.fromkeys(names))})" for words, names in stages.items())
+    environments = "; ".join(
+        f"{environment} ({', '.join(dict.fromkeys(names))})" for environment, names in stages.items()
+    )
     return (
-        f"Different training environments: {told}. They may account for part of the differences between "
-        "networks."
+        f"Different training environments: {environments}. They may account for part of the differences "
+        "between networks."
     )
 
 

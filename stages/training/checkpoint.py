@@ -50,14 +50,14 @@ def check_origin(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], con
     names = [name for name in {**here, **there} if there.get(name, "nothing") != here.get(name, "nothing")]
     if not names:
         return
-    told = [
+    differences = [
         f"{name} is {there.get(name, 'nothing')!s:.40} there and {here.get(name, 'nothing')!s:.40} here"
         for name in names[:_MOST_DIFFERENCES]
     ]
-    more = f"; and {len(names) - len(told)} more" if len(names) > len(told) else ""
+    more = f"; and {len(names) - len(differences)} more" if len(names) > len(differences) else ""
     raise UsageError(
         f"{context.stage}: the checkpoint of its unfinished work was made for something else: "
-        f"{'; '.join(told)}{more}.",
+        f"{'; '.join(differences)}{more}.",
         hint=f"Go back to the settings and the version that made it, or delete the folder "
         f"scratch/{context.stage}-{context.fingerprint[:16]} in the artifacts folder to start again.",
     )

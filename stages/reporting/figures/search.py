@@ -114,8 +114,8 @@ def probabilities_figure(search: SearchResult, choices: Sequence[int], *, width:
         for i, log_probability in enumerate(search.log_probabilities[index]):
             label = layer.label(i)
             x = left + step * labels.index(label)
-            told = f"layer {index + 1}, {label}"
-            parts.append(_cell(x, y, step, math.exp(log_probability), i == choices[index], told))
+            tip = f"layer {index + 1}, {label}"
+            parts.append(_cell(x, y, step, math.exp(log_probability), i == choices[index], tip))
     spoken = f"Final probabilities in {len(searched)} searched layers. Taken: " + ", ".join(
         layers[p].label(choices[p]) for p in searched
     )

@@ -58,8 +58,8 @@ def _curves(
         parts.append(text(right + 13, at + 4, name, class_=f"name small {style} start"))
         if mark_best and 0 <= network.best_epoch < len(points):
             x, best = points[network.best_epoch]
-            told = f"{network.name}: kept epoch {network.best_epoch + 1}"
-            parts.append(element("circle", tooltip(told), cx=x, cy=best, r=3.5, class_=f"dot {style}"))
+            tip = f"{network.name}: kept epoch {network.best_epoch + 1}"
+            parts.append(element("circle", tooltip(tip), cx=x, cy=best, r=3.5, class_=f"dot {style}"))
     last = "; ".join(f"{n.name}: {figure_of(n.curve[-1]):.2f}" for n in networks)
     return figure(width, height, f"{title} by epoch. In the last epoch: {last}.", parts)
 

@@ -62,13 +62,13 @@ def rested(cores: tuple[int, ...] | None = None) -> Clocks:
 
 def test_a_phone_that_keeps_its_clock_is_undisturbed() -> None:
     clocks = rested()
-    assert clocks.judge([PEAK] * 3) is None
-    assert clocks.judge([phone(2400, current_mhz=300)]) is None, "an idle core is not a throttled one"
+    assert clocks.assess([PEAK] * 3) is None
+    assert clocks.assess([phone(2400, current_mhz=300)]) is None, "an idle core is not a throttled one"
     assert clocks.news == ""
 
 
 def test_a_lowered_clock_is_noticed_and_named() -> None:
-    assert rested().judge([CAPPED, CAPPED]) == (
+    assert rested().assess([CAPPED, CAPPED]) == (
         "the phone throttles: the clock limit of cores 4 to 7 is 2000 MHz, before it was 2400 MHz"
     )
     one = (CpuPolicy(7, (7,), None, 3_000_000, 3_000_000),)
@@ -79,76 +79,76 @@ def test_a_lowered_clock_is_noticed_and_named() -> None:
 
 def test_a_clock_that_changes_within_a_stretch_is_noticed_in_both_directions() -> None:
     for seen in ([PEAK, CAPPED], [CAPPED, PEAK], [PEAK, CAPPED, PEAK]):
-        reason = rested().judge(seen)
+        reason = rested().assess(seen)
         assert reason is not None and "2000 MHz" in reason and "within one group" in reason
 
 
 def test_a_cap_that_shows_again_after_a_rest_is_what_the_phone_sustains() -> None:
     clocks = rested()
-    assert clocks.judge([CAPPED] * 4) is not None
+    assert clocks.assess([CAPPED] * 4) is not None
     clocks.rested(PEAK)
-    assert clocks.judge([CAPPED] * 4) is None
+    assert clocks.assess([CAPPED] * 4) is None
     assert "cores 4 to 7 at 2000 of 2400 MHz" in clocks.news
-    assert clocks.judge([CAPPED] * 4) is None and clocks.news == "", "it is told once"
+    assert clocks.assess([CAPPED] * 4) is None and clocks.news == "", "it is told once"
     raised = (
         "the phone's clocks increased: the clock limit of cores 4 to 7 is 2400 MHz, before it was 2000 MHz"
     )
-    assert clocks.judge([PEAK] * 4) == raised, "all timings are of one state"
-    assert clocks.judge([PEAK] * 4) is None
+    assert clocks.assess([PEAK] * 4) == raised, "all timings are of one state"
+    assert clocks.assess([PEAK] * 4) is None
     assert "keeps its peak" in clocks.news and clocks.expected == PEAK
 
 
 def test_a_stretch_in_which_the_cap_arrived_counts_as_the_first_time() -> None:
     clocks = rested()
-    assert clocks.judge([PEAK, CAPPED, CAPPED]) is not None
-    assert clocks.judge([CAPPED] * 3) is None
+    assert clocks.assess([PEAK, CAPPED, CAPPED]) is not None
+    assert clocks.assess([CAPPED] * 3) is None
     assert clocks.expected == CAPPED
 
 
 def test_a_sustained_clock_is_neither_waited_for_nor_forgotten_at_rest() -> None:
     clocks = rested()
-    clocks.judge([CAPPED])
-    clocks.judge([CAPPED])
+    clocks.assess([CAPPED])
+    clocks.assess([CAPPED])
     for now in (PEAK, CAPPED):
         assert held_back(clocks.expected, now) is None
         clocks.rested(now)
         assert clocks.expected == CAPPED
-    assert clocks.judge([phone(1600)]) is not None, "lower than that is throttling"
+    assert clocks.assess([phone(1600)]) is not None, "lower than that is throttling"
 
 
 def test_caps_that_keep_falling_are_never_accepted() -> None:
     clocks = rested()
     for mhz in (2200, 2000, 1800, 1600, 1400):
-        assert clocks.judge([phone(mhz)]) is not None
+        assert clocks.assess([phone(mhz)]) is not None
         assert clocks.news == ""
 
 
 def test_a_phone_that_recovers_is_judged_by_its_peak() -> None:
     clocks = rested()
-    assert clocks.judge([CAPPED]) is not None
-    assert clocks.judge([PEAK]) is None
-    assert clocks.judge([CAPPED]) is not None, "it showed once, not twice in a row"
+    assert clocks.assess([CAPPED]) is not None
+    assert clocks.assess([PEAK]) is None
+    assert clocks.assess([CAPPED]) is not None, "it showed once, not twice in a row"
 
 
 def test_a_phone_that_is_still_held_back_after_the_wait_is_so_now() -> None:
     clocks = rested()
     clocks.rested(CAPPED)
-    assert clocks.judge([CAPPED]) is None
-    assert clocks.judge([PEAK]) is None, "and what is faster later is its peak again"
-    assert clocks.judge([CAPPED]) is not None
+    assert clocks.assess([CAPPED]) is None
+    assert clocks.assess([PEAK]) is None, "and what is faster later is its peak again"
+    assert clocks.assess([CAPPED]) is not None
 
 
 def test_clusters_that_are_not_used_do_not_count() -> None:
     clocks = rested(BIG)
-    assert clocks.judge([phone(2400, 900), phone(2400, 1800)]) is None
+    assert clocks.assess([phone(2400, 900), phone(2400, 1800)]) is None
     assert with_cores(PEAK, BIG) == PEAK[1:] and with_cores(PEAK, None) == PEAK
 
 
 def test_what_is_not_told_is_judged_by_nothing() -> None:
     clocks = rested()
     for seen in ([], [()], [(), ()], [phone(None, None)], [phone(None), PEAK]):
-        assert clocks.judge(seen) is None
-    assert Clocks().judge([PEAK]) is None
+        assert clocks.assess(seen) is None
+    assert Clocks().assess([PEAK]) is None
     assert fastest_of((), ()) == ()
 
 
@@ -161,7 +161,7 @@ def test_no_stretch_counts_that_is_of_two_states_but_in_a_known_range(
     clocks = rested()
     states: list[int] = []
     for stretch in stretches:
-        if clocks.judge([phone(mhz) for mhz in stretch]) is None:
+        if clocks.assess([phone(mhz) for mhz in stretch]) is None:
             within = clocks.range_mhz(BIG)
             if within is None:
                 assert min(stretch) >= 0.98 * max(stretch)
@@ -176,13 +176,13 @@ def test_a_phone_warms_up_until_it_is_known_to_keep_its_clocks() -> None:
     command = ("taskset", "f0", "benchmark_model", "--graph=m", "--min_secs=0.02")
     clocks = rested()
     assert clocks.warm_up(command, seconds=1).least == 2
-    clocks.judge([PEAK])
+    clocks.assess([PEAK])
     assert clocks.warm_up(command, seconds=1).least == 0
-    clocks.judge([PEAK, CAPPED])
+    clocks.assess([PEAK, CAPPED])
     found = clocks.warm_up(command, seconds=1)
     assert (found.least, found.most) == (2, 60), "the first was too short"
     assert found.target == ((0, 1_836_734), (4, 2_040_816)), "until the clock is as low as it was seen"
-    clocks.judge([CAPPED])
+    clocks.assess([CAPPED])
     assert clocks.expected == CAPPED
     assert clocks.warm_up(command, seconds=1) == found
 
@@ -218,7 +218,7 @@ class Loaded:
         load_s, is_first, drops = 0.0, True, 0
         while len(self.counted) < stretches:
             seen, load_s = self.stretch(load_s, is_first=is_first)
-            reason = self.clocks.judge([phone(int(mhz)) for mhz in seen])
+            reason = self.clocks.assess([phone(int(mhz)) for mhz in seen])
             self.news += [self.clocks.news] if self.clocks.news else []
             is_first = reason is not None
             if reason is None:
