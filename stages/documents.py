@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.base.errors import UsageError
@@ -375,7 +375,10 @@ class TrainedNetwork(Record):
     best_epoch: int
     validation_accuracy_percent: float
     seconds: float
-    compute_cost: ComputeCost | None = None
+    compute_cost: ComputeCost | None = Field(
+        default=None,
+        validation_alias=AliasChoices("compute_cost", "effort"),  # as version 0.1 wrote it
+    )
     made_by: MadeByAll = ()
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from support.sample_documents import sample_documents
 
 from pipeline.artifact import canonical_json, document_bytes, sha256_hex
+from stages.documents import TrainedNetworks
 from stages.latency.exchange import LatencyFile
 from stages.space import SpaceConfig, load_space
 from stages.space.block_spec import BlockSpec
@@ -84,3 +86,10 @@ def test_a_network_that_has_them_is_read_as_it_was_written() -> None:
     net = space.network([0, *range(10), 2, 5, 9, 0])
     assert NetConfig.model_validate_json(net.model_dump_json()) == net
     assert SearchSpace.model_validate(stored(space)) == space
+
+
+def test_trained_networks_of_version_0_1_are_read() -> None:
+    trained = sample_documents()["baseline"]
+    text = document_bytes(trained).decode()
+    assert '"compute_cost":{' in text.replace(" ", "")
+    assert TrainedNetworks.model_validate_json(text.replace('"compute_cost"', '"effort"')) == trained
