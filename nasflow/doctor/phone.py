@@ -186,12 +186,13 @@ def _trial(device: Device, config: PipelineConfig, base_dir: Path) -> Check:
 def _trial_requests(config: PipelineConfig, base_dir: Path) -> list[BenchmarkRequest]:
     from android_bench.device import BenchmarkRequest
     from stages.conversion.flatbuffer import block_model, empty_model, network_model
+    from stages.measurement.config import with_shared
     from stages.space import load_space
     from stages.space.mobilenet_v2 import mobilenet_v2
 
     net = mobilenet_v2(resolution=96, classes=10, width=0.35)
     block = min(load_space(config.space, base_dir).distinct_blocks(), key=lambda block: block.macs)
-    timing = config.measurement
+    timing = with_shared(config.profile, config.measurement)
     short = {"the empty model": empty_model(), f"the smallest block ({block.key})": block_model(block)}
     return [
         BenchmarkRequest(

@@ -167,9 +167,9 @@ def test_foreign_strings_are_shown_and_do_nothing() -> None:
     assert "{{ 7 * 7 }}" in reader.prose
 
 
-def test_a_virtual_phone_is_announced() -> None:
-    assert "say nothing of a phone" in read(page(NASTY)).prose
-    assert "say nothing of a phone" not in read(page()).prose
+def test_a_simulated_phone_is_announced() -> None:
+    assert "not those of a phone" in read(page(NASTY)).prose
+    assert "not those of a phone" not in read(page()).prose
 
 
 def test_nothing_is_claimed_where_the_interval_holds_1() -> None:
