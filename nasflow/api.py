@@ -15,7 +15,7 @@ from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, R
 from nasflow.base.errors import UsageError
 from nasflow.base.files import disk_faults
 from nasflow.publish import ARCHITECTURE, COMPLETE, WEIGHTS, Published
-from pipeline.events import Emit, Event
+from pipeline.events import Emit, Event, Message
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,10 @@ def run(
     from nasflow.commands.project import open_project
     from nasflow.publish import publish
 
-    project = open_project(Selection(Path(config), tuple(settings)))
+    project = open_project(
+        Selection(Path(config), tuple(settings)),
+        tell=lambda notice: on_event(Message("", notice, level="warning")),
+    )
     with closing(device if device is not None else project.open_device()) as measured:
         pipeline = project.pipeline(on_event, measured)
         pipeline.check(until)
@@ -101,7 +104,7 @@ def predict_latency(
     from nasflow.commands.latency import measured_model
     from nasflow.commands.project import open_project
 
-    project = open_project(Selection(Path(config)))
+    project = open_project(Selection(Path(config)), tell=lambda _notice: None)
     _, model = measured_model(project.pipeline(_ignore, device))
     net = _architecture(Path(network)) if isinstance(network, str | Path) else network
     return model.predict(net)

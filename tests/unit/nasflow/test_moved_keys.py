@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from support.scripted_device import ScriptedDevice
 
+from nasflow import api
 from nasflow.assemble import build_stages
-from nasflow.base.errors import ConfigError
+from nasflow.base.errors import ConfigError, UsageError
 from nasflow.cli.app import main
 from nasflow.config import PipelineConfig
 from nasflow.reference import QUICK_START, configuration_md
 from pipeline.config.loader import load_config
+from pipeline.events import Event
 
 OLD_TEMPLATE = Path(__file__).with_name("pipeline_0_1.yaml")
 OLD_FILE = """\
@@ -123,6 +125,17 @@ def test_commands_tell_of_old_keys(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert json.loads(out)["stages"]
     assert "note: " in err
     assert "finetune is now called training" in err
+
+
+def test_the_python_face_prints_nothing_of_old_keys(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text("finetune: {epochs: 3}\n", encoding="utf-8")
+    told: list[Event] = []
+    with pytest.raises(UsageError):
+        api.run(tmp_path / "pipeline.yaml", ["space.resolution=64"], on_event=told.append)
+    assert capfd.readouterr() == ("", "")
+    assert any("finetune is now called training" in getattr(event, "text", "") for event in told)
 
 
 def test_the_reference_lists_every_old_key() -> None:
