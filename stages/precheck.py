@@ -160,7 +160,7 @@ class PrecheckStage(Stage):
                 f"model of it that was measured; allowed are {self.config.max_ratio:g}. It holds {named} "
                 "and others.",
                 hint="Predicted latencies would not hold for what ships: please report this space. To go on "
-                "all the same, raise precheck.max_ratio.",
+                "anyway, raise precheck.max_ratio.",
             )
         return PrecheckedNetwork(
             choices=subject.choices,

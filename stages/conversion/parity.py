@@ -162,5 +162,5 @@ def check_parity(
         f"{why}), same class for {parity.top1_agreement_percent:.2f} % "
         f"of {parity.images} images (needed {min_top1_agreement_percent:g} %), worst on validation image "
         f"{indices[parity.worst]}.",
-        hint="Convert again (nasflow run --force convert); if it stays so, please report this network.",
+        hint="Convert again (nasflow run --force convert); if it happens again, please report this network.",
     )

@@ -226,7 +226,7 @@ def held_out_error(
     if len(set(predicted_ms)) < 2 or len(set(measured_ms)) < 2:
         raise BadMeasurementError(
             f"{len(measured_ms)} different networks all take {measured_ms[0]:g} ms on this device.",
-            hint="Measure again; if it stays so, run 'nasflow doctor'.",
+            hint="Measure again; if it happens again, run 'nasflow doctor'.",
         )
     predicted, measured = np.asarray(predicted_ms, float), np.asarray(measured_ms, float)
     errors = np.abs(predicted / measured - 1)

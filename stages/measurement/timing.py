@@ -32,5 +32,5 @@ def time_each(
         raise DeviceError(
             f"{device.info().model} left out {len(missing)} of {len(wanted)} models, "
             f"{missing[0]} among them.",
-            hint="Run the command again: it goes on from what is already measured.",
+            hint="Run the command again: it continues from what is already measured.",
         )

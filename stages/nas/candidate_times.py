@@ -162,7 +162,7 @@ class CandidateTimes:
                 said += f", and another one {min(timed, key=lambda one: one.low_ms).describe()}"
             return InconclusiveError(f"{said}.", hint=" ".join(hints))
         hints.append(
-            "Or measure the device anew, and search and train again: nasflow run --force profile "
+            "Or measure the device again, and search and train again: nasflow run --force profile "
             "--force latency."
         )
         return InfeasibleTargetError(
