@@ -200,8 +200,8 @@ def check_told_apart(space: SearchSpace, table: LatencyTable) -> None:
         f"the latency table does not distinguish the candidates of any layer of space {space.name}: as far "
         f"as the clock of {table.device.model} shows, they take {min(every_us):.3g} to {max(every_us):.3g} "
         "us.",
-        hint="Measure again: nasflow run --force profile. If it happens again, the blocks are too small for this "
-        "device's clock: give the space a higher resolution or wider stages.",
+        hint="Measure again: nasflow run --force profile. If it happens again, the blocks are too small "
+        "for this device's clock: give the space a higher resolution or wider stages.",
     )
 
 
