@@ -103,7 +103,7 @@ class DeviceLostError(DeviceError):
 
 
 class KilledByPhoneError(DeviceError):
-    """The phone killed the program that measures, most often for want of memory: it may do so no more."""
+    """The phone killed the program that measures, most often because of low memory; it may not happen again."""
 
     reference = "killed-by-phone"
 
@@ -122,14 +122,14 @@ class ConversionError(NasflowError):
 
 
 class IntegrityError(NasflowError):
-    """A file's content does not have the hash that its name or its record promises."""
+    """A file's content does not have the hash that its name or its record states."""
 
     reference = "integrity"
     exit_code = 7
 
 
 class MachineError(NasflowError):
-    """The machine stands in the way: disk, permission, lock, data set, missing package."""
+    """A fault of the machine: disk, permission, lock, data set, missing package."""
 
     reference = "machine"
     exit_code = 8

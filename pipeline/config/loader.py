@@ -117,10 +117,9 @@ class _Draft:
         """Put the values of an old key where they stand today, and note the new name."""
         location = self._location(key)
         for new, inner in entries.items():
-            section = self._tree
-            for part in new[:-1]:
-                below = section.get(str(part))
-                section[str(part)] = section = dict(below) if isinstance(below, dict) else {}
+            section = self._opened(new[:-1])
+            if section is None:
+                continue
             if str(new[-1]) in section:
                 reason = f"it is the old name of {dotted(new)}, which is also set ({self._location(new)})"
                 self._problems.append(Problem(location, key, reason, "Remove one of the two.", value))
@@ -129,6 +128,18 @@ class _Draft:
             self._locations[new] = location
             for known in [known for known in self._locations if known[: len(key)] == key and known != key]:
                 self._locations[(*new, *known[len(key) :])] = self._locations[known]
+
+    def _opened(self, key: Key) -> dict[str, Any] | None:
+        """The section at a key, which is made; None where a value stands there, which validation refuses."""
+        section = self._tree
+        for part in key:
+            below = section.get(str(part))
+            if below is None:
+                below = section[str(part)] = {}
+            if not isinstance(below, dict):
+                return None
+            section = below
+        return section
 
     def _note(self, location: str, key: Key, new: Sequence[Key]) -> None:
         names = " and ".join(map(dotted, new))
@@ -145,15 +156,32 @@ class _Draft:
         parsed = _parse(value, location, key)
         if (new := new_key(key, self._moved)) is not None:
             self._note(location, key, [new])
-            key = new
-        elif ".".join(map(str, key)) in self._moved:
-            for old, entries in old_entries(_nested(key, parsed.value), self._moved):
-                for _, _, renamed in entries:
-                    self._note(location, old, list(renamed))
-                    for inner, entry in renamed.items():
-                        self._set(location, inner, entry)
+            if parsed.value is None and self._unset_alternatives(new):
+                return
+            self._set(location, new, parsed.value)
             return
-        self._set(location, key, parsed.value)
+        given = _nested(key, parsed.value)
+        moved = list(old_entries(given, self._moved))
+        rest = _at(without(given, self._moved), key)
+        if rest or not moved:
+            self._set(location, key, rest)
+        for old, entries in moved:
+            for _, _, renamed in entries:
+                self._note(location, old, list(renamed))
+                for inner, entry in renamed.items():
+                    self._set(location, inner, entry)
+
+    def _unset_alternatives(self, key: Key) -> bool:
+        """Unset what the file says of a section's alternatives; False where it has none.
+
+        An old section that held nothing else was unset as a whole: ``search.target=null``.
+        """
+        groups = [g for owner in models_at(self._model, key) for g in getattr(owner, "ALTERNATIVES", ())]
+        section = self._tree.get(str(key[0]))
+        for name in (name for group in groups for name in group):
+            if isinstance(section, dict) and not self._location((*key, name)).startswith(_OPTION):
+                section.pop(name, None)
+        return bool(groups)
 
     def _set(self, location: str, key: Key, value: Any) -> None:
         section = self._tree
@@ -251,6 +279,12 @@ class _Draft:
                 return self._locations[key[:length]]
         below = (location for known, location in self._locations.items() if key and known[: len(key)] == key)
         return next(below, self._root_place)
+
+
+def _at(tree: Any, key: Key) -> Any:
+    for part in key:
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def _nested(key: Key, value: Any) -> dict[str, Any]:

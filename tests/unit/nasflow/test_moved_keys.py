@@ -98,6 +98,27 @@ def test_an_old_list_of_targets_may_be_an_option(tmp_path: Path) -> None:
     assert "search.targets is now called target.ms and target.further" in told[0]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_old_way_to_another_target_still_works(tmp_path: Path, order: int) -> None:
+    options = ["search.target=null", "search.target_ms=0.12"][::order]
+    config, _ = read(tmp_path, OLD_FILE, *options)
+    assert (config.target.first, config.target.front) == (0.12, 3)
+    alone, _ = read(tmp_path, OLD_FILE, "search.target=null")
+    assert (alone.target.ratio, alone.target.front) == (None, 3)
+
+
+def test_old_keys_within_an_option_are_read(tmp_path: Path) -> None:
+    config, told = read(tmp_path, "seed: 1", "search={target_ms: 0.3, epochs: 7}", "prune={generations: 2}")
+    assert (config.target.first, config.search.epochs) == (0.3, 7)
+    assert len(told) == 2
+    assert read(tmp_path, "seed: 1", "prune.generations=2")[0] == PipelineConfig(seed=1)
+
+
+def test_an_old_section_hides_no_wrong_new_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="training = 5: it should be a section"):
+        read(tmp_path, "training: 5\nfinetune: {epochs: 2}\n")
+
+
 def test_an_old_key_beside_its_new_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"line 2: finetune.epochs = 2: it is the old name of training.epochs"
