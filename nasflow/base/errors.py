@@ -103,7 +103,7 @@ class DeviceLostError(DeviceError):
 
 
 class KilledByPhoneError(DeviceError):
-    """The phone killed the program that measures, most often because of low memory; it may not happen again."""
+    """The phone killed the program that measures, most often because of low memory; it may not recur."""
 
     reference = "killed-by-phone"
 
