@@ -20,8 +20,7 @@ from pipeline.events import Event
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
-from stages.data.batches import Batches
-from stages.data.dataset import ImageSet
+from stages.data.grey import GreyImages
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import SearchLoop
@@ -95,8 +94,10 @@ class Searching:
 
     def __init__(self, setting: Setting, space: SearchSpace | None = None) -> None:
         space = space or setting.space
-        few = ImageSet(np.zeros((16, 1, 1), np.uint8), np.zeros(16, np.int64))  # the loop wants their number
-        images = Batches(few, 2, setting.device)
+        few = GreyImages(
+            np.zeros((16, 1, 1), np.uint8), np.zeros(16, np.int64)
+        )  # the loop wants their number
+        images = few.batches(2, setting.device)
         runtime = start_runtime(0, accelerator=setting.device.type, checkpoint_seconds=float("inf"))
         torch.manual_seed(0)
         block_ms = [[0.0 if b is None else b.macs / 1e9 for b in layer.blocks] for layer in space.layers()]

@@ -33,7 +33,7 @@ from stages.nas.targets import TargetConfig
 from stages.space.network_name import network_name
 
 if TYPE_CHECKING:
-    from stages.data.batches import Batches
+    from stages.data.dataset import Batches
     from stages.nn.supernet import Supernet
 
 Arm = Literal["search", "frozen", "shuffled_labels", "no_multiplier", "no_multiplier_reinforce"]
@@ -118,8 +118,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
     import numpy as np
     from safetensors.torch import load
 
-    from stages.data.batches import Batches
-    from stages.data.dataset import ImageSet
+    from stages.data.grey import GreyImages
     from stages.nas.evaluation import SupernetEvaluator, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE, pick_networks
     from stages.nas.search_loop import SearchLoop, architecture_of
@@ -133,7 +132,8 @@ def search_once(job: tuple[int, Arm]) -> Found:
         context = Context(arm, "", Store(Path(folder), silent), FleetingScratch(), silent)
         began = time.process_time()
         runtime = start_runtime(seed)
-        config, validation = SEARCH, open_dataset(DATA).load("validation")
+        config, validation = SEARCH, open_dataset(DATA).load("architecture")
+        assert isinstance(validation, GreyImages)
         if arm == "frozen":
             config = config.model_copy(update={"architecture_learning_rate": 0.0})
         if arm in NO_MULTIPLIER:
@@ -142,7 +142,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
             config = config.model_copy(update={"gradient": "reinforce"})
         if arm == "shuffled_labels":
             labels = np.random.default_rng(seed).permutation(validation.labels)
-            validation = ImageSet(validation.pixels_NHW, labels)
+            validation = GreyImages(validation.pixels_NHW, labels)
         architecture = architecture_of(space, latency)
         search = SearchLoop(
             config,
@@ -152,8 +152,8 @@ def search_once(job: tuple[int, Arm]) -> Found:
             target_ms(),
             context,
             runtime,
-            Batches(open_dataset(DATA).load("train"), config.batch_size, runtime.device),
-            Batches(validation, config.architecture_batch_size, runtime.device),
+            open_dataset(DATA).load("train").batches(config.batch_size, runtime.device),
+            validation.batches(config.architecture_batch_size, runtime.device),
         ).to_the_end()
         log_probabilities = [list(row) for row in search.log_probabilities]
         if arm in NO_MULTIPLIER:
@@ -174,7 +174,7 @@ def search_once(job: tuple[int, Arm]) -> Found:
         seconds = time.process_time() - began
         supernet = Supernet(space)
         supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
-        evaluation_batches = Batches(validation, EVALUATION_BATCH_SIZE, runtime.device)
+        evaluation_batches = validation.batches(EVALUATION_BATCH_SIZE, runtime.device)
         values = explore_supernet(  # after a pick, its own evaluations: they are read back from the scratch
             SupernetEvaluator(supernet, evaluation_batches, context),
             [row.tolist() for row in architecture.block_ms],

@@ -78,14 +78,14 @@ class Depth:
 FULL = Depth(
     20,
     5,
-    DataConfig(train_images=20_000, validation_images=2_000),
+    DataConfig(train_images=20_000, architecture_images=2_000),
     SearchConfig(),
     PruneConfig(recalibration_batches=10, shortlist=0),
 )
 QUICK = Depth(
     5,
     2,
-    DataConfig(train_images=2_000, validation_images=2_000),
+    DataConfig(train_images=2_000, architecture_images=2_000),
     SearchConfig(epochs=1),
     PruneConfig(candidates=2, evaluations=200, recalibration_batches=5, shortlist=0),
 )
@@ -209,7 +209,6 @@ def stage_ranking(
     """The values that the stage ``prune`` ranks by: it does not keep them, so they are estimated again."""
     from safetensors.torch import load
 
-    from stages.data.batches import Batches
     from stages.nas.evaluation import SupernetEvaluator, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE
     from stages.nn.blocks import to_channels_last
@@ -223,8 +222,8 @@ def stage_ranking(
     supernet.to(torch_device)
     to_channels_last(supernet)
     costs_ms, fixed_ms = _architecture_of(search.space, latency)
-    evaluation_batches = Batches(
-        open_dataset(depth.data).load("validation"), EVALUATION_BATCH_SIZE, torch_device
+    evaluation_batches = (
+        open_dataset(depth.data).load("architecture").batches(EVALUATION_BATCH_SIZE, torch_device)
     )
     explored = explore_supernet(
         SupernetEvaluator(supernet, evaluation_batches, context),

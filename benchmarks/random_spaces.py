@@ -48,7 +48,7 @@ SETTINGS: Mapping[str, Any] = {
     "measurement": _TIMED,
     "target": {"minimum_share": 0.3},
     "training": {"epochs": 1, "batch_size": 32},
-    "data": {"train_images": 200, "validation_images": 100},
+    "data": {"train_images": 200, "architecture_images": 100},
     "profile": {"anchor_width": 0.1},
     "latency": {"calibration_networks": 3, "held_out_networks": 3},
     "precheck": {"rounds": 3, "warmup_ms": 0.2, "min_ms": 2, "max_ratio": 3},

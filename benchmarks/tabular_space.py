@@ -183,7 +183,6 @@ def train_networks(jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
     """Train networks from fresh weights, each with its seed, by the table's recipe."""
     import torch
 
-    from stages.data.batches import Batches
     from stages.nn.network import Network, load_network
     from stages.seeds import derived_seed
     from stages.training.loop import train
@@ -191,9 +190,9 @@ def train_networks(jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
     from stages.training.runtime import start_runtime
 
     runtime = start_runtime(0)
-    training = Batches(open_dataset(DATA).load("train"), RECIPE.batch_size, runtime.device)
+    training = open_dataset(DATA).load("train").batches(RECIPE.batch_size, runtime.device)
     validation, test = (
-        Batches(open_dataset(DATA).load(split), 500, runtime.device) for split in ("validation", "test")
+        open_dataset(DATA).load(part).batches(500, runtime.device) for part in ("choice", "test")
     )
     with tempfile.TemporaryDirectory() as folder:
         context = Context("table", "", Store(Path(folder), silent), FleetingScratch(), silent)

@@ -44,10 +44,14 @@ def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], No
 
 
 def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
-    """The data section with its folder, if it names one, as an absolute path. Raises UsageError."""
-    if data.folder is None:
-        return data
-    return data.model_copy(update={"folder": str((base_dir / expand_home(data.folder)).resolve())})
+    """The data section with its paths, if it has any, as absolute ones. Raises UsageError."""
+    paths = {"path": data.path, "split_file": data.split_file}
+    absolute = {
+        name: str((base_dir / expand_home(path)).resolve())
+        for name, path in paths.items()
+        if path is not None
+    }
+    return data.model_copy(update=absolute)
 
 
 def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:

@@ -44,10 +44,25 @@ def _several_targets(value: Any) -> Mapping[str, Any]:
     return {**searched, "target.further": further}
 
 
+def _data_name(value: Any) -> Mapping[str, Any] | None:
+    """``data.name`` was what ``data.source`` is; today it names a data set of the hub."""
+    return {"data.source": value} if value == "fashion_mnist" else None
+
+
+def _validation_images(value: Any) -> Mapping[str, Any]:
+    """One half for the architecture, the other for choices."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return {"data.architecture_images": value}
+    return {"data.architecture_images": value // 2, "data.choice_images": value - value // 2}
+
+
 class PipelineConfig(Record):
     """The whole of ``pipeline.yaml``: sections by subject and by stage. Every key has a default."""
 
     MOVED: ClassVar[Moved] = {
+        "data.name": _data_name,
+        "data.folder": "data.path",
+        "data.validation_images": _validation_images,
         "search.target": "target",
         "search.target_ms": "target.ms",
         "search.targets": _several_targets,

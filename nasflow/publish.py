@@ -90,7 +90,7 @@ def publish(
             with suppress(ValidationError):  # written by another version of nasflow: made anew
                 result = ResultDocument.model_validate_json((folder / RESULT).read_bytes())
                 return Published(folder, result, ())
-    result = build_result(documents, run_facts(seed=config.seed, dataset=config.data.name))
+    result = build_result(documents, run_facts(seed=config.seed, dataset=config.data.source))
     contents = _contents(documents, result, store)
     for name, content in contents.items():
         write_atomic(folder / name, content)
@@ -116,7 +116,7 @@ def _contents(documents: Mapping[str, Document], result: ResultDocument, store: 
 def _made_from(documents: Mapping[str, Document], config: PipelineConfig) -> str:
     digests = {name: sha256_hex(document_bytes(document)) for name, document in documents.items()}
     return sha256_hex(
-        canonical_json({"documents": digests, "seed": config.seed, "dataset": config.data.name})
+        canonical_json({"documents": digests, "seed": config.seed, "dataset": config.data.source})
     )
 
 

@@ -56,6 +56,13 @@ Files of version 0.1 are accepted, with a notice for each old key. Version 0.3 w
 """
 
 
+_SEVERAL = {
+    "data.name": "`data.source`, if it is `fashion_mnist`",
+    "data.validation_images": "`data.architecture_images` and `data.choice_images`, one half each",
+    "search.targets": "`target.ms` or `target.ratio`, and `target.further`",
+}
+
+
 def pipeline_yaml() -> str:
     """The ``pipeline.yaml`` that every project starts with."""
     return _YAML_HEAD + as_yaml(QUICK_START, _stands_in_measurement)
@@ -63,14 +70,14 @@ def pipeline_yaml() -> str:
 
 def configuration_md() -> str:
     """All keys, as a page of the docs."""
-    moved = "\n".join(f"| `{old}` | {_new_name(new)} |" for old, new in PipelineConfig.MOVED.items())
+    moved = "\n".join(f"| `{old}` | {_new_name(old, new)} |" for old, new in PipelineConfig.MOVED.items())
     return f"{_MARKDOWN_HEAD}{as_markdown(PipelineConfig, _stands_in_measurement)}{_MARKDOWN_MOVED}{moved}\n"
 
 
-def _new_name(new: object) -> str:
+def _new_name(old: str, new: object) -> str:
     if new is None:
         return "none: it has no effect"
-    return f"`{new}`" if isinstance(new, str) else "`target.ms` or `target.ratio`, and `target.further`"
+    return f"`{new}`" if isinstance(new, str) else _SEVERAL[old]
 
 
 def _stands_in_measurement(key: Key) -> bool:

@@ -56,7 +56,7 @@ class Convert(Stage):
 
     def check_files(self) -> None:
         """Raises DatasetMissingError where the images' folder does not hold what is read."""
-        open_dataset(self.data).check_folder("validation")
+        open_dataset(self.data).check_folder("choice")
 
     def estimate_seconds(self) -> float:
         """TensorFlow's start, and the networks."""
@@ -90,7 +90,7 @@ class Convert(Stage):
         from android_bench.local.device import LocalDevice
         from stages.conversion.converter import TensorflowConverter
 
-        images = open_dataset(self.data).load("validation")
+        images = open_dataset(self.data).load("choice")
         with ExitStack() as stack:
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = stack.enter_context(TensorflowConverter())

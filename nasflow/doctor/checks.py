@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nasflow.base.errors import NasflowError
 from stages.data.config import open_dataset
+from stages.data.dataset import PARTS
 
 if TYPE_CHECKING:
     from nasflow.config import PipelineConfig
@@ -171,17 +172,17 @@ def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
     data = resolve_data(settings.data, base)
     if settings.offline:
         open_dataset(data).check_at_hand()
-    if data.folder is None and not open_dataset(data).is_at_hand():
+    if data.path is None and not open_dataset(data).is_at_hand():
         return Check(
             "data set",
             "warning",
             "Fashion-MNIST is not on this computer; the first run downloads it (30 MB)",
-            "Without a network: install Debian's package dataset-fashion-mnist, or set data.folder.",
+            "Without a network: install Debian's package dataset-fashion-mnist, or set data.path.",
         )
-    counts = {split: len(open_dataset(data).load(split)) for split in ("train", "validation", "test")}
-    source = find_file(next(iter(FILES)), data.folder)
-    found = f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test images"
-    return Check("data set", "ok", f"{found} in {source.parent if source else data.folder}")
+    counts = {part: len(open_dataset(data).load(part)) for part in PARTS}
+    source = find_file(next(iter(FILES)), data.path)
+    found = ", ".join(f"{count} {part}" for part, count in counts.items())
+    return Check("data set", "ok", f"{found} images in {source.parent if source else data.path}")
 
 
 def check_folder(artifacts: Path) -> Check:

@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.config.yaml_text import Key
 
-Rewrite = Callable[[Any], Mapping[str, Any]]
-"""From the old value to the values of the new keys."""
+Rewrite = Callable[[Any], Mapping[str, Any] | None]
+"""From the old value to the values of the new keys; None: the value is one that the key has today."""
 Moved = Mapping[str, "str | Rewrite | None"]
 """Old dotted key -> new dotted key, of a value or a whole section; None: it has no effect any more."""
 
@@ -38,7 +38,8 @@ def old_entries(tree: Mapping[str, Any], moved: Moved) -> Iterator[tuple[Key, li
         if target is None:
             yield key, [(key, value, {})]
         elif not isinstance(target, str):
-            yield key, [(key, value, {tuple(new.split(".")): inner for new, inner in target(value).items()})]
+            if (values := target(value)) is not None:
+                yield key, [(key, value, {tuple(new.split(".")): inner for new, inner in values.items()})]
         elif isinstance(value, Mapping) and value:
             new: Key = tuple(target.split("."))
             yield key, [((*key, name), inner, {(*new, name): inner}) for name, inner in value.items()]
@@ -53,13 +54,21 @@ def without(tree: Mapping[str, Any], moved: Moved) -> dict[str, Any]:
         return {
             name: rest(value, (*parents, name)) if isinstance(value, Mapping) else value
             for name, value in inner.items()
-            if ".".join((*parents, name)) not in moved
+            if not _is_old(".".join((*parents, name)), value, moved)
         }
 
     return rest(tree, ())
 
 
-_NOTHING = object()
+def _is_old(name: str, value: Any, moved: Moved) -> bool:
+    """Whether a key, with this value, is one of an older version."""
+    target = moved.get(name, _NOTHING)
+    if target is _NOTHING:
+        return False
+    return target is None or isinstance(target, str) or target(value) is not None
+
+
+_NOTHING: Any = object()
 
 
 def _value_at(tree: Any, key: Key) -> Any:

@@ -18,7 +18,7 @@ from stages.documents import ConversionCheck
 
 if TYPE_CHECKING:
     from android_bench.device import Device
-    from stages.data.dataset import ImageSet
+    from stages.data.dataset import Images
     from stages.space.search_space import NetConfig
 
 
@@ -73,7 +73,7 @@ def check_model(
     model: bytes,
     module: nn.Module,
     net: NetConfig,
-    images: ImageSet,
+    images: Images,
     device: Device,
     limits: Limits,
     *,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nasflow.base.errors import ConversionError
 
 if TYPE_CHECKING:
-    from stages.data.dataset import ImageSet
+    from stages.data.dataset import Images
 
 _BATCH = 128
 ROUNDINGS = 4.0
@@ -58,7 +58,7 @@ def in_double(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def torch_logits(
-    network: torch.nn.Module, images: ImageSet, indices: NDArray[np.int64], *, double: bool = False
+    network: torch.nn.Module, images: Images, indices: NDArray[np.int64], *, double: bool = False
 ) -> NDArray[Any]:
     """Logits (n, classes) of a PyTorch network in inference mode for chosen images.
 

@@ -1,65 +1,205 @@
-"""Which images, and how they are split."""
+"""Which images, in what parts, and how they are shown to a network in training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
+from stages.data.augmentation import AugmentationConfig
 from stages.data.dataset import Dataset
 from stages.data.fashion_mnist import TRAINING_FILE_IMAGES, FashionMnist
 
+FASHION_CHOICE_IMAGES = 2_500
+SMALLEST_SHARE, CHOICE_SHARE, TEST_SHARE = 0.01, 0.1, 0.2
+
+
+def _share_or_number(value: float) -> float:
+    if value >= 1 and value != int(value):
+        raise ValueError(f"{value:g} is neither a share below 1 nor a whole number of images")
+    return value
+
+
+Amount = Annotated[float, Field(gt=0), AfterValidator(_share_or_number)]
+"""A share of the images (below 1), or a number of them."""
+
 
 class DataConfig(Record):
-    """Which images, and how they are split."""
+    """Which images to learn from, and in what parts."""
 
-    name: Literal["fashion_mnist"] = Field(
-        "fashion_mnist", description="70,000 grey images of clothes in 10 classes, shown as 32x32 pixels"
+    source: Literal["fashion_mnist", "folder", "hub"] = Field(
+        "fashion_mnist",
+        description="fashion_mnist (70,000 grey images of clothes in 10 classes, 32x32 pixels), folder (your "
+        "own images, path: a folder for each class, or a CSV or JSONL file with columns file_name and "
+        "label), or hub (a data set of the Hugging Face hub, name)",
     )
-    # Left out of fingerprints: the files' hashes decide (Dataset.identity), not where they lie.
-    folder: str | None = Field(
+    # Left out of fingerprints: what the files hold decides (Dataset.identity), not where they lie.
+    path: str | None = Field(
         None,
         exclude=True,
-        examples=["my-data"],
-        description="where its four .gz files are; unset: Debian's package, else downloaded once",
+        examples=["my-photos"],
+        description="the folder of the images; of fashion_mnist, where its four .gz files are, unset: "
+        "Debian's package, else downloaded once",
     )
-    validation_images: int = Field(
-        5_000,
-        ge=100,
-        le=30_000,
-        description="taken from the training images, equally from each class, to make choices on; the test "
-        "images are only read by verify, after the last choice",
+    name: str | None = Field(
+        None, examples=["beans"], description="name of the data set on the hub, or a folder of Parquet files"
+    )
+    revision: str | None = Field(
+        None, examples=["main"], description="its version on the hub: a branch, a tag or a commit"
+    )
+    architecture_images: Amount | None = Field(
+        None,
+        examples=[0.1],
+        description="images that the search's architecture learns from: a share below 1, or a number; unset: "
+        f"{FASHION_CHOICE_IMAGES:,} of fashion_mnist, a tenth of others",
+    )
+    choice_images: Amount | None = Field(
+        None,
+        examples=[0.1],
+        description="images on which networks and epochs are chosen; unset: as many. Where the two would "
+        "have fewer than 300 images together, they are the same images",
+    )
+    test_images: Amount | None = Field(
+        None,
+        examples=[0.2],
+        description="images that verify alone reads, after the last choice; unset: those that the source "
+        "calls test, else a fifth",
     )
     train_images: int | None = Field(
         None,
-        ge=100,
+        ge=16,
         examples=[10000],
         description="learn from only so many images, for a quick trial; unset: all that are left",
     )
-    split_seed: int = Field(0, ge=0, description="decides which images are taken for validation")
+    split_seed: int = Field(0, ge=0, description="decides which images are in which part")
+    split_file: str | None = Field(
+        None,
+        exclude=True,
+        examples=["split.csv"],
+        description="which image is in which part, as 'nasflow data split' writes it; unset: by split_seed",
+    )
+    copies: Literal["leave_out", "keep_together", "ignore"] = Field(
+        "leave_out",
+        description="images that are copies of others: leave_out (use one of each exact set; near copies "
+        "stay in one part), keep_together (use all, in one part), ignore (do not look for copies)",
+    )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=50,
+        examples=[5],
+        description="cross-validation: so many equal test parts, of which fold is one; unset: one test part",
+    )
+    fold: int = Field(0, ge=0, description="which of them is the test part")
+    balance: Literal["none", "weights", "sampling"] = Field(
+        "none",
+        description="for classes of unequal size: none, weights (images of rare classes count more in the "
+        "loss), or sampling (they are shown more often)",
+    )
+    max_broken: Amount = Field(
+        0.02,
+        description="images that cannot be read are left out and listed, up to this share, or this number; "
+        "then it is an error",
+    )
+    fit: Literal["crop", "stretch"] = Field(
+        "crop",
+        description="how an image of another shape becomes square: crop (the middle 7/8 of its shorter "
+        "side), or stretch (as MediaPipe's classifier does)",
+    )
+    augmentation: AugmentationConfig = Field(
+        AugmentationConfig(),
+        description="how training images are varied; fashion_mnist: none, or light alone",
+    )
+    # What follows decides how fast images come, not which.
+    workers: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        exclude=True,
+        examples=[4],
+        description="processes that decode and augment images; unset: by the number of cores; 0: none but "
+        "the one that trains",
+    )
+    cache_gigabytes: float = Field(
+        20.0,
+        ge=0,
+        exclude=True,
+        description="images that decoded take at most this are decoded once, into the cache folder; others "
+        "each time",
+    )
 
     @model_validator(mode="after")
-    def _enough(self) -> Self:
-        count = TRAINING_FILE_IMAGES
-        if self.validation_images + (self.train_images or 0) > count:
-            raise ValueError(f"validation_images and train_images are more than the {count} there are")
+    def _belongs(self) -> Self:
+        if self.source == "folder" and self.path is None:
+            raise ValueError("source folder needs path: the folder of the images")
+        if self.source == "hub" and self.name is None:
+            raise ValueError("source hub needs name: the data set's name on the hub")
+        if self.source != "hub" and (self.name or self.revision):
+            raise ValueError("name and revision belong to source hub")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}; of {self.folds} folds the last is {self.folds - 1}")
+        if self.source == "fashion_mnist":
+            self._check_fashion()
         return self
+
+    def _check_fashion(self) -> None:
+        taken = {"test_images": self.test_images, "split_file": self.split_file, "folds": self.folds}
+        if given := [name for name, value in taken.items() if value is not None]:
+            raise ValueError(f"{given[0]} does not apply to fashion_mnist, which has a test part of its own")
+        if self.augmentation.preset == "strong":
+            raise ValueError("augmentation.preset strong does not apply to fashion_mnist: use light or none")
+        train = (self.train_images or 1) + sum(self.fashion_choice_images())
+        if train > TRAINING_FILE_IMAGES:
+            raise ValueError(
+                "architecture_images, choice_images and train_images are more than the "
+                f"{TRAINING_FILE_IMAGES} there are"
+            )
+
+    def fashion_choice_images(self) -> tuple[int, int]:
+        """Fashion-MNIST's images for the architecture and for choices."""
+        given = self.architecture_images, self.choice_images
+        architecture, choice = (
+            FASHION_CHOICE_IMAGES
+            if amount is None
+            else int(amount if amount >= 1 else amount * TRAINING_FILE_IMAGES)
+            for amount in (given[0], given[1] if given[1] is not None else given[0])
+        )
+        return architecture, choice
+
+
+class SizedData(DataConfig):
+    """The data section, its paths absolute, with what the space makes of its images."""
+
+    resolution: int | None = Field(None, description="pixels of an image as the network takes it")
+    channels: int = Field(3, description="of an image as the network takes it")
 
 
 def open_dataset(config: DataConfig) -> Dataset:
-    """The data set that a configuration names; nothing is read yet."""
-    return _DATASETS[config.name](config)
+    """The data set that a configuration names; of a folder, the names of its files are read."""
+    return _DATASETS[config.source](config)
 
 
 def _fashion_mnist(config: DataConfig) -> Dataset:
+    architecture, choice = config.fashion_choice_images()
     return FashionMnist(
-        folder=config.folder,
-        validation_images=config.validation_images,
+        folder=config.path,
+        architecture_images=architecture,
+        choice_images=choice,
         train_images=config.train_images,
         split_seed=config.split_seed,
+        augmented=config.augmentation.preset != "none",
     )
 
 
-_DATASETS: Mapping[str, Callable[[DataConfig], Dataset]] = {"fashion_mnist": _fashion_mnist}
+def _not_yet(config: DataConfig) -> Dataset:
+    raise UsageError(f"data.source: {config.source} cannot be read yet.", hint="Use fashion_mnist.")
+
+
+_DATASETS: Mapping[str, Callable[[DataConfig], Dataset]] = {
+    "fashion_mnist": _fashion_mnist,
+    "folder": _not_yet,
+    "hub": _not_yet,
+}

@@ -1,9 +1,13 @@
-"""What a data set offers: its classes, the size of its images, and the images of a split."""
+"""What a data set offers: its classes, the images of a part, and batches of them.
+
+Images are in four parts. Weights learn from ``train``; a search's architecture steps and the values of paths
+look at ``architecture``; every later choice (best epoch, trials, candidates) at ``choice``; ``verify`` alone
+reads ``test``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from nasflow.base.errors import UsageError
@@ -11,40 +15,76 @@ from stages.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Part = Literal["train", "architecture", "choice", "test"]
+PARTS: tuple[Part, ...] = ("train", "architecture", "choice", "test")
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images and their labels. ``pixels_NHW`` is uint8 grey (N, H, W), ``labels`` int64 (N,).
+class Batches(Protocol):
+    """The images of one part on the training device, batch by batch.
 
-    ``channels``: as so many equal channels the network takes them.
+    Everything random is drawn from (seed, epoch) alone, so that a run that was killed repeats an interrupted
+    epoch with the same batches.
     """
 
-    pixels_NHW: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    channels: int = 3
+    @property
+    def batch_size(self) -> int:
+        """Images of a batch: what was asked for, or all there are."""
+        ...
+
+    @property
+    def class_weights_K(self) -> Tensor | None:
+        """How much an image of each class counts in the training loss; None: all the same."""
+        ...
 
     def __len__(self) -> int:
-        return len(self.labels)
+        """Full batches of an epoch; at least one."""
+        ...
+
+    def training(
+        self, seed: int, epoch: int, *, first: int = 0, mix: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch's batches from number ``first`` on, shuffled and augmented.
+
+        x_NCHW float32 in -1..1, channels last in memory, and labels: int64 (N,), or float32 (N, classes)
+        where images are mixed with each other. ``mix`` false: they never are. The last, incomplete batch is
+        left out: BN statistics of a few images would be noise.
+        """
+        ...
+
+    def in_order(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, as they are, in order: x_NCHW float32 and labels int64 (N,)."""
+        ...
+
+
+class Images(Protocol):
+    """The images of one part and their labels."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Index of each image's class: (N,)."""
+        ...
+
+    def __len__(self) -> int: ...
 
     def batch_NHWC(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Chosen images as the network takes them: float32 (n, H, W, channels), -1..1."""
-        import numpy as np
+        ...
 
-        grey = (self.pixels_NHW[which].astype(np.float32) - 127.5) / 127.5
-        return np.repeat(grey[..., None], self.channels, axis=-1)
+    def batches(self, batch_size: int, device: torch.device) -> Batches:
+        """These images in batches for a network on ``device``."""
+        ...
 
 
 class Dataset(Protocol):
-    """Images to learn from, split in three. Nothing is read before :meth:`load`."""
+    """Images to learn from, in four parts. Nothing is read before :meth:`load`."""
 
     @property
     def name(self) -> str:
-        """As the configuration names it."""
+        """As a person would call it."""
         ...
 
     @property
@@ -63,8 +103,13 @@ class Dataset(Protocol):
         ...
 
     @property
-    def counts(self) -> Mapping[Split, int]:
-        """How many images each split holds."""
+    def counts(self) -> Mapping[Part, int]:
+        """How many images each part holds."""
+        ...
+
+    @property
+    def shared_choice(self) -> bool:
+        """Whether ``architecture`` and ``choice`` are the same images, because there are few."""
         ...
 
     def identity(self) -> dict[str, str]:
@@ -82,23 +127,19 @@ class Dataset(Protocol):
         """
         ...
 
-    def check_folder(self, split: Split) -> None:
-        """That a folder of the user's own holds the files of a split, which are not opened.
+    def check_folder(self, part: Part) -> None:
+        """That a folder of the user's own holds the files of a part, which are not opened.
 
         Raises DatasetMissingError with all that is missing.
         """
         ...
 
-    def load(self, split: Split) -> ImageSet:
-        """The images of one split.
+    def load(self, part: Part) -> Images:
+        """The images of one part.
 
         Raises DatasetMissingError where the files are not here and cannot be fetched, IntegrityError where
         one of them is not what it should be.
         """
-        ...
-
-    def sample(self, split: Split, per_class: int) -> ImageSet:
-        """The first images of each class, class by class: to look at. Raises as :meth:`load`."""
         ...
 
 
@@ -110,5 +151,5 @@ def check_fits(dataset: Dataset, space: SearchSpace) -> None:
         raise UsageError(
             f"space {space.name} is for images of {wanted[0]} pixels, {wanted[1]} channels, {wanted[2]} "
             f"classes; {dataset.name} has {offered[0]} pixels, {offered[1]} channels, {offered[2]} classes.",
-            hint="It can be profiled, but not searched: choose another space or resolution.",
+            hint="It can be profiled, but not searched: choose another space, or set space.resolution.",
         )

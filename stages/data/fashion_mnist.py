@@ -1,8 +1,8 @@
 """Fashion-MNIST (Xiao et al., arXiv 1708.07747), whole.
 
 32x32x3: grey, padded by 2 with the background value 0 and repeated to three channels, because apps'
-classifiers want three; mean = std = 127.5. The validation split is cut from the training set, stratified
-and fixed by ``split_seed``; the test set is read by ``verify`` alone.
+classifiers want three; mean = std = 127.5. The parts ``architecture`` and ``choice`` are cut from the
+training file, stratified and fixed by ``split_seed``; the test file is read by ``verify`` alone.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nasflow.base import files
 from nasflow.base.errors import DatasetMissingError, IntegrityError, MachineError
-from stages.data.dataset import ImageSet, Split
+from stages.data.dataset import Part
+from stages.data.grey import GreyImages
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-BOTH_WAYS = "Install Debian's package dataset-fashion-mnist, or set data.folder to a folder with its files."
-_FOLDER_HINT = "Correct data.folder, unset it, or put Fashion-MNIST's four .gz files there."
+BOTH_WAYS = "Install Debian's package dataset-fashion-mnist, or set data.path to a folder with its files."
+_FOLDER_HINT = "Correct data.path, unset it, or put Fashion-MNIST's four .gz files there."
 MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 SIDE, PADDING = 28, 2
 CLASS_NAMES = (
@@ -45,28 +46,32 @@ TRAINING_FILE_IMAGES, TEST_IMAGES = 60_000, 10_000
 
 @dataclass(frozen=True)
 class FashionMnist:
-    """The data set with one split of its training file; see :class:`stages.data.dataset.Dataset`.
+    """The data set with one division of its training file; see :class:`stages.data.dataset.Dataset`.
 
     ``folder``: where its files are; None: Debian's package, else the user's cache (downloaded).
     """
 
     folder: str | None
-    validation_images: int
+    architecture_images: int
+    choice_images: int
     train_images: int | None
     split_seed: int
+    augmented: bool = True
 
     name: ClassVar[str] = "fashion_mnist"
     class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
     resolution: ClassVar[int] = SIDE + 2 * PADDING
     channels: ClassVar[int] = 3
+    shared_choice: ClassVar[bool] = False
 
     @property
-    def counts(self) -> Mapping[Split, int]:
-        """How many images each split holds."""
-        rest = TRAINING_FILE_IMAGES - self.validation_images
+    def counts(self) -> Mapping[Part, int]:
+        """How many images each part holds."""
+        rest = TRAINING_FILE_IMAGES - self.architecture_images - self.choice_images
         return {
             "train": rest if self.train_images is None else self.train_images,
-            "validation": self.validation_images,
+            "architecture": self.architecture_images,
+            "choice": self.choice_images,
             "test": TEST_IMAGES,
         }
 
@@ -91,44 +96,34 @@ class FashionMnist:
                 hint=f"{BOTH_WAYS} Or run once without --offline (key offline).",
             )
 
-    def check_folder(self, split: Split) -> None:
-        """That a folder of the user's own holds the files of a split, which are not opened.
+    def check_folder(self, part: Part) -> None:
+        """That a folder of the user's own holds the files of a part, which are not opened.
 
         Raises DatasetMissingError with all that is missing.
         """
         if self.folder is None:
             return
         folder = Path(self.folder)
-        wanted = [f"{name}.gz" for name in FILES if name.startswith(_part(split))]
+        wanted = [f"{name}.gz" for name in FILES if name.startswith(_file_start(part))]
         missing = [name for name in wanted if not (folder / name).is_file()]
         if not missing:
             return
         if not folder.is_dir():
             state = "is a file, not a folder" if folder.exists() else "does not exist"
-            raise DatasetMissingError(f"data.folder: {folder} {state}.", hint=_FOLDER_HINT)
+            raise DatasetMissingError(f"data.path: {folder} {state}.", hint=_FOLDER_HINT)
         names = " and ".join(missing)
-        raise DatasetMissingError(f"data.folder: {folder} does not hold {names}.", hint=_FOLDER_HINT)
+        raise DatasetMissingError(f"data.path: {folder} does not hold {names}.", hint=_FOLDER_HINT)
 
-    def load(self, split: Split) -> ImageSet:
-        """The images of one split. Raises DatasetMissingError, IntegrityError, MachineError."""
-        pixels, labels = _read_part(_part(split), self.folder)
-        if split == "test":
-            return ImageSet(pixels, labels, self.channels)
-        train, validation = self._split_indices(labels)
-        chosen = validation if split == "validation" else train
-        return ImageSet(pixels[chosen], labels[chosen], self.channels)
+    def load(self, part: Part) -> GreyImages:
+        """The images of one part. Raises DatasetMissingError, IntegrityError, MachineError."""
+        pixels, labels = _read_files(_file_start(part), self.folder)
+        if part != "test":
+            chosen = self._indices(labels)[part]
+            pixels, labels = pixels[chosen], labels[chosen]
+        return GreyImages(pixels, labels, self.channels, self.augmented)
 
-    def sample(self, split: Split, per_class: int) -> ImageSet:
-        """The first images of each class, class by class. Raises as :meth:`load`."""
-        import numpy as np
-
-        images = self.load(split)
-        classes = range(len(self.class_names))
-        chosen = np.concatenate([np.flatnonzero(images.labels == c)[:per_class] for c in classes])
-        return ImageSet(images.pixels_NHW[chosen], images.labels[chosen], self.channels)
-
-    def _split_indices(self, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Training and validation indices; each holds equally many images of each class (+-1)."""
+    def _indices(self, labels: NDArray[np.int64]) -> Mapping[Part, NDArray[np.int64]]:
+        """Which images of the training file each part holds: equally many of each class (+-1)."""
         import numpy as np
 
         random = np.random.default_rng(self.split_seed)
@@ -137,21 +132,23 @@ class FashionMnist:
         # Taking one image of each class in turn makes any prefix stratified.
         rank = np.concatenate([np.arange(len(of_class)) for of_class in by_class])
         order = np.concatenate(by_class)[np.argsort(rank, kind="stable")]
-        validation, rest = order[: self.validation_images], order[self.validation_images :]
+        architecture, choice, rest = np.split(
+            order, np.cumsum([self.architecture_images, self.choice_images])
+        )
         train = rest[: self.train_images]
-        return np.sort(train), np.sort(validation)
+        return {"train": np.sort(train), "architecture": np.sort(architecture), "choice": np.sort(choice)}
 
 
-def _part(split: Split) -> str:
-    """What the names of the files that a split is cut from begin with."""
-    return "t10k" if split == "test" else "train"
+def _file_start(part: Part) -> str:
+    """What the names of the files that a part is cut from begin with."""
+    return "t10k" if part == "test" else "train"
 
 
 @lru_cache(maxsize=4)
-def _read_part(part: str, folder: str | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _read_files(start: str, folder: str | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     import numpy as np
 
-    images, labels = (_read_file(f"{part}-{kind}-ubyte", folder) for kind in ("images-idx3", "labels-idx1"))
+    images, labels = (_read_file(f"{start}-{kind}-ubyte", folder) for kind in ("images-idx3", "labels-idx1"))
     pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, SIDE, SIDE)
     padded = np.pad(pixels, ((0, 0), (PADDING, PADDING), (PADDING, PADDING)))
     return padded, np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
@@ -174,7 +171,7 @@ def _read_file(name: str, folder: str | None) -> bytes:
     path = find_file(name, folder)
     if path is None:
         if folder:
-            raise DatasetMissingError(f"data.folder: {folder} does not hold {name}.gz.", hint=_FOLDER_HINT)
+            raise DatasetMissingError(f"data.path: {folder} does not hold {name}.gz.", hint=_FOLDER_HINT)
         path = _download(name)
     try:
         packed = path.read_bytes()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.stage import Context
-from stages.data.batches import Batches
+from stages.data.dataset import Batches
 from stages.nas.exploration import Explored, explore
 from stages.nn.supernet import Supernet
 from stages.training.optimisation import check_loss

@@ -12,7 +12,6 @@ from safetensors.torch import load
 from android_bench.device import Device, RuntimeOptions
 from nasflow.base.errors import InconclusiveError, InfeasibleTargetError
 from pipeline.stage import Context
-from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     ComputeCost,
@@ -89,9 +88,11 @@ class _Picker:
         self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
         self.supernet.to(self.torch_device)
         to_channels_last(self.supernet)
-        self.training = Batches(open_dataset(self.data).load("train"), BATCH_SIZE, self.torch_device)
-        self.validation = open_dataset(self.data).load("validation")
-        evaluation_batches = Batches(self.validation, EVALUATION_BATCH_SIZE, self.torch_device)
+        self.training = open_dataset(self.data).load("train").batches(BATCH_SIZE, self.torch_device)
+        self.choice = open_dataset(self.data).load("choice").batches(BATCH_SIZE, self.torch_device)
+        evaluation_batches = (
+            open_dataset(self.data).load("architecture").batches(EVALUATION_BATCH_SIZE, self.torch_device)
+        )
         self.evaluator = SupernetEvaluator(self.supernet, evaluation_batches, self.context)
         self.ranking = Ranking(
             self.config,
@@ -252,8 +253,7 @@ class _Picker:
             to_channels_last(network)
             batches = self.training.training(derived_seed(self.seed, PickStream.RECALIBRATION), 0)
             recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
-            images = Batches(self.validation, BATCH_SIZE, self.torch_device)
-            self.evaluated[path] = evaluate(network, images.in_order()), network
+            self.evaluated[path] = evaluate(network, self.choice.in_order()), network
             self._keep_cost()
         return self.evaluated[path]
 

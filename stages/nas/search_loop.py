@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.stage import Context
-from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
+from stages.data.dataset import Batches
 from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig, check_architecture_steps
@@ -67,7 +67,7 @@ def run_search(
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDivergedError.
     """
     runtime = start_runtime(seed, checkpoint_seconds=checkpoint_seconds)
-    training, validation = (open_dataset(data).load(split) for split in ("train", "validation"))
+    training, validation = (open_dataset(data).load(part) for part in ("train", "architecture"))
     loop = SearchLoop(
         config,
         space,
@@ -76,8 +76,8 @@ def run_search(
         target_ms,
         context,
         runtime,
-        Batches(training, config.batch_size, runtime.device),
-        Batches(validation, config.architecture_batch_size, runtime.device),
+        training.batches(config.batch_size, runtime.device),
+        validation.batches(config.architecture_batch_size, runtime.device),
     )
     return loop.to_the_end()
 
@@ -234,7 +234,7 @@ class SearchLoop:
         turn, batch = divmod(number, len(self.validation))
         return next(
             self.validation.training(
-                derived_seed(self.seed, SearchStream.VALIDATION_ORDER), turn, first=batch
+                derived_seed(self.seed, SearchStream.VALIDATION_ORDER), turn, first=batch, mix=False
             )
         )
 

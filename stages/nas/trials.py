@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.stage import Context
-from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import MadeBy
 from stages.nn.network import Network, load_network
@@ -39,8 +38,8 @@ class Trials:
         self, recipe: Recipe, data: DataConfig, seed: int, context: Context, runtime: TrainingRuntime
     ) -> None:
         self.recipe, self.seed, self.context, self.runtime = recipe, seed, context, runtime
-        self.training = Batches(open_dataset(data).load("train"), recipe.batch_size, runtime.device)
-        self.validation = Batches(open_dataset(data).load("validation"), 500, runtime.device)
+        self.training = open_dataset(data).load("train").batches(recipe.batch_size, runtime.device)
+        self.validation = open_dataset(data).load("choice").batches(500, runtime.device)
         rows = context.scratch.rows(TRIALS)
         self._kept = {
             tuple(row["path"]): Evaluation(float(row["accuracy_percent"]), float(row["loss"])) for row in rows

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.stage import Context
-from stages.data.batches import Batches
+from stages.data.dataset import Batches
 from stages.documents import ComputeCost, EpochPoint, MadeBy
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state

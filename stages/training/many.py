@@ -9,7 +9,6 @@ import torch
 
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
-from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, load_weights
@@ -35,8 +34,8 @@ def train_all(
 ) -> TrainedNetworks:
     """Train all jobs with the same images in the same order. Raises TrainingDivergedError."""
     runtime = start_runtime(seed)
-    training = Batches(open_dataset(data).load("train"), recipe.batch_size, runtime.device)
-    validation = Batches(open_dataset(data).load("validation"), 500, runtime.device)
+    training = open_dataset(data).load("train").batches(recipe.batch_size, runtime.device)
+    validation = open_dataset(data).load("choice").batches(500, runtime.device)
     done = []
     for index, job in enumerate(jobs):
         torch.manual_seed(

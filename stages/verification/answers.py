@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from android_bench.device import Device
 from nasflow.base.errors import DeviceError
 from pipeline.stage import Context
-from stages.data.dataset import ImageSet
+from stages.data.dataset import Images
 from stages.documents import ConvertedNetwork
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _CHUNK_BYTES = 32 * 2**20  # of images unpacked at once
 
 
 def correct_answers(
-    context: Context, networks: Sequence[ConvertedNetwork], test: ImageSet, device: Device
+    context: Context, networks: Sequence[ConvertedNetwork], test: Images, device: Device
 ) -> tuple[dict[str, NDArray[np.bool_]], float]:
     """For each network's name a bool [images]; and the seconds that it took, earlier runs included.
 
@@ -53,7 +53,7 @@ def correct_answers(
     return bits, float(sum(row["seconds"] for row in done.values()))
 
 
-def _ask(name: str, model: bytes, test: ImageSet, device: Device) -> NDArray[np.bool_]:
+def _ask(name: str, model: bytes, test: Images, device: Device) -> NDArray[np.bool_]:
     import numpy as np
 
     chunk = max(1, _CHUNK_BYTES // test.batch_NHWC(slice(0, 1)).nbytes)

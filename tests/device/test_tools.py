@@ -125,7 +125,7 @@ def test_a_bad_flag_lists_the_flags(phone: Phone, line: Line, tools: list[str]) 
 def test_the_whole_of_it(phone: Phone, line: Line, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(TINY, folder)
-    on_it = ("--device", f"android:{phone.name}", "--set", "data.folder=null", "--json")
+    on_it = ("--device", f"android:{phone.name}", "--set", "data.path=null", "--json")
     doctor = _nasflow(folder, "doctor", "--device", f"android:{phone.name}", "--json")
     checks = {check["name"]: check for check in doctor["checks"] if check["name"].startswith("phone")}
     line.found(", ".join(f"{name}: {check['state']}" for name, check in checks.items()))

@@ -95,7 +95,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     assemble = import_module("nasflow.assemble")
     loader = either("pipeline.config.loader", "pipeline.config")
-    config = loader.load_config(assemble.PipelineConfig, folder / "pipeline.yaml", ["data.folder=null"])
+    config = loader.load_config(assemble.PipelineConfig, folder / "pipeline.yaml", ["data.path=null"])
     pipeline = assemble.build_pipeline(config, folder, lambda _event: None, device=SimulatedDevice())
     with pipeline.store.lock():
         documents = pipeline.run()

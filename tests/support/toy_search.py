@@ -22,7 +22,7 @@ from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpe
 
 EACH_STEP = -1.0
 """As ``checkpoint_seconds``: a checkpoint after every step."""
-DATA = DataConfig(train_images=500, validation_images=200)
+DATA = DataConfig(train_images=500, architecture_images=200)
 SPACE = SearchSpace(
     name="toy",
     resolution=32,

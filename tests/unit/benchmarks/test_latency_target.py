@@ -42,7 +42,7 @@ SPACE = SearchSpace(
 DEPTH = Depth(
     targets=6,
     permutations=2,
-    data=DataConfig(train_images=300, validation_images=100),
+    data=DataConfig(train_images=300, architecture_images=100),
     search=SearchConfig(warmup_epochs=0, epochs=1, batch_size=50, architecture_batch_size=50),
     prune=PruneConfig(evaluations=60, candidates=2, recalibration_batches=1, shortlist=0),
 )

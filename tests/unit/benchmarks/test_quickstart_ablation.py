@@ -100,7 +100,7 @@ def free_pick(store: MemoryStore, target_ms: float = 1.0) -> PrunedNetworks:
 def trained(context: Context, pruned: PrunedNetworks) -> TrainedNetworks:
     return FinetuneAblation(
         config=TrainingConfig(epochs=1, batch_size=50),
-        data=DataConfig(train_images=200, validation_images=100),
+        data=DataConfig(train_images=200, architecture_images=100),
         seed=0,
         space=SPACE,
     ).run(context, pruned=pruned, latency=LATENCY)

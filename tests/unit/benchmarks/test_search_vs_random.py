@@ -156,7 +156,7 @@ def test_a_control_that_beats_chance_fails_the_benchmark() -> None:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = DataConfig(train_images=200, validation_images=100)
+    small = DataConfig(train_images=200, architecture_images=100)
     monkeypatch.setattr(_tabular_search, "DATA", small)
     search = SearchConfig(warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2)
     monkeypatch.setattr(_tabular_search, "SEARCH", search)

@@ -12,7 +12,7 @@ from android_bench.local.device import LocalDevice
 from stages.conversion.chain import convert_module
 from stages.conversion.converter import TensorflowConverter
 from stages.data.config import DataConfig, open_dataset
-from stages.data.dataset import ImageSet
+from stages.data.grey import GreyImages
 from stages.nn.network import Network
 from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.space.search_space import NetConfig
@@ -40,8 +40,8 @@ def here() -> Iterator[LocalDevice]:
 
 
 @pytest.fixture(scope="session")
-def validation_images() -> ImageSet:
-    return open_dataset(DataConfig()).load("validation")
+def validation_images() -> GreyImages:
+    return open_dataset(DataConfig()).load("choice")
 
 
 def _converted(net: NetConfig, converter: TensorflowConverter) -> Converted:

@@ -21,7 +21,7 @@ from stages.conversion.folding import folded_weights
 from stages.conversion.inspection import inspect_model
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.rewrite import simplify
-from stages.data.dataset import ImageSet
+from stages.data.grey import GreyImages
 from stages.documents import ConversionCheck
 from stages.nn.blocks import SameConv2d
 from stages.space.search_space import NetConfig
@@ -37,13 +37,13 @@ ROUNDING = 5e-5  # of the largest logit: float32 itself is off by up to 2e-5 in 
 
 
 def check(
-    model: bytes, module: nn.Module, net: NetConfig, images: ImageSet, here: LocalDevice
+    model: bytes, module: nn.Module, net: NetConfig, images: GreyImages, here: LocalDevice
 ) -> ConversionCheck:
     return check_model(model, module, net, images, here, LIMITS, name="trial")
 
 
 def test_mobilenet_v2_becomes_64_operators_in_one_piece_and_computes_the_same(
-    mobilenet, validation_images: ImageSet, here: LocalDevice
+    mobilenet, validation_images: GreyImages, here: LocalDevice
 ) -> None:
     seen = check(mobilenet.model, mobilenet.module, mobilenet.net, validation_images, here)
 
@@ -109,7 +109,7 @@ def test_seven_by_seven_kernels_in_parts_keep_their_h_swish_and_squeeze_excite(
         np.testing.assert_allclose(seen, expected, rtol=0, atol=ROUNDING * np.abs(expected).max())
 
 
-def test_one_perturbed_weight_is_caught(mobilenet, validation_images: ImageSet, here: LocalDevice) -> None:
+def test_one_perturbed_weight_is_caught(mobilenet, validation_images: GreyImages, here: LocalDevice) -> None:
     other = copy.deepcopy(mobilenet.module)
     with torch.no_grad():
         other.blocks[3].layers[0][0].weight[0, 0, 0, 0] += 0.05
@@ -123,7 +123,7 @@ def test_one_perturbed_weight_is_caught(mobilenet, validation_images: ImageSet, 
 
 
 def test_kernels_with_height_and_width_swapped_are_caught(
-    mobilenet, validation_images: ImageSet, here: LocalDevice
+    mobilenet, validation_images: GreyImages, here: LocalDevice
 ) -> None:
     other = copy.deepcopy(mobilenet.module)
     with torch.no_grad():
@@ -136,7 +136,7 @@ def test_kernels_with_height_and_width_swapped_are_caught(
 
 
 def test_a_model_that_wants_nchw_is_caught(
-    mobilenet, validation_images: ImageSet, here: LocalDevice, converter: TensorflowConverter
+    mobilenet, validation_images: GreyImages, here: LocalDevice, converter: TensorflowConverter
 ) -> None:
     """As if the export had been given NHWC images: the model takes (1, 32, 3, 32)."""
 
@@ -155,7 +155,7 @@ def test_a_model_that_wants_nchw_is_caught(
 
 
 def test_padding_as_pytorch_does_it_is_caught_by_its_pad_operator(
-    mobilenet, validation_images: ImageSet, here: LocalDevice, converter: TensorflowConverter
+    mobilenet, validation_images: GreyImages, here: LocalDevice, converter: TensorflowConverter
 ) -> None:
     symmetric = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1),
@@ -171,7 +171,7 @@ def test_padding_as_pytorch_does_it_is_caught_by_its_pad_operator(
 
 
 def test_a_network_that_answers_nan_is_caught(
-    mobilenet, validation_images: ImageSet, here: LocalDevice
+    mobilenet, validation_images: GreyImages, here: LocalDevice
 ) -> None:
     broken = copy.deepcopy(mobilenet.module)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import load_folded
 from stages.conversion.parity import compare, keeps
 from stages.conversion.trial import Difference, difference_from_torch, steady
-from stages.data.dataset import ImageSet
+from stages.data.grey import GreyImages
 from stages.nn.blocks import SameConv2d
 from stages.nn.network import Network
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
@@ -88,7 +88,7 @@ def test_padding_on_the_wrong_side_in_one_of_many_layers_is_caught(here: LocalDe
 
 
 def test_trained_weights_that_amplify_rounding_are_held_to_what_float32_can_tell(
-    here: LocalDevice, validation_images: ImageSet
+    here: LocalDevice, validation_images: GreyImages
 ) -> None:
     """With as much variance in its projections, the same network differs by more than the limit."""
     net = deep(150, 32)

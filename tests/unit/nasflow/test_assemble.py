@@ -122,9 +122,9 @@ def test_a_device_that_is_none_is_refused_with_those_that_are(name: str) -> None
 
 
 def test_a_relative_data_folder_is_relative_to_the_configuration(tmp_path: Path) -> None:
-    data = resolve_data(DataConfig(folder="my-data"), tmp_path)
-    assert data.folder == str(tmp_path / "my-data")
-    assert resolve_data(DataConfig(folder=str(tmp_path)), Path("/elsewhere")).folder == str(tmp_path)
+    data = resolve_data(DataConfig(path="my-data"), tmp_path)
+    assert data.path == str(tmp_path / "my-data")
+    assert resolve_data(DataConfig(path=str(tmp_path)), Path("/elsewhere")).folder == str(tmp_path)
     assert resolve_data(DataConfig(), tmp_path).folder is None
 
 

@@ -37,24 +37,24 @@ def config(tmp_path: Path) -> Path:
 def test_a_mistyped_folder_of_images_is_told_before_anything_is_measured(
     config: Path, words: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = main([*words, "--config", str(config), "--set", "data.folder=imagse"])
+    code = main([*words, "--config", str(config), "--set", "data.path=imagse"])
     error, hint = [line for line in capfd.readouterr().err.splitlines() if line][-2:]
     assert code == 8
-    assert error == f"error: data.folder: {config.parent / 'imagse'} does not exist."
-    assert "Correct data.folder" in hint
+    assert error == f"error: data.path: {config.parent / 'imagse'} does not exist."
+    assert "Correct data.path" in hint
     assert not list(config.parent.glob("artifacts/records/*"))
 
 
 def test_what_reads_no_images_needs_no_folder_of_them(
     config: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["latency", "--dry-run", "--config", str(config), "--set", "data.folder=nowhere"]
+    words = ["latency", "--dry-run", "--config", str(config), "--set", "data.path=nowhere"]
     assert main(words) == 0
     assert "profile" in capfd.readouterr().out
 
 
 def test_stages_that_have_run_need_their_folder_no_more(config: Path) -> None:
-    project = open_project(Selection(config, ("data.folder=nowhere",)))
+    project = open_project(Selection(config, ("data.path=nowhere",)))
     check_images(project, project.pipeline(lambda _event: None), [])
 
 

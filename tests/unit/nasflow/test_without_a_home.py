@@ -60,7 +60,7 @@ def test_a_tilde_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     path = "~no-such-account/x"
     for attempt in (
         lambda: artifacts_folder(PipelineConfig(artifacts=path), tmp_path),
-        lambda: resolve_data(DataConfig(folder=path), tmp_path),
+        lambda: resolve_data(DataConfig(path=path), tmp_path),
         lambda: download.obtain(path, abis=("arm64-v8a",), project=tmp_path),
     ):
         with pytest.raises(UsageError, match="~no-such-account/x begins with a home folder"):

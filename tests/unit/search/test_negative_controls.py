@@ -11,7 +11,6 @@ from support.memory_context import memory_context
 from support.toy_search import DATA, SPACE, latency_model
 from torch import Tensor, nn
 
-from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.architecture import Architecture
@@ -32,7 +31,7 @@ CONFIG = SearchConfig(
     architecture_learning_rate=0.1,
     multiplier_rate=0.3,
 )
-FEW = DataConfig(train_images=250, validation_images=200)
+FEW = DataConfig(train_images=250, architecture_images=200)
 TARGET_MS = 0.1
 LATE_EPOCHS = 8
 
@@ -111,7 +110,7 @@ def supernet() -> Supernet:
     """Candidate 1 has learned; the others put out zeros."""
     torch.manual_seed(0)
     supernet = Supernet(PLANTED).train()
-    images = Batches(open_dataset(DATA).load("train"), 50, torch.device("cpu"))
+    images = open_dataset(DATA).load("train").batches(50, torch.device("cpu"))
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
     for epoch in range(6):
         for x_NCHW, labels_N in images.training(0, epoch):
@@ -173,7 +172,7 @@ def learned_probabilities(
     supernet: Supernet, relabel: Callable[[Tensor], Tensor], estimator: str
 ) -> list[float]:
     """The planted candidate's probability after 80 architecture steps, for three seeds."""
-    images = Batches(open_dataset(DATA).load("validation"), 50, torch.device("cpu"))
+    images = open_dataset(DATA).load("choice").batches(50, torch.device("cpu"))
     found = []
     for seed in range(3):
         architecture = Architecture([[0.0, 0.0, 0.0]], 1.0)

@@ -165,7 +165,7 @@ def test_a_network_of_43_layers_is_tried_measured_and_kept(tmp_path: Path) -> No
         ),
         target=TargetConfig(),
         space=space,
-        data=DataConfig(train_images=100, validation_images=100),
+        data=DataConfig(train_images=100, architecture_images=100),
         runtime=RuntimeOptions(),
         seed=1,
         device=device,

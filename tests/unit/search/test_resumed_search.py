@@ -28,7 +28,7 @@ REINFORCE = CONFIG.model_copy(
     update={"gradient": "reinforce", "reinforce": ReinforceConfig(draws_per_step=2)}
 )
 CONFIGS = {"two_path": CONFIG, "reinforce": REINFORCE}
-DATA = DataConfig(train_images=300, validation_images=200)
+DATA = DataConfig(train_images=300, architecture_images=200)
 LATENCY = latency_model()
 TARGET_MS = 0.08
 STEPS = 6

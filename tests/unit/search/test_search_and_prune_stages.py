@@ -471,7 +471,7 @@ def test_a_killed_prune_goes_on_behind_its_last_evaluation(
         assert untimed(resumed) == untimed(undisturbed)
 
 
-THREE_BATCHES = DATA.model_copy(update={"validation_images": 750})
+THREE_BATCHES = DATA.model_copy(update={"architecture_images": 750})
 LIMIT_MS = 0.09
 LISTED: dict[str, Any] = {
     "rank_by": "value",

@@ -14,7 +14,6 @@ from support.toy_search import DATA, EACH_STEP, SPACE, StoppingScratch, latency_
 from torch import Tensor
 
 from pipeline.stage import Context
-from stages.data.batches import Batches
 from stages.data.config import open_dataset
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import SearchLoop, architecture_of, run_search
@@ -35,7 +34,7 @@ STEPS = 10
 
 def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
     runtime = start_runtime(3, checkpoint_seconds=1e9)
-    training, validation = (open_dataset(DATA).load(split) for split in ("train", "validation"))
+    training, validation = (open_dataset(DATA).load(part) for part in ("train", "architecture"))
     return SearchLoop(
         config,
         SPACE,
@@ -44,8 +43,8 @@ def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
         0.085,
         context,
         runtime,
-        Batches(training, config.batch_size, runtime.device),
-        Batches(validation, config.architecture_batch_size, runtime.device),
+        training.batches(config.batch_size, runtime.device),
+        validation.batches(config.architecture_batch_size, runtime.device),
     )
 
 

@@ -12,17 +12,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
-from stages.data.dataset import ImageSet
+from stages.data.grey import GreyImages
 from stages.seeds import derived_seed
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def images() -> ImageSet:
-    return open_dataset(DataConfig(validation_images=230)).load("validation")
+def images() -> GreyImages:
+    return open_dataset(DataConfig(architecture_images=230)).load("choice")
 
 
 def pixels_of(x_NCHW: Tensor) -> Tensor:
@@ -40,8 +39,8 @@ def variants(pixels_HW: Tensor) -> Iterator[Tensor]:
             yield moved.flip(1)
 
 
-def test_an_epoch_shows_every_image_once_but_for_the_last_incomplete_batch(images: ImageSet) -> None:
-    batches = Batches(images, 50, CPU)
+def test_an_epoch_shows_every_image_once_but_for_the_last_incomplete_batch(images: GreyImages) -> None:
+    batches = images.batches(50, CPU)
     assert len(batches) == 4
     epoch = list(batches.training(1, 0))
     assert [x_NCHW.shape for x_NCHW, _ in epoch] == [(50, 3, 32, 32)] * 4
@@ -54,15 +53,17 @@ def test_an_epoch_shows_every_image_once_but_for_the_last_incomplete_batch(image
     assert len(remaining) == 30
 
 
-def test_images_are_mirrored_and_shifted_by_up_to_two_pixels_and_keep_their_labels(images: ImageSet) -> None:
+def test_images_are_mirrored_and_shifted_by_up_to_two_pixels_and_keep_their_labels(
+    images: GreyImages,
+) -> None:
     originals: dict[bytes, tuple[int, int]] = {}
     for pixels, label in zip(torch.from_numpy(images.pixels_NHW[:40]), images.labels, strict=False):
         for number, variant in enumerate(variants(pixels)):
             originals[variant.numpy().tobytes()] = (int(label), number)
-    few = ImageSet(images.pixels_NHW[:40], images.labels[:40])
+    few = GreyImages(images.pixels_NHW[:40], images.labels[:40])
     used = set()
     for epoch in range(8):
-        for x_NCHW, labels_N in Batches(few, 20, CPU).training(0, epoch):
+        for x_NCHW, labels_N in few.batches(20, CPU).training(0, epoch):
             for pixels, label in zip(pixels_of(x_NCHW), labels_N, strict=True):
                 known, number = originals[pixels.contiguous().numpy().tobytes()]
                 assert known == int(label)
@@ -70,8 +71,8 @@ def test_images_are_mirrored_and_shifted_by_up_to_two_pixels_and_keep_their_labe
     assert len(used) == 50, "not all shifts and mirrorings occur"
 
 
-def test_batches_repeat_with_seed_and_epoch_and_go_on_from_any_number(images: ImageSet) -> None:
-    batches = Batches(images, 50, CPU)
+def test_batches_repeat_with_seed_and_epoch_and_go_on_from_any_number(images: GreyImages) -> None:
+    batches = images.batches(50, CPU)
     whole = list(batches.training(7, 2))
     for first in range(5):
         rest = list(batches.training(7, 2, first=first))
@@ -83,8 +84,8 @@ def test_batches_repeat_with_seed_and_epoch_and_go_on_from_any_number(images: Im
         assert not torch.equal(next(batches.training(seed, epoch))[0], whole[0][0])
 
 
-def test_in_order_images_are_those_that_devices_are_given(images: ImageSet) -> None:
-    batches = list(Batches(images, 50, CPU).in_order(100))
+def test_in_order_images_are_those_that_devices_are_given(images: GreyImages) -> None:
+    batches = list(images.batches(50, CPU).in_order(100))
     assert [len(labels) for _, labels in batches] == [100, 100, 30]
     x_NCHW, labels_N = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     expected_NHWC = images.batch_NHWC(slice(None))
@@ -93,8 +94,8 @@ def test_in_order_images_are_those_that_devices_are_given(images: ImageSet) -> N
     assert batches[0][0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_fewer_images_than_a_batch_are_one_batch(images: ImageSet) -> None:
-    batches = Batches(images, 4096, CPU)
+def test_fewer_images_than_a_batch_are_one_batch(images: GreyImages) -> None:
+    batches = images.batches(4096, CPU)
     assert (len(batches), batches.batch_size) == (1, 230)
     assert [len(labels) for _, labels in batches.training(0, 0)] == [230]
 

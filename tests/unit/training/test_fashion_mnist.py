@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from nasflow.base.errors import DatasetMissingError, IntegrityError, MachineError, NasflowError, UsageError
 from stages.data import fashion_mnist as data
 from stages.data.config import DataConfig, open_dataset
-from stages.data.dataset import Split, check_fits
+from stages.data.dataset import Part, check_fits
 from stages.data.fashion_mnist import FILES, find_file
 from stages.space import SpaceConfig, load_space
 
@@ -116,7 +116,7 @@ def test_images_are_whole_padded_with_background_and_scaled() -> None:
 
 def test_training_and_validation_part_the_training_set_between_them(source: Path) -> None:
     config = DataConfig()
-    train, validation = open_dataset(config).load("train"), open_dataset(config).load("validation")
+    train, validation = open_dataset(config).load("train"), open_dataset(config).load("choice")
     assert (len(train), len(validation)) == (55_000, 5_000)
     raw = gzip.decompress((source / "train-images-idx3-ubyte.gz").read_bytes())
     everything = Counter(raw[start : start + 784] for start in range(16, len(raw), 784))
@@ -124,9 +124,9 @@ def test_training_and_validation_part_the_training_set_between_them(source: Path
     assert parts[0] + parts[1] == everything
 
 
-@pytest.mark.parametrize("config", [DataConfig(), DataConfig(validation_images=1003, train_images=777)])
+@pytest.mark.parametrize("config", [DataConfig(), DataConfig(architecture_images=1003, train_images=777)])
 def test_splits_hold_equally_many_images_of_each_class(config: DataConfig) -> None:
-    for split in ("train", "validation"):
+    for split in ("train", "architecture", "choice"):
         counts = np.bincount(open_dataset(config).load(split).labels)
         assert len(counts) == 10
         assert counts.max() - counts.min() <= 1
@@ -134,7 +134,7 @@ def test_splits_hold_equally_many_images_of_each_class(config: DataConfig) -> No
 
 def test_the_seed_decides_which_images_are_kept_for_validation() -> None:
     first, again, other = (
-        open_dataset(DataConfig(split_seed=seed, validation_images=500)).load("validation")
+        open_dataset(DataConfig(split_seed=seed, architecture_images=500)).load("choice")
         for seed in (0, 0, 1)
     )
     assert np.array_equal(first.pixels_NHW, again.pixels_NHW)
@@ -145,14 +145,14 @@ def test_fewer_training_images_are_some_of_all_and_leave_validation_alone() -> N
     few, all_of_them = DataConfig(train_images=300), DataConfig()
     images = {x.tobytes() for x in open_dataset(all_of_them).load("train").pixels_NHW}
     assert all(x.tobytes() in images for x in open_dataset(few).load("train").pixels_NHW)
-    kept = [open_dataset(config).load("validation").pixels_NHW for config in (few, all_of_them)]
+    kept = [open_dataset(config).load("choice").pixels_NHW for config in (few, all_of_them)]
     assert np.array_equal(*kept)
 
 
 def test_more_images_than_there_are_are_refused() -> None:
-    assert DataConfig(validation_images=5_000, train_images=55_000).train_images == 55_000
+    assert DataConfig(architecture_images=5_000, train_images=55_000).train_images == 55_000
     with pytest.raises(ValidationError, match="more than the 60000 there are"):
-        DataConfig(validation_images=5_000, train_images=55_001)
+        DataConfig(architecture_images=5_000, train_images=55_001)
 
 
 def test_a_space_for_other_images_is_refused() -> None:
@@ -169,7 +169,7 @@ def copied(source: Path, folder: Path) -> DataConfig:
     folder.mkdir()
     for name in TEST_FILES:
         shutil.copy(source / name, folder)
-    return DataConfig(folder=str(folder))
+    return DataConfig(path=str(folder))
 
 
 def test_a_folder_of_ones_own_is_read(source: Path, tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def test_a_damaged_file_is_told_by_name(
 
 def test_a_folder_without_the_files_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetMissingError, match=r"does not hold t10k-images-idx3-ubyte\.gz") as caught:
-        open_dataset(DataConfig(folder=str(tmp_path))).load("test")
+        open_dataset(DataConfig(path=str(tmp_path))).load("test")
     assert str(tmp_path) in caught.value.message
-    assert "data.folder" in caught.value.hint
+    assert "data.path" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_folder_without_the_files_is_told(tmp_path: Path) -> None:
         ("file", "train", "folder: {0} is a file, not a folder."),
         (
             "empty",
-            "validation",
+            "choice",
             "hold train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz.",
         ),
         ("train alone", "test", "hold t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz."),
@@ -223,7 +223,7 @@ def test_a_folder_without_the_files_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_folder_lacks_is_known_before_it_is_read(
-    tmp_path: Path, kind: str, split: Split, words: str
+    tmp_path: Path, kind: str, split: Part, words: str
 ) -> None:
     folder = tmp_path / "images"
     if kind == "file":
@@ -235,12 +235,12 @@ def test_what_a_folder_lacks_is_known_before_it_is_read(
             if name.startswith("train"):
                 (folder / f"{name}.gz").touch()
     if not words:
-        open_dataset(DataConfig(folder=str(folder))).check_folder(split)
+        open_dataset(DataConfig(path=str(folder))).check_folder(split)
         return
     with pytest.raises(DatasetMissingError) as caught:
-        open_dataset(DataConfig(folder=str(folder))).check_folder(split)
+        open_dataset(DataConfig(path=str(folder))).check_folder(split)
     assert words.format(folder) in caught.value.message
-    assert "data.folder" in caught.value.hint
+    assert "data.path" in caught.value.hint
 
 
 # --- fetching --------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_without_files_and_without_a_network_both_ways_are_named(
     assert caught.value.exit_code == 8
     assert "cannot be fetched" in caught.value.message
     assert "dataset-fashion-mnist" in caught.value.hint
-    assert "data.folder" in caught.value.hint
+    assert "data.path" in caught.value.hint
     assert not bare.exists()
 
 
@@ -281,7 +281,7 @@ def test_offline_missing_files_are_told_and_not_fetched(
     with pytest.raises(DatasetMissingError, match="offline it is not downloaded"):
         open_dataset(DataConfig()).check_at_hand()
     assert server.asked == []
-    open_dataset(DataConfig(folder=str(source))).check_at_hand()
+    open_dataset(DataConfig(path=str(source))).check_at_hand()
 
 
 def test_a_damaged_file_in_the_cache_may_be_deleted_to_be_fetched_again(
@@ -355,4 +355,4 @@ def test_a_cache_that_cannot_be_written_is_told(
     with pytest.raises(MachineError) as caught:
         open_dataset(DataConfig()).load("test")
     assert str(bare) in caught.value.message
-    assert "data.folder" in caught.value.hint
+    assert "data.path" in caught.value.hint

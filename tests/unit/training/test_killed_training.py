@@ -16,7 +16,6 @@ from pipeline.artifact import document_bytes
 from pipeline.events import Event
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
-from stages.data.batches import Batches
 from stages.data.config import open_dataset
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
@@ -66,8 +65,8 @@ def perform(what: str, folder: Path) -> bytes:
     runtime = start_runtime(0, checkpoint_seconds=EACH_STEP)
     outcome = train(
         Network(SPACE.network((0, 1, 1, 0))),
-        Batches(open_dataset(DATA).load("train"), 50, runtime.device),
-        Batches(open_dataset(DATA).load("validation"), 50, runtime.device),
+        open_dataset(DATA).load("train").batches(50, runtime.device),
+        open_dataset(DATA).load("choice").batches(50, runtime.device),
         Recipe(epochs=2, batch_size=50),
         seed=1,
         name="toy",

@@ -14,7 +14,6 @@ from nasflow.base.errors import TrainingDivergedError, UsageError
 from pipeline.events import Event, Metric
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
-from stages.data.batches import Batches
 from stages.data.config import DataConfig, open_dataset
 from stages.nn.network import Network, load_network
 from stages.training.checkpoint import unpack
@@ -22,7 +21,7 @@ from stages.training.loop import Trained, train
 from stages.training.recipe import Recipe
 from stages.training.runtime import start_runtime
 
-DATA = DataConfig(train_images=250, validation_images=100)
+DATA = DataConfig(train_images=250, architecture_images=100)
 RECIPE = Recipe(epochs=2, batch_size=50)
 NET = SPACE.network((0, 0, 0, 1))
 STEPS = 5
@@ -34,8 +33,8 @@ def trained(context: Context, recipe: Recipe = RECIPE, *, checkpoint_seconds: fl
     runtime = start_runtime(0, checkpoint_seconds=checkpoint_seconds)
     return train(
         Network(NET),
-        Batches(open_dataset(DATA).load("train"), recipe.batch_size, runtime.device),
-        Batches(open_dataset(DATA).load("validation"), recipe.batch_size, runtime.device),
+        open_dataset(DATA).load("train").batches(recipe.batch_size, runtime.device),
+        open_dataset(DATA).load("choice").batches(recipe.batch_size, runtime.device),
         recipe,
         seed=3,
         name="toy",
@@ -141,7 +140,7 @@ def test_the_best_epoch_by_validation_is_kept(undisturbed: Trained) -> None:
     accuracies = [point.validation_accuracy_percent for point in undisturbed.curve]
     assert undisturbed.validation_accuracy_percent == max(accuracies)
     assert undisturbed.best_epoch == accuracies.index(max(accuracies))
-    images = open_dataset(DATA).load("validation")
+    images = open_dataset(DATA).load("choice")
     network = load_network(NET, undisturbed.weights)
     with torch.no_grad():
         logits = network(torch.from_numpy(images.batch_NHWC(slice(None))).permute(0, 3, 1, 2))
@@ -178,7 +177,7 @@ def test_a_loss_that_is_no_number_stops_at_once() -> None:
     runtime, scratch = start_runtime(0), MemoryScratch()
     network = Network(NET)
     next(network.parameters()).data.fill_(float("nan"))
-    images = Batches(open_dataset(DATA).load("validation"), 50, runtime.device)
+    images = open_dataset(DATA).load("choice").batches(50, runtime.device)
     with pytest.raises(TrainingDivergedError, match=r"toy: the loss is nan at step 0; .* kept") as caught:
         train(
             network,
@@ -199,7 +198,7 @@ def test_a_checkpoint_of_another_network_is_refused_with_what_differs() -> None:
     with pytest.raises(Stopped):
         trained(memory_context("finetune", scratch=scratch))
     runtime, other = start_runtime(0), SPACE.network((0, 0, 1, 1))
-    images = Batches(open_dataset(DATA).load("train"), RECIPE.batch_size, runtime.device)
+    images = open_dataset(DATA).load("train").batches(RECIPE.batch_size, runtime.device)
     with pytest.raises(UsageError, match=r"network\.blocks\.\d\.kernel is 3 there and 5 here") as caught:
         train(
             Network(other),

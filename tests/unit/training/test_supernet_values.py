@@ -9,8 +9,8 @@ from support.toy_search import DATA, SPACE, latency_model
 from torch import Tensor, nn
 
 from nasflow.base.errors import TrainingDivergedError
-from stages.data.batches import Batches
 from stages.data.config import open_dataset
+from stages.data.dataset import Batches
 from stages.nas.evaluation import SupernetEvaluator, explore_supernet
 from stages.nas.exploration import Explored
 from stages.nas.search_loop import architecture_of
@@ -22,7 +22,7 @@ BUDGET = 50
 
 @pytest.fixture(scope="module")
 def validation() -> Batches:
-    return Batches(open_dataset(DATA).load("validation"), 50, torch.device("cpu"))
+    return open_dataset(DATA).load("choice").batches(50, torch.device("cpu"))
 
 
 def used_supernet(*, training: bool) -> Supernet:

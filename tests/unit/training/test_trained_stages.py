@@ -30,7 +30,7 @@ from stages.search import Search
 from stages.space import SpaceConfig, load_space
 from stages.training.recipe import TrainingConfig
 
-DATA = DataConfig(train_images=200, validation_images=100)
+DATA = DataConfig(train_images=200, architecture_images=100)
 RECIPE = TrainingConfig(epochs=2, batch_size=50)
 OPENED: list[str] = []
 WATCHING: list[bool] = []

@@ -16,7 +16,7 @@ from pipeline.artifact import Blob, blobs_of, document_bytes
 from stages.conversion.block_weights import random_weights
 from stages.conversion.flatbuffer import network_model
 from stages.data.config import DataConfig
-from stages.data.dataset import ImageSet
+from stages.data.grey import GreyImages
 from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
@@ -380,10 +380,10 @@ def test_a_device_that_leaves_a_network_out_is_an_error(run: Run) -> None:
 # --- answers -----------------------------------------------------------------------------------------
 
 
-def images(count: int) -> ImageSet:
+def images(count: int) -> GreyImages:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (count, 32, 32), dtype=np.uint8)
-    return ImageSet(pixels, random.integers(0, 10, count))
+    return GreyImages(pixels, random.integers(0, 10, count))
 
 
 def test_answers_are_those_of_litert_and_are_asked_once(store: MemoryStore) -> None:

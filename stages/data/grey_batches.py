@@ -1,8 +1,4 @@
-"""Images on the training device: shuffled, augmented, normalised, batch by batch.
-
-Everything random is drawn from (seed, epoch) alone, so that a run that was killed repeats an interrupted
-epoch with the same batches.
-"""
+"""Batches of small grey images on the training device: shuffled, mirrored, shifted, normalised."""
 
 from __future__ import annotations
 
@@ -11,36 +7,42 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from stages.data.dataset import ImageSet
+from stages.data.grey import GreyImages
 from stages.seeds import derived_seed
 
 SHIFT = 2
 
 
-class Batches:
-    """The images of one split, held as uint8 on the device where the network is."""
+class GreyBatches:
+    """The images of one part, held as uint8 on the device where the network is."""
 
-    def __init__(self, images: ImageSet, batch_size: int, device: torch.device) -> None:
+    class_weights_K: None = None
+
+    def __init__(self, images: GreyImages, batch_size: int, device: torch.device) -> None:
         self.pixels_NHW = torch.from_numpy(images.pixels_NHW.copy()).to(device)
         self.labels_N = torch.from_numpy(images.labels.copy()).to(device)
-        self.channels = images.channels
+        self.channels, self.augmented = images.channels, images.augmented
         self.batch_size = min(batch_size, len(images))  # fewer images than that are one batch
 
     def __len__(self) -> int:
         """Full batches of an epoch; at least one."""
         return len(self.labels_N) // self.batch_size
 
-    def training(self, seed: int, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def training(
+        self, seed: int, epoch: int, *, first: int = 0, mix: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches from number ``first`` on: x_NCHW float32 and labels (N,).
 
-        Shuffled; each image is mirrored with probability one half and shifted by up to 2 pixels.
-        The last, incomplete batch is left out: BN statistics of a few images would be noise.
+        Shuffled; each image is mirrored with probability one half and shifted by up to 2 pixels. They are
+        not mixed. The last, incomplete batch is left out: BN statistics of a few images would be noise.
         """
         generator = torch.Generator().manual_seed(derived_seed(seed, epoch))
         order = torch.randperm(len(self.labels_N), generator=generator)
         for batch in range(len(self)):
             mirror = torch.rand(self.batch_size, generator=generator) < 0.5
             shift = torch.randint(-SHIFT, SHIFT + 1, (2, self.batch_size), generator=generator)
+            if not self.augmented:
+                mirror, shift = torch.zeros_like(mirror), torch.zeros_like(shift)
             if batch < first:
                 continue
             which = order[batch * self.batch_size : (batch + 1) * self.batch_size]
