@@ -6,7 +6,12 @@ workers there are changes nothing. Workers are PyTorch's DataLoader's.
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nasflow.base.errors import MachineError
+from nasflow.base.errors import MachineError, NasflowError
 from stages.data.batch_augmentation import BatchAugmentation
-from stages.data.geometry import as_varied, evaluated_NHWC
-from stages.data.pixels import PixelSource
+from stages.data.decoded import PixelSource
+from stages.data.geometry import Pixels, as_varied, evaluated_NHWC
 from stages.data.view import View
 from stages.seeds import derived_seed
 
+Key = tuple[int, int]
+"""An image's place in its part, and the seed of its variation."""
+Loaded = tuple[Tensor, Tensor]
+"""Pixels uint8 (n, H, W, channels) and labels int64 (n,)."""
 TIMEOUT_SECONDS = 300.0
 """Without a batch for so long, workers are said to hang."""
+_LOOK_SECONDS = 5.0
 _IDLE = -1
 
 
@@ -104,27 +114,45 @@ class PhotoBatches:
     def _items(self, at_work: Tensor | None = None) -> _Items:
         return _Items(self.pixels, self.numbers_N, self.labels_N, self.view, at_work)
 
-    def _in_process(self, batches: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _in_process(self, batches: list[list[Key]]) -> Iterator[Loaded]:
         items = self._items()
-        for batch in batches:
-            images, labels = zip(*(items[key] for key in batch), strict=True)
-            yield torch.stack(images), torch.tensor(labels)
+        for keys in batches:
+            yield items.batch(keys)
 
-    def _by_workers(self, batches: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
-        at_work = torch.full((self.workers,), _IDLE, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+    def _by_workers(self, batches: list[list[Key]]) -> Iterator[Loaded]:
+        at_work = torch.full((self.workers,), _IDLE, dtype=torch.int64)
+        at_work.share_memory_()  # type: ignore[no-untyped-call]
+        loader: DataLoader[Loaded | NasflowError] = DataLoader(
             self._items(at_work),
             batch_sampler=batches,
+            collate_fn=_as_it_is,
             num_workers=self.workers,
-            timeout=self.timeout_seconds,
+            timeout=min(_LOOK_SECONDS, self.timeout_seconds),
             pin_memory=self.device.type == "cuda",
         )
-        try:
-            yield from loader
-        except RuntimeError as error:
-            raise self._named(error, at_work) from error
+        with _own_child_handler():
+            arriving = iter(loader)
+        for _ in batches:
+            try:
+                batch = self._next(arriving)
+            except (RuntimeError, OSError, EOFError) as error:
+                raise self._named(error, at_work) from error
+            if isinstance(batch, NasflowError):
+                raise batch
+            yield batch
 
-    def _named(self, error: RuntimeError, at_work: Tensor) -> MachineError:
+    def _next(self, arriving: Iterator[Loaded | NasflowError]) -> Loaded | NasflowError:
+        """The next batch; the loader looks after its workers whenever its own, short wait is over."""
+        waited_since = time.monotonic()
+        while True:
+            try:
+                return next(arriving)
+            except RuntimeError as error:
+                patient = time.monotonic() - waited_since < self.timeout_seconds
+                if not (patient and "timed out" in str(error)):
+                    raise
+
+    def _named(self, error: Exception, at_work: Tensor) -> MachineError:
         """A worker that died or hangs, and the images that workers had before them."""
         numbers = [int(number) for number in at_work if int(number) != _IDLE]
         names = ", ".join(self.view.names[n] if n < len(self.view.names) else str(n) for n in numbers[:4])
@@ -138,8 +166,25 @@ class PhotoBatches:
         )
 
 
-class _Items(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """An image by (place, seed): as a network is shown it in training."""
+@contextmanager
+def _own_child_handler() -> Iterator[None]:
+    """Keep the process's handler of SIGCHLD.
+
+    PyTorch's would raise the error of a dead worker from whatever code runs at that moment. Without it the
+    error comes where a batch is waited for.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if threading.current_thread() is threading.main_thread() and before is not None:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _as_it_is(loaded: Any) -> Any:
+    return loaded
+
+
+class _Items(torch.utils.data.Dataset["Loaded | NasflowError"]):
+    """Images by their places and seeds: as a network is shown them in training."""
 
     def __init__(
         self,
@@ -152,15 +197,25 @@ class _Items(torch.utils.data.Dataset[tuple[Tensor, int]]):
         self.pixels, self.numbers_N, self.labels_N, self.view = pixels, numbers_N, labels_N, view
         self.at_work = at_work
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        place, seed = key
+    def __getitems__(self, keys: list[Key]) -> Loaded | NasflowError:
+        """A batch for a worker's queue, on which an error keeps its class as a value alone."""
+        try:
+            return self.batch(keys)
+        except NasflowError as error:
+            return error
+
+    def batch(self, keys: list[Key]) -> Loaded:
+        """Pixels uint8 (n, H, W, channels) and labels int64 (n,)."""
+        images = [self._image(place, seed) for place, seed in keys]
+        labels_N = self.labels_N[[place for place, _ in keys]]
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(labels_N)
+
+    def _image(self, place: int, seed: int) -> Pixels:
         number = int(self.numbers_N[place])
         worker = torch.utils.data.get_worker_info()
         if self.at_work is not None and worker is not None:
             self.at_work[worker.id] = number
-        varied_HWC = as_varied(self.pixels.read(number), self.view, np.random.default_rng(seed))
-        # A copy: what Pillow or a mapped file hands out may not be written to.
-        return torch.from_numpy(varied_HWC.copy()), int(self.labels_N[place])
+        return as_varied(self.pixels.read(number), self.view, np.random.default_rng(seed))
 
 
 def on_device(pixels_NHWC: Tensor, device: torch.device) -> Tensor:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.data.decoded import DecodedOnce, PixelSource
 from stages.data.geometry import evaluated_NHWC
-from stages.data.pixels import DecodedOnce, PixelSource
 from stages.data.view import View
 
 if TYPE_CHECKING:

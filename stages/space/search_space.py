@@ -174,12 +174,16 @@ class SearchSpace(Record):
     def _fits(self) -> Self:
         if len(set(self.candidates)) != len(self.candidates):
             raise ValueError("candidates: the same candidate is listed twice")
-        total_stride = self.stem.stride * math.prod(stage.stride for stage in self.stages)
-        if self.resolution % total_stride:
+        if self.resolution % self.total_stride:
             raise ValueError(
-                f"resolution {self.resolution} is not a multiple of the total stride {total_stride}"
+                f"resolution {self.resolution} is not a multiple of the total stride {self.total_stride}"
             )
         return self
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels of the input image, in one direction, for one place of the last features."""
+        return self.stem.stride * math.prod(stage.stride for stage in self.stages)
 
     def _width(self, channels: int) -> int:
         scaled = channels * self.width_multiplier

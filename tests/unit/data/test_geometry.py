@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
 
 from stages.data.augmentation import PRESETS, Augmentation
 from stages.data.geometry import as_evaluated, as_varied, stored_side
@@ -101,6 +102,28 @@ def test_half_of_the_images_are_mirrored() -> None:
     assert 35 <= sum(rises) <= 65
 
 
-@pytest.mark.parametrize(("resolution", "side"), [(32, 48), (224, 336), (127, 191)])
-def test_images_are_stored_half_as_large_again_as_networks_take_them(resolution: int, side: int) -> None:
-    assert stored_side(resolution) == side
+@pytest.mark.parametrize(("side", "stored"), [(5000, 336), (421, 336), (420, 420), (375, 375), (40, 40)])
+def test_images_are_stored_half_as_large_again_as_networks_take_them_and_never_enlarged(
+    side: int, stored: int
+) -> None:
+    assert stored_side(side, 224) == stored
+
+
+def test_colours_change_as_pillow_changes_them() -> None:
+    pixels_HWC = as_evaluated(gradient(64, 64) // 2 + 40, 32, "stretch")
+    expected = Image.fromarray(pixels_HWC)
+    rng = np.random.default_rng(5)
+    factors = rng.uniform(0.7, 1.3, 3)
+    for enhancer, factor in zip(
+        (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness), factors, strict=True
+    ):
+        expected = enhancer(expected).enhance(float(factor))
+    varied = as_varied(pixels_HWC, View(32, "stretch", Augmentation(colour=0.3), 3), np.random.default_rng(5))
+    assert np.abs(varied.astype(int) - np.asarray(expected)).max() <= 4
+
+
+def test_a_grey_image_changes_brightness_and_contrast_alone() -> None:
+    grey = gradient(32, 32)[..., :1] // 2 + 60
+    varied = as_varied(grey, View(32, "stretch", Augmentation(colour=0.3), 3), np.random.default_rng(1))
+    assert varied.shape == (32, 32, 1)
+    assert not np.array_equal(varied, grey)
