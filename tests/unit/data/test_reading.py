@@ -54,8 +54,8 @@ def test_every_kind_of_file_is_read_as_rgb_and_as_grey(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["jpeg", "jpeg progressive", "jpeg cmyk", "mpo", "png", "apng", "gif", "gif animated", "bmp", "tiff",
-             "tiff jpeg", "tiff cmyk", "tiff pages", "ppm"]
+    "kind", ["jpeg", "jpeg progressive", "mpo", "png", "apng", "gif", "gif animated", "bmp", "tiff",
+             "jpeg cmyk", "tiff jpeg", "tiff cmyk", "tiff pages", "ppm"]
 )  # fmt: skip
 def test_the_picture_is_what_was_written(kind: str) -> None:
     assert difference(decode_image(KINDS[kind]), RGB) < 6
