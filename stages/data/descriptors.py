@@ -50,7 +50,7 @@ class ImageDescriptor:
 
 def describe(image: Image) -> ImageDescriptor:
     """The descriptor of a decoded image, turned as its EXIF orientation says, of any mode and size."""
-    import PIL.Image as pillow
+    from PIL import Image as pillow
 
     if "transparency" in image.info or image.mode in ("P", "PA", "LA", "La", "RGBa"):
         image = image.convert("RGBA")
@@ -68,7 +68,7 @@ def describe(image: Image) -> ImageDescriptor:
 
 
 def _composited(image: Image, grey: int) -> Image:
-    import PIL.Image as pillow
+    from PIL import Image as pillow
 
     background = pillow.new("RGBA", image.size, (grey, grey, grey, 255))
     return pillow.alpha_composite(background, image).convert("RGB")
