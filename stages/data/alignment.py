@@ -63,9 +63,7 @@ def coarse_windows(side: int) -> list[tuple[Floats, Floats]]:
     return [(window_matrix(rows, side), window_matrix(columns, side)) for rows, columns in _COARSE]
 
 
-def compare(
-    whole_PHW: Floats, whole_PCHW: Floats, windowed_PHW: Floats, windowed_PCHW: Floats
-) -> Likeness:
+def compare(whole_PHW: Floats, whole_PCHW: Floats, windowed_PHW: Floats, windowed_PCHW: Floats) -> Likeness:
     """Whether ``whole`` is like some window of ``windowed``, grey (48 x 48) and colour (2 x 16 x 16)."""
     whole = _window(whole_PHW, 0, LUMA_SIDE)
     tried = [_coarse(windowed_PHW), _coarse(windowed_PHW[:, :, ::-1])]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasflow.base import files
+from nasflow.base.processes import usable_cores
 from pipeline.artifact import sha256_hex
 from stages.data.geometry import Pixels
 
@@ -78,7 +79,7 @@ def decoded_once(
     names: Sequence[str],
     settings: str,
     *,
-    workers: int,
+    workers: int | None = None,
     progress: Callable[[int, int], object] = lambda _done, _all: None,
 ) -> DecodedOnce:
     """All images that ``names`` identify by content, decoded under ``settings``; those of an earlier time.
@@ -88,7 +89,7 @@ def decoded_once(
     key = sha256_hex("\n".join((f"{VERSION} {settings}", *names)).encode())[:32]
     folder = files.cache_folder() / "images" / key
     if not (folder / _INDEX).is_file():
-        _write(folder, decode, len(names), workers, progress)
+        _write(folder, decode, len(names), workers or usable_cores(), progress)
     return DecodedOnce(folder)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from nasflow.base.errors import MachineError
+from nasflow.base.processes import usable_cores
 from stages.data.image_file import BrokenImageError, Reason, read_file
 from stages.data.inventory_cache import CachedImage, FileState, InventoryCache
 from stages.data.listed import Listing
@@ -120,7 +121,7 @@ def take_inventory(
         state = states[index]
         return _look(listing.root, listing.images[index].path, state, describe, shorter_side)
 
-    for indices, images in _in_batches(look, waiting, workers or _cores()):
+    for indices, images in _in_batches(look, waiting, workers or usable_cores()):
         for index, image in zip(indices, images, strict=True):
             found[index] = image
             state = states[index]
@@ -185,7 +186,3 @@ def _in_batches(
             yield batch, list(pool.map(look, batch))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasflow.base.processes import usable_cores
 from stages.data.decoded import DecodedOnce, PixelSource
 from stages.data.geometry import evaluated_NHWC
 from stages.data.view import View
@@ -68,10 +68,9 @@ class Photos:
         """None where the processor trains anyway, and images are decoded already: they cost little."""
         if self.workers is not None:
             return self.workers
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if device == "cpu" and isinstance(self.pixels, DecodedOnce):
             return 0
-        return min(MOST_WORKERS, cores)
+        return min(MOST_WORKERS, usable_cores())
 
 
 def class_weights(labels_N: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from stages.data.sets import linked_sets
 Split = Literal["train", "architecture", "choice", "test"]
 SPLITS: tuple[Split, ...] = ("train", "architecture", "choice", "test")
 Given = Literal["train", "validation", "test"]
-LeftOut = Literal["linked-to-test", "linked-to-validation", "conflicting-labels"]
+LeftOut = Literal["linked-to-test", "linked-to-validation", "conflicting-labels", "exact-copy"]
 """Why an image is in no part: it shares a set with a given test (validation) image, or has exact copies of another
 class."""
 
