@@ -29,8 +29,10 @@ from PIL import (
 from stages.data.exif import orientation_of
 from stages.data.image_file import BrokenImageError, decoder_errors
 
-MOST_PIXELS = 89_000_000
-"""Of an image that is decoded whole: 0.36 GB as RGB in Pillow, and just below its own limit."""
+MOST_PIXELS = 200_000_000
+"""Of an image that is decoded whole: 0.8 GB as RGB in Pillow."""
+MOST_PIXELS_CHECKED = 89_000_000
+"""Of a GIF, TIFF or WebP: their plugins look at Pillow's own limit themselves, and this is just below it."""
 _MOST_SCANS = 500  # of a progressive JPEG: each decodes the whole image once more
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
@@ -53,10 +55,10 @@ class OpenedImage:
         return (height, width) if self.orientation >= 5 else (width, height)
 
 
-def check_pixels(width: int, height: int) -> None:
+def check_pixels(width: int, height: int, most: int = MOST_PIXELS) -> None:
     """Raises BrokenImageError for an image with more pixels than are decoded."""
-    if width * height > MOST_PIXELS:
-        raise BrokenImageError("too_large", f"{width} x {height} pixels; the limit is {MOST_PIXELS}")
+    if width * height > most:
+        raise BrokenImageError("too_large", f"{width} x {height} pixels; the limit is {most}")
 
 
 def format_of(data: bytes) -> str:
@@ -132,7 +134,7 @@ def _open_png(data: bytes) -> OpenedImage:
 def _open_gif(data: bytes) -> OpenedImage:
     """After a look at the first frame's size: Pillow makes the canvas as large as the frame."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
-    check_pixels(width, height)
+    check_pixels(width, height, MOST_PIXELS_CHECKED)
     position = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
     while data[position : position + 1] == b"!":
         position += 2
@@ -141,7 +143,7 @@ def _open_gif(data: bytes) -> OpenedImage:
         position += 1
     if data[position : position + 1] == b",":
         left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, position + 1)
-        check_pixels(max(width, left + frame_width), max(height, top + frame_height))
+        check_pixels(max(width, left + frame_width), max(height, top + frame_height), MOST_PIXELS_CHECKED)
     return OpenedImage(GifImagePlugin.GifImageFile(io.BytesIO(data)), 1, False)
 
 
@@ -157,7 +159,7 @@ def _open_webp(data: bytes) -> OpenedImage:
     else:
         width = int.from_bytes(data[26:28], "little") & 0x3FFF
         height = int.from_bytes(data[28:30], "little") & 0x3FFF
-    check_pixels(width, height)
+    check_pixels(width, height, MOST_PIXELS_CHECKED)
     if int.from_bytes(data[4:8], "little") + 8 > len(data):
         raise BrokenImageError("truncated")
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))

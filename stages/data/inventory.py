@@ -136,8 +136,8 @@ def take_inventory(
     if waiting:
         cache.keep_only({image.path for image in listing.images})
         cache.save()
-    images = tuple(image for image in found if image is not None)
-    return Inventory(listing, images, len(waiting), cache.fault)
+    in_order = tuple(image for image in found if image is not None)
+    return Inventory(listing, in_order, len(waiting), cache.fault)
 
 
 def _look(

@@ -6,6 +6,7 @@ or where two of them and more hold class folders of equal names; else they are c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +68,7 @@ def _only_table(folder: Path, tables: list[str]) -> str:
     return tables[0]
 
 
-def _with_table(root: Path, tables: list[tuple[str, str, Part | None]]) -> Listing:
+def _with_table(root: Path, tables: Sequence[tuple[str, str, Part | None]]) -> Listing:
     images = [
         image
         for folder, name, part in tables

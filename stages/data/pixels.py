@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_PLAIN = ("L", "LA", "RGB", "RGBA")
+_BAND_PIXELS = 1_000_000
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
@@ -32,6 +32,23 @@ def eight_bits(image: Image.Image) -> Image.Image:
     else:
         wanted = "RGB"
     return image if mode == wanted else image.convert(wanted)
+
+
+def reduced_eight_bits(image: Image.Image, factor: int) -> Image.Image:
+    """:func:`eight_bits`, each block of ``factor`` x ``factor`` pixels averaged to one; band by band.
+
+    A band at a time, because a palette or transparency needs several times the memory of the image.
+    """
+    rows = max(1, _BAND_PIXELS // image.width // factor) * factor
+    whole: Image.Image | None = None
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(image.height, top + rows)))
+        small = eight_bits(band).reduce(factor)
+        if whole is None:
+            whole = Image.new(small.mode, (small.width, -(-image.height // factor)))
+        whole.paste(small, (0, top // factor))
+    assert whole is not None  # an image has a row
+    return whole
 
 
 def on_white(image: Image.Image) -> Image.Image:

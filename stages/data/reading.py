@@ -15,8 +15,15 @@ from PIL import Image
 
 from stages.data.exif import upright
 from stages.data.image_file import REASONS, BrokenImageError, Reason, decoder_errors, read_file
-from stages.data.image_header import MOST_PIXELS, OpenedImage, check_pixels, format_of, open_image
-from stages.data.pixels import eight_bits, on_white
+from stages.data.image_header import (
+    MOST_PIXELS,
+    MOST_PIXELS_CHECKED,
+    OpenedImage,
+    check_pixels,
+    format_of,
+    open_image,
+)
+from stages.data.pixels import eight_bits, on_white, reduced_eight_bits
 
 __all__ = [
     "MOST_PIXELS", "REASONS", "BrokenImageError", "ImageSize", "Reason", "decode_image", "measure_bytes",
@@ -25,6 +32,8 @@ __all__ = [
 
 LONGEST_RATIO = 4.0
 _HEADER_BYTES = 2**16
+_LARGE_PIXELS = 16_000_000
+_REDUCING_GAP = 3.0  # the last step still shrinks by so much; the first averages whole blocks
 _SCALES = (8, 4, 2, 1)  # of JPEG's decoder
 
 
@@ -67,7 +76,9 @@ def decode_image(
     opened = open_image(data)
     with decoder_errors():
         width, height = _decode(opened, channels, shorter_side)
-        image = eight_bits(opened.image)
+        factor = _reduction(opened.image, shorter_side)
+        image = reduced_eight_bits(opened.image, factor) if factor > 1 else eight_bits(opened.image)
+        width, height = width / factor, height / factor
         if channels == 1 and image.mode in ("RGB", "RGBA"):
             image = image.convert("L" if image.mode == "RGB" else "LA")
         if shorter_side is not None:
@@ -111,11 +122,18 @@ def _decode(opened: OpenedImage, channels: int, shorter_side: int | None) -> tup
     if opened.scalable:
         check_pixels(-(-width // scale), -(-height // scale))
     else:
-        check_pixels(width, height)
+        check_pixels(width, height, MOST_PIXELS_CHECKED if image.format == "TIFF" else MOST_PIXELS)
     reduced = (width // scale, height // scale) if scale > 1 else None
     drafted = image.draft("L" if channels == 1 else None, reduced)
     image.load()
     return image.size if drafted is None else (drafted[1][2], drafted[1][3])
+
+
+def _reduction(image: Image.Image, shorter_side: int | None) -> int:
+    """By how much a large image is averaged before the rest: the other steps then need little memory."""
+    if shorter_side is None or image.width * image.height < _LARGE_PIXELS or image.mode in ("I", "F"):
+        return 1  # the range of I and F is that of the whole image
+    return max(1, int(min(image.size) / shorter_side / _REDUCING_GAP))
 
 
 def _resized(
@@ -130,6 +148,6 @@ def _resized(
         max(1, round(kept_height / shorter * shorter_side)),
     )
     box = (left, top, left + kept_width, top + kept_height)
-    if size == image.size and box == (0, 0, *size):
+    if size == image.size and kept_width == image.width and kept_height == image.height:
         return image
-    return image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+    return image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=_REDUCING_GAP)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops
 from support.image_files import encoded, every_kind, oriented_jpeg, picture, png
 
-from stages.data.image_header import MOST_PIXELS
+from stages.data.image_header import MOST_PIXELS_CHECKED
 from stages.data.reading import (
     BrokenImageError,
     ImageSize,
@@ -196,18 +196,20 @@ def test_of_a_very_long_image_the_middle_is_taken(width: int, height: int) -> No
 
 
 def test_a_jpeg_is_scaled_while_it_is_decoded() -> None:
-    data = encoded(Image.new("RGB", (12_000, 9_000), (10, 200, 30)), "JPEG", quality=50)
+    data = encoded(Image.new("L", (16_000, 13_000), 90), "JPEG", quality=50)
     assert reason_of(data) == "too_large"
     image = decode_image(data, shorter_side=64)
-    assert image.size == (85, 64)
-    assert difference(image, Image.new("RGB", image.size, (10, 200, 30))) < 3
-    assert measure_bytes(data) == ImageSize(12_000, 9_000, "JPEG")
+    assert image.size == (79, 64)
+    assert difference(image, Image.new("RGB", image.size, (90, 90, 90))) < 3
+    assert measure_bytes(data) == ImageSize(16_000, 13_000, "JPEG")
 
 
 def test_a_large_progressive_jpeg_is_refused_as_its_decoder_holds_all_of_it() -> None:
-    data = encoded(Image.new("L", (10_000, 9_000)), "JPEG", quality=5, progressive=True)
-    with pytest.raises(BrokenImageError, match="10000 x 9000 pixels") as caught:
-        decode_image(data, shorter_side=64)
+    data = bytearray(encoded(Image.new("L", (16, 16)), "JPEG", progressive=True))
+    size = data.index(b"\xff\xc2") + 5
+    data[size : size + 4] = (15_000).to_bytes(2, "big") + (14_000).to_bytes(2, "big")
+    with pytest.raises(BrokenImageError, match="14000 x 15000 pixels") as caught:
+        decode_image(bytes(data), shorter_side=64)
     assert caught.value.reason == "too_large"
 
 
@@ -244,9 +246,27 @@ def test_a_canvas_too_large_is_refused_before_it_is_made(name: str) -> None:
     assert reason_of(bytes(frame)) == "too_large"
 
 
+@pytest.mark.parametrize("mode", ["P", "RGBA", "1", "I;16", "RGB"])
+def test_a_large_image_is_reduced_band_by_band_to_the_same_picture(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(500, 301)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    elif mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = image.quantize(32) if mode == "P" else image.convert(mode)
+    data = encoded(image, "PNG", **({"transparency": 5} if mode == "P" else {}))
+    expected = decode_image(data, shorter_side=20)
+    monkeypatch.setattr("stages.data.reading._LARGE_PIXELS", 1_000)
+    monkeypatch.setattr("stages.data.pixels._BAND_PIXELS", 7_000)
+    assert difference(decode_image(data, shorter_side=20), expected) < 1
+
+
 def test_pillows_own_limit_stays_as_it_is() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
-    assert MOST_PIXELS <= Image.MAX_IMAGE_PIXELS
+    assert MOST_PIXELS_CHECKED <= Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize(
