@@ -32,7 +32,7 @@ from stages.documents import (
 )
 from stages.space.block_spec import BlockSpec
 from stages.space.search_space import NetConfig
-from stages.verification.answers import correct_answers
+from stages.verification.answers import predicted_classes
 from stages.verification.prediction import verdict
 from stages.verification.statistics import Estimate
 from stages.verify import Verify, VerifyConfig
@@ -401,12 +401,12 @@ def test_answers_are_those_of_litert_and_are_asked_once(store: MemoryStore) -> N
         expected.append(interpreter.get_tensor(target["index"]).argmax() == test.labels[index])
     scratch = MemoryScratch()
     with LocalDevice() as device:
-        bits, seconds = correct_answers(
+        bits, seconds = predicted_classes(
             memory_context("verify", store=store, scratch=scratch), networks, test, device
         )
     assert bits["found"].tolist() == expected
     assert seconds > 0
-    again, _ = correct_answers(
+    again, _ = predicted_classes(
         memory_context("verify", store=store, scratch=scratch), networks, test, ScriptedDevice({})
     )
     assert again["found"].tolist() == expected
@@ -420,7 +420,7 @@ def test_a_model_that_answers_nan_is_refused(store: MemoryStore) -> None:
         LocalDevice() as device,
         pytest.raises(DeviceError, match=r"found: the \.tflite model answered with NaN"),
     ):
-        correct_answers(memory_context("verify", store=store), networks, images(3), device)
+        predicted_classes(memory_context("verify", store=store), networks, images(3), device)
 
 
 # --- verdict and declarations ------------------------------------------------------------------------
