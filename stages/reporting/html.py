@@ -16,7 +16,8 @@ from stages.reporting.notation import ROLES, amount, hours, milliseconds, signed
 from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
-from stages.reporting.text import headline, sentences, speedup_terms, verdict_reason
+from stages.reporting.accuracy_text import speedup_terms
+from stages.reporting.text import headline, sentences, verdict_reason
 from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:

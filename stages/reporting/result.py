@@ -14,13 +14,17 @@ from stages.documents import (
     AgainstRandom,
     FoundLatency,
     HeldOutError,
+    ImagesReport,
     MadeBy,
     ModelFile,
+    Origin,
     Precision,
     Role,
     Verdict,
     VerifiedNetwork,
+    WeightsOrigin,
 )
+from stages.reporting.classes import ClassResult, class_results
 from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.notation import architecture_line
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
@@ -107,8 +111,11 @@ class NetworkResult(Record):
 
     name: str
     role: Role
+    counts: bool | None = None
     accuracy_percent: float
     accuracy_interval_95: tuple[float, float]
+    balanced_accuracy_percent: float | None = None
+    balanced_accuracy_interval_95: tuple[float, float] | None = None
     validation_accuracy_percent: float
     median_ms: float
     spread_percent: float
@@ -116,7 +123,8 @@ class NetworkResult(Record):
     macs: int
     parameters: int
     size_bytes: int
-    origin: Literal["inherited", "fresh"]
+    origin: Origin
+    pretrained: WeightsOrigin | None = None
     images_seen: int
     against_found: AgainstFound | None
 
@@ -125,6 +133,8 @@ class VerificationResult(Record):
     """All networks side by side. ``ratio``: the found network's latency over the reference's."""
 
     test_images: int
+    majority_percent: float | None = None
+    classes: tuple[ClassResult, ...] = ()
     rounds: int
     networks: tuple[NetworkResult, ...]
     reference: str
@@ -136,6 +146,7 @@ class VerificationResult(Record):
     against_random: AgainstRandom | None
     found_latency: FoundLatency | None = None
     max_ratio: float | None
+    equal_points: float | None = None
     verdict: Verdict
     seconds: float
 
@@ -153,13 +164,14 @@ class RunFacts(Record):
 class ResultDocument(Document):
     """The figures of one run."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     device: DeviceResult
     latency_model: LatencyModelResult
     search: SearchOutcome
     network: FoundNetwork
     conversion: tuple[FileResult, ...]
     verification: VerificationResult
+    images: ImagesReport | None = None
     run: RunFacts | None = None
     trained_by: dict[str, tuple[MadeBy, ...]] = Field(
         default={}, description="by stage; several where an interrupted run went on elsewhere"
@@ -243,6 +255,8 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
         conversion=tuple(map(_file, run.found_conversion.files)),
         verification=VerificationResult(
             test_images=verify.test_images,
+            majority_percent=verify.majority_percent,
+            classes=class_results(verify),
             rounds=verify.rounds,
             networks=tuple(_row(network) for network in verify.networks),
             reference=verify.reference,
@@ -254,9 +268,11 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             against_random=verify.against_random,
             found_latency=verify.found_latency,
             max_ratio=verify.max_ratio,
+            equal_points=verify.equal_points,
             verdict=verify.verdict,
             seconds=verify.seconds,
         ),
+        images=verify.images,
         run=facts,
         trained_by=_trained_by(run),
     )
@@ -293,8 +309,11 @@ def _row(network: VerifiedNetwork) -> NetworkResult:
     return NetworkResult(
         name=network.name,
         role=network.role,
+        counts=network.counts,
         accuracy_percent=network.accuracy_percent,
         accuracy_interval_95=network.accuracy_interval_95,
+        balanced_accuracy_percent=network.balanced_accuracy_percent,
+        balanced_accuracy_interval_95=network.balanced_accuracy_interval_95,
         validation_accuracy_percent=network.validation_accuracy_percent,
         median_ms=network.measurement.median_ms,
         spread_percent=100 * network.measurement.spread,
@@ -303,6 +322,7 @@ def _row(network: VerifiedNetwork) -> NetworkResult:
         parameters=network.parameters,
         size_bytes=network.model.size_bytes,
         origin=network.origin,
+        pretrained=network.pretrained,
         images_seen=network.images_seen,
         against_found=network.against_found,
     )
