@@ -185,6 +185,11 @@ def _against_random(result: ResultDocument) -> str:
         said = f"The found network is {points} more accurate than {other} ({interval})."
     elif high < 0:
         said = f"The found network is {points} less accurate than {other} ({interval})."
+    elif max(-low, high) > (result.verification.equal_points or 100):
+        said = (
+            f"Whether the found network is as accurate as {other} cannot be told with "
+            f"{result.verification.test_images:,} test images ({signed(against.accuracy_points)} points, {interval})."
+        )
     else:
         said = (
             f"The found network's accuracy does not differ significantly from {its_own}{other} "
@@ -279,7 +284,9 @@ def _head_start(result: ResultDocument) -> str:
     for origin in ("inherited", "pretrained"):
         names = dict.fromkeys(groups.get(n.role, n.name) for n in networks if n.origin == origin)
         if names:
-            said.append(f"those of {' and '.join(names)} {_STARTED[origin]}")
+            *first, last = names
+            listed = f"{', '.join(first)} and {last}" if first else last
+            said.append(f"those of {listed} {_STARTED[origin]}")
     if any(network.origin == "fresh" for network in networks):
         said.append(f"the others {_STARTED['fresh']}")
     sentence = "; ".join(said)

@@ -244,8 +244,8 @@ def of_few_photos(documents: dict[str, Document]) -> dict[str, Document]:
                 "majority_percent": 100 * 44 / 120,
                 "reference": "efficientnet_lite0",
                 "reference_reason": "efficientnet_lite0 is the fastest reference with pretrained weights that is "
-                "not significantly less accurate than the found network (+2.50 points, 95 % interval -5.64 to "
-                "+10.56).",
+                "not significantly less accurate than the found network (+2.50 points, 95 % interval -5.70 to "
+                "+10.70).",
                 "against_random": verify.against_random.model_copy(
                     update={"accuracy_points": 4.17, "accuracy_points_interval_95": (-3.9, 12.2)}
                 ),

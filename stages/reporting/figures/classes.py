@@ -66,10 +66,12 @@ def confusion_figure(
     names = [classes[index].name for index in drawn]
     counts = {(label, answer): images for label, answer, images in network.confusion or ()}
     left = _room_for_names(names, width)
-    step = (width - left - 2) / max(1, len(drawn))
+    # A slanted name of the last columns reaches beyond them.
+    beyond = 0.58 * min(88.0, max((text_width(name, _SMALL) for name in names[-2:]), default=0.0))
+    step = (width - left - max(2.0, beyond - 12)) / max(1, len(drawn))
     row_height = min(step, 34.0)
     top = 14 + _slanted_height(names)
-    parts = [text(left - 8, top - 8, "class", class_="tick end strong")]
+    parts = [text(left - 8, top - 8, "class", class_="tick end")]
     for column, name in enumerate(names):
         x, y = left + step * (column + 0.5) + 3, top - 6
         parts.append(
@@ -112,7 +114,7 @@ def _cell(
     said = f"{images}"
     size = 11.5 if text_width(said, 11.5) <= width - 3 else 9.5
     if images and text_width(said, size) <= width - 2 and height >= size + 2:
-        shade = "dark" if opacity > 0.5 else "light"
+        shade = "dark" if opacity > 0.55 else "strong"
         style = f"heattext {shade} middle{' tiny' if size < 11 else ''}"
         parts.append(text(x + width / 2, y + height / 2 + 4, said, class_=style))
     return group(parts)
