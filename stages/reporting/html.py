@@ -12,6 +12,7 @@ from nasflow.base.text import plain_line
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification, WeightsOrigin
 from stages.reporting.cost import FINDING, PARTS, TRAINING
+from stages.reporting.folds_text import folds_sentences
 from stages.reporting.images_text import class_parts, images_sentences
 from stages.reporting.notation import ROLES, amount, hours, milliseconds, signed
 from stages.reporting.provenance import provenance
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Promised", "Test images", "Classes")
+_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Folds", "Test images", "Classes")
 _FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
@@ -61,6 +62,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
     environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_line)
     environment.filters.update(hours=hours, ranks=_ranks)
     environment.filters["speedup_terms"] = speedup_terms
+    folds = result.cross_validation
     return environment.get_template("report.html.j2").render(
         run=run,
         result=result,
@@ -79,6 +81,8 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         images_words=images_sentences(result.images) if result.images else [],
         class_parts=class_parts(result.images) if result.images else (),
         weights=_weights(run),
+        folds=folds,
+        folds_words=folds_sentences(folds) if folds else [],
         promised=not_as_expected(result.verification.found_latency),
         roles={role: words for role, words in ROLES.items() if role in _present(run)},
         markers=_markers(),

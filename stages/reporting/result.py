@@ -12,6 +12,7 @@ from pipeline.artifact import Document, Record
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
+    CrossValidation,
     FoundLatency,
     HeldOutError,
     ImagesReport,
@@ -172,6 +173,9 @@ class ResultDocument(Document):
     conversion: tuple[FileResult, ...]
     verification: VerificationResult
     images: ImagesReport | None = None
+    cross_validation: CrossValidation | None = Field(
+        default=None, description="all folds together; the rest of the document is one fold's"
+    )
     run: RunFacts | None = None
     trained_by: dict[str, tuple[MadeBy, ...]] = Field(
         default={}, description="by stage; several where an interrupted run went on elsewhere"
@@ -204,8 +208,12 @@ def run_facts(*, seed: int, dataset: str) -> RunFacts:
     )
 
 
-def build_result(documents: Mapping[str, Document], facts: RunFacts | None = None) -> ResultDocument:
-    """Gather a run's figures from its stages' documents.
+def build_result(
+    documents: Mapping[str, Document],
+    facts: RunFacts | None = None,
+    folds: CrossValidation | None = None,
+) -> ResultDocument:
+    """Gather a run's figures from its stages' documents; ``folds``: those of all folds, of which it is one.
 
     Raises UsageError where a stage's document is missing.
     """
@@ -273,6 +281,7 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             seconds=verify.seconds,
         ),
         images=verify.images,
+        cross_validation=folds,
         run=facts,
         trained_by=_trained_by(run),
     )

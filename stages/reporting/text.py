@@ -12,6 +12,7 @@ from stages.reporting.accuracy_text import (
     test_images_sentence,
 )
 from stages.reporting.cost import TRAINING, SearchCost, total
+from stages.reporting.folds_text import folds_sentences
 from stages.reporting.notation import display_name, hours, milliseconds, signed
 from stages.reporting.rank_agreement import SIGNIFICANT, RankAgreement, smallest_p
 from stages.reporting.result import ResultDocument
@@ -86,6 +87,8 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     )
     said.append(("Search cost", cost_sentence(search.cost)))
     said.append(("Supernet", agreement_sentence(search.rank_agreement)))
+    if folds := result.cross_validation:
+        said += [("Folds", sentence) for _, sentence in folds_sentences(folds)]
     if result.latency_model.foreign:
         differing = "; ".join(result.latency_model.foreign)
         said.append(("Foreign", f"The latency table was not measured on this device: {differing}."))

@@ -54,6 +54,7 @@ from stages.space.block_spec import BlockSpec
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
 from stages.verification.classes import balanced_accuracy
+from stages.verification.folds import FoldOutcome
 from stages.verification.images import images_report
 from stages.verification.power import what_can_be_shown
 from stages.verification.rivals import counting
@@ -259,6 +260,39 @@ def of_few_photos(documents: dict[str, Document]) -> dict[str, Document]:
     search = documents["search"]
     updated["search"] = search.model_copy(update={"pretrained": LITE0})
     return {**documents, **updated}
+
+
+def sample_folds(count: int = 5) -> list[FoldOutcome]:
+    """The run on few photos as each of so many folds would leave it; two folds find another architecture."""
+    verify = of_few_photos(sample_documents())["verify"]
+    assert isinstance(verify, Verification)
+    assert verify.images is not None
+    images_K = [test for _, test, _ in PHOTOS]
+    layers = [len(layer.blocks) for layer in SPACE.layers()]
+    folds = []
+    for fold in range(count):
+        random_fold = random.Random(fold)
+        networks = []
+        wrong = {n.name: 120 - sum(n.correct_by_class) + random_fold.randrange(-5, 6) for n in verify.networks}
+        for n in verify.networks:
+            cells = spread_errors(images_K, wrong[n.name], (0.2, 0.2, 0.2, 0.15, 0.1, 0.15), (1, 0, 0, 0, 2, 1))
+            points = 100 * (wrong["found"] - wrong[n.name]) / 120
+            against = n.against_found and beside_found(points, n.against_found, 120, 0.21)
+            networks.append(n.model_copy(update={**class_figures(images_K, cells), "against_found": against}))
+        images = verify.images.model_copy(update={"folds": count, "fold": fold})
+        choices = (0, 0, 4, 2, 0, 0, 4, 1, 2, 3, 4, 1)
+        folds.append(
+            FoldOutcome(
+                verification=verify.model_copy(
+                    update={"networks": tuple(networks), "images": images, "ratio": verify.ratio + 0.01 * fold}
+                ),
+                choices=tuple(c % n for c, n in zip(choices, layers, strict=True))
+                if fold < 3
+                else tuple(random_fold.randrange(n) for n in layers),
+                candidates=tuple(layers),
+            )
+        )
+    return folds
 
 
 def spread_errors(
