@@ -488,7 +488,8 @@ class ImagesReport(Record):
     choice_images: int
     test_images: int
     shared_choice: bool = Field(
-        default=False, description="whether architecture and choice are the same images, because there are few"
+        default=False,
+        description="whether architecture and choice are the same images, because there are few",
     )
     classes: tuple[ClassImages, ...] = Field(description="in the order of the labels")
     files_found: int | None = Field(default=None, description="images that the source lists")
@@ -621,7 +622,8 @@ class VerifiedNetwork(Record):
     model: Blob
     correct: Blob = Field(description="one bit per test image, in order, most significant bit first")
     answers: Blob | None = Field(
-        default=None, description="index of the class that it answers for each test image, uint16, little endian"
+        default=None,
+        description="index of the class that it answers for each test image, uint16, little endian",
     )
 
 
@@ -641,7 +643,8 @@ class Verification(Document):
     images: ImagesReport | None = Field(default=None, description="None: an earlier version")
     equal_points: float | None = Field(
         default=None,
-        description="accuracies are called equal where the found network's is less by so many points at most; "
+        description="accuracies are called equal where the found network's is less by so many points at "
+        "most; "
         "None: an earlier version",
     )
     networks: tuple[VerifiedNetwork, ...]
@@ -681,8 +684,9 @@ class FoldFigures(Record):
 class PooledNetwork(Record):
     """The networks of one name or role, one of each fold, on all images.
 
-    ``name``: ``found``, ``reference`` (that of each fold), ``random`` (mean of each fold's), or that of a network
-    that every fold has. ``accuracy_points`` and ``balanced_points``: its accuracy less the found network's.
+    ``name``: ``found``, ``reference`` (that of each fold), ``random`` (mean of each fold's), or that of a
+    network that every fold has. ``accuracy_points`` and ``balanced_points``: its accuracy less the found
+    network's.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What the test images say about accuracy, in words: equal or not, class by class, and what they cannot tell."""
+"""What the test images say about accuracy, in words: equal or not, class by class, or neither."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def cannot_tell(result: ResultDocument) -> str:
     low, high = _found_less_reference(result)
     return (
         f"Whether the found network is as accurate as {result.verification.reference}, within "
-        f"{points(result.verification.equal_points or 0)}, cannot be told with {_images(result)}: the difference "
+        f"{points(result.verification.equal_points or 0)}, cannot be told with {_images(result)}: the "
+        "difference "
         f"is between {signed(low)} and {signed(high)} points."
     )
 
@@ -73,8 +74,10 @@ def test_images_sentence(result: ResultDocument) -> str:
     (found,) = (n for n in result.verification.networks if n.role == "found")
     return (
         f"The found network and the reference differ in {differing:,} of {images:,} test images "
-        f"({100 * discordance:.2g} %), where only one of them is right: differences under {points(shown)} could "
-        f"not be shown. One accuracy is known to ±{points(accuracy_margin(images, found.accuracy_percent / 100))}."
+        f"({100 * discordance:.2g} %), where only one of them is right: differences under {points(shown)} "
+        "could "
+        "not be shown. One accuracy is known to "
+        f"±{points(accuracy_margin(images, found.accuracy_percent / 100))}."
     )
 
 
@@ -127,11 +130,14 @@ def largest_confusions(classes: tuple[ClassResult, ...], most: int = _MOST_CONFU
         for confusion in of.found.confusions
     ]
     cells.sort(key=lambda cell: (-cell[0], cell[2], cell[3]))
-    return [f"{images:,} of {total:,} {name} taken for {answered}" for images, total, name, answered in cells[:most]]
+    return [
+        f"{images:,} of {total:,} {name} taken for {answered}"
+        for images, total, name, answered in cells[:most]
+    ]
 
 
 def balance_matters(networks: tuple[NetworkResult, ...]) -> bool:
-    """Whether balanced accuracies differ from accuracies, because classes have different numbers of images."""
+    """Whether balanced accuracies differ from accuracies: classes have different numbers of images."""
     return any(
         n.balanced_accuracy_percent is not None
         and abs(n.balanced_accuracy_percent - n.accuracy_percent) > 0.005

@@ -11,6 +11,12 @@ from nasflow.base.files import write_atomic
 from nasflow.base.text import plain_line
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification, WeightsOrigin
+from stages.reporting.accuracy_text import (
+    balance_matters,
+    classes_sentence,
+    speedup_terms,
+    test_images_sentence,
+)
 from stages.reporting.cost import FINDING, PARTS, TRAINING
 from stages.reporting.folds_text import folds_sentences
 from stages.reporting.images_text import class_parts, images_sentences
@@ -18,12 +24,6 @@ from stages.reporting.notation import ROLES, amount, hours, milliseconds, signed
 from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
-from stages.reporting.accuracy_text import (
-    balance_matters,
-    classes_sentence,
-    speedup_terms,
-    test_images_sentence,
-)
 from stages.reporting.text import headline, sentences, verdict_reason
 from stages.verification.prediction import not_as_expected
 

@@ -24,7 +24,8 @@ def images_sentences(images: ImagesReport) -> list[tuple[str, str]]:
     said = [
         (
             "Source",
-            f"{images.name}{'' if images.name == images.source else f' ({images.source})'}: {len(images.classes)} classes, {images.resolution}×"
+            f"{images.name}{'' if images.name == images.source else f' ({images.source})'}: "
+            f"{len(images.classes)} classes, {images.resolution}×"
             f"{images.resolution} pixels as the networks take them, {channels}.",
         ),
         ("Parts", _parts(images)),
@@ -37,7 +38,11 @@ def images_sentences(images: ImagesReport) -> list[tuple[str, str]]:
     ]  # fmt: skip
     if images.folds is not None and images.fold is not None:
         said.append(
-            ("Folds", f"The test part is fold {images.fold + 1} of {images.folds} equal ones; the others were learned from.")
+            (
+                "Folds",
+                f"The test part is fold {images.fold + 1} of {images.folds} equal ones; the others were "
+                "learned from.",
+            )
         )
     if copies := _copies(images):
         said.append(("Copies", copies))
@@ -66,7 +71,8 @@ def _parts(images: ImagesReport) -> str:
         )
     else:
         said += (
-            f", {images.architecture_images:,} for the architecture, {images.choice_images:,} for every later "
+            f", {images.architecture_images:,} for the architecture, {images.choice_images:,} for every "
+            "later "
             "choice"
         )
     return f"{said}; {images.test_images:,} for the test, which no choice has seen."
@@ -88,7 +94,8 @@ def _copies(images: ImagesReport) -> str:
     said += "."
     if images.label_conflicts:
         said += (
-            f" {images.label_conflicts:,} set{'s' if images.label_conflicts > 1 else ''} of copies stood in two "
+            f" {images.label_conflicts:,} set{'s' if images.label_conflicts > 1 else ''} of copies stood in "
+            "two "
             "classes: all of their images were left out."
         )
     if images.groups:
@@ -100,10 +107,11 @@ def _broken(images: ImagesReport) -> str:
     if not images.broken_images:
         return "Every image could be read."
     names = images.broken or ()
-    listed = ", ".join(names) + (", ..." if images.broken_images > len(names) else "")
+    listed = ", ".join(names) + (" and others" if images.broken_images > len(names) else "")
     one = images.broken_images == 1
     return (
-        f"{images.broken_images:,} file{' was' if one else 's were'} left out, because {'it' if one else 'they'} "
+        f"{images.broken_images:,} file{' was' if one else 's were'} left out, because "
+        f"{'it' if one else 'they'} "
         f"could not be read{f': {listed}' if names else ''}."
     )
 

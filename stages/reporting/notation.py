@@ -50,7 +50,9 @@ def signed(value: float) -> str:
 def display_name(name: str, *, short: bool = False) -> str:
     """A network's name in a sentence or a drawing: ``MobileNetV2 0.5`` for ``mobilenet_v2_0.5``."""
     words = name.replace("mobilenet_v2", "MNv2" if short else "MobileNetV2")
-    return words.replace("efficientnet_lite", "EffNet-Lite" if short else "EfficientNet-Lite").replace("_", " ")
+    return words.replace("efficientnet_lite", "EffNet-Lite" if short else "EfficientNet-Lite").replace(
+        "_", " "
+    )
 
 
 def architecture_line(net: NetConfig) -> str:

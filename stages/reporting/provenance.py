@@ -59,7 +59,8 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         ),
         Provenance(
             "Training",
-            f"Found network{_random_networks(run.prune)}{_full(run)} and MobileNetV2s with one recipe, {_range(epochs)} "
+            f"Found network{_random_networks(run.prune)}{_full(run)} and MobileNetV2s with one recipe, "
+            f"{_range(epochs)} "
             "epochs each after the architecture was fixed; the checkpoint with the best validation accuracy "
             f"was kept.{_by(run.finetune, run.baseline)}",
             sum(network.seconds for network in trained),
@@ -157,8 +158,10 @@ def _range(values: list[int]) -> str:
 
 def _choosing(run: RunDocuments) -> str:
     images = run.verify.images
-    return "the part architecture, which is the part choice, too" if images and images.shared_choice else (
-        "the part architecture"
+    return (
+        "the part architecture, which is the part choice, too"
+        if images and images.shared_choice
+        else ("the part architecture")
     )
 
 

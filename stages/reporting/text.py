@@ -143,13 +143,14 @@ def _pretrained(result: ResultDocument) -> str:
 
 
 def _outside_the_verdict(result: ResultDocument) -> str:
-    """Which MobileNetV2s are no reference, because they did not start from pretrained weights as others did."""
+    """Which MobileNetV2s are no reference, because they did not start from pretrained weights."""
     networks = result.verification.networks
     outside = [display_name(n.name) for n in networks if n.role == "baseline" and n.counts is False]
     if not outside:
         return ""
     return (
-        f"{', '.join(outside)} started from random weights, the found network from pretrained ones: shown, but "
+        f"{', '.join(outside)} started from random weights, the found network from pretrained ones: shown, "
+        "but "
         "outside the verdict."
     )
 
@@ -191,7 +192,8 @@ def _against_random(result: ResultDocument) -> str:
     elif max(-low, high) > (result.verification.equal_points or 100):
         said = (
             f"Whether the found network is as accurate as {other} cannot be told with "
-            f"{result.verification.test_images:,} test images ({signed(against.accuracy_points)} points, {interval})."
+            f"{result.verification.test_images:,} test images ({signed(against.accuracy_points)} points, "
+            f"{interval})."
         )
     else:
         said = (

@@ -25,9 +25,9 @@ def predicted_classes(
 ) -> tuple[dict[str, NDArray[np.int64]], float]:
     """For each network's name the index of the class that it answers: int64 (images,).
 
-    And the seconds that it took, earlier runs included. Each network's answers are on the disk before the next
-    network is asked. Raises DeviceError where a model does not run, or answers with something that is not a
-    number.
+    And the seconds that it took, earlier runs included. Each network's answers are on the disk before the
+    next network is asked. Raises DeviceError where a model does not run, or answers with something that is
+    not a number.
     """
     done = {row["model"]: row for row in context.scratch.rows("answers")}
     for index, network in enumerate(networks):

@@ -28,11 +28,11 @@ def balanced_accuracy(correct_K: Counts, images_K: Counts) -> Estimate:
 
     Its bounds are the wider ones of two intervals. One combines the classes' Wilson intervals (method of
     variance estimates recovery: Zou, Huang and Zhang, Comput. Stat. Data Anal. 2009, 53:1080): sound for few
-    classes, too narrow for many small ones, which are right in all images by chance. The other is Wilson's for
-    the effective number of images (Korn and Graubard, Survey Methodology 1998, 24:193), the variance within
-    each class having one image's worth of all classes' variance added: sound for many small classes, too
-    narrow where a small class is unlike the others. In simulations (2 to 100 classes of 1 to 1,000 images)
-    the wider bounds held the truth in 93 to 99 %. Raises ValueError without images.
+    classes, too narrow for many small ones, which are right in all images by chance. The other is Wilson's
+    for the effective number of images (Korn and Graubard, Survey Methodology 1998, 24:193), the variance
+    within each class having one image's worth of all classes' variance added: sound for many small classes,
+    too narrow where a small class is unlike the others. In simulations (2 to 100 classes of 1 to 1,000
+    images) the wider bounds held the truth in 93 to 99 %. Raises ValueError without images.
     """
     seen = images_K > 0
     if not seen.any():
@@ -58,8 +58,8 @@ def balanced_difference(
 ) -> Estimate:
     """Balanced accuracy of ``a`` less that of ``b`` on the same images, and its 95 % interval.
 
-    ``a`` and ``b`` say which images were classified correctly. The variance is the larger of two, for the same
-    reasons as in :func:`balanced_accuracy`: that of each class with Laplace's adjustment, as in
+    ``a`` and ``b`` say which images were classified correctly. The variance is the larger of two, for the
+    same reasons as in :func:`balanced_accuracy`: that of each class with Laplace's adjustment, as in
     :func:`stages.verification.statistics.paired_difference`, and that with one image's worth of all classes'
     added.
     """

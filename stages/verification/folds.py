@@ -1,8 +1,8 @@
 """Cross-validation: what the runs of all folds say together.
 
 The whole chain runs once for each fold, which is its test part: every image is tested once, by networks that
-were searched and trained without it. What is said holds for the chain on images of this kind, not for one network:
-the found architecture may differ between folds.
+were searched and trained without it. What is said holds for the chain on images of this kind, not for one
+network: the found architecture may differ between folds.
 """
 
 from __future__ import annotations
@@ -60,15 +60,16 @@ class FoldOutcome:
 def pooled(figures: Sequence[tuple[float, Interval]], images: Sequence[int]) -> Estimate:
     """A figure over all images, from each fold's figure with its 95 % interval for that fold's networks.
 
-    The interval holds for the chain on other images of this kind. Its variance has two parts. Images: the folds'
-    own intervals; the folds share no test image, so these add up as independent ones do. Networks: what the folds
-    differ by beyond that, times 1/k + 1/(k-1). Training sets of two folds overlap, so the networks are no
-    independent sample of trainings: this is the correction of Nadeau and Bengio (Machine Learning 2003, 52:239)
-    for test and training parts of 1 to k-1. On the whole spread, which that paper's t-test is for, it would
-    charge the images' share for an overlap that disjoint test parts do not have. In simulations with linear
-    classifiers (5 and 10 folds, 120 to 600 images) 94 to 100 % of such intervals held the truth; intervals from
-    the images alone held it in 86 % where training was a matter of luck, Student's from the folds alone in 78 %
-    where it was not. Three folds held it in 91 % at worst: they say little about luck; take five or more.
+    The interval holds for the chain on other images of this kind. Its variance has two parts. Images: the
+    folds' own intervals; the folds share no test image, so these add up as independent ones do. Networks:
+    what the folds differ by beyond that, times 1/k + 1/(k-1). Training sets of two folds overlap, so the
+    networks are no independent sample of trainings: this is the correction of Nadeau and Bengio (Machine
+    Learning 2003, 52:239) for test and training parts of 1 to k-1. On the whole spread, which that paper's
+    t-test is for, it would charge the images' share for an overlap that disjoint test parts do not have. In
+    simulations with linear classifiers (5 and 10 folds, 120 to 600 images) 94 to 100 % of such intervals held
+    the truth; intervals from the images alone held it in 86 % where training was a matter of luck, Student's
+    from the folds alone in 78 % where it was not. Three folds held it in 91 % at worst: they say little about
+    luck; take five or more.
     """
     folds, total = len(figures), sum(images)
     weights = [count / total for count in images]
@@ -131,10 +132,13 @@ def agreement(choices: Sequence[tuple[int, ...]], candidates: Sequence[int]) -> 
 def _check(folds: Sequence[FoldOutcome]) -> None:
     names = {tuple(one.name for one in fold.images.classes) for fold in folds}
     numbers = [fold.images.fold for fold in folds]
-    told = {(fold.images.source, fold.images.name, fold.images.folds, fold.images.split_seed) for fold in folds}
+    told = {
+        (fold.images.source, fold.images.name, fold.images.folds, fold.images.split_seed) for fold in folds
+    }
     if len(names) > 1 or len(told) > 1 or len({fold.candidates for fold in folds}) > 1:
         raise UsageError(
-            "the folds are not those of one data set and space: their classes, data.folds, data.split_seed or "
+            "the folds are not those of one data set and space: their classes, data.folds, data.split_seed "
+            "or "
             "layers differ.",
             hint="Run all folds with one configuration.",
         )
@@ -161,14 +165,10 @@ def _figures(fold: FoldOutcome) -> FoldFigures:
 
 def _classes(folds: Sequence[FoldOutcome]) -> tuple[ClassImages, ...]:
     of_folds = zip(*(fold.images.classes for fold in folds), strict=True)
-    return tuple(
-        ClassImages(name=same[0].name, test=sum(one.test or 0 for one in same)) for same in of_folds
-    )
+    return tuple(ClassImages(name=same[0].name, test=sum(one.test or 0 for one in same)) for same in of_folds)
 
 
-def _pooled_network(
-    name: str, networks: Sequence[VerifiedNetwork], images: Sequence[int]
-) -> PooledNetwork:
+def _pooled_network(name: str, networks: Sequence[VerifiedNetwork], images: Sequence[int]) -> PooledNetwork:
     accuracy = pooled([(n.accuracy_percent, n.accuracy_interval_95) for n in networks], images)
     balanced = _known(
         [(n.balanced_accuracy_percent, n.balanced_accuracy_interval_95) for n in networks], images
@@ -200,9 +200,7 @@ def _points(points: Estimate | None, balanced: Estimate | None) -> dict[str, flo
     }
 
 
-def _known(
-    figures: Sequence[tuple[float | None, Interval | None]], images: Sequence[int]
-) -> Estimate | None:
+def _known(figures: Sequence[tuple[float | None, Interval | None]], images: Sequence[int]) -> Estimate | None:
     known = [(value, interval) for value, interval in figures if value is not None and interval is not None]
     return pooled(known, images) if len(known) == len(figures) else None
 
@@ -277,7 +275,8 @@ def _in_every_fold(folds: Sequence[FoldOutcome], images: Sequence[int]) -> list[
     names = [
         n.name
         for n in folds[0].verification.networks
-        if n.role in ("full", "baseline", "baseline_published") and all(n.name in of_fold for of_fold in by_name)
+        if n.role in ("full", "baseline", "baseline_published")
+        and all(n.name in of_fold for of_fold in by_name)
     ]
     return [_pooled_network(name, [of_fold[name] for of_fold in by_name], images) for name in names]
 

@@ -26,9 +26,9 @@ def smallest_difference(
 
     A true difference of this size is shown with probability ``power``: then the paired 95 % interval of
     :func:`stages.verification.statistics.paired_difference` leaves out 0. With one half, anything smaller is
-    more often missed than shown. ``discordance`` is the share of images (0..1) on which exactly one of the two
-    networks is right. Without it, it is half of what two networks of this ``accuracy`` (0..1) would have if
-    they were wrong independently of each other, or :data:`USUAL_DISCORDANCE`. A difference of d needs a
+    more often missed than shown. ``discordance`` is the share of images (0..1) on which exactly one of the
+    two networks is right. Without it, it is half of what two networks of this ``accuracy`` (0..1) would have
+    if they were wrong independently of each other, or :data:`USUAL_DISCORDANCE`. A difference of d needs a
     discordance of at least d: where few images ask for more than was assumed, all of it is taken to be on one
     side. After Connor (Biometrics 1987, 43:207), with the interval's own adjustment for few images.
 
@@ -54,7 +54,7 @@ def smallest_difference(
 
 
 def assumed_discordance(accuracy: float | None = None) -> float:
-    """On what share of images exactly one of two networks is right, as far as it can be guessed beforehand."""
+    """On what share of images exactly one of two networks is right, as far as it can be guessed."""
     return USUAL_DISCORDANCE if accuracy is None else accuracy * (1 - accuracy)
 
 
@@ -82,7 +82,8 @@ class Shown:
     def sentence(self) -> str:
         """In words, with the assumption."""
         return (
-            f"{_images(self.test_images)}: differences under {points(self.difference_points)} cannot be shown "
+            f"{_images(self.test_images)}: differences under {points(self.difference_points)} cannot be "
+            "shown "
             f"(they are more often missed than found, if only one of two networks is right on "
             f"{100 * self.discordance:.2g} % of the images); one network's accuracy is known to "
             f"±{points(self.accuracy_points)} or better."

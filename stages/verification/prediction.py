@@ -60,8 +60,8 @@ def verdict(
 
     A ratio below the gate is no pass where the network takes another time than was predicted, or more than
     its target: it was chosen by times that do not hold for the file that ships. Above the target and slower
-    than predicted, it fails, for it is not what was asked for; by one of them alone nothing is decided. Nor is a
-    ratio a pass where the test images are too few to tell whether the accuracies are equal.
+    than predicted, it fails, for it is not what was asked for; by one of them alone nothing is decided. Nor
+    is a ratio a pass where the test images are too few to tell whether the accuracies are equal.
     """
     if max_ratio is None:
         return "ungated"

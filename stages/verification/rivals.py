@@ -17,16 +17,24 @@ class Network(Protocol):
     """What decides whether a network may be the reference."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Unlike any other's."""
+        ...
 
     @property
-    def role(self) -> Role: ...
+    def role(self) -> Role:
+        """What it is compared as."""
+        ...
 
     @property
-    def origin(self) -> Origin: ...
+    def origin(self) -> Origin:
+        """Which weights its training began with."""
+        ...
 
     @property
-    def pretrained(self) -> WeightsOrigin | None: ...
+    def pretrained(self) -> WeightsOrigin | None:
+        """The published weights that these descend from."""
+        ...
 
 
 def is_pretrained(network: Network) -> bool:
@@ -39,8 +47,8 @@ def counting(networks: Sequence[Network], *, published: bool = False) -> list[st
 
     They are what people would have taken. Where the found network's weights descend from published ones, only
     networks whose weights do count: the whole network that its space was cut from, and MobileNetV2s with
-    pretrained weights. Against one that started from random numbers, the speed-up would be that of the weights.
-    ``published``: MobileNetV2s with their own strides count, too.
+    pretrained weights. Against one that started from random numbers, the speed-up would be that of the
+    weights. ``published``: MobileNetV2s with their own strides count, too.
     """
     pretrained = any(is_pretrained(network) for network in networks if network.role == "found")
     roles = REFERENCES if published else REFERENCES - {"baseline_published"}

@@ -18,6 +18,7 @@ import numpy as np
 
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from pipeline.artifact import Blob, Document, sha256_hex
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
@@ -49,7 +50,6 @@ from stages.documents import (
     VerifiedNetwork,
     WeightsOrigin,
 )
-from stages.data.config import DataConfig, open_dataset
 from stages.space.block_spec import BlockSpec
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
@@ -86,8 +86,15 @@ WRONG_BY_CLASS = (0.17, 0.02, 0.13, 0.09, 0.13, 0.04, 0.28, 0.06, 0.02, 0.06)
 TAKEN_FOR = (6, 3, 4, 6, 2, 7, 0, 9, 0, 7)
 DISCORDANCE = 0.055
 """Share of the images on which exactly one of two networks is right, at the sample's accuracies."""
-PHOTOS = (("Dog", 44, 96), ("Cat", 31, 70), ("Rabbit, wild", 18, 41), ("Fox", 12, 30), ("Igel (Erinaceus)", 9, 22),
-          ("猫頭鷹", 6, 15))  # fmt: skip
+PHOTOS = (
+    ("Dog", 44, 96),
+    ("Cat", 31, 70),
+    ("Rabbit, wild", 18, 41),
+    ("Fox", 12, 30),
+    ("Igel (Erinaceus)", 9, 22),
+    ("猫頭鷹", 6, 15),
+)
+"""Classes of a small set of photos, with their test and training images."""
 LITE0 = WeightsOrigin(
     name="EfficientNet-Lite0, ImageNet-1k",
     version="0.1.0",
@@ -244,8 +251,10 @@ def of_few_photos(documents: dict[str, Document]) -> dict[str, Document]:
                 "test_images": 120,
                 "majority_percent": 100 * 44 / 120,
                 "reference": "efficientnet_lite0",
-                "reference_reason": "efficientnet_lite0 is the fastest reference with pretrained weights that is "
-                "not significantly less accurate than the found network (+2.50 points, 95 % interval -5.70 to "
+                "reference_reason": "efficientnet_lite0 is the fastest reference with pretrained weights "
+                "that is "
+                "not significantly less accurate than the found network (+2.50 points, 95 % interval -5.70 "
+                "to "
                 "+10.70).",
                 "against_random": verify.against_random.model_copy(
                     update={"accuracy_points": 4.17, "accuracy_points_interval_95": (-3.9, 12.2)}
@@ -273,9 +282,13 @@ def sample_folds(count: int = 5) -> list[FoldOutcome]:
     for fold in range(count):
         random_fold = random.Random(fold)
         networks = []
-        wrong = {n.name: 120 - sum(n.correct_by_class) + random_fold.randrange(-5, 6) for n in verify.networks}
+        wrong = {
+            n.name: 120 - sum(n.correct_by_class) + random_fold.randrange(-5, 6) for n in verify.networks
+        }
         for n in verify.networks:
-            cells = spread_errors(images_K, wrong[n.name], (0.2, 0.2, 0.2, 0.15, 0.1, 0.15), (1, 0, 0, 0, 2, 1))
+            cells = spread_errors(
+                images_K, wrong[n.name], (0.2, 0.2, 0.2, 0.15, 0.1, 0.15), (1, 0, 0, 0, 2, 1)
+            )
             points = 100 * (wrong["found"] - wrong[n.name]) / 120
             against = n.against_found and beside_found(points, n.against_found, 120, 0.21)
             networks.append(n.model_copy(update={**class_figures(images_K, cells), "against_found": against}))
@@ -284,7 +297,11 @@ def sample_folds(count: int = 5) -> list[FoldOutcome]:
         folds.append(
             FoldOutcome(
                 verification=verify.model_copy(
-                    update={"networks": tuple(networks), "images": images, "ratio": verify.ratio + 0.01 * fold}
+                    update={
+                        "networks": tuple(networks),
+                        "images": images,
+                        "ratio": verify.ratio + 0.01 * fold,
+                    }
                 ),
                 choices=tuple(c % n for c, n in zip(choices, layers, strict=True))
                 if fold < 3
@@ -330,7 +347,10 @@ def class_figures(images_K: Sequence[int], confusion: Sequence[tuple[int, int, i
 def beside_found(points: float, against: AgainstFound, images: int, discordance: float) -> AgainstFound:
     """The comparison with another difference in accuracy, on so many images."""
     half = 196 * math.sqrt(discordance / images)
-    net, both = round(points * images / 100), max(round(discordance * images), abs(round(points * images / 100)))
+    net, both = (
+        round(points * images / 100),
+        max(round(discordance * images), abs(round(points * images / 100))),
+    )
     return against.model_copy(
         update={
             "accuracy_points": points,

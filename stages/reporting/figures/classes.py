@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from stages.documents import Role, VerifiedNetwork
 from stages.reporting.classes import ClassResult
-from stages.reporting.figures.axes import Frame, Scale
+from stages.reporting.figures.axes import Scale
 from stages.reporting.figures.series import CLASSES, marker
 from stages.reporting.figures.svg import element, figure, group, line, rectangle, text, text_width, tooltip
 
@@ -53,14 +53,14 @@ def class_accuracy_figure(classes: Sequence[ClassResult], reference: Role, *, wi
             parts.append(marker(role, x(accuracy.accuracy_percent), y + off, title=tip, size=4))
     worst = min(rows, key=_found_percent, default=None)
     spoken = f"Test accuracy of {len(rows)} classes." + (
-        f" The found network is least accurate on {worst.name}: {_found_percent(worst):.1f} %." if worst else ""
+        f" The found network is least accurate on {worst.name}: {_found_percent(worst):.1f} %."
+        if worst
+        else ""
     )
     return figure(width, bottom + 42, spoken, parts)
 
 
-def confusion_figure(
-    network: VerifiedNetwork, classes: Sequence[ClassResult], *, width: float
-) -> Markup:
+def confusion_figure(network: VerifiedNetwork, classes: Sequence[ClassResult], *, width: float) -> Markup:
     """A row for each class, a column for each answer; a cell's tone is the share of the row's images."""
     drawn = drawn_classes(classes)
     names = [classes[index].name for index in drawn]
@@ -79,15 +79,28 @@ def confusion_figure(
         )
     for row, label in enumerate(drawn):
         y = top + row_height * row
-        parts.append(text(left - 8, y + row_height / 2 + 4, shortened(names[row], left - 12), class_="tick end"))
+        parts.append(
+            text(left - 8, y + row_height / 2 + 4, shortened(names[row], left - 12), class_="tick end")
+        )
         for column, answer in enumerate(drawn):
             images = counts.get((label, answer), 0)
             tip = f"{images:,} of {classes[label].images:,} {names[row]} answered {names[column]}"
             parts.append(
-                _cell(left + step * column, y, step, row_height, images, classes[label].images, tip, label == answer)
+                _cell(
+                    left + step * column,
+                    y,
+                    step,
+                    row_height,
+                    images,
+                    classes[label].images,
+                    tip,
+                    label == answer,
+                )
             )
     wrong = sum(images for (label, answer), images in counts.items() if label != answer)
-    spoken = f"Confusion of {network.name}: {wrong:,} of {sum(counts.values()):,} test images answered wrongly."
+    spoken = (
+        f"Confusion of {network.name}: {wrong:,} of {sum(counts.values()):,} test images answered wrongly."
+    )
     return figure(width, top + row_height * len(drawn) + 4, spoken, parts)
 
 
