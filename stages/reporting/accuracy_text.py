@@ -58,8 +58,7 @@ def cannot_tell(result: ResultDocument) -> str:
     return (
         f"Whether the found network is as accurate as {result.verification.reference}, within "
         f"{points(result.verification.equal_points or 0)}, cannot be told with {_images(result)}: the "
-        "difference "
-        f"is between {signed(low)} and {signed(high)} points."
+        f"difference is between {signed(low)} and {signed(high)} points."
     )
 
 
@@ -75,8 +74,7 @@ def test_images_sentence(result: ResultDocument) -> str:
     return (
         f"The found network and the reference differ in {differing:,} of {images:,} test images "
         f"({100 * discordance:.2g} %), where only one of them is right: differences under {points(shown)} "
-        "could "
-        "not be shown. One accuracy is known to "
+        "could not be shown. One accuracy is known to "
         f"±{points(accuracy_margin(images, found.accuracy_percent / 100))}."
     )
 

@@ -16,8 +16,8 @@ def folds_sentences(folds: CrossValidation) -> list[tuple[str, str]]:
         (
             "Folds",
             f"The whole chain was run {count} times, each time with another of {count} equal parts of the "
-            "images "
-            f"for the test: all {folds.test_images:,} images were tested once, by networks that had not seen "
+            f"images for the test: all {folds.test_images:,} images were tested once, by networks that had "
+            "not seen "
             "them. The "
             "figures are of the chain, not of one network; intervals hold for other images of this kind, and "
             "the luck of training is in them.",
@@ -46,8 +46,7 @@ def architectures_sentence(folds: CrossValidation) -> str:
         return f"All {count} folds found the same architecture."
     return (
         f"The {count} folds found {agreement.distinct} different architectures. Of {agreement.layers} layers "
-        "with "
-        f"a choice {agreement.same_in_all} have the same candidate in all folds; two folds agree in "
+        f"with a choice {agreement.same_in_all} have the same candidate in all folds; two folds agree in "
         f"{agreement.shared_percent:.0f} % of the layers on average (drawn at random: "
         f"{agreement.chance_percent:.0f} %)."
     )

@@ -72,8 +72,7 @@ def _parts(images: ImagesReport) -> str:
     else:
         said += (
             f", {images.architecture_images:,} for the architecture, {images.choice_images:,} for every "
-            "later "
-            "choice"
+            "later choice"
         )
     return f"{said}; {images.test_images:,} for the test, which no choice has seen."
 
@@ -95,8 +94,7 @@ def _copies(images: ImagesReport) -> str:
     if images.label_conflicts:
         said += (
             f" {images.label_conflicts:,} set{'s' if images.label_conflicts > 1 else ''} of copies stood in "
-            "two "
-            "classes: all of their images were left out."
+            "two classes: all of their images were left out."
         )
     if images.groups:
         said += f" {images.groups:,} groups were kept in one part each."
@@ -111,8 +109,7 @@ def _broken(images: ImagesReport) -> str:
     one = images.broken_images == 1
     return (
         f"{images.broken_images:,} file{' was' if one else 's were'} left out, because "
-        f"{'it' if one else 'they'} "
-        f"could not be read{f': {listed}' if names else ''}."
+        f"{'it' if one else 'they'} could not be read{f': {listed}' if names else ''}."
     )
 
 

@@ -66,7 +66,7 @@ _COSTS = (
 
 def _tables(width: int, networks: tuple[NetworkResult, ...]) -> list[tuple[Column, ...]]:
     """One table where it fits; else figures and costs apart, and each cut where the line ends."""
-    figures = _FIGURES
+    figures: tuple[Column, ...] = _FIGURES
     if balance_matters(networks):
         figures = (*_FIGURES[:2], Column("balanced %", _balanced), *_FIGURES[2:])
 

@@ -150,8 +150,7 @@ def _outside_the_verdict(result: ResultDocument) -> str:
         return ""
     return (
         f"{', '.join(outside)} started from random weights, the found network from pretrained ones: shown, "
-        "but "
-        "outside the verdict."
+        "but outside the verdict."
     )
 
 

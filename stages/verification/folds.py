@@ -138,8 +138,7 @@ def _check(folds: Sequence[FoldOutcome]) -> None:
     if len(names) > 1 or len(told) > 1 or len({fold.candidates for fold in folds}) > 1:
         raise UsageError(
             "the folds are not those of one data set and space: their classes, data.folds, data.split_seed "
-            "or "
-            "layers differ.",
+            "or layers differ.",
             hint="Run all folds with one configuration.",
         )
     wanted = list(range(folds[0].images.folds or 0)) if folds else []

@@ -83,8 +83,7 @@ class Shown:
         """In words, with the assumption."""
         return (
             f"{_images(self.test_images)}: differences under {points(self.difference_points)} cannot be "
-            "shown "
-            f"(they are more often missed than found, if only one of two networks is right on "
+            "shown (they are more often missed than found, if only one of two networks is right on "
             f"{100 * self.discordance:.2g} % of the images); one network's accuracy is known to "
             f"±{points(self.accuracy_points)} or better."
         )

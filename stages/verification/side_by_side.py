@@ -52,7 +52,7 @@ class Tested:
 
     def correct(self, name: str) -> NDArray[np.bool_]:
         """Which images a network classifies correctly: (images,)."""
-        return self.answers[name] == self.labels_N
+        return np.equal(self.answers[name], self.labels_N)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from stages.documents import Role, VerifiedNetwork
-from stages.reporting.classes import ClassResult
+from stages.reporting.classes import ClassAccuracy, ClassResult
 from stages.reporting.figures.axes import Scale
 from stages.reporting.figures.series import CLASSES, marker
 from stages.reporting.figures.svg import element, figure, group, line, rectangle, text, text_width, tooltip
@@ -43,7 +43,11 @@ def class_accuracy_figure(classes: Sequence[ClassResult], reference: Role, *, wi
     for row, one in enumerate(rows):
         y = 26 + _ROW * (row + 0.5)
         parts.append(text(left - 9, y + 4, shortened(_with_count(one), left - 12), class_="tick end"))
-        for role, off, accuracy in (("found", -4.5, one.found), (reference, 4.5, one.reference)):
+        drawn: tuple[tuple[Role, float, ClassAccuracy | None], ...] = (
+            ("found", -4.5, one.found),
+            (reference, 4.5, one.reference),
+        )
+        for role, off, accuracy in drawn:
             if accuracy is None:
                 continue
             low, high = accuracy.accuracy_interval_95

@@ -186,8 +186,8 @@ def test_the_images_are_described(photos: ResultDocument) -> None:
         (
             {"shared_choice": False, "choice_images": 55},
             "Parts",
-            "274 images for the weights, 110 for the architecture, 55 for every later choice; 120 for the test, "
-            "which no choice has seen.",
+            "274 images for the weights, 110 for the architecture, 55 for every later choice; 120 for "
+            "the test, which no choice has seen.",
         ),
     ],
 )

@@ -28,6 +28,17 @@ RUNS = {
 CLASSES = {name: class_results(run.verify) for name, run in RUNS.items()}
 
 
+ADDED = (
+    "balanced_accuracy_percent",
+    "balanced_accuracy_interval_95",
+    "correct_by_class",
+    "confusion",
+    "answers",
+    "counts",
+)
+ADDED_BESIDE = ("only_correct", "only_found_correct", "balanced_points", "balanced_points_interval_95")
+
+
 def parsed(drawing: Markup) -> ElementTree.Element:
     return ElementTree.fromstring(str(drawing))
 
@@ -130,16 +141,10 @@ def test_an_earlier_version_has_no_classes() -> None:
     for field in ("images", "labels", "majority_percent", "equal_points"):
         del old[field]
     for network in old["networks"]:
-        for field in ("balanced_accuracy_percent", "balanced_accuracy_interval_95", "correct_by_class", "confusion",
-                      "answers", "counts"):  # fmt: skip
+        for field in ADDED:
             del network[field]
         if network["against_found"]:
-            for field in (
-                "only_correct",
-                "only_found_correct",
-                "balanced_points",
-                "balanced_points_interval_95",
-            ):
+            for field in ADDED_BESIDE:
                 del network["against_found"][field]
     read = Verification.model_validate(old)
     assert class_results(read) == ()

@@ -1,4 +1,4 @@
-"""Cross-validation: pooled figures, intervals against a known truth, and folds that do not belong together."""
+"""Cross-validation: pooled figures, intervals against a known truth, and folds of different sets."""
 
 from __future__ import annotations
 
