@@ -13,6 +13,7 @@ from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.targets import RelativeTarget, TargetConfig, check_met, check_pick
 from stages.space.search_space import SearchSpace
+from stages.verification.power import what_can_be_shown
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Search(Stage):
         context.say(
             f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."
         )
+        context.say(what_can_be_shown(open_dataset(self.data).counts["test"]).sentence())
         if target_ms > slowest:
             context.warn(
                 "every network of the space meets this target: a lower one would give a faster network."
