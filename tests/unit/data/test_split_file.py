@@ -103,7 +103,9 @@ def test_any_bytes_are_read_or_refused_with_a_hint(content: bytes) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text("ab\n\u2028", max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab\n\u2028", max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("ab\n\u2028", max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
