@@ -1,12 +1,12 @@
-"""Whether copies of one picture ever stand in two parts of a split, and whether distinct pictures are taken for
-copies.
+"""Do copies of one picture ever stand in two parts of a split? Are distinct pictures taken for copies?
 
-Pictures: nine folders of Debian's openclipart-png (drawings) and tuxpaint-stamps-default (mostly photographs). Copies
-are planted: recompressed (JPEG, quality 40 to 80), resized to 50 to 80 %, mirrored, cropped by 5 % of a random side or of
-all, and each two of these together. Originals and copies are then split like any folder; a pair *straddles* where
-its two images are in different parts. A *false alarm* is a distinct picture that is taken for a copy of another:
-those that a person found to be one drawing (``data/reviewed_copies.json``; the pairs were looked at, and include
-drawings with another colour, background, frame or small detail) are taken out beforehand, but for one of each.
+Pictures: nine folders of Debian's openclipart-png (drawings) and tuxpaint-stamps-default (mostly
+photographs). Copies are planted: recompressed (JPEG, quality 40 to 80), resized to 50 to 80 %, mirrored,
+cropped by 5 % of a random side or of all, and each two of these together. Originals and copies are then
+split like any folder; a pair *straddles* where its two images are in different parts. A *false alarm* is a
+distinct picture that is taken for a copy of another: all but one of each set of true copies
+are taken out beforehand (``data/reviewed_copies.json``: pairs that were looked at, one drawing each; another
+colour, background or frame makes no other drawing, another face or letter does).
 """
 
 from __future__ import annotations

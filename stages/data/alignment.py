@@ -1,8 +1,9 @@
-"""How much alike two thumbnails are once one is laid over the other: shifted, stretched, mirrored as fits best.
+"""How much alike two thumbnails are once one is laid over the other, shifted, stretched and mirrored.
 
-A cropped copy shows a window of the original. Windows are given as what is cut off at both ends of an axis, in steps
-of 1/128 of the side, up to 9 steps (7 %). All arrays are float32; ``PHW`` are P thumbnails of 48 x 48 grey levels.
-Both sides of a comparison are averaged to 24 x 24 after the shift, so that a shift by a part of a pixel costs little.
+A cropped copy shows a window of the original. Windows are given as what is cut off at both ends of an axis,
+in steps of 1/128 of the side, up to 9 steps (7 %). All arrays are float32; ``PHW`` are P thumbnails of 48 x
+48 grey levels. Both sides of a comparison are averaged to 24 x 24 after the shift, so that a shift by a part
+of a pixel costs little.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _COARSE: tuple[tuple[int, int], ...] = ((0, 0), (60, 0), (6, 0), (0, 60), (0, 6)
 """Rows and columns of the windows that the filter knows: whole, one side cut by 5 %, all sides cut by 5 %."""
 _EVEN: Numbers = np.array([_CUTS * low + high for low in range(0, 9, 2) for high in range(0, 9, 2)])
 _NOISE_VARIANCE = 4.0
-"""Of a grey level of 0 to 255: what recompression may do. Nearly blank thumbnails are alike if this explains it."""
+"""Of a grey level of 0 to 255: what recompression may do. It keeps faint drawings from being all noise."""
 _EDGE = 0.5
 """A shift of half a pixel of 24 x 24 is not held against two edges that both thumbnails have there."""
 
@@ -37,7 +38,7 @@ class Likeness:
     correlation: Floats
     """Of grey levels."""
     local: Floats
-    """The largest difference of a patch of 2 x 2 of 24 x 24, in grey levels, beyond what shifted edges explain."""
+    """The largest difference of a patch (2 x 2 of 24 x 24), in grey levels, that no shifted edge explains."""
     colour: Floats
     """Root mean square difference of Cb and Cr, in levels of 0 to 255."""
     mirrored: NDArray[np.bool_]
@@ -63,9 +64,7 @@ def coarse_windows(side: int) -> list[tuple[Floats, Floats]]:
     return [(window_matrix(rows, side), window_matrix(columns, side)) for rows, columns in _COARSE]
 
 
-def compare(
-    whole_PHW: Floats, whole_PCHW: Floats, windowed_PHW: Floats, windowed_PCHW: Floats
-) -> Likeness:
+def compare(whole_PHW: Floats, whole_PCHW: Floats, windowed_PHW: Floats, windowed_PCHW: Floats) -> Likeness:
     """Whether ``whole`` is like some window of ``windowed``, grey (48 x 48) and colour (2 x 16 x 16)."""
     whole = _window(whole_PHW, 0, LUMA_SIDE)
     tried = [_coarse(windowed_PHW), _coarse(windowed_PHW[:, :, ::-1])]
@@ -84,7 +83,7 @@ def compare(
 
 
 def _refined(whole: Floats, windowed: Floats, rows: Numbers) -> tuple[Numbers, Numbers, Floats, Floats]:
-    """The best cuts of rows and columns, one axis at a time: all cuts in steps of two, then the neighbours."""
+    """The best cuts, one axis at a time: all cuts in steps of two, then the neighbours."""
     table = _table(LUMA_SIDE)
     pairs = np.arange(len(whole))
     columns = np.zeros_like(rows)

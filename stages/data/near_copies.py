@@ -71,7 +71,7 @@ def is_near(likeness: Likeness) -> NDArray[np.bool_]:
 
 
 def _candidates(luma_NHW: NDArray[np.uint8]) -> Iterator[tuple[float, Numbers, Numbers]]:
-    """Pairs whose hashes are alike: the share that is done, the whole one, the one that a window was cut from.
+    """Pairs whose hashes are alike: the share that is done, the whole ones, those that a window is cut from.
 
     A mirror image has the same even columns of the spectrum and the odd ones with the other sign, so that one
     product of each serves both.
@@ -101,7 +101,7 @@ def _alike(even: Floats, odd: Floats, windows: Sequence[tuple[Floats, Floats]]) 
 
 
 def _hashes(luma_NHW: NDArray[np.uint8]) -> list[tuple[Floats, Floats]]:
-    """For each coarse window the even and the odd columns of the spectrum, (N, 32) each, together of length 1."""
+    """For each coarse window the even and odd columns of the spectrum, (N, 32) each; together of length 1."""
     images = luma_NHW.astype(np.float32)
     result = []
     for rows, columns in coarse_windows(LUMA_SIDE):
