@@ -44,6 +44,9 @@ def run(full: bool) -> Outcome:
     times_ms: list[float] = []
     for number, (name, path) in enumerate(picture_files()):
         picture = read_picture(name, path)
+        if picture is None:
+            say(f"{name} is too large")
+            continue
         started = time.perf_counter()
         described = describe(picture.image)
         if max(picture.image.size) <= 512:
@@ -55,7 +58,7 @@ def run(full: bool) -> Outcome:
         chance = random.Random(f"{SEED} {name}")
         if number % (1 if full else 6) == 0 and not is_blank(described):
             kinds = chance.sample(KINDS, 4) if full else KINDS
-            planted += [(number, kind, describe(copy_of(picture, kind, chance))) for kind in kinds]
+            planted += [(len(names) - 1, kind, describe(copy_of(picture, kind, chance))) for kind in kinds]
         if number % 200 == 199:
             say(f"{number + 1} pictures read")
     say(f"{len(planted)} copies planted; looking for copies")

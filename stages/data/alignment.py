@@ -64,6 +64,38 @@ def coarse_windows(side: int) -> list[tuple[Floats, Floats]]:
     return [(window_matrix(rows, side), window_matrix(columns, side)) for rows, columns in _COARSE]
 
 
+@dataclass(frozen=True)
+class Coarse:
+    """Unit vectors of N thumbnails whose dot products are correlations, ``_NOISE_VARIANCE`` included."""
+
+    whole: Floats
+    """(N, 2, 577): as it is, and mirrored."""
+    windows: Floats
+    """(N, 6, 577): the coarse windows."""
+
+    @classmethod
+    def of(cls, images_NHW: Floats) -> Coarse:
+        """From thumbnails of 48 x 48."""
+        windows = _coarse(images_NHW)
+        whole = np.stack([windows[:, 0], windows[:, 0, :, ::-1]], axis=1)
+        return cls(_unit(whole), _unit(windows))
+
+
+def coarse_correlations(whole: Floats, windows: Floats) -> Floats:
+    """(P,): the best of six windows and of mirroring, of P pairs of entries of :class:`Coarse`."""
+    best: Floats = (windows @ whole.transpose(0, 2, 1)).max(axis=(1, 2))
+    return best
+
+
+def _unit(images_NKHW: Floats) -> Floats:
+    flat = images_NKHW.reshape(*images_NKHW.shape[:2], -1)
+    flat = flat - flat.mean(axis=2, keepdims=True)
+    noise = np.full((*flat.shape[:2], 1), np.sqrt(_NOISE_VARIANCE * flat.shape[2]), np.float32)
+    vectors = np.concatenate([flat, noise], axis=2)
+    unit: Floats = vectors / np.sqrt(np.square(vectors).sum(axis=2, keepdims=True))
+    return unit
+
+
 def compare(whole_PHW: Floats, whole_PCHW: Floats, windowed_PHW: Floats, windowed_PCHW: Floats) -> Likeness:
     """Whether ``whole`` is like some window of ``windowed``, grey (48 x 48) and colour (2 x 16 x 16)."""
     whole = _window(whole_PHW, 0, LUMA_SIDE)

@@ -26,7 +26,7 @@ BLANK_RANGE = 8
 
 @dataclass(frozen=True)
 class ImageDescriptor:
-    """A thumbnail, row by row, in levels of 0 to 255: ``luma`` 48 x 48, ``blue`` (Cb) and ``red`` (Cr) 16 x 16."""
+    """A thumbnail, row by row, levels 0 to 255: ``luma`` 48 x 48, ``blue`` (Cb) and ``red`` (Cr) 16 x 16."""
 
     luma: bytes
     blue: bytes

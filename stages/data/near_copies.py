@@ -9,10 +9,19 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.alignment import Floats, Likeness, Numbers, coarse_windows, compare
+from stages.data.alignment import (
+    Coarse,
+    Floats,
+    Likeness,
+    Numbers,
+    coarse_correlations,
+    coarse_windows,
+    compare,
+)
 from stages.data.descriptors import BLANK_RANGE, CHROMA_SIDE, LUMA_SIDE, ImageDescriptor
 
-MIN_FILTER_CORRELATION = 0.88
+MIN_FILTER_CORRELATION = 0.93
+MIN_COARSE_CORRELATION = 0.9
 MIN_CORRELATION = 0.975
 MAX_LOCAL = 23.0
 MAX_COLOUR = 9.0
@@ -81,13 +90,31 @@ def _candidates(luma_NHW: NDArray[np.uint8]) -> Iterator[tuple[float, Numbers, N
     wholes = [block[0] for block in hashes]
     for number, windows in enumerate(hashes):
         start = number * _COLUMNS
+        fine = Coarse.of(luma_NHW[start : start + _COLUMNS].astype(np.float32)).windows
         for at, (even, odd) in enumerate(wholes):
             for row in range(0, len(even), _ROWS):
                 alike = _alike(even[row : row + _ROWS], odd[row : row + _ROWS], windows)
+                first = at * _COLUMNS + row
                 whole, windowed = np.nonzero(alike)
-                whole, windowed = whole + at * _COLUMNS + row, windowed + start
-                others = whole != windowed
-                yield (number + (at + 1) / len(wholes)) / len(hashes), whole[others], windowed[others]
+                kept = whole + first != windowed + start
+                whole, windowed = whole[kept], windowed[kept]
+                if len(whole):
+                    kept = _alike_in_detail(luma_NHW[first : first + _ROWS], fine, whole, windowed)
+                    whole, windowed = whole[kept], windowed[kept]
+                yield (number + (at + 1) / len(wholes)) / len(hashes), whole + first, windowed + start
+
+
+def _alike_in_detail(
+    luma_NHW: NDArray[np.uint8], windows: Floats, whole: Numbers, windowed: Numbers
+) -> NDArray[np.bool_]:
+    used, places = np.unique(whole, return_inverse=True)
+    vectors = Coarse.of(luma_NHW[used].astype(np.float32)).whole
+    correlations = [
+        coarse_correlations(vectors[places[at : at + _PAIRS]], windows[windowed[at : at + _PAIRS]])
+        for at in range(0, len(whole), _PAIRS)
+    ]
+    alike: NDArray[np.bool_] = np.concatenate(correlations) >= MIN_COARSE_CORRELATION
+    return alike
 
 
 def _alike(even: Floats, odd: Floats, windows: Sequence[tuple[Floats, Floats]]) -> NDArray[np.bool_]:
