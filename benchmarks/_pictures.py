@@ -63,7 +63,7 @@ def _below(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def read_picture(name: str, path: Path) -> Picture | None:
-    """Decode one picture to RGB or RGBA; None where it has more than 90 million pixels, as two drawings have."""
+    """Decode one picture to RGB or RGBA; None where it has more than 89 million pixels."""
     content = path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])  # of PNG's first chunk
     if width * height > _MOST_PIXELS:
