@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks._pictures import KINDS, copy_of, picture_files, read_picture
 from benchmarks._report import Outcome, at_least, at_most, main, say
 from stages.data.copies import Copies, find_copies
-from stages.data.descriptors import BLANK_RANGE, ImageDescriptor, describe
+from stages.data.descriptors import ImageDescriptor, describe
 from stages.data.sets import linked_sets
 from stages.data.splitting import Item, split_items
 
@@ -56,7 +56,7 @@ def run(full: bool) -> Outcome:
         originals.append(described)
         # Each picture draws its own numbers, so that the same copies are made at both depths.
         chance = random.Random(f"{SEED} {name}")
-        if number % (1 if full else 6) == 0 and not is_blank(described):
+        if number % (1 if full else 6) == 0 and not described.is_blank:
             kinds = chance.sample(KINDS, 4) if full else KINDS
             planted += [(len(names) - 1, kind, describe(copy_of(picture, kind, chance))) for kind in kinds]
         if number % 200 == 199:
@@ -110,11 +110,6 @@ def run(full: bool) -> Outcome:
     )
 
 
-def is_blank(descriptor: ImageDescriptor) -> bool:
-    """Whether nothing is to be seen: such pictures are copies of none."""
-    return max(descriptor.luma) - min(descriptor.luma) < BLANK_RANGE
-
-
 def distinct_pictures(
     names: Sequence[str], hashes: Sequence[str], descriptors: Sequence[ImageDescriptor]
 ) -> list[int]:
@@ -132,7 +127,7 @@ def distinct_pictures(
         numbers = [at[name] for name in members if name in at]
         pairs += [(numbers[0], number) for number in numbers[1:]]
     sets = linked_sets(len(names), pairs)
-    return [members[0] for members in sets if not is_blank(descriptors[members[0]])]
+    return [members[0] for members in sets if not descriptors[members[0]].is_blank]
 
 
 def class_indices(names: Sequence[str]) -> list[int]:

@@ -32,6 +32,11 @@ class ImageDescriptor:
     blue: bytes
     red: bytes
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is to be seen."""
+        return max(self.luma) - min(self.luma) < BLANK_RANGE
+
     def to_bytes(self) -> bytes:
         """2,816 bytes, to be stored; :meth:`from_bytes` takes them back."""
         return self.luma + self.blue + self.red
@@ -62,9 +67,8 @@ def describe(image: Image) -> ImageDescriptor:
     if small.mode != "RGBA":
         return _from_opaque(small)
     on_white = _composited(small, 255)
-    low, high = on_white.convert("L").getextrema()
-    blank = isinstance(low, int) and isinstance(high, int) and high - low < BLANK_RANGE
-    return _from_opaque(_composited(small, 0) if blank else on_white)
+    descriptor = _from_opaque(on_white)
+    return _from_opaque(_composited(small, 0)) if descriptor.is_blank else descriptor
 
 
 def _composited(image: Image, grey: int) -> Image:

@@ -45,7 +45,7 @@ from stages.data.alignment import (
     coarse_windows,
     compare,
 )
-from stages.data.descriptors import BLANK_RANGE, CHROMA_SIDE, LUMA_SIDE, ImageDescriptor
+from stages.data.descriptors import CHROMA_SIDE, LUMA_SIDE, ImageDescriptor
 
 MIN_FILTER_CORRELATION = 0.93
 """Of the low frequencies, for a pair to be looked at."""
@@ -77,11 +77,11 @@ def near_pairs(
     descriptors: Sequence[ImageDescriptor], on_progress: Callable[[float], None] | None = None
 ) -> list[NearPair]:
     """All near copies among images, closest first. Blank images (of one colour) are copies of none."""
-    luma = _stacked([descriptor.luma for descriptor in descriptors], (LUMA_SIDE, LUMA_SIDE))
-    spread = np.ptp(luma.reshape(len(luma), -1), axis=1) if len(luma) else np.zeros(0)
-    shown = np.flatnonzero(spread >= BLANK_RANGE)
+    seen = [number for number, descriptor in enumerate(descriptors) if not descriptor.is_blank]
+    luma = _stacked([descriptors[number].luma for number in seen], (LUMA_SIDE, LUMA_SIDE))
+    shown = np.array(seen, np.int64)
     found: dict[tuple[int, int], NearPair] = {}
-    for done, whole, windowed in _candidates(luma[shown]):
+    for done, whole, windowed in _candidates(luma):
         for at in range(0, len(whole), _PAIRS):
             one, other = shown[whole[at : at + _PAIRS]], shown[windowed[at : at + _PAIRS]]
             likeness = likeness_of([descriptors[i] for i in one], [descriptors[i] for i in other])
