@@ -47,10 +47,10 @@ def run(full: bool) -> Outcome:
         if picture is None:
             say(f"{name} is too large")
             continue
-        started = time.perf_counter()
+        started = time.thread_time()
         described = describe(picture.image)
         if max(picture.image.size) <= 512:
-            times_ms.append(1000 * (time.perf_counter() - started))
+            times_ms.append(1000 * (time.thread_time() - started))
         names.append(name)
         hashes.append(picture.sha256)
         originals.append(described)

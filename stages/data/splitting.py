@@ -170,7 +170,7 @@ def split_items(
             continue
         staying = tuple(item for item in members if item.given in (given, None))
         gone: LeftOut = "linked-to-test" if given == "test" else "linked-to-validation"
-        left_out.update({item.key: gone for item in members if item not in staying})
+        left_out.update({item.key: gone for item in members if item.given not in (given, None)})
         if given == "test":
             parts.update({item.key: "test" for item in staying})
         else:
@@ -268,7 +268,7 @@ def check_classes(items: Sequence[Item], class_names: Sequence[str]) -> None:
             f"There are {len(class_names)} classes and {len(items)} images.",
             hint="Check that each folder is a class and not a single object, or add images.",
         )
-    empty = [label for label in range(len(class_names)) if label not in {item.label for item in items}]
+    empty = set(range(len(class_names))) - {item.label for item in items}
     if empty:
         raise UsageError(
             f"No image belongs to {_named(empty, class_names)}.",
