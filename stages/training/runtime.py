@@ -44,7 +44,7 @@ def start_runtime(
     seed: int,
     *,
     accelerator: str = "auto",
-    devices: int = 1,
+    devices: int | list[int] = 1,
     precision: Precision = "32-true",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> TrainingRuntime:
