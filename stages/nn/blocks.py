@@ -166,10 +166,8 @@ class Classifier(nn.Module):
         In training the same mean is taken over an NHWC view: the gradient of the other comes in NCHW order,
         and batch normalisation, given two orders, takes several times as long.
         """
-        if self.training:
-            mean_NC = x_NCHW.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
-        else:
-            mean_NC = x_NCHW.mean((2, 3))
+        x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+        mean_NC = x_NHWC.flatten(1, 2).mean(1) if self.training else x_NCHW.mean((2, 3))
         logits: Tensor = self.dense(mean_NC)
         return logits
 

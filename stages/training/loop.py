@@ -111,7 +111,7 @@ class _Run:
         self.compute_cost = ComputeClock(self.runtime.device)
         self.makers = Makers(self.runtime.device)
         to_channels_last(self.network)
-        self.module, self.optimizer = self.runtime.fabric.setup(self.network, sgd(self.network, self.recipe))
+        self.module, self.optimizer = self.runtime.setup(self.network, sgd(self.network, self.recipe))
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing
@@ -173,7 +173,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(self.module(x_NCHW), labels)
         self.losses.add(loss, self._total_step)
-        self.runtime.fabric.backward(loss)
+        self.runtime.backward(loss)
         self.optimizer.step()
         self.now.step += 1
 

@@ -14,14 +14,20 @@ from stages.training.recipe import Recipe
 
 
 def sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; BN parameters and biases are not decayed."""
+    """SGD with Nesterov momentum; BN parameters and biases are not decayed.
+
+    All tensors in one call (``foreach``). PyTorch's fused way, as fast, refuses a supernet, of whose weights
+    some have no momentum yet.
+    """
     weights = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
     groups = [
         {"params": weights, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.SGD(
+        groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
+    )
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, epochs: int) -> float:

@@ -198,9 +198,7 @@ class _Process:
         self._errors.seek(max(0, size - _RAW_BYTES))
         raw = self._errors.read().decode(errors="replace").strip()
         if status >= 0:  # a mistake of ours, with its traceback
-            return RuntimeError(
-                f"the process that trained {self._name} ended with status {status}:\n{raw}"
-            )
+            return RuntimeError(f"the process that trained {self._name} ended with status {status}:\n{raw}")
         try:
             name = signal.Signals(-status).name
         except ValueError:

@@ -25,6 +25,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -164,8 +165,12 @@ def main() -> None:
         with signals.interruptible():
             serve(Pipe(sys.stdin.buffer, outgoing))
     except RunInterruptedError as error:
-        outgoing.flush()
         os._exit(error.code)
+    except BaseException:
+        # Without the interpreter's own end, which aborts where a thread waits for standard input.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

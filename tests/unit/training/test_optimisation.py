@@ -196,3 +196,16 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
         check_finite({"first": torch.ones(2), "second": torch.tensor([1.0, bad])}, what="toy", step=7)
     check_loss(1e30, what="toy", step=7)
     check_finite({"count": torch.tensor(3), "weights": torch.ones(2)}, what="toy", step=7)
+
+
+def test_the_optimizer_of_all_tensors_at_once_does_what_the_plain_one_does() -> None:
+    one, other = new_network(), new_network()
+    quick, plain = sgd(one, Recipe()), sgd(other, Recipe())
+    for group in plain.param_groups:
+        group["foreach"] = False
+    for optimizer, network in ((quick, one), (plain, other)):
+        set_learning_rate(optimizer, 0.1)
+        for _ in range(3):
+            optimizer_step(network, optimizer)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)

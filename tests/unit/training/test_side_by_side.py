@@ -22,6 +22,7 @@ from pipeline import signals
 from pipeline.events import Event, Message, Metric, Progress
 from pipeline.stage import Context
 from stages.data.config import DataConfig
+from stages.nn.network import Network, save_weights
 from stages.training import schedule as scheduling
 from stages.training.checkpoint import unpack
 from stages.training.processes import TrainingProcesses, error_as_json, error_of_json
@@ -38,7 +39,7 @@ TASKS = (
     Task("large", SPACE.network((0, 1, 1, 1)), evaluated=True),
     Task("middle", SPACE.network((0, 1, 1, 2))),
 )
-TWO = Schedule(slots=2, threads=1)
+ONE = Schedule(slots=1, threads=1)
 
 
 def course(**recipe: float | str) -> Course:
@@ -54,17 +55,26 @@ def trained(
     return outcomes
 
 
+def _context(_index: int) -> Context:
+    return memory_context("finetune")
+
+
+def _ignored(_index: int, _outcome: Outcome) -> None:
+    """For those who do not look at outcomes."""
+
+
 @dataclass
 class Interrupted:
-    """Does something at the first progress of each of the processes, once both have made some."""
+    """Does something once so many of the processes have made progress."""
 
     act: Callable[[], None]
+    count: int = 2
     seen: set[str] = field(default_factory=set)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
             self.seen.add(event.note.split()[0])
-            if len(self.seen) == 2:
+            if len(self.seen) == self.count:
                 self.act()
 
 
@@ -86,7 +96,7 @@ def test_side_by_side_gives_the_bits_of_one_after_another_and_tells_and_keeps_th
 
 
 def test_a_stopped_run_ends_its_processes_which_keep_their_last_step_and_goes_on_from_there() -> None:
-    undisturbed, scratch = trained(1), MemoryScratch()
+    scratch = MemoryScratch()
     processes: list[int] = []
 
     def interrupt() -> None:
@@ -113,26 +123,34 @@ def test_a_stopped_run_ends_its_processes_which_keep_their_last_step_and_goes_on
     one_by_one = Course(long.recipe.model_copy(update={"side_by_side": 1}), DATA, 0)
     train_together(TASKS, one_by_one, memory_context("finetune"), whole.__setitem__)
     assert [outcomes[i].trained.weights for i in range(3)] == [whole[i].trained.weights for i in range(3)]
-    assert undisturbed[0].trained.weights != whole[0].trained.weights, "another batch size"
 
 
 def test_a_killed_process_is_named_with_its_signal_and_what_to_do() -> None:
-    def kill_one() -> None:
+    def kill() -> None:
         os.kill(_children()[0], signal.SIGKILL)
 
-    context = Context("finetune", "0" * 64, MemoryStore(), MemoryScratch(), Interrupted(kill_one))
-    with pytest.raises(MachineError, match=r"trained \w+ was killed by SIGKILL .*memory") as raised:
-        train_together(TASKS, course(epochs=50), context, lambda _index, _outcome: None)
+    def context(_index: int) -> Context:
+        return Context("finetune", "0" * 64, MemoryStore(), MemoryScratch(), Interrupted(kill, count=1))
+
+    with (
+        pytest.raises(MachineError, match=r"trained large was killed by SIGKILL .*memory") as raised,
+        TrainingProcesses(course(epochs=50), ONE, memory_context("finetune")) as processes,
+    ):
+        processes.perform(TASKS, [1], context, _ignored)
     assert "training.side_by_side" in raised.value.hint
     assert not _children()
 
 
 def test_a_training_that_diverges_there_raises_here_with_its_step() -> None:
-    wild = course(learning_rate=10.0, epochs=20, warmup_epochs=0.0, label_smoothing=0.0, momentum=0.99)
-    context = memory_context("finetune")
-    with pytest.raises(TrainingDivergedError, match="last good checkpoint") as raised:
-        train_together(TASKS, wild, context, lambda _index, _outcome: None)
-    assert raised.value.step > 0 and "learning_rate" in raised.value.hint
+    network = Network(TASKS[0].net)
+    torch.nn.init.constant_(network.blocks[0][0].weight, float("inf"))  # type: ignore[index,arg-type]
+    broken = Task("broken", network.net, save_weights(network))
+    with (
+        pytest.raises(TrainingDivergedError, match="last good checkpoint") as raised,
+        TrainingProcesses(course(), ONE, memory_context("finetune")) as processes,
+    ):
+        processes.perform([broken], [0], _context, _ignored)
+    assert raised.value.step == 0 and "learning_rate" in raised.value.hint
     assert not _children()
 
 
@@ -143,8 +161,10 @@ def test_processes_end_when_the_one_that_started_them_is_killed() -> None:
         "def die():\n"
         "    print(*here._children(), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "context = here.Context('x', '0' * 64, here.MemoryStore(), here.MemoryScratch(), here.Interrupted(die))\n"
-        "here.train_together(here.TASKS, here.course(epochs=1000), context, lambda *_: None)\n"
+        "told = here.Interrupted(die, count=1)\n"
+        "context = here.Context('x', '0' * 64, here.MemoryStore(), here.MemoryScratch(), told)\n"
+        "with here.TrainingProcesses(here.course(epochs=1000), here.ONE, context) as processes:\n"
+        "    processes.perform(here.TASKS, [0], lambda _: context, here._ignored)\n"
     )
     path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     done = subprocess.run(
@@ -155,7 +175,7 @@ def test_processes_end_when_the_one_that_started_them_is_killed() -> None:
     )
     assert done.returncode == -signal.SIGKILL
     children = [int(word) for word in done.stdout.split()]
-    assert len(children) == 2
+    assert len(children) == 1
     gone = threading.Event()
     for _ in range(200):
         if not any(map(process_exists, children)):
@@ -211,11 +231,9 @@ def test_a_mistake_there_shows_its_traceback_here() -> None:
     object.__setattr__(lost, "seed", "no number")
     with (
         pytest.raises(RuntimeError, match=r"(?s)trained small ended with status 1.*Traceback"),
-        TrainingProcesses(lost, TWO, memory_context("finetune")) as processes,
+        TrainingProcesses(lost, ONE, memory_context("finetune")) as processes,
     ):
-        processes.perform(
-            TASKS, [0], lambda _index: memory_context("finetune"), lambda _index, _outcome: None
-        )
+        processes.perform(TASKS, [0], _context, _ignored)
 
 
 def _children() -> list[int]:
