@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,13 @@ class Recipe(Record):
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
     )
     ema_decay: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, every four steps")
+    # Decides how soon the networks are there, not what they are.
+    side_by_side: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto",
+        exclude=True,
+        description="independent trainings at a time, each in a process of its own: auto (as many as the "
+        "cores or GPUs feed), or a number; 1: one after another. Either way the results are the same",
+    )
 
 
 class TrainingConfig(Recipe):
