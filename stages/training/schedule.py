@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from android_bench.local.host import usable_cores
+from nasflow.base.processes import usable_cores
 from stages.training.task import Course, Task
 
 WORTH_SECONDS = 20.0
