@@ -1,4 +1,4 @@
-"""Weights that were trained on other inputs made to take ours: scale of the pixels, channels, BN's epsilon."""
+"""Weights that were trained on other inputs made to take ours: scale of pixels, channels, BN's epsilon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEM = "blocks.0"
 def fold_input(state: MutableMapping[str, Tensor], mean: Sequence[float], std: Sequence[float]) -> None:
     """Make a network that took (p - mean) / std, p in 0..1, take (x - 127.5) / 127.5 for pixels x in 0..255.
 
-    The first takes a * u + b of our input u, with a = 0.5 / std and b = (0.5 - mean) / std, channel by channel:
+    The first takes a * u + b of our input u, with a = 0.5 / std and b = (0.5 - mean) / std, by channel:
     a goes into the first convolution's weights, b times their sum into its BN's mean. This is exact except
     where the convolution reads padding: a zero there meant the mean, and means grey 127.5 now, so that an
     output at the border differs by b times the sum of the weights that fall outside.
@@ -26,7 +26,7 @@ def fold_input(state: MutableMapping[str, Tensor], mean: Sequence[float], std: S
     means, stds = (list(values) * channels if len(values) == 1 else list(values) for values in (mean, std))
     if len(means) != channels or len(stds) != channels:
         raise UsageError(
-            f"mean has {len(means)} and std {len(stds)} numbers; the first convolution has {channels} channels.",
+            f"mean has {len(means)} and std {len(stds)} numbers; the weights are for {channels} channels.",
             hint="Give one number for all, or one for each channel.",
         )
     scale = weight.new_tensor([0.5 / s for s in stds])[None, :, None, None]
@@ -38,7 +38,9 @@ def fold_input(state: MutableMapping[str, Tensor], mean: Sequence[float], std: S
     ]
     running_mean = state[f"{STEM}.1.running_mean"]
     state[f"{STEM}.0.weight"] = (weight * scale).to(running_mean.dtype)
-    state[f"{STEM}.1.running_mean"] = (running_mean.double() - weight.new_tensor(constant)).to(running_mean.dtype)
+    state[f"{STEM}.1.running_mean"] = (running_mean.double() - weight.new_tensor(constant)).to(
+        running_mean.dtype
+    )
 
 
 def fold_channels(state: MutableMapping[str, Tensor], input_channels: int) -> None:
@@ -51,7 +53,7 @@ def fold_channels(state: MutableMapping[str, Tensor], input_channels: int) -> No
         return
     if input_channels != 1:
         raise UsageError(
-            f"the pretrained weights take images of {weight.shape[1]} channels; the space has {input_channels}.",
+            f"the pretrained weights are for {weight.shape[1]} channels; the space has {input_channels}.",
             hint="Set space.pretrained: none, or bring the images to that many channels.",
         )
     state[f"{STEM}.0.weight"] = weight.double().sum(1, keepdim=True).to(weight.dtype)

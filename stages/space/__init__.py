@@ -20,8 +20,8 @@ class SpaceConfig(Record):
 
     name: str = Field(
         "fashion",
-        description="the family of networks: fashion, lite0, mobile_v3 or proxyless_mobile, or a YAML file of "
-        "your own",
+        description="the family of networks: fashion, lite0, mobile_v3 or proxyless_mobile, or a YAML file "
+        "of your own",
     )
     width_multiplier: float | None = Field(
         None,
@@ -40,9 +40,9 @@ class SpaceConfig(Record):
     pretrained: str = Field(
         "auto",
         min_length=1,
-        description="the weights from which networks start: auto (as the space says: lite0 has some, the others "
-        "start from random weights), none (random weights), or a YAML file that says which tensors of a weights "
-        "file of your own are which",
+        description="the weights from which networks start: auto (as the space says; of the shipped ones "
+        "lite0 has some), none (random weights), or a YAML file that says which tensors of a weights file of "
+        "your own are which",
     )
 
 

@@ -177,8 +177,8 @@ class SearchSpace(Record):
     """A family of networks: stem, stages of layers, head, classifier.
 
     Where a layer keeps width and resolution, the skip joins its candidates if ``skip`` is set.
-    ``pretrained`` names the weights from which its networks start (:mod:`stages.nn.pretrained`); it is written
-    only where it is set.
+    ``pretrained`` names the weights from which its networks start (:mod:`stages.nn.weights_source`); it is
+    written only where it is set.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -309,7 +309,9 @@ class SearchSpace(Record):
 
     def largest_path(self) -> tuple[int, ...]:
         """The candidate with the most parameters in each layer, the first of equals; never the skip."""
-        sizes = [[-1 if block is None else block.parameters for block in layer.blocks] for layer in self.layers()]
+        sizes = [
+            [-1 if block is None else block.parameters for block in layer.blocks] for layer in self.layers()
+        ]
         return tuple(layer.index(max(layer)) for layer in sizes)
 
     @property
