@@ -1,9 +1,10 @@
 """What derived weights are worth before any training: accuracy of a linear probe, against the full network's.
 
 The full network is EfficientNet-Lite0 with its ImageNet weights at 128 pixels. Smaller ones (3x3 kernels
-everywhere, expansion 3 everywhere, both) start from weights that are cut out of it (``cut``), then fitted on the
-full network's activations (``independent``: what a supernet starts from) or on their own (``exact``), or are
-``random``. A dense layer is fitted in closed form to the features of 70 % of the pictures; the others are its test.
+everywhere, expansion 3 everywhere, both) start from weights that are cut out of it (``cut``), then fitted on
+the full network's activations (``independent``: what a supernet starts from) or on their own (``exact``), or
+are ``random``. A dense layer is fitted in closed form to the features of 70 % of the pictures; the others are
+its test.
 
 Then random paths: do the errors of their blocks' fits, which need no labels, rank them as the probe does?
 """
@@ -148,7 +149,7 @@ def _space(pictures: Pictures) -> SearchSpace:
 
 
 def _nets(space: SearchSpace) -> Mapping[str, tuple[int, ...]]:
-    """Paths: each layer's block with 3x3 kernels, with expansion 3, with both; where there is none, the largest."""
+    """Paths of 3x3 kernels, of expansion 3, of both; where a layer has none, its largest block."""
     paths: dict[str, list[int]] = {"k3": [], "e3": [], "both": []}
     for layer, largest in zip(space.layers(), space.largest_path(), strict=True):
         full = layer.blocks[largest]

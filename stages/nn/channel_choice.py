@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stages.nn.blocks import MBConv
-from stages.nn.derive import Parts, convolution, norm
+from stages.nn.derive import Parts, convolution, gain_and_shift, norm
 from stages.nn.refit import Moments
 
 GROUP = 8
@@ -38,8 +38,7 @@ class ChannelOrder:
         for x_NCHW in x_batches:
             hidden = parts.depthwise(parts.hidden(x_NCHW))
             moments.add(hidden, hidden[:, :0])
-        assert bn.running_var is not None
-        gain = (bn.weight / (bn.running_var + bn.eps).sqrt()).double()
+        gain, _ = gain_and_shift(bn)
         return cls(
             eliminated(
                 moments.mean_and_covariance()[1], projection.weight.flatten(1).double() * gain[:, None]

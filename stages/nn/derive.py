@@ -28,7 +28,7 @@ class Parts:
     def of(block: MBConv) -> Parts:
         """The parts of a module that :func:`check_derivable` lets pass."""
         *expand, depthwise, project = block.layers
-        return Parts(expand[0] if expand else None, depthwise, project)  # type: ignore[arg-type]
+        return Parts(expand[0] if expand else None, depthwise, project)
 
     def hidden(self, x_NCHW: Tensor) -> Tensor:
         """What the depthwise convolution reads."""
@@ -49,6 +49,13 @@ def norm(part: nn.Module) -> nn.BatchNorm2d:
     found = part[1]
     assert isinstance(found, nn.BatchNorm2d)
     return found
+
+
+def gain_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """What BN multiplies by and adds in evaluation, by channel, float64."""
+    assert bn.running_mean is not None and bn.running_var is not None
+    gain = bn.weight.detach().double() / (bn.running_var.double() + bn.eps).sqrt()
+    return gain, bn.bias.detach().double() - gain * bn.running_mean.double()
 
 
 def check_derivable(block: BlockSpec, full: BlockSpec) -> None:
@@ -78,16 +85,15 @@ def channel_importance(full: MBConv) -> Tensor:
     parts = Parts.of(full)
     bn = norm(parts.depthwise)
     deviation = _clipped_deviation(bn.bias.detach().double(), bn.weight.detach().double().abs())
-    scale = norm(parts.project)
-    gain = (scale.weight.detach() / (scale.running_var + scale.eps).sqrt()).double()  # type: ignore[operator]
+    gain, _ = gain_and_shift(norm(parts.project))
     rows = convolution(parts.project).weight.detach().double().flatten(1) * gain[:, None]
-    return deviation * rows.norm(dim=0)
+    return deviation * torch.linalg.vector_norm(rows, dim=0)
 
 
 def _clipped_deviation(mean: Tensor, deviation: Tensor) -> Tensor:
     """Standard deviation of min(max(x, 0), 6) for normally distributed x, by 64 quantiles."""
     levels = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
-    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0).icdf(levels)
+    normal = torch.special.ndtri(levels)
     return (mean[:, None] + deviation[:, None] * normal).clamp(0, 6).std(dim=1)
 
 

@@ -72,12 +72,16 @@ def full_network(space: SearchSpace, weights: PretrainedWeights, seed: int = 0) 
 
     Where it has another number of classes than these, its dense layer is fresh: N(0, 0.01) from ``seed``.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
         network = Network(_largest(space))
     state = dict(weights.state)
     if space.classes != weights.net.classes:
-        state |= {name: own for name, own in network.state_dict().items() if ".dense." in name}
+        generator = torch.Generator().manual_seed(seed)
+        for name, like in network.state_dict().items():
+            if name.endswith(".dense.weight"):
+                state[name] = 0.01 * torch.randn(like.shape, generator=generator)
+            elif name.endswith(".dense.bias"):
+                state[name] = torch.zeros_like(like)
     network.load_state_dict(state)
     to_channels_last(network)
     return network.eval()

@@ -1,4 +1,4 @@
-"""A dense layer fitted in closed form to features of labelled images: a linear probe, or a start for training.
+"""A dense layer fitted in closed form to features of labelled images: a linear probe, a start for training.
 
 Ridge regression to one-hot labels. Its strength, and a factor that makes its outputs logits, are those of the
 least cross-entropy when each image is left out in turn; ridge regression gives that without fitting again.

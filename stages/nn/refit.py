@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.nn.blocks import MBConv, SameConv2d
-from stages.nn.derive import Parts, convolution, norm
+from stages.nn.derive import Parts, convolution, gain_and_shift, norm
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Of ridge regression, as shares of the inputs' mean variance."""
@@ -89,7 +89,8 @@ class Moments:
         penalty[-1] = 0.0  # the constant is free
         penalty += 1e-12 * self.gram.diagonal().mean()
         missing = self.cross - prior_OI @ self.gram
-        return prior_OI + torch.linalg.solve(self.gram + penalty.diag(), missing.T).T
+        solved: Tensor = torch.linalg.solve(self.gram + penalty.diag(), missing.T)
+        return prior_OI + solved.T
 
 
 def _samples(x_NCHW: Tensor) -> Tensor:
@@ -177,11 +178,12 @@ def refit_step(part: nn.Module, samples: Sequence[Sample]) -> FitError:
 
 def difference(batches: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     """Squared difference as a share of the variance of what was wanted, over all channels together."""
-    squares, power, count, sums = 0.0, 0.0, 0, 0.0
+    squares, power, count = 0.0, 0.0, 0
+    sums = torch.zeros(wanted[0].shape[1], dtype=torch.float64)
     for batch, target in zip(batches, wanted, strict=True):
         squares += float((batch - target).square().sum(dtype=torch.float64))
         power += float(target.square().sum(dtype=torch.float64))
-        sums = sums + target.sum((0, 2, 3), dtype=torch.float64)
+        sums += target.sum((0, 2, 3), dtype=torch.float64)
         count += target.numel() // target.shape[1]
     spread = power - float((sums * sums).sum()) / count
     return squares / max(spread, 1e-30)
@@ -201,8 +203,7 @@ def _restate_pointwise(part: nn.Module, batches: Iterable[Tensor]) -> None:
 def _set_statistics(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
     """Other running statistics, and scale and shift that give the same function."""
     assert bn.running_mean is not None and bn.running_var is not None
-    gain = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
-    shift = bn.bias.double() - gain * bn.running_mean.double()
+    gain, shift = gain_and_shift(bn)
     variance = variance.clamp(min=0)
     bn.running_mean.copy_(mean)
     bn.running_var.copy_(variance)
@@ -273,8 +274,7 @@ def _refit_pointwise(part: nn.Module, moments: SplitMoments) -> None:
     """Fit a step of 1x1 convolution and BN to targets behind its BN."""
     conv, bn = convolution(part), norm(part)
     assert bn.running_mean is not None and bn.running_var is not None
-    gain = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
-    shift = bn.bias.double() - gain * bn.running_mean.double()
+    gain, shift = gain_and_shift(bn)
     prior = torch.cat([gain[:, None] * conv.weight.flatten(1).double(), shift[:, None]], 1)
     solved, everything = moments.best(prior)
     # The convolution keeps its scale, so that weight decay and learning rate mean what they meant before.

@@ -63,13 +63,13 @@ class PretrainedStart:
         where there is no image.
         """
         self.space = space
-        self.full = full_network(space, weights, seed)
         self._path = space.largest_path()
         for layer, choice in zip(space.layers(), self._path, strict=True):
             largest = layer.blocks[choice]
             for block in layer.blocks:
                 if block is not None and largest is not None:
                     check_derivable(block, largest)
+        self.full = full_network(space, weights, seed)
         self._chunks = _chunks(x_batches)
         if not self._chunks:
             raise UsageError("no image was given to fit the pretrained weights on.")
@@ -181,7 +181,6 @@ def _chunks(x_batches: Iterable[Tensor]) -> list[Tensor]:
         images = batch[:left].detach().to("cpu", torch.float32)
         left -= len(images)
         count = max(1, _CHUNK_VALUES // max(1, images[0].numel())) if len(images) else 1
-        chunks += [
-            piece.contiguous(memory_format=torch.channels_last) for piece in images.split(count) if len(piece)
-        ]
+        pieces = torch.split(images, count) if len(images) else ()
+        chunks += [piece.contiguous(memory_format=torch.channels_last) for piece in pieces]
     return chunks

@@ -102,7 +102,9 @@ def rename(
             problems.setdefault("not finite", []).append(theirs)
         else:
             state[ours] = tensor.detach().clone().to(like.dtype)
-    problems["left over"] = [name for name in stored if name not in taken and not name.endswith(_COUNTER)]
+    problems["left over"] = sorted(
+        name for name in stored if name not in taken and not name.endswith(_COUNTER)
+    )
     told = [_told(kind, found) for kind, found in problems.items() if found]
     if told:
         raise IntegrityError(
