@@ -31,7 +31,7 @@ from stages.nn.network import Network
 from stages.nn.pretrained import load_pretrained
 from stages.nn.probe import features, ridge_classifier
 from stages.nn.start import PretrainedStart
-from stages.nn.supernet import Supernet
+from stages.nn.supernet import Supernet, recalibrate_bn
 from stages.space import SpaceConfig, load_space
 from stages.space.block_spec import BlockSpec
 from stages.space.search_space import NetConfig, SearchSpace
@@ -68,7 +68,8 @@ def _starts(pictures: Pictures, splits: int, name: str) -> dict[str, Any]:
     accuracy: dict[str, list[float]] = {}
     seconds: list[float] = []
     for number, (training, test) in enumerate(pictures.splits(splits)):
-        start = PretrainedStart(space, weights, pictures.batches(chosen(training, IMAGES, number)))
+        start_images = pictures.batches(chosen(training, IMAGES, number))
+        start = PretrainedStart(space, weights, start_images)
         torch.manual_seed(number)
         supernet = Supernet(space).eval()
         started = time.monotonic()
@@ -85,7 +86,7 @@ def _starts(pictures: Pictures, splits: int, name: str) -> dict[str, Any]:
                 "cut": _cut(net, start.full),
                 "independent": supernet.extract(path).eval(),
                 "exact": exact,
-                "random": Network(net).eval(),
+                "random": _random(net, start_images),
             }
             for way, network in networks.items():
                 accuracy.setdefault(f"{kind}_{way}", []).append(_probe(network, pictures, training, test))
@@ -175,6 +176,13 @@ def _cut(net: NetConfig, full: Network) -> Network:
         assert isinstance(module, MBConv) and isinstance(original, MBConv)
         cut(original, module, most_important(channel_importance(original), block.hidden_channels))
     return network
+
+
+def _random(net: NetConfig, x_batches: Sequence[torch.Tensor]) -> Network:
+    """Random weights; BN knows the pictures."""
+    network = Network(net)
+    recalibrate_bn(network, iter(x_batches))
+    return network.eval()
 
 
 def _probe(

@@ -208,7 +208,9 @@ def test_timms_names_are_known(tmp_path: Path) -> None:
     space = own(tmp_path, state, names="timm", licence="MIT", url="https://example.org")
     loaded = load_pretrained(space)
     assert all(
-        torch.allclose(tensor, loaded.state[name], atol=1e-6) for name, tensor in toy_weights().state.items()
+        torch.allclose(tensor, loaded.state[name], atol=1e-6)
+        for name, tensor in toy_weights().state.items()
+        if not name.endswith("num_batches_tracked")
     )
     assert (loaded.origin.licence, loaded.origin.url) == ("MIT", "https://example.org")
 

@@ -28,7 +28,7 @@ def test_classes_that_can_be_told_apart_are(count: int) -> None:
 
 
 def test_outputs_are_logits_that_know_what_they_do_not_know() -> None:
-    """Cross-entropy on new images is far below that of equal shares, or near it where features tell nothing."""
+    """Cross-entropy on new images is far below that of equal shares, or near it where features are noise."""
     losses = []
     for width in (0.3, 30.0):
         weight_KC, bias_K = ridge_classifier(*clusters(200, width, 0), classes=4)
