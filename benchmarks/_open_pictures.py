@@ -1,7 +1,8 @@
 """Pictures that nobody here made, read from where Debian's packages put them.
 
 Photos: ``tuxpaint-stamps-default``, nine folders of cut-out photos. Drawings: nine folders of
-``openclipart-png`` (public domain). Pictures that look like an earlier one are left out.
+``openclipart-png`` (public domain). Left out: pictures that look like an earlier one, and the few of more
+pixels than Pillow opens without a warning.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ def _read(root: Path, folders: Mapping[str, str], package: str, resolution: int)
             if "cartoon" in path.parts:  # of the stamps, drawings
                 continue
             picture = _square(path, resolution)
+            if picture is None:
+                continue
             look = _look(picture)
             if not any(np.count_nonzero(look != other) <= ALIKE_BITS for other in seen):
                 seen.append(look)
@@ -110,14 +113,15 @@ def _read(root: Path, folders: Mapping[str, str], package: str, resolution: int)
     return Pictures(np.stack(pixels), np.array(labels), tuple(folders))
 
 
-def _square(path: Path, resolution: int) -> Image.Image:
-    """On white, padded to a square, resized."""
+def _square(path: Path, resolution: int) -> Image.Image | None:
+    """On white, padded to a square, resized; None where it is too large."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", Image.DecompressionBombWarning
-        )  # two drawings have 10,000 pixels a side
-        with Image.open(path) as file:
-            coloured = file.convert("RGBA")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as file:
+                coloured = file.convert("RGBA")
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            return None
     coloured.thumbnail((4 * resolution, 4 * resolution), Image.Resampling.BOX)
     side = max(coloured.size)
     canvas = Image.new("RGBA", (side, side), "white")

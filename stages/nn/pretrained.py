@@ -51,11 +51,10 @@ def load_pretrained(space: SearchSpace, folder: Path | None = None) -> Pretraine
     if space.pretrained is None:
         raise UsageError(f"space {space.name} names no pretrained weights.", hint="Set space.pretrained.")
     origin = origin_of(space.pretrained)
-    wanted = Network(_largest(space)).state_dict()
+    wanted = _wanted(_largest(space))
     if space.pretrained in PACKAGES:
-        kept = (
-            folder or cache_folder() / "pretrained"
-        ) / f"{space.pretrained}-{CONVERSION_VERSION}.safetensors"
+        name = f"{space.pretrained}-{origin.sha256[:8]}-{CONVERSION_VERSION}.safetensors"
+        kept = (folder or cache_folder() / "pretrained") / name
         stored = _kept(kept)
         if stored is None:
             stored = convert(PACKAGES[space.pretrained], kept)
@@ -97,7 +96,7 @@ def convert(packaged: PackagedWeights, kept: Path) -> dict[str, Tensor]:
     space = load_space(SpaceConfig(name=packaged.space))
     net = _largest(space)
     names = prefixes(packaged.layout, space, net)
-    state = rename(_read(path), Network(net).state_dict(), names, path.name)
+    state = rename(_read(path), _wanted(net), names, path.name)
     fold_input(state, [packaged.mean], [packaged.std])
     data = save_state(state)
     write_atomic(kept, data)
@@ -108,6 +107,12 @@ def convert(packaged: PackagedWeights, kept: Path) -> dict[str, Tensor]:
 def _largest(space: SearchSpace, classes: int | None = None) -> NetConfig:
     changed = space if classes is None else space.model_copy(update={"classes": classes})
     return changed.network(changed.largest_path())
+
+
+def _wanted(net: NetConfig) -> dict[str, Tensor]:
+    """Names, shapes and types of a network's tensors; on no device, so that nothing is drawn."""
+    with torch.device("meta"):
+        return Network(net).state_dict()
 
 
 def _hash_file(kept: Path) -> Path:

@@ -83,7 +83,8 @@ class PretrainedStart:
     @torch.no_grad()
     def fitted(self, net: NetConfig) -> tuple[Network, dict[int, FitError]]:
         """As :meth:`network`, and by layer how far each block is from the full one's output; -1: the head."""
-        network = Network(net).eval()
+        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
+            network = Network(net).eval()
         stem, *_, head, classifier = network.blocks
         stem.load_state_dict(self.full.blocks[0].state_dict())
         classifier.load_state_dict(self.full.blocks[-1].state_dict())
@@ -145,7 +146,8 @@ class PretrainedStart:
                 elif block == layer.spec:
                     yield layer.index, block, choice, layer.module, 0.0
                 else:
-                    module = build_block(block).eval()
+                    with torch.random.fork_rng(devices=[]):
+                        module = build_block(block).eval()
                     error = self._fit(module, block, layer, layer.inputs)
                     yield layer.index, block, choice, module, error.fitted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 from torch import Tensor
 
 from nasflow.base.errors import IntegrityError
@@ -88,7 +89,7 @@ def rename(
     problems: dict[str, list[str]] = {"missing": [], "of another shape": [], "left over": []}
     for ours, like in wanted.items():
         if ours.endswith(_COUNTER):
-            state[ours] = like.clone()
+            state[ours] = torch.zeros((), dtype=like.dtype)
             continue
         theirs = _translated(ours, names)
         taken.add(theirs)

@@ -49,7 +49,7 @@ def weights_of(space: SearchSpace, seed: int = 0) -> PretrainedWeights:
         torch.manual_seed(seed)
         network = Network(net).train()
     with torch.no_grad():
-        for _ in range(20):
+        for _ in range(6):
             for x_NCHW in images(space, seed=seed + 100):
                 network(x_NCHW)
     return PretrainedWeights(ORIGIN, net, network.state_dict())

@@ -206,7 +206,9 @@ def test_timms_names_are_known(tmp_path: Path) -> None:
     assert names["blocks.0.0"] == "conv_stem" and names["blocks.1.layers.1.0"] == "blocks.0.0.conv_pw"
     assert names["blocks.5.layers.2.1"] == "blocks.2.1.bn3"
     space = own(tmp_path, state, names="timm", licence="MIT", url="https://example.org")
+    before = torch.get_rng_state()
     loaded = load_pretrained(space)
+    assert torch.equal(torch.get_rng_state(), before)
     assert all(
         torch.allclose(tensor, loaded.state[name], atol=1e-6)
         for name, tensor in toy_weights().state.items()
