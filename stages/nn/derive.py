@@ -27,12 +27,13 @@ class Parts:
     @staticmethod
     def of(block: MBConv) -> Parts:
         """The parts of a module that :func:`check_derivable` lets pass."""
-        *expand, depthwise, project = block.layers
+        *expand, depthwise, project = (part for part in block.layers if isinstance(part, nn.Sequential))
         return Parts(expand[0] if expand else None, depthwise, project)
 
     def hidden(self, x_NCHW: Tensor) -> Tensor:
         """What the depthwise convolution reads."""
-        return x_NCHW if self.expand is None else self.expand(x_NCHW)  # type: ignore[no-any-return]
+        hidden: Tensor = x_NCHW if self.expand is None else self.expand(x_NCHW)
+        return hidden
 
 
 def convolution(part: nn.Module) -> SameConv2d:
@@ -87,13 +88,14 @@ def channel_importance(full: MBConv) -> Tensor:
     deviation = _clipped_deviation(bn.bias.detach().double(), bn.weight.detach().double().abs())
     gain, _ = gain_and_shift(norm(parts.project))
     rows = convolution(parts.project).weight.detach().double().flatten(1) * gain[:, None]
-    return deviation * torch.linalg.vector_norm(rows, dim=0)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=0)
+    return deviation * norms
 
 
 def _clipped_deviation(mean: Tensor, deviation: Tensor) -> Tensor:
     """Standard deviation of min(max(x, 0), 6) for normally distributed x, by 64 quantiles."""
     levels = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
-    normal = torch.special.ndtri(levels)
+    normal: Tensor = torch.special.ndtri(levels)
     return (mean[:, None] + deviation[:, None] * normal).clamp(0, 6).std(dim=1)
 
 

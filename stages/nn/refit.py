@@ -257,7 +257,7 @@ def _restate_depthwise(small: Parts, batches: Iterable[Tensor]) -> None:
 
 def _patches(conv: SameConv2d, hidden_NCHW: Tensor) -> Tensor:
     """What each kernel reads at each place, and a 1: (channels, taps + 1, samples)."""
-    margin = conv.uneven if conv.uneven is not None else (conv.padding[0],) * 4  # type: ignore[operator]
+    margin = conv.uneven if conv.uneven is not None else (conv.padding[0],) * 4
     padded = functional.pad(hidden_NCHW, margin)  # type: ignore[arg-type]
     side, stride = conv.kernel_size[0], conv.stride[0]
     places = (padded.shape[-1] - side) // stride + 1
