@@ -1,6 +1,6 @@
 """Which hidden channels of a full block a smaller one keeps, chosen on images: backward elimination.
 
-In small groups, those channels are removed whose loss the others can make up for best when the projection is
+Those channels are removed first whose loss the others can make up for best when the projection is
 fitted again: the saliency of Optimal Brain Surgeon (Hassibi and Stork, NIPS 1992) for a linear layer, whose
 Hessian is the Gram matrix of its inputs.
 """
@@ -17,7 +17,7 @@ from stages.nn.blocks import MBConv
 from stages.nn.derive import Parts, convolution, gain_and_shift, norm
 from stages.nn.refit import Moments
 
-GROUP = 8
+GROUP, POOL = 16, 48
 DAMPING = 1e-3
 """Share of the channels' mean variance that is added to each."""
 
@@ -51,22 +51,39 @@ class ChannelOrder:
 
 
 def eliminated(covariance: Tensor, weight_OI: Tensor) -> Tensor:
-    """A linear layer's inputs in the order in which backward elimination removes them, GROUP at a time."""
+    """A linear layer's inputs in the order in which backward elimination removes them.
+
+    One after the other of the least salient :data:`POOL`; what that changes for all others is worked out
+    after each :data:`GROUP`.
+    """
     size = len(covariance)
     left = torch.arange(size)
     damping = DAMPING * covariance.diagonal().mean().clamp(min=1e-12)
     inverse = torch.linalg.inv(covariance + damping * torch.eye(size, dtype=covariance.dtype))
     removed: list[Tensor] = []
-    while len(left) > GROUP:
-        saliency = weight_OI.square().sum(0) / inverse.diagonal()
-        out = saliency.argsort(stable=True)[:GROUP]
+    while len(left):
+        pool = (weight_OI.square().sum(0) / inverse.diagonal()).argsort(stable=True)[:POOL]
+        out = pool[_eliminated_of_few(inverse[pool][:, pool], weight_OI[:, pool])]
+        removed.append(left[out])
         stay = torch.ones(len(left), dtype=torch.bool)
         stay[out] = False
         # Without these rows and columns of the matrix, its inverse is a Schur complement of the inverse.
-        solved = torch.linalg.solve(inverse[out][:, out], inverse[out])
-        weight_OI = (weight_OI - weight_OI[:, out] @ solved)[:, stay]
-        inverse = (inverse - inverse[:, out] @ solved)[stay][:, stay]
-        removed.append(left[out])
+        solved = torch.linalg.solve(inverse[out][:, out], inverse[out][:, stay])
+        weight_OI = weight_OI[:, stay] - weight_OI[:, out] @ solved
+        inverse = inverse[stay][:, stay] - inverse[stay][:, out] @ solved
         left = left[stay]
-    saliency = weight_OI.square().sum(0) / inverse.diagonal()
-    return torch.cat([*removed, left[saliency.argsort(stable=True)]])
+    return torch.cat(removed)
+
+
+def _eliminated_of_few(inverse: Tensor, weight_OI: Tensor) -> list[int]:
+    """The first GROUP of a few inputs to be removed, one by one."""
+    removed: list[int] = []
+    for _ in range(min(GROUP, len(inverse))):
+        saliency = weight_OI.square().sum(0) / inverse.diagonal()
+        saliency[removed] = float("inf")
+        worst = int(saliency.argmin())
+        removed.append(worst)
+        row = inverse[worst] / inverse[worst, worst]
+        weight_OI = weight_OI - weight_OI[:, worst, None] * row
+        inverse = inverse - inverse[:, worst, None] * row
+    return removed

@@ -110,15 +110,24 @@ def test_channels_that_contribute_nothing_are_the_least_important() -> None:
 
 
 def test_elimination_removes_first_what_others_can_replace() -> None:
-    """Input 0 is input 1 plus input 2, and has the largest weight: importance alone would keep it."""
+    """Input 0 is the sum of inputs 1 and 2, and has the largest weight: importance alone would keep it."""
     generator = torch.Generator().manual_seed(0)
-    samples = torch.randn(11, 500, generator=generator, dtype=torch.float64)
+    samples = torch.randn(60, 900, generator=generator, dtype=torch.float64)
     samples[0] = samples[1] + samples[2]
-    weight = torch.ones(3, 11, dtype=torch.float64)
+    weight = torch.ones(3, 60, dtype=torch.float64)
     weight[:, 0] = 2.0
-    order = eliminated(samples @ samples.T / 500, weight).tolist()
-    assert sorted(order) == list(range(11))
-    assert 0 in order[:8]
+    order = eliminated(samples @ samples.T / 900, weight).tolist()
+    assert sorted(order) == list(range(60))
+    assert order[0] in (0, 1, 2)
+
+
+def test_of_inputs_that_are_equal_one_is_kept() -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(60, 900, generator=generator, dtype=torch.float64)
+    samples[20:] = samples[:20].repeat(2, 1)  # each is there three times
+    weight = torch.randn(5, 60, generator=generator, dtype=torch.float64).abs() + 0.5
+    order = eliminated(samples @ samples.T / 900, weight)
+    assert sorted((order[40:] % 20).tolist()) == list(range(20))
 
 
 def test_nothing_changes_where_everything_is_kept() -> None:
