@@ -6,7 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
+from stages.space.search_space import SearchSpace
+
+Start = Literal["auto", "inherited", "fresh", "pretrained"]
 
 
 class Recipe(Record):
@@ -42,8 +46,21 @@ class Recipe(Record):
 class TrainingConfig(Recipe):
     """The recipe of every network that is compared: found, random and MobileNetV2s."""
 
-    start: Literal["inherited", "fresh"] = Field(
-        "inherited",
-        description="weights that the found and random networks start from: fresh (new ones, as "
-        "MobileNetV2), or inherited (the search's)",
+    start: Start = Field(
+        "auto",
+        description="weights that the found and random networks start from: fresh (new ones), inherited (the "
+        "search's), pretrained (the space's pretrained ones, fitted to each network), or auto (pretrained "
+        "where the space has such weights, else inherited)",
     )
+
+
+def resolved_start(start: Start, space: SearchSpace) -> Start:
+    """What ``auto`` means for a space. Raises UsageError where it has no pretrained weights to start from."""
+    if start == "auto":
+        return "inherited" if space.pretrained is None else "pretrained"
+    if start == "pretrained" and space.pretrained is None:
+        raise UsageError(
+            f"training.start is pretrained, and space {space.name} has no pretrained weights.",
+            hint="Choose the space lite0, name weights (space.pretrained), or another start.",
+        )
+    return start
