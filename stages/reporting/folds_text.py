@@ -17,8 +17,8 @@ def folds_sentences(folds: CrossValidation) -> list[tuple[str, str]]:
             "Folds",
             f"The whole chain was run {count} times, each time with another of {count} equal parts of the "
             f"images for the test: all {folds.test_images:,} images were tested once, by networks that had "
-            "not seen them. The figures are of the chain, not of one network; intervals hold for other images "
-            "of this kind, and the luck of training is in them.",
+            "not seen them. The figures are of the chain, not of one network; intervals hold for other "
+            "images of this kind, and the luck of training is in them.",
         ),
         ("Accuracy", _accuracy(found, "The found networks")),
         ("Reference", _beside(found, reference, folds)),
