@@ -15,7 +15,7 @@ from pipeline.stage import Stage
 from pipeline.store.store import Store
 from stages.baseline import Baseline
 from stages.convert import Convert
-from stages.data.config import DataConfig
+from stages.data.config import DataConfig, SizedData, open_dataset
 from stages.finetune import Finetune
 from stages.latency_model import FitLatency
 from stages.measurement.config import with_shared
@@ -23,7 +23,8 @@ from stages.precheck import PrecheckStage
 from stages.profile_ops import ProfileOps
 from stages.prune import Prune
 from stages.search import Search
-from stages.space import load_space
+from stages.space import load_space, space_for
+from stages.space.search_space import SearchSpace
 from stages.verify import Verify
 
 
@@ -54,6 +55,28 @@ def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
     return data.model_copy(update=absolute)
 
 
+def space_and_images(config: PipelineConfig, base_dir: Path) -> tuple[SearchSpace, SizedData]:
+    """The search space and the images as they fit each other: classes, channels, pixels.
+
+    A space keeps its own numbers beside Fashion-MNIST, whose images need not be what it is measured for.
+    Raises UsageError, and DatasetMissingError where a folder of images is not there.
+    """
+    data, auto = resolve_data(config.data, base_dir), config.space.resolution == "auto"
+    if data.source == "fashion_mnist" and not auto:
+        space = load_space(config.space, base_dir)
+    else:
+        dataset = open_dataset(data)
+        space = space_for(
+            config.space,
+            base_dir,
+            classes=len(dataset.class_names),
+            channels=dataset.channels,
+            natural_resolution=dataset.natural_resolution if auto else 0,
+        )
+    sized = {**dict(data), "resolution": space.resolution, "channels": space.input_channels}
+    return space, SizedData.model_validate(sized)
+
+
 def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
     """Where all results lie. Raises UsageError."""
     return (base_dir / expand_home(config.artifacts)).resolve()
@@ -61,8 +84,7 @@ def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
 
 def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tuple[Stage, ...]:
     """All stages in the order in which they run. Raises UsageError where the search space is none."""
-    space = load_space(config.space, base_dir)
-    data = resolve_data(config.data, base_dir)
+    space, data = space_and_images(config, base_dir)
     seed, runtime = config.seed, config.runtime
     prune = Prune(
         config=with_shared(config.prune, config.measurement),
@@ -107,7 +129,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
             seed=seed,
         ),
         prune,
-        Finetune(config=config.training, data=data, seed=seed, networks=trained),
+        Finetune(config=config.training, space=space, data=data, seed=seed, networks=trained),
         Baseline(config=config.baseline, recipe=config.training, space=space, data=data, seed=seed),
         Convert(config=config.convert, data=data, networks=compared),
         Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device, networks=compared),

@@ -13,6 +13,7 @@ from pipeline.artifact import Blob, Document, Record
 from stages.space.block_spec import BlockSpec, Implementation
 from stages.space.equal_latency import equal_latency
 from stages.space.search_space import NetConfig, SearchSpace
+from stages.space.weights_origin import WeightsOrigin
 
 Precision = Literal["float32"]
 Role = Literal["found", "random", "front", "full", "baseline", "baseline_published"]
@@ -20,16 +21,6 @@ Role = Literal["found", "random", "front", "full", "baseline", "baseline_publish
 ``baseline``: MobileNetV2 with the space's stride plan; ``baseline_published``: with its own."""
 Origin = Literal["inherited", "fresh", "pretrained"]
 """Where weights started: from those of the search's supernet, from random numbers, from published ones."""
-
-
-class WeightsOrigin(Record):
-    """Published weights that a search or a training started from."""
-
-    name: str = Field(description="as their publisher calls them")
-    version: str = ""
-    licence: str = Field(default="", description="as Apache-2.0; empty: not known")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file as it was published")
-    url: str = Field(default="", description="where it is published")
 
 
 PretrainedFrom = Annotated[
@@ -365,6 +356,7 @@ class PrunedNetworks(Document):
     randoms: tuple[PrunedNetwork, ...]
     front: tuple[PrunedNetwork, ...] = ()
     seconds: float = Field(description="device time of the considered networks")
+    pretrained: PretrainedFrom = None
     compute_cost: ComputeCost | None = Field(
         default=None, description="of the pick, without the device's time"
     )

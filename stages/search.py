@@ -12,6 +12,7 @@ from stages.data.dataset import check_fits
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.targets import RelativeTarget, TargetConfig, check_met, check_pick
+from stages.nn.weights_source import weights_identity
 from stages.space.search_space import SearchSpace
 from stages.verification.power import what_can_be_shown
 
@@ -21,7 +22,7 @@ class Search(Stage):
     """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
 
     name: ClassVar[str] = "search"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     after: ClassVar[tuple[str, ...]] = ("precheck",)
     output: ClassVar[type[SearchResult]] = SearchResult
@@ -33,8 +34,8 @@ class Search(Stage):
     seed: int
 
     def environment(self) -> Mapping[str, str]:
-        """The images."""
-        return open_dataset(self.data).identity()
+        """The images, and the weights that the supernet starts from."""
+        return {**open_dataset(self.data).identity(), **weights_identity(self.space.pretrained)}
 
     def settings(self) -> dict[str, Any]:
         """Of the section ``target`` what is searched for: the search does not see the other targets."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from android_bench.local.host import usable_cores
 from nasflow.assemble import resolve_data
+from nasflow.base.processes import usable_cores
 from nasflow.commands.project import Project
 from nasflow.config import PipelineConfig
 from pipeline.freshness import StageStatus

@@ -55,8 +55,8 @@ class Batches(Protocol):
         """
         ...
 
-    def in_order(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once, as they are, in order: x_NCHW float32 and labels int64 (N,)."""
+    def in_order(self, batch_size: int = 500, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, in order, from batch ``first`` on: x_NCHW float32 and labels int64 (N,)."""
         ...
 
 
@@ -90,6 +90,11 @@ class Dataset(Protocol):
     @property
     def class_names(self) -> tuple[str, ...]:
         """In the order of the labels 0, 1, ..."""
+        ...
+
+    @property
+    def natural_resolution(self) -> int:
+        """Height and width of an image that shows what is there, in pixels: the median shorter side."""
         ...
 
     @property

@@ -61,6 +61,7 @@ class FashionMnist:
     name: ClassVar[str] = "fashion_mnist"
     class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
     resolution: ClassVar[int] = SIDE + 2 * PADDING
+    natural_resolution: ClassVar[int] = SIDE + 2 * PADDING
     channels: ClassVar[int] = 3
     shared_choice: ClassVar[bool] = False
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nasflow.base.files import write_atomic
 from nasflow.base.text import plain_line
 from pipeline.artifact import Document
-from stages.documents import Role, TrainedNetwork, Verification, WeightsOrigin
+from stages.documents import Role, TrainedNetwork, Verification
 from stages.reporting.accuracy_text import (
     balance_matters,
     classes_sentence,
@@ -25,6 +25,7 @@ from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.text import headline, sentences, verdict_reason
+from stages.space.weights_origin import WeightsOrigin
 from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:

@@ -23,13 +23,13 @@ from stages.documents import (
     Role,
     Verdict,
     VerifiedNetwork,
-    WeightsOrigin,
 )
 from stages.reporting.classes import ClassResult, class_results
 from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.notation import architecture_line
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments
+from stages.space.weights_origin import WeightsOrigin
 from stages.training.made_here import trained_by
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from stages.documents import Origin, Role, WeightsOrigin
+from stages.documents import Origin, Role
+from stages.space.weights_origin import WeightsOrigin
 
 REFERENCES: frozenset[Role] = frozenset({"full", "baseline", "baseline_published"})
 """Roles of networks that people would have taken without a search."""

@@ -12,9 +12,9 @@ from support.toy_pipeline import ToyPipeline
 from support.toy_search import latency_model
 
 from android_bench.device import Device
-from android_bench.local.host import usable_cores
 from nasflow.assemble import build_stages
 from nasflow.base.errors import InfeasibleTargetError
+from nasflow.base.processes import usable_cores
 from nasflow.cli.app import main
 from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.beforehand import check_images, doubtful_settings

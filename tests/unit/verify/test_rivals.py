@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from stages.documents import FoundLatency, Origin, Role, WeightsOrigin
+from stages.documents import FoundLatency, Origin, Role
+from stages.space.weights_origin import WeightsOrigin
 from stages.verification.prediction import verdict
 from stages.verification.rivals import accuracy_relation, counting
 from stages.verification.statistics import Estimate
