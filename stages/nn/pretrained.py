@@ -24,12 +24,12 @@ from stages.nn.weights_source import (
     CONVERSION_VERSION,
     PACKAGES,
     PackagedWeights,
-    WeightsOrigin,
     origin_of,
     read_map,
 )
 from stages.space import SpaceConfig, load_space
 from stages.space.search_space import NetConfig, SearchSpace
+from stages.space.weights_origin import WeightsOrigin
 
 
 @dataclass(frozen=True)

@@ -17,25 +17,12 @@ from nasflow.base.errors import ConfigError, IntegrityError, MachineError, Usage
 from nasflow.base.files import hash_or_none
 from pipeline.artifact import Record
 from pipeline.config.loader import load_config
+from stages.space.weights_origin import WeightsOrigin
 
 CONVERSION_VERSION = 1
 """Raised where the conversion of a package's file gives other numbers than before."""
 
 NamesLayout = Literal["efficientnet_pytorch", "timm"]
-
-
-class WeightsOrigin(Record):
-    """Whose weights a network started from: for the report, the model card and the fingerprint."""
-
-    name: str
-    version: str = ""
-    licence: str = ""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file as its author published it")
-    url: str = ""
-
-    def identity(self) -> dict[str, str]:
-        """What decides a result besides the configuration: for a stage's ``environment``."""
-        return {"pretrained": f"{self.sha256}/{CONVERSION_VERSION}"}
 
 
 class WeightsMap(Record):
@@ -156,3 +143,8 @@ def origin_of(pretrained: str) -> WeightsOrigin:
         sha256=hashes[0],
         url=mapping.url,
     )
+
+
+def identity(origin: WeightsOrigin) -> dict[str, str]:
+    """What decides a result besides the configuration, for a stage's ``environment``."""
+    return {"pretrained": f"{origin.sha256}/{origin.version}/{CONVERSION_VERSION}"}

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from stages.nn.network import Network
 from stages.nn.pretrained import PretrainedWeights
-from stages.nn.weights_source import WeightsOrigin
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
+from stages.space.weights_origin import WeightsOrigin
 
 ORIGIN = WeightsOrigin(name="toy", version="1", licence="none", sha256="0" * 64)
 SPACE = SearchSpace(
