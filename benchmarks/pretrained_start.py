@@ -103,7 +103,7 @@ def _starts(pictures: Pictures, splits: int, name: str) -> dict[str, Any]:
             key: {
                 "percent": 100 * mean(values),
                 "points": 100 * mean(_less(values, reference)),
-                "points_deviation": 100 * stdev(_less(values, reference)),
+                "points_deviation": 100 * stdev(_less(values, reference)) if splits > 1 else 0.0,
             }
             for key, values in accuracy.items()
             if key != "full"
