@@ -8,7 +8,6 @@ from pipeline.artifact import Record
 from stages.documents import Verification, VerifiedNetwork
 from stages.verification.statistics import wilson_interval
 
-
 MOST_CONFUSIONS = 10
 """Of one class, in the result: with a thousand classes all of them would be megabytes."""
 
