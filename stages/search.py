@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
@@ -30,6 +30,7 @@ class Search(Stage):
     space: SearchSpace
     data: DataConfig
     seed: int
+    precision: Literal["auto", "32", "bf16"] = field(default="auto", metadata={"section": "training"})
 
     def environment(self) -> Mapping[str, str]:
         """The images."""
@@ -95,4 +96,5 @@ class Search(Stage):
             latency=latency,
             target_ms=target_ms,
             context=context,
+            precision=self.precision,
         )

@@ -138,6 +138,7 @@ def serve(pipe: Pipe) -> NoReturn:
     runtime = start_runtime(
         course.seed,
         devices=1 if gpu is None else [gpu],
+        precision=course.recipe.precision,
         checkpoint_seconds=course.checkpoint_seconds,
     )
     try:
