@@ -129,7 +129,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
             seed=seed,
         ),
         prune,
-        Finetune(config=config.training, data=data, seed=seed, networks=trained),
+        Finetune(config=config.training, space=space, data=data, seed=seed, networks=trained),
         Baseline(config=config.baseline, recipe=config.training, space=space, data=data, seed=seed),
         Convert(config=config.convert, data=data, networks=compared),
         Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device, networks=compared),

@@ -12,7 +12,9 @@ from stages.data.dataset import check_fits
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.targets import RelativeTarget, TargetConfig, check_met, check_pick
+from stages.nn.weights_source import weights_identity
 from stages.space.search_space import SearchSpace
+from stages.verification.power import what_can_be_shown
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Search(Stage):
     """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
 
     name: ClassVar[str] = "search"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     after: ClassVar[tuple[str, ...]] = ("precheck",)
     output: ClassVar[type[SearchResult]] = SearchResult
@@ -32,8 +34,8 @@ class Search(Stage):
     seed: int
 
     def environment(self) -> Mapping[str, str]:
-        """The images."""
-        return open_dataset(self.data).identity()
+        """The images, and the weights that the supernet starts from."""
+        return {**open_dataset(self.data).identity(), **weights_identity(self.space.pretrained)}
 
     def settings(self) -> dict[str, Any]:
         """Of the section ``target`` what is searched for: the search does not see the other targets."""
@@ -81,6 +83,7 @@ class Search(Stage):
         context.say(
             f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."
         )
+        context.say(what_can_be_shown(open_dataset(self.data).counts["test"]).sentence())
         if target_ms > slowest:
             context.warn(
                 "every network of the space meets this target: a lower one would give a faster network."

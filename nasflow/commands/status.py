@@ -10,7 +10,7 @@ from nasflow.base.text import human_bytes, human_duration
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, RunOptions, Selection
-from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings, test_images_show
 from nasflow.commands.first_look import Told
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
@@ -77,13 +77,14 @@ def plan(options: RunOptions, project: Project) -> Outcome:
         if stale
         else "Nothing to do: every stage is up to date."
     )
-    phone = phone_time(project.config, pipeline, stages)
+    phone, shown = phone_time(project.config, pipeline, stages), test_images_show(pipeline, stale)
     return Outcome(
         document={
             "config": str(project.path),
             "artifacts": str(project.artifacts),
             **_document(stages),
             **({"phone": asdict(phone)} if phone else {}),
+            **({"test_images": asdict(shown)} if shown else {}),
         },
         text="\n".join(
             [
@@ -91,6 +92,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
                 *_table(stages),
                 "",
                 *([phone.describe()] if phone else []),
+                *([shown.sentence()] if shown else []),
                 closing,
             ]
         ),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from nasflow.own_images.findings import Findings
-from nasflow.own_images.words import imbalance, test_images_sentence
+from nasflow.own_images.words import imbalance
 from stages.data.names import shown
+from stages.verification.power import what_can_be_shown
 
 
 def as_document(findings: Findings) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def as_document(findings: Findings) -> dict[str, Any]:
         "resolution": findings.resolution,
         "decoded_per_second": findings.decoded_per_second,
         "decoded_bytes": findings.decoded_bytes,
-        "test_images": test_images_sentence(counts["test"]) if counts and counts["test"] else None,
+        "test_images": asdict(what_can_be_shown(counts["test"])) if counts and counts["test"] else None,
         "read_now": inventory.read,
         "cache_fault": inventory.cache_fault.message if inventory.cache_fault is not None else None,
         "problem": None if problem is None else {"message": problem.message, "hint": problem.hint},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from nasflow.base.text import human_bytes
 from nasflow.own_images.findings import Findings
 from stages.data.catalogue import described
 from stages.data.names import shown, shown_list
+from stages.verification.power import what_can_be_shown
 
 MOST_CLASSES = 16
 UNEQUAL = 5.0
@@ -219,13 +219,7 @@ def _decoding(findings: Findings) -> str:
 
 
 def _test(images: int, *, folds: int | None) -> str:
-    text = test_images_sentence(images)
+    text = what_can_be_shown(images).sentence().rstrip(".")
     if images < FEW_TEST_IMAGES and folds is None:
         text += ". data.folds: 5 tests on every image in turn"
     return text
-
-
-def test_images_sentence(images: int) -> str:
-    """What a number of test images can show."""
-    points = 100 * 1.96 * math.sqrt(0.2 / images)
-    return f"{images:,} test images: differences under {points:.0f} points cannot be shown"

@@ -1,8 +1,9 @@
-"""How much alike two thumbnails are once one is laid over the other: shifted, stretched, mirrored as fits best.
+"""How much alike two thumbnails are once one is laid over the other, shifted, stretched and mirrored.
 
-A cropped copy shows a window of the original. Windows are given as what is cut off at both ends of an axis, in steps
-of 1/128 of the side, up to 9 steps (7 %). All arrays are float32; ``PHW`` are P thumbnails of 48 x 48 grey levels.
-Both sides of a comparison are averaged to 24 x 24 after the shift, so that a shift by a part of a pixel costs little.
+A cropped copy shows a window of the original. Windows are given as what is cut off at both ends of an axis,
+in steps of 1/128 of the side, up to 9 steps (7 %). All arrays are float32; ``PHW`` are P thumbnails of 48 x
+48 grey levels. Both sides of a comparison are averaged to 24 x 24 after the shift, so that a shift by a part
+of a pixel costs little.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _COARSE: tuple[tuple[int, int], ...] = ((0, 0), (60, 0), (6, 0), (0, 60), (0, 6)
 """Rows and columns of the windows that the filter knows: whole, one side cut by 5 %, all sides cut by 5 %."""
 _EVEN: Numbers = np.array([_CUTS * low + high for low in range(0, 9, 2) for high in range(0, 9, 2)])
 _NOISE_VARIANCE = 4.0
-"""Of a grey level of 0 to 255: what recompression may do. Nearly blank thumbnails are alike if this explains it."""
+"""Of a grey level of 0 to 255: what recompression may do. It keeps faint drawings from being all noise."""
 _EDGE = 0.5
 """A shift of half a pixel of 24 x 24 is not held against two edges that both thumbnails have there."""
 
@@ -37,7 +38,7 @@ class Likeness:
     correlation: Floats
     """Of grey levels."""
     local: Floats
-    """The largest difference of a patch of 2 x 2 of 24 x 24, in grey levels, beyond what shifted edges explain."""
+    """The largest difference of a patch (2 x 2 of 24 x 24), in grey levels, that no shifted edge explains."""
     colour: Floats
     """Root mean square difference of Cb and Cr, in levels of 0 to 255."""
     mirrored: NDArray[np.bool_]
@@ -63,6 +64,38 @@ def coarse_windows(side: int) -> list[tuple[Floats, Floats]]:
     return [(window_matrix(rows, side), window_matrix(columns, side)) for rows, columns in _COARSE]
 
 
+@dataclass(frozen=True)
+class Coarse:
+    """Unit vectors of N thumbnails whose dot products are correlations, ``_NOISE_VARIANCE`` included."""
+
+    whole: Floats
+    """(N, 2, 577): as it is, and mirrored."""
+    windows: Floats
+    """(N, 6, 577): the coarse windows."""
+
+    @classmethod
+    def of(cls, images_NHW: Floats) -> Coarse:
+        """From thumbnails of 48 x 48."""
+        windows = _coarse(images_NHW)
+        whole = np.stack([windows[:, 0], windows[:, 0, :, ::-1]], axis=1)
+        return cls(_unit(whole), _unit(windows))
+
+
+def coarse_correlations(whole: Floats, windows: Floats) -> Floats:
+    """(P,): the best of six windows and of mirroring, of P pairs of entries of :class:`Coarse`."""
+    best: Floats = (windows @ whole.transpose(0, 2, 1)).max(axis=(1, 2))
+    return best
+
+
+def _unit(images_NKHW: Floats) -> Floats:
+    flat = images_NKHW.reshape(*images_NKHW.shape[:2], -1)
+    flat = flat - flat.mean(axis=2, keepdims=True)
+    noise = np.full((*flat.shape[:2], 1), np.sqrt(_NOISE_VARIANCE * flat.shape[2]), np.float32)
+    vectors = np.concatenate([flat, noise], axis=2)
+    unit: Floats = vectors / np.sqrt(np.square(vectors).sum(axis=2, keepdims=True))
+    return unit
+
+
 def compare(whole_PHW: Floats, whole_PCHW: Floats, windowed_PHW: Floats, windowed_PCHW: Floats) -> Likeness:
     """Whether ``whole`` is like some window of ``windowed``, grey (48 x 48) and colour (2 x 16 x 16)."""
     whole = _window(whole_PHW, 0, LUMA_SIDE)
@@ -82,7 +115,7 @@ def compare(whole_PHW: Floats, whole_PCHW: Floats, windowed_PHW: Floats, windowe
 
 
 def _refined(whole: Floats, windowed: Floats, rows: Numbers) -> tuple[Numbers, Numbers, Floats, Floats]:
-    """The best cuts of rows and columns, one axis at a time: all cuts in steps of two, then the neighbours."""
+    """The best cuts, one axis at a time: all cuts in steps of two, then the neighbours."""
     table = _table(LUMA_SIDE)
     pairs = np.arange(len(whole))
     columns = np.zeros_like(rows)

@@ -1,8 +1,8 @@
 """Sets of images to parts, close to each part's share of each class: greedily, the largest set first.
 
-This is a bin-packing problem with several classes, which no quick method solves exactly. Largest first leaves the
-small sets to even out what the large ones left uneven: where a class has single images enough, each part ends within
-one image of its share of the class.
+This is a bin-packing problem with several classes, which no quick method solves exactly. Largest first
+leaves the small sets to even out what the large ones left uneven: where a class has single images enough,
+each part ends within one image of its share of the class.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def assign(
 ) -> dict[str, list[tuple[T, ...]]]:
     """Each set to one of the parts named in ``shares`` (of any sum).
 
-    A set goes to the part that has most images to go to its share of the set's classes; equal sizes and equal
-    needs are ordered by a hash of the seed and of the set's first key. ``needs``: how many sets of each class a part
-    must get; the last sets of a class go to parts that still need one. Raises TooFewSets where a class has fewer
-    sets than are needed; where sets hold several classes, also if it comes out so.
+    A set goes to the part that has most images to go to its share of the set's classes; equal sizes and
+    equal needs are ordered by a hash of the seed and of the set's first key. ``needs``: how many sets of
+    each class a part must get; the last sets of a class go to parts that still need one. Raises TooFewSets
+    where a class has fewer sets than are needed; where sets hold several classes, also if it comes out so.
     """
     ordered = sorted(sets, key=lambda members: (-len(members), _hash(seed, _name(members))))
     counts = [Counter(item.label for item in members) for members in ordered]
@@ -66,7 +66,7 @@ def assign(
 
         def wish(part: str, count: Counter[int] = count, key: str = key) -> tuple[float, str]:
             of_classes = sum(n * room[part][label] for label, n in count.items()) / count.total()
-            # Rounding must not favour the same part in every class: the part's total decides what is nearly equal.
+            # Rounding must not favour one part in every class: its total decides what is nearly equal.
             of_all = min(1.0, max(-1.0, room_of_all[part])) / 4
             return round(of_classes + of_all, 6), _hash(seed, f"{part}\n{key}")
 

@@ -1,11 +1,11 @@
 """Which images of a set are copies of one another: exact ones by their SHA-256, near ones by what they show.
 
-A near copy is the same picture recompressed, resized, mirrored, cropped by up to about 6 % of a side, or two of
-these. What that means for drawings that are variants of each other is said in :mod:`stages.data.near_copies`,
-with what its thresholds were reviewed on.
+A near copy is the same picture recompressed, resized, mirrored, cropped by up to about 6 % of a side, or two
+of these. What that means for drawings that are variants of each other is said in
+:mod:`stages.data.near_copies`, with what its thresholds were reviewed on.
 
-Exact copies take no time worth naming. Near copies are searched among all pairs, in blocks: the cost grows with the
-square of the number of images, the memory with the number. See ``NEAR_LIMIT``.
+Exact copies take no time worth naming. Near copies are searched among all pairs, in blocks: the cost grows
+with the square of the number of images, the memory with the number. See ``NEAR_LIMIT``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def find_copies(
     near_limit: int = NEAR_LIMIT,
     on_progress: Callable[[float], None] | None = None,
 ) -> Copies:
-    """All copies among images, given each file's SHA-256 and what :func:`stages.data.descriptors.describe` gave.
+    """All copies among images, given the SHA-256 of each file and what ``describe`` gave for each image.
 
     ``near_limit``: with more different files than this, only exact copies are found, and ``searched_near`` is
     False. ``on_progress`` gets the share that is done, 0 to 1. The result does not depend on which of several

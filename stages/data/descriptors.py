@@ -1,8 +1,8 @@
 """What is kept of an image to find its copies later: a thumbnail of 2.8 kB, whatever the image's size.
 
-The thumbnail is stretched to a square, so that a copy of another height-to-width ratio is found too. Alpha is
-composited on white, as most programs do that write a JPEG; a white drawing on nothing would vanish there, so an
-image that is blank on white is composited on black instead.
+The thumbnail is stretched to a square, so that a copy of another height-to-width ratio is found too. Alpha
+is composited on white, as most programs do that write a JPEG; a white drawing on nothing would vanish there,
+so an image that is blank on white is composited on black instead.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ _LUMA_BYTES = LUMA_SIDE * LUMA_SIDE
 _CHROMA_BYTES = CHROMA_SIDE * CHROMA_SIDE
 DESCRIPTOR_BYTES = _LUMA_BYTES + 2 * _CHROMA_BYTES
 BLANK_RANGE = 8
-"""An image whose grey levels (0 to 255, in the thumbnail) lie closer together than this shows nothing."""
+"""An image whose grey levels (in the thumbnail) lie closer together than this shows nothing."""
 
 
 @dataclass(frozen=True)
 class ImageDescriptor:
-    """A thumbnail, row by row: ``luma`` 48 x 48, then ``blue`` (Cb) and ``red`` (Cr) 16 x 16, each of 0 to 255."""
+    """A thumbnail, row by row, levels 0 to 255: ``luma`` 48 x 48, ``blue`` (Cb) and ``red`` (Cr) 16 x 16."""
 
     luma: bytes
     blue: bytes
     red: bytes
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is to be seen."""
+        return max(self.luma) - min(self.luma) < BLANK_RANGE
 
     def to_bytes(self) -> bytes:
         """2,816 bytes, to be stored; :meth:`from_bytes` takes them back."""
@@ -50,28 +55,27 @@ class ImageDescriptor:
 
 def describe(image: Image) -> ImageDescriptor:
     """The descriptor of a decoded image, turned as its EXIF orientation says, of any mode and size."""
-    from PIL import Image as pillow
+    import PIL.Image
 
     if "transparency" in image.info or image.mode in ("P", "PA", "LA", "La", "RGBa"):
         image = image.convert("RGBA")
     elif image.mode not in ("RGB", "RGBA", "L"):
         image = image.convert("RGB")
-    # Pillow multiplies colours by alpha before it averages, so that resizing first changes nothing but the time.
+    # Pillow multiplies colours by alpha before it averages: resizing first changes nothing but the time.
     side = (LUMA_SIDE, LUMA_SIDE)
-    small = image.resize(side, pillow.Resampling.BILINEAR, reducing_gap=3.0)
+    small = image.resize(side, PIL.Image.Resampling.BILINEAR, reducing_gap=3.0)
     if small.mode != "RGBA":
         return _from_opaque(small)
     on_white = _composited(small, 255)
-    low, high = on_white.convert("L").getextrema()
-    blank = isinstance(low, int) and isinstance(high, int) and high - low < BLANK_RANGE
-    return _from_opaque(_composited(small, 0) if blank else on_white)
+    descriptor = _from_opaque(on_white)
+    return _from_opaque(_composited(small, 0)) if descriptor.is_blank else descriptor
 
 
 def _composited(image: Image, grey: int) -> Image:
-    from PIL import Image as pillow
+    import PIL.Image
 
-    background = pillow.new("RGBA", image.size, (grey, grey, grey, 255))
-    return pillow.alpha_composite(background, image).convert("RGB")
+    background = PIL.Image.new("RGBA", image.size, (grey, grey, grey, 255))
+    return PIL.Image.alpha_composite(background, image).convert("RGB")
 
 
 def _from_opaque(image: Image) -> ImageDescriptor:

@@ -1,9 +1,10 @@
 """A split as a file that can be kept, shared and given back: JSON Lines, UTF-8.
 
-The first line is a header: what the file is, its version, the seed, the shares and the counts. Each line after it
-is one image: its name below the data folder, its class, its SHA-256, and either the part that it is in or why it is
-left out. JSON writes every name on one line, whatever the script and whatever line breaks are in it; where a file
-system gave a name that is no valid Unicode, the odd bytes are kept as Python's lone surrogates, escaped.
+The first line is a header: what the file is, its version, the seed, the shares and the counts. Each line
+after it is one image: its name below the data folder, its class, its SHA-256, and either the part that it is
+in or why it is left out. JSON writes every name on one line, whatever the script and whatever line breaks
+are in it; where a file system gave a name that is no valid Unicode, the odd bytes are kept as Python's lone
+surrogates, escaped.
 
 A given file is not trusted: it can name no file outside the data folder, and every line is checked.
 """
@@ -83,8 +84,8 @@ def split_bytes(split: SplitFile) -> bytes:
 def read_split(content: bytes, present: Sequence[Present], *, name: str = "the split file") -> SplitFile:
     """A split that was written down, checked against the images that are there now.
 
-    Raises UsageError where the file cannot be understood, names an image that is missing or was changed, or lacks
-    one that is there.
+    Raises UsageError where the file cannot be understood, names an image that is missing or was changed, or
+    lacks one that is there.
     """
     split = parse_split(content, name=name)
     written = {line.path: line for line in split.lines}
@@ -130,10 +131,11 @@ def parse_split(content: bytes, *, name: str = "the split file") -> SplitFile:
             f"{name} says that architecture and choice share their images, and has images in architecture.",
             hint=_AGAIN,
         )
-    found = Counter(line.part or "left-out" for line in lines)
+    found: Counter[str] = Counter(line.part or "left-out" for line in lines)
     if dict(found) != counts:
         raise UsageError(
-            f"{name} holds {_counts(found)}, and its first line says {_counts(counts)}: lines were lost or added.",
+            f"{name} holds {_counts(found)}, and its first line says {_counts(counts)}: "
+            "lines were lost or added.",
             hint=_AGAIN,
         )
     return SplitFile(tuple(lines), seed, shares, shared)

@@ -1,12 +1,12 @@
 """Which image serves what: training the weights, training the architecture, choices, or the final test.
 
-Images that share a group or a copy set, directly or through others, form one *set*, and a set never straddles parts.
-Every choice is made on ``architecture`` and ``choice``; ``test`` is read by verify alone.
+Images that share a group or a copy set, directly or through others, form one *set*, and a set never
+straddles parts. Every choice is made on ``architecture`` and ``choice``; ``test`` is read by verify alone.
 
-How sets are assigned (:mod:`stages.data.assignment`) depends neither on the order in which files were listed nor
-on the machine. Adding images may move others, as every assignment depends on those before it. (A split by a hash of
-the name alone would move none, but misses the shares by many images in small classes.) A split that is to stay is
-written down (:mod:`stages.data.split_file`) and given back.
+How sets are assigned (:mod:`stages.data.assignment`) depends neither on the order in which files were listed
+nor on the machine. Adding images may move others, as every assignment depends on those before it. (A split
+by a hash of the name alone would move none, but misses the shares by many images in small classes.) A split
+that is to stay is written down (:mod:`stages.data.split_file`) and given back.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Split = Literal["train", "architecture", "choice", "test"]
 SPLITS: tuple[Split, ...] = ("train", "architecture", "choice", "test")
 Given = Literal["train", "validation", "test"]
 LeftOut = Literal["linked-to-test", "linked-to-validation", "conflicting-labels", "exact-copy"]
-"""Why an image is in no part: it shares a set with a given test (validation) image, or has exact copies of another
-class."""
+"""Why an image is in no part: it shares a set with a given test (validation) image, has exact copies of
+another class, or is the exact copy of an image that is used."""
 
 SHARED_BELOW = 300
 """Architecture and choice are the same images where they would hold fewer than this together."""
@@ -92,8 +92,8 @@ class Conflict:
 class Splitting:
     """Which part each image is in: every key stands in ``parts`` or in ``left_out``, none in both.
 
-    Where ``shared``, ``architecture`` and ``choice`` are the same images: ``parts`` says ``choice`` for all of
-    them, and :meth:`keys` gives them for both names.
+    Where ``shared``, ``architecture`` and ``choice`` are the same images: ``parts`` says ``choice`` for all
+    of them, and :meth:`keys` gives them for both names.
     """
 
     parts: Mapping[str, Split]
@@ -144,11 +144,11 @@ def split_items(
 ) -> Splitting:
     """The four parts. ``class_names``: every class that there should be, by label.
 
-    A given test image stays in test, a given validation image in architecture or choice; where both are given,
-    the others train. An image that shares a set with a given test or validation image goes with it if it has no
-    given part of its own, and is left out if it is given for something else. Exact copies with different labels
-    are left out of all parts unless ``keep_conflicts``. Shares are those of the images that are cut: of all
-    images where nothing is given, of the images given for training where a test part is.
+    A given test image stays in test, a given validation image in architecture or choice; where both are
+    given, the others train. An image that shares a set with a given test or validation image goes with it if
+    it has no given part of its own, and is left out if it is given for something else. Exact copies with
+    different labels are left out of all parts unless ``keep_conflicts``. Shares are those of the images that
+    are cut: of all images where nothing is given, of the images given for training where a test part is.
 
     Raises UsageError where there is no such split, or none that could be learned from.
     """
@@ -170,7 +170,7 @@ def split_items(
             continue
         staying = tuple(item for item in members if item.given in (given, None))
         gone: LeftOut = "linked-to-test" if given == "test" else "linked-to-validation"
-        left_out.update({item.key: gone for item in members if item not in staying})
+        left_out.update({item.key: gone for item in members if item.given not in (given, None)})
         if given == "test":
             parts.update({item.key: "test" for item in staying})
         else:
@@ -261,14 +261,14 @@ def check_classes(items: Sequence[Item], class_names: Sequence[str]) -> None:
         named = f"one class only ({plain_line(class_names[0], limit=60)})" if class_names else "no classes"
         raise UsageError(
             f"The images have {named}; a network needs at least two to tell apart.",
-            hint="Give each class a folder of its own below the data folder, or a label of its own in the file.",
+            hint="Give each class a folder of its own, or a label of its own in the file.",
         )
     if len(class_names) > len(items):
         raise UsageError(
             f"There are {len(class_names)} classes and {len(items)} images.",
             hint="Check that each folder is a class and not a single object, or add images.",
         )
-    empty = [label for label in range(len(class_names)) if label not in {item.label for item in items}]
+    empty = set(range(len(class_names))) - {item.label for item in items}
     if empty:
         raise UsageError(
             f"No image belongs to {_named(empty, class_names)}.",
@@ -297,7 +297,7 @@ def _check_given(
             raise UsageError(
                 f"The given parts have different classes: {_named(everything - labels, class_names)} "
                 f"has no usable image in {part}.",
-                hint="Give every part the same classes. Copies and groups of test images in train do not count.",
+                hint="Give every part the same classes. Copies of test images in train do not count.",
             )
 
 

@@ -82,8 +82,7 @@ class _Picker:
     context: Context
 
     def __post_init__(self) -> None:
-        training_runtime = start_runtime(self.seed)
-        self.torch_device = training_runtime.device
+        self.torch_device = start_runtime(self.seed).device
         self.supernet = Supernet(self.search.space)
         self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
         self.supernet.to(self.torch_device)
@@ -110,7 +109,7 @@ class _Picker:
         if epochs := self.config.trial_epochs:
             recipe = self.recipe.model_copy(update={"epochs": epochs})
             seed = derived_seed(self.seed, PickStream.TRIALS)
-            self.trials = Trials(recipe, self.data, seed, self.context, training_runtime)
+            self.trials = Trials(recipe, self.data, seed, self.context, self.search.space)
         self.compute_cost = self._compute_cost()
         self._keep_cost()
 
@@ -125,8 +124,10 @@ class _Picker:
         return clock
 
     def _keep_cost(self) -> None:
-        lap = self.compute_cost.lap()
-        if self.compute_cost.known:
+        self._keep_lap(self.compute_cost.lap())
+
+    def _keep_lap(self, lap: ComputeCost | None) -> None:
+        if lap is not None and self.compute_cost.known:
             self.context.scratch.append(COMPUTE_COST, lap.model_dump())
 
     def pick(self) -> PrunedNetworks:
@@ -174,6 +175,7 @@ class _Picker:
             seconds=times.measured.seconds,
             compute_cost=self.compute_cost.total(),
             made_by=self.trials.made_by if self.trials is not None else (),
+            pretrained=self.search.pretrained,
         )
 
     def _targets_ms(self) -> tuple[float, ...]:
@@ -210,10 +212,15 @@ class _Picker:
         keep = [index for index, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
         if not keep:
             raise times.no_network(paths, target_ms, self.device.info().model)
+        if self.trials is not None:
+            networks = {paths[index]: self.search.space.network(paths[index]) for index in keep}
+            self._keep_cost()
+            self.trials.evaluate(networks, lambda cost: self._keep_lap(self.compute_cost.lap_of(cost)))
+            self.compute_cost.skip()
         considered = []
         for index, (path, score) in enumerate(zip(paths, scores, strict=True)):
             evaluation = self._evaluate(path)[0] if index in keep else None
-            trial = self._try(path, keep.index(index), len(keep)) if index in keep else None
+            trial = self._trial(path) if index in keep else None
             considered.append(
                 ConsideredNetwork(
                     choices=path,
@@ -235,16 +242,12 @@ class _Picker:
 
     def _merit(self, path: Path) -> float:
         """What the last choice looks at: higher is better. After a trial, if there was one."""
-        evaluation = self._try(path) or self._evaluate(path)[0]
+        evaluation = self._trial(path) or self._evaluate(path)[0]
         return -evaluation.loss if self.config.select_by == "loss" else evaluation.accuracy_percent
 
-    def _try(self, path: Path, index: int = 0, total: int = 1) -> Evaluation | None:
-        """On all validation images, after a short training of its own; None where there is to be none."""
-        if self.trials is None:
-            return None
-        evaluation = self.trials.evaluate(path, self.search.space.network(path), index=index, total=total)
-        self._keep_cost()
-        return evaluation
+    def _trial(self, path: Path) -> Evaluation | None:
+        """On all validation images, after a short training of its own; None where there was to be none."""
+        return self.trials.evaluation(path) if self.trials is not None else None
 
     def _evaluate(self, path: Path) -> tuple[Evaluation, Network]:
         """On all validation images, with the supernet's weights and the network's own statistics."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nasflow.base.errors import MachineError, RunInterruptedError, TrainingDivergedError
+from pipeline import signals
 from pipeline.stage import Context
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Batches
@@ -28,6 +31,7 @@ from stages.nas.targets import path_costs_ms
 from stages.nn.blocks import to_channels_last
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
+from stages.nn.weights_source import origin_of
 from stages.seeds import SearchStream, derived_seed
 from stages.space.search_space import SearchSpace
 from stages.training.checkpoint import (
@@ -40,9 +44,11 @@ from stages.training.checkpoint import (
     unpack_optimizer,
 )
 from stages.training.cost import ComputeClock
+from stages.training.loop import READ_EVERY
 from stages.training.makers import Makers
-from stages.training.optimisation import check_finite, check_loss, set_learning_rate, sgd
+from stages.training.optimisation import Losses, check_finite, check_loss, set_learning_rate, sgd
 from stages.training.runtime import CHECKPOINT_SECONDS, TrainingRuntime, start_runtime
+from stages.training.starting import pretrained_start
 
 CHECKPOINT = "search.checkpoint"
 ARCHITECTURE_BETAS = (0.0, 0.999)
@@ -79,6 +85,9 @@ def run_search(
         training.batches(config.batch_size, runtime.device),
         validation.batches(config.architecture_batch_size, runtime.device),
     )
+    if space.pretrained is not None and not loop.begun:
+        context.say("fitting all candidates to the pretrained network's blocks.")
+        pretrained_start(space, data, seed).fill(loop.supernet)
     return loop.to_the_end()
 
 
@@ -122,9 +131,13 @@ class SearchLoop:
         self.epochs = config.warmup_epochs + config.epochs
         self.supernet = Supernet(self.space)
         to_channels_last(self.supernet)
-        self.module, self.optimizer = self.runtime.fabric.setup(
+        self.module, self.optimizer = self.runtime.setup(
             self.supernet, sgd(self.supernet, weights_recipe(config))
         )
+        self.loss = nn.CrossEntropyLoss(
+            weight=self.training.class_weights_K, label_smoothing=config.label_smoothing
+        )
+        self.losses = Losses("search")
         self.architecture_optimizer = torch.optim.Adam(
             self.architecture.parameters(),
             lr=config.architecture_learning_rate,
@@ -144,14 +157,23 @@ class SearchLoop:
         self.estimator = make_estimator(config)
         self.now = _Progress()
         self.history: list[SearchEpoch] = []
+        self._since = time.monotonic()
         self._restore()
 
     def to_the_end(self) -> SearchResult:
         """Take all steps that are left. Raises TrainingDivergedError."""
-        while self.now.epoch < self.epochs:
-            self._run_epoch()
+        try:
+            while self.now.epoch < self.epochs:
+                self._take_steps()
+                self._close_epoch()
+        except RunInterruptedError:
+            # A fault of the disk, or weights that are no numbers, must not hide what ended the run.
+            with suppress(MachineError, TrainingDivergedError):
+                self._save()
+            raise
         return SearchResult(
             space=self.space,
+            pretrained=None if self.space.pretrained is None else origin_of(self.space.pretrained),
             target_ms=self.target_ms,
             log_probabilities=tuple(tuple(p.log().tolist()) for p in self.architecture.probabilities()),
             expected_ms=self.architecture.expected_ms(),
@@ -163,6 +185,11 @@ class SearchLoop:
         )
 
     @property
+    def begun(self) -> bool:
+        """Whether this search goes on from a checkpoint."""
+        return self.now.epoch > 0 or self.now.step > 0
+
+    @property
     def _warming_up(self) -> bool:
         return self.now.epoch < self.config.warmup_epochs
 
@@ -170,24 +197,26 @@ class SearchLoop:
     def _total_step(self) -> int:
         return self.now.epoch * len(self.training) + self.now.step
 
-    def _run_epoch(self) -> None:
+    def _take_steps(self) -> None:
         steps = len(self.training)
-        started = time.monotonic()
+        self._since = kept = time.monotonic()
         self.module.train()
-        for x_NCHW, labels_N in self.training.training(self.seed, self.now.epoch, first=self.now.step):
-            self.weight_step(x_NCHW, labels_N, self._path())
-            self.now.step += 1
-            if not self._warming_up and self.now.step % self.config.architecture_every == 0:
-                self._architecture_step()
-            if time.monotonic() - started > self.runtime.checkpoint_seconds:
-                self._add_seconds(time.monotonic() - started)
+        for x_NCHW, labels in self.training.training(self.seed, self.now.epoch, first=self.now.step):
+            with signals.deferred():  # steps are done whole or not at all: what is kept then is consistent
+                self.weight_step(x_NCHW, labels, self._path())
+                self.now.step += 1
+                if not self._warming_up and self.now.step % self.config.architecture_every == 0:
+                    self._architecture_step()
+            if time.monotonic() - kept > self.runtime.checkpoint_seconds:
                 self._save()
-                started = time.monotonic()
-            if self.now.step % 20 == 0:
+                kept = time.monotonic()
+            if self.now.step % READ_EVERY == 0:
+                self._read_losses()
                 note = f"expected {self.architecture.expected_ms():.4g} ms"
                 self.context.progress(self.now.epoch + self.now.step / steps, self.epochs, "epochs", note)
-        self._add_seconds(time.monotonic() - started)
-        self._close_epoch()
+
+    def _read_losses(self) -> None:
+        self.now.train_loss_sum = self.losses.add_to(self.now.train_loss_sum)
 
     def _generator(self, stream: SearchStream) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(self.seed, stream, self.now.epoch, self.now.step))
@@ -214,20 +243,16 @@ class SearchLoop:
             path.append(int(torch.randperm(len(alpha), generator=order)[position]))
         return path
 
-    def weight_step(self, x_NCHW: Tensor, labels_N: Tensor, path: Sequence[int]) -> None:
-        """Train the weights of one path on one batch. Raises TrainingDivergedError."""
+    def weight_step(self, x_NCHW: Tensor, labels: Tensor, path: Sequence[int]) -> None:
+        """Train the weights of one path on one batch; labels (N,), or (N, classes) of mixed images."""
         step = self._total_step
         set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(
-            self.module(x_NCHW, path), labels_N, label_smoothing=self.config.label_smoothing
-        )
-        value = float(loss.detach())
-        check_loss(value, what="search", step=step)
-        self.runtime.fabric.backward(loss)
+        loss = self.loss(self.module(x_NCHW, path), labels)
+        self.losses.add(loss, step)
+        self.runtime.backward(loss)
         self.optimizer.step()
-        self.now.train_loss_sum += value
 
     def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Batch ``number`` of an endless, reshuffled sequence over the validation images."""
@@ -291,6 +316,14 @@ class SearchLoop:
                 self._count(loss, int((logits.argmax(1) == labels_N).sum()), len(labels_N))
 
     def _close_epoch(self) -> None:
+        self._add_seconds()
+        self._read_losses()
+        with signals.deferred():
+            self._begin_epoch()
+            self._save()
+
+    def _begin_epoch(self) -> None:
+        """Note what the epoch that ends came to, and go on to the next."""
         phase = "search"
         if self._warming_up:
             phase = "warm-up"
@@ -317,9 +350,10 @@ class SearchLoop:
         self.now = _Progress(
             epoch=now.epoch + 1, architecture_steps=now.architecture_steps, seconds=now.seconds
         )
-        self._save()
 
-    def _add_seconds(self, seconds: float) -> None:
+    def _add_seconds(self) -> None:
+        now = time.monotonic()
+        seconds, self._since = now - self._since, now
         self.now.epoch_seconds += seconds
         self.now.seconds += seconds
 
@@ -327,6 +361,8 @@ class SearchLoop:
         check_finite(self.supernet.state_dict(), what="search", step=self._total_step)
 
     def _save(self) -> None:
+        self._add_seconds()
+        self._read_losses()
         self._check_weights()
         tensors, numbers = pack_optimizer(self.optimizer, "weights_optimizer")
         more, more_numbers = pack_optimizer(self.architecture_optimizer, "architecture_optimizer")

@@ -1,28 +1,25 @@
-"""Train networks for a short while from fresh weights: the last choice among a few that look alike.
+"""Train networks for a short while by themselves: the last choice among a few that look alike.
 
 A supernet of some epochs orders networks of one latency hardly better than chance does where its weights are
 worse than new ones (docs/adr/0018). A short training of its own says more of what finished training will make
-of a network.
+of a network. It starts from fresh weights, or from those of a space's pretrained network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.stage import Context
-from stages.data.config import DataConfig, open_dataset
-from stages.documents import MadeBy
-from stages.nn.network import Network, load_network
-from stages.seeds import TrainingStream, derived_seed
+from stages.data.config import DataConfig
+from stages.documents import ComputeCost, MadeBy
+from stages.nn.network import save_weights
 from stages.space.network_name import network_name
-from stages.space.search_space import NetConfig
-from stages.training.loop import train
-from stages.training.many import one_of_many
-from stages.training.optimisation import Evaluation, evaluate
+from stages.space.search_space import NetConfig, SearchSpace
+from stages.training.optimisation import Evaluation
 from stages.training.recipe import Recipe
-from stages.training.runtime import TrainingRuntime
+from stages.training.starting import pretrained_start
+from stages.training.task import Course, Outcome, Task
+from stages.training.together import train_together
 
 TRIALS = "trials"
 
@@ -31,15 +28,13 @@ class Trials:
     """Judgements on the validation images after the whole of ``recipe``, averaged weights.
 
     All networks start from equal random states and see the same images in the same order. Judgements are
-    kept in the context's scratch, as is a training that was begun: a killed run goes on there.
+    kept in the context's scratch, as are trainings that were begun: a killed run goes on there.
     """
 
     def __init__(
-        self, recipe: Recipe, data: DataConfig, seed: int, context: Context, runtime: TrainingRuntime
+        self, recipe: Recipe, data: DataConfig, seed: int, context: Context, space: SearchSpace
     ) -> None:
-        self.recipe, self.seed, self.context, self.runtime = recipe, seed, context, runtime
-        self.training = open_dataset(data).load("train").batches(recipe.batch_size, runtime.device)
-        self.validation = open_dataset(data).load("choice").batches(500, runtime.device)
+        self.course, self.context, self.space = Course(recipe, data, seed), context, space
         rows = context.scratch.rows(TRIALS)
         self._kept = {
             tuple(row["path"]): Evaluation(float(row["accuracy_percent"]), float(row["loss"])) for row in rows
@@ -47,36 +42,56 @@ class Trials:
         self._makers = dict.fromkeys(
             MadeBy.model_validate(made_by) for row in rows for made_by in row.get("made_by", ())
         )
-        self._trained_by: tuple[MadeBy, ...] = ()
 
     @property
     def made_by(self) -> tuple[MadeBy, ...]:
         """All that trained them, each once, in order."""
         return tuple(self._makers)
 
-    def evaluate(self, path: Sequence[int], net: NetConfig, *, index: int = 0, total: int = 1) -> Evaluation:
-        """Train the network of a path, the ``place``-th of ``total``, once. Raises TrainingDivergedError."""
-        key = tuple(path)
-        if key not in self._kept:
-            self._kept[key] = found = self._evaluate(key, net, one_of_many(self.context, index, total))
-            row = {"path": list(key), "accuracy_percent": found.accuracy_percent, "loss": found.loss}
-            makers = [made_by.model_dump() for made_by in self._trained_by]
-            self.context.scratch.append(TRIALS, {**row, "made_by": makers})
-        return self._kept[key]
+    def evaluate(
+        self,
+        networks: Mapping[tuple[int, ...], NetConfig],
+        finished: Callable[[ComputeCost | None], object] = lambda _cost: None,
+    ) -> None:
+        """Train those of the networks, by path, that have not been; ``finished`` is told what each took.
 
-    def _evaluate(self, path: tuple[int, ...], net: NetConfig, context: Context) -> Evaluation:
-        torch.manual_seed(derived_seed(self.seed, TrainingStream.FRESH_WEIGHTS))
-        trained = train(
-            Network(net),
-            self.training,
-            self.validation,
-            self.recipe,
-            seed=derived_seed(self.seed, TrainingStream.BATCHES),
-            name=network_name(path, "trial"),
-            context=context,
-            runtime=self.runtime,
-        )
-        self._trained_by = trained.made_by
-        self._makers |= dict.fromkeys(trained.made_by)
-        network = load_network(net, trained.weights).to(self.runtime.device)
-        return evaluate(network, self.validation.in_order())
+        Raises TrainingDivergedError, and MachineError where a training process was killed.
+        """
+        paths = list(networks)
+        # Of all: how many there are decides over threads, which decide over the numbers that come out.
+        start = self._start(any(path not in self._kept for path in paths))
+        tasks = [
+            Task(
+                network_name(path, "trial"),
+                networks[path],
+                None if path in self._kept else start(networks[path]),
+                evaluated=True,
+                done=path in self._kept,
+            )
+            for path in paths
+        ]
+
+        def keep(index: int, outcome: Outcome) -> None:
+            self._keep(paths[index], outcome)
+            finished(outcome.trained.compute_cost)
+
+        train_together(tasks, self.course, self.context, keep)
+
+    def _start(self, needed: bool) -> Callable[[NetConfig], bytes | None]:
+        """The weights that a network's trial starts from: those that its training would; None: fresh ones."""
+        if not needed or self.space.pretrained is None:
+            return lambda _net: None
+        start = pretrained_start(self.space, self.course.data, self.course.seed)
+        return lambda net: save_weights(start.network(net))
+
+    def evaluation(self, path: Sequence[int]) -> Evaluation:
+        """Of a network that was trained. Raises KeyError for another one."""
+        return self._kept[tuple(path)]
+
+    def _keep(self, path: tuple[int, ...], outcome: Outcome) -> None:
+        assert outcome.evaluation is not None, "it was asked for"
+        found, makers = outcome.evaluation, outcome.trained.made_by
+        self._kept[path] = found
+        self._makers |= dict.fromkeys(makers)
+        row = {"path": list(path), "accuracy_percent": found.accuracy_percent, "loss": found.loss}
+        self.context.scratch.append(TRIALS, {**row, "made_by": [made_by.model_dump() for made_by in makers]})

@@ -10,6 +10,7 @@ ROLES: dict[Role, str] = {
     "found": "found by this search",
     "random": "random, matched latency",
     "front": "found for other targets",
+    "full": "full network, pretrained",
     "baseline": "MobileNetV2, same strides",
     "baseline_published": "MobileNetV2, published",
 }
@@ -48,7 +49,10 @@ def signed(value: float) -> str:
 
 def display_name(name: str, *, short: bool = False) -> str:
     """A network's name in a sentence or a drawing: ``MobileNetV2 0.5`` for ``mobilenet_v2_0.5``."""
-    return name.replace("mobilenet_v2", "MNv2" if short else "MobileNetV2").replace("_", " ")
+    words = name.replace("mobilenet_v2", "MNv2" if short else "MobileNetV2")
+    return words.replace("efficientnet_lite", "EffNet-Lite" if short else "EfficientNet-Lite").replace(
+        "_", " "
+    )
 
 
 def architecture_line(net: NetConfig) -> str:

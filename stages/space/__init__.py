@@ -21,8 +21,8 @@ class SpaceConfig(Record):
 
     name: str = Field(
         "fashion",
-        description="the family of networks: fashion, mobile_v3 or proxyless_mobile, or a YAML file of your "
-        "own",
+        description="the family of networks: fashion, lite0, mobile_v3 or proxyless_mobile, or a YAML file "
+        "of your own",
     )
     width_multiplier: float | None = Field(
         None,
@@ -36,6 +36,13 @@ class SpaceConfig(Record):
         examples=["auto"],
         description="pixels of the input image, in both directions; auto: as much as the images and the "
         "space have; unset: as the space says",
+    )
+    pretrained: str = Field(
+        "auto",
+        min_length=1,
+        description="the weights from which networks start: auto (as the space says; of the shipped ones "
+        "lite0 has some), none (random weights), or a YAML file that says which tensors of a weights file of "
+        "your own are which",
     )
 
 
@@ -64,8 +71,22 @@ def load_space(config: SpaceConfig, base_dir: Path = Path()) -> SearchSpace:
             value=error.value,
             hint=f"{error.hint} {example}".strip(),
         ) from error
-    changes = config.model_dump(exclude={"name"}, exclude_none=True)
-    return _changed(space, {key: value for key, value in changes.items() if value != "auto"})
+    changes = config.model_dump(exclude={"name", "pretrained"}, exclude_none=True)
+    changed = _changed(space, {key: value for key, value in changes.items() if value != "auto"})
+    return changed.model_copy(update={"pretrained": _weights(config, space, base_dir)})
+
+
+def _weights(config: SpaceConfig, space: SearchSpace, base_dir: Path) -> str | None:
+    if config.pretrained == "auto":
+        return space.pretrained
+    if config.pretrained == "none":
+        return None
+    if not config.pretrained.endswith((".yaml", ".yml")):
+        raise UsageError(
+            f"space.pretrained: {config.pretrained!r} is neither auto, none nor a YAML file.",
+            hint="A YAML file names a weights file of your own, and which of its tensors are which.",
+        )
+    return str(base_dir / config.pretrained)
 
 
 def space_for(

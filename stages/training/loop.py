@@ -6,11 +6,14 @@ Device, precision and backward are the runtime's (:mod:`stages.training.runtime`
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from nasflow.base.errors import MachineError, RunInterruptedError, TrainingDivergedError
+from pipeline import signals
 from pipeline.stage import Context
 from stages.data.dataset import Batches
 from stages.documents import ComputeCost, EpochPoint, MadeBy
@@ -29,9 +32,9 @@ from stages.training.cost import ComputeClock
 from stages.training.makers import Makers
 from stages.training.optimisation import (
     AveragedWeights,
+    Losses,
     accuracy_percent,
     check_finite,
-    check_loss,
     learning_rate,
     set_learning_rate,
     sgd,
@@ -40,6 +43,8 @@ from stages.training.recipe import Recipe
 from stages.training.runtime import TrainingRuntime
 
 EMA_EVERY = 4
+READ_EVERY = 20
+"""Steps between two readings of their losses from the device."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,13 @@ class _Run:
         self.compute_cost = ComputeClock(self.runtime.device)
         self.makers = Makers(self.runtime.device)
         to_channels_last(self.network)
-        self.module, self.optimizer = self.runtime.fabric.setup(self.network, sgd(self.network, self.recipe))
+        self.module, self.optimizer = self.runtime.setup(self.network, sgd(self.network, self.recipe))
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
+        self.loss = nn.CrossEntropyLoss(
+            weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing
+        )
+        self.losses = Losses(self.name)
+        self._since = time.monotonic()
         self.now = _Progress()
         self.curve: list[EpochPoint] = []
         self.best: dict[str, Tensor] = {}
@@ -115,8 +125,15 @@ class _Run:
         self._restore()
 
     def to_the_end(self) -> Trained:
-        while len(self.curve) < self.recipe.epochs:
-            self._run_epoch()
+        try:
+            while len(self.curve) < self.recipe.epochs:
+                self._take_steps()
+                self._close_epoch()
+        except RunInterruptedError:
+            # A fault of the disk, or weights that are no numbers, must not hide what ended the run.
+            with suppress(MachineError, TrainingDivergedError):
+                self._save()
+            raise
         return Trained(
             weights=save_state(self.best),
             curve=tuple(self.curve),
@@ -133,58 +150,71 @@ class _Run:
     def _rate(self, step: int) -> float:
         return learning_rate(self.recipe, step, self.steps, self.recipe.epochs)
 
-    def _run_epoch(self) -> None:
-        started = time.monotonic()
+    def _take_steps(self) -> None:
         ema_every = min(EMA_EVERY, self.steps)
+        self._since = kept = time.monotonic()
         self.module.train()
-        for x_NCHW, labels_N in self.training.training(self.seed, self.now.epoch, first=self.now.step):
-            set_learning_rate(self.optimizer, self._rate(self._total_step))
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(
-                self.module(x_NCHW), labels_N, label_smoothing=self.recipe.label_smoothing
-            )
-            value = float(loss.detach())
-            check_loss(value, what=self.name, step=self._total_step)
-            self.runtime.fabric.backward(loss)
-            self.optimizer.step()
-            self.now.loss_sum += value
-            self.now.step += 1
-            if self.now.step % ema_every == 0:
-                self.average.update(self.network)
-            if time.monotonic() - started > self.runtime.checkpoint_seconds:
-                self.now.seconds += time.monotonic() - started
+        for x_NCHW, labels in self.training.training(self.seed, self.now.epoch, first=self.now.step):
+            with signals.deferred():  # a step is done whole or not at all: what is kept then is consistent
+                self._step(x_NCHW, labels)
+                if self.now.step % ema_every == 0:
+                    self.average.update()
+            if time.monotonic() - kept > self.runtime.checkpoint_seconds:
                 self._save()
-                started = time.monotonic()
-            if self.now.step % 20 == 0:
+                kept = time.monotonic()
+            if self.now.step % READ_EVERY == 0:
+                self.now.loss_sum = self.losses.add_to(self.now.loss_sum)
                 done = self.now.epoch + self.now.step / self.steps
-                self.context.progress(done, self.recipe.epochs, "epochs", f"{self.name} loss {value:.3f}")
-        self.now.seconds += time.monotonic() - started
-        self._close_epoch()
+                note = f"{self.name} loss {self.losses.last:.3f}"
+                self.context.progress(done, self.recipe.epochs, "epochs", note)
+
+    def _step(self, x_NCHW: Tensor, labels: Tensor) -> None:
+        set_learning_rate(self.optimizer, self._rate(self._total_step))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.module(x_NCHW), labels)
+        self.losses.add(loss, self._total_step)
+        self.runtime.backward(loss)
+        self.optimizer.step()
+        self.now.step += 1
+
+    def _add_time(self) -> None:
+        now = time.monotonic()
+        self.now.seconds += now - self._since
+        self._since = now
 
     def _close_epoch(self) -> None:
-        now = self.now
+        self._add_time()
+        self.now.loss_sum = self.losses.add_to(self.now.loss_sum)
         evaluated = Network(self.network.net)
         evaluated.load_state_dict(self.average.tensors)
         evaluated.to(self.runtime.device)
         to_channels_last(evaluated)
         accuracy = accuracy_percent(evaluated, self.validation.in_order())
-        self.curve.append(
-            EpochPoint(
-                epoch=now.epoch,
-                learning_rate=self._rate(self._total_step - 1),
-                train_loss=now.loss_sum / self.steps,
-                validation_accuracy_percent=accuracy,
-                seconds=now.seconds,
-            )
+        self._since = time.monotonic()
+        with signals.deferred():
+            self._begin_epoch(accuracy)
+            self._save()
+
+    def _begin_epoch(self, accuracy: float) -> None:
+        """Note what the epoch that ends came to, and go on to the next."""
+        now = self.now
+        point = EpochPoint(
+            epoch=now.epoch,
+            learning_rate=self._rate(self._total_step - 1),
+            train_loss=now.loss_sum / self.steps,
+            validation_accuracy_percent=accuracy,
+            seconds=now.seconds,
         )
+        self.curve.append(point)
         if now.best_epoch < 0 or accuracy > self.curve[now.best_epoch].validation_accuracy_percent:
             now.best_epoch = now.epoch
             self.best = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
         self.context.metric(f"{self.name} validation accuracy %", accuracy, now.epoch)
         self.now = _Progress(epoch=now.epoch + 1, best_epoch=now.best_epoch)
-        self._save()
 
     def _save(self) -> None:
+        self._add_time()
+        self.now.loss_sum = self.losses.add_to(self.now.loss_sum)
         check_finite(self.network.state_dict(), what=self.name, step=self._total_step)
         self.now.ema_updates = self.average.updates
         tensors, numbers = pack_optimizer(self.optimizer, "optimizer")

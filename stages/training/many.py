@@ -1,86 +1,67 @@
-"""Train several networks by one recipe, one after another; each is kept as soon as it is done."""
+"""Train several networks by one recipe; each is kept as soon as it is done."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from pipeline.events import Event, Progress
 from pipeline.stage import Context
-from stages.data.config import DataConfig, open_dataset
-from stages.documents import Role, TrainedNetwork, TrainedNetworks
-from stages.nn.network import Network, load_weights
-from stages.seeds import TrainingStream, derived_seed
+from stages.data.config import DataConfig
+from stages.documents import Origin, Role, TrainedNetwork, TrainedNetworks
 from stages.space.search_space import NetConfig
-from stages.training.loop import train
+from stages.space.weights_origin import WeightsOrigin
 from stages.training.recipe import Recipe
-from stages.training.runtime import start_runtime
+from stages.training.task import Course, Outcome, Task
+from stages.training.together import train_together
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train; without ``weights`` from a fresh initialisation."""
+    """One network to train, from ``weights`` of some ``origin``; None: from a fresh initialisation.
+
+    ``pretrained``: the published weights that these descend from.
+    """
 
     name: str
     role: Role
     net: NetConfig
     weights: bytes | None
+    origin: Origin = "fresh"
+    pretrained: WeightsOrigin | None = None
 
 
 def train_all(
     jobs: Sequence[Job], recipe: Recipe, data: DataConfig, seed: int, context: Context
 ) -> TrainedNetworks:
-    """Train all jobs with the same images in the same order. Raises TrainingDivergedError."""
-    runtime = start_runtime(seed)
-    training = open_dataset(data).load("train").batches(recipe.batch_size, runtime.device)
-    validation = open_dataset(data).load("choice").batches(500, runtime.device)
-    done = []
-    for index, job in enumerate(jobs):
-        torch.manual_seed(
-            derived_seed(seed, TrainingStream.FRESH_WEIGHTS)
-        )  # equal random state for each job's fresh weights
-        network = Network(job.net)
-        if job.weights is not None:
-            load_weights(network, job.weights)
-        outcome = train(
-            network,
-            training,
-            validation,
-            recipe,
-            seed=derived_seed(seed, TrainingStream.BATCHES),
-            name=job.name,
-            context=one_of_many(context, index, len(jobs)),
-            runtime=runtime,
-        )
-        context.say(f"{job.name}: {outcome.validation_accuracy_percent:.2f} % on validation images.")
-        done.append(
-            TrainedNetwork(
-                name=job.name,
-                role=job.role,
-                net=job.net,
-                weights=context.store.put_bytes(outcome.weights, ".safetensors"),
-                origin="fresh" if job.weights is None else "inherited",
-                images_seen=outcome.images_seen,
-                curve=outcome.curve,
-                best_epoch=outcome.best_epoch,
-                validation_accuracy_percent=outcome.validation_accuracy_percent,
-                seconds=sum(point.seconds for point in outcome.curve),
-                compute_cost=outcome.compute_cost,
-                made_by=outcome.made_by,
-            )
-        )
-    return TrainedNetworks(networks=tuple(done))
+    """Train all jobs with the same images in the same order.
+
+    Raises TrainingDivergedError, and MachineError where a training process was killed.
+    """
+    networks: dict[int, TrainedNetwork] = {}
+
+    def finished(index: int, outcome: Outcome) -> None:
+        networks[index] = network = _network(jobs[index], outcome, context)
+        context.say(f"{network.name}: {network.validation_accuracy_percent:.2f} % on validation images.")
+
+    tasks = [Task(job.name, job.net, job.weights) for job in jobs]
+    train_together(tasks, Course(recipe, data, seed), context, finished)
+    return TrainedNetworks(networks=tuple(networks[index] for index in range(len(jobs))))
 
 
-def one_of_many(context: Context, index: int, total: int) -> Context:
-    """A context whose progress counts the jobs before this one."""
-
-    def emit(event: Event) -> None:
-        if isinstance(event, Progress):
-            done = index * event.total + event.done
-            event = Progress(event.stage, done, total * event.total, event.unit, event.note)
-        context.emit(event)
-
-    return Context(context.stage, context.fingerprint, context.store, context.scratch, emit)
+def _network(job: Job, outcome: Outcome, context: Context) -> TrainedNetwork:
+    trained = outcome.trained
+    return TrainedNetwork(
+        name=job.name,
+        role=job.role,
+        net=job.net,
+        weights=context.store.put_bytes(trained.weights, ".safetensors"),
+        origin=job.origin,
+        pretrained=job.pretrained,
+        images_seen=trained.images_seen,
+        curve=trained.curve,
+        best_epoch=trained.best_epoch,
+        validation_accuracy_percent=trained.validation_accuracy_percent,
+        seconds=sum(point.seconds for point in trained.curve),
+        compute_cost=trained.compute_cost,
+        made_by=trained.made_by,
+    )

@@ -14,14 +14,20 @@ from stages.training.recipe import Recipe
 
 
 def sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; BN parameters and biases are not decayed."""
+    """SGD with Nesterov momentum; BN parameters and biases are not decayed.
+
+    All tensors in one call (``foreach``). PyTorch's fused way, as fast, refuses a supernet, of whose weights
+    some have no momentum yet.
+    """
     weights = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
     groups = [
         {"params": weights, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.SGD(
+        groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
+    )
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -43,6 +49,35 @@ def check_loss(loss: float, *, what: str, step: int) -> None:
     """Raises TrainingDivergedError where a loss is no longer a number."""
     if not math.isfinite(loss):
         raise _diverged(f"the loss is {loss}", what=what, step=step)
+
+
+class Losses:
+    """The losses of steps, read from the device a few at a time: it would stand still at each reading."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._waiting: list[tuple[int, Tensor]] = []
+        self.last = math.nan
+
+    def add(self, loss: Tensor, step: int) -> None:
+        """That of one step, a scalar; nothing is read yet."""
+        self._waiting.append((step, loss.detach()))
+
+    def add_to(self, total: float) -> float:
+        """``total`` and those added since the last reading, one by one: the sum of all steps does not depend
+        on when they are read.
+
+        Raises TrainingDivergedError with the first step whose loss is no longer a number.
+        """
+        if not self._waiting:
+            return total
+        values = torch.stack([loss.double() for _, loss in self._waiting]).tolist()
+        for (step, _), value in zip(self._waiting, values, strict=True):
+            check_loss(value, what=self._what, step=step)
+            total += value
+        self._waiting.clear()
+        self.last = values[-1]
+        return total
 
 
 def check_finite(tensors: Mapping[str, Tensor], *, what: str, step: int) -> None:
@@ -74,18 +109,21 @@ class AveragedWeights:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        present = network.state_dict()  # shares its memory with the network, which is changed in place
+        self.tensors = {name: tensor.detach().clone() for name, tensor in present.items()}
+        numbers = [name for name, tensor in present.items() if tensor.is_floating_point()]
+        self._averaged = [self.tensors[name] for name in numbers]
+        self._present = [present[name] for name in numbers]
+        self._counts = [(self.tensors[name], present[name]) for name in present.keys() - set(numbers)]
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
+    def update(self) -> None:
         """Move the average towards the present weights."""
         self.updates += 1
         share = 1.0 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                self.tensors[name].lerp_(tensor, share)
-            else:
-                self.tensors[name].copy_(tensor)
+        torch._foreach_lerp_(self._averaged, self._present, share)
+        for kept, count in self._counts:
+            kept.copy_(count)
 
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """From a checkpoint, onto the device and into the memory order of the network."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
+from stages.space.search_space import SearchSpace
+
+Start = Literal["auto", "inherited", "fresh", "pretrained"]
 
 
 class Recipe(Record):
@@ -30,13 +34,33 @@ class Recipe(Record):
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
     )
     ema_decay: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, every four steps")
+    # Decides how soon the networks are there, not what they are.
+    side_by_side: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto",
+        exclude=True,
+        description="independent trainings at a time, each in a process of its own: auto (as many as the "
+        "cores or GPUs feed), or a number; 1: one after another. Either way the results are the same",
+    )
 
 
 class TrainingConfig(Recipe):
     """The recipe of every network that is compared: found, random and MobileNetV2s."""
 
-    start: Literal["inherited", "fresh"] = Field(
-        "inherited",
-        description="weights that the found and random networks start from: fresh (new ones, as "
-        "MobileNetV2), or inherited (the search's)",
+    start: Start = Field(
+        "auto",
+        description="weights that the found and random networks start from: fresh (new ones), inherited (the "
+        "search's), pretrained (the space's pretrained ones, fitted to each network), or auto (pretrained "
+        "where the space has such weights, else inherited)",
     )
+
+
+def resolved_start(start: Start, space: SearchSpace) -> Start:
+    """What ``auto`` means for a space. Raises UsageError where it has no pretrained weights to start from."""
+    if start == "auto":
+        return "inherited" if space.pretrained is None else "pretrained"
+    if start == "pretrained" and space.pretrained is None:
+        raise UsageError(
+            f"training.start is pretrained, and space {space.name} has no pretrained weights.",
+            hint="Choose the space lite0, name weights (space.pretrained), or another start.",
+        )
+    return start

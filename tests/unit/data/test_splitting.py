@@ -225,7 +225,7 @@ def test_what_cannot_be_split_is_refused(items: list[Item], names: tuple[str, ..
 
 
 def test_more_folds_than_sets_of_the_smallest_class_are_refused() -> None:
-    with pytest.raises(UsageError, match="at least 5 independent images.*dog has 4"):
+    with pytest.raises(UsageError, match=r"at least 5 independent images.*dog has 4"):
         fold_items(single(20, 0) + single(4, 1), ("cat", "dog"), 5)
 
 

@@ -20,12 +20,16 @@ from stages.nas.targets import TargetConfig
 from stages.nas.trials import TRIALS, Trials
 from stages.prune import Prune
 from stages.search import Search
+from stages.space.search_space import NetConfig
+from stages.training import together
 from stages.training.makers import made_here
 from stages.training.recipe import Recipe
 from stages.training.runtime import start_runtime
+from stages.training.task import Task
 
 LATENCY = latency_model()
 RECIPE = Recipe(batch_size=25, warmup_epochs=0.0, learning_rate=0.05)
+SHORT = RECIPE.model_copy(update={"epochs": 1})
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,14 @@ def pruned(
     return prune(**config).run(context, search=searched, latency=LATENCY)
 
 
+def tried(
+    networks: dict[tuple[int, ...], NetConfig], recipe: Recipe = SHORT, scratch: MemoryScratch | None = None
+) -> Trials:
+    trials = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch))
+    trials.evaluate(networks)
+    return trials
+
+
 def of_found(outcome: PrunedNetworks) -> float | None:
     return next(c.trial_loss for c in outcome.considered if c.choices == outcome.found.choices)
 
@@ -93,7 +105,7 @@ def test_the_network_of_the_best_accuracy_is_taken_where_that_is_asked_for(
 def test_without_trials_nothing_is_trained(
     searched: SearchResult, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "train", None)
+    monkeypatch.setattr(trials, "train_together", None)
     outcome = pruned(searched, store)
     assert all(c.trial_loss is None and c.trial_accuracy_percent is None for c in outcome.considered)
 
@@ -109,15 +121,15 @@ def test_a_killed_run_trains_no_network_twice(
     searched: SearchResult, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = pruned(searched, store, trial_epochs=1)
-    real, trained = trials.train, []
+    real, trained = together.perform, []
 
-    def counted(*args: object, **options: object) -> object:
+    def counted(task: Task, *others: object) -> object:
         if len(trained) == 2:
             raise Stopped
-        trained.append(options["name"])
-        return real(*args, **options)  # type: ignore[arg-type]
+        trained.append(task.name)
+        return real(task, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trials, "train", counted)
+    monkeypatch.setattr(together, "perform", counted)
     scratch = MemoryScratch()
     with pytest.raises(Stopped):
         pruned(searched, store, scratch=scratch, trial_epochs=1)
@@ -132,17 +144,16 @@ def test_a_killed_run_trains_no_network_twice(
 def test_a_trial_longer_than_another_learns_more() -> None:
     net = SPACE.network([0] * len(SPACE.layers()))
     recipes = [RECIPE.model_copy(update={"epochs": epochs}) for epochs in (1, 8)]
-    short, long = (Trials(r, DATA, 0, memory_context("prune"), start_runtime(0)) for r in recipes)
-    assert long.evaluate([0], net).loss < short.evaluate([0], net).loss - 0.1
+    short, long = (tried({(0,): net}, recipe) for recipe in recipes)
+    assert long.evaluation([0]).loss < short.evaluation([0]).loss - 0.1
 
 
 def test_equal_networks_have_equal_trials_whatever_was_tried_before() -> None:
-    one, other = [0] * len(SPACE.layers()), [0, 1, 1, 1]
-    runtime, recipe = start_runtime(0), RECIPE.model_copy(update={"epochs": 1})
-    alone = Trials(recipe, DATA, 0, memory_context("prune"), runtime).evaluate(one, SPACE.network(one))
-    both = Trials(recipe, DATA, 0, memory_context("prune"), runtime)
-    both.evaluate(other, SPACE.network(other))
-    assert both.evaluate(one, SPACE.network(one)) == alone
+    one, other = (0, 0, 0, 0), (0, 1, 1, 1)
+    alone = tried({one: SPACE.network(one)})
+    both = tried({other: SPACE.network(other)})
+    both.evaluate({one: SPACE.network(one)})
+    assert both.evaluation(one) == alone.evaluation(one)
 
 
 def test_the_recipe_counts_only_where_there_are_trials_and_its_epochs_never() -> None:
@@ -169,11 +180,9 @@ def test_trials_are_part_of_the_estimate() -> None:
 
 
 def test_what_trained_is_kept_with_the_trials_and_by_a_run_that_goes_on() -> None:
-    path, scratch = [0] * len(SPACE.layers()), MemoryScratch()
-    runtime, recipe = start_runtime(0), RECIPE.model_copy(update={"epochs": 1})
-    first = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), runtime)
-    assert first.made_by == ()
-    first.evaluate(path, SPACE.network(path))
-    assert first.made_by == (made_here(runtime.device),)
-    again = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), runtime)
+    path, scratch = (0, 0, 0, 0), MemoryScratch()
+    assert tried({}, scratch=scratch).made_by == ()
+    first = tried({path: SPACE.network(path)}, scratch=scratch)
+    assert first.made_by == (made_here(start_runtime(0).device),)
+    again = tried({path: SPACE.network(path)}, scratch=scratch)
     assert again.made_by == first.made_by, "that network is not tried again"

@@ -92,7 +92,7 @@ def test_averaged_weights_follow_slowly_and_early_ones_are_forgotten() -> None:
         tensor.fill_(1)
     distances = []
     for _ in range(200):
-        average.update(network)
+        average.update()
         distances.append(max(float((t - 1).abs().max()) for t in average.tensors.values()))
     assert distances == sorted(distances, reverse=True)
     assert distances[0] > 0.1
@@ -107,7 +107,7 @@ def test_once_it_is_long_the_average_moves_by_its_decay() -> None:
         tensor.zero_()
     for tensor in network.state_dict().values():
         tensor.fill_(1)
-    average.update(network)
+    average.update()
     assert {float(t.flatten()[0]) for t in average.tensors.values() if t.is_floating_point()} == {0.5}
 
 
@@ -117,7 +117,7 @@ def test_restored_state_has_the_values_and_the_memory_order_of_the_original() ->
     set_learning_rate(optimizer, 0.1)
     for _ in range(2):
         optimizer_step(network, optimizer)
-        average.update(network)
+        average.update()
     tensors, numbers = pack_optimizer(optimizer, "optimizer")
     tensors |= {f"average.{name}": tensor for name, tensor in average.tensors.items()}
     restored_tensors, restored_numbers = unpack(pack(tensors, numbers))
@@ -196,3 +196,16 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
         check_finite({"first": torch.ones(2), "second": torch.tensor([1.0, bad])}, what="toy", step=7)
     check_loss(1e30, what="toy", step=7)
     check_finite({"count": torch.tensor(3), "weights": torch.ones(2)}, what="toy", step=7)
+
+
+def test_the_optimizer_of_all_tensors_at_once_does_what_the_plain_one_does() -> None:
+    one, other = new_network(), new_network()
+    quick, plain = sgd(one, Recipe()), sgd(other, Recipe())
+    for group in plain.param_groups:
+        group["foreach"] = False
+    for optimizer, network in ((quick, one), (plain, other)):
+        set_learning_rate(optimizer, 0.1)
+        for _ in range(3):
+            optimizer_step(network, optimizer)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)

@@ -1,0 +1,141 @@
+"""One independent training, described so that any process can do it: this one, or one beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.stage import Context
+from stages.data import config as data_config
+from stages.data.config import DataConfig, open_dataset
+from stages.data.dataset import Batches
+from stages.documents import ComputeCost, EpochPoint, MadeBy
+from stages.nn.network import Network, load_network, load_weights
+from stages.seeds import TrainingStream, derived_seed
+from stages.space.search_space import NetConfig
+from stages.training.loop import Trained, train
+from stages.training.optimisation import Evaluation, evaluate
+from stages.training.recipe import Recipe
+from stages.training.runtime import CHECKPOINT_SECONDS, TrainingRuntime
+
+EVALUATION_BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network to train; without ``weights`` from a fresh initialisation.
+
+    ``name`` is also its checkpoint's. ``evaluated``: its loss on the images for choices is wanted as well.
+    ``done``: an earlier run has its outcome, and it is here to be counted alone.
+    """
+
+    name: str
+    net: NetConfig
+    weights: bytes | None = None
+    evaluated: bool = False
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Course:
+    """What all tasks of a stage share: recipe, images, and the seed of weights and of their order."""
+
+    recipe: Recipe
+    data: DataConfig
+    seed: int
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    def images(self, runtime: TrainingRuntime) -> tuple[Batches, Batches]:
+        """Training images and images for choices, on the device."""
+        dataset = open_dataset(self.data)
+        return (
+            dataset.load("train").batches(self.recipe.batch_size, runtime.device),
+            dataset.load("choice").batches(EVALUATION_BATCH_SIZE, runtime.device),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task came to; ``evaluation`` of the best weights where it was asked for."""
+
+    trained: Trained
+    evaluation: Evaluation | None
+
+
+def perform(
+    task: Task, course: Course, images: tuple[Batches, Batches], context: Context, runtime: TrainingRuntime
+) -> Outcome:
+    """Do the task, or go on from its checkpoint in the context's scratch. Raises TrainingDivergedError."""
+    # An equal random state for the fresh weights of each task.
+    torch.manual_seed(derived_seed(course.seed, TrainingStream.FRESH_WEIGHTS))
+    network = Network(task.net)
+    if task.weights is not None:
+        load_weights(network, task.weights)
+    training, validation = images
+    trained = train(
+        network,
+        training,
+        validation,
+        course.recipe,
+        seed=derived_seed(course.seed, TrainingStream.BATCHES),
+        name=task.name,
+        context=context,
+        runtime=runtime,
+    )
+    if not task.evaluated:
+        return Outcome(trained, None)
+    best = load_network(task.net, trained.weights).to(runtime.device)
+    return Outcome(trained, evaluate(best, validation.in_order()))
+
+
+def course_as_json(course: Course) -> dict[str, Any]:
+    """For another process; the data section with its paths, which fingerprints leave out."""
+    data = course.data
+    hidden = {name: getattr(data, name) for name, f in type(data).model_fields.items() if f.exclude}
+    return {
+        "recipe": course.recipe.model_dump(mode="json"),
+        "data_kind": type(data).__name__,
+        "data": {**data.model_dump(mode="json"), **hidden},
+        "seed": course.seed,
+        "checkpoint_seconds": course.checkpoint_seconds,
+    }
+
+
+def course_of_json(plain: dict[str, Any]) -> Course:
+    """What :func:`course_as_json` described."""
+    kind: type[DataConfig] = getattr(data_config, plain["data_kind"])
+    return Course(
+        recipe=Recipe.model_validate(plain["recipe"]),
+        data=kind.model_validate(plain["data"]),
+        seed=plain["seed"],
+        checkpoint_seconds=plain["checkpoint_seconds"],
+    )
+
+
+def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
+    """For another process; the weights travel as bytes beside it."""
+    trained, evaluation = outcome.trained, outcome.evaluation
+    return {
+        "curve": [point.model_dump() for point in trained.curve],
+        "best_epoch": trained.best_epoch,
+        "images_seen": trained.images_seen,
+        "compute_cost": trained.compute_cost.model_dump() if trained.compute_cost is not None else None,
+        "made_by": [made_by.model_dump() for made_by in trained.made_by],
+        "evaluation": [evaluation.accuracy_percent, evaluation.loss] if evaluation is not None else None,
+    }
+
+
+def outcome_of_json(plain: dict[str, Any], weights: bytes) -> Outcome:
+    """What :func:`outcome_as_json` described."""
+    cost, evaluation = plain["compute_cost"], plain["evaluation"]
+    trained = Trained(
+        weights=weights,
+        curve=tuple(EpochPoint.model_validate(point) for point in plain["curve"]),
+        best_epoch=plain["best_epoch"],
+        images_seen=plain["images_seen"],
+        compute_cost=ComputeCost.model_validate(cost) if cost is not None else None,
+        made_by=tuple(MadeBy.model_validate(made_by) for made_by in plain["made_by"]),
+    )
+    return Outcome(trained, Evaluation(*evaluation) if evaluation is not None else None)
