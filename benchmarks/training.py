@@ -12,8 +12,8 @@ import sys
 import time
 from statistics import median
 
-from android_bench.local.host import usable_cores
 from benchmarks._report import Outcome, at_least, main, say
+from nasflow.base.processes import usable_cores
 from pipeline.artifact import Blob
 from pipeline.events import Event
 from pipeline.stage import Context
@@ -91,7 +91,8 @@ def bare(net: NetConfig, images: int) -> float:
     started = time.monotonic()
     for x_NCHW, labels_N in batches.training(0, 0):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(x_NCHW), labels_N, label_smoothing=0.1).backward()
+        loss = torch.nn.functional.cross_entropy(network(x_NCHW), labels_N, label_smoothing=0.1)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -105,7 +106,7 @@ def seconds_of(nets: list[NetConfig], images: int, *, side_by_side: int, threads
     from stages.training.task import Course, Task
     from stages.training.together import train_together
 
-    def ignore(_index: int, _outcome: Outcome) -> None:
+    def ignore(_index: int, _outcome: object) -> None:
         """The outcomes are not looked at."""
 
     recipe = Recipe(epochs=1, batch_size=BATCH_SIZE, side_by_side=side_by_side)

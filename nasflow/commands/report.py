@@ -6,11 +6,11 @@ from nasflow.base.errors import UsageError
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
+from nasflow.commands.first_look import Told
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.summary import file_lines, summary
 from nasflow.publish import publish
 from pipeline.artifact import Document
-from pipeline.events import Event
 from pipeline.runner import Pipeline
 
 
@@ -21,19 +21,17 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     damaged, MachineError.
     """
     project = project or open_project(selection)
-    events: list[Event] = []
-    pipeline = project.pipeline(events.append)
+    told = Told()
+    pipeline = project.pipeline(told)
     with pipeline.store.lock():
         documents = _stored(pipeline)
-        published = publish(
-            documents, pipeline.store, project.latest, project.config, events.append, again=True
-        )
+        published = publish(documents, pipeline.store, project.latest, project.config, told, again=True)
     return Outcome(
         document={
             **published.result.model_dump(mode="json"),
             "files": {name: str(path) for name, path in published.files.items()},
         },
-        text="\n".join([*message_lines(events), summary(published.result), "", *file_lines(published)]),
+        text="\n".join([*message_lines(told.events), summary(published.result), "", *file_lines(published)]),
     )
 
 

@@ -36,13 +36,20 @@ class ImageFolder:
         """All that is known about the images. Raises UsageError, DatasetMissingError."""
         return self.look()
 
-    def look(self, progress: Callable[[int, int], None] | None = None) -> Catalogue:
-        """As :attr:`catalogue`; ``progress`` is told how many images are read, of how many."""
+    def look(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        comparing: Callable[[float], None] | None = None,
+    ) -> Catalogue:
+        """As :attr:`catalogue`; ``progress`` is told how many images are read, of how many.
+
+        ``comparing``: which share of all pairs has been compared, to find near copies.
+        """
         from stages.data.catalogue import catalogue_of
 
         # The size of a network's input has no part in it.
         plain = {name: getattr(self.config, name) for name in DataConfig.model_fields}
-        return catalogue_of(DataConfig.model_validate(plain), progress)
+        return catalogue_of(DataConfig.model_validate(plain), progress, comparing)
 
     @property
     def class_names(self) -> tuple[str, ...]:

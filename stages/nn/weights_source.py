@@ -151,5 +151,5 @@ def identity(origin: WeightsOrigin) -> dict[str, str]:
 
 
 def weights_identity(pretrained: str | None) -> dict[str, str]:
-    """As :func:`identity`, of the weights that a space names; nothing without. Raises as :func:`origin_of`."""
+    """As :func:`identity`, of what a space names; nothing without. Raises as :func:`origin_of`."""
     return {} if pretrained is None else identity(origin_of(pretrained))
