@@ -33,6 +33,7 @@ from nasflow.cli.options import (
 from nasflow.cli.request import Action, Outcome, RunOptions, StageName
 from nasflow.cli.screen import screen
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.commands.folds import run_other_folds, together
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, decided, open_project
 from nasflow.commands.status import plan, work_ahead
@@ -71,6 +72,13 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         for listener in listeners:
             listener(event)
 
+    def others(event: Event) -> None:
+        """Events of other folds, which are no part of what this run did with its stages."""
+        if isinstance(event, Message):
+            event = replace(event, text=options.with_selection(event.text))
+        for listener in listeners[1:]:
+            listener(event)
+
     with ExitStack() as stack:
         listeners.append(stack.enter_context(closing(screen(as_json=options.as_json))))
         device = stack.enter_context(closing(project.open_device(lambda text: emit(Message("", text)))))
@@ -101,7 +109,10 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                published = publish(documents, pipeline.store, project.latest, project.config, emit)
+                folds = together([documents, *run_other_folds(project, device, others, options.force)])
+                published = publish(
+                    documents, pipeline.store, project.latest, project.config, emit, folds=folds
+                )
     return _outcome(recorder, documents, published, log.path)
 
 
