@@ -86,6 +86,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
     """All stages in the order in which they run. Raises UsageError where the search space is none."""
     space, data = space_and_images(config, base_dir)
     seed, runtime = config.seed, config.runtime
+    measured = space.model_copy(update={"pretrained": None})  # other weights take no other time
     prune = Prune(
         config=with_shared(config.prune, config.measurement),
         target=config.target,
@@ -101,14 +102,14 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
     return (
         ProfileOps(
             config=with_shared(config.profile, config.measurement),
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,
         ),
         FitLatency(
             config=with_shared(config.latency, config.measurement),
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,
@@ -116,7 +117,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
         PrecheckStage(
             config=with_shared(config.precheck, config.measurement, own=("rounds",)),
             convert=config.convert,
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,

@@ -109,7 +109,8 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                folds = together([documents, *run_other_folds(project, device, others, options.force)])
+                further = run_other_folds(project, pipeline.store, device, others, options.force)
+                folds = together([documents, *further])
                 published = publish(
                     documents, pipeline.store, project.latest, project.config, emit, folds=folds
                 )
