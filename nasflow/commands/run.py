@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import traceback
@@ -42,6 +43,7 @@ from pipeline.events import Event, Message, StageFinished, StageSkipped, StageSt
 from pipeline.reporters.reporters import JsonLinesReporter, LogFileReporter, PlainReporter, Reporter
 from pipeline.reporters.rich_reporter import RichReporter
 from pipeline.runner import Pipeline
+from stages.training.launch import launched_by
 
 EXIT_CODES: Mapping[str, int] = {
     "ungated": 0,
@@ -61,6 +63,25 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
     """
     if options.dry_run:
         return plan(options, project or open_project(options.selection))
+    rank, processes = launched_by(os.environ)
+    if processes > 1:
+        return _with_others(rank, lambda: _run(options, project))
+    return _run(options, project)
+
+
+def _with_others(rank: int, run: Callable[[], Outcome]) -> Outcome:
+    """As one of several processes: the first runs the pipeline, the others take part in its trainings."""
+    from stages.nas.following import dismiss, follow
+
+    if rank > 0:
+        follow()
+        return Outcome({"rank": rank})
+    outcome = run()
+    dismiss()
+    return outcome
+
+
+def _run(options: RunOptions, project: Project | None) -> Outcome:
     project = project or open_project(options.selection, tell=lambda _notice: None)  # told below, as events
     recorder = _Recorder()
     listeners: list[Reporter] = [recorder]

@@ -170,12 +170,16 @@ class _Run:
     def _step(self, x_NCHW: Tensor, labels: Tensor) -> None:
         set_learning_rate(self.optimizer, self._rate(self._total_step))
         self.optimizer.zero_grad(set_to_none=True)
-        with self.runtime.autocast():
-            loss = self.loss(self.network(x_NCHW), labels)
+        loss = self.runtime.add_gradients(self.network, self._loss, x_NCHW, labels, parts=self.recipe.parts)
         self.losses.add(loss, self._total_step)
-        loss.backward()
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.now.step += 1
+
+    def _loss(self, x_NCHW: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = self.loss(self.network(x_NCHW), labels)
+        return loss
 
     def _add_time(self) -> None:
         now = time.monotonic()
@@ -236,7 +240,7 @@ class _Run:
         return {"version": VERSION, "network": self.network.net.model_dump(mode="json")}
 
     def _restore(self) -> None:
-        payload = self.context.scratch.load(f"{self.name}.checkpoint")
+        payload = self.runtime.of_first(self.context.scratch.load(f"{self.name}.checkpoint"))
         if payload is None:
             return
         tensors, state = unpack(payload)

@@ -35,6 +35,16 @@ class Recipe(Record):
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
     )
     ema_decay: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, every four steps")
+    parts: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="compute each batch in so many parts, one after another, where memory is short; batch "
+        "normalisation then sees a part",
+    )
+    clip: float | None = Field(
+        None, gt=0, examples=[5.0], description="largest norm of all gradients; longer ones are scaled down"
+    )
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_word)] = Field(
         "auto",
         description="of the arithmetic in training: 32 (float32), bf16 (bfloat16, mixed with float32), or "

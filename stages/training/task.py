@@ -90,14 +90,23 @@ def perform(
     return Outcome(trained, evaluate(best, validation.in_order()))
 
 
-def course_as_json(course: Course) -> dict[str, Any]:
-    """For another process; the data section with its paths, which fingerprints leave out."""
-    data = course.data
+def data_as_json(data: DataConfig) -> dict[str, Any]:
+    """A data section for another process; with its paths, which fingerprints leave out."""
     hidden = {name: getattr(data, name) for name, f in type(data).model_fields.items() if f.exclude}
+    return {"kind": type(data).__name__, "settings": {**data.model_dump(mode="json"), **hidden}}
+
+
+def data_of_json(plain: dict[str, Any]) -> DataConfig:
+    """What :func:`data_as_json` described."""
+    kind: type[DataConfig] = getattr(data_config, plain["kind"])
+    return kind.model_validate(plain["settings"])
+
+
+def course_as_json(course: Course) -> dict[str, Any]:
+    """For another process."""
     return {
         "recipe": course.recipe.model_dump(mode="json"),
-        "data_kind": type(data).__name__,
-        "data": {**data.model_dump(mode="json"), **hidden},
+        "data": data_as_json(course.data),
         "seed": course.seed,
         "checkpoint_seconds": course.checkpoint_seconds,
     }
@@ -105,13 +114,28 @@ def course_as_json(course: Course) -> dict[str, Any]:
 
 def course_of_json(plain: dict[str, Any]) -> Course:
     """What :func:`course_as_json` described."""
-    kind: type[DataConfig] = getattr(data_config, plain["data_kind"])
     return Course(
         recipe=Recipe.model_validate(plain["recipe"]),
-        data=kind.model_validate(plain["data"]),
+        data=data_of_json(plain["data"]),
         seed=plain["seed"],
         checkpoint_seconds=plain["checkpoint_seconds"],
     )
+
+
+def task_as_json(task: Task) -> dict[str, Any]:
+    """For another process; the weights travel as bytes beside it."""
+    return {
+        "name": task.name,
+        "net": task.net.model_dump(mode="json"),
+        "fresh": task.weights is None,
+        "evaluated": task.evaluated,
+    }
+
+
+def task_of_json(plain: dict[str, Any], weights: bytes) -> Task:
+    """What :func:`task_as_json` described."""
+    net = NetConfig.model_validate(plain["net"])
+    return Task(plain["name"], net, None if plain["fresh"] else weights, plain["evaluated"])
 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
