@@ -24,6 +24,7 @@ from stages.profile_ops import ProfileOps
 from stages.prune import Prune
 from stages.search import Search
 from stages.space import load_space
+from stages.training.recipe import TrainingConfig
 from stages.verify import Verify
 
 
@@ -54,6 +55,14 @@ def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
     return data.model_copy(update=absolute)
 
 
+def resolve_teacher(training: TrainingConfig, base_dir: Path) -> TrainingConfig:
+    """The training section; its teacher's folder, if any, as an absolute one. Raises UsageError."""
+    if training.teacher is None:
+        return training
+    folder = str((base_dir / expand_home(training.teacher.network)).resolve())
+    return training.model_copy(update={"teacher": training.teacher.model_copy(update={"network": folder})})
+
+
 def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
     """Where all results lie. Raises UsageError."""
     return (base_dir / expand_home(config.artifacts)).resolve()
@@ -63,6 +72,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
     """All stages in the order in which they run. Raises UsageError where the search space is none."""
     space = load_space(config.space, base_dir)
     data = resolve_data(config.data, base_dir)
+    training = resolve_teacher(config.training, base_dir)
     seed, runtime = config.seed, config.runtime
     prune = Prune(
         config=with_shared(config.prune, config.measurement),
@@ -72,7 +82,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
         runtime=runtime,
         seed=seed,
         device=device,
-        recipe=config.training,
+        recipe=training,
     )
     trained = prune.most_networks
     compared = trained + config.baseline.networks
@@ -108,8 +118,8 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
             precision=config.training.precision,
         ),
         prune,
-        Finetune(config=config.training, data=data, seed=seed, networks=trained),
-        Baseline(config=config.baseline, recipe=config.training, space=space, data=data, seed=seed),
+        Finetune(config=training, data=data, seed=seed, networks=trained),
+        Baseline(config=config.baseline, recipe=training, space=space, data=data, seed=seed),
         Convert(config=config.convert, data=data, networks=compared),
         Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device, networks=compared),
     )

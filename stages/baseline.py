@@ -16,7 +16,7 @@ from stages.data.dataset import check_fits
 from stages.documents import Role, TrainedNetworks
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
-from stages.training.recipe import TrainingConfig
+from stages.training.recipe import TrainingConfig, teacher_identity
 
 Width = Annotated[float, Field(gt=0, le=8)]
 
@@ -62,8 +62,8 @@ class Baseline(Stage):
     seed: int
 
     def environment(self) -> Mapping[str, str]:
-        """The images."""
-        return open_dataset(self.data).identity()
+        """The images, and the teacher."""
+        return {**open_dataset(self.data).identity(), **teacher_identity(self.recipe)}
 
     def settings(self) -> dict[str, Any]:
         """Of the recipe all but the start (baselines are always fresh), of the space its shape alone."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pipeline.stage import TOOL, Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetworks, TrainedNetworks
-from stages.training.recipe import TrainingConfig
+from stages.training.recipe import TrainingConfig, teacher_identity
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Finetune(Stage):
     """How many are expected, for the estimate."""
 
     def environment(self) -> Mapping[str, str]:
-        """The images."""
-        return open_dataset(self.data).identity()
+        """The images, and the teacher."""
+        return {**open_dataset(self.data).identity(), **teacher_identity(self.config)}
 
     def check_files(self) -> None:
         """Raises DatasetMissingError where the images' folder does not hold what is read."""

@@ -97,6 +97,10 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
         pipeline = project.pipeline(emit, device)
         log = LogFileReporter(project.artifacts / "runs")
         reporters: tuple[Reporter, ...] = (log, screen(as_json=options.as_json))
+        if project.config.training.tensorboard:
+            from pipeline.reporters.tensorboard import TensorBoardReporter
+
+            reporters = (*reporters, TensorBoardReporter(log.folder))
         listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
         log.write(_preface(project))
         for notice in project.notices:

@@ -27,6 +27,7 @@ from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.estimators import make_estimator
 from stages.nas.estimators.base import averaged
 from stages.nas.multiplier import LatencyMultiplier
+from stages.nas.sandwich import sandwich_loss
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import path_costs_ms
 from stages.nn.network import save_weights
@@ -251,6 +252,8 @@ class SearchLoop:
         self.optimizer.zero_grad(set_to_none=True)
 
         def loss_of(x_NCHW: Tensor, labels: Tensor) -> Tensor:
+            if self.config.distillation == "in_place":
+                return sandwich_loss(self.supernet, x_NCHW, labels, path, self.loss)
             loss: Tensor = self.loss(self.supernet(x_NCHW, path), labels)
             return loss
 

@@ -28,6 +28,7 @@ from stages.training.checkpoint import (
     unpack_optimizer,
 )
 from stages.training.cost import ComputeClock
+from stages.training.distillation import Distillation
 from stages.training.makers import Makers
 from stages.training.optimisation import (
     AveragedWeights,
@@ -115,6 +116,11 @@ class _Run:
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing
         )
+        self.teacher: Distillation | None = None
+        if self.recipe.teacher is not None:
+            teacher = self.recipe.teacher.load()
+            self.runtime.place(teacher)
+            self.teacher = Distillation(teacher, self.recipe.teacher)
         self.losses = Losses(self.name)
         self._since = time.monotonic()
         self.now = _Progress()
@@ -178,8 +184,9 @@ class _Run:
         self.now.step += 1
 
     def _loss(self, x_NCHW: Tensor, labels: Tensor) -> Tensor:
-        loss: Tensor = self.loss(self.network(x_NCHW), labels)
-        return loss
+        logits = self.network(x_NCHW)
+        loss: Tensor = self.loss(logits, labels)
+        return loss if self.teacher is None else self.teacher.loss(x_NCHW, logits, loss)
 
     def _add_time(self) -> None:
         now = time.monotonic()
@@ -212,6 +219,7 @@ class _Run:
         if now.best_epoch < 0 or accuracy > self.curve[now.best_epoch].validation_accuracy_percent:
             now.best_epoch = now.epoch
             self.best = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
+        self.context.metric(f"{self.name} training loss", point.train_loss, now.epoch)
         self.context.metric(f"{self.name} validation accuracy %", accuracy, now.epoch)
         self.now = _Progress(epoch=now.epoch + 1, best_epoch=now.best_epoch)
 
