@@ -22,7 +22,9 @@ class TensorBoardReporter:
         # TensorBoard imports TensorFlow where that is installed, which takes seconds; this tells it not to.
         sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
         try:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+            from tensorboard.summary.writer.event_file_writer import (  # type: ignore[import-untyped]
+                EventFileWriter,
+            )
         except ImportError as error:
             raise MachineError(
                 "training.tensorboard is true, but TensorBoard is not installed.",
@@ -34,8 +36,8 @@ class TensorBoardReporter:
         """Keep one point of a curve."""
         if not isinstance(event, Metric):
             return
-        from tensorboard.compat.proto.event_pb2 import Event as Record
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.event_pb2 import Event as Record  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
         tag = re.sub(r"[^\w./%-]+", "_", f"{event.stage}/{event.name}")
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=event.value)])

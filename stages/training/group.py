@@ -83,7 +83,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         x = x_NCHW.float()
         count = x.new_tensor([x.numel() / x.shape[1]])
         sums = torch.cat([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), count])
-        sums = all_reduce(sums)
+        sums = all_reduce(sums)  # type: ignore[no-untyped-call]
         channels, total = x.shape[1], sums[-1].detach()
         mean = sums[:channels] / total
         variance = (sums[channels:-1] / total - mean * mean).clamp_min(0.0)
@@ -91,7 +91,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             self._remember(mean.detach(), variance.detach() * total / (total - 1).clamp_min(1.0))
         scale = self.weight * (variance + self.eps).rsqrt()
         shift = self.bias - mean * scale
-        return (x * scale[:, None, None] + shift[:, None, None]).to(x_NCHW.dtype)
+        normalised: Tensor = x * scale[:, None, None] + shift[:, None, None]
+        return normalised.to(x_NCHW.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

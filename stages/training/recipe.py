@@ -60,7 +60,7 @@ class Recipe(Record):
     tensorboard: bool = Field(
         False,
         exclude=True,
-        description="write the curves of search and training for TensorBoard into the folder of the run's log",
+        description="write the curves of search and training for TensorBoard, beside the run's log",
     )
     # Decides how soon the networks are there, not what they are.
     side_by_side: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
