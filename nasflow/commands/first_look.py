@@ -51,7 +51,8 @@ class Telling:
             self._reads = True
             where = self._data.path if self._data.source == "folder" else self._data.name
             again = f" ({done:,} are known)" if done else ""
-            text = f"Reading {total - done:,} images of {where}{again}: next time only those that changed."
+            count = f"{total - done:,} image{'' if total - done == 1 else 's'}"
+            text = f"Reading {count} of {where}{again}: next time only those that changed."
             self._emit(Message("", text))
         self._emit(Progress("", done, total, "images", note="reading"))
 

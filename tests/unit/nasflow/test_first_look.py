@@ -101,7 +101,7 @@ def test_only_what_changed_is_read_again(project: Path, monkeypatch: pytest.Monk
     events: list[Event] = []
     first_look.look_at_images(config, project, events.append)
     assert isinstance(events[0], Message)
-    assert "Reading 1 images" in events[0].text
+    assert "Reading 1 image of" in events[0].text
     assert "(82 are known)" in events[0].text
     assert [event for event in events if isinstance(event, Progress) and event.unit == "images"][
         -1

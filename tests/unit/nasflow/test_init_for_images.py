@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.photo_folder import contents, photo_folder
 
@@ -48,6 +48,7 @@ def _reasons(seen: Seen) -> str:
     return "\n".join(f"{setting}: {reason}" for setting, reason in first_settings(seen).reasons)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.builds(
         Seen,
