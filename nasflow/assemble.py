@@ -127,6 +127,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
             space=space,
             data=data,
             seed=seed,
+            precision=config.training.precision,
         ),
         prune,
         Finetune(config=config.training, space=space, data=data, seed=seed, networks=trained),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
@@ -32,6 +32,7 @@ class Search(Stage):
     space: SearchSpace
     data: DataConfig
     seed: int
+    precision: Literal["auto", "32", "bf16"] = field(default="auto", metadata={"section": "training"})
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the weights that the supernet starts from."""
@@ -98,4 +99,5 @@ class Search(Stage):
             latency=latency,
             target_ms=target_ms,
             context=context,
+            precision=self.precision,
         )

@@ -7,10 +7,12 @@ from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.first_look import Told
+from nasflow.commands.folds import stored_folds, together
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.summary import file_lines, summary
 from nasflow.publish import publish
 from pipeline.artifact import Document
+from pipeline.events import Message
 from pipeline.runner import Pipeline
 
 
@@ -25,7 +27,19 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     pipeline = project.pipeline(told)
     with pipeline.store.lock():
         documents = _stored(pipeline)
-        published = publish(documents, pipeline.store, project.latest, project.config, told, again=True)
+        others = stored_folds(project, told)
+        if others is None:
+            text = "the runs of other folds are not up to date: the report leaves cross-validation out."
+            told(Message("", text, level="warning"))
+        published = publish(
+            documents,
+            pipeline.store,
+            project.latest,
+            project.config,
+            told,
+            folds=together([documents, *(others or ())]),
+            again=True,
+        )
     return Outcome(
         document={
             **published.result.model_dump(mode="json"),

@@ -23,6 +23,7 @@ from nasflow.cli.options import (
     Force,
     From,
     Front,
+    FullLength,
     Offline,
     Seed,
     Set,
@@ -32,8 +33,9 @@ from nasflow.cli.options import (
 from nasflow.cli.request import Action, Outcome, RunOptions, StageName
 from nasflow.cli.screen import screen
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.commands.folds import run_other_folds, together
 from nasflow.commands.phone_time import before_the_phone_is_asked
-from nasflow.commands.project import Project, open_project
+from nasflow.commands.project import Project, decided, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
 from nasflow.publish import COMPLETE, Published, publish
@@ -70,6 +72,13 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         for listener in listeners:
             listener(event)
 
+    def others(event: Event) -> None:
+        """Events of other folds, which are no part of what this run did with its stages."""
+        if isinstance(event, Message):
+            event = replace(event, text=options.with_selection(event.text))
+        for listener in listeners[1:]:
+            listener(event)
+
     with ExitStack() as stack:
         listeners.append(stack.enter_context(closing(screen(as_json=options.as_json))))
         device = stack.enter_context(closing(project.open_device(lambda text: emit(Message("", text)))))
@@ -83,6 +92,9 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             emit(Message("", notice, level="warning"))
         with _errors_logged_in(log):
             pipeline.check(options.until)
+            settled = decided(project, pipeline, emit)
+            if settled != project:
+                project, pipeline = settled, settled.pipeline(emit, device)
         with _errors_logged_in(log), _resumable(pipeline, options), pipeline.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))
@@ -97,7 +109,10 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                published = publish(documents, pipeline.store, project.latest, project.config, emit)
+                folds = together([documents, *run_other_folds(project, device, others, options.force)])
+                published = publish(
+                    documents, pipeline.store, project.latest, project.config, emit, folds=folds
+                )
     return _outcome(recorder, documents, published, log.path)
 
 
@@ -230,10 +245,13 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
     front: Front = False,
+    full_length: FullLength = False,
 ) -> Action:
     """Run every stage that is not up to date; write the report."""
     options = RunOptions(
-        selection=selection(config, assignments, device, seed, offline=offline, front=front),
+        selection=selection(
+            config, assignments, device, seed, offline=offline, front=front, full_length=full_length
+        ),
         from_stage=from_stage and from_stage.value,
         until=until and until.value,
         force=tuple(name.value for name in force or ()),
@@ -257,13 +275,25 @@ def stage_command(stage: StageName) -> Callable[..., Action]:
         dry_run: DryRun = False,
         as_json: AsJson = False,
         front: Front = False,
+        full_length: FullLength = False,
     ) -> Action:
         # The networks of a front are picked by the stage behind the search.
         until = StageName.PRUNE if front and stage is StageName.SEARCH else stage
         if front and stage is StageName.PROFILE:
             raise typer.BadParameter("'profile' does not find networks: use --front with 'search' or 'run'")
         return command(
-            device, config, assignments, seed, from_stage, until, force, offline, dry_run, as_json, front
+            device,
+            config,
+            assignments,
+            seed,
+            from_stage,
+            until,
+            force,
+            offline,
+            dry_run,
+            as_json,
+            front,
+            full_length,
         )
 
     return of_stage

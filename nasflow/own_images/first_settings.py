@@ -82,8 +82,9 @@ class Plan:
         """A rough estimate of the processor time of search, trials and trainings."""
         largest, smallest = _extremes(self.space)
         typical = (largest.macs + smallest.macs) / 2
-        build = {"resolution": self.space.resolution, "classes": classes}
-        beside = [typical, sum(mobilenet_v2(width=width, **build).macs for width in _WIDTHS)]
+        side = self.space.resolution
+        baselines = [mobilenet_v2(width=width, resolution=side, classes=classes) for width in _WIDTHS]
+        beside = [typical, *(net.macs for net in baselines)]
         if self.space.pretrained is not None:
             beside.append(largest.macs)
         passes = (

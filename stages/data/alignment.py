@@ -121,10 +121,12 @@ def _refined(whole: Floats, windowed: Floats, rows: Numbers) -> tuple[Numbers, N
     columns = np.zeros_like(rows)
     for step in range(4):
         choices = np.broadcast_to(_EVEN, (len(rows), len(_EVEN))) if step == 0 else _neighbours(columns)
-        tried = (table[rows] @ windowed)[:, None] @ table[choices].transpose(0, 1, 3, 2)
+        cut = np.matmul(table[rows], windowed)[:, None]
+        tried = np.matmul(cut, table[choices].transpose(0, 1, 3, 2))
         columns = choices[pairs, _correlations(whole, tried).argmax(axis=1)]
         choices = np.broadcast_to(_EVEN, (len(rows), len(_EVEN))) if step == 0 else _neighbours(rows)
-        tried = table[choices] @ (windowed @ table[columns].transpose(0, 2, 1))[:, None]
+        cut = np.matmul(windowed, table[columns].transpose(0, 2, 1))[:, None]
+        tried = np.matmul(table[choices], cut)
         scores = _correlations(whole, tried)
         best = scores.argmax(axis=1)
         rows = choices[pairs, best]
@@ -149,7 +151,7 @@ def _table(side: int) -> Floats:
 
 def _window(images: Floats, cut: int, side: int) -> Floats:
     matrix = window_matrix(cut, side)
-    halved: Floats = matrix @ images @ matrix.T
+    halved: Floats = np.matmul(np.matmul(matrix, images), matrix.T)
     return halved
 
 

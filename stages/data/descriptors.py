@@ -20,8 +20,9 @@ CHROMA_SIDE = 16
 _LUMA_BYTES = LUMA_SIDE * LUMA_SIDE
 _CHROMA_BYTES = CHROMA_SIDE * CHROMA_SIDE
 DESCRIPTOR_BYTES = _LUMA_BYTES + 2 * _CHROMA_BYTES
-BLANK_RANGE = 8
-"""An image whose grey levels (in the thumbnail) lie closer together than this shows nothing."""
+BLANK_DEVIATION = 4.0
+"""An image whose grey levels have a smaller standard deviation is of one colour, but for a spot or a thin rim
+that a crop takes away: such images are copies of none, unless their files are equal."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class ImageDescriptor:
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing is to be seen."""
-        return max(self.luma) - min(self.luma) < BLANK_RANGE
+        """Whether next to nothing is to be seen."""
+        import numpy as np
+
+        return bool(np.frombuffer(self.luma, np.uint8).std() < BLANK_DEVIATION)
 
     def to_bytes(self) -> bytes:
         """2,816 bytes, to be stored; :meth:`from_bytes` takes them back."""

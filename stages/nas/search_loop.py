@@ -28,7 +28,6 @@ from stages.nas.estimators import make_estimator
 from stages.nas.multiplier import LatencyMultiplier
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import path_costs_ms
-from stages.nn.blocks import to_channels_last
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.nn.weights_source import origin_of
@@ -47,7 +46,7 @@ from stages.training.cost import ComputeClock
 from stages.training.loop import READ_EVERY
 from stages.training.makers import Makers
 from stages.training.optimisation import Losses, check_finite, check_loss, set_learning_rate, sgd
-from stages.training.runtime import CHECKPOINT_SECONDS, TrainingRuntime, start_runtime
+from stages.training.runtime import CHECKPOINT_SECONDS, Precision, TrainingRuntime, start_runtime
 from stages.training.starting import pretrained_start
 
 CHECKPOINT = "search.checkpoint"
@@ -65,6 +64,7 @@ def run_search(
     latency: LatencyModel,
     target_ms: float,
     context: Context,
+    precision: Precision = "32",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> SearchResult:
     """Search the space, or go on from the checkpoint in the context's scratch.
@@ -72,7 +72,7 @@ def run_search(
     An interrupted search ends with the same numbers as an undisturbed one: all that is random is
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDivergedError.
     """
-    runtime = start_runtime(seed, checkpoint_seconds=checkpoint_seconds)
+    runtime = start_runtime(seed, precision=precision, checkpoint_seconds=checkpoint_seconds)
     training, validation = (open_dataset(data).load(part) for part in ("train", "architecture"))
     loop = SearchLoop(
         config,
@@ -127,13 +127,11 @@ class SearchLoop:
     def __post_init__(self) -> None:
         config = self.config
         self.compute_cost = ComputeClock(self.runtime.device)
-        self.makers = Makers(self.runtime.device)
+        self.makers = Makers(self.runtime)
         self.epochs = config.warmup_epochs + config.epochs
         self.supernet = Supernet(self.space)
-        to_channels_last(self.supernet)
-        self.module, self.optimizer = self.runtime.setup(
-            self.supernet, sgd(self.supernet, weights_recipe(config))
-        )
+        self.runtime.place(self.supernet)
+        self.optimizer = sgd(self.supernet, weights_recipe(config))
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=config.label_smoothing
         )
@@ -200,7 +198,7 @@ class SearchLoop:
     def _take_steps(self) -> None:
         steps = len(self.training)
         self._since = kept = time.monotonic()
-        self.module.train()
+        self.supernet.train()
         for x_NCHW, labels in self.training.training(self.seed, self.now.epoch, first=self.now.step):
             with signals.deferred():  # steps are done whole or not at all: what is kept then is consistent
                 self.weight_step(x_NCHW, labels, self._path())
@@ -249,9 +247,10 @@ class SearchLoop:
         set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.module(x_NCHW, path), labels)
+        with self.runtime.autocast():
+            loss = self.loss(self.supernet(x_NCHW, path), labels)
         self.losses.add(loss, step)
-        self.runtime.backward(loss)
+        loss.backward()
         self.optimizer.step()
 
     def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
@@ -276,16 +275,16 @@ class SearchLoop:
 
         Raises TrainingDivergedError.
         """
-        seen = self.estimator.gradient(
-            self.supernet,
-            self.architecture,
-            x_NCHW,
-            labels_N,
-            draws,
-            multiplier=self.multiplier.value,
-            target_ms=self.target_ms,
-            module=self.module,
-        )
+        with self.runtime.autocast():
+            seen = self.estimator.gradient(
+                self.supernet,
+                self.architecture,
+                x_NCHW,
+                labels_N,
+                draws,
+                multiplier=self.multiplier.value,
+                target_ms=self.target_ms,
+            )
         check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
         # The paths that were not active had no part in the loss, but in the gradient.
         gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}

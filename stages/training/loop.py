@@ -17,7 +17,6 @@ from pipeline import signals
 from pipeline.stage import Context
 from stages.data.dataset import Batches
 from stages.documents import ComputeCost, EpochPoint, MadeBy
-from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state
 from stages.training.checkpoint import (
     VERSION,
@@ -109,9 +108,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.compute_cost = ComputeClock(self.runtime.device)
-        self.makers = Makers(self.runtime.device)
-        to_channels_last(self.network)
-        self.module, self.optimizer = self.runtime.setup(self.network, sgd(self.network, self.recipe))
+        self.makers = Makers(self.runtime)
+        self.runtime.place(self.network)
+        self.optimizer = sgd(self.network, self.recipe)
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing
@@ -153,7 +152,7 @@ class _Run:
     def _take_steps(self) -> None:
         ema_every = min(EMA_EVERY, self.steps)
         self._since = kept = time.monotonic()
-        self.module.train()
+        self.network.train()
         for x_NCHW, labels in self.training.training(self.seed, self.now.epoch, first=self.now.step):
             with signals.deferred():  # a step is done whole or not at all: what is kept then is consistent
                 self._step(x_NCHW, labels)
@@ -171,9 +170,10 @@ class _Run:
     def _step(self, x_NCHW: Tensor, labels: Tensor) -> None:
         set_learning_rate(self.optimizer, self._rate(self._total_step))
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.module(x_NCHW), labels)
+        with self.runtime.autocast():
+            loss = self.loss(self.network(x_NCHW), labels)
         self.losses.add(loss, self._total_step)
-        self.runtime.backward(loss)
+        loss.backward()
         self.optimizer.step()
         self.now.step += 1
 
@@ -187,8 +187,7 @@ class _Run:
         self.now.loss_sum = self.losses.add_to(self.now.loss_sum)
         evaluated = Network(self.network.net)
         evaluated.load_state_dict(self.average.tensors)
-        evaluated.to(self.runtime.device)
-        to_channels_last(evaluated)
+        self.runtime.place(evaluated)
         accuracy = accuracy_percent(evaluated, self.validation.in_order())
         self._since = time.monotonic()
         with signals.deferred():

@@ -12,7 +12,7 @@ from nasflow.base.version import package_version
 from pipeline.artifact import Document
 from stages.documents import MadeBy, PrunedNetworks, SearchResult, TrainedNetworks
 
-DECIDING = ("torch", "processor", "instructions", "threads", "accelerator")
+DECIDING = ("torch", "processor", "instructions", "threads", "accelerator", "precision")
 """Fields of which each changes the numbers that training computes."""
 _WORDS = {"omp_num_threads": "OMP_NUM_THREADS"}
 
@@ -54,4 +54,5 @@ def describe(made_by: MadeBy) -> str:
     threads = f"{made_by.threads} thread{'s' if made_by.threads > 1 else ''}"
     processor = f"{made_by.processor.partition(',')[0]} ({made_by.instructions})"
     words = [f"torch {made_by.torch}", threads, processor]
+    words += ["bfloat16"] if made_by.precision == "bf16" else []
     return ", ".join([*words, *([made_by.accelerator] if made_by.accelerator else [])])

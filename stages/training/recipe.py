@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from stages.space.search_space import SearchSpace
 
 Start = Literal["auto", "inherited", "fresh", "pretrained"]
+
+
+def _word(value: object) -> object:
+    """YAML reads 32 as a number."""
+    return str(value) if type(value) is int else value
 
 
 class Recipe(Record):
@@ -34,6 +39,12 @@ class Recipe(Record):
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
     )
     ema_decay: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, every four steps")
+    precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_word)] = Field(
+        "auto",
+        description="of the arithmetic in training: 32 (float32), bf16 (bfloat16, mixed with float32), or "
+        "auto: bf16 where the processor or GPU has it and a short trial before the first training shows that "
+        "it is faster and learns as well",
+    )
     # Decides how soon the networks are there, not what they are.
     side_by_side: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto",
@@ -51,6 +62,16 @@ class TrainingConfig(Recipe):
         description="weights that the found and random networks start from: fresh (new ones), inherited (the "
         "search's), pretrained (the space's pretrained ones, fitted to each network), or auto (pretrained "
         "where the space has such weights, else inherited)",
+    )
+    # Enters fingerprints by the numbers of epochs that come of it (nasflow/commands/training_plan.py).
+    budget_minutes: float | None = Field(
+        None,
+        gt=0,
+        exclude=True,
+        examples=[10],
+        description="on a slow computer, take fewer epochs than 'nasflow init' writes, so that a whole run "
+        "takes about so long: its speed is measured once, before the first run. It applies where search, "
+        "trials and training have those epochs; unset, or 'nasflow run --full-length': it does not",
     )
 
 

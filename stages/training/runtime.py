@@ -6,21 +6,23 @@ CPU in float32 there is nothing to own: it is not loaded then, which takes a pro
 
 from __future__ import annotations
 
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
+from stages.nn.blocks import to_channels_last
 from stages.seeds import derived_seed
 
 if TYPE_CHECKING:
     import lightning_fabric
 
 CHECKPOINT_SECONDS = 20.0
-Precision = Literal["32-true", "bf16-mixed"]
-AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
+Precision = Literal["auto", "32", "bf16"]
+"""As in the configuration; ``auto``, where nobody has decided: float32."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class TrainingRuntime:
     device: torch.device
     fabric: lightning_fabric.Fabric | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    precision: Precision = "32"
 
     @property
     def rank(self) -> int:
@@ -44,19 +47,14 @@ class TrainingRuntime:
         """How many processes train together."""
         return self.fabric.world_size if self.fabric is not None else 1
 
-    def setup(self, module: nn.Module, optimizer: AnyOptimizer) -> tuple[nn.Module, AnyOptimizer]:
-        """Both on the device, the module's forward in the precision that was chosen."""
-        if self.fabric is None:
-            return module, optimizer
-        wrapped, optimizer = self.fabric.setup(module, optimizer)
-        return wrapped, optimizer
+    def place(self, module: nn.Module) -> None:
+        """Bring a module onto the device, its weights in NHWC order. Before it has an optimizer."""
+        module.to(self.device)
+        to_channels_last(module)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of ``loss`` to those of the parameters."""
-        if self.fabric is None:
-            loss.backward()  # type: ignore[no-untyped-call]
-        else:
-            self.fabric.backward(loss)
+    def autocast(self) -> AbstractContextManager[object]:
+        """Within, forward passes compute in the precision that was chosen; backward passes follow them."""
+        return self.fabric.autocast() if self.fabric is not None else nullcontext()
 
 
 def start_runtime(
@@ -64,18 +62,23 @@ def start_runtime(
     *,
     accelerator: str = "auto",
     devices: int | list[int] = 1,
-    precision: Precision = "32-true",
+    precision: Precision = "32",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> TrainingRuntime:
     """One process on the best device that there is; the global random state is set."""
     torch.manual_seed(derived_seed(seed))
-    if devices == 1 and precision == "32-true" and _is_cpu(accelerator):
+    if devices == 1 and precision != "bf16" and _is_cpu(accelerator):
         return TrainingRuntime(torch.device("cpu"), None, checkpoint_seconds)
     import lightning_fabric
 
-    fabric = lightning_fabric.Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of what it was asked for
+    fabric = lightning_fabric.Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
     fabric.launch()
-    return TrainingRuntime(fabric.device, fabric, checkpoint_seconds)
+    return TrainingRuntime(fabric.device, fabric, checkpoint_seconds, precision)
 
 
 def _is_cpu(accelerator: str) -> bool:

@@ -32,7 +32,11 @@ def train_together(tasks: Sequence[Task], course: Course, context: Context, fini
             processes.perform(tasks, left, progress.of, finished)
         return
     with compute_threads(plan.threads):
-        runtime = start_runtime(course.seed, checkpoint_seconds=course.checkpoint_seconds)
+        runtime = start_runtime(
+            course.seed,
+            precision=course.recipe.precision,
+            checkpoint_seconds=course.checkpoint_seconds,
+        )
         images = course.images(runtime)
         for index in sorted(left):
             finished(index, perform(tasks[index], course, images, progress.of(index), runtime))

@@ -25,7 +25,6 @@ import os
 import queue
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -139,6 +138,7 @@ def serve(pipe: Pipe) -> NoReturn:
     runtime = start_runtime(
         course.seed,
         devices=1 if gpu is None else [gpu],
+        precision=course.recipe.precision,
         checkpoint_seconds=course.checkpoint_seconds,
     )
     try:
@@ -159,18 +159,14 @@ def serve(pipe: Pipe) -> NoReturn:
 
 def main() -> None:
     """Serve the process that started this one."""
-    outgoing = os.fdopen(os.dup(1), "wb")
+    # Not sys.stdin, which the interpreter closes at its end: it aborts where a thread waits for it.
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get between the frames
     try:
         with signals.interruptible():
-            serve(Pipe(sys.stdin.buffer, outgoing))
+            serve(Pipe(incoming, outgoing))
     except RunInterruptedError as error:
-        os._exit(error.code)
-    except BaseException:
-        # Without the interpreter's own end, which aborts where a thread waits for standard input.
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+        sys.exit(error.code)
 
 
 if __name__ == "__main__":

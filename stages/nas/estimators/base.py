@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.nas.architecture import Architecture
 from stages.nn.supernet import Supernet
@@ -44,7 +44,6 @@ class Estimator(Protocol[Draws]):
         *,
         multiplier: float,
         target_ms: float,
-        module: nn.Module | None = None,
     ) -> SeenImages:
         """Put the gradient into ``alphas.grad``. ``module``: the supernet as it was wrapped for training."""
         ...

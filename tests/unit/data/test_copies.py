@@ -100,6 +100,13 @@ def test_pictures_of_one_colour_are_copies_of_none() -> None:
     assert found(*flat, jpeg(flat[2], 40)).near == ()
 
 
+def test_a_thin_rim_on_one_colour_is_blank() -> None:
+    rim = Image.new("L", (400, 400), 0)
+    ImageDraw.Draw(rim).rectangle((0, 0, 399, 399), outline=90)
+    assert describe(rim).is_blank
+    assert not describe(scene(0)).is_blank
+
+
 def test_single_pixels_and_lines_have_descriptors() -> None:
     for size in ((1, 1), (1, 4000), (4000, 1), (2, 2)):
         for mode in ("RGB", "L", "RGBA", "LA", "P", "CMYK", "1", "I;16"):
