@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pipeline.reporters.reporters import Reporter
 
 
-def look_at_images(config: PipelineConfig, base_dir: Path, emit: Emit) -> None:
-    """Read the images, those that are new since the last look, and say what will not be used.
+def look_at_images(config: PipelineConfig, base_dir: Path, emit: Emit, *, warn: bool = True) -> None:
+    """Read the images, those that are new since the last look; ``warn``: say what will not be used.
 
     Nothing is done where the source knows its images (Fashion-MNIST). Raises UsageError where the images
     cannot be learned from, DatasetMissingError where they are not there.
@@ -32,7 +32,7 @@ def look_at_images(config: PipelineConfig, base_dir: Path, emit: Emit) -> None:
     dataset.check_at_hand()
     telling = Telling(data, emit)
     catalogue = dataset.look(telling.reading, telling.comparing)
-    for text in image_warnings(catalogue):
+    for text in image_warnings(catalogue) if warn else ():
         emit(Message("", text, level="warning"))
 
 
@@ -51,7 +51,8 @@ class Telling:
             self._reads = True
             where = self._data.path if self._data.source == "folder" else self._data.name
             again = f" ({done:,} are known)" if done else ""
-            text = f"Reading {total - done:,} images of {where}{again}: next time only those that changed."
+            count = f"{total - done:,} image{'' if total - done == 1 else 's'}"
+            text = f"Reading {count} of {where}{again}: next time only those that changed."
             self._emit(Message("", text))
         self._emit(Progress("", done, total, "images", note="reading"))
 

@@ -39,7 +39,7 @@ def run_other_folds(
     for number, of_fold in enumerate(other_folds(project), start=2):
         fold = of_fold.config.data.fold
         emit(Message("", f"cross-validation: fold {fold}, run {number} of {count}."))
-        pipeline = Pipeline(of_fold.pipeline(emit, device).stages, store, emit)
+        pipeline = Pipeline(of_fold.pipeline(emit, device, warn=False).stages, store, emit)
         forced = tuple(name for name in force if name not in ("profile", "latency"))
         documents.append(pipeline.run(force=forced))
     return documents
@@ -49,7 +49,7 @@ def stored_folds(project: Project, emit: Emit) -> list[Documents] | None:
     """The other folds' documents; None where one of them has a stage that is not up to date."""
     found: list[Documents] = []
     for of_fold in other_folds(project):
-        pipeline = of_fold.pipeline(emit)
+        pipeline = of_fold.pipeline(emit, warn=False)
         documents = {}
         for stage, status in zip(pipeline.stages, pipeline.status(), strict=True):
             if not status.fresh or status.record is None:

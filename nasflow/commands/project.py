@@ -61,12 +61,12 @@ class Project:
         """The device that the configuration names; nothing is started yet. ``tell``: what it has to say."""
         return open_device(self.config, self.base_dir, tell)
 
-    def pipeline(self, emit: Emit, device: Device | None = None) -> Pipeline:
+    def pipeline(self, emit: Emit, device: Device | None = None, *, warn: bool = True) -> Pipeline:
         """The pipeline; ``device`` is for one that the caller closes itself.
 
-        Images of one's own are read first, those that are not known yet.
+        Images of one's own are read first, those that are not known yet; ``warn``: say what is left out.
         """
-        look_at_images(self.config, self.base_dir, emit)
+        look_at_images(self.config, self.base_dir, emit, warn=warn)
         return self.build(self.config, self.base_dir, emit, device=device)
 
 

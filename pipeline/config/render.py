@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import yaml
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -87,6 +86,8 @@ def _scalar(value: Any) -> str:
 
 def _is_plain(text: str) -> bool:
     """Whether YAML reads a text without quotes as that text: a path may hold anything."""
+    import yaml  # not for --help
+
     try:
         return bool(text.isprintable() and yaml.safe_load(f"key: {text}") == {"key": text})
     except yaml.YAMLError:
