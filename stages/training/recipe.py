@@ -91,7 +91,7 @@ class TrainingConfig(Recipe):
         exclude=True,
         examples=[10],
         description="on a slow computer, take fewer epochs than 'nasflow init' writes, so that a whole run "
-        "takes about so long: its speed is measured once, before the first run. It applies where search, "
+        "takes about as many minutes: its speed is measured once, before the first run. It applies where search, "
         "trials and training have those epochs; unset, or 'nasflow run --full-length': it does not",
     )
 
