@@ -91,7 +91,8 @@ def bare(net: NetConfig, images: int) -> float:
     started = time.monotonic()
     for x_NCHW, labels_N in batches.training(0, 0):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(x_NCHW), labels_N, label_smoothing=0.1).backward()
+        loss = torch.nn.functional.cross_entropy(network(x_NCHW), labels_N, label_smoothing=0.1)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -103,9 +104,10 @@ def seconds_of(nets: list[NetConfig], images: int, *, side_by_side: int, threads
     import torch
 
     from stages.training.task import Course, Task
+    from stages.training.task import Outcome as Trained
     from stages.training.together import train_together
 
-    def ignore(_index: int, _outcome: Outcome) -> None:
+    def ignore(_index: int, _outcome: Trained) -> None:
         """The outcomes are not looked at."""
 
     recipe = Recipe(epochs=1, batch_size=BATCH_SIZE, side_by_side=side_by_side)
