@@ -85,8 +85,8 @@ class TrainingConfig(Recipe):
         gt=0,
         exclude=True,
         examples=[10],
-        description="on a slow computer, take fewer epochs than 'nasflow init' writes, so that a whole run "
-        "takes about so long: its speed is measured once, before the first run. It applies where search, "
+        description="minutes that a whole run should take: on a slow computer there are fewer epochs than "
+        "'nasflow init' writes. Its speed is measured once, before the first run. It applies where search, "
         "trials and training have those epochs; unset, or 'nasflow run --full-length': it does not",
     )
 
