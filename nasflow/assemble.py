@@ -57,7 +57,7 @@ def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
 
 def resolve_teacher(training: TrainingConfig, base_dir: Path) -> TrainingConfig:
     """The training section; its teacher's folder, if any, as an absolute one. Raises UsageError."""
-    if training.teacher is None:
+    if training.teacher.network is None:
         return training
     folder = str((base_dir / expand_home(training.teacher.network)).resolve())
     return training.model_copy(update={"teacher": training.teacher.model_copy(update={"network": folder})})

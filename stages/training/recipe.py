@@ -46,10 +46,10 @@ class Recipe(Record):
     clip: float | None = Field(
         None, gt=0, examples=[5.0], description="largest norm of all gradients; longer ones are scaled down"
     )
-    teacher: TeacherConfig | None = Field(
-        None,
-        exclude_if=lambda teacher: teacher is None,
-        description="a trained network that all compared networks learn from as well; unset: labels alone",
+    teacher: TeacherConfig = Field(
+        TeacherConfig(),
+        exclude_if=lambda teacher: teacher.network is None,
+        description="a trained network that all compared networks learn from, as well as from labels",
     )
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_word)] = Field(
         "auto",
@@ -63,11 +63,14 @@ class Recipe(Record):
         description="write the curves of search and training for TensorBoard, beside the run's log",
     )
     # Decides how soon the networks are there, not what they are.
-    side_by_side: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
-        "auto",
+    side_by_side: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
         exclude=True,
-        description="independent trainings at a time, each in a process of its own: auto (as many as the "
-        "cores or GPUs feed), or a number; 1: one after another. Either way the results are the same",
+        examples=[1],
+        description="independent trainings at a time, each in a process of its own; 1: one after another; "
+        "unset: as many as the cores or GPUs feed. The results are the same",
     )
 
 
@@ -93,4 +96,4 @@ class TrainingConfig(Recipe):
 
 def teacher_identity(recipe: Recipe) -> dict[str, str]:
     """What of the recipe lies in files: for the environment of stages that train. Raises UsageError."""
-    return recipe.teacher.identity() if recipe.teacher is not None else {}
+    return recipe.teacher.identity()
