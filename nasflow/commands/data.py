@@ -42,7 +42,7 @@ def check(selection: Selection, directory: Path | None, html: Path | None) -> Ou
 
     config, base_dir = _settings(selection, directory)
     data = _own_images(config, base_dir)
-    root = data_root(Path(data.path or ""))
+    root = data_root(data)
     hint = "Name a file in another folder: --html /tmp/images.html"
     if html is not None:
         if html.suffix.lower() not in HTML_SUFFIXES:
@@ -88,14 +88,14 @@ def split(selection: Selection, directory: Path | None, out: Path, *, force: boo
     config, base_dir = _settings(selection, directory)
     data = _own_images(config, base_dir)
     hint = "Name a file in another folder, as that of pipeline.yaml: --out split.jsonl"
-    check_outside(out, data_root(Path(data.path or "")), hint=hint)
+    check_outside(out, data_root(data), hint=hint)
     if out.exists() and not force:
         raise UsageError(f"{out} already exists.", hint="Choose another file, or replace it with --force.")
     told = Told()
     telling = Telling(data, told)
     catalogue = catalogue_of(data, telling.reading, telling.comparing)
     paths = (image.path for image in catalogue.inventory.images)
-    check_outside(out, data_root(Path(data.path or "")), paths, hint=hint)
+    check_outside(out, data_root(data), paths, hint=hint)
     write_atomic(out, split_bytes(_written(catalogue, data)))
     counts = {part: len(catalogue.splitting.keys(part)) for part in PARTS}
     said = ", ".join(f"{count:,} {part}" for part, count in counts.items())
