@@ -18,7 +18,7 @@ from stages.nn.weights_source import origin_of, weights_identity
 from stages.seeds import TrainingStream, derived_seed
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
-from stages.training.recipe import TrainingConfig
+from stages.training.recipe import TrainingConfig, teacher_identity
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -73,8 +73,12 @@ class Baseline(Stage):
     seed: int
 
     def environment(self) -> Mapping[str, str]:
-        """The images, and the weights that the whole network of the space starts from."""
-        return {**open_dataset(self.data).identity(), **weights_identity(self._pretrained)}
+        """The images, the teacher, and the weights that the whole network of the space starts from."""
+        return {
+            **open_dataset(self.data).identity(),
+            **teacher_identity(self.recipe),
+            **weights_identity(self._pretrained),
+        }
 
     @property
     def _pretrained(self) -> str | None:

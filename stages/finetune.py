@@ -11,7 +11,7 @@ from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.nn.weights_source import origin_of, weights_identity
 from stages.space.search_space import SearchSpace
-from stages.training.recipe import Start, TrainingConfig, resolved_start
+from stages.training.recipe import Start, TrainingConfig, resolved_start, teacher_identity
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -34,9 +34,13 @@ class Finetune(Stage):
     """How many are expected, for the estimate."""
 
     def environment(self) -> Mapping[str, str]:
-        """The images, and the weights that networks start from."""
+        """The images, the teacher, and the weights that networks start from."""
         pretrained = self.space.pretrained if self._start == "pretrained" else None
-        return {**open_dataset(self.data).identity(), **weights_identity(pretrained)}
+        return {
+            **open_dataset(self.data).identity(),
+            **teacher_identity(self.config),
+            **weights_identity(pretrained),
+        }
 
     def settings(self) -> dict[str, Any]:
         """Of the space nothing: the networks and :meth:`environment` say what is trained and from what."""

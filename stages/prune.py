@@ -14,7 +14,7 @@ from stages.nas.config import PruneConfig
 from stages.nas.targets import TargetConfig, check_pick
 from stages.space.equal_latency import check_others
 from stages.space.search_space import SearchSpace
-from stages.training.recipe import Recipe
+from stages.training.recipe import Recipe, teacher_identity
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Prune(Stage):
         return settings
 
     def environment(self) -> Mapping[str, str]:
-        """The images, and the device that candidates are measured on."""
-        return {**self.device.info().identity(), **open_dataset(self.data).identity()}
+        """The images, the device that candidates are measured on, and the teacher of trials."""
+        teacher = teacher_identity(self.recipe) if self.config.trial_epochs else {}
+        return {**self.device.info().identity(), **open_dataset(self.data).identity(), **teacher}
 
     def check(self) -> None:
         """Raises UsageError where the space has too few networks to draw the random ones from."""

@@ -9,6 +9,8 @@ from android_bench.device import Device
 from nasflow.commands.project import Project
 from pipeline.artifact import Document
 from pipeline.events import Emit, Message
+from pipeline.runner import Pipeline
+from pipeline.store.store import Store
 from stages.documents import CrossValidation, PrunedNetworks, SearchResult, Verification
 from stages.verification.folds import FoldOutcome, cross_validation
 
@@ -25,19 +27,19 @@ def other_folds(project: Project) -> Iterator[Project]:
 
 
 def run_other_folds(
-    project: Project, device: Device, emit: Emit, force: Sequence[str] = ()
+    project: Project, store: Store, device: Device, emit: Emit, force: Sequence[str] = ()
 ) -> list[Documents]:
     """Run the chain for the other folds, or what is not up to date of it. Raises as a pipeline's run.
 
-    What does not depend on the images' parts (the latency model) is up to date by then. The store must be
-    locked.
+    What does not depend on the images' parts (the latency model) is up to date by then. ``store``: the
+    project's, which this process has locked.
     """
     documents: list[Documents] = []
     count = project.config.data.folds or 0
     for number, of_fold in enumerate(other_folds(project), start=2):
         fold = of_fold.config.data.fold
         emit(Message("", f"cross-validation: fold {fold}, run {number} of {count}."))
-        pipeline = of_fold.pipeline(emit, device, warn=False)
+        pipeline = Pipeline(of_fold.pipeline(emit, device, warn=False).stages, store, emit)
         forced = tuple(name for name in force if name not in ("profile", "latency"))
         documents.append(pipeline.run(force=forced))
     return documents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import traceback
@@ -43,6 +44,7 @@ from pipeline.artifact import Document
 from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
 from pipeline.reporters.reporters import LogFileReporter, Reporter
 from pipeline.runner import Pipeline
+from stages.training.launch import launched_by
 
 EXIT_CODES: Mapping[str, int] = {
     "ungated": 0,
@@ -62,6 +64,25 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
     """
     if options.dry_run:
         return plan(options, project or open_project(options.selection))
+    rank, processes = launched_by(os.environ)
+    if processes > 1:
+        return _with_others(rank, lambda: _run(options, project))
+    return _run(options, project)
+
+
+def _with_others(rank: int, run: Callable[[], Outcome]) -> Outcome:
+    """As one of several processes: the first runs the pipeline, the others take part in its trainings."""
+    from stages.nas.following import dismiss, follow
+
+    if rank > 0:
+        follow()
+        return Outcome({"rank": rank})
+    outcome = run()
+    dismiss()
+    return outcome
+
+
+def _run(options: RunOptions, project: Project | None) -> Outcome:
     project = project or open_project(options.selection, tell=lambda _notice: None)  # told below, as events
     recorder = _Recorder()
     listeners: list[Reporter] = [recorder]
@@ -84,6 +105,10 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         device = stack.enter_context(closing(project.open_device(lambda text: emit(Message("", text)))))
         pipeline = project.pipeline(emit, device)  # reads the images, if they are the person's own
         log = stack.enter_context(closing(LogFileReporter(project.artifacts / "runs")))
+        if project.config.training.tensorboard:
+            from pipeline.reporters.tensorboard import TensorBoardReporter
+
+            listeners.append(stack.enter_context(closing(TensorBoardReporter(log.folder))))
         log.write(_preface(project))
         for message in recorder.messages:
             log(message)
@@ -109,7 +134,8 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                folds = together([documents, *run_other_folds(project, device, others, options.force)])
+                further = run_other_folds(project, pipeline.store, device, others, options.force)
+                folds = together([documents, *further])
                 published = publish(
                     documents, pipeline.store, project.latest, project.config, emit, folds=folds
                 )

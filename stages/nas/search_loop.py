@@ -25,7 +25,9 @@ from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.estimators import make_estimator
+from stages.nas.estimators.base import averaged
 from stages.nas.multiplier import LatencyMultiplier
+from stages.nas.sandwich import sandwich_loss
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import path_costs_ms
 from stages.nn.network import save_weights
@@ -48,6 +50,7 @@ from stages.training.makers import Makers
 from stages.training.optimisation import Losses, check_finite, check_loss, set_learning_rate, sgd
 from stages.training.runtime import CHECKPOINT_SECONDS, Precision, TrainingRuntime, start_runtime
 from stages.training.starting import pretrained_start
+from stages.training.task import data_as_json
 
 CHECKPOINT = "search.checkpoint"
 ARCHITECTURE_BETAS = (0.0, 0.999)
@@ -72,7 +75,18 @@ def run_search(
     An interrupted search ends with the same numbers as an undisturbed one: all that is random is
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDivergedError.
     """
-    runtime = start_runtime(seed, precision=precision, checkpoint_seconds=checkpoint_seconds)
+    runtime = start_runtime(seed, precision=precision, checkpoint_seconds=checkpoint_seconds, together=True)
+    runtime.tell(
+        "search",
+        config=config.model_dump(mode="json"),
+        space=space.model_dump(mode="json"),
+        data=data_as_json(data),
+        seed=seed,
+        latency=latency.model_dump(mode="json"),
+        target_ms=target_ms,
+        precision=precision,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     training, validation = (open_dataset(data).load(part) for part in ("train", "architecture"))
     loop = SearchLoop(
         config,
@@ -247,10 +261,14 @@ class SearchLoop:
         set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
-        with self.runtime.autocast():
-            loss = self.loss(self.supernet(x_NCHW, path), labels)
-        self.losses.add(loss, step)
-        loss.backward()
+
+        def loss_of(x_NCHW: Tensor, labels: Tensor) -> Tensor:
+            if self.config.distillation == "in_place":
+                return sandwich_loss(self.supernet, x_NCHW, labels, path, self.loss)
+            loss: Tensor = self.loss(self.supernet(x_NCHW, path), labels)
+            return loss
+
+        self.losses.add(self.runtime.add_gradients(self.supernet, loss_of, x_NCHW, labels), step)
         self.optimizer.step()
 
     def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
@@ -279,12 +297,14 @@ class SearchLoop:
             seen = self.estimator.gradient(
                 self.supernet,
                 self.architecture,
-                x_NCHW,
-                labels_N,
+                self.runtime.share(x_NCHW),
+                self.runtime.share(labels_N),
                 draws,
                 multiplier=self.multiplier.value,
                 target_ms=self.target_ms,
             )
+        if self.runtime.group is not None:
+            seen = averaged(seen, self.architecture, self.runtime.group)
         check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
         # The paths that were not active had no part in the loss, but in the gradient.
         gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
@@ -389,7 +409,7 @@ class SearchLoop:
         }
 
     def _restore(self) -> None:
-        payload = self.context.scratch.load(CHECKPOINT)
+        payload = self.runtime.of_first(self.context.scratch.load(CHECKPOINT))
         if payload is None:
             return
         tensors, state = unpack(payload)

@@ -28,6 +28,7 @@ from stages.training.checkpoint import (
     unpack_optimizer,
 )
 from stages.training.cost import ComputeClock
+from stages.training.distillation import Distillation
 from stages.training.makers import Makers
 from stages.training.optimisation import (
     AveragedWeights,
@@ -115,6 +116,11 @@ class _Run:
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing
         )
+        self.teacher: Distillation | None = None
+        if self.recipe.teacher is not None:
+            teacher = self.recipe.teacher.load()
+            self.runtime.place(teacher)
+            self.teacher = Distillation(teacher, self.recipe.teacher)
         self.losses = Losses(self.name)
         self._since = time.monotonic()
         self.now = _Progress()
@@ -170,12 +176,17 @@ class _Run:
     def _step(self, x_NCHW: Tensor, labels: Tensor) -> None:
         set_learning_rate(self.optimizer, self._rate(self._total_step))
         self.optimizer.zero_grad(set_to_none=True)
-        with self.runtime.autocast():
-            loss = self.loss(self.network(x_NCHW), labels)
+        loss = self.runtime.add_gradients(self.network, self._loss, x_NCHW, labels, parts=self.recipe.parts)
         self.losses.add(loss, self._total_step)
-        loss.backward()
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.now.step += 1
+
+    def _loss(self, x_NCHW: Tensor, labels: Tensor) -> Tensor:
+        logits = self.network(x_NCHW)
+        loss: Tensor = self.loss(logits, labels)
+        return loss if self.teacher is None else self.teacher.loss(x_NCHW, logits, loss)
 
     def _add_time(self) -> None:
         now = time.monotonic()
@@ -208,6 +219,7 @@ class _Run:
         if now.best_epoch < 0 or accuracy > self.curve[now.best_epoch].validation_accuracy_percent:
             now.best_epoch = now.epoch
             self.best = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
+        self.context.metric(f"{self.name} training loss", point.train_loss, now.epoch)
         self.context.metric(f"{self.name} validation accuracy %", accuracy, now.epoch)
         self.now = _Progress(epoch=now.epoch + 1, best_epoch=now.best_epoch)
 
@@ -236,7 +248,7 @@ class _Run:
         return {"version": VERSION, "network": self.network.net.model_dump(mode="json")}
 
     def _restore(self) -> None:
-        payload = self.context.scratch.load(f"{self.name}.checkpoint")
+        payload = self.runtime.of_first(self.context.scratch.load(f"{self.name}.checkpoint"))
         if payload is None:
             return
         tensors, state = unpack(payload)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from stages.space.search_space import SearchSpace
+from stages.training.distillation import TeacherConfig
 
 Start = Literal["auto", "inherited", "fresh", "pretrained"]
 
@@ -39,11 +40,31 @@ class Recipe(Record):
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
     )
     ema_decay: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, every four steps")
+    parts: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="compute each batch in so many parts, one after another, where memory is short; batch "
+        "normalisation then sees a part",
+    )
+    clip: float | None = Field(
+        None, gt=0, examples=[5.0], description="largest norm of all gradients; longer ones are scaled down"
+    )
+    teacher: TeacherConfig | None = Field(
+        None,
+        exclude_if=lambda teacher: teacher is None,
+        description="a trained network that all compared networks learn from as well; unset: labels alone",
+    )
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_word)] = Field(
         "auto",
         description="of the arithmetic in training: 32 (float32), bf16 (bfloat16, mixed with float32), or "
         "auto: bf16 where the processor or GPU has it and a short trial before the first training shows that "
         "it is faster and learns as well",
+    )
+    tensorboard: bool = Field(
+        False,
+        exclude=True,
+        description="write the curves of search and training for TensorBoard, beside the run's log",
     )
     # Decides how soon the networks are there, not what they are.
     side_by_side: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
@@ -73,6 +94,11 @@ class TrainingConfig(Recipe):
         "takes about so long: its speed is measured once, before the first run. It applies where search, "
         "trials and training have those epochs; unset, or 'nasflow run --full-length': it does not",
     )
+
+
+def teacher_identity(recipe: Recipe) -> dict[str, str]:
+    """What of the recipe lies in files: for the environment of stages that train. Raises UsageError."""
+    return recipe.teacher.identity() if recipe.teacher is not None else {}
 
 
 def resolved_start(start: Start, space: SearchSpace) -> Start:

@@ -7,6 +7,7 @@ one after another give the same numbers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from nasflow.base.processes import usable_cores
+from stages.training.launch import launched_by
 from stages.training.task import Course, Task
 
 WORTH_SECONDS = 20.0
@@ -31,6 +33,8 @@ class Schedule:
 
 def schedule(tasks: Sequence[Task], images: int, course: Course) -> Schedule:
     """For these tasks on this machine; ``images``: passed through each network in an epoch."""
+    if launched_by(os.environ)[1] > 1:  # all processes train each network together
+        return Schedule(1, torch.get_num_threads())
     wanted = course.recipe.side_by_side
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     cores, jobs = usable_cores(), max(1, len(tasks))

@@ -124,10 +124,9 @@ def serve(pipe: Pipe) -> NoReturn:
 
     torch.set_num_threads(shared["threads"])
 
-    from stages.space.search_space import NetConfig
     from stages.training.processes import error_as_json
     from stages.training.runtime import start_runtime
-    from stages.training.task import Task, course_of_json, outcome_as_json, perform
+    from stages.training.task import course_of_json, outcome_as_json, perform, task_of_json
 
     def emit(event: Event) -> None:
         pipe.send({"op": "event", "kind": type(event).__name__, "fields": asdict(event)})
@@ -145,9 +144,7 @@ def serve(pipe: Pipe) -> NoReturn:
         images = course.images(runtime)
         while True:
             header, weights = pipe.receive()
-            net = NetConfig.model_validate(header["net"])
-            task = Task(header["name"], net, None if header["fresh"] else weights, header["evaluated"])
-            outcome = perform(task, course, images, context, runtime)
+            outcome = perform(task_of_json(header, weights), course, images, context, runtime)
             pipe.send({"op": "done", "outcome": outcome_as_json(outcome)}, outcome.trained.weights)
     except RunInterruptedError:
         raise
