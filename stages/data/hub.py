@@ -209,7 +209,7 @@ def _parts(splits: Sequence[str], name: str) -> dict[str, Part | None]:
 def _image_column(features: datasets.Features, name: str) -> str:
     import datasets
 
-    found = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
+    found: list[str] = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
     if len(found) == 1:
         return found[0]
     if preferred := [column for column in IMAGE_NAMES if column in found]:
@@ -223,7 +223,9 @@ def _image_column(features: datasets.Features, name: str) -> str:
 def _label_column(features: datasets.Features, name: str) -> str:
     import datasets
 
-    classes = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    classes: list[str] = [
+        column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)
+    ]
     if len(classes) == 1:
         return classes[0]
     plain = [
