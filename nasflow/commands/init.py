@@ -61,12 +61,12 @@ def write_for_images(folder: Path, images: Path, *, force: bool) -> Outcome:
     target = _target(folder, force=force)
     source = images.expanduser().resolve()
     hint = f"Name another folder for it: nasflow init --data {shlex.quote(str(images))} ../my-project"
-    check_outside(target, data_root(source), hint=hint)
     data = DataConfig(source="folder", path=str(source))
+    check_outside(target, data_root(data), hint=hint)
     told = Told()
     telling = Telling(data, told)
     catalogue = catalogue_of(data, telling.reading, telling.comparing)
-    check_outside(target, data_root(source), (i.path for i in catalogue.inventory.images), hint=hint)
+    check_outside(target, data_root(data), (i.path for i in catalogue.inventory.images), hint=hint)
     seen = look(catalogue)
     chosen = first_settings(seen)
     values = {
