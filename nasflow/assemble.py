@@ -15,7 +15,7 @@ from pipeline.stage import Stage
 from pipeline.store.store import Store
 from stages.baseline import Baseline
 from stages.convert import Convert
-from stages.data.config import DataConfig
+from stages.data.config import DataConfig, SizedData, open_dataset
 from stages.finetune import Finetune
 from stages.latency_model import FitLatency
 from stages.measurement.config import with_shared
@@ -23,7 +23,8 @@ from stages.precheck import PrecheckStage
 from stages.profile_ops import ProfileOps
 from stages.prune import Prune
 from stages.search import Search
-from stages.space import load_space
+from stages.space import load_space, space_for
+from stages.space.search_space import SearchSpace
 from stages.training.recipe import TrainingConfig
 from stages.verify import Verify
 
@@ -55,6 +56,28 @@ def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
     return data.model_copy(update=absolute)
 
 
+def space_and_images(config: PipelineConfig, base_dir: Path) -> tuple[SearchSpace, SizedData]:
+    """The search space and the images as they fit each other: classes, channels, pixels.
+
+    A space keeps its own numbers beside Fashion-MNIST, whose images need not be what it is measured for.
+    Raises UsageError, and DatasetMissingError where a folder of images is not there.
+    """
+    data, auto = resolve_data(config.data, base_dir), config.space.resolution == "auto"
+    if data.source == "fashion_mnist" and not auto:
+        space = load_space(config.space, base_dir)
+    else:
+        dataset = open_dataset(data)
+        space = space_for(
+            config.space,
+            base_dir,
+            classes=len(dataset.class_names),
+            channels=dataset.channels,
+            natural_resolution=dataset.natural_resolution if auto else 0,
+        )
+    sized = {**dict(data), "resolution": space.resolution, "channels": space.input_channels}
+    return space, SizedData.model_validate(sized)
+
+
 def resolve_teacher(training: TrainingConfig, base_dir: Path) -> TrainingConfig:
     """The training section; its teacher's folder, if any, as an absolute one. Raises UsageError."""
     if training.teacher.network is None:
@@ -70,10 +93,10 @@ def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
 
 def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tuple[Stage, ...]:
     """All stages in the order in which they run. Raises UsageError where the search space is none."""
-    space = load_space(config.space, base_dir)
-    data = resolve_data(config.data, base_dir)
+    space, data = space_and_images(config, base_dir)
     training = resolve_teacher(config.training, base_dir)
     seed, runtime = config.seed, config.runtime
+    measured = space.model_copy(update={"pretrained": None})  # other weights take no other time
     prune = Prune(
         config=with_shared(config.prune, config.measurement),
         target=config.target,
@@ -89,14 +112,14 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
     return (
         ProfileOps(
             config=with_shared(config.profile, config.measurement),
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,
         ),
         FitLatency(
             config=with_shared(config.latency, config.measurement),
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,
@@ -104,7 +127,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
         PrecheckStage(
             config=with_shared(config.precheck, config.measurement, own=("rounds",)),
             convert=config.convert,
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,
@@ -118,7 +141,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
             precision=config.training.precision,
         ),
         prune,
-        Finetune(config=training, data=data, seed=seed, networks=trained),
+        Finetune(config=training, space=space, data=data, seed=seed, networks=trained),
         Baseline(config=config.baseline, recipe=training, space=space, data=data, seed=seed),
         Convert(config=config.convert, data=data, networks=compared),
         Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device, networks=compared),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -14,9 +14,14 @@ from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import check_fits
 from stages.documents import Role, TrainedNetworks
+from stages.nn.weights_source import origin_of, weights_identity
+from stages.seeds import TrainingStream, derived_seed
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
 from stages.training.recipe import TrainingConfig, teacher_identity
+
+if TYPE_CHECKING:
+    from stages.training.many import Job
 
 Width = Annotated[float, Field(gt=0, le=8)]
 
@@ -31,6 +36,12 @@ class BaselineConfig(Record):
     )
     published_widths: tuple[Width, ...] = Field(
         (1.0,), description="widths of those as published, made for 224 pixels: shown beside them"
+    )
+
+    full: bool = Field(
+        True,
+        description="train the whole pretrained network of the space as well, if it has one: then that is "
+        "the reference, and the MobileNetV2s, which start from random weights, are shown beside it",
     )
 
     @property
@@ -62,8 +73,16 @@ class Baseline(Stage):
     seed: int
 
     def environment(self) -> Mapping[str, str]:
-        """The images, and the teacher."""
-        return {**open_dataset(self.data).identity(), **teacher_identity(self.recipe)}
+        """The images, the teacher, and the weights that the whole network of the space starts from."""
+        return {
+            **open_dataset(self.data).identity(),
+            **teacher_identity(self.recipe),
+            **weights_identity(self._pretrained),
+        }
+
+    @property
+    def _pretrained(self) -> str | None:
+        return self.space.pretrained if self.config.full else None
 
     def settings(self) -> dict[str, Any]:
         """Of the recipe all but the start (baselines are always fresh), of the space its shape alone."""
@@ -75,6 +94,8 @@ class Baseline(Stage):
             "input_channels": self.space.input_channels,
             "strides": list(self.space.stride_plan),
         }
+        if self._pretrained is not None:
+            plain["space"] = self.space.model_dump(mode="json")
         return plain
 
     def check_files(self) -> None:
@@ -118,4 +139,27 @@ class Baseline(Stage):
         from stages.training.many import Job, train_all
 
         jobs = [Job(name, role, net, None) for name, role, net in self.networks()]
+        if self._pretrained is not None:
+            jobs.insert(0, self._full())
         return train_all(jobs, self.recipe, self.data, self.seed, context)
+
+    def _full(self) -> Job:
+        """The space's largest network, from its pretrained weights, with a fresh dense layer."""
+        from stages.nn.network import save_weights
+        from stages.nn.pretrained import full_network, load_pretrained
+        from stages.training.many import Job
+
+        assert self.space.pretrained is not None
+        network = full_network(
+            self.space,
+            load_pretrained(self.space),
+            derived_seed(self.seed, TrainingStream.FRESH_WEIGHTS) % 2**32,
+        )
+        return Job(
+            f"{self.space.name}_full",
+            "full",
+            network.net,
+            save_weights(network),
+            "pretrained",
+            origin_of(self.space.pretrained),
+        )

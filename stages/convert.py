@@ -167,6 +167,7 @@ def _converted(
         role=network.role,
         net=network.net,
         origin=network.origin,
+        pretrained=network.pretrained,
         images_seen=network.images_seen,
         validation_accuracy_percent=network.validation_accuracy_percent,
         weights=network.weights,

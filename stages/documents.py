@@ -13,11 +13,23 @@ from pipeline.artifact import Blob, Document, Record
 from stages.space.block_spec import BlockSpec, Implementation
 from stages.space.equal_latency import equal_latency
 from stages.space.search_space import NetConfig, SearchSpace
+from stages.space.weights_origin import WeightsOrigin
 
 Precision = Literal["float32"]
-Role = Literal["found", "random", "front", "baseline", "baseline_published"]
-"""``front``: found for another target. ``baseline``: MobileNetV2 with the space's stride plan;
-``baseline_published``: with its own."""
+Role = Literal["found", "random", "front", "full", "baseline", "baseline_published"]
+"""``front``: found for another target. ``full``: the whole network that a pretrained space was cut from.
+``baseline``: MobileNetV2 with the space's stride plan; ``baseline_published``: with its own."""
+Origin = Literal["inherited", "fresh", "pretrained"]
+"""Where weights started: from those of the search's supernet, from random numbers, from published ones."""
+
+
+PretrainedFrom = Annotated[
+    WeightsOrigin | None,
+    Field(
+        exclude_if=operator.not_,
+        description="what the weights descend from, inherited ones too; None: from random numbers",
+    ),
+]
 
 
 class MadeBy(Record):
@@ -293,6 +305,7 @@ class SearchResult(Document):
         default=None, description="None: a version that kept none has had a part"
     )
     made_by: MadeByAll = ()
+    pretrained: PretrainedFrom = None
 
 
 # --- prune -----------------------------------------------------------------------------------------
@@ -348,6 +361,7 @@ class PrunedNetworks(Document):
     randoms: tuple[PrunedNetwork, ...]
     front: tuple[PrunedNetwork, ...] = ()
     seconds: float = Field(description="device time of the considered networks")
+    pretrained: PretrainedFrom = None
     compute_cost: ComputeCost | None = Field(
         default=None, description="of the pick, without the device's time"
     )
@@ -374,7 +388,8 @@ class TrainedNetwork(Record):
     role: Role
     net: NetConfig
     weights: Blob
-    origin: Literal["inherited", "fresh"]
+    origin: Origin
+    pretrained: PretrainedFrom = None
     images_seen: int
     curve: tuple[EpochPoint, ...]
     best_epoch: int
@@ -421,7 +436,8 @@ class ConvertedNetwork(Record):
     name: str
     role: Role
     net: NetConfig
-    origin: Literal["inherited", "fresh"]
+    origin: Origin
+    pretrained: PretrainedFrom = None
     images_seen: int
     validation_accuracy_percent: float
     weights: Blob
@@ -437,6 +453,65 @@ class ConvertedNetworks(Document):
 
     schema_version: int = 2
     networks: tuple[ConvertedNetwork, ...]
+
+
+# --- images ----------------------------------------------------------------------------------------
+
+
+class ClassImages(Record):
+    """A class, and how many images of it each part of the data has; None: not known."""
+
+    name: str
+    train: int | None = None
+    architecture: int | None = None
+    choice: int | None = None
+    test: int | None = None
+
+
+class ImagesReport(Record):
+    """What the networks learned from and were tested on. None: the source does not know.
+
+    ``*_images`` count the parts, copies and broken images left out. ``difference_points``: a true difference
+    between two networks below this is more often missed than shown by the test images, if exactly one of the
+    two is right on ``assumed_discordance`` (0..1) of them.
+    """
+
+    source: str
+    name: str = Field(description="as a person would call it")
+    resolution: int
+    channels: int
+    train_images: int
+    architecture_images: int
+    choice_images: int
+    test_images: int
+    shared_choice: bool = Field(
+        default=False,
+        description="whether architecture and choice are the same images, because there are few",
+    )
+    classes: tuple[ClassImages, ...] = Field(description="in the order of the labels")
+    files_found: int | None = Field(default=None, description="images that the source lists")
+    exact_copies: int | None = Field(default=None, description="images that are copies of another one")
+    near_copies: int | None = Field(default=None, description="that are nearly copies")
+    copies: Literal["leave_out", "keep_together", "ignore"] | None = Field(
+        default=None, description="what was done with them"
+    )
+    left_out: int | None = Field(default=None, description="images that were left out as copies")
+    label_conflicts: int | None = Field(
+        default=None, description="sets of copies that stand in two classes; all of them were left out"
+    )
+    groups: int | None = Field(default=None, description="groups that were kept in one part each")
+    broken: tuple[str, ...] | None = Field(
+        default=None, description="files that could not be read and were left out, the first of them"
+    )
+    broken_images: int | None = Field(default=None, description="how many there are")
+    augmentation: str = Field(default="none", description="the preset")
+    balance: Literal["none", "weights", "sampling"] = "none"
+    folds: int | None = None
+    fold: int | None = None
+    split_seed: int | None = None
+    difference_points: float
+    assumed_discordance: float
+    accuracy_points: float = Field(description="half the interval of one network's accuracy, at most")
 
 
 # --- verify ----------------------------------------------------------------------------------------
@@ -469,6 +544,14 @@ class AgainstFound(Record):
 
     accuracy_points: float
     accuracy_points_interval_95: tuple[float, float]
+    only_correct: int | None = Field(
+        default=None, description="images on which it alone is right; None: an earlier version"
+    )
+    only_found_correct: int | None = Field(default=None, description="on which the found network alone is")
+    balanced_points: float | None = Field(
+        default=None, description="the same difference of balanced accuracies; None: an earlier version"
+    )
+    balanced_points_interval_95: tuple[float, float] | None = None
     latency_ratio: float
     latency_ratio_interval_95: tuple[float, float]
 
@@ -506,11 +589,28 @@ class VerifiedNetwork(Record):
     name: str
     role: Role
     net: NetConfig
-    origin: Literal["inherited", "fresh"]
+    origin: Origin
+    pretrained: PretrainedFrom = None
+    counts: bool | None = Field(
+        default=None,
+        description="whether the found network is compared with it for the speed-up at equal accuracy; None "
+        "for networks that are no reference, and in documents of before it was kept",
+    )
     images_seen: int
     validation_accuracy_percent: float
     accuracy_percent: float
     accuracy_interval_95: tuple[float, float]
+    balanced_accuracy_percent: float | None = Field(
+        default=None, description="mean of the classes' accuracies; None: an earlier version"
+    )
+    balanced_accuracy_interval_95: tuple[float, float] | None = None
+    correct_by_class: tuple[int, ...] = Field(
+        default=(), description="test images of each class that it classifies correctly"
+    )
+    confusion: tuple[tuple[int, int, int], ...] | None = Field(
+        default=None,
+        description="of the found network and the reference: (class, answered class, images), without zeros",
+    )
     predicted_ms: float | None
     measurement: LatencyMeasurement
     parameters: int
@@ -518,15 +618,32 @@ class VerifiedNetwork(Record):
     against_found: AgainstFound | None = Field(default=None, description="None for the found network")
     model: Blob
     correct: Blob = Field(description="one bit per test image, in order, most significant bit first")
+    answers: Blob | None = Field(
+        default=None,
+        description="index of the class that it answers for each test image, uint16, little endian",
+    )
 
 
 class Verification(Document):
     """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
 
-    schema_version: int = 4
+    schema_version: int = 5
     device: DeviceInfo
     runtime: RuntimeOptions
     test_images: int
+    majority_percent: float | None = Field(
+        default=None, description="accuracy of always answering the most frequent class of the test images"
+    )
+    labels: Blob | None = Field(
+        default=None, description="index of each test image's class, uint16, little endian, in order"
+    )
+    images: ImagesReport | None = Field(default=None, description="None: an earlier version")
+    equal_points: float | None = Field(
+        default=None,
+        description="accuracies are called equal where the found network's is less by so many points at "
+        "most; "
+        "None: an earlier version",
+    )
     networks: tuple[VerifiedNetwork, ...]
     reference: str
     reference_reason: str
@@ -543,3 +660,63 @@ class Verification(Document):
     verdict: Verdict
     rounds: int
     seconds: float
+
+
+# --- cross-validation ------------------------------------------------------------------------------
+
+
+class FoldFigures(Record):
+    """What the chain found where one fold was the test part. ``accuracy_points``: found less reference."""
+
+    fold: int = Field(ge=0)
+    test_images: int
+    choices: tuple[int, ...]
+    reference: str
+    found_accuracy_percent: float
+    reference_accuracy_percent: float
+    accuracy_points: float
+    ratio: float = Field(description="the found network's latency over the reference's")
+
+
+class PooledNetwork(Record):
+    """The networks of one name or role, one of each fold, on all images.
+
+    ``name``: ``found``, ``reference`` (that of each fold), ``random`` (mean of each fold's), or that of a
+    network that every fold has. ``accuracy_points`` and ``balanced_points``: its accuracy less the found
+    network's.
+    """
+
+    name: str
+    role: Role
+    accuracy_percent: float
+    accuracy_interval_95: tuple[float, float]
+    balanced_accuracy_percent: float | None
+    balanced_accuracy_interval_95: tuple[float, float] | None
+    correct_by_class: tuple[int, ...] = Field(description="of all folds; empty for ``random``")
+    accuracy_points: float | None = Field(default=None, description="None for the found network")
+    accuracy_points_interval_95: tuple[float, float] | None = None
+    balanced_points: float | None = None
+    balanced_points_interval_95: tuple[float, float] | None = None
+
+
+class ArchitectureAgreement(Record):
+    """How the found architectures of the folds agree, over the layers that have a choice."""
+
+    distinct: int = Field(ge=1, description="different architectures")
+    layers: int = Field(ge=0)
+    same_in_all: int = Field(ge=0, description="layers with the same candidate in every fold")
+    shared_percent: float = Field(description="layers in which two folds agree, mean over pairs of folds")
+    chance_percent: float = Field(description="the same of architectures drawn at random")
+
+
+class CrossValidation(Document):
+    """The whole chain, once for each fold: every image was tested once, by networks that had not seen it."""
+
+    folds: tuple[FoldFigures, ...]
+    test_images: int
+    classes: tuple[ClassImages, ...]
+    networks: tuple[PooledNetwork, ...]
+    latency_ratio: float = Field(description="geometric mean over the folds, found over reference")
+    latency_ratio_interval_95: tuple[float, float]
+    architectures: ArchitectureAgreement
+    equal_points: float | None = None

@@ -12,7 +12,9 @@ from stages.data.dataset import check_fits
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.targets import RelativeTarget, TargetConfig, check_met, check_pick
+from stages.nn.weights_source import weights_identity
 from stages.space.search_space import SearchSpace
+from stages.verification.power import what_can_be_shown
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Search(Stage):
     precision: Literal["auto", "32", "bf16"] = field(default="auto", metadata={"section": "training"})
 
     def environment(self) -> Mapping[str, str]:
-        """The images."""
-        return open_dataset(self.data).identity()
+        """The images, and the weights that the supernet starts from."""
+        return {**open_dataset(self.data).identity(), **weights_identity(self.space.pretrained)}
 
     def settings(self) -> dict[str, Any]:
         """Of the section ``target`` what is searched for: the search does not see the other targets."""
@@ -82,6 +84,7 @@ class Search(Stage):
         context.say(
             f"target {target_ms:.4g} ms; networks of the space take {fastest:.4g} to {slowest:.4g} ms."
         )
+        context.say(what_can_be_shown(open_dataset(self.data).counts["test"]).sentence())
         if target_ms > slowest:
             context.warn(
                 "every network of the space meets this target: a lower one would give a faster network."

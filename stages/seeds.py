@@ -34,6 +34,7 @@ class TrainingStream(IntEnum):
 
     FRESH_WEIGHTS = 1
     BATCHES = 2
+    FITTED_IMAGES = 3
 
 
 def derived_seed(*parts: int) -> int:

@@ -7,9 +7,8 @@ measured on the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -19,33 +18,15 @@ from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
 from stages.data.config import DataConfig, open_dataset
-from stages.documents import (
-    AgainstFound,
-    AgainstRandom,
-    ConvertedNetwork,
-    ConvertedNetworks,
-    LatencyModel,
-    PrunedNetworks,
-    Verification,
-    VerifiedNetwork,
-)
+from stages.documents import ConvertedNetworks, LatencyModel, PrunedNetworks, Verification
 from stages.measurement.paired import PairedRounds
-from stages.space.search_space import NetConfig
-from stages.verification.answers import correct_answers
+from stages.verification.answers import class_bytes, predicted_classes
 from stages.verification.prediction import evaluate_latency, not_as_expected, verdict
-from stages.verification.statistics import (
-    Contender,
-    EqualAccuracy,
-    difference_from_mean,
-    equal_accuracy_speedup,
-    latency_ratio,
-    paired_difference,
-    wilson_interval,
-)
+from stages.verification.rivals import accuracy_relation, counting
+from stages.verification.statistics import Contender, EqualAccuracy, equal_accuracy_speedup
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from stages.verification.side_by_side import Tested
 
 
 class VerifyConfig(Record):
@@ -84,6 +65,14 @@ class VerifyConfig(Record):
     published_counts: bool = Field(
         False, description="the MobileNetV2s of published_widths may be the reference, too"
     )
+    equal_points: float = Field(
+        3.0,
+        gt=0,
+        le=100,
+        description="equal accuracy: the found network's is less than the reference's by so many percentage "
+        "points at most (95 % interval of the paired difference); where the test images cannot tell, that is "
+        "said, and the verdict is not pass",
+    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -137,15 +126,19 @@ class Verify(Stage):
         """
         from android_bench.local.device import LocalDevice
         from stages.conversion.flatbuffer import network_model
+        from stages.verification.classes import majority_share
+        from stages.verification.images import images_report
+        from stages.verification.side_by_side import Comparison, Tested
 
         converted: ConvertedNetworks = inputs["converted"]
         latency: LatencyModel = inputs["latency"]
         pruned: PrunedNetworks = inputs["pruned"]
         found, rivals = _the_found_one(converted), self._rivals(converted)
+        dataset = open_dataset(self.data)
+        test = dataset.load("test")
         with LocalDevice() as here:
-            correct, answer_seconds = correct_answers(
-                context, converted.networks, open_dataset(self.data).load("test"), here
-            )
+            answers, answer_seconds = predicted_classes(context, converted.networks, test, here)
+        tested = Tested(len(dataset.class_names), test.labels, answers)
         requests = {
             network.name: self._request(network.name, context.store.read_bytes(network.file().blob))
             for network in converted.networks
@@ -153,7 +146,8 @@ class Verify(Stage):
         anchor = f"{latency.reference.name}+anchor"
         requests[anchor] = self._request(anchor, network_model(latency.reference.net, seed=self.seed))
         rounds = PairedRounds(context.scratch, self.device, requests, self.seed)
-        outcome = self._measure_until_sure(context, found, rivals, correct, rounds)
+        outcome = self._measure_until_sure(context, converted, tested, rounds)
+        comparison = Comparison(tested, rounds, latency, found, outcome.reference, rivals)
         found_latency = evaluate_latency(
             next(network.net for network in converted.networks if network.name == found),
             pruned.found.target_ms,
@@ -169,34 +163,49 @@ class Verify(Stage):
         return Verification(
             device=self.device.info(),
             runtime=self.runtime,
-            test_images=len(correct[found]),
-            networks=tuple(
-                _verified(context, network, correct, rounds, found, latency) for network in converted.networks
-            ),
+            test_images=len(test),
+            majority_percent=100 * majority_share(tested.images_K),
+            labels=context.store.put_bytes(class_bytes(tested.labels_N), ".labels"),
+            images=images_report(dataset, self.data, tested.images_K.tolist()),
+            equal_points=self.config.equal_points,
+            networks=tuple(comparison.verified(network, context.store) for network in converted.networks),
             reference=outcome.reference,
             reference_reason=outcome.reason,
             ratio=outcome.ratio.value,
             ratio_interval_95=outcome.ratio.interval,
             equal_accuracy_speedup=outcome.speedup.value,
             equal_accuracy_speedup_interval_95=outcome.speedup.interval,
-            against_random=_against_random(converted, found, correct, rounds, latency),
+            against_random=comparison.against_random(converted.networks),
             anchor=latency.reference.model_copy(update={"measurement": rounds.combined(anchor)}),
             found_latency=found_latency,
             max_ratio=self.config.max_ratio,
-            verdict=verdict(outcome.ratio, self.config.max_ratio, found_latency),
+            verdict=verdict(
+                outcome.ratio,
+                self.config.max_ratio,
+                found_latency,
+                accuracy_relation(
+                    -100 * outcome.difference.high, -100 * outcome.difference.low, self.config.equal_points
+                ),
+            ),
             rounds=len(rounds),
             seconds=answer_seconds + rounds.seconds,
         )
 
     def _rivals(self, converted: ConvertedNetworks) -> list[str]:
-        roles = ("baseline", "baseline_published") if self.config.published_counts else ("baseline",)
-        rivals = [network.name for network in converted.networks if network.role in roles]
-        if not rivals:
+        """The names of those that may be the reference. Raises UsageError where there are none."""
+        rivals = counting(converted.networks, published=self.config.published_counts)
+        if rivals:
+            return rivals
+        if any(network.role == "baseline" for network in converted.networks):
             raise UsageError(
-                "verify has no MobileNetV2 with the space's strides to compare the found network with.",
-                hint="Give baseline.widths at least one width, or set verify.published_counts.",
+                "the found network starts from pretrained weights, and no network to compare it with does: "
+                "MobileNetV2s from random weights are no fair reference.",
+                hint="Let the space's full network be trained, too: nasflow run --from baseline.",
             )
-        return rivals
+        raise UsageError(
+            "verify has no MobileNetV2 with the space's strides to compare the found network with.",
+            hint="Give baseline.widths at least one width, or set verify.published_counts.",
+        )
 
     def _request(self, name: str, model: bytes) -> BenchmarkRequest:
         return BenchmarkRequest(
@@ -210,22 +219,23 @@ class Verify(Stage):
     def _measure_until_sure(
         self,
         context: Context,
-        found: str,
-        rivals: Sequence[str],
-        correct: Mapping[str, NDArray[np.bool_]],
+        converted: ConvertedNetworks,
+        tested: Tested,
         rounds: PairedRounds,
     ) -> EqualAccuracy:
         """Stop when the interval is narrow, never because it is favourable: that would bias it."""
-        config = self.config
+        config, found, rivals = self.config, _the_found_one(converted), self._rivals(converted)
+        roles = {network.role for network in converted.networks if network.name in rivals}
+        kind = "reference with pretrained weights" if "full" in roles else "MobileNetV2"
         wanted, most = config.rounds, max(config.rounds, config.max_rounds)
         while True:
             while len(rounds) < wanted:
                 rounds.measure()
                 context.progress(len(rounds), wanted, "rounds")
             first, *others = (
-                Contender(name, correct[name], rounds.medians_ms(name)) for name in (found, *rivals)
+                Contender(name, tested.correct(name), rounds.medians_ms(name)) for name in (found, *rivals)
             )
-            outcome = equal_accuracy_speedup(first, others)
+            outcome = equal_accuracy_speedup(first, others, kind)
             unsure_percent = 50 * (outcome.ratio.high - outcome.ratio.low) / outcome.ratio.value
             if unsure_percent <= config.precision_percent:
                 return outcome
@@ -248,82 +258,3 @@ def _the_found_one(converted: ConvertedNetworks) -> str:
             hint="Repeat these stages: nasflow run --from prune.",
         )
     return found[0]
-
-
-def _verified(
-    context: Context,
-    network: ConvertedNetwork,
-    correct: Mapping[str, NDArray[np.bool_]],
-    rounds: PairedRounds,
-    found: str,
-    latency: LatencyModel,
-) -> VerifiedNetwork:
-    import numpy as np
-
-    bits = correct[network.name]
-    accuracy = wilson_interval(int(bits.sum()), len(bits))
-    return VerifiedNetwork(
-        name=network.name,
-        role=network.role,
-        net=network.net,
-        origin=network.origin,
-        images_seen=network.images_seen,
-        validation_accuracy_percent=network.validation_accuracy_percent,
-        accuracy_percent=100 * accuracy.value,
-        accuracy_interval_95=(100 * accuracy.low, 100 * accuracy.high),
-        predicted_ms=_prediction(network.net, latency),
-        measurement=rounds.combined(network.name),
-        parameters=network.net.parameters,
-        macs=network.net.macs,
-        against_found=None if network.name == found else _against(network.name, found, correct, rounds),
-        model=network.file().blob,
-        correct=context.store.put_bytes(np.packbits(bits).tobytes(), ".bits"),
-    )
-
-
-def _against(
-    name: str, found: str, correct: Mapping[str, NDArray[np.bool_]], rounds: PairedRounds
-) -> AgainstFound:
-    difference = paired_difference(correct[name], correct[found])
-    ratio = latency_ratio(rounds.medians_ms(name), rounds.medians_ms(found))
-    return AgainstFound(
-        accuracy_points=100 * difference.value,
-        accuracy_points_interval_95=(100 * difference.low, 100 * difference.high),
-        latency_ratio=ratio.value,
-        latency_ratio_interval_95=ratio.interval,
-    )
-
-
-def _against_random(
-    converted: ConvertedNetworks,
-    found: str,
-    correct: Mapping[str, NDArray[np.bool_]],
-    rounds: PairedRounds,
-    latency: LatencyModel,
-) -> AgainstRandom | None:
-    import numpy as np
-
-    drawn = [network for network in converted.networks if network.role == "random"]
-    if not drawn:
-        return None
-    difference = difference_from_mean(correct[found], np.stack([correct[network.name] for network in drawn]))
-    (own_ms,) = (latency.predict_ms(n.net) for n in converted.networks if n.name == found)
-    predicted = [latency.predict_ms(network.net) / own_ms for network in drawn]
-    by_round = zip(*(rounds.medians_ms(network.name) for network in drawn), strict=True)
-    measured = latency_ratio([fmean(times_ms) for times_ms in by_round], rounds.medians_ms(found))
-    return AgainstRandom(
-        networks=len(drawn),
-        accuracy_points=100 * difference.value,
-        accuracy_points_interval_95=(100 * difference.low, 100 * difference.high),
-        predicted_ratio=fmean(predicted),
-        predicted_ratio_range=(min(predicted), max(predicted)),
-        latency_ratio=measured.value,
-        latency_ratio_interval_95=measured.interval,
-    )
-
-
-def _prediction(net: NetConfig, latency: LatencyModel) -> float | None:
-    """None where the network has a block that the space does not (MobileNetV2's have)."""
-    if any(block.key not in latency.block_ms for block in net.blocks):
-        return None
-    return latency.predict_ms(net)

@@ -54,12 +54,6 @@ def local_conditions() -> Conditions:
     return Conditions(at=datetime.now(UTC), load_1min=load_1min, cpu_mhz=_cpu_mhz())
 
 
-def usable_cores() -> int:
-    """How many logical cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
 _SOC_KEYS = ("cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU revision")
 
 

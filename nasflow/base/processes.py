@@ -16,3 +16,9 @@ def process_exists(pid: int) -> bool:
         except (ProcessLookupError, OverflowError):
             return False
     return True
+
+
+def usable_cores() -> int:
+    """How many logical cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

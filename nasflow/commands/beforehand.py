@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from android_bench.local.host import usable_cores
 from nasflow.assemble import resolve_data
+from nasflow.base.processes import usable_cores
 from nasflow.commands.project import Project
 from nasflow.config import PipelineConfig
 from pipeline.freshness import StageStatus
@@ -17,6 +17,7 @@ from stages.latency_model import FitLatency
 from stages.measurement.config import Measures
 from stages.prune import Prune
 from stages.search import Search
+from stages.verification.power import Shown, what_can_be_shown
 
 
 def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStatus]) -> None:
@@ -45,6 +46,14 @@ def check_targets(pipeline: Pipeline, stages: Sequence[StageStatus]) -> None:
     model = pipeline.store.document(latency.record, LatencyModel)
     for stage in asking:
         stage.check_targets(model)
+
+
+def test_images_show(pipeline: Pipeline, stale: Sequence[StageStatus]) -> Shown | None:
+    """What the test images will be able to show, where a search is to be done; else None."""
+    for stage in _of(pipeline, stale):
+        if isinstance(stage, Search):
+            return what_can_be_shown(open_dataset(stage.data).counts["test"])
+    return None
 
 
 def doubtful_settings(config: PipelineConfig, pipeline: Pipeline, stale: Sequence[StageStatus]) -> list[str]:

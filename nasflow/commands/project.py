@@ -13,6 +13,7 @@ from nasflow.assemble import artifacts_folder, build_pipeline, open_device
 from nasflow.base.errors import ConfigError, UsageError
 from nasflow.cli import console
 from nasflow.cli.request import Selection, as_yaml
+from nasflow.commands.first_look import look_at_images
 from nasflow.commands.training_plan import decide, planned
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import FILE_NAME, find_config, load_config
@@ -60,8 +61,12 @@ class Project:
         """The device that the configuration names; nothing is started yet. ``tell``: what it has to say."""
         return open_device(self.config, self.base_dir, tell)
 
-    def pipeline(self, emit: Emit, device: Device | None = None) -> Pipeline:
-        """The pipeline; ``device`` is for one that the caller closes itself."""
+    def pipeline(self, emit: Emit, device: Device | None = None, *, warn: bool = True) -> Pipeline:
+        """The pipeline; ``device`` is for one that the caller closes itself.
+
+        Images of one's own are read first, those that are not known yet; ``warn``: say what is left out.
+        """
+        look_at_images(self.config, self.base_dir, emit, warn=warn)
         return self.build(self.config, self.base_dir, emit, device=device)
 
 

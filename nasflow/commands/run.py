@@ -31,8 +31,10 @@ from nasflow.cli.options import (
     Until,
     selection,
 )
-from nasflow.cli.request import STAGE_NAMES, Action, Outcome, RunOptions, StageName
+from nasflow.cli.request import Action, Outcome, RunOptions, StageName
+from nasflow.cli.screen import screen
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.commands.folds import run_other_folds, together
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, decided, open_project
 from nasflow.commands.status import plan, work_ahead
@@ -40,8 +42,7 @@ from nasflow.commands.summary import file_lines, short, summary
 from nasflow.publish import COMPLETE, Published, publish
 from pipeline.artifact import Document
 from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
-from pipeline.reporters.reporters import JsonLinesReporter, LogFileReporter, PlainReporter, Reporter
-from pipeline.reporters.rich_reporter import RichReporter
+from pipeline.reporters.reporters import LogFileReporter, Reporter
 from pipeline.runner import Pipeline
 from stages.training.launch import launched_by
 
@@ -92,17 +93,26 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
         for listener in listeners:
             listener(event)
 
+    def others(event: Event) -> None:
+        """Events of other folds, which are no part of what this run did with its stages."""
+        if isinstance(event, Message):
+            event = replace(event, text=options.with_selection(event.text))
+        for listener in listeners[1:]:
+            listener(event)
+
     with ExitStack() as stack:
+        listeners.append(stack.enter_context(closing(screen(as_json=options.as_json))))
         device = stack.enter_context(closing(project.open_device(lambda text: emit(Message("", text)))))
-        pipeline = project.pipeline(emit, device)
-        log = LogFileReporter(project.artifacts / "runs")
-        reporters: tuple[Reporter, ...] = (log, screen(as_json=options.as_json))
+        pipeline = project.pipeline(emit, device)  # reads the images, if they are the person's own
+        log = stack.enter_context(closing(LogFileReporter(project.artifacts / "runs")))
         if project.config.training.tensorboard:
             from pipeline.reporters.tensorboard import TensorBoardReporter
 
-            reporters = (*reporters, TensorBoardReporter(log.folder))
-        listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
+            listeners.append(stack.enter_context(closing(TensorBoardReporter(log.folder))))
         log.write(_preface(project))
+        for message in recorder.messages:
+            log(message)
+        listeners.append(log)
         for notice in project.notices:
             emit(Message("", notice, level="warning"))
         with _errors_logged_in(log):
@@ -124,18 +134,25 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                published = publish(documents, pipeline.store, project.latest, project.config, emit)
+                further = run_other_folds(project, pipeline.store, device, others, options.force)
+                folds = together([documents, *further])
+                published = publish(
+                    documents, pipeline.store, project.latest, project.config, emit, folds=folds
+                )
     return _outcome(recorder, documents, published, log.path)
 
 
 class _Recorder:
-    """A listener that remembers what each stage did."""
+    """A listener that remembers what each stage did, and what was said."""
 
     def __init__(self) -> None:
         self.stages: dict[str, dict[str, Any]] = {}
+        self.messages: list[Message] = []
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Message():
+                self.messages.append(event)
             case StageSkipped(stage=stage):
                 self.stages[stage] = {"name": stage, "action": "fresh"}
             case StageStarted(stage=stage, reason=reason):
@@ -149,13 +166,6 @@ class _Recorder:
     @property
     def all_fresh(self) -> bool:
         return all(stage["action"] == "fresh" for stage in self.stages.values())
-
-
-def screen(*, as_json: bool) -> Reporter:
-    """Progress goes to standard error, so that standard output holds the outcome alone."""
-    if sys.stderr.isatty():
-        return RichReporter(sys.stderr, names=STAGE_NAMES)
-    return JsonLinesReporter(sys.stderr) if as_json else PlainReporter(sys.stderr, names=STAGE_NAMES)
 
 
 def _preface(project: Project) -> str:

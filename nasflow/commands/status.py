@@ -10,10 +10,11 @@ from nasflow.base.text import human_bytes, human_duration
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, RunOptions, Selection
-from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings, test_images_show
+from nasflow.commands.first_look import Told
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
-from pipeline.events import Event, Message
+from pipeline.events import Message
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from stages.documents import PrunedNetworks, SearchResult, TrainedNetworks
@@ -25,8 +26,8 @@ TRAINED = (SearchResult, PrunedNetworks, TrainedNetworks)
 def show_status(selection: Selection, project: Project | None = None) -> Outcome:
     """Every stage as it stands, and what the artifacts folder weighs. Changes nothing on the disk."""
     project = project or open_project(selection)
-    events: list[Event] = []
-    pipeline = project.pipeline(events.append)
+    told = Told()
+    pipeline = project.pipeline(told)
     stages = pipeline.status()
     usage = pipeline.store.usage()
     stale = [stage for stage in stages if not stage.fresh]
@@ -45,7 +46,7 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
         },
         text="\n".join(
             [
-                *message_lines(events),
+                *message_lines(told.events),
                 *_table(stages),
                 "",
                 *(
@@ -61,14 +62,14 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
 
 def plan(options: RunOptions, project: Project) -> Outcome:
     """What ``run`` with these options would do; nothing is run or changed."""
-    events: list[Event] = []
-    pipeline = project.pipeline(events.append)
+    told = Told()
+    pipeline = project.pipeline(told)
     pipeline.check(options.until)
     stages = pipeline.status(options.until, options.from_stage, options.force)
     stale = [stage for stage in stages if not stage.fresh]
     check_images(project, pipeline, stale)
     check_targets(pipeline, stages)
-    events += [
+    told.events += [
         Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
     ]
     closing = (
@@ -76,16 +77,24 @@ def plan(options: RunOptions, project: Project) -> Outcome:
         if stale
         else "Nothing to do: every stage is up to date."
     )
-    phone = phone_time(project.config, pipeline, stages)
+    phone, shown = phone_time(project.config, pipeline, stages), test_images_show(pipeline, stale)
     return Outcome(
         document={
             "config": str(project.path),
             "artifacts": str(project.artifacts),
             **_document(stages),
             **({"phone": asdict(phone)} if phone else {}),
+            **({"test_images": asdict(shown)} if shown else {}),
         },
         text="\n".join(
-            [*message_lines(events), *_table(stages), "", *([phone.describe()] if phone else []), closing]
+            [
+                *message_lines(told.events),
+                *_table(stages),
+                "",
+                *([phone.describe()] if phone else []),
+                *([shown.sentence()] if shown else []),
+                closing,
+            ]
         ),
     )
 

@@ -156,7 +156,7 @@ def _tell(
 
 
 def _workload(pipeline: Pipeline, baseline: Baseline, prune: Prune, images: int) -> Workload:
-    from android_bench.local.host import usable_cores
+    from nasflow.base.processes import usable_cores
 
     layers = prune.space.layers()
     middle = prune.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs

@@ -16,6 +16,7 @@ from pipeline.config.yaml_text import Key
 
 _WIDTH = 118
 _COMMENT = 31
+_LONGEST_ENTRY = 60
 _SIGNS: Mapping[type, tuple[str, str]] = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
 
 Skip = Callable[[Key], bool]
@@ -59,6 +60,10 @@ def _yaml_lines(config: BaseModel, parents: Key, skip: Skip) -> Iterator[str]:
 
 
 def _commented(entry: str, description: str) -> Iterator[str]:
+    if len(entry) > _LONGEST_ENTRY:  # as a long path: its description stands below
+        yield entry
+        yield from (f"{'':<{_COMMENT}}# {line}" for line in textwrap.wrap(description, _WIDTH - _COMMENT - 2))
+        return
     column = max(_COMMENT, len(entry) + 2)
     first, *rest = textwrap.wrap(description, _WIDTH - column - 2) or [""]
     yield f"{entry:<{column}}# {first}"
@@ -72,11 +77,21 @@ def _example(field: FieldInfo) -> str:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return value if _is_plain(value) else json.dumps(value)
     if isinstance(value, float):
         # YAML 1.1 readers take 4e-05 for text.
         return f"{value:f}".rstrip("0") if 0 < abs(value) < 1e-3 else repr(value)
     return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether YAML reads a text without quotes as that text: a path may hold anything."""
+    import yaml  # not for --help
+
+    try:
+        return bool(text.isprintable() and yaml.safe_load(f"key: {text}") == {"key": text})
+    except yaml.YAMLError:
+        return False
 
 
 def _is_section(field: FieldInfo) -> bool:

@@ -194,12 +194,18 @@ def _fashion_mnist(config: DataConfig) -> Dataset:
     )
 
 
-def _not_yet(config: DataConfig) -> Dataset:
+def _folder(config: DataConfig) -> Dataset:
+    from stages.data.image_folder import ImageFolder
+
+    return ImageFolder(config)
+
+
+def _hub(config: DataConfig) -> Dataset:
     raise UsageError(f"data.source: {config.source} cannot be read yet.", hint="Use fashion_mnist.")
 
 
 _DATASETS: Mapping[str, Callable[[DataConfig], Dataset]] = {
     "fashion_mnist": _fashion_mnist,
-    "folder": _not_yet,
-    "hub": _not_yet,
+    "folder": _folder,
+    "hub": _hub,
 }

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nasflow.base import files
 from nasflow.base.errors import DatasetMissingError, IntegrityError, MachineError
-from stages.data.dataset import Part
+from stages.data.dataset import ImageFacts, Part
 from stages.data.grey import GreyImages
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class FashionMnist:
     name: ClassVar[str] = "fashion_mnist"
     class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
     resolution: ClassVar[int] = SIDE + 2 * PADDING
+    natural_resolution: ClassVar[int] = SIDE + 2 * PADDING
     channels: ClassVar[int] = 3
     shared_choice: ClassVar[bool] = False
 
@@ -74,6 +75,10 @@ class FashionMnist:
             "choice": self.choice_images,
             "test": TEST_IMAGES,
         }
+
+    def facts(self) -> ImageFacts:
+        """Nothing beside the parts."""
+        return ImageFacts()
 
     def identity(self) -> dict[str, str]:
         """The hash of all files."""

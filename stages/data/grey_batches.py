@@ -60,9 +60,9 @@ class GreyBatches:
         moved = self.pixels_NHW[which[:, None, None], rows[:, :, None], columns[:, None, :]]
         return normalised_NCHW(moved, self.channels)
 
-    def in_order(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once, as they are, in order: x_NCHW float32 and labels (N,)."""
-        for start in range(0, len(self.labels_N), batch_size):
+    def in_order(self, batch_size: int = 500, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, as they are, in order, from batch ``first`` on: x_NCHW float32 and labels (N,)."""
+        for start in range(first * batch_size, len(self.labels_N), batch_size):
             stop = start + batch_size
             yield normalised_NCHW(self.pixels_NHW[start:stop], self.channels), self.labels_N[start:stop]
 

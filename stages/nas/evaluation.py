@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,10 +30,9 @@ class SupernetEvaluator:
     on behind the last.
     """
 
-    def __init__(self, supernet: Supernet, validation: Batches, context: Context) -> None:
-        self.supernet, self.context = supernet, context
-        count = min(MOST_BATCHES, len(validation))
-        self.batches = list(islice(validation.in_order(validation.batch_size), count))
+    def __init__(self, supernet: Supernet, images: Batches, context: Context) -> None:
+        self.supernet, self.images, self.context = supernet, images, context
+        self.batches = min(MOST_BATCHES, len(images))
         # By what was evaluated, not by its place: a damaged line costs an evaluation, and nothing else.
         self._kept = {
             (tuple(row["path"]), int(row["batch"])): float(row["value"])
@@ -52,10 +50,10 @@ class SupernetEvaluator:
 
     def mean_value(self, path: Sequence[int]) -> float:
         """On all batches. Raises TrainingDivergedError."""
-        return sum(self.value(path, batch) for batch in range(len(self.batches))) / len(self.batches)
+        return sum(self.value(path, batch) for batch in range(self.batches)) / self.batches
 
     def _evaluate(self, path: Sequence[int], batch: int) -> float:
-        x_NCHW, labels_N = self.batches[batch]
+        x_NCHW, labels_N = next(self.images.in_order(self.images.batch_size, first=batch))
         was_training = self.supernet.training
         self.supernet.train()
         try:
@@ -94,5 +92,5 @@ def explore_supernet(
                     every_few()
         return np.array(values)
 
-    contexts = len(evaluator.batches)
+    contexts = evaluator.batches
     return explore(evaluate, costs_ms, targets_ms, budget=budget, seed=seed, contexts=contexts)

@@ -109,7 +109,7 @@ class _Picker:
         if epochs := self.config.trial_epochs:
             recipe = self.recipe.model_copy(update={"epochs": epochs})
             seed = derived_seed(self.seed, PickStream.TRIALS)
-            self.trials = Trials(recipe, self.data, seed, self.context)
+            self.trials = Trials(recipe, self.data, seed, self.context, self.search.space)
         self.compute_cost = self._compute_cost()
         self._keep_cost()
 
@@ -175,6 +175,7 @@ class _Picker:
             seconds=times.measured.seconds,
             compute_cost=self.compute_cost.total(),
             made_by=self.trials.made_by if self.trials is not None else (),
+            pretrained=self.search.pretrained,
         )
 
     def _targets_ms(self) -> tuple[float, ...]:

@@ -32,6 +32,7 @@ from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import path_costs_ms
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
+from stages.nn.weights_source import origin_of
 from stages.seeds import SearchStream, derived_seed
 from stages.space.search_space import SearchSpace
 from stages.training.checkpoint import (
@@ -48,6 +49,7 @@ from stages.training.loop import READ_EVERY
 from stages.training.makers import Makers
 from stages.training.optimisation import Losses, check_finite, check_loss, set_learning_rate, sgd
 from stages.training.runtime import CHECKPOINT_SECONDS, Precision, TrainingRuntime, start_runtime
+from stages.training.starting import pretrained_start
 from stages.training.task import data_as_json
 
 CHECKPOINT = "search.checkpoint"
@@ -97,6 +99,9 @@ def run_search(
         training.batches(config.batch_size, runtime.device),
         validation.batches(config.architecture_batch_size, runtime.device),
     )
+    if space.pretrained is not None and not loop.begun:
+        context.say("fitting all candidates to the pretrained network's blocks.")
+        pretrained_start(space, data, seed).fill(loop.supernet)
     return loop.to_the_end()
 
 
@@ -180,6 +185,7 @@ class SearchLoop:
             raise
         return SearchResult(
             space=self.space,
+            pretrained=None if self.space.pretrained is None else origin_of(self.space.pretrained),
             target_ms=self.target_ms,
             log_probabilities=tuple(tuple(p.log().tolist()) for p in self.architecture.probabilities()),
             expected_ms=self.architecture.expected_ms(),
@@ -189,6 +195,11 @@ class SearchLoop:
             compute_cost=self.compute_cost.total(),
             made_by=self.makers.all,
         )
+
+    @property
+    def begun(self) -> bool:
+        """Whether this search goes on from a checkpoint."""
+        return self.now.epoch > 0 or self.now.step > 0
 
     @property
     def _warming_up(self) -> bool:

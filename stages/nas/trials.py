@@ -1,8 +1,8 @@
-"""Train networks for a short while from fresh weights: the last choice among a few that look alike.
+"""Train networks for a short while by themselves: the last choice among a few that look alike.
 
 A supernet of some epochs orders networks of one latency hardly better than chance does where its weights are
 worse than new ones (docs/adr/0018). A short training of its own says more of what finished training will make
-of a network.
+of a network. It starts from fresh weights, or from those of a space's pretrained network.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pipeline.stage import Context
 from stages.data.config import DataConfig
 from stages.documents import ComputeCost, MadeBy
+from stages.nn.network import save_weights
 from stages.space.network_name import network_name
-from stages.space.search_space import NetConfig
+from stages.space.search_space import NetConfig, SearchSpace
 from stages.training.optimisation import Evaluation
 from stages.training.recipe import Recipe
+from stages.training.starting import pretrained_start
 from stages.training.task import Course, Outcome, Task
 from stages.training.together import train_together
 
@@ -29,8 +31,10 @@ class Trials:
     kept in the context's scratch, as are trainings that were begun: a killed run goes on there.
     """
 
-    def __init__(self, recipe: Recipe, data: DataConfig, seed: int, context: Context) -> None:
-        self.course, self.context = Course(recipe, data, seed), context
+    def __init__(
+        self, recipe: Recipe, data: DataConfig, seed: int, context: Context, space: SearchSpace
+    ) -> None:
+        self.course, self.context, self.space = Course(recipe, data, seed), context, space
         rows = context.scratch.rows(TRIALS)
         self._kept = {
             tuple(row["path"]): Evaluation(float(row["accuracy_percent"]), float(row["loss"])) for row in rows
@@ -55,8 +59,15 @@ class Trials:
         """
         paths = list(networks)
         # Of all: how many there are decides over threads, which decide over the numbers that come out.
+        start = self._start(any(path not in self._kept for path in paths))
         tasks = [
-            Task(network_name(path, "trial"), networks[path], evaluated=True, done=path in self._kept)
+            Task(
+                network_name(path, "trial"),
+                networks[path],
+                None if path in self._kept else start(networks[path]),
+                evaluated=True,
+                done=path in self._kept,
+            )
             for path in paths
         ]
 
@@ -65,6 +76,13 @@ class Trials:
             finished(outcome.trained.compute_cost)
 
         train_together(tasks, self.course, self.context, keep)
+
+    def _start(self, needed: bool) -> Callable[[NetConfig], bytes | None]:
+        """The weights that a network's trial starts from: those that its training would; None: fresh ones."""
+        if not needed or self.space.pretrained is None:
+            return lambda _net: None
+        start = pretrained_start(self.space, self.course.data, self.course.seed)
+        return lambda net: save_weights(start.network(net))
 
     def evaluation(self, path: Sequence[int]) -> Evaluation:
         """Of a network that was trained. Raises KeyError for another one."""

@@ -11,19 +11,28 @@ from nasflow.base.files import write_atomic
 from nasflow.base.text import plain_line
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification
+from stages.reporting.accuracy_text import (
+    balance_matters,
+    classes_sentence,
+    speedup_terms,
+    test_images_sentence,
+)
 from stages.reporting.cost import FINDING, PARTS, TRAINING
+from stages.reporting.folds_text import class_rows, folds_sentences
+from stages.reporting.images_text import class_parts, images_sentences
 from stages.reporting.notation import ROLES, amount, hours, milliseconds, signed
 from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
-from stages.reporting.text import headline, sentences, speedup_terms, verdict_reason
+from stages.reporting.text import headline, sentences, verdict_reason
+from stages.space.weights_origin import WeightsOrigin
 from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Promised")
+_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Folds", "Test images", "Classes")
 _FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
@@ -39,6 +48,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from stages.reporting.figures.classes import MOST_ROWS
     from stages.reporting.figures.evolution import candidate_legend
     from stages.reporting.figures.series import CLASSES
 
@@ -53,6 +63,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
     environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_line)
     environment.filters.update(hours=hours, ranks=_ranks)
     environment.filters["speedup_terms"] = speedup_terms
+    folds = result.cross_validation
     return environment.get_template("report.html.j2").render(
         run=run,
         result=result,
@@ -64,11 +75,21 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         candidates=candidate_legend(run.search.space),
         extras={extra for block in run.search.space.distinct_blocks() for extra in block.extras},
         verdict_reason=verdict_reason(result),
+        shown=test_images_sentence(result),
+        balanced=balance_matters(result.verification.networks),
+        classes_words=classes_sentence(result),
+        most_rows=MOST_ROWS,
+        images_words=images_sentences(result.images) if result.images else [],
+        class_parts=class_parts(result.images) if result.images else (),
+        weights=_weights(run),
+        folds=folds,
+        fold_classes=class_rows(folds) if folds else [],
+        folds_words=folds_sentences(folds) if folds else [],
         promised=not_as_expected(result.verification.found_latency),
         roles={role: words for role, words in ROLES.items() if role in _present(run)},
         markers=_markers(),
         strokes=CLASSES,
-        figures=_figures(run),
+        figures=_figures(run, result),
         kernels=_kernels(run),
         provenance=provenance(run),
         measured_at=_measured_at(run.verify),
@@ -77,9 +98,10 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
     )
 
 
-def _figures(run: RunDocuments) -> dict[str, Markup]:
+def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
     """Every figure twice: for the page's width and for a phone's; the style sheet shows one."""
     from stages.reporting.figures.architecture import architecture_figure
+    from stages.reporting.figures.classes import class_accuracy_figure, confusion_figure
     from stages.reporting.figures.evolution import evolution_figure
     from stages.reporting.figures.layers import layers_figure
     from stages.reporting.figures.prediction import prediction_figure
@@ -122,6 +144,15 @@ def _figures(run: RunDocuments) -> dict[str, Markup]:
             lambda w: probabilities_figure(run.search, run.prune.found.choices, width=w),
         ),
     }
+    if classes := result.verification.classes:
+        drawn |= {
+            "class_accuracy": (
+                _FULL,
+                lambda w: class_accuracy_figure(classes, run.reference.role, width=w),
+            ),
+            "confusion_found": (_HALF, lambda w: confusion_figure(run.found, classes, width=w)),
+            "confusion_reference": (_HALF, lambda w: confusion_figure(run.reference, classes, width=w)),
+        }
     return {name: _twice(draw, wide) for name, (wide, draw) in drawn.items()}
 
 
@@ -136,6 +167,12 @@ def _in_order(run: RunDocuments) -> list[TrainedNetwork]:
     """Found and random networks last, so that they are drawn above the others."""
     trained = [*run.finetune.networks, *run.baseline.networks]
     return sorted(trained, key=lambda network: (network.role == "found", network.role == "random"))
+
+
+def _weights(run: RunDocuments) -> list[WeightsOrigin]:
+    """The published weights that something in this run started from, each once."""
+    origins = [run.search.pretrained, *(network.pretrained for network in run.verify.networks)]
+    return list(dict.fromkeys(origin for origin in origins if origin is not None))
 
 
 def _present(run: RunDocuments) -> set[Role]:

@@ -49,17 +49,18 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         Provenance(
             "Search",
             f"{len(run.search.history)} epochs in a space of {amount(run.search.space.size)} networks. "
-            "Weights learned on the training split, architecture parameters on the validation split."
+            f"Weights learned on the part train, architecture parameters on {_choosing(run)}."
             f"{_by(run.search)}",
             run.search.seconds,
         ),
         Provenance(
             "Choice",
-            f"{_choice(run.prune)}{_drawn_at_random(run.prune)}",
+            f"{_choice(run)}{_drawn_at_random(run.prune)}",
         ),
         Provenance(
             "Training",
-            f"Found network{_random_networks(run.prune)} and MobileNetV2s with one recipe, {_range(epochs)} "
+            f"Found network{_random_networks(run.prune)}{_full(run)} and MobileNetV2s with one recipe, "
+            f"{_range(epochs)} "
             "epochs each after the architecture was fixed; the checkpoint with the best validation accuracy "
             f"was kept.{_by(run.finetune, run.baseline)}",
             sum(network.seconds for network in trained),
@@ -128,6 +129,10 @@ def _random_networks(prune: PrunedNetworks) -> str:
     return "" if count == 0 else ", random network" if count == 1 else f", {count} random networks"
 
 
+def _full(run: RunDocuments) -> str:
+    return ", full network" if any(n.role == "full" for n in run.verify.networks) else ""
+
+
 def _drawn_at_random(prune: PrunedNetworks) -> str:
     if not prune.randoms:
         return ""
@@ -151,13 +156,23 @@ def _range(values: list[int]) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
-def _choice(prune: PrunedNetworks) -> str:
+def _choosing(run: RunDocuments) -> str:
+    images = run.verify.images
+    return (
+        "the part architecture, which is the part choice, too"
+        if images and images.shared_choice
+        else ("the part architecture")
+    )
+
+
+def _choice(run: RunDocuments) -> str:
+    prune = run.prune
     considered = [c for c in prune.considered if c.target_ms == prune.target_ms]
     evaluated = sum(c.validation_accuracy_percent is not None for c in considered)
     ranked = "The networks that the search finds most probable"
     if prune.rank_by == "value":
         ranked = (
-            f"{amount(prune.evaluations)} networks were evaluated on a batch of the validation split each, "
+            f"{amount(prune.evaluations)} networks were evaluated on a batch of the part architecture each, "
             "to estimate what every candidate adds. The best by that estimate"
         )
     last = "with the weights of the search and statistics of their own: the best of them was taken."
@@ -165,5 +180,5 @@ def _choice(prune: PrunedNetworks) -> str:
         last = "after a short training of each from fresh weights: the best of them was taken."
     return (
         f"{ranked} within the target, {len(considered)} of them, were measured whole; the best {evaluated} "
-        f"that kept the target were evaluated on the whole validation split, {last}"
+        f"that kept the target were evaluated on the whole part choice, {last}"
     )

@@ -12,19 +12,24 @@ from pipeline.artifact import Document, Record
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
+    CrossValidation,
     FoundLatency,
     HeldOutError,
+    ImagesReport,
     MadeBy,
     ModelFile,
+    Origin,
     Precision,
     Role,
     Verdict,
     VerifiedNetwork,
 )
+from stages.reporting.classes import ClassResult, class_results
 from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.notation import architecture_line
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments
+from stages.space.weights_origin import WeightsOrigin
 from stages.training.made_here import trained_by
 
 
@@ -107,8 +112,11 @@ class NetworkResult(Record):
 
     name: str
     role: Role
+    counts: bool | None = None
     accuracy_percent: float
     accuracy_interval_95: tuple[float, float]
+    balanced_accuracy_percent: float | None = None
+    balanced_accuracy_interval_95: tuple[float, float] | None = None
     validation_accuracy_percent: float
     median_ms: float
     spread_percent: float
@@ -116,7 +124,8 @@ class NetworkResult(Record):
     macs: int
     parameters: int
     size_bytes: int
-    origin: Literal["inherited", "fresh"]
+    origin: Origin
+    pretrained: WeightsOrigin | None = None
     images_seen: int
     against_found: AgainstFound | None
 
@@ -125,6 +134,8 @@ class VerificationResult(Record):
     """All networks side by side. ``ratio``: the found network's latency over the reference's."""
 
     test_images: int
+    majority_percent: float | None = None
+    classes: tuple[ClassResult, ...] = ()
     rounds: int
     networks: tuple[NetworkResult, ...]
     reference: str
@@ -136,6 +147,7 @@ class VerificationResult(Record):
     against_random: AgainstRandom | None
     found_latency: FoundLatency | None = None
     max_ratio: float | None
+    equal_points: float | None = None
     verdict: Verdict
     seconds: float
 
@@ -153,13 +165,17 @@ class RunFacts(Record):
 class ResultDocument(Document):
     """The figures of one run."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     device: DeviceResult
     latency_model: LatencyModelResult
     search: SearchOutcome
     network: FoundNetwork
     conversion: tuple[FileResult, ...]
     verification: VerificationResult
+    images: ImagesReport | None = None
+    cross_validation: CrossValidation | None = Field(
+        default=None, description="all folds together; the rest of the document is one fold's"
+    )
     run: RunFacts | None = None
     trained_by: dict[str, tuple[MadeBy, ...]] = Field(
         default={}, description="by stage; several where an interrupted run went on elsewhere"
@@ -192,8 +208,12 @@ def run_facts(*, seed: int, dataset: str) -> RunFacts:
     )
 
 
-def build_result(documents: Mapping[str, Document], facts: RunFacts | None = None) -> ResultDocument:
-    """Gather a run's figures from its stages' documents.
+def build_result(
+    documents: Mapping[str, Document],
+    facts: RunFacts | None = None,
+    folds: CrossValidation | None = None,
+) -> ResultDocument:
+    """Gather a run's figures from its stages' documents; ``folds``: those of all folds, of which it is one.
 
     Raises UsageError where a stage's document is missing.
     """
@@ -243,6 +263,8 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
         conversion=tuple(map(_file, run.found_conversion.files)),
         verification=VerificationResult(
             test_images=verify.test_images,
+            majority_percent=verify.majority_percent,
+            classes=class_results(verify),
             rounds=verify.rounds,
             networks=tuple(_row(network) for network in verify.networks),
             reference=verify.reference,
@@ -254,9 +276,12 @@ def build_result(documents: Mapping[str, Document], facts: RunFacts | None = Non
             against_random=verify.against_random,
             found_latency=verify.found_latency,
             max_ratio=verify.max_ratio,
+            equal_points=verify.equal_points,
             verdict=verify.verdict,
             seconds=verify.seconds,
         ),
+        images=verify.images,
+        cross_validation=folds,
         run=facts,
         trained_by=_trained_by(run),
     )
@@ -293,8 +318,11 @@ def _row(network: VerifiedNetwork) -> NetworkResult:
     return NetworkResult(
         name=network.name,
         role=network.role,
+        counts=network.counts,
         accuracy_percent=network.accuracy_percent,
         accuracy_interval_95=network.accuracy_interval_95,
+        balanced_accuracy_percent=network.balanced_accuracy_percent,
+        balanced_accuracy_interval_95=network.balanced_accuracy_interval_95,
         validation_accuracy_percent=network.validation_accuracy_percent,
         median_ms=network.measurement.median_ms,
         spread_percent=100 * network.measurement.spread,
@@ -303,6 +331,7 @@ def _row(network: VerifiedNetwork) -> NetworkResult:
         parameters=network.parameters,
         size_bytes=network.model.size_bytes,
         origin=network.origin,
+        pretrained=network.pretrained,
         images_seen=network.images_seen,
         against_found=network.against_found,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nasflow.base.text import plain_line
+from stages.reporting.accuracy_text import balance_matters
 from stages.reporting.notation import ROLES, amount, milliseconds
 from stages.reporting.result import NetworkResult, ResultDocument
 from stages.reporting.text import headline, sentences
@@ -41,6 +42,11 @@ def _against(network: NetworkResult) -> str:
     return "1" if against is None else f"{against.latency_ratio:.2f}"
 
 
+def _balanced(network: NetworkResult) -> str:
+    percent = network.balanced_accuracy_percent
+    return "-" if percent is None else f"{percent:.2f}"
+
+
 _NAME = Column("network", lambda n: plain_line(n.name), left=True)
 _FIGURES = (
     Column("role", lambda n: ROLES[n.role], left=True),
@@ -60,14 +66,17 @@ _COSTS = (
 
 def _tables(width: int, networks: tuple[NetworkResult, ...]) -> list[tuple[Column, ...]]:
     """One table where it fits; else figures and costs apart, and each cut where the line ends."""
+    figures: tuple[Column, ...] = _FIGURES
+    if balance_matters(networks):
+        figures = (*_FIGURES[:2], Column("balanced %", _balanced), *_FIGURES[2:])
 
     def needed(column: Column) -> int:
         return max(len(column.heading), *(len(column.cell(n)) for n in networks)) + 2
 
-    if sum(map(needed, (_NAME, *_FIGURES, *_COSTS))) <= width:
-        return [(_NAME, *_FIGURES, *_COSTS)]
+    if sum(map(needed, (_NAME, *figures, *_COSTS))) <= width:
+        return [(_NAME, *figures, *_COSTS)]
     tables: list[list[Column]] = []
-    for group in (_FIGURES, _COSTS):
+    for group in (figures, _COSTS):
         tables.append([_NAME])
         for column in group:
             if sum(map(needed, tables[-1])) + needed(column) > width and len(tables[-1]) > 1:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from android_bench.device import describe_cores
-from stages.documents import AgainstRandom, Role
+from stages.documents import AgainstRandom, Origin, Role
+from stages.reporting.accuracy_text import (
+    accuracy_clause,
+    cannot_tell,
+    classes_sentence,
+    speedup_terms,
+    test_images_sentence,
+)
 from stages.reporting.cost import TRAINING, SearchCost, total
+from stages.reporting.folds_text import folds_sentences
 from stages.reporting.notation import display_name, hours, milliseconds, signed
 from stages.reporting.rank_agreement import SIGNIFICANT, RankAgreement, smallest_p
 from stages.reporting.result import ResultDocument
@@ -23,33 +31,18 @@ def headline(result: ResultDocument) -> str:
     name = display_name(verification.reference)
     if low > 1:
         return (
-            f"The found network is {verification.equal_accuracy_speedup:.2f} times as fast as {name}, "
-            f"{_accuracy_clause(result, but=False)}."
+            f"The found network is {verification.equal_accuracy_speedup:.2f} times as fast as {name}"
+            f"{accuracy_clause(result, but=False)}."
         )
     if high < 1:
         return (
-            f"The found network is slower than {name}: it takes {verification.ratio:.2f} times as long, "
-            f"{_accuracy_clause(result, but=True)}."
+            f"The found network is slower than {name}: it takes {verification.ratio:.2f} times as long"
+            f"{accuracy_clause(result, but=True)}."
         )
     return (
-        f"No difference in speed can be shown between the found network and {name}, "
-        f"{_accuracy_clause(result, but=False)}."
+        f"No difference in speed can be shown between the found network and {name}"
+        f"{accuracy_clause(result, but=False)}."
     )
-
-
-def _accuracy_clause(result: ResultDocument, *, but: bool) -> str:
-    verification = result.verification
-    reference = next(n for n in verification.networks if n.name == verification.reference)
-    against = reference.against_found
-    if against is None:
-        return "and is that network itself"
-    low, high = against.accuracy_points_interval_95
-    points = f"{abs(against.accuracy_points):.2f} points"
-    if high < 0:
-        return f"{'but' if but else 'and'} is {points} more accurate"
-    if low > 0:
-        return f"{'and' if but else 'but'} is {points} less accurate"
-    return "at an accuracy that does not differ significantly"
 
 
 def sentences(result: ResultDocument) -> list[tuple[str, str]]:
@@ -70,6 +63,14 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
         ("Reference", verification.reference_reason),
         ("Speed-up", _speedup(result)),
     ]
+    if weights := _pretrained(result):
+        said.append(("Pretrained", weights))
+    if outside := _outside_the_verdict(result):
+        said.append(("Fresh", outside))
+    if shown := test_images_sentence(result):
+        said.append(("Test images", shown))
+    if by_class := classes_sentence(result):
+        said.append(("Classes", by_class))
     if beaten := _beaten(result):
         said.append(("Beaten", beaten))
     if random := _against_random(result):
@@ -86,6 +87,8 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     )
     said.append(("Search cost", cost_sentence(search.cost)))
     said.append(("Supernet", agreement_sentence(search.rank_agreement)))
+    if folds := result.cross_validation:
+        said += [("Folds", sentence) for _, sentence in folds_sentences(folds)]
     if result.latency_model.foreign:
         differing = "; ".join(result.latency_model.foreign)
         said.append(("Foreign", f"The latency table was not measured on this device: {differing}."))
@@ -114,31 +117,41 @@ def _cores(result: ResultDocument) -> str:
     return f"Latencies are of {where}{mode}."
 
 
-def speedup_terms(result: ResultDocument) -> str:
-    """In what terms the speed-up is meant: equal accuracy only where nothing speaks against it."""
-    verification = result.verification
-    reference = next(n for n in verification.networks if n.name == verification.reference)
-    against = reference.against_found
-    if against is None:
-        return "at equal accuracy"
-    low, high = against.accuracy_points_interval_95
-    if high < 0:
-        return "at better accuracy"
-    return "at equal accuracy" if low <= 0 else f"at {against.accuracy_points:.2f} points less"
-
-
 def _beaten(result: ResultDocument) -> str:
-    """MobileNetV2s on equal terms that are significantly slower and significantly less accurate."""
+    """References on equal terms that are significantly slower and significantly less accurate."""
     said = [
         f"{display_name(n.name)} (takes {n.against_found.latency_ratio:.2f} times as long, "
         f"{-n.against_found.accuracy_points:.2f} points less accurate)"
         for n in result.verification.networks
-        if n.role == "baseline"
+        if n.role in ("full", "baseline")
+        and n.counts is not False
         and n.against_found is not None
         and n.against_found.latency_ratio_interval_95[0] > 1
         and n.against_found.accuracy_points_interval_95[1] < 0
     ]
     return f"Significantly, in speed and in accuracy: {', '.join(said)}." if said else ""
+
+
+def _pretrained(result: ResultDocument) -> str:
+    """Whose published weights the networks started from; empty where all started from random ones."""
+    origins = dict.fromkeys(n.pretrained for n in result.verification.networks if n.pretrained is not None)
+    said = [
+        " ".join(filter(None, (o.name, o.version, f"({o.licence})" if o.licence else "(licence not known)")))
+        for o in origins
+    ]
+    return f"Weights descend from {' and '.join(said)}." if said else ""
+
+
+def _outside_the_verdict(result: ResultDocument) -> str:
+    """Which MobileNetV2s are no reference, because they did not start from pretrained weights."""
+    networks = result.verification.networks
+    outside = [display_name(n.name) for n in networks if n.role == "baseline" and n.counts is False]
+    if not outside:
+        return ""
+    return (
+        f"{', '.join(outside)} started from random weights, the found network from pretrained ones: shown, "
+        "but outside the verdict."
+    )
 
 
 def _speedup(result: ResultDocument) -> str:
@@ -175,6 +188,12 @@ def _against_random(result: ResultDocument) -> str:
         said = f"The found network is {points} more accurate than {other} ({interval})."
     elif high < 0:
         said = f"The found network is {points} less accurate than {other} ({interval})."
+    elif max(-low, high) > (result.verification.equal_points or 100):
+        said = (
+            f"Whether the found network is as accurate as {other} cannot be told with "
+            f"{result.verification.test_images:,} test images ({signed(against.accuracy_points)} points, "
+            f"{interval})."
+        )
     else:
         said = (
             f"The found network's accuracy does not differ significantly from {its_own}{other} "
@@ -222,13 +241,13 @@ def verdict_reason(result: ResultDocument) -> str:
     figures = f"The latency ratio is {verification.ratio:.3f} (95 % interval {low:.3f} to {high:.3f})"
     limit = verification.max_ratio
     if limit is None:
-        return f"{figures}; set verify.max_ratio to make it a gate."
+        return f"{figures}; set verify.max_ratio to make it a gate. {cannot_tell(result)}".rstrip()
     relation = (
         "wholly below" if high < limit else "wholly above" if low > limit else "not wholly on one side of"
     )
     reason = f"{figures}, {relation} verify.max_ratio {limit:g}."
-    wrong = not_as_expected(verification.found_latency)
-    return f"{reason} {wrong}" if high < limit and wrong else reason
+    also = (not_as_expected(verification.found_latency), cannot_tell(result)) if high < limit else ()
+    return " ".join([reason, *filter(None, also)])
 
 
 def _trained_by_several(result: ResultDocument) -> str:
@@ -250,18 +269,32 @@ def _trained_by_several(result: ResultDocument) -> str:
     )
 
 
+_STARTED: dict[Origin, str] = {
+    "inherited": "were inherited from the search, which had trained them",
+    "pretrained": "are pretrained",
+    "fresh": "started fresh",
+}
+
+
 def _head_start(result: ResultDocument) -> str:
+    """Where weights started, only where they did not all start alike."""
     networks = result.verification.networks
     if len({network.origin for network in networks}) < 2:
         return ""
     groups: dict[Role, str] = {"front": "those found for other targets"}
     if sum(network.role == "random" for network in networks) > 1:
         groups["random"] = "the random networks"
-    inherited = [groups.get(n.role, n.name) for n in networks if n.origin == "inherited"]
-    return (
-        f"Those of {' and '.join(dict.fromkeys(inherited))} were inherited from the search, which had "
-        "trained them; the others started fresh. Images seen count from there."
-    )
+    said = []
+    for origin in ("inherited", "pretrained"):
+        names = dict.fromkeys(groups.get(n.role, n.name) for n in networks if n.origin == origin)
+        if names:
+            *first, last = names
+            listed = f"{', '.join(first)} and {last}" if first else last
+            said.append(f"those of {listed} {_STARTED[origin]}")
+    if any(network.origin == "fresh" for network in networks):
+        said.append(f"the others {_STARTED['fresh']}")
+    sentence = "; ".join(said)
+    return f"{sentence[0].upper()}{sentence[1:]}. Images seen count from there."
 
 
 def cost_sentence(cost: SearchCost) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -20,8 +21,8 @@ class SpaceConfig(Record):
 
     name: str = Field(
         "fashion",
-        description="the family of networks: fashion, mobile_v3 or proxyless_mobile, or a YAML file of your "
-        "own",
+        description="the family of networks: fashion, lite0, mobile_v3 or proxyless_mobile, or a YAML file "
+        "of your own",
     )
     width_multiplier: float | None = Field(
         None,
@@ -30,12 +31,18 @@ class SpaceConfig(Record):
         examples=[1.0],
         description="make every network of the family wider or narrower; unset: as the space says",
     )
-    resolution: int | None = Field(
+    resolution: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] | None = Field(
         None,
-        ge=8,
-        le=1024,
-        examples=[32],
-        description="pixels of the input image, in both directions; unset: as the space says",
+        examples=["auto"],
+        description="pixels of the input image, in both directions; auto: as much as the images and the "
+        "space have; unset: as the space says",
+    )
+    pretrained: str = Field(
+        "auto",
+        min_length=1,
+        description="the weights from which networks start: auto (as the space says; of the shipped ones "
+        "lite0 has some), none (random weights), or a YAML file that says which tensors of a weights file of "
+        "your own are which",
     )
 
 
@@ -64,10 +71,41 @@ def load_space(config: SpaceConfig, base_dir: Path = Path()) -> SearchSpace:
             value=error.value,
             hint=f"{error.hint} {example}".strip(),
         ) from error
-    return _changed(space, config.model_dump(exclude={"name"}, exclude_none=True))
+    changes = config.model_dump(exclude={"name", "pretrained"}, exclude_none=True)
+    changed = _changed(space, {key: value for key, value in changes.items() if value != "auto"})
+    return changed.model_copy(update={"pretrained": _weights(config, space, base_dir)})
 
 
-def _changed(space: SearchSpace, changes: Mapping[str, float]) -> SearchSpace:
+def _weights(config: SpaceConfig, space: SearchSpace, base_dir: Path) -> str | None:
+    if config.pretrained == "auto":
+        return space.pretrained
+    if config.pretrained == "none":
+        return None
+    if not config.pretrained.endswith((".yaml", ".yml")):
+        raise UsageError(
+            f"space.pretrained: {config.pretrained!r} is neither auto, none nor a YAML file.",
+            hint="A YAML file names a weights file of your own, and which of its tensors are which.",
+        )
+    return str(base_dir / config.pretrained)
+
+
+def space_for(
+    config: SpaceConfig, base_dir: Path, *, classes: int, channels: int, natural_resolution: int
+) -> SearchSpace:
+    """The space for images of so many classes and channels, whose shorter side is ``natural_resolution``.
+
+    ``resolution: auto`` is the largest that the space can have without asking for more than its own, or more
+    than the images show. Raises UsageError.
+    """
+    space = load_space(config, base_dir)
+    changes: dict[str, Any] = {"classes": classes, "input_channels": channels}
+    if config.resolution == "auto":
+        most = min(space.resolution, natural_resolution)
+        changes["resolution"] = max(space.total_stride, most // space.total_stride * space.total_stride)
+    return _changed(space, changes)
+
+
+def _changed(space: SearchSpace, changes: Mapping[str, Any]) -> SearchSpace:
     """The space with keys of the configuration's section in place of its own. Raises ConfigError."""
     try:
         return SearchSpace.model_validate({**space.model_dump(), **changes})

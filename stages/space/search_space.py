@@ -122,16 +122,36 @@ class Candidate(Record):
         return _label(self)
 
 
+def _check_different(candidates: tuple[Candidate, ...] | None) -> tuple[Candidate, ...] | None:
+    if candidates is not None and len(set(candidates)) != len(candidates):
+        raise ValueError("candidates: the same candidate is listed twice")
+    return candidates
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class StageSpec(Record):
     """A run of layers of one width; the first has the stride, the others stride 1.
 
-    ``fixed`` replaces the space's candidates for this stage by one block that is not searched.
+    ``fixed`` replaces the space's candidates for this stage by one block that is not searched, ``candidates``
+    by others. Both are written only where they are set, so that spaces without them keep their hashes.
     """
 
     width: int = Field(ge=1, le=_MOST_CHANNELS)
     layers: int = Field(ge=1, le=100)
     stride: Literal[1, 2] = 1
     fixed: Candidate | None = None
+    candidates: tuple[Candidate, ...] | None = Field(default=None, min_length=1, exclude_if=_is_none)
+
+    _several = field_validator("candidates")(_check_different)
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.fixed is not None and self.candidates is not None:
+            raise ValueError("fixed and candidates exclude each other: one is not searched, the other is")
+        return self
 
 
 class StemSpec(Record):
@@ -157,6 +177,8 @@ class SearchSpace(Record):
     """A family of networks: stem, stages of layers, head, classifier.
 
     Where a layer keeps width and resolution, the skip joins its candidates if ``skip`` is set.
+    ``pretrained`` names the weights from which its networks start (:mod:`stages.nn.weights_source`); it is
+    written only where it is set.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -169,17 +191,22 @@ class SearchSpace(Record):
     head_width: int = Field(ge=1, le=_MOST_CHANNELS)
     candidates: tuple[Candidate, ...] = Field(min_length=1)
     skip: bool = True
+    pretrained: str | None = Field(default=None, min_length=1, exclude_if=_is_none)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(set(self.candidates)) != len(self.candidates):
             raise ValueError("candidates: the same candidate is listed twice")
-        total_stride = self.stem.stride * math.prod(stage.stride for stage in self.stages)
-        if self.resolution % total_stride:
+        if self.resolution % self.total_stride:
             raise ValueError(
-                f"resolution {self.resolution} is not a multiple of the total stride {total_stride}"
+                f"resolution {self.resolution} is not a multiple of the total stride {self.total_stride}"
             )
         return self
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels of the input image, in one direction, for one place of the last features."""
+        return self.stem.stride * math.prod(stage.stride for stage in self.stages)
 
     def _width(self, channels: int) -> int:
         scaled = channels * self.width_multiplier
@@ -214,7 +241,7 @@ class SearchSpace(Record):
                         out_channels=self._width(stage.width),
                         resolution=resolution,
                     )
-                    for candidate in ((stage.fixed,) if stage.fixed else self.candidates)
+                    for candidate in ((stage.fixed,) if stage.fixed else stage.candidates or self.candidates)
                 ]
                 first = blocks[0]
                 assert first is not None
@@ -283,6 +310,13 @@ class SearchSpace(Record):
     def keys(self) -> list[list[str | None]]:
         """The block of each layer's candidates, by name; None is the skip."""
         return [[None if block is None else block.key for block in layer.blocks] for layer in self.layers()]
+
+    def largest_path(self) -> tuple[int, ...]:
+        """The candidate with the most parameters in each layer, the first of equals; never the skip."""
+        sizes = [
+            [-1 if block is None else block.parameters for block in layer.blocks] for layer in self.layers()
+        ]
+        return tuple(layer.index(max(layer)) for layer in sizes)
 
     @property
     def size(self) -> int:

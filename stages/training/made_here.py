@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from functools import cache
 
-from android_bench.local.host import local_info, usable_cores
+from android_bench.local.host import local_info
+from nasflow.base.processes import usable_cores
 from nasflow.base.version import package_version
 from pipeline.artifact import Document
 from stages.documents import MadeBy, PrunedNetworks, SearchResult, TrainedNetworks

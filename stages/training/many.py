@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from pipeline.stage import Context
 from stages.data.config import DataConfig
-from stages.documents import Role, TrainedNetwork, TrainedNetworks
+from stages.documents import Origin, Role, TrainedNetwork, TrainedNetworks
 from stages.space.search_space import NetConfig
+from stages.space.weights_origin import WeightsOrigin
 from stages.training.recipe import Recipe
 from stages.training.task import Course, Outcome, Task
 from stages.training.together import train_together
@@ -16,12 +17,17 @@ from stages.training.together import train_together
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train; without ``weights`` from a fresh initialisation."""
+    """One network to train, from ``weights`` of some ``origin``; None: from a fresh initialisation.
+
+    ``pretrained``: the published weights that these descend from.
+    """
 
     name: str
     role: Role
     net: NetConfig
     weights: bytes | None
+    origin: Origin = "fresh"
+    pretrained: WeightsOrigin | None = None
 
 
 def train_all(
@@ -49,7 +55,8 @@ def _network(job: Job, outcome: Outcome, context: Context) -> TrainedNetwork:
         role=job.role,
         net=job.net,
         weights=context.store.put_bytes(trained.weights, ".safetensors"),
-        origin="fresh" if job.weights is None else "inherited",
+        origin=job.origin,
+        pretrained=job.pretrained,
         images_seen=trained.images_seen,
         curve=trained.curve,
         best_epoch=trained.best_epoch,

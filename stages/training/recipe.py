@@ -6,8 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
+from stages.space.search_space import SearchSpace
 from stages.training.distillation import TeacherConfig
+
+Start = Literal["auto", "inherited", "fresh", "pretrained"]
 
 
 def _word(value: object) -> object:
@@ -77,10 +81,11 @@ class Recipe(Record):
 class TrainingConfig(Recipe):
     """The recipe of every network that is compared: found, random and MobileNetV2s."""
 
-    start: Literal["inherited", "fresh"] = Field(
-        "inherited",
-        description="weights that the found and random networks start from: fresh (new ones, as "
-        "MobileNetV2), or inherited (the search's)",
+    start: Start = Field(
+        "auto",
+        description="weights that the found and random networks start from: fresh (new ones), inherited (the "
+        "search's), pretrained (the space's pretrained ones, fitted to each network), or auto (pretrained "
+        "where the space has such weights, else inherited)",
     )
     # Enters fingerprints by the numbers of epochs that come of it (nasflow/commands/training_plan.py).
     budget_minutes: float | None = Field(
@@ -97,3 +102,15 @@ class TrainingConfig(Recipe):
 def teacher_identity(recipe: Recipe) -> dict[str, str]:
     """What of the recipe lies in files: for the environment of stages that train. Raises UsageError."""
     return recipe.teacher.identity()
+
+
+def resolved_start(start: Start, space: SearchSpace) -> Start:
+    """What ``auto`` means for a space. Raises UsageError where it has no pretrained weights to start from."""
+    if start == "auto":
+        return "inherited" if space.pretrained is None else "pretrained"
+    if start == "pretrained" and space.pretrained is None:
+        raise UsageError(
+            f"training.start is pretrained, and space {space.name} has no pretrained weights.",
+            hint="Choose the space lite0, name weights (space.pretrained), or another start.",
+        )
+    return start

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from android_bench.local.host import usable_cores
+from nasflow.base.processes import usable_cores
 from stages.training.launch import launched_by
 from stages.training.task import Course, Task
 

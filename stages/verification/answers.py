@@ -1,4 +1,4 @@
-"""Which test images each `.tflite` file classifies correctly."""
+"""Which class each `.tflite` file answers for each test image."""
 
 from __future__ import annotations
 
@@ -20,44 +20,52 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 32 * 2**20  # of images unpacked at once
 
 
-def correct_answers(
+def predicted_classes(
     context: Context, networks: Sequence[ConvertedNetwork], test: Images, device: Device
-) -> tuple[dict[str, NDArray[np.bool_]], float]:
-    """For each network's name a bool [images]; and the seconds that it took, earlier runs included.
+) -> tuple[dict[str, NDArray[np.int64]], float]:
+    """For each network's name the index of the class that it answers: int64 (images,).
 
-    Each network's answers are on the disk before the next network is asked. Raises DeviceError where a
-    model does not run, or answers with something that is not a number.
+    And the seconds that it took, earlier runs included. Each network's answers are on the disk before the
+    next network is asked. Raises DeviceError where a model does not run, or answers with something that is
+    not a number.
     """
-    import numpy as np
-
     done = {row["model"]: row for row in context.scratch.rows("answers")}
     for index, network in enumerate(networks):
         sha256 = network.file().blob.sha256
         if sha256 not in done:
             started = time.monotonic()
-            correct = _ask(network.name, context.store.read_bytes(network.file().blob), test, device)
+            answers = _ask(network.name, context.store.read_bytes(network.file().blob), test, device)
             done[sha256] = {
                 "model": sha256,
-                "correct": base64.b64encode(np.packbits(correct).tobytes()).decode(),
+                "answers": base64.b64encode(class_bytes(answers)).decode(),
                 "seconds": time.monotonic() - started,
             }
             context.scratch.append("answers", done[sha256])
         context.progress((index + 1) * len(test), len(networks) * len(test), "images", network.name)
-    bits = {
-        network.name: np.unpackbits(
-            np.frombuffer(base64.b64decode(done[network.file().blob.sha256]["correct"]), np.uint8),
-            count=len(test),
-        ).astype(bool)
+    answered = {
+        network.name: classes_in(base64.b64decode(done[network.file().blob.sha256]["answers"]))
         for network in networks
     }
-    return bits, float(sum(row["seconds"] for row in done.values()))
+    return answered, float(sum(row["seconds"] for row in done.values()))
 
 
-def _ask(name: str, model: bytes, test: Images, device: Device) -> NDArray[np.bool_]:
+def class_bytes(classes: NDArray[np.int64]) -> bytes:
+    """Indices of classes as they are stored: uint16, little endian."""
+    return classes.astype("<u2").tobytes()
+
+
+def classes_in(stored: bytes) -> NDArray[np.int64]:
+    """The indices that :func:`class_bytes` has stored."""
+    import numpy as np
+
+    return np.frombuffer(stored, "<u2").astype(np.int64)
+
+
+def _ask(name: str, model: bytes, test: Images, device: Device) -> NDArray[np.int64]:
     import numpy as np
 
     chunk = max(1, _CHUNK_BYTES // test.batch_NHWC(slice(0, 1)).nbytes)
-    correct = np.zeros(len(test), bool)
+    answers = np.zeros(len(test), np.int64)
     for first in range(0, len(test), chunk):
         part = slice(first, first + chunk)
         logits = device.run_model(model, test.batch_NHWC(part))
@@ -66,6 +74,5 @@ def _ask(name: str, model: bytes, test: Images, device: Device) -> NDArray[np.bo
                 f"{name}: the .tflite model answered with NaN or infinity.",
                 hint="Convert it again: nasflow run --force convert.",
             )
-        labels = test.labels[part]
-        correct[part] = logits.reshape(len(labels), -1).argmax(axis=1) == labels
-    return correct
+        answers[part] = logits.reshape(len(answers[part]), -1).argmax(axis=1)
+    return answers

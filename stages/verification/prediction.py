@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from stages.documents import FoundLatency, LatencyModel, Verdict
 from stages.measurement.interval import interval_percent
 from stages.space.search_space import NetConfig
+from stages.verification.rivals import AccuracyRelation
 from stages.verification.statistics import Estimate, latency_ratio
 
 
@@ -49,12 +50,18 @@ def evaluate_latency(
     )
 
 
-def verdict(ratio: Estimate, max_ratio: float | None, found: FoundLatency | None = None) -> Verdict:
+def verdict(
+    ratio: Estimate,
+    max_ratio: float | None,
+    found: FoundLatency | None = None,
+    accuracy: AccuracyRelation = "equal",
+) -> Verdict:
     """Whether the found network keeps the gate: only an interval wholly on one side decides.
 
     A ratio below the gate is no pass where the network takes another time than was predicted, or more than
     its target: it was chosen by times that do not hold for the file that ships. Above the target and slower
-    than predicted, it fails, for it is not what was asked for; by one of them alone nothing is decided.
+    than predicted, it fails, for it is not what was asked for; by one of them alone nothing is decided. Nor
+    is a ratio a pass where the test images are too few to tell whether the accuracies are equal.
     """
     if max_ratio is None:
         return "ungated"
@@ -63,7 +70,7 @@ def verdict(ratio: Estimate, max_ratio: float | None, found: FoundLatency | None
     if ratio.high >= max_ratio:
         return "inconclusive"
     if found is None or (found.prediction, found.target) == ("holds", "kept"):
-        return "pass"
+        return "inconclusive" if accuracy == "unknown" else "pass"
     return "fail" if (found.prediction, found.target) == ("slower", "missed") else "inconclusive"
 
 

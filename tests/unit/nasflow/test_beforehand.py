@@ -12,9 +12,9 @@ from support.toy_pipeline import ToyPipeline
 from support.toy_search import latency_model
 
 from android_bench.device import Device
-from android_bench.local.host import usable_cores
 from nasflow.assemble import build_stages
 from nasflow.base.errors import InfeasibleTargetError
+from nasflow.base.processes import usable_cores
 from nasflow.cli.app import main
 from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.beforehand import check_images, doubtful_settings
@@ -65,6 +65,19 @@ def test_more_threads_than_cores_are_warned_of(config: Path, capfd: pytest.Captu
     assert f"runtime.threads is 64, but this computer has only {usable_cores()} core" in told
     assert main([*words, f"runtime.threads={usable_cores()}", "--json"]) == 0
     assert "runtime.threads is" not in json.dumps(capfd.readouterr().out)
+
+
+def test_what_the_test_images_can_show_is_told_before_a_search(
+    config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--dry-run", "--config", str(config)]) == 0
+    assert "10,000 test images: differences under 0.9 points cannot be shown" in capfd.readouterr().out
+    assert main(["run", "--dry-run", "--config", str(config), "--json"]) == 0
+    shown = json.loads(capfd.readouterr().out)["test_images"]
+    assert shown["test_images"] == 10_000
+    assert 0.8 < shown["difference_points"] < 0.9
+    assert main(["latency", "--dry-run", "--config", str(config)]) == 0
+    assert "test images" not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("device", ["android", "android:R5CT1"])

@@ -144,8 +144,8 @@ def test_every_network_has_its_figures_in_the_table(html: str) -> None:
 
 
 def test_every_figure_is_drawn_for_a_page_and_for_a_phone(html: str) -> None:
-    assert html.count('<div class="wide"><svg') == html.count('<div class="narrow"><svg') == 13
-    assert html.count('role="img"') == 26
+    assert html.count('<div class="wide"><svg') == html.count('<div class="narrow"><svg') == 16
+    assert html.count('role="img"') == 32
 
 
 def test_light_dark_print_and_phone_are_provided_for(html: str) -> None:

@@ -37,7 +37,7 @@ def test_shipped_spaces_load_from_anywhere(name: str, tmp_path: Path) -> None:
 
 
 def test_the_quick_starts_space_and_the_papers_are_shipped() -> None:
-    assert {"fashion", "mobile_v3", "proxyless_mobile"} <= set(shipped_spaces())
+    assert {"fashion", "lite0", "mobile_v3", "proxyless_mobile"} <= set(shipped_spaces())
     assert SpaceConfig().name == "fashion"
 
 
@@ -75,6 +75,43 @@ def test_candidates_that_differ_in_squeeze_excite_or_activation_alone_are_severa
         own_space(tmp_path, candidates=[size, size | {"activation": "relu6", "squeeze_excite": False}])
 
 
+def test_a_stage_may_have_candidates_of_its_own(tmp_path: Path) -> None:
+    single = [{"kernel": 7, "expansion": 4}]
+    stages = [{"width": 8, "layers": 2, "candidates": single}, {"width": 16, "layers": 1, "stride": 2}]
+    space = own_space(tmp_path, stages=stages)
+    first, second, third = space.layers()
+    assert [first.label(i) for i in range(len(first.blocks))] == ["k7 e4", "skip"]
+    assert first.blocks == second.blocks
+    assert [third.label(i) for i in range(len(third.blocks))] == ["k3 e2", "k5 e2"]
+    assert SearchSpace.model_validate_json(space.model_dump_json()) == space
+    assert "candidates" not in own_space(tmp_path).model_dump()["stages"][0]
+
+
+def test_the_largest_path_takes_the_block_of_most_parameters_and_never_skips(tmp_path: Path) -> None:
+    space = own_space(tmp_path)
+    assert space.largest_path() == (1, 1, 1)
+    equal = [{"kernel": 3, "expansion": 2}, {"kernel": 3, "expansion": 2, "activation": "hswish"}]
+    assert own_space(tmp_path, candidates=equal).largest_path() == (0, 0, 0)
+
+
+def test_a_space_names_its_weights_and_the_configuration_may_name_others(tmp_path: Path) -> None:
+    assert load_space(SpaceConfig(name="lite0")).pretrained == "efficientnet_lite0"
+    assert load_space(SpaceConfig(name="lite0", pretrained="none")).pretrained is None
+    assert load_space(SpaceConfig(name="fashion")).pretrained is None
+    assert own_space(tmp_path, pretrained="efficientnet_lite0").pretrained == "efficientnet_lite0"
+    own = SpaceConfig(name="lite0", pretrained="my-weights.yaml", resolution=96)
+    space = load_space(own, tmp_path)
+    assert (space.pretrained, space.resolution) == (str(tmp_path / "my-weights.yaml"), 96)
+    with pytest.raises(UsageError, match=r"'weights\.pth' is neither auto, none nor a YAML file"):
+        load_space(SpaceConfig(name="lite0", pretrained="weights.pth"), tmp_path)
+
+
+def test_a_space_without_weights_is_written_as_before(tmp_path: Path) -> None:
+    """So that fingerprints and stored documents stay as they were."""
+    assert "pretrained" not in own_space(tmp_path).model_dump()
+    assert "pretrained" not in load_space(SpaceConfig(name="lite0", pretrained="none")).model_dump()
+
+
 def test_width_and_resolution_may_be_overridden(tmp_path: Path) -> None:
     own_space(tmp_path)
     space = load_space(SpaceConfig(name="own.yaml", width_multiplier=2.0, resolution=64), tmp_path)
@@ -93,7 +130,7 @@ def test_a_space_that_is_not_there_is_told_with_those_that_are(name: str, tmp_pa
     with pytest.raises(UsageError, match="there is no search space") as caught:
         load_space(SpaceConfig(name=name), tmp_path)
     assert repr(name) in caught.value.message
-    assert "fashion, mobile_v3, proxyless_mobile" in caught.value.hint
+    assert "fashion, lite0, mobile_v3, proxyless_mobile" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -167,6 +204,30 @@ def test_what_is_no_yaml_is_told(content: bytes, reason: str, tmp_path: Path) ->
             "at least 1",
         ),
         ({"stages": []}, "stages", "at least 1"),
+        ({"stages": [{"width": 8, "layers": 1, "candidates": []}]}, "stages[0].candidates", "at least 1"),
+        (
+            {
+                "stages": [
+                    {"width": 8, "layers": 1, "candidates": [{"kernel": 3, "expansion": 2} for _ in range(2)]}
+                ]
+            },
+            "stages[0].candidates",
+            "listed twice",
+        ),
+        (
+            {
+                "stages": [
+                    {
+                        "width": 8,
+                        "layers": 1,
+                        "fixed": {"kernel": 3, "expansion": 1},
+                        "candidates": [{"kernel": 3, "expansion": 2}],
+                    }
+                ]
+            },
+            "stages[0]",
+            "exclude each other",
+        ),
         ({"stages": [{"width": 8, "layers": 1, "stride": 3}]}, "stages[0].stride", "1 or 2"),
         ({"stages": [{"width": 0, "layers": 1}]}, "stages[0].width", "at least 1"),
         ({"stages": [{"width": 64_000_000, "layers": 1}]}, "stages[0].width", "at most 16384"),

@@ -114,25 +114,27 @@ def test_images_are_whole_padded_with_background_and_scaled() -> None:
     assert np.array_equal(images.batch_NHWC(np.array([7, 3])), batch_NHWC[[7, 3]])
 
 
-def test_training_and_validation_part_the_training_set_between_them(source: Path) -> None:
+def test_train_architecture_and_choice_part_the_training_file_between_them(source: Path) -> None:
     config = DataConfig()
-    train, validation = open_dataset(config).load("train"), open_dataset(config).load("choice")
-    assert (len(train), len(validation)) == (55_000, 5_000)
+    train, architecture, choice = (
+        open_dataset(config).load(part) for part in ("train", "architecture", "choice")
+    )
+    assert (len(train), len(architecture), len(choice)) == (55_000, 2_500, 2_500)
     raw = gzip.decompress((source / "train-images-idx3-ubyte.gz").read_bytes())
     everything = Counter(raw[start : start + 784] for start in range(16, len(raw), 784))
-    parts = [Counter(x.tobytes() for x in part.pixels_NHW[:, 2:-2, 2:-2]) for part in (train, validation)]
-    assert parts[0] + parts[1] == everything
+    parts = (part.pixels_NHW[:, 2:-2, 2:-2] for part in (train, architecture, choice))
+    assert Counter(x.tobytes() for pixels in parts for x in pixels) == everything
 
 
 @pytest.mark.parametrize("config", [DataConfig(), DataConfig(architecture_images=1003, train_images=777)])
-def test_splits_hold_equally_many_images_of_each_class(config: DataConfig) -> None:
+def test_parts_hold_equally_many_images_of_each_class(config: DataConfig) -> None:
     for split in ("train", "architecture", "choice"):
         counts = np.bincount(open_dataset(config).load(split).labels)
         assert len(counts) == 10
         assert counts.max() - counts.min() <= 1
 
 
-def test_the_seed_decides_which_images_are_kept_for_validation() -> None:
+def test_the_seed_decides_which_images_are_in_which_part() -> None:
     first, again, other = (
         open_dataset(DataConfig(split_seed=seed, architecture_images=500)).load("choice")
         for seed in (0, 0, 1)
@@ -150,9 +152,9 @@ def test_fewer_training_images_are_some_of_all_and_leave_validation_alone() -> N
 
 
 def test_more_images_than_there_are_are_refused() -> None:
-    assert DataConfig(architecture_images=5_000, train_images=55_000).train_images == 55_000
+    assert DataConfig(train_images=55_000).train_images == 55_000
     with pytest.raises(ValidationError, match="more than the 60000 there are"):
-        DataConfig(architecture_images=5_000, train_images=55_001)
+        DataConfig(train_images=55_001)
 
 
 def test_a_space_for_other_images_is_refused() -> None:
@@ -211,8 +213,8 @@ def test_a_folder_without_the_files_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "split", "words"),
     [
-        ("nowhere", "train", "folder: {0} does not exist."),
-        ("file", "train", "folder: {0} is a file, not a folder."),
+        ("nowhere", "train", "path: {0} does not exist."),
+        ("file", "train", "path: {0} is a file, not a folder."),
         (
             "empty",
             "choice",

@@ -32,7 +32,7 @@ from stages.documents import (
 )
 from stages.space.block_spec import BlockSpec
 from stages.space.search_space import NetConfig
-from stages.verification.answers import correct_answers
+from stages.verification.answers import classes_in, predicted_classes
 from stages.verification.prediction import verdict
 from stages.verification.statistics import Estimate
 from stages.verify import Verify, VerifyConfig
@@ -366,10 +366,71 @@ def test_the_stored_bits_are_the_test_sets_answers(run: Run, store: MemoryStore)
         assert network.accuracy_interval_95[0] < network.accuracy_percent < network.accuracy_interval_95[1]
 
 
+def test_the_stored_answers_give_accuracy_by_class_and_confusion(run: Run, store: MemoryStore) -> None:
+    result = run(ScriptedDevice(TRUE_MS))
+    assert result.labels is not None
+    assert result.images is not None
+    labels = classes_in(store.read_bytes(result.labels))
+    images_K = np.bincount(labels, minlength=10)
+    assert [one.test for one in result.images.classes] == images_K.tolist() == [1000] * 10
+    assert [one.name for one in result.images.classes][:2] == ["T-shirt/top", "Trouser"]
+    assert result.majority_percent == 10
+    for network in result.networks:
+        assert network.answers is not None
+        answers = classes_in(store.read_bytes(network.answers))
+        bits = np.unpackbits(np.frombuffer(store.read_bytes(network.correct), np.uint8), count=10_000)
+        assert ((answers == labels) == bits).all()
+        assert network.correct_by_class == tuple(np.bincount(labels[answers == labels], minlength=10))
+        assert network.balanced_accuracy_percent == pytest.approx(network.accuracy_percent)
+        shown = network.name in ("found", result.reference)
+        assert (network.confusion is not None) == shown
+        if network.confusion:
+            assert sum(images for _, _, images in network.confusion) == 10_000
+        if against := network.against_found:
+            assert against.only_correct is not None
+            assert against.only_found_correct is not None
+            differing = against.only_correct - against.only_found_correct
+            assert differing / 100 == pytest.approx(against.accuracy_points)
+
+
+def test_mobilenets_from_random_weights_are_no_reference_for_a_pretrained_find(
+    store: MemoryStore, networks: ConvertedNetworks, answered: MemoryScratch
+) -> None:
+    def changed(network: ConvertedNetwork) -> ConvertedNetwork:
+        if network.name == "mobilenet_v2_w1.0":
+            return network.model_copy(update={"role": "full", "origin": "pretrained"})
+        return network.model_copy(update={"origin": "pretrained"}) if network.role == "found" else network
+
+    def verified(kept: list[ConvertedNetwork]) -> Verification:
+        scratch = resumed(answered)
+        scratch.logs.pop("rounds", None)
+        return stage(ScriptedDevice(TRUE_MS)).run(
+            memory_context("verify", store=store, scratch=scratch),
+            converted=ConvertedNetworks(networks=tuple(kept)),
+            latency=latency_model(),
+            pruned=pruned(),
+        )
+
+    pretrained = list(map(changed, networks.networks))
+    result = verified(pretrained)
+    assert result.reference == "mobilenet_v2_w1.0"
+    assert "reference with pretrained weights" in result.reference_reason
+    counts = {network.name: network.counts for network in result.networks}
+    assert counts == {
+        "found": None,
+        "random": None,
+        "mobilenet_v2_w0.35": False,
+        "mobilenet_v2_w1.0": True,
+        "published": False,
+    }
+    with pytest.raises(UsageError, match="no fair reference"):
+        verified([network for network in pretrained if network.role != "full"])
+
+
 def test_the_output_is_a_document_whose_blobs_are_known(run: Run) -> None:
     result = run(ScriptedDevice(TRUE_MS))
     assert Verification.model_validate_json(document_bytes(result)) == result
-    assert len(blobs_of(result)) == 2 * len(NETWORKS)
+    assert len(blobs_of(result)) == 3 * len(NETWORKS) + 1
 
 
 def test_a_device_that_leaves_a_network_out_is_an_error(run: Run) -> None:
@@ -398,15 +459,15 @@ def test_answers_are_those_of_litert_and_are_asked_once(store: MemoryStore) -> N
     for index in range(len(test)):
         interpreter.set_tensor(source["index"], test.batch_NHWC(slice(index, index + 1)))
         interpreter.invoke()
-        expected.append(interpreter.get_tensor(target["index"]).argmax() == test.labels[index])
+        expected.append(int(interpreter.get_tensor(target["index"]).argmax()))
     scratch = MemoryScratch()
     with LocalDevice() as device:
-        bits, seconds = correct_answers(
+        answers, seconds = predicted_classes(
             memory_context("verify", store=store, scratch=scratch), networks, test, device
         )
-    assert bits["found"].tolist() == expected
+    assert answers["found"].tolist() == expected
     assert seconds > 0
-    again, _ = correct_answers(
+    again, _ = predicted_classes(
         memory_context("verify", store=store, scratch=scratch), networks, test, ScriptedDevice({})
     )
     assert again["found"].tolist() == expected
@@ -420,7 +481,7 @@ def test_a_model_that_answers_nan_is_refused(store: MemoryStore) -> None:
         LocalDevice() as device,
         pytest.raises(DeviceError, match=r"found: the \.tflite model answered with NaN"),
     ):
-        correct_answers(memory_context("verify", store=store), networks, images(3), device)
+        predicted_classes(memory_context("verify", store=store), networks, images(3), device)
 
 
 # --- verdict and declarations ------------------------------------------------------------------------

@@ -1,0 +1,267 @@
+"""A folder of images, looked at: what each file is, which are copies, and which image is in which part.
+
+Everything is found once: the inventory and the copies are kept in this account's cache, and the catalogue of
+a configuration in this process. Nothing is written into the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasflow.base import files
+from nasflow.base.errors import MachineError, UsageError
+from pipeline.artifact import canonical_json, sha256_hex
+from stages.data.config import CHOICE_SHARE, TEST_SHARE, DataConfig
+from stages.data.copies import Copies, find_copies
+from stages.data.dataset import Part
+from stages.data.descriptors import ImageDescriptor, describe
+from stages.data.inventory import InspectedImage, Inventory, Progress, take_inventory
+from stages.data.listing import list_images
+from stages.data.near_copies import NearPair
+from stages.data.split_file import Present, read_split
+from stages.data.splitting import Item, LeftOut, Shares, Splitting, fold_items, split_items
+
+COPIES_VERSION = "copies 1"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The images of a folder and their parts. Images are numbered as the inventory has them."""
+
+    inventory: Inventory
+    copies: Copies | None
+    splitting: Splitting
+    train_images: int | None
+    seed: int
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the labels."""
+        return self.inventory.listing.class_names
+
+    def labels(self) -> NDArray[np.int64]:
+        """The index of each image's class."""
+        index = {name: number for number, name in enumerate(self.class_names)}
+        return np.array([index[image.label] for image in self.inventory.listing.images], np.int64)
+
+    def numbers(self, part: Part) -> NDArray[np.int64]:
+        """Which images a part holds, ascending."""
+        number = {image.path: index for index, image in enumerate(self.inventory.listing.images)}
+        chosen = np.array(sorted(number[key] for key in self.splitting.keys(part)), np.int64)
+        if part != "train" or self.train_images is None or len(chosen) <= self.train_images:
+            return chosen
+        return np.sort(_some_of_each_class(chosen, self.labels(), self.train_images, self.seed))
+
+    def split_digest(self) -> str:
+        """The identity of the split: which image is in which part."""
+        return sha256_hex(
+            canonical_json({"parts": dict(self.splitting.parts), "shared": self.splitting.shared})
+        )
+
+    def median_shorter_side(self) -> int:
+        """Of the images that can be read, in pixels."""
+        sides = [
+            min(i.width, i.height) for i in self.inventory.images if i.width and i.height and not i.broken
+        ]
+        return int(np.median(sides))
+
+    def left_out(self) -> Mapping[LeftOut, int]:
+        """How many images are in no part, by the reason."""
+        return Counter(self.splitting.left_out.values())
+
+
+_KNOWN: dict[DataConfig, Catalogue] = {}
+
+
+Comparing = Callable[[float], None]
+"""Is told which share of all pairs has been compared in the search for near copies, 0 to 1."""
+
+
+def catalogue_of(
+    config: DataConfig, progress: Progress | None = None, comparing: Comparing | None = None
+) -> Catalogue:
+    """Look at the images of a configuration, or recall what was found by this process.
+
+    Raises UsageError where no classifier can be learned from them, DatasetMissingError where they are not
+    there.
+    """
+    if config not in _KNOWN:
+        _KNOWN[config] = _look(config, progress, comparing)
+    return _KNOWN[config]
+
+
+def _look(config: DataConfig, progress: Progress | None, comparing: Comparing | None) -> Catalogue:
+    inventory = inventory_of(config, progress)
+    check_broken(inventory, config.max_broken)
+    copies = None if config.copies == "ignore" else copies_in(inventory, comparing)
+    splitting = splitting_of(config, inventory, copies)
+    return Catalogue(inventory, copies, splitting, config.train_images, config.split_seed)
+
+
+def inventory_of(config: DataConfig, progress: Progress | None = None) -> Inventory:
+    """Every image of a configuration as it is on the disk, with what copies are found by.
+
+    Raises UsageError where what is there cannot be learned from, DatasetMissingError.
+    """
+    assert config.path is not None
+    return take_inventory(
+        list_images(Path(config.path)),
+        lambda image: describe(image).to_bytes(),
+        describe_key=COPIES_VERSION,
+        progress=progress,
+    )
+
+
+def check_broken(inventory: Inventory, most: float) -> None:
+    """Raises UsageError where more images are broken than may be: a share below 1, or a number."""
+    broken, count = inventory.broken, len(inventory.images)
+    allowed = most if most >= 1 else most * count
+    if len(broken) <= allowed:
+        return
+    named = "; ".join(f"{image.path} ({described(image)})" for image in broken[:3])
+    raise UsageError(
+        f"{len(broken)} of {count} images cannot be read, and data.max_broken allows {int(allowed)}: "
+        f"{named}.",
+        hint="'nasflow data check' lists all of them. Repair or remove them, or raise data.max_broken.",
+    )
+
+
+def described(image: InspectedImage) -> str:
+    """Why an image cannot be used, in words."""
+    return f"{(image.broken or '').replace('_', ' ')}{': ' if image.detail else ''}{image.detail}"
+
+
+def usable(inventory: Inventory) -> list[int]:
+    """The numbers of the images that can be read; copies are numbered by their places in it."""
+    return [number for number, image in enumerate(inventory.images) if image.broken is None]
+
+
+def copies_in(inventory: Inventory, comparing: Comparing | None = None) -> Copies:
+    """Among the readable images, numbered as :func:`usable` lists them; from the cache, if it has them."""
+    images = [inventory.images[number] for number in usable(inventory)]
+    hashes = [image.sha256 or "" for image in images]
+    key = sha256_hex("\n".join((COPIES_VERSION, *hashes)).encode())[:32]
+    kept: Path | None = None
+    with suppress(MachineError, ValueError, KeyError, TypeError):  # no home, or damaged: they are found again
+        kept = files.cache_folder() / "copies" / f"{key}.json"
+        if (content := files.read_or_none(kept)) is not None:
+            return _from_json(content)
+    descriptors = [ImageDescriptor.from_bytes(image.descriptor or b"") for image in images]
+    copies = find_copies(hashes, descriptors, on_progress=comparing)
+    if kept is not None:
+        with suppress(MachineError):  # a full or read-only disk: they are found again next time
+            files.write_atomic(kept, _as_json(copies))
+    return copies
+
+
+def _as_json(copies: Copies) -> bytes:
+    pairs = [[pair.first, pair.second, pair.distance, pair.mirrored] for pair in copies.pairs]
+    return json.dumps({**vars(copies), "pairs": pairs}).encode()
+
+
+def _from_json(content: bytes) -> Copies:
+    kept = json.loads(content)
+    return Copies(
+        count=int(kept["count"]),
+        exact=tuple(tuple(map(int, members)) for members in kept["exact"]),
+        near=tuple(tuple(map(int, members)) for members in kept["near"]),
+        pairs=tuple(NearPair(int(a), int(b), float(d), bool(m)) for a, b, d, m in kept["pairs"]),
+        searched_near=bool(kept["searched_near"]),
+    )
+
+
+def splitting_of(config: DataConfig, inventory: Inventory, copies: Copies | None) -> Splitting:
+    """Which image is in which part. Raises UsageError where there is no such split."""
+    listed, readable = inventory.listing.images, usable(inventory)
+    label = {name: number for number, name in enumerate(inventory.listing.class_names)}
+    near = copies.near_set_of() if copies is not None else [None] * len(readable)
+    exact = copies.exact_set_of() if copies is not None else [None] * len(readable)
+    items = [
+        Item(
+            key=listed[number].path,
+            label=label[listed[number].label],
+            given=listed[number].part,
+            group=listed[number].group,
+            copy_set=near[index],
+            exact_set=exact[index],
+        )
+        for index, number in enumerate(readable)
+    ]
+    if config.split_file is not None:
+        return _given_back(Path(config.split_file), inventory, readable)
+    superfluous = _superfluous(items) if config.copies == "leave_out" else frozenset[str]()
+    items = [item for item in items if item.key not in superfluous]
+    names = inventory.listing.class_names
+    shares = shares_of(config, len(items))
+    if config.folds is not None:
+        splitting = fold_items(items, names, config.folds, shares=shares, seed=config.split_seed)[config.fold]
+    else:
+        splitting = split_items(items, names, shares=shares, seed=config.split_seed)
+    left_out: dict[str, LeftOut] = {**splitting.left_out, **dict.fromkeys(superfluous, "exact-copy")}
+    return Splitting(splitting.parts, left_out, splitting.shared, splitting.conflicts)
+
+
+def _given_back(path: Path, inventory: Inventory, readable: Sequence[int]) -> Splitting:
+    content = files.read_or_none(path)
+    if content is None:
+        raise UsageError(
+            f"data.split_file: {path} does not exist.", hint="Correct it, or write one: nasflow data split."
+        )
+    present = [
+        Present(
+            inventory.listing.images[n].path,
+            inventory.listing.images[n].label,
+            inventory.images[n].sha256 or "",
+        )
+        for n in readable
+    ]
+    written = read_split(content, present, name=str(path))
+    parts = {line.path: line.part for line in written.lines if line.part is not None}
+    left_out = {line.path: line.left_out for line in written.lines if line.left_out is not None}
+    return Splitting(parts, left_out, written.shared)
+
+
+def _superfluous(items: Sequence[Item]) -> frozenset[str]:
+    """Of each exact set of one label all but one: a given test image stays before a validation image."""
+    order = {"test": 0, "validation": 1, "train": 2, None: 3}
+    sets: dict[int, list[Item]] = {}
+    for item in items:
+        if item.exact_set is not None:
+            sets.setdefault(item.exact_set, []).append(item)
+    alike = [members for members in sets.values() if len({item.label for item in members}) == 1]
+    return frozenset(
+        item.key
+        for members in alike
+        for item in sorted(members, key=lambda item: (order[item.given], item.key))[1:]
+    )
+
+
+def shares_of(config: DataConfig, count: int) -> Shares:
+    """Which share of ``count`` images each part gets."""
+
+    def share(amount: float | None, usual: float) -> float:
+        return usual if amount is None else amount if amount < 1 else amount / count
+
+    architecture = share(config.architecture_images, CHOICE_SHARE)
+    choice = architecture if config.choice_images is None else share(config.choice_images, CHOICE_SHARE)
+    return Shares(architecture=architecture, choice=choice, test=share(config.test_images, TEST_SHARE))
+
+
+def _some_of_each_class(
+    numbers: NDArray[np.int64], labels: NDArray[np.int64], wanted: int, seed: int
+) -> NDArray[np.int64]:
+    """``wanted`` images, one of each class in turn."""
+    random = np.random.default_rng(seed)
+    of_classes = [
+        random.permutation(numbers[labels[numbers] == label]) for label in np.unique(labels[numbers])
+    ]
+    turn = np.concatenate([np.arange(len(of_class)) for of_class in of_classes])
+    return np.concatenate(of_classes)[np.argsort(turn, kind="stable")][:wanted]

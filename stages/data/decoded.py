@@ -1,0 +1,139 @@
+"""Decoded images by number: each from its file, or from one memory-mapped file of all of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasflow.base import files
+from nasflow.base.processes import usable_cores
+from pipeline.artifact import sha256_hex
+from stages.data.geometry import Pixels
+
+VERSION = 1
+_PIXELS, _INDEX = "pixels.bin", "index.npy"
+_AHEAD = 4
+
+
+class PixelSource(Protocol):
+    """Decoded images by number."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: int) -> Pixels:
+        """One image: uint8 (H, W, channels). Raises IntegrityError where its file is not what it was."""
+        ...
+
+
+@dataclass(frozen=True)
+class DecodedEachTime:
+    """Every image is decoded whenever it is asked for."""
+
+    decode: Callable[[int], Pixels]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, number: int) -> Pixels:
+        """Decode one image."""
+        return self.decode(number)
+
+
+class DecodedOnce:
+    """All images in one file, mapped into memory: the operating system keeps what fits."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._index_N4: NDArray[np.int64] = np.load(folder / _INDEX, allow_pickle=False)
+        self._pixels: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return len(self._index_N4)
+
+    def read(self, number: int) -> Pixels:
+        """One image, as it was stored."""
+        if self._pixels is None:
+            self._pixels = np.memmap(self._folder / _PIXELS, np.uint8, mode="r")
+        start, height, width, channels = map(int, self._index_N4[number])
+        return self._pixels[start : start + height * width * channels].reshape(height, width, channels)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For worker processes: the file is mapped there anew."""
+        return {**self.__dict__, "_pixels": None}
+
+
+def decoded_once(
+    decode: Callable[[int], Pixels],
+    names: Sequence[str],
+    settings: str,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], object] = lambda _done, _all: None,
+) -> DecodedOnce:
+    """All images that ``names`` identify by content, decoded under ``settings``; those of an earlier time.
+
+    Raises MachineError where the cache folder cannot be written.
+    """
+    key = sha256_hex("\n".join((f"{VERSION} {settings}", *names)).encode())[:32]
+    folder = files.cache_folder() / "images" / key
+    if not (folder / _INDEX).is_file():
+        _write(folder, decode, len(names), workers or usable_cores(), progress)
+    return DecodedOnce(folder)
+
+
+def _write(
+    folder: Path,
+    decode: Callable[[int], Pixels],
+    count: int,
+    workers: int,
+    progress: Callable[[int, int], object],
+) -> None:
+    with files.disk_faults(folder.parent, "keep decoded images in"):
+        files.make_folder(folder.parent)
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+        try:
+            _fill(unfinished, _in_order(decode, range(count), workers), count, progress)
+            with suppress(FileExistsError, OSError):  # another run was quicker: its folder holds the same
+                unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _fill(folder: Path, images: Iterable[Pixels], count: int, progress: Callable[[int, int], object]) -> None:
+    index, start = [], 0
+    with (folder / _PIXELS).open("wb") as out:
+        for done, pixels in enumerate(images, start=1):
+            out.write(np.ascontiguousarray(pixels).data)
+            index.append((start, *pixels.shape))
+            start += pixels.size
+            progress(done, count)
+        out.flush()
+        os.fsync(out.fileno())
+    with (folder / _INDEX).open("wb") as out:
+        np.save(out, np.array(index, np.int64).reshape(count, 4), allow_pickle=False)
+
+
+def _in_order(decode: Callable[[int], Pixels], numbers: Iterable[int], workers: int) -> Iterator[Pixels]:
+    """Decode in threads (Pillow lets go of the interpreter meanwhile), a few images ahead and no more."""
+    left = iter(numbers)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        waiting: list[Future[Pixels]] = [pool.submit(decode, n) for n in islice(left, _AHEAD * workers + 1)]
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting += [pool.submit(decode, number) for number in islice(left, 1)]
+        finally:
+            for future in waiting:
+                future.cancel()

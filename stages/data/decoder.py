@@ -1,0 +1,63 @@
+"""The images of an inventory by number, decoded to the size that random crops are taken from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nasflow.base.errors import IntegrityError
+from stages.data.geometry import Pixels, stored_side
+from stages.data.image_file import BrokenImageError, read_file
+from stages.data.inventory import Inventory
+from stages.data.reading import LONGEST_RATIO, decode_image
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """``sides``: shorter and longer side in pixels of each decoded image; (0, 0) for one that is broken."""
+
+    root: Path
+    paths: tuple[str, ...]
+    sides: tuple[tuple[int, int], ...]
+    channels: int
+
+    @classmethod
+    def of(cls, inventory: Inventory, resolution: int, channels: int) -> Decoder:
+        """For networks that take images of ``resolution`` pixels."""
+        sides = []
+        for image in inventory.images:
+            if image.broken is not None or not image.width or not image.height:
+                sides.append((0, 0))
+                continue
+            shorter, longer = sorted((image.width, image.height))
+            stored = stored_side(shorter, resolution)
+            sides.append((stored, round(stored * min(longer / shorter, LONGEST_RATIO))))
+        return cls(inventory.listing.root, tuple(i.path for i in inventory.images), tuple(sides), channels)
+
+    def all_bytes(self) -> int:
+        """What all images take, decoded."""
+        return self.channels * sum(shorter * longer for shorter, longer in self.sides)
+
+    def __call__(self, number: int) -> Pixels:
+        """One image: uint8 (H, W, channels); of a broken one a black pixel, which nothing shows.
+
+        Raises IntegrityError where its file can no longer be read.
+        """
+        shorter, _ = self.sides[number]
+        if not shorter:
+            return np.zeros((1, 1, self.channels), np.uint8)
+        try:
+            image = decode_image(
+                read_file(self.root / self.paths[number]),
+                channels=1 if self.channels == 1 else 3,
+                shorter_side=shorter,
+            )
+        except BrokenImageError as error:
+            raise IntegrityError(
+                f"{self.paths[number]} in {self.root} could be read before and now cannot: {error.detail}.",
+                hint="Put it back, and run again: finished stages are kept.",
+            ) from error
+        pixels = np.asarray(image)
+        return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -1,0 +1,82 @@
+"""The photos of one part: see :class:`stages.data.dataset.Images`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasflow.base.processes import usable_cores
+from stages.data.decoded import DecodedOnce, PixelSource
+from stages.data.geometry import evaluated_NHWC
+from stages.data.view import View
+
+if TYPE_CHECKING:
+    import torch
+
+    from stages.data.loading import PhotoBatches
+
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Photos:
+    """``numbers_N``: which of ``pixels`` they are; ``labels``: int64 (N,), the index of each one's class.
+
+    ``workers``: processes that read them in training; None: as many as pay.
+    """
+
+    pixels: PixelSource
+    numbers_N: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    view: View
+    balance: Literal["none", "weights", "sampling"] = "none"
+    workers: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch_NHWC(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Chosen images as evaluation shows them: float32 (n, H, W, channels), -1..1."""
+        pixels_NHWC = evaluated_NHWC(self.pixels, self.numbers_N[which], self.view)
+        return (pixels_NHWC.astype(np.float32) - 127.5) / 127.5
+
+    def batches(self, batch_size: int, device: torch.device) -> PhotoBatches:
+        """These images in batches for a network on ``device``."""
+        import torch
+
+        from stages.data.loading import PhotoBatches
+
+        weights_K = class_weights(self.labels, self.view.classes)
+        return PhotoBatches(
+            self.pixels,
+            self.numbers_N,
+            self.labels,
+            self.view,
+            batch_size=batch_size,
+            device=device,
+            workers=self._workers(device.type),
+            class_weights_K=torch.tensor(weights_K, dtype=torch.float32)
+            if self.balance == "weights"
+            else None,
+            weights_N=weights_K[self.labels] if self.balance == "sampling" else None,
+        )
+
+    def _workers(self, device: str) -> int:
+        """None where the processor trains anyway, and images are decoded already: they cost little."""
+        if self.workers is not None:
+            return self.workers
+        if device == "cpu" and isinstance(self.pixels, DecodedOnce):
+            return 0
+        return min(MOST_WORKERS, usable_cores())
+
+
+def class_weights(labels_N: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """The inverse of each class's share, their mean over the images 1: (classes,). 0 for an absent class."""
+    counts_K = np.bincount(labels_N, minlength=classes)
+    present = counts_K > 0
+    weights_K = np.zeros(classes)
+    weights_K[present] = len(labels_N) / (present.sum() * counts_K[present])
+    return weights_K

@@ -1,0 +1,247 @@
+"""A person's own folder as a data set: parts that do not leak, few broken files, the same pixels each way."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nasflow.base.errors import DatasetMissingError, IntegrityError, UsageError
+from stages.data.catalogue import catalogue_of
+from stages.data.config import DataConfig, SizedData, open_dataset
+from stages.data.dataset import PARTS
+from stages.data.decoded import DecodedEachTime, DecodedOnce
+from stages.data.image_folder import ImageFolder
+from stages.data.split_file import SplitFile, SplitLine, split_bytes
+from stages.data.splitting import Shares
+
+CPU = torch.device("cpu")
+CLASSES = ("ape", "bee", "cat")
+EACH = 24
+
+
+def picture(seed: int) -> Image.Image:
+    """Like no other: a random mosaic."""
+    cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return Image.fromarray(cells).resize((80, 60), Image.Resampling.NEAREST)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three classes of 24 images each."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "photos"
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for number in range(EACH):
+            picture(1000 * label + number).save(root / name / f"{number:02d}.png")
+    return root
+
+
+def opened(root: Path, **settings: object) -> ImageFolder:
+    config = SizedData.model_validate({"source": "folder", "path": str(root), "resolution": 32, **settings})
+    dataset = open_dataset(config)
+    assert isinstance(dataset, ImageFolder)
+    return dataset
+
+
+def paths_of(dataset: ImageFolder) -> Mapping[str, set[str]]:
+    images = dataset.catalogue.inventory.images
+    return {part: {images[n].path for n in dataset.catalogue.numbers(part)} for part in PARTS}
+
+
+def test_every_image_is_in_one_part_and_few_images_share_architecture_and_choice(folder: Path) -> None:
+    dataset = opened(folder)
+    parts = paths_of(dataset)
+    assert dataset.class_names == CLASSES
+    assert dataset.shared_choice
+    assert parts["architecture"] == parts["choice"]
+    everything = parts["train"] | parts["choice"] | parts["test"]
+    assert len(everything) == sum(len(parts[part]) for part in ("train", "choice", "test")) == 72
+    assert dataset.counts == {part: len(paths) for part, paths in parts.items()}
+    for part in PARTS:
+        labels = dataset.load(part).labels
+        assert np.ptp(np.bincount(labels, minlength=3)) <= 1
+
+
+def test_copies_are_left_out_or_stay_together(folder: Path) -> None:
+    content = (folder / "ape/00.png").read_bytes()
+    (folder / "ape/copy.png").write_bytes(content)
+    small = picture(1).resize((60, 45), Image.Resampling.BICUBIC)
+    small.save(folder / "ape/near.jpg", quality=85)
+    for copies, kept in (("leave_out", 73), ("keep_together", 74)):
+        dataset = opened(folder, copies=copies)
+        parts = paths_of(dataset)
+        assert sum(len(parts[part]) for part in ("train", "choice", "test")) == kept
+        for pair in (
+            {"ape/01.png", "ape/near.jpg"},
+            {"ape/00.png", "ape/copy.png"} & set().union(*parts.values()),
+        ):
+            assert any(pair <= parts[part] for part in PARTS), pair
+    assert dict(opened(folder).catalogue.left_out()) == {"exact-copy": 1}
+
+
+def test_an_image_in_two_classes_is_left_out_of_both(folder: Path) -> None:
+    (folder / "bee/odd.png").write_bytes((folder / "ape/00.png").read_bytes())
+    dataset = opened(folder)
+    used = set().union(*paths_of(dataset).values())
+    assert not used & {"bee/odd.png", "ape/00.png"}
+    assert dict(dataset.catalogue.left_out()) == {"conflicting-labels": 2}
+
+
+def test_a_copy_of_a_given_test_image_leaves_train_and_not_test(folder: Path) -> None:
+    root = folder.parent / "parts"
+    for part, numbers in (("train", range(16)), ("test", range(16, 24))):
+        for name in CLASSES:
+            (root / part / name).mkdir(parents=True)
+            for number in numbers:
+                os.link(folder / name / f"{number:02d}.png", root / part / name / f"{number:02d}.png")
+    (root / "train/cat/again.png").write_bytes((root / "test/cat/20.png").read_bytes())
+    parts = paths_of(opened(root))
+    assert "test/cat/20.png" in parts["test"]
+    assert len(parts["test"]) == 24
+    assert "train/cat/again.png" not in set().union(*parts.values())
+
+
+def test_a_few_broken_files_are_left_out_and_many_are_an_error(folder: Path) -> None:
+    (folder / "ape/03.png").write_bytes(b"")
+    dataset = opened(folder)
+    assert [image.path for image in dataset.catalogue.inventory.broken] == ["ape/03.png"]
+    assert "ape/03.png" not in set().union(*paths_of(dataset).values())
+    for number in range(4, 8):
+        (folder / f"ape/{number:02d}.png").write_bytes(b"not an image")
+    with pytest.raises(
+        UsageError, match=r"5 of 72 images cannot be read.*allows 1.*ape/03\.png \(empty"
+    ) as caught:
+        opened(folder, split_seed=1).catalogue  # noqa: B018 - looking is what fails
+    assert "data.max_broken" in caught.value.hint
+    assert len(opened(folder, max_broken=5).catalogue.inventory.broken) == 5
+
+
+def test_cached_and_streamed_images_are_the_same(folder: Path) -> None:
+    cached, streamed = (opened(folder, cache_gigabytes=most).load("train") for most in (1.0, 0.0))
+    assert isinstance(cached.pixels, DecodedOnce)
+    assert isinstance(streamed.pixels, DecodedEachTime)
+    np.testing.assert_array_equal(cached.batch_NHWC(slice(9)), streamed.batch_NHWC(slice(9)))
+    for (x, labels), (y, others) in zip(
+        cached.batches(8, CPU).training(0, 0), streamed.batches(8, CPU).training(0, 0), strict=True
+    ):
+        assert torch.equal(x, y)
+        assert torch.equal(labels, others)
+
+
+def test_an_image_is_shown_as_it_is_and_with_its_label(folder: Path) -> None:
+    images = opened(folder, fit="stretch", resolution=40).load("test")
+    dataset = opened(folder, fit="stretch", resolution=40)
+    number = int(dataset.catalogue.numbers("test")[0])
+    path = dataset.catalogue.inventory.images[number].path
+    with Image.open(folder / path) as image:
+        wanted = np.asarray(image.resize((40, 40), Image.Resampling.BILINEAR, reducing_gap=2.0), np.float32)
+    np.testing.assert_allclose(images.batch_NHWC(slice(1))[0], (wanted - 127.5) / 127.5, atol=1e-6)
+    assert CLASSES[images.labels[0]] == path.split("/")[0]
+
+
+def test_a_network_for_grey_images_is_given_grey(folder: Path) -> None:
+    assert opened(folder, channels=1).load("test").batch_NHWC(slice(3)).shape == (3, 32, 32, 1)
+
+
+def test_identity_follows_contents_and_the_split_and_not_the_place(folder: Path) -> None:
+    before = opened(folder).identity()
+    moved = folder.rename(folder.with_name("elsewhere"))
+    assert opened(moved).identity() == before
+    assert opened(moved, split_seed=1).identity()["split_sha256"] != before["split_sha256"]
+    assert opened(moved, split_seed=1).identity()["dataset_sha256"] == before["dataset_sha256"]
+    other = moved.with_name("other")
+    moved.rename(other)
+    picture(99).save(other / "ape/00.png")
+    assert opened(other).identity()["dataset_sha256"] != before["dataset_sha256"]
+
+
+def test_nothing_is_written_into_the_folder(folder: Path) -> None:
+    before = sorted(path for path in folder.rglob("*"))
+    for path in [*before, folder]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    opened(folder).load("train").batch_NHWC(slice(2))
+    assert sorted(path for path in folder.rglob("*")) == before
+    for path in [*before, folder]:
+        path.chmod(0o755)
+
+
+def test_a_split_that_was_written_down_is_taken_back(folder: Path, tmp_path: Path) -> None:
+    dataset = opened(folder, split_seed=7)
+    catalogue = dataset.catalogue
+    lines = tuple(
+        SplitLine(image.path, listed.label, image.sha256 or "", part=catalogue.splitting.parts[image.path])
+        for image, listed in zip(catalogue.inventory.images, catalogue.inventory.listing.images, strict=True)
+    )
+    file = tmp_path / "split.jsonl"
+    file.write_bytes(split_bytes(SplitFile(lines, 7, Shares(), shared=True)))
+    again = opened(folder, split_seed=0, split_file=str(file))
+    assert paths_of(again) == paths_of(dataset)
+    assert again.identity() == dataset.identity()
+    with pytest.raises(UsageError, match=r"gone\.jsonl does not exist"):
+        opened(folder, split_file=str(tmp_path / "gone.jsonl")).identity()
+
+
+def test_folds_test_every_image_once(folder: Path) -> None:
+    tested = [paths_of(opened(folder, folds=4, fold=fold))["test"] for fold in range(4)]
+    assert set().union(*tested) == {f"{name}/{n:02d}.png" for name in CLASSES for n in range(EACH)}
+    assert sum(map(len, tested)) == 72
+    with pytest.raises(ValueError, match="of 4 folds the last is 3"):
+        DataConfig(source="folder", path="x", folds=4, fold=4)
+
+
+def test_fewer_training_images_are_of_all_classes(folder: Path) -> None:
+    few = opened(folder, train_images=18).load("train")
+    assert np.bincount(few.labels).tolist() == [6, 6, 6]
+
+
+def test_a_file_that_vanished_since_is_named(folder: Path) -> None:
+    dataset = opened(folder, cache_gigabytes=0)
+    images = dataset.load("test")
+    (folder / dataset.catalogue.inventory.images[int(images.numbers_N[0])].path).unlink()
+    with pytest.raises(IntegrityError, match="could be read before"):
+        images.batch_NHWC(slice(1))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    dataset = opened(tmp_path / "nowhere")
+    assert not dataset.is_at_hand()
+    with pytest.raises(DatasetMissingError, match="nowhere"):
+        dataset.check_folder("train")
+
+
+def test_a_second_look_reads_no_image(folder: Path) -> None:
+    config = DataConfig(source="folder", path=str(folder))
+    old = 1_600_000_000
+    for path in folder.rglob("*.png"):
+        os.utime(path, (old, old))
+    catalogue_of(config)
+    seen: list[tuple[int, int]] = []
+    fresh = catalogue_of(
+        config.model_copy(update={"workers": 1}), lambda done, total: seen.append((done, total))
+    )
+    assert fresh.inventory.images == catalogue_of(config).inventory.images
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGBA", "I;16"])
+def test_images_of_every_mode_become_colour(folder: Path, mode: str) -> None:
+    image = picture(5)
+    odd = (
+        Image.fromarray(np.arange(4800, dtype=np.uint16).reshape(60, 80))
+        if mode == "I;16"
+        else image.convert(mode)
+    )
+    buffer = io.BytesIO()
+    odd.save(buffer, "PNG")
+    (folder / "cat/odd.png").write_bytes(buffer.getvalue())
+    dataset = opened(folder)
+    assert not dataset.catalogue.inventory.broken
+    for part in PARTS:
+        assert dataset.load(part).batch_NHWC(slice(None)).shape[1:] == (32, 32, 3)

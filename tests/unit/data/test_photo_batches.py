@@ -1,0 +1,206 @@
+"""Batches of photos: the same for the same seed however many workers read them; balanced where asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nasflow.base.errors import MachineError
+from stages.data.augmentation import PRESETS, Augmentation, AugmentationConfig
+from stages.data.decoded import DecodedEachTime, DecodedOnce, decoded_once
+from stages.data.geometry import Pixels
+from stages.data.loading import PhotoBatches
+from stages.data.photos import Photos, class_weights
+from stages.data.view import View
+
+CPU = torch.device("cpu")
+LABELS = np.repeat(np.arange(3), (20, 6, 4)).astype(np.int64)
+
+
+def one_colour(number: int) -> Pixels:
+    """Image ``number``: its number in red, no two alike."""
+    return np.full((20 + number % 3, 24, 3), (number, 255 - number, 90), np.uint8)
+
+
+def photos(augmentation: Augmentation = PRESETS["none"], **more: object) -> Photos:
+    view = View(16, "crop", augmentation, classes=3, names=tuple(f"{n}.jpg" for n in range(len(LABELS))))
+    source = DecodedEachTime(one_colour, len(LABELS))
+    return Photos(source, np.arange(len(LABELS)), LABELS, view, workers=0, **more)  # type: ignore[arg-type]
+
+
+def numbers(x_NCHW: torch.Tensor) -> list[int]:
+    return (x_NCHW[:, 0, 8, 8] * 127.5 + 127.5).round().int().tolist()
+
+
+def test_an_epoch_shows_every_photo_once_with_its_label() -> None:
+    batches = photos().batches(6, CPU)
+    assert (len(batches), batches.batch_size) == (5, 6)
+    seen = []
+    for x_NCHW, labels_N in batches.training(3, 0):
+        assert (x_NCHW.shape, x_NCHW.dtype) == ((6, 3, 16, 16), torch.float32)
+        assert x_NCHW.is_contiguous(memory_format=torch.channels_last)
+        assert labels_N.tolist() == LABELS[numbers(x_NCHW)].tolist()
+        seen += numbers(x_NCHW)
+    assert sorted(seen) == list(range(30))
+
+
+@pytest.mark.parametrize("preset", ["light", "strong"])
+def test_batches_repeat_with_seed_and_epoch_and_go_on_from_any_number(preset: str) -> None:
+    batches = photos(AugmentationConfig(preset=preset).resolved()).batches(6, CPU)  # type: ignore[arg-type]
+    whole = list(batches.training(7, 2))
+    state = torch.random.get_rng_state()
+    rest = list(batches.training(7, 2, first=3))
+    assert torch.equal(state, torch.random.get_rng_state()), "the global random state is left alone"
+    assert len(rest) == 2
+    for (x, labels), (y, others) in zip(rest, whole[3:], strict=True):
+        assert torch.equal(x, y)
+        assert torch.equal(labels, others)
+    assert not torch.equal(next(batches.training(7, 3))[0], whole[0][0])
+
+
+def with_workers(few: Photos, workers: int, timeout_seconds: float = 60.0) -> PhotoBatches:
+    return PhotoBatches(
+        few.pixels,
+        few.numbers_N,
+        few.labels,
+        few.view,
+        batch_size=6,
+        device=CPU,
+        workers=workers,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def test_worker_processes_change_no_bit() -> None:
+    few = photos(PRESETS["light"])
+    alone, helped = (list(with_workers(few, workers).training(1, 0)) for workers in (0, 2))
+    for (x, labels), (y, others) in zip(alone, helped, strict=True):
+        assert torch.equal(x, y)
+        assert torch.equal(labels, others)
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Image 5 ends the process that reads it, or never comes."""
+
+    hangs: bool
+
+    def __len__(self) -> int:
+        return len(LABELS)
+
+    def read(self, number: int) -> Pixels:
+        if number == 5 and self.hangs:
+            signal.pause()
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return one_colour(number)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_worker_that_dies_or_hangs_is_named_with_its_image(hangs: bool) -> None:
+    batches = with_workers(photos(), 1, timeout_seconds=1.0)
+    batches.pixels = Deadly(hangs)
+    started = time.monotonic()
+    with pytest.raises(MachineError, match=r"5\.jpg") as caught:
+        list(batches.training(0, 0))
+    assert "data.workers" in caught.value.hint
+    assert time.monotonic() - started < 25
+
+
+def test_in_order_photos_are_those_that_devices_are_given() -> None:
+    few = photos(PRESETS["strong"])
+    shown = list(few.batches(6, CPU).in_order(8))
+    assert [len(labels) for _, labels in shown] == [8, 8, 8, 6]
+    x_NCHW = torch.cat([x for x, _ in shown])
+    np.testing.assert_array_equal(x_NCHW.permute(0, 2, 3, 1).numpy(), few.batch_NHWC(slice(None)))
+    third = next(few.batches(6, CPU).in_order(8, first=2))
+    assert torch.equal(third[0], shown[2][0])
+
+
+def test_mixed_labels_add_up_and_say_what_the_pixels_are() -> None:
+    only_mixup = Augmentation(mixup=1.0)
+    mixed = [batch for epoch in range(4) for batch in photos(only_mixup).batches(6, CPU).training(0, epoch)]
+    assert all(labels.shape == (6, 3) for _, labels in mixed)
+    assert all(torch.allclose(labels.sum(1), torch.ones(6)) for _, labels in mixed)
+    assert any(0.05 < float(labels.max(1).values.min()) < 0.95 for _, labels in mixed)
+    unmixed = next(photos(only_mixup).batches(6, CPU).training(0, 0, mix=False))[1]
+    assert (unmixed.shape, unmixed.dtype) == ((6,), torch.int64)
+
+
+def test_cutmix_takes_as_much_of_a_label_as_of_the_area() -> None:
+    halves = photos(Augmentation(cutmix=1.0)).batches(30, CPU)
+    changed = 0
+    for epoch in range(8):
+        for x_NCHW, labels_NK in halves.training(0, epoch):
+            for image, label in zip(x_NCHW, labels_NK, strict=True):
+                values, counts = np.unique(image[0].numpy(), return_counts=True)
+                classes = LABELS[((values * 127.5 + 127.5).round().astype(int))]
+                area = np.bincount(classes, counts / counts.sum(), minlength=3)
+                np.testing.assert_allclose(label.numpy(), area, atol=1e-6)
+                changed += len(values) > 1
+    assert changed > 20
+
+
+def test_sampling_shows_every_class_equally_often() -> None:
+    batches = photos(balance="sampling").batches(30, CPU)
+    shown = Counter(
+        int(label) for epoch in range(10) for _, labels in batches.training(0, epoch) for label in labels
+    )
+    assert all(abs(shown[label] / 300 - 1 / 3) < 0.03 for label in range(3))
+    assert batches.class_weights_K is None
+
+
+def test_weights_count_every_class_equally() -> None:
+    weights_K = photos(balance="weights").batches(30, CPU).class_weights_K
+    assert weights_K is not None
+    sums = weights_K.numpy() * np.bincount(LABELS)
+    np.testing.assert_allclose(sums, sums.mean(), rtol=1e-6)
+    assert sums.sum() == pytest.approx(len(LABELS))
+    np.testing.assert_array_equal(class_weights(np.array([0, 0, 2]), 3), [0.75, 0, 1.5])
+
+
+def test_decoded_images_are_decoded_once_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls: list[int] = []
+
+    def decode(number: int) -> Pixels:
+        calls.append(number)
+        return one_colour(number)
+
+    names = [str(number) for number in range(30)]
+    kept = decoded_once(decode, names, "side 24", workers=2)
+    again = decoded_once(decode, names, "side 24", workers=2)
+    assert sorted(calls) == list(range(30))
+    for source in (kept, again):
+        assert len(source) == 30
+        for number in range(30):
+            np.testing.assert_array_equal(source.read(number), one_colour(number))
+    decoded_once(decode, [*names[:-1], "changed"], "side 24", workers=1)
+    decoded_once(decode, names, "side 48", workers=1)
+    assert len(calls) == 90
+    assert isinstance(kept, DecodedOnce)
+
+
+def test_an_unfinished_cache_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def stops(number: int) -> Pixels:
+        if number == 3:
+            raise KeyboardInterrupt
+        return one_colour(number)
+
+    names = [str(number) for number in range(6)]
+    with pytest.raises(KeyboardInterrupt):
+        decoded_once(stops, names, "", workers=1)
+    assert list((tmp_path / "nasflow" / "images").iterdir()) == []
+    assert len(decoded_once(one_colour, names, "", workers=1)) == 6
