@@ -123,8 +123,8 @@ def peak_megabytes(count: int) -> float:
         Path(folder, "tiny.yaml").write_text(SPACE)
         program = (
             "import resource, subprocess, sys\n"
-            "code = subprocess.call([sys.executable, '-m', 'nasflow', 'run', '--until', 'finetune', '--json'],"
-            " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+            "words = [sys.executable, '-m', 'nasflow', 'run', '--until', 'finetune', '--json']\n"
+            "code = subprocess.call(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
             "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         )
         root = Path(__file__).parents[1]
