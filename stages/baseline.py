@@ -18,6 +18,7 @@ from stages.nn.weights_source import origin_of, weights_identity
 from stages.seeds import TrainingStream, derived_seed
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
+from stages.training.estimate import largest_macs, pass_seconds
 from stages.training.recipe import TrainingConfig, teacher_identity
 
 if TYPE_CHECKING:
@@ -103,8 +104,11 @@ class Baseline(Stage):
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
-        """A guess for two cores of a desktop computer."""
+        """A guess; of Fashion-MNIST for two cores of a desktop computer."""
         macs = sum(net.macs for _, _, net in self.networks())
+        full = 0.0 if self._pretrained is None else largest_macs(self.space)
+        if (seconds := pass_seconds(self.data, macs + full)) is not None:
+            return self.recipe.epochs * seconds
         return self.recipe.epochs * 55_000 * (3e-4 * len(self.networks()) + 2.5e-11 * macs)
 
     def networks(self) -> list[tuple[str, Role, NetConfig]]:

@@ -14,7 +14,10 @@ from stages.nas.config import PruneConfig
 from stages.nas.targets import TargetConfig, check_pick
 from stages.space.equal_latency import check_others
 from stages.space.search_space import SearchSpace
+from stages.training.estimate import EVALUATION, pass_seconds, typical_macs
 from stages.training.recipe import Recipe, teacher_identity
+
+_EVALUATED_IMAGES = 128  # of one evaluation, at most
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,16 @@ class Prune(Stage):
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
-        """A guess for a desktop computer at the quick start's size."""
+        """A guess; of Fashion-MNIST for a desktop computer at the quick start's size."""
         evaluations = self.config.evaluations + 16 * self.config.shortlist * self._targets
         evaluated = 0.03 * evaluations if self.config.rank_by == "value" else 0.0
         measured = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
         tried = 20.0 * self.config.candidates * self._targets * self.config.trial_epochs
+        if (seconds := pass_seconds(self.data, typical_macs(self.space))) is not None:
+            tried = seconds * self.config.candidates * self._targets * self.config.trial_epochs
+            counts = open_dataset(self.data).counts
+            passes = evaluations * min(_EVALUATED_IMAGES, counts["choice"]) / counts["train"]
+            evaluated = EVALUATION * seconds * passes if evaluated else 0.0
         return self.device_seconds()[0] + 3.0 + measured + evaluated + tried
 
     def device_seconds(self) -> tuple[float, float]:

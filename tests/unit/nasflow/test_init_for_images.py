@@ -26,6 +26,7 @@ SEEN = Seen(
     classes=9,
     shorter_side=480,
     train_images=720,
+    choice_images=120,
     test_images=240,
     imbalance=1.0,
     cores=2,
@@ -56,6 +57,7 @@ def _reasons(seen: Seen) -> str:
         classes=st.integers(2, 2000),
         shorter_side=st.integers(1, 6000),
         train_images=st.integers(2, 1_500_000),
+        choice_images=st.integers(1, 100_000),
         test_images=st.integers(1, 100_000),
         imbalance=st.floats(1, 1000),
         cores=st.integers(1, 256),
@@ -185,3 +187,14 @@ def test_images_that_cannot_be_learned_from_leave_no_file(
     assert main(["init", "--data", str(tmp_path / "photos"), str(tmp_path / "p")]) == 2
     assert "bee has 1" in capfd.readouterr().err
     assert not (tmp_path / "p").exists()
+
+
+def test_the_stages_estimates_are_about_what_the_file_says(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", {"ape": 40, "bee": 40}, width=140, height=130)
+    assert main(["init", "--data", str(root), str(tmp_path / "p"), "--json"]) == 0
+    config = load_config(PipelineConfig, tmp_path / "p" / "pipeline.yaml")
+    seconds = sum(s.estimate_seconds() for s in build_stages(config, tmp_path / "p", LocalDevice()))
+    text = (tmp_path / "p" / "pipeline.yaml").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if "the whole takes about" in line)
+    minutes = int(line.partition("takes about ")[2].split()[0])
+    assert 0.5 < seconds / 60 / minutes < 2
