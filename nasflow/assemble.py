@@ -84,7 +84,7 @@ def space_and_images(config: PipelineConfig, base_dir: Path) -> tuple[SearchSpac
 
 def resolve_teacher(training: TrainingConfig, base_dir: Path) -> TrainingConfig:
     """The training section; its teacher's folder, if any, as an absolute one. Raises UsageError."""
-    if training.teacher is None:
+    if training.teacher.network is None:
         return training
     folder = str((base_dir / expand_home(training.teacher.network)).resolve())
     return training.model_copy(update={"teacher": training.teacher.model_copy(update={"network": folder})})

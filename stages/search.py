@@ -14,7 +14,7 @@ from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.targets import RelativeTarget, TargetConfig, check_met, check_pick
 from stages.nn.weights_source import weights_identity
 from stages.space.search_space import SearchSpace
-from stages.training.estimate import largest_macs, pass_seconds, search_passes
+from stages.training.recipe import pass_seconds
 from stages.verification.power import what_can_be_shown
 
 
@@ -68,14 +68,10 @@ class Search(Stage):
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
-        """A guess; of Fashion-MNIST for two cores of a desktop computer at the quick start's size."""
-        config = self.config
-        if (seconds := pass_seconds(self.data, largest_macs(self.space))) is not None:
-            passes = search_passes(config.warmup_epochs, config.epochs, config.architecture_every)
-            return passes * seconds
-        work = sum(max(b.macs for b in layer.blocks if b) for layer in self.space.layers())
-        images = (self.config.warmup_epochs + 1.6 * self.config.epochs) * 55_000
-        return images * (4e-4 + work * 3e-11)
+        """A guess for two cores of a desktop computer."""
+        passes = self.config.warmup_epochs + 1.6 * self.config.epochs
+        images = open_dataset(self.data).counts["train"]
+        return passes * 1.2 * pass_seconds(images, self.space.network(self.space.largest_path()).macs)
 
     def run(self, context: Context, **inputs: Any) -> SearchResult:
         """Search, or go on where a search was stopped.

@@ -12,12 +12,7 @@ from typing import Any
 
 from nasflow.base.errors import MachineError
 from nasflow.base.text import human_duration
-from stages.nas.config import PruneConfig
-from stages.nn.weights_source import PACKAGES
-from stages.space import SpaceConfig, space_for
-from stages.space.mobilenet_v2 import mobilenet_v2
-from stages.space.search_space import SearchSpace
-from stages.training.estimate import (
+from nasflow.own_images.estimate import (
     EVALUATION,
     SECONDS_PER_MAC,
     largest_macs,
@@ -25,6 +20,11 @@ from stages.training.estimate import (
     typical_macs,
     wall_seconds,
 )
+from stages.nas.config import PruneConfig
+from stages.nn.weights_source import PACKAGES
+from stages.space import SpaceConfig, space_for
+from stages.space.mobilenet_v2 import mobilenet_v2
+from stages.space.search_space import SearchSpace
 
 FEW = 5_000
 """With fewer images, what a network knew before decides more than what it learns."""

@@ -23,10 +23,12 @@ class TeacherConfig(Record):
     """A trained network that all compared networks learn from."""
 
     # Left out of fingerprints: what the files hold decides (Teacher.identity), not where they lie.
-    network: str = Field(
+    network: str | None = Field(
+        None,
         exclude=True,
         examples=["artifacts/latest"],
-        description="folder with its network.json and network.safetensors, as a finished run leaves them",
+        description="folder with its network.json and network.safetensors, as a finished run leaves them; "
+        "unset: none, labels alone",
     )
     weight: float = Field(
         0.5, gt=0, le=1, description="share of the loss that compares with the teacher; the rest: with labels"
@@ -36,21 +38,29 @@ class TeacherConfig(Record):
     )
 
     def identity(self) -> dict[str, str]:
-        """The hash of both files. Raises UsageError where one is missing."""
-        hashes = [hash_or_none(Path(self.network, name)) for name in (ARCHITECTURE, WEIGHTS)]
-        for name, found in zip((ARCHITECTURE, WEIGHTS), hashes, strict=True):
+        """The hash of both files; nothing without a teacher. Raises UsageError where one is missing."""
+        if self.network is None:
+            return {}
+        paths = [Path(self.network, name) for name in (ARCHITECTURE, WEIGHTS)]
+        hashes = [hash_or_none(path) for path in paths]
+        for path, found in zip(paths, hashes, strict=True):
             if found is None:
                 raise UsageError(
-                    f"training.teacher: {Path(self.network, name)} does not exist.",
+                    f"training.teacher.network: {path} does not exist.",
                     hint="Name a folder such as artifacts/latest of a finished run.",
                 )
         return {"teacher_sha256": sha256_hex("".join(filter(None, hashes)).encode())}
 
-    def load(self) -> Network:
-        """The network, in eval mode, without gradients. Raises UsageError, IntegrityError, MachineError."""
+    def load(self) -> Network | None:
+        """The network, in eval mode, without gradients; None without a teacher.
+
+        Raises UsageError, IntegrityError, MachineError.
+        """
         from stages.nn.network import load_network
         from stages.space.search_space import NetConfig
 
+        if self.network is None:
+            return None
         self.identity()
         description, weights = Path(self.network, ARCHITECTURE), Path(self.network, WEIGHTS)
         with disk_faults(description, "read"):

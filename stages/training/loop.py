@@ -117,8 +117,7 @@ class _Run:
             weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing
         )
         self.teacher: Distillation | None = None
-        if self.recipe.teacher is not None:
-            teacher = self.recipe.teacher.load()
+        if (teacher := self.recipe.teacher.load()) is not None:
             self.runtime.place(teacher)
             self.teacher = Distillation(teacher, self.recipe.teacher)
         self.losses = Losses(self.name)

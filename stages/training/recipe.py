@@ -50,10 +50,10 @@ class Recipe(Record):
     clip: float | None = Field(
         None, gt=0, examples=[5.0], description="largest norm of all gradients; longer ones are scaled down"
     )
-    teacher: TeacherConfig | None = Field(
-        None,
-        exclude_if=lambda teacher: teacher is None,
-        description="a trained network that all compared networks learn from as well; unset: labels alone",
+    teacher: TeacherConfig = Field(
+        TeacherConfig(),
+        exclude_if=lambda teacher: teacher.network is None,
+        description="a trained network that all compared networks learn from, as well as from labels",
     )
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_word)] = Field(
         "auto",
@@ -67,11 +67,14 @@ class Recipe(Record):
         description="write the curves of search and training for TensorBoard, beside the run's log",
     )
     # Decides how soon the networks are there, not what they are.
-    side_by_side: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
-        "auto",
+    side_by_side: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
         exclude=True,
-        description="independent trainings at a time, each in a process of its own: auto (as many as the "
-        "cores or GPUs feed), or a number; 1: one after another. Either way the results are the same",
+        examples=[1],
+        description="independent trainings at a time, each in a process of its own; 1: one after another; "
+        "unset: as many as the cores or GPUs feed. The results are the same",
     )
 
 
@@ -90,15 +93,20 @@ class TrainingConfig(Recipe):
         gt=0,
         exclude=True,
         examples=[10],
-        description="on a slow computer, take fewer epochs than 'nasflow init' writes, so that a whole run "
-        "takes about so long: its speed is measured once, before the first run. It applies where search, "
+        description="minutes that a whole run should take: on a slow computer there are fewer epochs than "
+        "'nasflow init' writes. Its speed is measured once, before the first run. It applies where search, "
         "trials and training have those epochs; unset, or 'nasflow run --full-length': it does not",
     )
 
 
+def pass_seconds(images: int, macs: float) -> float:
+    """A guess for two cores of a desktop computer: one pass of a network's training over so many images."""
+    return images * (3e-4 + 2.5e-11 * macs)
+
+
 def teacher_identity(recipe: Recipe) -> dict[str, str]:
     """What of the recipe lies in files: for the environment of stages that train. Raises UsageError."""
-    return recipe.teacher.identity() if recipe.teacher is not None else {}
+    return recipe.teacher.identity()
 
 
 def resolved_start(start: Start, space: SearchSpace) -> Start:

@@ -39,12 +39,12 @@ def schedule(tasks: Sequence[Task], images: int, course: Course) -> Schedule:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     cores, jobs = usable_cores(), max(1, len(tasks))
     if gpus:
-        slots = min(jobs, gpus if wanted == "auto" else min(wanted, gpus))
+        slots = min(jobs, gpus if wanted is None else min(wanted, gpus))
         return Schedule(slots, max(1, torch.get_num_threads() // min(jobs, gpus)), gpus=True)
     threads = max(1, torch.get_num_threads() // jobs)
     most = max(1, cores // threads)
-    slots = min(jobs, most if wanted == "auto" else wanted)
-    if wanted == "auto" and sum(estimated_seconds(task, images, course) for task in tasks) < WORTH_SECONDS:
+    slots = min(jobs, most if wanted is None else wanted)
+    if wanted is None and sum(estimated_seconds(task, images, course) for task in tasks) < WORTH_SECONDS:
         slots = 1
     return Schedule(slots, threads)
 

@@ -187,14 +187,3 @@ def test_images_that_cannot_be_learned_from_leave_no_file(
     assert main(["init", "--data", str(tmp_path / "photos"), str(tmp_path / "p")]) == 2
     assert "bee has 1" in capfd.readouterr().err
     assert not (tmp_path / "p").exists()
-
-
-def test_the_stages_estimates_are_about_what_the_file_says(tmp_path: Path) -> None:
-    root = photo_folder(tmp_path / "photos", {"ape": 40, "bee": 40}, width=140, height=130)
-    assert main(["init", "--data", str(root), str(tmp_path / "p"), "--json"]) == 0
-    config = load_config(PipelineConfig, tmp_path / "p" / "pipeline.yaml")
-    seconds = sum(s.estimate_seconds() for s in build_stages(config, tmp_path / "p", LocalDevice()))
-    text = (tmp_path / "p" / "pipeline.yaml").read_text(encoding="utf-8")
-    (line,) = (line for line in text.splitlines() if "the whole takes about" in line)
-    minutes = int(line.partition("takes about ")[2].split()[0])
-    assert 0.5 < seconds / 60 / minutes < 2

@@ -40,6 +40,7 @@ def test_the_loss_is_that_of_the_paper(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = kept_teacher(tmp_path).model_copy(update={"weight": 0.3})
     teacher, x_NCHW, logits = config.load(), torch.randn(6, 3, 32, 32), torch.randn(6, 10)
+    assert teacher is not None and TeacherConfig().load() is None
     found = Distillation(teacher, config).loss(x_NCHW, logits, torch.tensor(2.0))
     soft, own = (teacher(x_NCHW) / 2).softmax(1), (logits / 2).log_softmax(1)
     assert float(found) == pytest.approx(float(0.7 * 2 + 0.3 * 4 * -(soft * own).sum(1).mean()), rel=1e-5)

@@ -109,8 +109,11 @@ def _flat(rows: list[list[float]]) -> list[float]:
 
 def test_ranks_come_from_torchrun_or_slurm() -> None:
     assert launched_by({}) == (0, 1)
-    assert launched_by({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}) == (3, 8)
-    assert launched_by({"SLURM_PROCID": "1", "SLURM_NTASKS": "4"}) == (1, 4)
+    assert launched_by(
+        {"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+    ) == (3, 8)
+    assert launched_by({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"}) == (1, 4)
+    assert launched_by({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == (0, 1), "a batch script"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
-"""About how long training on images of one's own takes, said before anything is trained. Light: no torch."""
+"""About how long training on images of one's own takes, said before anything is trained."""
 
 from __future__ import annotations
 
-from nasflow.base.processes import usable_cores
-from stages.data.config import DataConfig, open_dataset
 from stages.space.search_space import SearchSpace
 
 SECONDS_PER_MAC = 4.8e-10
@@ -17,20 +15,9 @@ EVALUATION = 1 / 3
 _USE_OF_CORES = 0.75
 
 
-def wall_seconds(core_seconds: float, cores: int | None = None) -> float:
-    """On so many cores (None: of this computer), which are never all busy."""
-    return core_seconds / max(1.0, _USE_OF_CORES * (cores or usable_cores()))
-
-
-def pass_seconds(data: DataConfig, macs: float) -> float | None:
-    """One pass over the training images for networks of so many multiplications together, in wall time.
-
-    None for Fashion-MNIST, whose estimates are those of the quick start. Raises what reading the images
-    raises.
-    """
-    if data.source == "fashion_mnist":
-        return None
-    return wall_seconds(SECONDS_PER_MAC * open_dataset(data).counts["train"] * macs)
+def wall_seconds(core_seconds: float, cores: int) -> float:
+    """On so many cores, which are never all busy."""
+    return core_seconds / max(1.0, _USE_OF_CORES * cores)
 
 
 def search_passes(warmup_epochs: float, epochs: float, architecture_every: int) -> float:
