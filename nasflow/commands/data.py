@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -149,19 +150,14 @@ def _settings(selection: Selection, directory: Path | None) -> tuple[PipelineCon
         return project.config, project.base_dir
     path = selection.config if selection.config is not None else find_config(Path.cwd())
     named = directory.expanduser().resolve()
-    if path is not None:
-        config = load_config(PipelineConfig, path, selection.overrides, tell=lambda _notice: None)
-        data = resolve_data(config.data, path.absolute().parent)
-        same = data.source == "folder" and data.path is not None and Path(data.path) == named
-        if same or selection.config is not None:
-            return _with_folder(config, data, named), path.absolute().parent
-    config = load_config(PipelineConfig, None, selection.overrides)
-    return _with_folder(config, config.data, named), None
-
-
-def _with_folder(config: PipelineConfig, data: DataConfig, folder: Path) -> PipelineConfig:
-    changed = {"source": "folder", "path": str(folder), "name": None, "revision": None}
-    return config.model_copy(update={"data": DataConfig.model_validate({**dict(data), **changed})})
+    base_dir = None if path is None else path.absolute().parent
+    if base_dir is not None and selection.config is None:
+        data = resolve_data(load_config(PipelineConfig, path, tell=lambda _notice: None).data, base_dir)
+        if data.source != "folder" or data.path is None or Path(data.path) != named:
+            path = base_dir = None
+    images = ("data.source=folder", f"data.path={json.dumps(str(named))}")
+    overrides = (*selection.overrides, *images)
+    return load_config(PipelineConfig, path, overrides, tell=lambda _notice: None), base_dir
 
 
 def _own_images(config: PipelineConfig, base_dir: Path | None) -> DataConfig:

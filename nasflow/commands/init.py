@@ -114,6 +114,7 @@ def look(catalogue: Catalogue) -> Seen:
         classes=len(catalogue.class_names),
         shorter_side=catalogue.median_shorter_side(),
         train_images=len(train_N),
+        choice_images=len(catalogue.numbers("choice")),
         test_images=len(catalogue.numbers("test")),
         imbalance=float(present.max() / present.min()) if len(present) else 1.0,
         cores=usable_cores(),
