@@ -42,7 +42,7 @@ class FinetuneAndFresh(Finetune):
 
 
 def with_fresh(stages: Sequence[Stage], config: PipelineConfig) -> list[Stage]:
-    """The stages; the found network is trained from random weights too, with all passes of search and trials."""
+    """The stages; the found network is trained from random weights too, for longer by search and trials."""
     search, trials = config.search, config.prune.trial_epochs * config.prune.candidates
     epochs = config.training.epochs + search.warmup_epochs + search.epochs + trials
     return [

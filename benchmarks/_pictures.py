@@ -135,7 +135,7 @@ def drawings(resolution: int) -> Pictures:
 
 
 def _read(package: Package, resolution: int) -> Pictures:
-    """Left out: pictures that look like an earlier one, and those of more pixels than Pillow likes to open."""
+    """Left out: pictures that look like an earlier one, and decompression bombs, as Pillow calls them."""
     pixels: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     seen: list[NDArray[np.bool_]] = []

@@ -7,7 +7,7 @@ For each the whole pipeline runs with the configuration of ``examples/few_photos
 (b) random networks of equal latency, from the same pretrained weights,
 (c) the found network from random weights, given as many passes over the images, the search's included.
 
-The control searches with shuffled labels; what that finds is then trained like the others, with the true ones.
+The control searches with shuffled labels; what that finds is then trained as all others are, with true ones.
 Everything is kept in this account's cache until the end: a second call goes on where the first was stopped.
 """
 
@@ -47,11 +47,13 @@ SPEEDUP, MARGIN_POINTS, OVER_FRESH_POINTS, BELOW_RANDOM_POINTS = 1.5, -3.0, 10.0
 FULL, FRESH = "lite0_full", "found_fresh"
 
 
-def configuration(name: str, folder: Path, fold: int, seed: int, changes: Sequence[str] = ()) -> PipelineConfig:
+def configuration(
+    name: str, folder: Path, fold: int, seed: int, changes: Sequence[str] = ()
+) -> PipelineConfig:
     """``examples/few_photos`` for a set's folder, at the benchmark's resolution, with random networks."""
     own = [f"seed={seed}", f"data.path={folder}", f"data.folds={FOLDS}", f"data.fold={fold}"]
     own += [f"space.resolution={RESOLUTION}", f"prune.random_networks={RANDOM_NETWORKS}"]
-    own += ["baseline.widths=[0.35]", "baseline.published_widths=[]"]  # from random weights: outside the verdict
+    own += ["baseline.widths=[0.35]"]  # from random weights: outside the verdict
     return load_config(PipelineConfig, EXAMPLE, [*own, *EPOCHS[name], *changes])
 
 
@@ -150,9 +152,7 @@ def _row(run: Run) -> dict[str, Any]:
         "found": list(pruned.found.choices),
         "found_by_shuffled_labels": list(run.control.pruned.found.choices),
         "median_ms": {"found": found_ms, FULL: whole.median_ms},
-        "speedup_over_full": _triple(
-            latency_ratio(found.round_medians_ms, whole.round_medians_ms).inverse()
-        ),
+        "speedup_over_full": _triple(latency_ratio(found.round_medians_ms, whole.round_medians_ms).inverse()),
         "random_over_found_latency": sum(randoms_ms) / len(randoms_ms) / found_ms,
         # Timed on another occasion: over the whole network's time there.
         "shuffled_over_found_latency": control
