@@ -53,6 +53,10 @@ def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
         for name, path in paths.items()
         if path is not None
     }
+    if data.source == "hub" and data.name is not None:
+        local = base_dir / expand_home(data.name)
+        if local.is_dir():  # not by its name: where it lies decides no result
+            absolute["path"] = str(local.resolve())
     return data.model_copy(update=absolute)
 
 

@@ -11,7 +11,7 @@ from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.nn.weights_source import origin_of, weights_identity
 from stages.space.search_space import SearchSpace
-from stages.training.recipe import Start, TrainingConfig, resolved_start, teacher_identity
+from stages.training.recipe import Start, TrainingConfig, pass_seconds, resolved_start, teacher_identity
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -61,8 +61,10 @@ class Finetune(Stage):
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
-        """A guess for two cores of a desktop computer at the quick start's size."""
-        return self.networks * self.config.epochs * 30.0
+        """A guess for two cores of a desktop computer."""
+        macs = self.space.network(self.space.middle_path()).macs
+        images = open_dataset(self.data).counts["train"]
+        return self.networks * self.config.epochs * pass_seconds(images, macs)
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
         """Train all networks, or go on where that was stopped. Raises TrainingDivergedError."""

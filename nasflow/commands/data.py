@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +42,7 @@ def check(selection: Selection, directory: Path | None, html: Path | None) -> Ou
 
     config, base_dir = _settings(selection, directory)
     data = _own_images(config, base_dir)
-    root = data_root(Path(data.path or ""))
+    root = data_root(data)
     hint = "Name a file in another folder: --html /tmp/images.html"
     if html is not None:
         if html.suffix.lower() not in HTML_SUFFIXES:
@@ -88,14 +88,14 @@ def split(selection: Selection, directory: Path | None, out: Path, *, force: boo
     config, base_dir = _settings(selection, directory)
     data = _own_images(config, base_dir)
     hint = "Name a file in another folder, as that of pipeline.yaml: --out split.jsonl"
-    check_outside(out, data_root(Path(data.path or "")), hint=hint)
+    check_outside(out, data_root(data), hint=hint)
     if out.exists() and not force:
         raise UsageError(f"{out} already exists.", hint="Choose another file, or replace it with --force.")
     told = Told()
     telling = Telling(data, told)
     catalogue = catalogue_of(data, telling.reading, telling.comparing)
     paths = (image.path for image in catalogue.inventory.images)
-    check_outside(out, data_root(Path(data.path or "")), paths, hint=hint)
+    check_outside(out, data_root(data), paths, hint=hint)
     write_atomic(out, split_bytes(_written(catalogue, data)))
     counts = {part: len(catalogue.splitting.keys(part)) for part in PARTS}
     said = ", ".join(f"{count:,} {part}" for part, count in counts.items())
@@ -139,34 +139,29 @@ def _written(catalogue: Catalogue, data: DataConfig) -> SplitFile:
     return SplitFile(lines, data.split_seed, shares_of(data, len(readable)), splitting.shared)
 
 
-def _settings(selection: Selection, directory: Path | None) -> tuple[PipelineConfig, Path]:
-    """The configuration and the folder of its paths.
+def _settings(selection: Selection, directory: Path | None) -> tuple[PipelineConfig, Path | None]:
+    """The configuration, and the folder of its paths; None for the second where there is no project.
 
-    A named ``directory`` takes the settings of the project whose ``data.path`` it is; else the defaults.
+    A named ``directory`` takes the settings of the project whose ``data.path`` it is, or of a named
+    ``--config``; else the defaults.
     """
     if directory is None:
         project = open_project(selection)
         return project.config, project.base_dir
     path = selection.config if selection.config is not None else find_config(Path.cwd())
     named = directory.expanduser().resolve()
-    if path is not None:
-        config = load_config(PipelineConfig, path, selection.overrides, tell=lambda _notice: None)
-        data = resolve_data(config.data, path.absolute().parent)
-        if data.source == "folder" and data.path is not None and Path(data.path) == named:
-            return config, path.absolute().parent
-    changed: Mapping[str, object] = {"source": "folder", "path": str(named)}
-    if selection.config is not None and path is not None:
-        config = load_config(PipelineConfig, path, selection.overrides)
-        if config.data.source != "folder":
-            config = load_config(PipelineConfig, None, selection.overrides)
-    else:
-        config = load_config(PipelineConfig, None, selection.overrides)
-    data = DataConfig.model_validate({**dict(config.data), **changed})
-    return config.model_copy(update={"data": data}), Path.cwd()
+    base_dir = None if path is None else path.absolute().parent
+    if base_dir is not None and selection.config is None:
+        data = resolve_data(load_config(PipelineConfig, path, tell=lambda _notice: None).data, base_dir)
+        if data.source != "folder" or data.path is None or Path(data.path) != named:
+            path = base_dir = None
+    images = ("data.source=folder", f"data.path={json.dumps(str(named))}")
+    overrides = (*selection.overrides, *images)
+    return load_config(PipelineConfig, path, overrides, tell=lambda _notice: None), base_dir
 
 
-def _own_images(config: PipelineConfig, base_dir: Path) -> DataConfig:
-    data = resolve_data(config.data, base_dir)
+def _own_images(config: PipelineConfig, base_dir: Path | None) -> DataConfig:
+    data = resolve_data(config.data, base_dir or Path.cwd())
     if data.source == "fashion_mnist":
         raise UsageError(
             "data.source is fashion_mnist, whose images are known.",
@@ -175,13 +170,13 @@ def _own_images(config: PipelineConfig, base_dir: Path) -> DataConfig:
     return data
 
 
-def _resolution(config: PipelineConfig, base_dir: Path, inventory: Inventory) -> int | None:
-    """That of the project's networks; None where there is no project, or its space is for other images."""
+def _resolution(config: PipelineConfig, base_dir: Path | None, inventory: Inventory) -> int | None:
+    """That of the project's networks; None where there is no project."""
     from nasflow.own_images.findings import median_side
     from stages.space import space_for
 
     side = median_side(inventory)
-    if config.space.name == "fashion" or side is None:
+    if base_dir is None or side is None:
         return None
     return space_for(
         config.space,
@@ -195,12 +190,12 @@ def _resolution(config: PipelineConfig, base_dir: Path, inventory: Inventory) ->
 Directory = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[DIR]",
+        metavar="DIR",
         help="A folder of images or a table (CSV, TSV, JSONL); default: data.path of this project.",
         show_default=False,
     ),
 ]
-group = typer.Typer(no_args_is_help=True)
+group = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @group.command(name="check")

@@ -29,7 +29,8 @@ def look_at_images(config: PipelineConfig, base_dir: Path, emit: Emit, *, warn: 
     dataset = open_dataset(data)
     if not isinstance(dataset, ImageFolder):
         return
-    dataset.check_at_hand()
+    if data.source == "folder" or config.offline:
+        dataset.check_at_hand()
     telling = Telling(data, emit)
     catalogue = dataset.look(telling.reading, telling.comparing)
     for text in image_warnings(catalogue) if warn else ():

@@ -61,12 +61,12 @@ def write_for_images(folder: Path, images: Path, *, force: bool) -> Outcome:
     target = _target(folder, force=force)
     source = images.expanduser().resolve()
     hint = f"Name another folder for it: nasflow init --data {shlex.quote(str(images))} ../my-project"
-    check_outside(target, data_root(source), hint=hint)
     data = DataConfig(source="folder", path=str(source))
+    check_outside(target, data_root(data), hint=hint)
     told = Told()
     telling = Telling(data, told)
     catalogue = catalogue_of(data, telling.reading, telling.comparing)
-    check_outside(target, data_root(source), (i.path for i in catalogue.inventory.images), hint=hint)
+    check_outside(target, data_root(data), (i.path for i in catalogue.inventory.images), hint=hint)
     seen = look(catalogue)
     chosen = first_settings(seen)
     values = {
@@ -114,6 +114,7 @@ def look(catalogue: Catalogue) -> Seen:
         classes=len(catalogue.class_names),
         shorter_side=catalogue.median_shorter_side(),
         train_images=len(train_N),
+        choice_images=len(catalogue.numbers("choice")),
         test_images=len(catalogue.numbers("test")),
         imbalance=float(present.max() / present.min()) if len(present) else 1.0,
         cores=usable_cores(),

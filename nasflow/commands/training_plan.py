@@ -158,8 +158,7 @@ def _tell(
 def _workload(pipeline: Pipeline, baseline: Baseline, prune: Prune, images: int) -> Workload:
     from nasflow.base.processes import usable_cores
 
-    layers = prune.space.layers()
-    middle = prune.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
+    middle = prune.space.network(prune.space.middle_path()).macs
     without_trials = prune.config.model_copy(update={"trial_epochs": 0})
     other = [s for s in pipeline.stages if s.name not in ("search", "prune", "finetune", "baseline")]
     pruning = type(prune)(**{**vars(prune), "config": without_trials}).estimate_seconds()

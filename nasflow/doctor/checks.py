@@ -194,6 +194,9 @@ def _own_images(data: DataConfig) -> Check:
     from stages.data.image_folder import ImageFolder
 
     dataset = open_dataset(data)
+    if data.source == "hub" and not dataset.is_at_hand():
+        found = f"{data.name} is not on this computer; the first run fetches it"
+        return Check("data set", "warning", found, "Without a network: name a folder of Parquet files.")
     dataset.check_at_hand()
     found = ", ".join(f"{count} {part}" for part, count in dataset.counts.items())
     where = data.path if data.source == "folder" else data.name

@@ -24,7 +24,7 @@ def as_document(findings: Findings) -> dict[str, Any]:
         return shown(inventory.images[number].path)
 
     return {
-        "path": shown(str(findings.config.path)),
+        "path": shown(findings.where),
         "layout": listing.layout,
         "images": len(listing.images),
         "classes": [{"name": name, **_plain(of)} for name, of in classes.items()],

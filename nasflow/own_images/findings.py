@@ -57,6 +57,11 @@ class Findings:
     decoded_per_second: float | None = None
 
     @property
+    def where(self) -> str:
+        """The folder or table of the images, or the data set's name."""
+        return str(self.config.path or self.config.name)
+
+    @property
     def readable(self) -> list[InspectedImage]:
         """The images that can be used."""
         return [image for image in self.inventory.images if image.broken is None]
@@ -176,8 +181,11 @@ def decoding_speed(decode: Decoder, numbers: Sequence[int], seconds: float) -> f
     return done / max(time.perf_counter() - started, 1e-9)
 
 
-def data_root(path: Path) -> Path:
-    """The folder that holds the images: ``path``, or of a table its folder."""
+def data_root(config: DataConfig) -> Path | None:
+    """The folder that holds the images, of a table its folder; None where they are not a person's files."""
+    if config.path is None:
+        return None
+    path = Path(config.path)
     return path if path.is_dir() else path.parent
 
 

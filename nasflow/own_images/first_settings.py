@@ -6,16 +6,25 @@ They are a start, not an optimum: what decides is said in the head of the file t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nasflow.base.errors import MachineError
 from nasflow.base.text import human_duration
+from nasflow.own_images.estimate import (
+    EVALUATION,
+    SECONDS_PER_MAC,
+    largest_macs,
+    search_passes,
+    typical_macs,
+    wall_seconds,
+)
+from stages.nas.config import PruneConfig
 from stages.nn.weights_source import PACKAGES
 from stages.space import SpaceConfig, space_for
 from stages.space.mobilenet_v2 import mobilenet_v2
-from stages.space.search_space import NetConfig, SearchSpace
+from stages.space.search_space import SearchSpace
 
 FEW = 5_000
 """With fewer images, what a network knew before decides more than what it learns."""
@@ -23,12 +32,6 @@ FEW_TEST_IMAGES = 150
 UNEQUAL = 5.0
 """Above this ratio of the largest class to the smallest, images of rare classes get a weight."""
 RESOLUTIONS = (224, 192, 160, 128)
-SECONDS_PER_MAC = 4.8e-10
-"""Core seconds that training takes for an image and a multiplication of its network, forward and backward:
-four networks of lite0 and proxyless_mobile, 128 and 224 pixels, batch 16, float32 on one core of an Intel
-server took 4.6e-10 to 6.6e-10. Other processors differ by a factor of two or more."""
-_USE_OF_CORES = 0.75
-_ARCHITECTURE_STEP = 2.4  # steps of the weights that take as long
 _MEASURING_SECONDS = 300.0
 _STEPS_OF_EPOCH = 6
 _ARCHITECTURE_EVERY, _ARCHITECTURE_STEPS = 4, 100
@@ -49,6 +52,7 @@ class Seen:
     classes: int
     shorter_side: int
     train_images: int
+    choice_images: int
     test_images: int
     imbalance: float
     cores: int
@@ -78,22 +82,35 @@ class Plan:
     trial_epochs: int
     architecture_every: int
 
-    def core_seconds(self, train_images: int, classes: int) -> float:
-        """A rough estimate of the processor time of search, trials and trainings."""
-        largest, smallest = _extremes(self.space)
-        typical = (largest.macs + smallest.macs) / 2
+    def of(self, epochs: int, seen: Seen, *, start: bool) -> Plan:
+        """A plan of so many epochs, and of as much searching as fits them."""
+        search_epochs = max(2, epochs // 2)
+        often = search_epochs * seen.steps // _ARCHITECTURE_STEPS
+        return replace(
+            self,
+            epochs=epochs,
+            search_epochs=search_epochs,
+            warmup_epochs=1 if start else max(1, epochs // 5),
+            trial_epochs=max(1, epochs // 5),
+            architecture_every=max(1, min(_ARCHITECTURE_EVERY, seen.steps, often)),
+        )
+
+    def core_seconds(self, seen: Seen) -> float:
+        """A rough estimate of the processor time of search, ranking, trials and trainings."""
+        largest, typical = largest_macs(self.space), typical_macs(self.space)
         side = self.space.resolution
-        baselines = [mobilenet_v2(width=width, resolution=side, classes=classes) for width in _WIDTHS]
+        baselines = [mobilenet_v2(width=width, resolution=side, classes=seen.classes) for width in _WIDTHS]
         beside = [typical, *(net.macs for net in baselines)]
         if self.space.pretrained is not None:
-            beside.append(largest.macs)
+            beside.append(largest)
         passes = (
-            self.warmup_epochs * largest.macs
-            + (1 + _ARCHITECTURE_STEP / self.architecture_every) * self.search_epochs * largest.macs
+            search_passes(self.warmup_epochs, self.search_epochs, self.architecture_every) * largest
             + _CANDIDATES * self.trial_epochs * typical
             + self.epochs * (typical + sum(beside))
         )
-        return SECONDS_PER_MAC * train_images * passes
+        ranked = PruneConfig().evaluations + 16 * PruneConfig().shortlist
+        evaluated = EVALUATION * ranked * min(128, seen.choice_images) * typical
+        return SECONDS_PER_MAC * (seen.train_images * passes + evaluated)
 
 
 @dataclass(frozen=True)
@@ -158,9 +175,12 @@ def _longest_within(
         seconds = _seconds(plan, seen)
         if seconds <= budget_seconds:
             return plan, seconds
-    share = max(0.0, budget_seconds - _MEASURING_SECONDS) / (seconds - _MEASURING_SECONDS)
-    plan = _plan(space, seen, plan.space.resolution, max(least, int(wanted * share)), start=start)
-    return plan, _seconds(plan, seen)
+    for epochs in range(wanted - 1, least - 1, -1):
+        plan = plan.of(epochs, seen, start=start)
+        seconds = _seconds(plan, seen)
+        if seconds <= budget_seconds:
+            break
+    return plan, seconds
 
 
 def _resolutions(shorter_side: int) -> tuple[int, ...]:
@@ -170,37 +190,18 @@ def _resolutions(shorter_side: int) -> tuple[int, ...]:
 
 
 def _plan(space: Mapping[str, Any], seen: Seen, resolution: int, epochs: int, *, start: bool) -> Plan:
-    search_epochs = max(2, epochs // 2)
-    often = search_epochs * seen.steps // _ARCHITECTURE_STEPS
-    return Plan(
-        space_for(
-            SpaceConfig.model_validate({**space, "resolution": resolution}),
-            Path(),
-            classes=seen.classes,
-            channels=3,
-            natural_resolution=seen.shorter_side,
-        ),
-        epochs=epochs,
-        search_epochs=search_epochs,
-        warmup_epochs=1 if start else max(1, epochs // 5),
-        trial_epochs=max(1, epochs // 5),
-        architecture_every=max(1, min(_ARCHITECTURE_EVERY, seen.steps, often)),
+    fitted = space_for(
+        SpaceConfig.model_validate({**space, "resolution": resolution}),
+        Path(),
+        classes=seen.classes,
+        channels=3,
+        natural_resolution=seen.shorter_side,
     )
+    return Plan(fitted, 1, 1, 1, 1, 1).of(epochs, seen, start=start)
 
 
 def _seconds(plan: Plan, seen: Seen) -> float:
-    core_seconds = plan.core_seconds(seen.train_images, seen.classes)
-    return _MEASURING_SECONDS + core_seconds / max(1.0, _USE_OF_CORES * seen.cores)
-
-
-def _extremes(space: SearchSpace) -> tuple[NetConfig, NetConfig]:
-    """The networks of the most and of the fewest multiplications, without skips."""
-    most, least = [], []
-    for layer in space.layers():
-        macs = [(block.macs, index) for index, block in enumerate(layer.blocks) if block is not None]
-        most.append(max(macs)[1])
-        least.append(min(macs)[1])
-    return space.network(most), space.network(least)
+    return _MEASURING_SECONDS + wall_seconds(plan.core_seconds(seen), seen.cores)
 
 
 def _reasons(

@@ -9,11 +9,14 @@ from nasflow.base.errors import UsageError
 from stages.data.names import shown
 
 
-def check_outside(target: Path, root: Path, paths: Iterable[str] = (), *, hint: str) -> None:
+def check_outside(target: Path, root: Path | None, paths: Iterable[str] = (), *, hint: str) -> None:
     """Raises UsageError where ``target`` lies in the data folder ``root``, or beside an image.
 
-    ``paths``: of the images below ``root``; a folder of them may be a link to another place.
+    ``root`` None: the images lie in no folder of a person's. ``paths``: of the images below ``root``; a
+    folder of them may be a link to another place.
     """
+    if root is None:
+        return
     where = target.resolve()
     folders = {path.rpartition("/")[0] for path in paths}
     kept = {root.resolve(), *((root / folder).resolve() for folder in folders)}

@@ -22,7 +22,7 @@ from stages.data.decoder import Decoder
 from stages.data.geometry import Pixels
 from stages.data.image_file import BrokenImageError
 from stages.data.names import shown
-from stages.data.reading import read_image
+from stages.data.reading import decode_image
 from stages.data.view import View
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def render_sheet(findings: Findings, *, channels: int = 3) -> str:
     inventory = findings.inventory
     pairs = sorted(findings.pairs, key=lambda pair: -pair[2])  # the least alike first: they may be none
     return environment.get_template("sheet.html.j2").render(
-        path=shown(str(findings.config.path)),
+        path=shown(findings.where),
         images=len(inventory.images),
         classes=len(findings.class_names),
         layout=inventory.listing.layout,
@@ -104,8 +104,8 @@ def _picture(findings: Findings, number: int) -> Picture:
     listing, image = findings.inventory.listing, findings.inventory.images[number]
     listed = listing.images[number]
     try:
-        path = listing.root / listed.path
-        uri = data_uri(read_image(path, shorter_side=_SIDE, longest_ratio=_LONGEST_RATIO))
+        content = findings.inventory.content.read(number)
+        uri = data_uri(decode_image(content, shorter_side=_SIDE, longest_ratio=_LONGEST_RATIO))
     except BrokenImageError:
         uri = ""
     part = findings.splitting.parts.get(listed.path, "left out") if findings.splitting is not None else ""

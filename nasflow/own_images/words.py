@@ -26,7 +26,7 @@ def screen_text(findings: Findings, width: int = 100) -> str:
     listing = findings.inventory.listing
     count, classes = len(listing.images), len(findings.class_names)
     lines = [
-        f"{count:,} images in {classes} classes: {shown(str(findings.config.path))} ({listing.layout})",
+        f"{count:,} images in {classes} classes: {shown(findings.where)} ({listing.layout})",
         "",
         *class_table(findings),
         "",

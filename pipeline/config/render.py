@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
@@ -121,12 +122,24 @@ def _table(fields: Mapping[str, FieldInfo], parents: Key) -> str:
     return "\n".join(rows)
 
 
+def _choices(annotation: Any) -> Iterator[str]:
+    """The words of a literal, with whatever else may stand in their place; nothing where there is none."""
+    if "Literal" not in str(annotation):
+        return
+    for member in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield f"`{member}`"
+        elif get_origin(member) is Literal:
+            yield from _choices(member)
+        elif member is not NoneType:
+            yield _kind(get_args(member)[0] if get_origin(member) is Annotated else member)
+
+
 def _allowed(field: FieldInfo) -> str:
     """The limits that the key's type states, such as ``3 to 1000`` or one of some words."""
-    choices = getattr(field.annotation, "__args__", ()) if "Literal" in str(field.annotation) else ()
-    if choices:
-        return ", ".join(f"`{choice}`" for choice in choices if choice is not None)
-    kind = _kind(field)
+    if choices := list(_choices(field.annotation)):
+        return ", ".join(choices)
+    kind = _kind(field.annotation)
     limits = [
         f"{sign} {getattr(constraint, name):g}"
         for constraint in field.metadata
@@ -140,8 +153,8 @@ def _allowed(field: FieldInfo) -> str:
     return ", ".join([kind, *limits])
 
 
-def _kind(field: FieldInfo) -> str:
-    text = str(field.annotation)
+def _kind(annotation: Any) -> str:
+    text = str(annotation)
     kinds = {"tuple": "list", "bool": "true or false", "str": "text", "int": "whole number"}
     return next((name for sign, name in kinds.items() if sign in text), "number")
 

@@ -23,6 +23,7 @@ from stages.data.config import CHOICE_SHARE, TEST_SHARE, DataConfig
 from stages.data.copies import Copies, find_copies
 from stages.data.dataset import Part
 from stages.data.descriptors import ImageDescriptor, describe
+from stages.data.image_bytes import ImageBytes
 from stages.data.inventory import InspectedImage, Inventory, Progress, take_inventory
 from stages.data.listing import list_images
 from stages.data.near_copies import NearPair
@@ -111,12 +112,20 @@ def inventory_of(config: DataConfig, progress: Progress | None = None) -> Invent
 
     Raises UsageError where what is there cannot be learned from, DatasetMissingError.
     """
-    assert config.path is not None
+    source: ImageBytes | None = None
+    if config.source == "hub":
+        from stages.data.hub import open_hub
+
+        listing, source = open_hub(config)
+    else:
+        assert config.path is not None
+        listing = list_images(Path(config.path))
     return take_inventory(
-        list_images(Path(config.path)),
+        listing,
         lambda image: describe(image).to_bytes(),
         describe_key=COPIES_VERSION,
         progress=progress,
+        source=source,
     )
 
 

@@ -8,7 +8,7 @@ fixed weight, and a target that comes down gradually.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -167,6 +167,8 @@ class SearchLoop:
             limit=config.multiplier_limit,
         )
         self.estimator = make_estimator(config)
+        self._coming: tuple[int, Iterator[tuple[Tensor, Tensor]]] = (-1, iter(()))
+        """The number of the next validation batch, and those that follow: readers of photos read ahead."""
         self.now = _Progress()
         self.history: list[SearchEpoch] = []
         self._since = time.monotonic()
@@ -274,11 +276,11 @@ class SearchLoop:
     def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Batch ``number`` of an endless, reshuffled sequence over the validation images."""
         turn, batch = divmod(number, len(self.validation))
-        return next(
-            self.validation.training(
-                derived_seed(self.seed, SearchStream.VALIDATION_ORDER), turn, first=batch, mix=False
-            )
-        )
+        if number != self._coming[0] or batch == 0:
+            seed = derived_seed(self.seed, SearchStream.VALIDATION_ORDER)
+            self._coming = number, self.validation.training(seed, turn, first=batch, mix=False)
+        self._coming = number + 1, self._coming[1]
+        return next(self._coming[1])
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)

@@ -236,3 +236,30 @@ def test_a_split_file_names_an_image_that_was_added_or_changed(photos: Path, own
         _parts(photos, split_file=str(out), split_seed=2)
     assert "cat/004.png" in changed.value.message
     assert "changed" in changed.value.message
+
+
+def test_a_data_set_of_parquet_files_is_checked_as_a_folder_is(
+    own_cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    (own_cache / "animals").mkdir()
+    pictures = []
+    for seed in range(60):
+        file = io.BytesIO()
+        mosaic(seed).save(file, "PNG")
+        pictures.append({"bytes": file.getvalue(), "path": None})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    table = datasets.Dataset.from_dict({"image": pictures, "label": [0, 1] * 30}, features=features)
+    table.to_parquet(own_cache / "animals" / "train-00000-of-00001.parquet")
+    settings = "data: {source: hub, name: animals}\nspace: {name: lite0, resolution: 64}\n"
+    (own_cache / "pipeline.yaml").write_text(settings, encoding="utf-8")
+    before = contents(own_cache / "animals")
+    found = checked(capfd, "--html", "images.html")
+    assert (found["images"], found["formats"]) == (60, {"PNG": 60})
+    assert "train/" in (own_cache / "images.html").read_text(encoding="utf-8")
+    assert main(["data", "split", "--out", "split.jsonl"]) == 0
+    assert main(["data", "check", "--set", "data.split_file=split.jsonl"]) == 0
+    assert "from " in capfd.readouterr().out
+    assert main(["data", "check", "--html", "animals/images.html"]) == 2
+    assert contents(own_cache / "animals") == before
