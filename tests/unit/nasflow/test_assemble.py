@@ -72,7 +72,7 @@ def test_values_in_a_comment_are_valid_too(tmp_path: Path) -> None:
     text = pipeline_yaml()
     commented = list(re.finditer(r"^( +)# ([a-z_]+): (?! )", text, flags=re.MULTILINE))
     names = [match[2] for match in commented]
-    assert {"ms", "further", "pick_ms", "max_ratio", "train_images", "resolution", "folder"} <= set(names)
+    assert {"ms", "further", "pick_ms", "max_ratio", "train_images", "resolution", "path"} <= set(names)
     for number, match in enumerate(commented):
         changed = f"{text[: match.start()]}{match[1]}{match[2]}: {text[match.end() :]}"
         if match[2] == "ms":
@@ -124,8 +124,8 @@ def test_a_device_that_is_none_is_refused_with_those_that_are(name: str) -> None
 def test_a_relative_data_folder_is_relative_to_the_configuration(tmp_path: Path) -> None:
     data = resolve_data(DataConfig(path="my-data"), tmp_path)
     assert data.path == str(tmp_path / "my-data")
-    assert resolve_data(DataConfig(path=str(tmp_path)), Path("/elsewhere")).folder == str(tmp_path)
-    assert resolve_data(DataConfig(), tmp_path).folder is None
+    assert resolve_data(DataConfig(path=str(tmp_path)), Path("/elsewhere")).path == str(tmp_path)
+    assert resolve_data(DataConfig(), tmp_path).path is None
 
 
 def estimates(folder: Path, settings: dict[str, object]) -> dict[str, float]:
