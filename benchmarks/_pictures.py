@@ -1,23 +1,77 @@
-"""Pictures that nobody here made: where Debian's packages put them, and copies of them made on purpose."""
+"""Pictures that nobody here made, where Debian's packages put them.
+
+Photos: ``tuxpaint-stamps-default``, nine folders of cut-out photos. Drawings: nine folders of
+``openclipart-png`` (public domain). They are read where they are, and never copied: a folder for each class,
+as a data set has it, is made of symbolic links.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
-import random
-import struct
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
 from nasflow.base.errors import DatasetMissingError
 
-CLIP_ART = Path("/usr/share/openclipart/png")
-STAMPS = Path("/usr/share/tuxpaint/stamps")
-FOLDERS = (
+
+@dataclass(frozen=True)
+class Package:
+    """A package's pictures: by class the folder below ``root`` that holds them, folders in it included."""
+
+    root: Path
+    name: str
+    classes: Mapping[str, str]
+
+    def check(self) -> None:
+        """Raises DatasetMissingError where the package is not installed."""
+        if not self.root.is_dir():
+            raise DatasetMissingError(
+                f"The pictures of Debian's package {self.name} are not in {self.root}.",
+                hint=f"Install them: sudo apt install {self.name}",
+            )
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """(class, file) of every picture, in order. Raises DatasetMissingError."""
+        self.check()
+        for name, folder in self.classes.items():
+            for path in sorted((self.root / folder).rglob("*.png")):
+                if "cartoon" not in path.parts:  # of the stamps, drawings
+                    yield name, path
+
+    def link(self, folder: Path) -> Path:
+        """Make ``folder`` a data set of links: a folder for each class. Raises DatasetMissingError."""
+        for name, path in self.files():
+            below = path.relative_to(self.root / self.classes[name]).as_posix()
+            link = folder / name / below.replace("/", "__")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(path)
+        return folder
+
+
+PHOTOS = Package(
+    Path("/usr/share/tuxpaint/stamps"),
+    "tuxpaint-stamps-default",
+    {
+        "birds": "animals/birds",
+        "mammals": "animals/mammals",
+        "fish": "animals/fish",
+        "fruit": "food/fruit",
+        "vegetables": "food/vegetables",
+        "flowers": "plants/flowers",
+        "household": "household",
+        "road signs": "town/roadsigns",
+        "vehicles": "vehicles",
+    },
+)
+_DRAWN = (
     "animals",
     "buildings",
     "food",
@@ -28,77 +82,103 @@ FOLDERS = (
     "tools",
     "transportation",
 )
-"""Nine folders of the clip art, as classes."""
-CHANGES = ("recompressed", "resized", "mirrored", "cropped")
-KINDS: tuple[tuple[str, ...], ...] = (*((one,) for one in CHANGES), *itertools.combinations(CHANGES, 2))
-_LARGEST_SIDE = 1024
-_MOST_PIXELS = 89_000_000
-_SIDES = ("left", "top", "right", "bottom", "all")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture of a package, decoded. ``name``: package's folder and path in it."""
-
-    name: str
-    sha256: str
-    image: Image.Image
+DRAWINGS = Package(Path("/usr/share/openclipart/png"), "openclipart-png", {name: name for name in _DRAWN})
+ALIKE_BITS = 3
+"""Pictures whose 64 comparisons of neighbouring grey values differ in at most so many count as copies."""
 
 
 def picture_files() -> list[tuple[str, Path]]:
-    """Name and path of every picture. Raises DatasetMissingError where a package is not installed."""
-    files = [(f"openclipart/{path.relative_to(CLIP_ART)}", path) for path in _below(CLIP_ART, FOLDERS)]
-    files += [(f"stamps/{path.relative_to(STAMPS)}", path) for path in _below(STAMPS, (".",))]
-    for folder, package in (("openclipart/", "openclipart-png"), ("stamps/", "tuxpaint-stamps-default")):
-        if not any(name.startswith(folder) for name, _ in files):
-            raise DatasetMissingError(
-                f"The pictures of Debian's package {package} are not installed.",
-                hint="Run: apt-get install openclipart-png tuxpaint-stamps-default",
-            )
-    return files
+    """Name and path of every drawing and every stamp. Raises DatasetMissingError."""
+    PHOTOS.check()
+    files = [(f"openclipart/{path.relative_to(DRAWINGS.root)}", path) for _, path in DRAWINGS.files()]
+    stamps = sorted(PHOTOS.root.rglob("*.png"))
+    return files + [(f"stamps/{path.relative_to(PHOTOS.root)}", path) for path in stamps]
 
 
-def _below(folder: Path, names: Sequence[str]) -> list[Path]:
-    return sorted(path for name in names for path in (folder / name).rglob("*.png"))
+@dataclass(frozen=True)
+class Pictures:
+    """``pixels_NHWC`` uint8, on white; ``labels`` int64 (N,)."""
+
+    pixels_NHWC: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+    def batches(self, which: NDArray[np.int64], size: int = 32) -> list[Tensor]:
+        """Pictures as networks take them: x_NCHW float32, -1..1."""
+        chosen = [self.pixels_NHWC[which[start : start + size]] for start in range(0, len(which), size)]
+        return [
+            (torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2) - 127.5) / 127.5
+            for pixels in chosen
+        ]
+
+    def splits(self, count: int, training_share: float = 0.7) -> Iterator[tuple[NDArray[np.int64], ...]]:
+        """(training, test) indices, stratified, of seeds 0, 1, ..."""
+        for seed in range(count):
+            chance = np.random.default_rng(seed)
+            parts: tuple[list[int], list[int]] = ([], [])
+            for label in range(len(self.class_names)):
+                order = chance.permutation(np.flatnonzero(self.labels == label))
+                cut = round(len(order) * training_share)
+                parts[0].extend(order[:cut])
+                parts[1].extend(order[cut:])
+            yield np.array(sorted(parts[0])), np.array(sorted(parts[1]))
 
 
-def read_picture(name: str, path: Path) -> Picture | None:
-    """Decode one picture to RGB or RGBA; None where it has more than 89 million pixels."""
-    content = path.read_bytes()
-    width, height = struct.unpack(">II", content[16:24])  # of PNG's first chunk
-    if width * height > _MOST_PIXELS:
-        return None
-    with Image.open(io.BytesIO(content)) as opened:
-        clear = "A" in opened.getbands() or "transparency" in opened.info
-        image = opened.convert("RGBA" if clear else "RGB")
-    return Picture(name, hashlib.sha256(content).hexdigest(), image)
+def photos(resolution: int) -> Pictures:
+    """About 250 photos in nine classes, decoded. Raises DatasetMissingError."""
+    return _read(PHOTOS, resolution)
 
 
-def copy_of(picture: Picture, kind: Sequence[str], chance: random.Random) -> Image.Image:
-    """The picture on white, at most 1,024 pixels, changed in each of the ways of ``kind``."""
-    image = picture.image.copy()
-    image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    for change in sorted(kind, key=("mirrored", "cropped", "resized", "recompressed").index):
-        image = _changed(image, change, chance)
-    return image
+def drawings(resolution: int) -> Pictures:
+    """About 1,700 drawings in nine classes, decoded. Raises DatasetMissingError."""
+    return _read(DRAWINGS, resolution)
 
 
-def _changed(image: Image.Image, change: str, chance: random.Random) -> Image.Image:
-    width, height = image.size
-    if change == "mirrored":
-        return ImageOps.mirror(image)
-    if change == "resized":
-        share = chance.uniform(0.5, 0.8)
-        size = (max(1, round(share * width)), max(1, round(share * height)))
-        return image.resize(size, Image.Resampling.LANCZOS)
-    if change == "cropped":
-        side = chance.choice(_SIDES)
-        x, y = round(0.05 * width), round(0.05 * height)
-        left, top = x * (side in ("left", "all")), y * (side in ("top", "all"))
-        right, bottom = x * (side in ("right", "all")), y * (side in ("bottom", "all"))
-        return image.crop((left, top, width - right, height - bottom))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=chance.randint(40, 80))
-    return Image.open(io.BytesIO(written.getvalue())).convert("RGB")
+def _read(package: Package, resolution: int) -> Pictures:
+    """Left out: pictures that look like an earlier one, and decompression bombs, as Pillow calls them."""
+    pixels: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    seen: list[NDArray[np.bool_]] = []
+    names = tuple(package.classes)
+    for name, path in package.files():
+        picture = _square(path, resolution)
+        if picture is None:
+            continue
+        look = _look(picture)
+        if not any(np.count_nonzero(look != other) <= ALIKE_BITS for other in seen):
+            seen.append(look)
+            pixels.append(np.asarray(picture))
+            labels.append(names.index(name))
+    return Pictures(np.stack(pixels), np.array(labels), names)
+
+
+def _square(path: Path, resolution: int) -> Image.Image | None:
+    """On white, padded to a square, resized; None where it is too large."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as file:
+                coloured = file.convert("RGBA")
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            return None
+    coloured.thumbnail((4 * resolution, 4 * resolution), Image.Resampling.BOX)
+    side = max(coloured.size)
+    canvas = Image.new("RGBA", (side, side), "white")
+    canvas.alpha_composite(coloured, ((side - coloured.width) // 2, (side - coloured.height) // 2))
+    return canvas.convert("RGB").resize((resolution, resolution), Image.Resampling.BICUBIC)
+
+
+def _look(picture: Image.Image) -> NDArray[np.bool_]:
+    grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    return (grey[:, 1:] > grey[:, :-1]).ravel()
+
+
+def chosen(indices: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """``count`` of these indices at random, or all where there are fewer."""
+    return np.random.default_rng(seed).permutation(indices)[:count]
+
+
+def names(pictures: Pictures) -> Sequence[str]:
+    """``birds (35)``: the classes with their sizes."""
+    sizes = np.bincount(pictures.labels, minlength=len(pictures.class_names))
+    return [f"{name} ({size})" for name, size in zip(pictures.class_names, sizes, strict=True)]

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks._open_pictures import Pictures, chosen, drawings, names, photos
+from benchmarks._pictures import Pictures, chosen, drawings, names, photos
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
 from stages.nn.blocks import MBConv
 from stages.nn.derive import channel_importance, cut, most_important

@@ -23,7 +23,8 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks._pictures import KINDS, copy_of, picture_files, read_picture
+from benchmarks._picture_copies import KINDS, copy_of, read_picture
+from benchmarks._pictures import picture_files
 from benchmarks._report import Outcome, at_least, at_most, main, say
 from stages.data.copies import Copies, find_copies
 from stages.data.descriptors import ImageDescriptor, describe

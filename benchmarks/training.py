@@ -104,10 +104,9 @@ def seconds_of(nets: list[NetConfig], images: int, *, side_by_side: int, threads
     import torch
 
     from stages.training.task import Course, Task
-    from stages.training.task import Outcome as Trained
     from stages.training.together import train_together
 
-    def ignore(_index: int, _outcome: Trained) -> None:
+    def ignore(_index: int, _outcome: object) -> None:
         """The outcomes are not looked at."""
 
     recipe = Recipe(epochs=1, batch_size=BATCH_SIZE, side_by_side=side_by_side)

@@ -18,7 +18,7 @@ from pipeline.events import Message
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from stages.documents import PrunedNetworks, SearchResult, TrainedNetworks
-from stages.training.made_here import differences, trained_by
+from stages.training.made_here import COMPUTERS, differences, trained_by
 
 TRAINED = (SearchResult, PrunedNetworks, TrainedNetworks)
 
@@ -115,7 +115,8 @@ def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[st
             continue
         from stages.training.makers import would_train  # loads torch, which alone can tell all of it
 
-        here = would_train().model_dump()
+        present = would_train()
+        here = {name: getattr(present, name) for name in (*COMPUTERS, "cores", "omp_num_threads")}
         differing = [difference for made_by in makers for difference in differences(made_by, here)]
         if differing:
             found[status.name] = list(dict.fromkeys(differing))

@@ -15,11 +15,16 @@ from stages.space.search_space import SearchSpace
 _ROUNDING = 1e-9  # relative: the same blocks summed in another order differ in the last digits
 
 
+RelativeTo = Literal["mobilenet_v2", "full"]
+
+
 class RelativeTarget(Record):
     """A target as a share of another network's latency on the same device."""
 
-    relative_to: Literal["mobilenet_v2"] = Field(
-        "mobilenet_v2", description="the network, as the latency stage measured it"
+    relative_to: RelativeTo = Field(
+        "mobilenet_v2",
+        description="mobilenet_v2, as the latency stage measured it, or full: the slowest network of the "
+        "space, as it predicts it",
     )
     ratio: float = Field(0.5, gt=0, le=10, description="target = ratio * that network's latency")
 
@@ -36,8 +41,11 @@ class TargetConfig(Record):
     ms: float | None = Field(
         None, gt=0, examples=[0.25], description="latency on the device in milliseconds, in place of ratio"
     )
-    relative_to: Literal["mobilenet_v2"] = Field(
-        "mobilenet_v2", description="the network that ratio refers to: MobileNetV2 of profile.anchor_width"
+    relative_to: RelativeTo = Field(
+        "mobilenet_v2",
+        description="the network that ratio refers to: mobilenet_v2 (of profile.anchor_width), or full (the "
+        "slowest network of the space: of lite0 the whole EfficientNet-Lite0, so that ratio 0.5 is twice as "
+        "fast)",
     )
     ratio: float | None = Field(
         None,
@@ -105,12 +113,9 @@ def feasible_ms(origin: str, target: float | RelativeTarget, latency: LatencyMod
     ``origin`` is the target's key in the configuration, for the message.
     """
     if isinstance(target, RelativeTarget):
-        reference = latency.reference
-        target_ms = target.ratio * reference.measurement.median_ms
-        origin = (
-            f"{origin} (ratio {target.ratio:g} of {reference.name}'s "
-            f"{reference.measurement.median_ms:.4g} ms)"
-        )
+        name, reference_ms = _reference(target.relative_to, latency)
+        target_ms = target.ratio * reference_ms
+        origin = f"{origin} (ratio {target.ratio:g} of {name}'s {reference_ms:.4g} ms)"
     else:
         target_ms = target
     fastest, slowest = latency.feasible_ms
@@ -121,6 +126,13 @@ def feasible_ms(origin: str, target: float | RelativeTarget, latency: LatencyMod
             hint=f"Choose a target above {fastest:.4g} ms; the slowest network takes {slowest:.4g} ms.",
         )
     return target_ms
+
+
+def _reference(relative_to: RelativeTo, latency: LatencyModel) -> tuple[str, float]:
+    """Name and latency of the network that a target refers to."""
+    if relative_to == "full":
+        return "the space's slowest network", latency.feasible_ms[1]
+    return latency.reference.name, latency.reference.measurement.median_ms
 
 
 def path_costs_ms(space: SearchSpace, latency: LatencyModel) -> tuple[list[list[float]], float]:

@@ -7,32 +7,52 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from support.memory_context import memory_context
+from PIL import Image
 
 from android_bench.local.device import LocalDevice
 from nasflow.assemble import build_stages
-from nasflow.base.errors import InconclusiveError, UsageError
+from nasflow.base.errors import InconclusiveError
 from nasflow.cli.app import main
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 from stages.baseline import Baseline
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.search_loop import ARCHITECTURE_BETAS
+from stages.nas.targets import RelativeTarget
 from stages.space import load_space
 from stages.training.optimisation import sgd
+from stages.training.recipe import resolved_start
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CONFIGURATIONS = sorted(EXAMPLES.glob("*/pipeline.yaml"))
 WORKFLOW = EXAMPLES / "ci" / "nasflow.yml"
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of twenty pictures each."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(40):
+        file = folder / ("cats", "dogs")[number % 2] / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        tiles = np.random.default_rng(number).integers(0, 256, (7, 7, 3), np.uint8)  # no two look alike
+        Image.fromarray(tiles).resize((70, 70), Image.Resampling.NEAREST).save(file)
+    return folder
+
+
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.parent.name)
-def test_an_example_is_valid_and_its_stages_can_be_made(path: Path) -> None:
+def test_an_example_is_valid_and_its_stages_can_be_made(path: Path, images: Path) -> None:
     config = load_config(PipelineConfig, path)
     assert config != PipelineConfig()
+    if (
+        config.data.source == "folder"
+    ):  # ours, in place of the person's; ImageNet's parts are too large for it
+        few = {"path": str(images), "architecture_images": None, "choice_images": None}
+        config = config.model_copy(update={"data": config.data.model_copy(update=few)})
     stages = build_stages(config, path.parent, LocalDevice())
     (baseline,) = (stage for stage in stages if isinstance(stage, Baseline))
     assert len(baseline.networks()) == len(config.baseline.widths) + len(config.baseline.published_widths)
@@ -52,7 +72,7 @@ def test_an_example_says_only_what_differs_from_the_defaults(path: Path) -> None
 
 
 def test_the_imagenet_example_has_the_papers_numbers() -> None:
-    path = EXAMPLES / "imagenet" / "pipeline.yaml"
+    path = EXAMPLES / "imagenet_proxyless" / "pipeline.yaml"
     config = load_config(PipelineConfig, path)
     space, search = load_space(config.space, path.parent), config.search
     assert (space.name, space.resolution, space.classes) == ("proxyless_mobile", 224, 1000)
@@ -62,6 +82,10 @@ def test_the_imagenet_example_has_the_papers_numbers() -> None:
     assert (search.momentum, search.weight_decay) == (0.9, 4e-5)
     assert (search.gradient, search.architecture_every) == ("two_path", 5)
     assert (search.architecture_learning_rate, ARCHITECTURE_BETAS) == (1e-3, (0.0, 0.999))
+    training = config.training
+    assert (training.epochs, training.batch_size, training.learning_rate) == (300, 256, 0.05)
+    assert training.start == "fresh"
+    assert (config.data.architecture_images, config.data.choice_images) == (25_000, 25_000)
     optimizer = sgd(torch.nn.Linear(2, 2), weights_recipe(search))
     assert optimizer.defaults["nesterov"] is True
     steps = 1_231_167 // search.batch_size  # ImageNet's training images less 50,000 for validation
@@ -69,17 +93,15 @@ def test_the_imagenet_example_has_the_papers_numbers() -> None:
     assert rates == pytest.approx([0.05, 0.025, 0.0125, 0.0])
 
 
-def test_the_imagenet_example_says_that_its_images_cannot_be_loaded() -> None:
-    path = EXAMPLES / "imagenet" / "pipeline.yaml"
-    told = path.read_text(encoding="utf-8")
-    assert "nasflow can load one data set, Fashion-MNIST" in told
+@pytest.mark.parametrize("name", ["few_photos", "own_folder"])
+def test_examples_for_ones_own_images_start_from_published_weights(name: str) -> None:
+    path = EXAMPLES / name / "pipeline.yaml"
     config = load_config(PipelineConfig, path)
-    stages = {stage.name: stage for stage in build_stages(config, path.parent, LocalDevice())}
-    with pytest.raises(UsageError, match="1000 classes; fashion_mnist has 32 pixels") as caught:
-        stages["search"].run(memory_context("search"), latency=None)
-    assert caught.value.exit_code == 2
-    assert "can be profiled, but not searched" in caught.value.hint
-    assert stages["profile"].estimate_seconds() > 0
+    space = load_space(config.space, path.parent)
+    assert resolved_start(config.training.start, space) == "pretrained"
+    assert config.target.first == RelativeTarget(relative_to="full", ratio=0.5)
+    assert config.baseline.full
+    assert (path.parent / "README.md").is_file()
 
 
 def test_every_example_is_listed() -> None:

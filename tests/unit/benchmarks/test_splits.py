@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import splits
-from benchmarks._pictures import KINDS, Picture, copy_of, read_picture
+from benchmarks._picture_copies import KINDS, Picture, copy_of, read_picture
 from benchmarks.splits import class_indices, distinct_pictures, straddling_pairs
 from stages.data.copies import Copies
 from stages.data.descriptors import describe

@@ -410,6 +410,13 @@ def test_further_targets_are_listed_and_not_searched_for() -> None:
     assert target.further_ms(LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
 
 
+def test_a_target_may_refer_to_the_slowest_network_of_the_space() -> None:
+    target = TargetConfig(relative_to="full", ratio=0.6)
+    assert target.searched_ms(LATENCY) == pytest.approx(0.6 * SLOWEST)
+    with pytest.raises(InfeasibleTargetError, match="of the space's slowest network's"):
+        TargetConfig(relative_to="full", ratio=0.9 * FASTEST / SLOWEST).searched_ms(LATENCY)
+
+
 def test_a_further_target_faster_than_every_network_is_refused_before_any_work(
     searched: SearchResult, store: MemoryStore
 ) -> None:
