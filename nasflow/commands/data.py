@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,7 +62,7 @@ def check(selection: Selection, directory: Path | None, html: Path | None) -> Ou
         from nasflow.own_images.sheet import render_sheet
 
         check_outside(html, root, (image.path for image in findings.inventory.images), hint=hint)
-        content = render_sheet(findings).encode()
+        content = render_sheet(findings).encode("utf-8", "backslashreplace")
         write_atomic(html, content)
         document["html"] = str(html.resolve())
         lines += ["", f"Wrote {html}: copies and samples as pictures."]
@@ -155,9 +154,11 @@ def _settings(selection: Selection, directory: Path | None) -> tuple[PipelineCon
         data = resolve_data(load_config(PipelineConfig, path, tell=lambda _notice: None).data, base_dir)
         if data.source != "folder" or data.path is None or Path(data.path) != named:
             path = base_dir = None
-    images = ("data.source=folder", f"data.path={json.dumps(str(named))}")
-    overrides = (*selection.overrides, *images)
-    return load_config(PipelineConfig, path, overrides, tell=lambda _notice: None), base_dir
+    overrides = (*selection.overrides, "data.source=folder", "data.path=.")
+    config = load_config(PipelineConfig, path, overrides, tell=lambda _notice: None)
+    # Not by way of YAML: a name on the disk need not be text.
+    data = config.data.model_copy(update={"path": str(named)})
+    return config.model_copy(update={"data": data}), base_dir
 
 
 def _own_images(config: PipelineConfig, base_dir: Path | None) -> DataConfig:

@@ -63,6 +63,12 @@ def write_for_images(folder: Path, images: Path, *, force: bool) -> Outcome:
     hint = f"Name another folder for it: nasflow init --data {shlex.quote(str(images))} ../my-project"
     data = DataConfig(source="folder", path=str(source))
     check_outside(target, data_root(data), hint=hint)
+    written = _as_written(source, folder.resolve())
+    if written != written.encode("utf-8", "replace").decode():
+        raise UsageError(
+            f"pipeline.yaml cannot name {shown(written)}: bytes in it are no UTF-8.",
+            hint="Rename the folder, or make a link to it.",
+        )
     told = Told()
     telling = Telling(data, told)
     catalogue = catalogue_of(data, telling.reading, telling.comparing)
@@ -71,7 +77,7 @@ def write_for_images(folder: Path, images: Path, *, force: bool) -> Outcome:
     chosen = first_settings(seen)
     values = {
         **chosen.values,
-        "data": {**chosen.values["data"], "source": "folder", "path": _as_written(source, folder.resolve())},
+        "data": {**chosen.values["data"], "source": "folder", "path": written},
     }
     saw = _saw(seen, catalogue)
     remarks = list(_remarks(shown(str(images)), saw, chosen))

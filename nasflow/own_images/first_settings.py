@@ -37,7 +37,7 @@ _STEPS_OF_EPOCH = 6
 _ARCHITECTURE_EVERY, _ARCHITECTURE_STEPS = 4, 100
 _BATCH_SIZES = (64, 32, 16, 8)
 _CANDIDATES = 3
-_WIDTHS = (0.35, 0.5)
+_SHORT_STEPS = 4_000  # of a training, below which its weights are averaged over fewer of them
 PACKAGE = "nasflow[pretrained]"
 
 
@@ -62,7 +62,10 @@ class Seen:
     @property
     def batch_size(self) -> int:
         """The largest that leaves an epoch some steps."""
-        sizes = (size for size in _BATCH_SIZES if self.train_images // size >= _STEPS_OF_EPOCH)
+        most = 32 if self.images < FEW else 64
+        sizes = (
+            size for size in _BATCH_SIZES if size <= most and self.train_images // size >= _STEPS_OF_EPOCH
+        )
         return next(sizes, _BATCH_SIZES[-1])
 
     @property
@@ -82,6 +85,13 @@ class Plan:
     trial_epochs: int
     architecture_every: int
 
+    @property
+    def widths(self) -> tuple[float, ...]:
+        """Of the MobileNetV2s beside the found network: about as fast as it, and slower."""
+        if self.space.pretrained is not None:
+            return (0.5,)  # from random weights, outside the verdict
+        return (0.35, 0.5) if self.space.name == "lite0" else (0.5, 1.0)
+
     def of(self, epochs: int, seen: Seen, *, start: bool) -> Plan:
         """A plan of so many epochs, and of as much searching as fits them."""
         search_epochs = max(2, epochs // 2)
@@ -90,7 +100,7 @@ class Plan:
             self,
             epochs=epochs,
             search_epochs=search_epochs,
-            warmup_epochs=1 if start else max(1, epochs // 5),
+            warmup_epochs=max(1, search_epochs // 2),
             trial_epochs=max(1, epochs // 5),
             architecture_every=max(1, min(_ARCHITECTURE_EVERY, seen.steps, often)),
         )
@@ -99,7 +109,9 @@ class Plan:
         """A rough estimate of the processor time of search, ranking, trials and trainings."""
         largest, typical = largest_macs(self.space), typical_macs(self.space)
         side = self.space.resolution
-        baselines = [mobilenet_v2(width=width, resolution=side, classes=seen.classes) for width in _WIDTHS]
+        baselines = [
+            mobilenet_v2(width=width, resolution=side, classes=seen.classes) for width in self.widths
+        ]
         beside = [typical, *(net.macs for net in baselines)]
         if self.space.pretrained is not None:
             beside.append(largest)
@@ -140,25 +152,31 @@ def first_settings(seen: Seen) -> FirstSettings:
     plan, seconds = _longest_within(3600.0 * hours, space, seen, start=start, few=few)
     space["resolution"] = plan.space.resolution
     batch = seen.batch_size
-    rate = round(0.02 * batch / 32 if start else 0.1 * batch / 64, 4)
-    ratio = 0.35 if few and not start else 0.75
+    rate = round((0.03 * batch / 32) if start else (0.1 * batch / 64), 4)
+    searched = round(0.02 * batch / 32, 4) if start else rate
     values = {
         "data": {
             "augmentation": {"preset": "strong" if few else "light"},
             "balance": "weights" if seen.imbalance > UNEQUAL else "none",
         },
         "space": space,
-        "target": {"ratio": ratio},
-        "training": {"epochs": plan.epochs, "batch_size": batch, "learning_rate": rate},
+        "target": {"relative_to": "full", "ratio": 0.5} if few else {"ratio": 0.75},
+        "training": {
+            "epochs": plan.epochs,
+            "batch_size": batch,
+            "learning_rate": rate,
+            "warmup_epochs": 1.0,
+            "ema_decay": 0.99 if plan.epochs * seen.steps < _SHORT_STEPS else 0.998,
+        },
         "search": {
             "epochs": plan.search_epochs,
             "warmup_epochs": plan.warmup_epochs,
             "batch_size": batch,
-            "learning_rate": rate,
+            "learning_rate": searched,
             "architecture_every": plan.architecture_every,
         },
         "prune": {"trial_epochs": plan.trial_epochs, "candidates": _CANDIDATES},
-        "baseline": {"widths": [0.5], "published_widths": [0.35]},
+        "baseline": {"widths": list(plan.widths), "published_widths": []},
     }
     reasons = _reasons(seen, plan, values, few=few, start=start, seconds=seconds, hours=hours)
     return FirstSettings(values, seconds, tuple(reasons))
@@ -269,8 +287,8 @@ def _reasons(
         )
     yield (
         f"target.ratio {values['target']['ratio']:g}",
-        "of MobileNetV2's latency on the same device: about half of what the largest network of the space "
-        "takes"
+        "of the latency of the largest network of the space: twice as fast"
+        + (" as the whole EfficientNet-Lite0, which one would take otherwise" if start else "")
         if few
         else "of MobileNetV2's latency on the same device: faster than it",
     )

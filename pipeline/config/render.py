@@ -54,7 +54,7 @@ def _yaml_lines(config: BaseModel, parents: Key, skip: Skip) -> Iterator[str]:
             yield from (f"{indent}# {line}" for line in textwrap.wrap(_sentence(description), width))
             yield f"{indent}{name}:"
             yield from _yaml_lines(value, key, skip)
-        elif value is None or value == ():
+        elif value is None or value == () == field.default:
             yield from _commented(f"{indent}# {name}: {_example(field)}", description)
         else:
             yield from _commented(f"{indent}{name}: {_scalar(value)}", description)

@@ -26,6 +26,7 @@ from stages.data.descriptors import ImageDescriptor, describe
 from stages.data.image_bytes import ImageBytes
 from stages.data.inventory import InspectedImage, Inventory, Progress, take_inventory
 from stages.data.listing import list_images
+from stages.data.names import shown
 from stages.data.near_copies import NearPair
 from stages.data.split_file import Present, read_split
 from stages.data.splitting import Item, LeftOut, Shares, Splitting, fold_items, split_items
@@ -135,7 +136,7 @@ def check_broken(inventory: Inventory, most: float) -> None:
     allowed = most if most >= 1 else most * count
     if len(broken) <= allowed:
         return
-    named = "; ".join(f"{image.path} ({described(image)})" for image in broken[:3])
+    named = "; ".join(f"{shown(image.path)} ({described(image)})" for image in broken[:3])
     raise UsageError(
         f"{len(broken)} of {count} images cannot be read, and data.max_broken allows {int(allowed)}: "
         f"{named}.",

@@ -70,13 +70,16 @@ def test_the_files_lines_fit_a_screen() -> None:
 
 def test_values_in_a_comment_are_valid_too(tmp_path: Path) -> None:
     text = pipeline_yaml()
-    commented = list(re.finditer(r"^( +)# ([a-z_]+): (?! )", text, flags=re.MULTILINE))
+    commented = list(re.finditer(r"^( {2,6})# ([a-z_]+): (?! )", text, flags=re.MULTILINE))
     names = [match[2] for match in commented]
-    assert {"ms", "further", "pick_ms", "max_ratio", "train_images", "resolution", "folder"} <= set(names)
+    assert {"ms", "further", "pick_ms", "max_ratio", "train_images", "resolution", "path"} <= set(names)
     for number, match in enumerate(commented):
         changed = f"{text[: match.start()]}{match[1]}{match[2]}: {text[match.end() :]}"
         if match[2] == "ms":
             changed = re.sub(r"^  ratio: ", "  # ratio: ", changed, flags=re.MULTILINE)
+        if match[2] in ("name", "revision", "test_images", "split_file", "folds"):  # not of Fashion-MNIST
+            hub = "hub" if match[2] == "name" else "hub\n  name: beans"
+            changed = changed.replace("source: fashion_mnist", f"source: {hub}")
         file = tmp_path / f"{number}.yaml"
         file.write_text(changed, encoding="utf-8")
         load_config(PipelineConfig, file)
@@ -124,8 +127,8 @@ def test_a_device_that_is_none_is_refused_with_those_that_are(name: str) -> None
 def test_a_relative_data_folder_is_relative_to_the_configuration(tmp_path: Path) -> None:
     data = resolve_data(DataConfig(path="my-data"), tmp_path)
     assert data.path == str(tmp_path / "my-data")
-    assert resolve_data(DataConfig(path=str(tmp_path)), Path("/elsewhere")).folder == str(tmp_path)
-    assert resolve_data(DataConfig(), tmp_path).folder is None
+    assert resolve_data(DataConfig(path=str(tmp_path)), Path("/elsewhere")).path == str(tmp_path)
+    assert resolve_data(DataConfig(), tmp_path).path is None
 
 
 def estimates(folder: Path, settings: dict[str, object]) -> dict[str, float]:

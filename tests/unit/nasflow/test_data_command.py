@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -263,3 +264,23 @@ def test_a_data_set_of_parquet_files_is_checked_as_a_folder_is(
     assert "from " in capfd.readouterr().out
     assert main(["data", "check", "--html", "animals/images.html"]) == 2
     assert contents(own_cache / "animals") == before
+
+
+def test_names_that_are_no_text_are_shown_escaped(
+    tmp_path: Path, own_cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(b"photos \xe9")
+    root = photo_folder(tmp_path / odd, {"ape": 20, "bee": 20})
+    for number in range(5):
+        (root / "ape" / f"{number:03d}.png").rename(root / "ape" / os.fsdecode(b"\xff%d.png" % number))
+    (root / "ape" / os.fsdecode(b"\xfe.png")).write_bytes(b"")
+    found = checked(capfd, str(root), "--html", "images.html", "--set", "data.max_broken=0.001", code=2)
+    assert found["broken"][0]["path"] == "ape/\\xfe.png"
+    assert "\\xfe.png" in found["problem"]["message"]
+    (root / "ape" / os.fsdecode(b"\xfe.png")).unlink()
+    assert main(["data", "check", str(root)]) == 0
+    assert main(["data", "split", str(root), "--out", "split.jsonl"]) == 0
+    assert main(["init", "--data", str(root), "project"]) == 2
+    assert "photos \\xe9: bytes in it are no UTF-8" in capfd.readouterr().err
+    (tmp_path / "link").symlink_to(root)
+    assert main(["data", "check", "../link"]) == 0

@@ -137,6 +137,8 @@ def test_the_file_is_valid_explains_itself_and_its_stages_can_be_made(
     config = load_config(PipelineConfig, file)
     assert (config.data.source, config.data.path) == ("folder", "../my photos")
     assert config.space.resolution == 128
+    assert config.baseline.published_widths == ()
+    assert dict(config) == dict(PipelineConfig.model_validate(said["values"]))
     text = file.read_text(encoding="utf-8")
     assert "# 60 images in 2 classes" in text
     assert all(f"# {reason['setting']}: " in text for reason in said["reasons"])
