@@ -114,7 +114,7 @@ class Searching:
             images,
             images,
         )
-        self.loop.module.train()
+        self.loop.supernet.train()
         self.x_NCHW, self.labels_N = setting.images(1)
 
     def draw(self, seed: int) -> list[tuple[int, int]]:

@@ -52,7 +52,7 @@ def run(full: bool) -> Outcome:
         found = _starts(pictures, splits, name)
         figures[name] = found
         if name == "photos":
-            found["paths"] = _paths(pictures, 24 if full else 8)
+            found["paths"] = _paths(pictures, 24 if full else 12)
             bars += [
                 at_least(f"{network}_exact_points", found[f"{network}_exact"]["points"], limit)
                 for network, limit in {"k3": -3.0, "e3": -4.0, "both": -5.0}.items()
@@ -103,7 +103,7 @@ def _starts(pictures: Pictures, splits: int, name: str) -> dict[str, Any]:
             key: {
                 "percent": 100 * mean(values),
                 "points": 100 * mean(_less(values, reference)),
-                "points_deviation": 100 * stdev(_less(values, reference)),
+                "points_deviation": 100 * stdev(_less(values, reference)) if splits > 1 else 0.0,
             }
             for key, values in accuracy.items()
             if key != "full"

@@ -50,7 +50,7 @@ def run(
     True
     """
     from nasflow.cli.request import Selection
-    from nasflow.commands.project import open_project
+    from nasflow.commands.project import decided, open_project
     from nasflow.publish import publish
 
     project = open_project(
@@ -60,6 +60,9 @@ def run(
     with closing(device if device is not None else project.open_device()) as measured:
         pipeline = project.pipeline(on_event, measured)
         pipeline.check(until)
+        settled = decided(project, pipeline, on_event)
+        if settled != project:
+            project, pipeline = settled, settled.pipeline(on_event, measured)
         with pipeline.store.lock():
             documents = pipeline.run(until)
             if not documents.keys() >= COMPLETE:

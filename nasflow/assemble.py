@@ -25,6 +25,7 @@ from stages.prune import Prune
 from stages.search import Search
 from stages.space import load_space, space_for
 from stages.space.search_space import SearchSpace
+from stages.training.recipe import TrainingConfig
 from stages.verify import Verify
 
 
@@ -52,6 +53,10 @@ def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
         for name, path in paths.items()
         if path is not None
     }
+    if data.source == "hub" and data.name is not None:
+        local = base_dir / expand_home(data.name)
+        if local.is_dir():  # not by its name: where it lies decides no result
+            absolute["path"] = str(local.resolve())
     return data.model_copy(update=absolute)
 
 
@@ -77,6 +82,14 @@ def space_and_images(config: PipelineConfig, base_dir: Path) -> tuple[SearchSpac
     return space, SizedData.model_validate(sized)
 
 
+def resolve_teacher(training: TrainingConfig, base_dir: Path) -> TrainingConfig:
+    """The training section; its teacher's folder, if any, as an absolute one. Raises UsageError."""
+    if training.teacher.network is None:
+        return training
+    folder = str((base_dir / expand_home(training.teacher.network)).resolve())
+    return training.model_copy(update={"teacher": training.teacher.model_copy(update={"network": folder})})
+
+
 def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
     """Where all results lie. Raises UsageError."""
     return (base_dir / expand_home(config.artifacts)).resolve()
@@ -85,7 +98,9 @@ def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
 def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tuple[Stage, ...]:
     """All stages in the order in which they run. Raises UsageError where the search space is none."""
     space, data = space_and_images(config, base_dir)
+    training = resolve_teacher(config.training, base_dir)
     seed, runtime = config.seed, config.runtime
+    measured = space.model_copy(update={"pretrained": None})  # other weights take no other time
     prune = Prune(
         config=with_shared(config.prune, config.measurement),
         target=config.target,
@@ -94,21 +109,21 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
         runtime=runtime,
         seed=seed,
         device=device,
-        recipe=config.training,
+        recipe=training,
     )
     trained = prune.most_networks
     compared = trained + config.baseline.networks
     return (
         ProfileOps(
             config=with_shared(config.profile, config.measurement),
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,
         ),
         FitLatency(
             config=with_shared(config.latency, config.measurement),
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,
@@ -116,7 +131,7 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
         PrecheckStage(
             config=with_shared(config.precheck, config.measurement, own=("rounds",)),
             convert=config.convert,
-            space=space,
+            space=measured,
             runtime=runtime,
             seed=seed,
             device=device,
@@ -127,10 +142,11 @@ def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tupl
             space=space,
             data=data,
             seed=seed,
+            precision=config.training.precision,
         ),
         prune,
-        Finetune(config=config.training, space=space, data=data, seed=seed, networks=trained),
-        Baseline(config=config.baseline, recipe=config.training, space=space, data=data, seed=seed),
+        Finetune(config=training, space=space, data=data, seed=seed, networks=trained),
+        Baseline(config=config.baseline, recipe=training, space=space, data=data, seed=seed),
         Convert(config=config.convert, data=data, networks=compared),
         Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device, networks=compared),
     )

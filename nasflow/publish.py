@@ -28,6 +28,7 @@ from nasflow.base.files import hash_or_none, read_or_none, write_atomic
 from pipeline.artifact import Document, Record, canonical_json, document_bytes, sha256_hex
 from pipeline.events import Emit, Message
 from pipeline.store.store import Store
+from stages.documents import CrossValidation
 from stages.reporting.result import ResultDocument, build_result, run_facts
 from stages.reporting.run_documents import RunDocuments
 
@@ -69,15 +70,18 @@ def publish(
     config: PipelineConfig,
     emit: Emit,
     *,
+    folds: CrossValidation | None = None,
     again: bool = False,
 ) -> Published:
     """Bring ``folder`` up to date with a finished run's documents; write nothing that is.
+
+    ``folds``: what the runs of all folds say together.
 
     A file that was changed or damaged is told and written anew; ``again`` writes all of them. Raises
     UsageError where a stage's document is missing, IntegrityError where a blob is damaged,
     MachineError.
     """
-    made_from = _made_from(documents, config)
+    made_from = _made_from(documents, config, folds)
     manifest = _read_manifest(folder)
     known = manifest.sha256 if manifest is not None and manifest.made_from == made_from else {}
     hashes = {name: hash_or_none(folder / name) for name in FILES}
@@ -90,7 +94,8 @@ def publish(
             with suppress(ValidationError):  # written by another version of nasflow: made anew
                 result = ResultDocument.model_validate_json((folder / RESULT).read_bytes())
                 return Published(folder, result, ())
-    result = build_result(documents, run_facts(seed=config.seed, dataset=config.data.source))
+    facts = run_facts(seed=config.seed, dataset=config.data.source)
+    result = build_result(documents, facts, folds)
     contents = _contents(documents, result, store)
     for name, content in contents.items():
         write_atomic(folder / name, content)
@@ -113,8 +118,13 @@ def _contents(documents: Mapping[str, Document], result: ResultDocument, store: 
     }
 
 
-def _made_from(documents: Mapping[str, Document], config: PipelineConfig) -> str:
-    digests = {name: sha256_hex(document_bytes(document)) for name, document in documents.items()}
+def _made_from(
+    documents: Mapping[str, Document], config: PipelineConfig, folds: CrossValidation | None
+) -> str:
+    together = {} if folds is None else {"folds": folds}
+    digests = {
+        name: sha256_hex(document_bytes(document)) for name, document in {**documents, **together}.items()
+    }
     return sha256_hex(
         canonical_json({"documents": digests, "seed": config.seed, "dataset": config.data.source})
     )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nasflow.config import PipelineConfig
@@ -18,7 +19,7 @@ CONFIGURATION_MD = "docs/configuration.md"
 QUICK_START = PipelineConfig.model_validate(
     {
         "target": {"ratio": 0.11},
-        "training": {"epochs": 2, "start": "fresh"},
+        "training": {"epochs": 2, "start": "fresh", "budget_minutes": 10},
         "prune": {"trial_epochs": 1},
         "baseline": {"widths": [0.35, 0.5], "published_widths": [0.35]},
     }
@@ -63,9 +64,10 @@ _SEVERAL = {
 }
 
 
-def pipeline_yaml() -> str:
-    """The ``pipeline.yaml`` that every project starts with."""
-    return _YAML_HEAD + as_yaml(QUICK_START, _stands_in_measurement)
+def pipeline_yaml(config: PipelineConfig = QUICK_START, remarks: Sequence[str] = ()) -> str:
+    """The ``pipeline.yaml`` that a project starts with; ``remarks`` stand in its head, a line each."""
+    said = "".join(f"# {remark}".rstrip() + "\n" for remark in remarks)
+    return _YAML_HEAD + (f"{said}\n" if said else "") + as_yaml(config, _stands_in_measurement)
 
 
 def configuration_md() -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
@@ -18,7 +19,7 @@ from stages.nn.weights_source import origin_of, weights_identity
 from stages.seeds import TrainingStream, derived_seed
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
-from stages.training.recipe import TrainingConfig
+from stages.training.recipe import TrainingConfig, pass_seconds, teacher_identity
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -73,8 +74,12 @@ class Baseline(Stage):
     seed: int
 
     def environment(self) -> Mapping[str, str]:
-        """The images, and the weights that the whole network of the space starts from."""
-        return {**open_dataset(self.data).identity(), **weights_identity(self._pretrained)}
+        """The images, the teacher, and the weights that the whole network of the space starts from."""
+        return {
+            **open_dataset(self.data).identity(),
+            **teacher_identity(self.recipe),
+            **weights_identity(self._pretrained),
+        }
 
     @property
     def _pretrained(self) -> str | None:
@@ -100,8 +105,11 @@ class Baseline(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer."""
-        macs = sum(net.macs for _, _, net in self.networks())
-        return self.recipe.epochs * 55_000 * (3e-4 * len(self.networks()) + 2.5e-11 * macs)
+        images = open_dataset(self.data).counts["train"]
+        nets = [net for _, _, net in self.networks()]
+        if self._pretrained is not None:
+            nets.append(self.space.network(self.space.largest_path()))
+        return self.recipe.epochs * sum(pass_seconds(images, net.macs) for net in nets)
 
     def networks(self) -> list[tuple[str, Role, NetConfig]]:
         """Name, role and architecture of each."""
@@ -123,8 +131,14 @@ class Baseline(Stage):
         ]
 
     def check(self) -> None:
-        """Raises UsageError where the images do not fit the space."""
+        """Raises UsageError where the images do not fit the space, or nothing would be a fair reference."""
         check_fits(open_dataset(self.data), self.space)
+        if self.space.pretrained is not None and not self.config.full:
+            raise UsageError(
+                f"space {self.space.name} starts from pretrained weights, and baseline.full is false: there "
+                "would be no network with pretrained weights to compare the found one with.",
+                hint="Set baseline.full to true, or space.pretrained to none.",
+            )
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
         """Train them one after another, or go on where that was stopped.

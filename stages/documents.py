@@ -42,6 +42,11 @@ class MadeBy(Record):
     accelerator: str = Field(description="the GPU's name; empty without one")
     cores: int = Field(ge=1, description="logical cores that the process might use")
     omp_num_threads: str = Field(description="the environment's OMP_NUM_THREADS; empty where it was unset")
+    precision: Literal["32", "bf16"] = Field(
+        default="32",
+        exclude_if=lambda precision: precision == "32",
+        description="of the arithmetic; bf16: mixed with float32",
+    )
 
 
 MadeByAll = Annotated[

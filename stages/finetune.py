@@ -11,7 +11,7 @@ from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.nn.weights_source import origin_of, weights_identity
 from stages.space.search_space import SearchSpace
-from stages.training.recipe import Start, TrainingConfig, resolved_start
+from stages.training.recipe import Start, TrainingConfig, pass_seconds, resolved_start, teacher_identity
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -34,9 +34,13 @@ class Finetune(Stage):
     """How many are expected, for the estimate."""
 
     def environment(self) -> Mapping[str, str]:
-        """The images, and the weights that networks start from."""
+        """The images, the teacher, and the weights that networks start from."""
         pretrained = self.space.pretrained if self._start == "pretrained" else None
-        return {**open_dataset(self.data).identity(), **weights_identity(pretrained)}
+        return {
+            **open_dataset(self.data).identity(),
+            **teacher_identity(self.config),
+            **weights_identity(pretrained),
+        }
 
     def settings(self) -> dict[str, Any]:
         """Of the space nothing: the networks and :meth:`environment` say what is trained and from what."""
@@ -57,8 +61,10 @@ class Finetune(Stage):
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
-        """A guess for two cores of a desktop computer at the quick start's size."""
-        return self.networks * self.config.epochs * 30.0
+        """A guess for two cores of a desktop computer."""
+        macs = self.space.network(self.space.middle_path()).macs
+        images = open_dataset(self.data).counts["train"]
+        return self.networks * self.config.epochs * pass_seconds(images, macs)
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
         """Train all networks, or go on where that was stopped. Raises TrainingDivergedError."""

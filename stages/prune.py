@@ -14,7 +14,7 @@ from stages.nas.config import PruneConfig
 from stages.nas.targets import TargetConfig, check_pick
 from stages.space.equal_latency import check_others
 from stages.space.search_space import SearchSpace
-from stages.training.recipe import Recipe
+from stages.training.recipe import Recipe, pass_seconds, teacher_identity
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Prune(Stage):
     """The best-ranked networks under the target, measured whole; the best of them on validation images."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
@@ -47,8 +47,9 @@ class Prune(Stage):
         return settings
 
     def environment(self) -> Mapping[str, str]:
-        """The images, and the device that candidates are measured on."""
-        return {**self.device.info().identity(), **open_dataset(self.data).identity()}
+        """The images, the device that candidates are measured on, and the teacher of trials."""
+        teacher = teacher_identity(self.recipe) if self.config.trial_epochs else {}
+        return {**self.device.info().identity(), **open_dataset(self.data).identity(), **teacher}
 
     def check(self) -> None:
         """Raises UsageError where the space has too few networks to draw the random ones from."""
@@ -65,17 +66,20 @@ class Prune(Stage):
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
-        """A guess for a desktop computer at the quick start's size."""
+        """A guess for two cores of a desktop computer."""
         evaluations = self.config.evaluations + 16 * self.config.shortlist * self._targets
-        evaluated = 0.03 * evaluations if self.config.rank_by == "value" else 0.0
+        macs = self.space.network(self.space.middle_path()).macs
+        images = open_dataset(self.data).counts["train"]
+        one_evaluation = pass_seconds(250, macs) / 3  # forward alone
+        evaluated = one_evaluation * evaluations if self.config.rank_by == "value" else 0.0
         measured = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
-        tried = 20.0 * self.config.candidates * self._targets * self.config.trial_epochs
+        epochs = self.config.candidates * self._targets * self.config.trial_epochs
+        tried = epochs * pass_seconds(images, macs)
         return self.device_seconds()[0] + 3.0 + measured + evaluated + tried
 
     def device_seconds(self) -> tuple[float, float]:
         """The candidates of all targets, as if each layer took its middle one."""
-        layers = self.space.layers()
-        middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
+        middle = self.space.network(self.space.middle_path()).macs
         models = [middle] * 2 * self.config.candidates * self._targets
         seconds = self.config.estimate_seconds(models, middle, self.device.overhead)
         return seconds, self.config.most_seconds(seconds)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
@@ -14,6 +14,7 @@ from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.targets import RelativeTarget, TargetConfig, check_met, check_pick
 from stages.nn.weights_source import weights_identity
 from stages.space.search_space import SearchSpace
+from stages.training.recipe import pass_seconds
 from stages.verification.power import what_can_be_shown
 
 
@@ -32,6 +33,7 @@ class Search(Stage):
     space: SearchSpace
     data: DataConfig
     seed: int
+    precision: Literal["auto", "32", "bf16"] = field(default="auto", metadata={"section": "training"})
 
     def environment(self) -> Mapping[str, str]:
         """The images, and the weights that the supernet starts from."""
@@ -66,10 +68,10 @@ class Search(Stage):
         open_dataset(self.data).check_folder("train")
 
     def estimate_seconds(self) -> float:
-        """A guess for two cores of a desktop computer at the quick start's size."""
-        work = sum(max(b.macs for b in layer.blocks if b) for layer in self.space.layers())
-        images = (self.config.warmup_epochs + 1.6 * self.config.epochs) * 55_000
-        return images * (4e-4 + work * 3e-11)
+        """A guess for two cores of a desktop computer."""
+        passes = self.config.warmup_epochs + 1.6 * self.config.epochs
+        images = open_dataset(self.data).counts["train"]
+        return passes * 1.2 * pass_seconds(images, self.space.network(self.space.largest_path()).macs)
 
     def run(self, context: Context, **inputs: Any) -> SearchResult:
         """Search, or go on where a search was stopped.
@@ -98,4 +100,5 @@ class Search(Stage):
             latency=latency,
             target_ms=target_ms,
             context=context,
+            precision=self.precision,
         )

@@ -47,6 +47,7 @@ SUMMARIES: Mapping[str, str] = {
     **{stage: f"{_STAGE_HELP[stage]} First runs the stages that it needs." for stage in STAGE_NAMES},
     "bench": "Time any models on a device, side by side.",
     "clean": "Delete unreferenced files.",
+    "data": "Check images of your own, and write down their parts.",
     "devices": "List the phones that are connected.",
     "doctor": "Check this computer (and a phone), and suggest fixes.",
     "init": "Write a commented pipeline.yaml, ready to run.",

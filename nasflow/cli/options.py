@@ -59,6 +59,14 @@ Front = Annotated[
         "also runs prune, which selects them.",
     ),
 ]
+FullLength = Annotated[
+    bool,
+    typer.Option(
+        "--full-length",
+        help="Take as many epochs as the settings say, however slow this computer is "
+        "(--set training.budget_minutes=null).",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only list what would be done, why, and about how long it takes.")
 ]
@@ -75,7 +83,10 @@ def selection(
     *,
     offline: bool = False,
     front: bool = False,
+    full_length: bool = False,
 ) -> Selection:
     """What these options select."""
-    chosen = (*(assignments or ()), *(["target.front=10"] if front else []))
-    return Selection(config, chosen, device, seed, offline)
+    chosen = [*(assignments or ())]
+    chosen += ["target.front=10"] if front else []
+    chosen += ["training.budget_minutes=null"] if full_length else []
+    return Selection(config, tuple(chosen), device, seed, offline)

@@ -17,8 +17,8 @@ from nasflow.base.text import plain_line, shown_ms
 from nasflow.cli import console
 from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
+from nasflow.cli.screen import screen
 from nasflow.commands.project import Project, as_it_was_typed
-from nasflow.commands.run import screen
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Message, Progress

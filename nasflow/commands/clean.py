@@ -13,8 +13,8 @@ from nasflow.base.text import human_bytes
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
+from nasflow.commands.first_look import Told
 from nasflow.commands.project import Project, open_project
-from pipeline.events import Event
 from pipeline.runner import Pipeline
 from pipeline.store.sweeping import Freed
 
@@ -31,8 +31,8 @@ def clean_store(
     With ``dry_run`` nothing is deleted, only counted. Raises StoreLockedError, MachineError.
     """
     project = project or open_project(selection)
-    events: list[Event] = []
-    pipeline = project.pipeline(events.append)
+    told = Told()
+    pipeline = project.pipeline(told)
     with nullcontext() if dry_run else pipeline.store.lock():
         freed = pipeline.sweep(dry_run=dry_run) if superseded else _sweep_unreferenced(pipeline, dry_run)
         freed = _with_old_logs(freed, project.artifacts / "runs", dry_run)
@@ -53,7 +53,7 @@ def clean_store(
             "bytes": freed.total_bytes,
             "bytes_by_kind": dict(freed.bytes_by_kind),
         },
-        text="\n".join([*message_lines(events), said]),
+        text="\n".join([*message_lines(told.events), said]),
     )
 
 

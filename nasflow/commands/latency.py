@@ -17,10 +17,10 @@ from nasflow.base.version import nasflow_version
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, DryRun, Force, From, Offline, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection, StageName
+from nasflow.cli.screen import screen
+from nasflow.commands.first_look import Told
 from nasflow.commands.project import open_project
 from nasflow.commands.run import command as run_command
-from nasflow.commands.run import screen
-from pipeline.events import Event
 from pipeline.runner import Pipeline
 from pipeline.stage import Context, Stage
 from pipeline.store.scratch import FleetingScratch
@@ -39,8 +39,8 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
     from stages.latency.exchange import export
 
     project = open_project(selection)
-    events: list[Event] = []
-    pipeline = project.pipeline(events.append)
+    told = Told()
+    pipeline = project.pipeline(told)
     table, model = measured_model(pipeline)
     path = target if target is not None else Path(f"latency-{_slug(model.device.model)}.json")
     if path.exists() and not force:
@@ -57,7 +57,7 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
         {"written": str(path.resolve()), "size_bytes": len(content)},
         "\n".join(
             [
-                *message_lines(events),
+                *message_lines(told.events),
                 f"Wrote {path}: {len(table.rows)} block latencies and {len(model.calibration)} + "
                 f"{len(model.held_out)} networks of {plain_line(model.device.model)}.",
                 f"Use it elsewhere: nasflow latency import {path}",
@@ -75,9 +75,9 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
     from stages.latency.exchange import differences, read_latency_file
 
     project = open_project(selection)
-    events: list[Event] = []
+    told = Told()
     with closing(project.open_device()) as device:
-        pipeline = project.pipeline(events.append, device)
+        pipeline = project.pipeline(told, device)
         stage = _stage(pipeline, FitLatency)
         file = read_latency_file(source, stage.space, _stage(pipeline, ProfileOps).anchor())
         foreign = tuple(map(plain_line, differences(file.table, file.model, device.info(), stage.runtime)))
@@ -102,7 +102,7 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
             }
         )
     lines = [
-        *message_lines(events),
+        *message_lines(told.events),
         f"{source} is used instead of a measurement: {len(file.model.block_ms)} blocks of "
         f"{plain_line(file.model.device.model)}, held-out error "
         f"{file.model.held_out_error.mape_percent:.1f} %.",
@@ -119,8 +119,8 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
 def predict(selection: Selection, network: Path) -> Outcome:
     """A network's latency, layer by layer, with its interval. Raises UsageError."""
     project = open_project(selection)
-    events: list[Event] = []
-    _, model = measured_model(project.pipeline(events.append))
+    told = Told()
+    _, model = measured_model(project.pipeline(told))
     net = read_network(network)
     latencies = [model.block_latency_ms(block) for block in net.blocks]
     prediction = model.predict(net)
@@ -160,7 +160,7 @@ def predict(selection: Selection, network: Path) -> Outcome:
     ]
     if model.foreign:
         lines.append(f"Predicted with a foreign table: {'; '.join(model.foreign)}.")
-    return Outcome(document, "\n".join([*message_lines(events), *lines]))
+    return Outcome(document, "\n".join([*message_lines(told.events), *lines]))
 
 
 def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:

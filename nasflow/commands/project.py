@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -13,9 +13,11 @@ from nasflow.assemble import artifacts_folder, build_pipeline, open_device
 from nasflow.base.errors import ConfigError, UsageError
 from nasflow.cli import console
 from nasflow.cli.request import Selection, as_yaml
+from nasflow.commands.first_look import look_at_images
+from nasflow.commands.training_plan import decide, planned
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import FILE_NAME, find_config, load_config
-from pipeline.events import Emit
+from pipeline.events import Emit, Message
 from pipeline.runner import Pipeline
 
 
@@ -37,6 +39,8 @@ class Project:
     build: Build = build_pipeline
     notices: tuple[str, ...] = ()
     """What the user should change in the configuration: keys that have a new name."""
+    asked: PipelineConfig | None = None
+    """The configuration before what was decided about training on this computer, where that is known."""
 
     @property
     def base_dir(self) -> Path:
@@ -57,9 +61,27 @@ class Project:
         """The device that the configuration names; nothing is started yet. ``tell``: what it has to say."""
         return open_device(self.config, self.base_dir, tell)
 
-    def pipeline(self, emit: Emit, device: Device | None = None) -> Pipeline:
-        """The pipeline; ``device`` is for one that the caller closes itself."""
+    def pipeline(self, emit: Emit, device: Device | None = None, *, warn: bool = True) -> Pipeline:
+        """The pipeline; ``device`` is for one that the caller closes itself.
+
+        Images of one's own are read first, those that are not known yet; ``warn``: say what is left out.
+        """
+        look_at_images(self.config, self.base_dir, emit, warn=warn)
         return self.build(self.config, self.base_dir, emit, device=device)
+
+
+def decided(project: Project, pipeline: Pipeline, emit: Emit) -> Project:
+    """The project with what is decided about training on this computer, before the first run of its settings.
+
+    That is told by ``emit``. Raises MachineError.
+    """
+
+    def tell(text: str, warning: bool) -> None:
+        emit(Message("", text, level="warning" if warning else "info"))
+
+    asked = project.asked or project.config
+    config = decide(asked, project.base_dir, project.artifacts, pipeline, tell)
+    return replace(project, config=config)
 
 
 def open_project(
@@ -82,7 +104,8 @@ def open_project(
         raise as_it_was_typed(error, selection) from error
     for notice in notices:
         tell(notice)
-    return Project(config, path.absolute(), build, tuple(notices))
+    project = Project(config, path.absolute(), build, tuple(notices))
+    return replace(project, config=planned(config, project.artifacts), asked=config)
 
 
 def as_it_was_typed(

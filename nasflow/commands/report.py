@@ -6,11 +6,13 @@ from nasflow.base.errors import UsageError
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
+from nasflow.commands.first_look import Told
+from nasflow.commands.folds import stored_folds, together
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.summary import file_lines, summary
 from nasflow.publish import publish
 from pipeline.artifact import Document
-from pipeline.events import Event
+from pipeline.events import Message
 from pipeline.runner import Pipeline
 
 
@@ -21,19 +23,29 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     damaged, MachineError.
     """
     project = project or open_project(selection)
-    events: list[Event] = []
-    pipeline = project.pipeline(events.append)
+    told = Told()
+    pipeline = project.pipeline(told)
     with pipeline.store.lock():
         documents = _stored(pipeline)
+        others = stored_folds(project, told)
+        if others is None:
+            text = "the runs of other folds are not up to date: the report leaves cross-validation out."
+            told(Message("", text, level="warning"))
         published = publish(
-            documents, pipeline.store, project.latest, project.config, events.append, again=True
+            documents,
+            pipeline.store,
+            project.latest,
+            project.config,
+            told,
+            folds=together([documents, *(others or ())]),
+            again=True,
         )
     return Outcome(
         document={
             **published.result.model_dump(mode="json"),
             "files": {name: str(path) for name, path in published.files.items()},
         },
-        text="\n".join([*message_lines(events), summary(published.result), "", *file_lines(published)]),
+        text="\n".join([*message_lines(told.events), summary(published.result), "", *file_lines(published)]),
     )
 
 

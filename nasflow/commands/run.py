@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import traceback
@@ -23,24 +24,27 @@ from nasflow.cli.options import (
     Force,
     From,
     Front,
+    FullLength,
     Offline,
     Seed,
     Set,
     Until,
     selection,
 )
-from nasflow.cli.request import STAGE_NAMES, Action, Outcome, RunOptions, StageName
+from nasflow.cli.request import Action, Outcome, RunOptions, StageName
+from nasflow.cli.screen import screen
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.commands.folds import run_other_folds, together
 from nasflow.commands.phone_time import before_the_phone_is_asked
-from nasflow.commands.project import Project, open_project
+from nasflow.commands.project import Project, decided, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
 from nasflow.publish import COMPLETE, Published, publish
 from pipeline.artifact import Document
 from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
-from pipeline.reporters.reporters import JsonLinesReporter, LogFileReporter, PlainReporter, Reporter
-from pipeline.reporters.rich_reporter import RichReporter
+from pipeline.reporters.reporters import LogFileReporter, Reporter
 from pipeline.runner import Pipeline
+from stages.training.launch import launched_by
 
 EXIT_CODES: Mapping[str, int] = {
     "ungated": 0,
@@ -60,6 +64,25 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
     """
     if options.dry_run:
         return plan(options, project or open_project(options.selection))
+    rank, processes = launched_by(os.environ)
+    if processes > 1:
+        return _with_others(rank, lambda: _run(options, project))
+    return _run(options, project)
+
+
+def _with_others(rank: int, run: Callable[[], Outcome]) -> Outcome:
+    """As one of several processes: the first runs the pipeline, the others take part in its trainings."""
+    from stages.nas.following import dismiss, follow
+
+    if rank > 0:
+        follow()
+        return Outcome({"rank": rank})
+    outcome = run()
+    dismiss()
+    return outcome
+
+
+def _run(options: RunOptions, project: Project | None) -> Outcome:
     project = project or open_project(options.selection, tell=lambda _notice: None)  # told below, as events
     recorder = _Recorder()
     listeners: list[Reporter] = [recorder]
@@ -70,17 +93,33 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
         for listener in listeners:
             listener(event)
 
+    def others(event: Event) -> None:
+        """Events of other folds, which are no part of what this run did with its stages."""
+        if isinstance(event, Message):
+            event = replace(event, text=options.with_selection(event.text))
+        for listener in listeners[1:]:
+            listener(event)
+
     with ExitStack() as stack:
+        listeners.append(stack.enter_context(closing(screen(as_json=options.as_json))))
         device = stack.enter_context(closing(project.open_device(lambda text: emit(Message("", text)))))
-        pipeline = project.pipeline(emit, device)
-        log = LogFileReporter(project.artifacts / "runs")
-        reporters: tuple[Reporter, ...] = (log, screen(as_json=options.as_json))
-        listeners.extend(stack.enter_context(closing(reporter)) for reporter in reporters)
+        pipeline = project.pipeline(emit, device)  # reads the images, if they are the person's own
+        log = stack.enter_context(closing(LogFileReporter(project.artifacts / "runs")))
+        if project.config.training.tensorboard:
+            from pipeline.reporters.tensorboard import TensorBoardReporter
+
+            listeners.append(stack.enter_context(closing(TensorBoardReporter(log.folder))))
         log.write(_preface(project))
+        for message in recorder.messages:
+            log(message)
+        listeners.append(log)
         for notice in project.notices:
             emit(Message("", notice, level="warning"))
         with _errors_logged_in(log):
             pipeline.check(options.until)
+            settled = decided(project, pipeline, emit)
+            if settled != project:
+                project, pipeline = settled, settled.pipeline(emit, device)
         with _errors_logged_in(log), _resumable(pipeline, options), pipeline.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))
@@ -95,18 +134,25 @@ def run_pipeline(options: RunOptions, project: Project | None = None) -> Outcome
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                published = publish(documents, pipeline.store, project.latest, project.config, emit)
+                further = run_other_folds(project, pipeline.store, device, others, options.force)
+                folds = together([documents, *further])
+                published = publish(
+                    documents, pipeline.store, project.latest, project.config, emit, folds=folds
+                )
     return _outcome(recorder, documents, published, log.path)
 
 
 class _Recorder:
-    """A listener that remembers what each stage did."""
+    """A listener that remembers what each stage did, and what was said."""
 
     def __init__(self) -> None:
         self.stages: dict[str, dict[str, Any]] = {}
+        self.messages: list[Message] = []
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Message():
+                self.messages.append(event)
             case StageSkipped(stage=stage):
                 self.stages[stage] = {"name": stage, "action": "fresh"}
             case StageStarted(stage=stage, reason=reason):
@@ -120,13 +166,6 @@ class _Recorder:
     @property
     def all_fresh(self) -> bool:
         return all(stage["action"] == "fresh" for stage in self.stages.values())
-
-
-def screen(*, as_json: bool) -> Reporter:
-    """Progress goes to standard error, so that standard output holds the outcome alone."""
-    if sys.stderr.isatty():
-        return RichReporter(sys.stderr, names=STAGE_NAMES)
-    return JsonLinesReporter(sys.stderr) if as_json else PlainReporter(sys.stderr, names=STAGE_NAMES)
 
 
 def _preface(project: Project) -> str:
@@ -232,10 +271,13 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
     front: Front = False,
+    full_length: FullLength = False,
 ) -> Action:
     """Run every stage that is not up to date; write the report."""
     options = RunOptions(
-        selection=selection(config, assignments, device, seed, offline=offline, front=front),
+        selection=selection(
+            config, assignments, device, seed, offline=offline, front=front, full_length=full_length
+        ),
         from_stage=from_stage and from_stage.value,
         until=until and until.value,
         force=tuple(name.value for name in force or ()),
@@ -259,13 +301,25 @@ def stage_command(stage: StageName) -> Callable[..., Action]:
         dry_run: DryRun = False,
         as_json: AsJson = False,
         front: Front = False,
+        full_length: FullLength = False,
     ) -> Action:
         # The networks of a front are picked by the stage behind the search.
         until = StageName.PRUNE if front and stage is StageName.SEARCH else stage
         if front and stage is StageName.PROFILE:
             raise typer.BadParameter("'profile' does not find networks: use --front with 'search' or 'run'")
         return command(
-            device, config, assignments, seed, from_stage, until, force, offline, dry_run, as_json, front
+            device,
+            config,
+            assignments,
+            seed,
+            from_stage,
+            until,
+            force,
+            offline,
+            dry_run,
+            as_json,
+            front,
+            full_length,
         )
 
     return of_stage

@@ -11,13 +11,14 @@ from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, RunOptions, Selection
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings, test_images_show
+from nasflow.commands.first_look import Told
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.project import Project, open_project
-from pipeline.events import Event, Message
+from pipeline.events import Message
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from stages.documents import PrunedNetworks, SearchResult, TrainedNetworks
-from stages.training.made_here import differences, trained_by
+from stages.training.made_here import COMPUTERS, differences, trained_by
 
 TRAINED = (SearchResult, PrunedNetworks, TrainedNetworks)
 
@@ -25,8 +26,8 @@ TRAINED = (SearchResult, PrunedNetworks, TrainedNetworks)
 def show_status(selection: Selection, project: Project | None = None) -> Outcome:
     """Every stage as it stands, and what the artifacts folder weighs. Changes nothing on the disk."""
     project = project or open_project(selection)
-    events: list[Event] = []
-    pipeline = project.pipeline(events.append)
+    told = Told()
+    pipeline = project.pipeline(told)
     stages = pipeline.status()
     usage = pipeline.store.usage()
     stale = [stage for stage in stages if not stage.fresh]
@@ -45,7 +46,7 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
         },
         text="\n".join(
             [
-                *message_lines(events),
+                *message_lines(told.events),
                 *_table(stages),
                 "",
                 *(
@@ -61,14 +62,14 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
 
 def plan(options: RunOptions, project: Project) -> Outcome:
     """What ``run`` with these options would do; nothing is run or changed."""
-    events: list[Event] = []
-    pipeline = project.pipeline(events.append)
+    told = Told()
+    pipeline = project.pipeline(told)
     pipeline.check(options.until)
     stages = pipeline.status(options.until, options.from_stage, options.force)
     stale = [stage for stage in stages if not stage.fresh]
     check_images(project, pipeline, stale)
     check_targets(pipeline, stages)
-    events += [
+    told.events += [
         Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
     ]
     closing = (
@@ -87,7 +88,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
         },
         text="\n".join(
             [
-                *message_lines(events),
+                *message_lines(told.events),
                 *_table(stages),
                 "",
                 *([phone.describe()] if phone else []),
@@ -114,7 +115,8 @@ def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[st
             continue
         from stages.training.makers import would_train  # loads torch, which alone can tell all of it
 
-        here = would_train().model_dump()
+        present = would_train()
+        here = {name: getattr(present, name) for name in (*COMPUTERS, "cores", "omp_num_threads")}
         differing = [difference for made_by in makers for difference in differences(made_by, here)]
         if differing:
             found[status.name] = list(dict.fromkeys(differing))

@@ -22,6 +22,7 @@ from stages.data.dataset import PARTS
 
 if TYPE_CHECKING:
     from nasflow.config import PipelineConfig
+    from stages.data.config import DataConfig
 
 GIB = 2**30
 NEEDED_DISK_BYTES = GIB
@@ -170,6 +171,8 @@ def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
 
     settings = settings or PipelineConfig()
     data = resolve_data(settings.data, base)
+    if data.source != "fashion_mnist":
+        return _own_images(data)
     if settings.offline:
         open_dataset(data).check_at_hand()
     if data.path is None and not open_dataset(data).is_at_hand():
@@ -183,6 +186,29 @@ def _dataset(settings: PipelineConfig | None, base: Path) -> Check:
     source = find_file(next(iter(FILES)), data.path)
     found = ", ".join(f"{count} {part}" for part, count in counts.items())
     return Check("data set", "ok", f"{found} images in {source.parent if source else data.path}")
+
+
+def _own_images(data: DataConfig) -> Check:
+    """Images of one's own: read, those that are new, and split as a run would; none is decoded for it."""
+    from nasflow.own_images.warnings import image_warnings
+    from stages.data.image_folder import ImageFolder
+
+    dataset = open_dataset(data)
+    if data.source == "hub" and not dataset.is_at_hand():
+        found = f"{data.name} is not on this computer; the first run fetches it"
+        return Check("data set", "warning", found, "Without a network: name a folder of Parquet files.")
+    dataset.check_at_hand()
+    found = ", ".join(f"{count} {part}" for part, count in dataset.counts.items())
+    where = data.path if data.source == "folder" else data.name
+    warnings = list(image_warnings(dataset.look())) if isinstance(dataset, ImageFolder) else []
+    if dataset.shared_choice:
+        found += " (architecture and choice are the same)"
+    if warnings:
+        return Check("data set", "warning", f"{found} images in {where}; {' '.join(warnings)}", _DATA_CHECK)
+    return Check("data set", "ok", f"{found} images in {where}")
+
+
+_DATA_CHECK = "Look at them: nasflow data check"
 
 
 def check_folder(artifacts: Path) -> Check:

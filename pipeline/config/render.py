@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from pipeline.config.yaml_text import Key
 
 _WIDTH = 118
 _COMMENT = 31
+_LONGEST_ENTRY = 60
 _SIGNS: Mapping[type, tuple[str, str]] = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
 
 Skip = Callable[[Key], bool]
@@ -59,6 +61,10 @@ def _yaml_lines(config: BaseModel, parents: Key, skip: Skip) -> Iterator[str]:
 
 
 def _commented(entry: str, description: str) -> Iterator[str]:
+    if len(entry) > _LONGEST_ENTRY:  # as a long path: its description stands below
+        yield entry
+        yield from (f"{'':<{_COMMENT}}# {line}" for line in textwrap.wrap(description, _WIDTH - _COMMENT - 2))
+        return
     column = max(_COMMENT, len(entry) + 2)
     first, *rest = textwrap.wrap(description, _WIDTH - column - 2) or [""]
     yield f"{entry:<{column}}# {first}"
@@ -72,11 +78,21 @@ def _example(field: FieldInfo) -> str:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return value if _is_plain(value) else json.dumps(value)
     if isinstance(value, float):
         # YAML 1.1 readers take 4e-05 for text.
         return f"{value:f}".rstrip("0") if 0 < abs(value) < 1e-3 else repr(value)
     return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether YAML reads a text without quotes as that text: a path may hold anything."""
+    import yaml  # not for --help
+
+    try:
+        return bool(text.isprintable() and yaml.safe_load(f"key: {text}") == {"key": text})
+    except yaml.YAMLError:
+        return False
 
 
 def _is_section(field: FieldInfo) -> bool:
@@ -106,12 +122,24 @@ def _table(fields: Mapping[str, FieldInfo], parents: Key) -> str:
     return "\n".join(rows)
 
 
+def _choices(annotation: Any) -> Iterator[str]:
+    """The words of a literal, with whatever else may stand in their place; nothing where there is none."""
+    if "Literal" not in str(annotation):
+        return
+    for member in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield f"`{member}`"
+        elif get_origin(member) is Literal:
+            yield from _choices(member)
+        elif member is not NoneType:
+            yield _kind(get_args(member)[0] if get_origin(member) is Annotated else member)
+
+
 def _allowed(field: FieldInfo) -> str:
     """The limits that the key's type states, such as ``3 to 1000`` or one of some words."""
-    choices = getattr(field.annotation, "__args__", ()) if "Literal" in str(field.annotation) else ()
-    if choices:
-        return ", ".join(f"`{choice}`" for choice in choices if choice is not None)
-    kind = _kind(field)
+    if choices := list(_choices(field.annotation)):
+        return ", ".join(choices)
+    kind = _kind(field.annotation)
     limits = [
         f"{sign} {getattr(constraint, name):g}"
         for constraint in field.metadata
@@ -125,8 +153,8 @@ def _allowed(field: FieldInfo) -> str:
     return ", ".join([kind, *limits])
 
 
-def _kind(field: FieldInfo) -> str:
-    text = str(field.annotation)
+def _kind(annotation: Any) -> str:
+    text = str(annotation)
     kinds = {"tuple": "list", "bool": "true or false", "str": "text", "int": "whole number"}
     return next((name for sign, name in kinds.items() if sign in text), "number")
 

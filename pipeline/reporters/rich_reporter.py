@@ -56,12 +56,16 @@ class RichReporter:
         """Show one event."""
         match event:
             case StageStarted():
-                self._start_bar(event)
+                self._start_bar(event.stage, event.reason)
             case Progress():
+                if not self._bar and not event.stage:  # before any stage, as the reading of images
+                    self._start_bar(event.unit, event.note)
                 if self._bar:
                     self._bar.advance(event)
                     if not self._animate:
                         self._bar.refresh()
+                    if not event.stage and event.done >= event.total:
+                        self.close()
             case StageFinished():
                 self.close()
                 self._line("done", event.stage, human_duration(event.seconds), "green")
@@ -83,14 +87,14 @@ class RichReporter:
         if bar:
             bar.remove()
 
-    def _start_bar(self, event: StageStarted) -> None:
+    def _start_bar(self, label: str, reason: str) -> None:
         from pipeline.reporters.rich_bar import StageBar
 
         self.close()
         self._bar = StageBar(
             self._opened(),
-            f"{event.stage:<{self._width}}",
-            event.reason,
+            f"{label:<{self._width}}",
+            reason,
             self._clock,
             animate=self._animate,
             redirect_stderr=self._stream is sys.stderr,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from stages.data.config import CHOICE_SHARE, TEST_SHARE, DataConfig
 from stages.data.copies import Copies, find_copies
 from stages.data.dataset import Part
 from stages.data.descriptors import ImageDescriptor, describe
+from stages.data.image_bytes import ImageBytes
 from stages.data.inventory import InspectedImage, Inventory, Progress, take_inventory
 from stages.data.listing import list_images
 from stages.data.near_copies import NearPair
@@ -81,30 +82,51 @@ class Catalogue:
 _KNOWN: dict[DataConfig, Catalogue] = {}
 
 
-def catalogue_of(config: DataConfig, progress: Progress | None = None) -> Catalogue:
+Comparing = Callable[[float], None]
+"""Is told which share of all pairs has been compared in the search for near copies, 0 to 1."""
+
+
+def catalogue_of(
+    config: DataConfig, progress: Progress | None = None, comparing: Comparing | None = None
+) -> Catalogue:
     """Look at the images of a configuration, or recall what was found by this process.
 
     Raises UsageError where no classifier can be learned from them, DatasetMissingError where they are not
     there.
     """
     if config not in _KNOWN:
-        _KNOWN[config] = _look(config, progress)
+        _KNOWN[config] = _look(config, progress, comparing)
     return _KNOWN[config]
 
 
-def _look(config: DataConfig, progress: Progress | None) -> Catalogue:
-    assert config.path is not None
-    listing = list_images(Path(config.path))
-    inventory = take_inventory(
+def _look(config: DataConfig, progress: Progress | None, comparing: Comparing | None) -> Catalogue:
+    inventory = inventory_of(config, progress)
+    check_broken(inventory, config.max_broken)
+    copies = None if config.copies == "ignore" else copies_in(inventory, comparing)
+    splitting = splitting_of(config, inventory, copies)
+    return Catalogue(inventory, copies, splitting, config.train_images, config.split_seed)
+
+
+def inventory_of(config: DataConfig, progress: Progress | None = None) -> Inventory:
+    """Every image of a configuration as it is on the disk, with what copies are found by.
+
+    Raises UsageError where what is there cannot be learned from, DatasetMissingError.
+    """
+    source: ImageBytes | None = None
+    if config.source == "hub":
+        from stages.data.hub import open_hub
+
+        listing, source = open_hub(config)
+    else:
+        assert config.path is not None
+        listing = list_images(Path(config.path))
+    return take_inventory(
         listing,
         lambda image: describe(image).to_bytes(),
         describe_key=COPIES_VERSION,
         progress=progress,
+        source=source,
     )
-    check_broken(inventory, config.max_broken)
-    copies = None if config.copies == "ignore" else _copies(inventory)
-    splitting = _splitting(config, inventory, copies)
-    return Catalogue(inventory, copies, splitting, config.train_images, config.split_seed)
 
 
 def check_broken(inventory: Inventory, most: float) -> None:
@@ -126,13 +148,14 @@ def described(image: InspectedImage) -> str:
     return f"{(image.broken or '').replace('_', ' ')}{': ' if image.detail else ''}{image.detail}"
 
 
-def _usable(inventory: Inventory) -> list[int]:
+def usable(inventory: Inventory) -> list[int]:
+    """The numbers of the images that can be read; copies are numbered by their places in it."""
     return [number for number, image in enumerate(inventory.images) if image.broken is None]
 
 
-def _copies(inventory: Inventory) -> Copies:
-    """Among the readable images, numbered as :func:`_usable` lists them; from the cache, if it has them."""
-    images = [inventory.images[number] for number in _usable(inventory)]
+def copies_in(inventory: Inventory, comparing: Comparing | None = None) -> Copies:
+    """Among the readable images, numbered as :func:`usable` lists them; from the cache, if it has them."""
+    images = [inventory.images[number] for number in usable(inventory)]
     hashes = [image.sha256 or "" for image in images]
     key = sha256_hex("\n".join((COPIES_VERSION, *hashes)).encode())[:32]
     kept: Path | None = None
@@ -140,7 +163,8 @@ def _copies(inventory: Inventory) -> Copies:
         kept = files.cache_folder() / "copies" / f"{key}.json"
         if (content := files.read_or_none(kept)) is not None:
             return _from_json(content)
-    copies = find_copies(hashes, [ImageDescriptor.from_bytes(image.descriptor or b"") for image in images])
+    descriptors = [ImageDescriptor.from_bytes(image.descriptor or b"") for image in images]
+    copies = find_copies(hashes, descriptors, on_progress=comparing)
     if kept is not None:
         with suppress(MachineError):  # a full or read-only disk: they are found again next time
             files.write_atomic(kept, _as_json(copies))
@@ -163,11 +187,12 @@ def _from_json(content: bytes) -> Copies:
     )
 
 
-def _splitting(config: DataConfig, inventory: Inventory, copies: Copies | None) -> Splitting:
-    listed, usable = inventory.listing.images, _usable(inventory)
+def splitting_of(config: DataConfig, inventory: Inventory, copies: Copies | None) -> Splitting:
+    """Which image is in which part. Raises UsageError where there is no such split."""
+    listed, readable = inventory.listing.images, usable(inventory)
     label = {name: number for number, name in enumerate(inventory.listing.class_names)}
-    near = copies.near_set_of() if copies is not None else [None] * len(usable)
-    exact = copies.exact_set_of() if copies is not None else [None] * len(usable)
+    near = copies.near_set_of() if copies is not None else [None] * len(readable)
+    exact = copies.exact_set_of() if copies is not None else [None] * len(readable)
     items = [
         Item(
             key=listed[number].path,
@@ -177,14 +202,14 @@ def _splitting(config: DataConfig, inventory: Inventory, copies: Copies | None) 
             copy_set=near[index],
             exact_set=exact[index],
         )
-        for index, number in enumerate(usable)
+        for index, number in enumerate(readable)
     ]
     if config.split_file is not None:
-        return _given_back(Path(config.split_file), inventory, usable)
+        return _given_back(Path(config.split_file), inventory, readable)
     superfluous = _superfluous(items) if config.copies == "leave_out" else frozenset[str]()
     items = [item for item in items if item.key not in superfluous]
     names = inventory.listing.class_names
-    shares = _shares(config, len(items))
+    shares = shares_of(config, len(items))
     if config.folds is not None:
         splitting = fold_items(items, names, config.folds, shares=shares, seed=config.split_seed)[config.fold]
     else:
@@ -193,7 +218,7 @@ def _splitting(config: DataConfig, inventory: Inventory, copies: Copies | None) 
     return Splitting(splitting.parts, left_out, splitting.shared, splitting.conflicts)
 
 
-def _given_back(path: Path, inventory: Inventory, usable: Sequence[int]) -> Splitting:
+def _given_back(path: Path, inventory: Inventory, readable: Sequence[int]) -> Splitting:
     content = files.read_or_none(path)
     if content is None:
         raise UsageError(
@@ -205,7 +230,7 @@ def _given_back(path: Path, inventory: Inventory, usable: Sequence[int]) -> Spli
             inventory.listing.images[n].label,
             inventory.images[n].sha256 or "",
         )
-        for n in usable
+        for n in readable
     ]
     written = read_split(content, present, name=str(path))
     parts = {line.path: line.part for line in written.lines if line.part is not None}
@@ -228,7 +253,9 @@ def _superfluous(items: Sequence[Item]) -> frozenset[str]:
     )
 
 
-def _shares(config: DataConfig, count: int) -> Shares:
+def shares_of(config: DataConfig, count: int) -> Shares:
+    """Which share of ``count`` images each part gets."""
+
     def share(amount: float | None, usual: float) -> float:
         return usual if amount is None else amount if amount < 1 else amount / count
 

@@ -7,7 +7,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from stages.data.augmentation import AugmentationConfig
 from stages.data.dataset import Dataset
@@ -45,7 +44,9 @@ class DataConfig(Record):
         "Debian's package, else downloaded once",
     )
     name: str | None = Field(
-        None, examples=["beans"], description="name of the data set on the hub, or a folder of Parquet files"
+        None,
+        examples=["beans"],
+        description="name of the data set on the hub, or a folder of Parquet or WebDataset files",
     )
     revision: str | None = Field(
         None, examples=["main"], description="its version on the hub: a branch, a tag or a commit"
@@ -201,7 +202,9 @@ def _folder(config: DataConfig) -> Dataset:
 
 
 def _hub(config: DataConfig) -> Dataset:
-    raise UsageError(f"data.source: {config.source} cannot be read yet.", hint="Use fashion_mnist.")
+    from stages.data.hub import HubImages
+
+    return HubImages(config)
 
 
 _DATASETS: Mapping[str, Callable[[DataConfig], Dataset]] = {

@@ -7,7 +7,8 @@ reads ``test``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from nasflow.base.errors import UsageError
@@ -21,6 +22,25 @@ if TYPE_CHECKING:
 
 Part = Literal["train", "architecture", "choice", "test"]
 PARTS: tuple[Part, ...] = ("train", "architecture", "choice", "test")
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of the images of a person's own, beside their parts. None: the source does not know.
+
+    ``by_class``: how many images of each class a part holds. ``exact_copies``: images whose file is that of
+    another one; ``near_copies``: that show nearly the same; ``left_out``: that were left out for either
+    reason. ``label_conflicts``: sets of copies in two classes. ``broken``: files that cannot be read.
+    """
+
+    files_found: int | None = None
+    exact_copies: int | None = None
+    near_copies: int | None = None
+    left_out: int | None = None
+    label_conflicts: int | None = None
+    groups: int | None = None
+    broken: tuple[str, ...] | None = None
+    by_class: Mapping[Part, Sequence[int]] = field(default_factory=dict)
 
 
 class Batches(Protocol):
@@ -115,6 +135,10 @@ class Dataset(Protocol):
     @property
     def shared_choice(self) -> bool:
         """Whether ``architecture`` and ``choice`` are the same images, because there are few."""
+        ...
+
+    def facts(self) -> ImageFacts:
+        """What is known of them."""
         ...
 
     def identity(self) -> dict[str, str]:

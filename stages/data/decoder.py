@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from nasflow.base.errors import IntegrityError
 from stages.data.geometry import Pixels, stored_side
-from stages.data.image_file import BrokenImageError, read_file
+from stages.data.image_bytes import ImageBytes
+from stages.data.image_file import BrokenImageError
 from stages.data.inventory import Inventory
 from stages.data.reading import LONGEST_RATIO, decode_image
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """``sides``: shorter and longer side in pixels of each decoded image; (0, 0) for one that is broken."""
+    """``sides``: shorter and longer side in pixels of each decoded image; (0, 0) for one that is broken.
 
-    root: Path
+    ``place``: where the images lie, for errors.
+    """
+
+    source: ImageBytes
+    place: str
     paths: tuple[str, ...]
     sides: tuple[tuple[int, int], ...]
     channels: int
@@ -34,7 +38,8 @@ class Decoder:
             shorter, longer = sorted((image.width, image.height))
             stored = stored_side(shorter, resolution)
             sides.append((stored, round(stored * min(longer / shorter, LONGEST_RATIO))))
-        return cls(inventory.listing.root, tuple(i.path for i in inventory.images), tuple(sides), channels)
+        paths = tuple(image.path for image in inventory.images)
+        return cls(inventory.content, str(inventory.listing.root), paths, tuple(sides), channels)
 
     def all_bytes(self) -> int:
         """What all images take, decoded."""
@@ -50,13 +55,13 @@ class Decoder:
             return np.zeros((1, 1, self.channels), np.uint8)
         try:
             image = decode_image(
-                read_file(self.root / self.paths[number]),
+                self.source.read(number),
                 channels=1 if self.channels == 1 else 3,
                 shorter_side=shorter,
             )
         except BrokenImageError as error:
             raise IntegrityError(
-                f"{self.paths[number]} in {self.root} could be read before and now cannot: {error.detail}.",
+                f"{self.paths[number]} in {self.place} could be read before and now cannot: {error.detail}.",
                 hint="Put it back, and run again: finished stages are kept.",
             ) from error
         pixels = np.asarray(image)

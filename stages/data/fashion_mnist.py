@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nasflow.base import files
 from nasflow.base.errors import DatasetMissingError, IntegrityError, MachineError
-from stages.data.dataset import Part
+from stages.data.dataset import ImageFacts, Part
 from stages.data.grey import GreyImages
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class FashionMnist:
             "choice": self.choice_images,
             "test": TEST_IMAGES,
         }
+
+    def facts(self) -> ImageFacts:
+        """Nothing beside the parts."""
+        return ImageFacts()
 
     def identity(self) -> dict[str, str]:
         """The hash of all files."""

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nasflow.base.errors import DatasetMissingError
 from stages.data.config import DataConfig, SizedData
-from stages.data.dataset import PARTS, Part
+from stages.data.dataset import PARTS, ImageFacts, Part
+from stages.data.names import shown
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stages.data.catalogue import Catalogue
     from stages.data.decoded import PixelSource
     from stages.data.photos import Photos
@@ -32,13 +36,20 @@ class ImageFolder:
         """All that is known about the images. Raises UsageError, DatasetMissingError."""
         return self.look()
 
-    def look(self, progress: Callable[[int, int], None] | None = None) -> Catalogue:
-        """As :attr:`catalogue`; ``progress`` is told how many images are read, of how many."""
+    def look(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        comparing: Callable[[float], None] | None = None,
+    ) -> Catalogue:
+        """As :attr:`catalogue`; ``progress`` is told how many images are read, of how many.
+
+        ``comparing``: which share of all pairs has been compared, to find near copies.
+        """
         from stages.data.catalogue import catalogue_of
 
         # The size of a network's input has no part in it.
         plain = {name: getattr(self.config, name) for name in DataConfig.model_fields}
-        return catalogue_of(DataConfig.model_validate(plain), progress)
+        return catalogue_of(DataConfig.model_validate(plain), progress, comparing)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -77,6 +88,25 @@ class ImageFolder:
     def shared_choice(self) -> bool:
         """Whether ``architecture`` and ``choice`` are the same images."""
         return self.catalogue.splitting.shared
+
+    def facts(self) -> ImageFacts:
+        """Copies, conflicts and broken files, as the catalogue has them."""
+        catalogue = self.catalogue
+        copies, left_out, labels = catalogue.copies, catalogue.left_out(), catalogue.labels()
+        classes = len(catalogue.class_names)
+        near = 0 if copies is None else sum(len(members) - 1 for members in copies.near)
+        exact = 0 if copies is None else sum(len(members) - 1 for members in copies.exact)
+        groups = {image.group for image in catalogue.inventory.listing.images if image.group is not None}
+        return ImageFacts(
+            files_found=len(catalogue.inventory.images),
+            exact_copies=None if copies is None else exact,
+            near_copies=None if copies is None or not copies.searched_near else near - exact,
+            left_out=sum(left_out.values()),
+            label_conflicts=sum(conflict.kind == "exact" for conflict in catalogue.splitting.conflicts),
+            groups=len(groups),
+            broken=tuple(shown(image.path) for image in catalogue.inventory.broken),
+            by_class={part: _counts(labels[catalogue.numbers(part)], classes) for part in PARTS},
+        )
 
     def identity(self) -> dict[str, str]:
         """Hashes of all images with their names and labels, and of the split."""
@@ -135,3 +165,9 @@ class ImageFolder:
         names = [image.sha256 or "" for image in catalogue.inventory.images]
         settings = f"{DECODED_VERSION} {self.resolution} {self.channels}"
         return decoded_once(decode, names, settings)
+
+
+def _counts(labels: NDArray[np.int64], classes: int) -> tuple[int, ...]:
+    import numpy as np
+
+    return tuple(int(count) for count in np.bincount(labels, minlength=classes))

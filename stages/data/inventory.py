@@ -7,7 +7,6 @@ read again. Threads read and decode: Pillow releases Python's lock while it deco
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,8 @@ from PIL import Image
 
 from nasflow.base.errors import MachineError
 from nasflow.base.processes import usable_cores
-from stages.data.image_file import BrokenImageError, Reason, read_file
+from stages.data.image_bytes import FileBytes, ImageBytes
+from stages.data.image_file import BrokenImageError, Reason
 from stages.data.inventory_cache import CachedImage, FileState, InventoryCache
 from stages.data.listed import Listing
 from stages.data.names import name_bytes
@@ -63,6 +63,12 @@ class Inventory:
     images: tuple[InspectedImage, ...]
     read: int
     cache_fault: MachineError | None = field(default=None, compare=False)
+    source: ImageBytes | None = field(default=None, compare=False)
+
+    @property
+    def content(self) -> ImageBytes:
+        """The images' files by number: of ``source``, or those of the listing."""
+        return self.source or FileBytes.of(self.listing)
 
     @property
     def broken(self) -> tuple[InspectedImage, ...]:
@@ -93,18 +99,21 @@ def take_inventory(
     workers: int | None = None,
     progress: Progress | None = None,
     cache_folder: Path | None = None,
+    source: ImageBytes | None = None,
 ) -> Inventory:
     """Look at every image of a listing.
 
     ``describe`` makes a descriptor of an upright RGB image whose shorter side has ``shorter_side`` pixels;
     ``describe_key`` names it with its version: descriptors by another are not reused. ``workers``: threads;
     None: one per core. ``progress`` is called with (done, total), from this thread. ``cache_folder``: None:
-    this account's. A cache that cannot be used is reported (``cache_fault``), and is no error.
+    this account's. A cache that cannot be used is reported (``cache_fault``), and is no error. ``source``:
+    where images come from that are no files of the listing's folder.
     """
     settings = f"{describe_key}/{shorter_side}" if describe is not None else ""
-    cache = InventoryCache.load(listing.root, settings, cache_folder)
+    content = source or FileBytes.of(listing)
+    cache = InventoryCache.load(content.place, settings, cache_folder)
     looked_ns = time.time_ns()
-    states = [_state(listing.root, image.path) for image in listing.images]
+    states = [content.state(number) for number in range(len(listing.images))]
     kept = [
         cache.get(image.path, state) if state is not None else None
         for image, state in zip(listing.images, states, strict=True)
@@ -118,8 +127,7 @@ def take_inventory(
     saved_at = time.monotonic()
 
     def look(index: int) -> InspectedImage:
-        state = states[index]
-        return _look(listing.root, listing.images[index].path, state, describe, shorter_side)
+        return _look(content, index, listing.images[index].path, states[index], describe, shorter_side)
 
     for indices, images in _in_batches(look, waiting, workers or usable_cores()):
         for index, image in zip(indices, images, strict=True):
@@ -137,16 +145,21 @@ def take_inventory(
         cache.keep_only({image.path for image in listing.images})
         cache.save()
     in_order = tuple(image for image in found if image is not None)
-    return Inventory(listing, in_order, len(waiting), cache.fault)
+    return Inventory(listing, in_order, len(waiting), cache.fault, source)
 
 
 def _look(
-    root: Path, path: str, state: FileState | None, describe: Describe | None, shorter_side: int
+    content: ImageBytes,
+    number: int,
+    path: str,
+    state: FileState | None,
+    describe: Describe | None,
+    shorter_side: int,
 ) -> InspectedImage:
     size_bytes = state.size if state is not None else 0
     sha256 = width = height = name = descriptor = None
     try:
-        data = read_file(root / path)
+        data = content.read(number)
         sha256 = hashlib.sha256(data).hexdigest()
         size = measure_bytes(data)
         width, height, name = size.width, size.height, size.format
@@ -165,14 +178,6 @@ def _cached(image: InspectedImage, state: FileState, looked_ns: int) -> CachedIm
         state, looked_ns, image.sha256, image.width, image.height, image.format, image.broken, image.detail,
         image.descriptor,
     )  # fmt: skip
-
-
-def _state(root: Path, path: str) -> FileState | None:
-    try:
-        status = os.stat(f"{root}/{path}")  # noqa: PTH116 - a Path costs more than the call
-    except (OSError, ValueError):
-        return None
-    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def _in_batches(

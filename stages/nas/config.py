@@ -58,6 +58,13 @@ class SearchConfig(Record):
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
     )
+    distillation: Literal["none", "in_place"] = Field(
+        "none",
+        exclude_if=lambda distillation: distillation == "none",
+        description="how the supernet learns: none (one path a step, from labels), or in_place (three paths "
+        "a step: the largest from labels, the smallest and the sampled one from its answers; BigNAS, arXiv "
+        "2003.11142; a step takes about three times as long)",
+    )
     architecture_every: int = Field(4, ge=1, description="weight steps between two steps of the architecture")
     architecture_batch_size: int = Field(
         128, ge=2, le=4096, description="validation images per step of the architecture"

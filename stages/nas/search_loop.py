@@ -8,7 +8,7 @@ fixed weight, and a target that comes down gradually.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +25,11 @@ from stages.documents import LatencyModel, SearchEpoch, SearchResult
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.estimators import make_estimator
+from stages.nas.estimators.base import averaged
 from stages.nas.multiplier import LatencyMultiplier
+from stages.nas.sandwich import sandwich_loss
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import path_costs_ms
-from stages.nn.blocks import to_channels_last
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.nn.weights_source import origin_of
@@ -47,8 +48,9 @@ from stages.training.cost import ComputeClock
 from stages.training.loop import READ_EVERY
 from stages.training.makers import Makers
 from stages.training.optimisation import Losses, check_finite, check_loss, set_learning_rate, sgd
-from stages.training.runtime import CHECKPOINT_SECONDS, TrainingRuntime, start_runtime
+from stages.training.runtime import CHECKPOINT_SECONDS, Precision, TrainingRuntime, start_runtime
 from stages.training.starting import pretrained_start
+from stages.training.task import data_as_json
 
 CHECKPOINT = "search.checkpoint"
 ARCHITECTURE_BETAS = (0.0, 0.999)
@@ -65,6 +67,7 @@ def run_search(
     latency: LatencyModel,
     target_ms: float,
     context: Context,
+    precision: Precision = "32",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> SearchResult:
     """Search the space, or go on from the checkpoint in the context's scratch.
@@ -72,7 +75,18 @@ def run_search(
     An interrupted search ends with the same numbers as an undisturbed one: all that is random is
     drawn from (seed, epoch, step), and the checkpoint holds the rest. Raises TrainingDivergedError.
     """
-    runtime = start_runtime(seed, checkpoint_seconds=checkpoint_seconds)
+    runtime = start_runtime(seed, precision=precision, checkpoint_seconds=checkpoint_seconds, together=True)
+    runtime.tell(
+        "search",
+        config=config.model_dump(mode="json"),
+        space=space.model_dump(mode="json"),
+        data=data_as_json(data),
+        seed=seed,
+        latency=latency.model_dump(mode="json"),
+        target_ms=target_ms,
+        precision=precision,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     training, validation = (open_dataset(data).load(part) for part in ("train", "architecture"))
     loop = SearchLoop(
         config,
@@ -127,13 +141,11 @@ class SearchLoop:
     def __post_init__(self) -> None:
         config = self.config
         self.compute_cost = ComputeClock(self.runtime.device)
-        self.makers = Makers(self.runtime.device)
+        self.makers = Makers(self.runtime)
         self.epochs = config.warmup_epochs + config.epochs
         self.supernet = Supernet(self.space)
-        to_channels_last(self.supernet)
-        self.module, self.optimizer = self.runtime.setup(
-            self.supernet, sgd(self.supernet, weights_recipe(config))
-        )
+        self.runtime.place(self.supernet)
+        self.optimizer = sgd(self.supernet, weights_recipe(config))
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=config.label_smoothing
         )
@@ -155,6 +167,8 @@ class SearchLoop:
             limit=config.multiplier_limit,
         )
         self.estimator = make_estimator(config)
+        self._coming: tuple[int, Iterator[tuple[Tensor, Tensor]]] = (-1, iter(()))
+        """The number of the next validation batch, and those that follow: readers of photos read ahead."""
         self.now = _Progress()
         self.history: list[SearchEpoch] = []
         self._since = time.monotonic()
@@ -200,7 +214,7 @@ class SearchLoop:
     def _take_steps(self) -> None:
         steps = len(self.training)
         self._since = kept = time.monotonic()
-        self.module.train()
+        self.supernet.train()
         for x_NCHW, labels in self.training.training(self.seed, self.now.epoch, first=self.now.step):
             with signals.deferred():  # steps are done whole or not at all: what is kept then is consistent
                 self.weight_step(x_NCHW, labels, self._path())
@@ -249,19 +263,24 @@ class SearchLoop:
         set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.module(x_NCHW, path), labels)
-        self.losses.add(loss, step)
-        self.runtime.backward(loss)
+
+        def loss_of(x_NCHW: Tensor, labels: Tensor) -> Tensor:
+            if self.config.distillation == "in_place":
+                return sandwich_loss(self.supernet, x_NCHW, labels, path, self.loss)
+            loss: Tensor = self.loss(self.supernet(x_NCHW, path), labels)
+            return loss
+
+        self.losses.add(self.runtime.add_gradients(self.supernet, loss_of, x_NCHW, labels), step)
         self.optimizer.step()
 
     def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Batch ``number`` of an endless, reshuffled sequence over the validation images."""
         turn, batch = divmod(number, len(self.validation))
-        return next(
-            self.validation.training(
-                derived_seed(self.seed, SearchStream.VALIDATION_ORDER), turn, first=batch, mix=False
-            )
-        )
+        if number != self._coming[0] or batch == 0:
+            seed = derived_seed(self.seed, SearchStream.VALIDATION_ORDER)
+            self._coming = number, self.validation.training(seed, turn, first=batch, mix=False)
+        self._coming = number + 1, self._coming[1]
+        return next(self._coming[1])
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
@@ -276,16 +295,18 @@ class SearchLoop:
 
         Raises TrainingDivergedError.
         """
-        seen = self.estimator.gradient(
-            self.supernet,
-            self.architecture,
-            x_NCHW,
-            labels_N,
-            draws,
-            multiplier=self.multiplier.value,
-            target_ms=self.target_ms,
-            module=self.module,
-        )
+        with self.runtime.autocast():
+            seen = self.estimator.gradient(
+                self.supernet,
+                self.architecture,
+                self.runtime.share(x_NCHW),
+                self.runtime.share(labels_N),
+                draws,
+                multiplier=self.multiplier.value,
+                target_ms=self.target_ms,
+            )
+        if self.runtime.group is not None:
+            seen = averaged(seen, self.architecture, self.runtime.group)
         check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
         # The paths that were not active had no part in the loss, but in the gradient.
         gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
@@ -390,7 +411,7 @@ class SearchLoop:
         }
 
     def _restore(self) -> None:
-        payload = self.context.scratch.load(CHECKPOINT)
+        payload = self.runtime.of_first(self.context.scratch.load(CHECKPOINT))
         if payload is None:
             return
         tensors, state = unpack(payload)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from stages.nn.blocks import MBConv, SameConv2d
 from stages.nn.derive import Parts, convolution, gain_and_shift, norm
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Of ridge regression, as shares of the inputs' mean variance."""
 KERNEL_STRENGTH = 1e-3
 HELD_OUT = 5
@@ -125,12 +125,17 @@ class SplitMoments:
         self.held.add(a_NCHW[held], target_NCHW[held])
 
     def best(self, prior_OI: Tensor) -> tuple[Tensor, Moments]:
-        """Ridge weights, from all images, of the strength that fits those kept back best; moments of all."""
+        """Ridge weights of the strength that fits the kept-back images best; and the moments of all.
+
+        The kept-back images are not fitted afterwards either: to the blocks behind this one they would no
+        longer be new.
+        """
         everything = self.fit.plus(self.held)
         if self.held.count == 0:
-            return everything.ridge(prior_OI, STRENGTHS[-1]), everything
-        errors = [self.held.error(self.fit.ridge(prior_OI, strength)) for strength in STRENGTHS]
-        return everything.ridge(prior_OI, STRENGTHS[errors.index(min(errors))]), everything
+            return self.fit.ridge(prior_OI, 1.0), everything
+        solved = [self.fit.ridge(prior_OI, strength) for strength in STRENGTHS]
+        errors = [self.held.error(weight_OI) for weight_OI in solved]
+        return solved[errors.index(min(errors))], everything
 
 
 @torch.no_grad()
@@ -171,8 +176,12 @@ def refit_step(part: nn.Module, samples: Sequence[Sample]) -> FitError:
     moments = SplitMoments(conv.in_channels, conv.out_channels)
     for sample, target in zip(samples, targets, strict=True):
         moments.add(sample.derived, target)
+    before = {name: tensor.clone() for name, tensor in part.state_dict().items()}
     _refit_pointwise(part, moments)
     fitted_error = difference([bn(conv(sample.derived)) for sample in samples], targets)
+    if fitted_error > cut_error:
+        part.load_state_dict(before)
+        fitted_error = cut_error
     return FitError(cut=cut_error, fitted=fitted_error)
 
 

@@ -145,11 +145,11 @@ def origin_of(pretrained: str) -> WeightsOrigin:
     )
 
 
-def weights_identity(pretrained: str | None) -> dict[str, str]:
-    """What the weights that a space names decide of a result: for a stage's ``environment``.
+def identity(origin: WeightsOrigin) -> dict[str, str]:
+    """What decides a result besides the configuration, for a stage's ``environment``."""
+    return {"pretrained": f"{origin.sha256}/{origin.version}/{CONVERSION_VERSION}"}
 
-    Raises as :func:`origin_of`.
-    """
-    return (
-        {} if pretrained is None else {"pretrained": f"{origin_of(pretrained).sha256}/{CONVERSION_VERSION}"}
-    )
+
+def weights_identity(pretrained: str | None) -> dict[str, str]:
+    """As :func:`identity`, of what a space names; nothing without. Raises as :func:`origin_of`."""
+    return {} if pretrained is None else identity(origin_of(pretrained))

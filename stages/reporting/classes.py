@@ -8,6 +8,9 @@ from pipeline.artifact import Record
 from stages.documents import Verification, VerifiedNetwork
 from stages.verification.statistics import wilson_interval
 
+MOST_CONFUSIONS = 10
+"""Of one class, in the result: with a thousand classes all of them would be megabytes."""
+
 
 class Confusion(Record):
     """So many test images of one class are answered with another."""
@@ -66,6 +69,6 @@ def _accuracy(network: VerifiedNetwork, index: int, images: int, names: list[str
         accuracy_interval_95=(100 * share.low, 100 * share.high),
         confusions=tuple(
             Confusion(answered=names[answered], images=count)
-            for _, answered, count in sorted(cells, key=lambda cell: -cell[2])
+            for _, answered, count in sorted(cells, key=lambda cell: -cell[2])[:MOST_CONFUSIONS]
         ),
     )

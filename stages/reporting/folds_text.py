@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from stages.documents import CrossValidation, PooledNetwork
 from stages.reporting.notation import display_name, signed
 from stages.verification.rivals import accuracy_relation
+from stages.verification.statistics import Estimate, wilson_interval
 
 
 def folds_sentences(folds: CrossValidation) -> list[tuple[str, str]]:
@@ -17,10 +20,8 @@ def folds_sentences(folds: CrossValidation) -> list[tuple[str, str]]:
             "Folds",
             f"The whole chain was run {count} times, each time with another of {count} equal parts of the "
             f"images for the test: all {folds.test_images:,} images were tested once, by networks that had "
-            "not seen "
-            "them. The "
-            "figures are of the chain, not of one network; intervals hold for other images of this kind, and "
-            "the luck of training is in them.",
+            "not seen them. The figures are of the chain, not of one network; intervals hold for other "
+            "images of this kind, and the luck of training is in them.",
         ),
         ("Accuracy", _accuracy(found, "The found networks")),
         ("Reference", _beside(found, reference, folds)),
@@ -37,6 +38,30 @@ def folds_sentences(folds: CrossValidation) -> list[tuple[str, str]]:
         ("Architectures", architectures_sentence(folds)),
     ]
     return said
+
+
+class ClassRow(NamedTuple):
+    """A class of all folds, and the share of its images that the networks classify correctly."""
+
+    name: str
+    images: int
+    found: Estimate
+    reference: Estimate
+
+
+def class_rows(folds: CrossValidation) -> list[ClassRow]:
+    """Each class that has images; the intervals are Wilson's, for these very networks."""
+    by_name = {network.name: network.correct_by_class for network in folds.networks}
+    return [
+        ClassRow(
+            one.name,
+            one.test,
+            wilson_interval(by_name["found"][index], one.test),
+            wilson_interval(by_name["reference"][index], one.test),
+        )
+        for index, one in enumerate(folds.classes)
+        if one.test
+    ]
 
 
 def architectures_sentence(folds: CrossValidation) -> str:

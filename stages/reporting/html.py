@@ -18,7 +18,7 @@ from stages.reporting.accuracy_text import (
     test_images_sentence,
 )
 from stages.reporting.cost import FINDING, PARTS, TRAINING
-from stages.reporting.folds_text import folds_sentences
+from stages.reporting.folds_text import class_rows, folds_sentences
 from stages.reporting.images_text import class_parts, images_sentences
 from stages.reporting.notation import ROLES, amount, hours, milliseconds, signed
 from stages.reporting.provenance import provenance
@@ -83,6 +83,7 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         class_parts=class_parts(result.images) if result.images else (),
         weights=_weights(run),
         folds=folds,
+        fold_classes=class_rows(folds) if folds else [],
         folds_words=folds_sentences(folds) if folds else [],
         promised=not_as_expected(result.verification.found_latency),
         roles={role: words for role, words in ROLES.items() if role in _present(run)},

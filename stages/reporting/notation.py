@@ -48,11 +48,15 @@ def signed(value: float) -> str:
 
 
 def display_name(name: str, *, short: bool = False) -> str:
-    """A network's name in a sentence or a drawing: ``MobileNetV2 0.5`` for ``mobilenet_v2_0.5``."""
+    """A network's name in a sentence or a drawing: ``MobileNetV2 0.5`` for ``mobilenet_v2_0.5``.
+
+    ``full EfficientNet-Lite0`` for ``lite0_full``, the whole network of a pretrained space.
+    """
+    if name.endswith("_full"):
+        name = f"full_{name.removesuffix('_full')}"
     words = name.replace("mobilenet_v2", "MNv2" if short else "MobileNetV2")
-    return words.replace("efficientnet_lite", "EffNet-Lite" if short else "EfficientNet-Lite").replace(
-        "_", " "
-    )
+    words = words.replace("efficientnet_lite0", "lite0")
+    return words.replace("lite0", "Lite0" if short else "EfficientNet-Lite0").replace("_", " ")
 
 
 def architecture_line(net: NetConfig) -> str:

@@ -17,7 +17,7 @@ from stages.reporting.notation import display_name, hours, milliseconds, signed
 from stages.reporting.rank_agreement import SIGNIFICANT, RankAgreement, smallest_p
 from stages.reporting.result import ResultDocument
 from stages.space.equal_latency import TOLERANCE
-from stages.training.made_here import DECIDING, describe
+from stages.training.made_here import COMPUTERS, describe
 from stages.verification.prediction import not_as_expected
 
 _UNKNOWN = "computing time was not recorded"
@@ -256,7 +256,7 @@ def _trained_by_several(result: ResultDocument) -> str:
     deciding = set()
     for stage, makers in result.trained_by.items():
         for made_by in makers:
-            deciding.add(tuple(getattr(made_by, name) for name in DECIDING))
+            deciding.add(tuple(getattr(made_by, name) for name in COMPUTERS))
             stages.setdefault(describe(made_by), []).append(stage)
     if len(deciding) < 2:
         return ""

@@ -318,6 +318,10 @@ class SearchSpace(Record):
         ]
         return tuple(layer.index(max(layer)) for layer in sizes)
 
+    def middle_path(self) -> tuple[int, ...]:
+        """The middle candidate of each layer: a network of about average cost, for estimates."""
+        return tuple((len(layer.blocks) - 1) // 2 for layer in self.layers())
+
     @property
     def size(self) -> int:
         """How many paths the space holds."""

@@ -17,7 +17,6 @@ from pipeline import signals
 from pipeline.stage import Context
 from stages.data.dataset import Batches
 from stages.documents import ComputeCost, EpochPoint, MadeBy
-from stages.nn.blocks import to_channels_last
 from stages.nn.network import Network, save_state
 from stages.training.checkpoint import (
     VERSION,
@@ -29,6 +28,7 @@ from stages.training.checkpoint import (
     unpack_optimizer,
 )
 from stages.training.cost import ComputeClock
+from stages.training.distillation import Distillation
 from stages.training.makers import Makers
 from stages.training.optimisation import (
     AveragedWeights,
@@ -109,13 +109,17 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.compute_cost = ComputeClock(self.runtime.device)
-        self.makers = Makers(self.runtime.device)
-        to_channels_last(self.network)
-        self.module, self.optimizer = self.runtime.setup(self.network, sgd(self.network, self.recipe))
+        self.makers = Makers(self.runtime)
+        self.runtime.place(self.network)
+        self.optimizer = sgd(self.network, self.recipe)
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing
         )
+        self.teacher: Distillation | None = None
+        if (teacher := self.recipe.teacher.load()) is not None:
+            self.runtime.place(teacher)
+            self.teacher = Distillation(teacher, self.recipe.teacher)
         self.losses = Losses(self.name)
         self._since = time.monotonic()
         self.now = _Progress()
@@ -153,7 +157,7 @@ class _Run:
     def _take_steps(self) -> None:
         ema_every = min(EMA_EVERY, self.steps)
         self._since = kept = time.monotonic()
-        self.module.train()
+        self.network.train()
         for x_NCHW, labels in self.training.training(self.seed, self.now.epoch, first=self.now.step):
             with signals.deferred():  # a step is done whole or not at all: what is kept then is consistent
                 self._step(x_NCHW, labels)
@@ -171,11 +175,17 @@ class _Run:
     def _step(self, x_NCHW: Tensor, labels: Tensor) -> None:
         set_learning_rate(self.optimizer, self._rate(self._total_step))
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.module(x_NCHW), labels)
+        loss = self.runtime.add_gradients(self.network, self._loss, x_NCHW, labels, parts=self.recipe.parts)
         self.losses.add(loss, self._total_step)
-        self.runtime.backward(loss)
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.now.step += 1
+
+    def _loss(self, x_NCHW: Tensor, labels: Tensor) -> Tensor:
+        logits = self.network(x_NCHW)
+        loss: Tensor = self.loss(logits, labels)
+        return loss if self.teacher is None else self.teacher.loss(x_NCHW, logits, loss)
 
     def _add_time(self) -> None:
         now = time.monotonic()
@@ -187,8 +197,7 @@ class _Run:
         self.now.loss_sum = self.losses.add_to(self.now.loss_sum)
         evaluated = Network(self.network.net)
         evaluated.load_state_dict(self.average.tensors)
-        evaluated.to(self.runtime.device)
-        to_channels_last(evaluated)
+        self.runtime.place(evaluated)
         accuracy = accuracy_percent(evaluated, self.validation.in_order())
         self._since = time.monotonic()
         with signals.deferred():
@@ -209,6 +218,7 @@ class _Run:
         if now.best_epoch < 0 or accuracy > self.curve[now.best_epoch].validation_accuracy_percent:
             now.best_epoch = now.epoch
             self.best = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
+        self.context.metric(f"{self.name} training loss", point.train_loss, now.epoch)
         self.context.metric(f"{self.name} validation accuracy %", accuracy, now.epoch)
         self.now = _Progress(epoch=now.epoch + 1, best_epoch=now.best_epoch)
 
@@ -237,7 +247,7 @@ class _Run:
         return {"version": VERSION, "network": self.network.net.model_dump(mode="json")}
 
     def _restore(self) -> None:
-        payload = self.context.scratch.load(f"{self.name}.checkpoint")
+        payload = self.runtime.of_first(self.context.scratch.load(f"{self.name}.checkpoint"))
         if payload is None:
             return
         tensors, state = unpack(payload)

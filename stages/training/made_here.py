@@ -12,8 +12,12 @@ from nasflow.base.version import package_version
 from pipeline.artifact import Document
 from stages.documents import MadeBy, PrunedNetworks, SearchResult, TrainedNetworks
 
-DECIDING = ("torch", "processor", "instructions", "threads", "accelerator")
+DECIDING = ("torch", "processor", "instructions", "threads", "accelerator", "precision")
 """Fields of which each changes the numbers that training computes."""
+COMPUTERS = tuple(name for name in DECIDING if name not in ("threads", "precision"))
+"""Those of the computer. The number of threads also follows from how many networks a stage trains, and the
+precision from the settings.
+"""
 _WORDS = {"omp_num_threads": "OMP_NUM_THREADS"}
 
 
@@ -50,8 +54,8 @@ def differences(there: MadeBy, here: Mapping[str, str | int], fields: tuple[str,
 
 
 def describe(made_by: MadeBy) -> str:
-    """``torch 2.13.0, 2 threads, AMD EPYC 9B14 (AVX512)``."""
-    threads = f"{made_by.threads} thread{'s' if made_by.threads > 1 else ''}"
+    """``torch 2.13.0, AMD EPYC 9B14 (AVX512)``."""
     processor = f"{made_by.processor.partition(',')[0]} ({made_by.instructions})"
-    words = [f"torch {made_by.torch}", threads, processor]
+    words = [f"torch {made_by.torch}", processor]
+    words += ["bfloat16"] if made_by.precision == "bf16" else []
     return ", ".join([*words, *([made_by.accelerator] if made_by.accelerator else [])])

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from pipeline.stage import Context
 from stages.documents import MadeBy
 from stages.training.made_here import DECIDING, differences, known_here
+from stages.training.runtime import Precision, TrainingRuntime
 
 
-def made_here(device: torch.device) -> MadeBy:
+def made_here(device: torch.device, precision: Precision = "32") -> MadeBy:
     """What trains in this process on ``device``."""
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return MadeBy.model_validate(
@@ -21,6 +22,7 @@ def made_here(device: torch.device) -> MadeBy:
             **known_here(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
+            "precision": "bf16" if precision == "bf16" else "32",
             "accelerator": "" if device.type == "cpu" else accelerator,
         }
     )
@@ -34,8 +36,8 @@ def would_train() -> MadeBy:
 class Makers:
     """This process, and those that trained before it."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._all: list[MadeBy] = [made_here(device)]
+    def __init__(self, runtime: TrainingRuntime) -> None:
+        self._all: list[MadeBy] = [made_here(runtime.device, runtime.precision)]
 
     @property
     def all(self) -> tuple[MadeBy, ...]:
@@ -61,7 +63,7 @@ class Makers:
         if finished:
             self._all = before
             return
-        found = differences(before[-1], here.model_dump(), DECIDING)
+        found = differences(before[-1], dict(here), DECIDING)
         if not found:
             self._all = before
             return

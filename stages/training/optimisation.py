@@ -145,15 +145,18 @@ def evaluate(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> Eva
     """Accuracy and loss on all of ``images``, in eval mode."""
     was_training = network.training
     network.eval()
-    right = total = 0
-    loss = 0.0
+    right: list[Tensor] = []
+    losses: list[Tensor] = []
+    total = 0
     for x_NCHW, labels_N in images:
         logits = network(x_NCHW)
-        right += int((logits.argmax(1) == labels_N).sum())
-        loss += float(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
+        right.append((logits.argmax(1) == labels_N).sum())
+        losses.append(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
         total += len(labels_N)
     network.train(was_training)
-    return Evaluation(100.0 * right / total, loss / total)
+    # Read from the device once, at the end.
+    loss = sum(torch.stack(losses).tolist())
+    return Evaluation(100.0 * int(torch.stack(right).sum()) / total, loss / total)
 
 
 def accuracy_percent(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> float:

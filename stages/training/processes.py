@@ -23,10 +23,10 @@ from typing import Any, Self
 from android_bench.local.worker import read_frame, write_frame
 from nasflow.base import errors
 from nasflow.base.errors import MachineError, NasflowError
-from pipeline import events
+from pipeline import events, signals
 from pipeline.stage import Context, Scratch
 from stages.training.schedule import Schedule
-from stages.training.task import Course, Outcome, Task, course_as_json, outcome_of_json
+from stages.training.task import Course, Outcome, Task, course_as_json, outcome_of_json, task_as_json
 
 WORKER = "stages.training.worker"
 GRACE_SECONDS = 20.0
@@ -92,7 +92,8 @@ class TrainingProcesses:
             elif header["op"] == "error":
                 raise error_of_json(header["error"])
             else:
-                process.serve(header, payload, context_of(process.task))
+                with signals.deferred():  # what it waits for must be answered
+                    process.serve(header, payload, context_of(process.task))
 
     def _ask_to_end(self) -> None:
         """Let each process keep a checkpoint, and wait until they are gone, or no longer."""
@@ -150,13 +151,7 @@ class _Process:
         """Give it a task."""
         task = tasks[index]
         self.task, self._name = index, task.name
-        header = {
-            "name": task.name,
-            "net": task.net.model_dump(mode="json"),
-            "fresh": task.weights is None,
-            "evaluated": task.evaluated,
-        }
-        self._send(header, task.weights or b"")
+        self._send(task_as_json(task), task.weights or b"")
 
     def serve(self, header: Mapping[str, Any], payload: bytes, context: Context) -> None:
         """Do what it asks of its context, and answer where it waits for an answer."""

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from stages.space.search_space import SearchSpace
+from stages.training.distillation import TeacherConfig
 
 Start = Literal["auto", "inherited", "fresh", "pretrained"]
+
+
+def _word(value: object) -> object:
+    """YAML reads 32 as a number."""
+    return str(value) if type(value) is int else value
 
 
 class Recipe(Record):
@@ -34,12 +40,41 @@ class Recipe(Record):
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
     )
     ema_decay: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, every four steps")
-    # Decides how soon the networks are there, not what they are.
-    side_by_side: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+    parts: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="compute each batch in so many parts, one after another, where memory is short; batch "
+        "normalisation then sees a part",
+    )
+    clip: float | None = Field(
+        None, gt=0, examples=[5.0], description="largest norm of all gradients; longer ones are scaled down"
+    )
+    teacher: TeacherConfig = Field(
+        TeacherConfig(),
+        exclude_if=lambda teacher: teacher.network is None,
+        description="a trained network that all compared networks learn from, as well as from labels",
+    )
+    precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_word)] = Field(
         "auto",
+        description="of the arithmetic in training: 32 (float32), bf16 (bfloat16, mixed with float32), or "
+        "auto: bf16 where the processor or GPU has it and a short trial before the first training shows that "
+        "it is faster and learns as well",
+    )
+    tensorboard: bool = Field(
+        False,
         exclude=True,
-        description="independent trainings at a time, each in a process of its own: auto (as many as the "
-        "cores or GPUs feed), or a number; 1: one after another. Either way the results are the same",
+        description="write the curves of search and training for TensorBoard, beside the run's log",
+    )
+    # Decides how soon the networks are there, not what they are.
+    side_by_side: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        exclude=True,
+        examples=[1],
+        description="independent trainings at a time, each in a process of its own; 1: one after another; "
+        "unset: as many as the cores or GPUs feed. The results are the same",
     )
 
 
@@ -52,6 +87,26 @@ class TrainingConfig(Recipe):
         "search's), pretrained (the space's pretrained ones, fitted to each network), or auto (pretrained "
         "where the space has such weights, else inherited)",
     )
+    # Enters fingerprints by the numbers of epochs that come of it (nasflow/commands/training_plan.py).
+    budget_minutes: float | None = Field(
+        None,
+        gt=0,
+        exclude=True,
+        examples=[10],
+        description="minutes that a whole run should take: on a slow computer there are fewer epochs than "
+        "'nasflow init' writes. Its speed is measured once, before the first run. It applies where search, "
+        "trials and training have those epochs; unset, or 'nasflow run --full-length': it does not",
+    )
+
+
+def pass_seconds(images: int, macs: float) -> float:
+    """A guess for two cores of a desktop computer: one pass of a network's training over so many images."""
+    return images * (3e-4 + 2.5e-11 * macs)
+
+
+def teacher_identity(recipe: Recipe) -> dict[str, str]:
+    """What of the recipe lies in files: for the environment of stages that train. Raises UsageError."""
+    return recipe.teacher.identity()
 
 
 def resolved_start(start: Start, space: SearchSpace) -> Start:

@@ -6,57 +6,95 @@ CPU in float32 there is nothing to own: it is not loaded then, which takes a pro
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from stages.nn.blocks import to_channels_last
 from stages.seeds import derived_seed
+from stages.training.group import ProcessGroup, synchronise_bn, the_group
+from stages.training.launch import launched_by
 
 if TYPE_CHECKING:
     import lightning_fabric
 
 CHECKPOINT_SECONDS = 20.0
-Precision = Literal["32-true", "bf16-mixed"]
-AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
+Precision = Literal["auto", "32", "bf16"]
+"""As in the configuration; ``auto``, where nobody has decided: float32."""
 
 
 @dataclass(frozen=True)
 class TrainingRuntime:
     """Where networks and images are, and seconds between two checkpoints within an epoch.
 
-    ``fabric`` is launched; None on one CPU in float32.
+    ``fabric`` is launched; None on one CPU in float32. ``group``: the processes that train one network
+    together; None where it is this one alone.
     """
 
     device: torch.device
     fabric: lightning_fabric.Fabric | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    precision: Precision = "32"
+    group: ProcessGroup | None = None
 
-    @property
-    def rank(self) -> int:
-        """This process's number among all that train together."""
-        return self.fabric.global_rank if self.fabric is not None else 0
+    def place(self, module: nn.Module) -> None:
+        """Bring a module onto the device, its weights in NHWC order. Before it has an optimizer."""
+        module.to(self.device)
+        to_channels_last(module)
+        if self.group is not None:
+            synchronise_bn(module)
 
-    @property
-    def world_size(self) -> int:
-        """How many processes train together."""
-        return self.fabric.world_size if self.fabric is not None else 1
+    def autocast(self) -> AbstractContextManager[object]:
+        """Within, forward passes compute in the precision that was chosen; backward passes follow them."""
+        return self.fabric.autocast() if self.fabric is not None else nullcontext()
 
-    def setup(self, module: nn.Module, optimizer: AnyOptimizer) -> tuple[nn.Module, AnyOptimizer]:
-        """Both on the device, the module's forward in the precision that was chosen."""
-        if self.fabric is None:
-            return module, optimizer
-        wrapped, optimizer = self.fabric.setup(module, optimizer)
-        return wrapped, optimizer
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's part of a batch (N, ...); all of it where it trains alone."""
+        return batch if self.group is None else self.group.share(batch)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of ``loss`` to those of the parameters."""
-        if self.fabric is None:
+    def add_gradients(
+        self,
+        network: nn.Module,
+        loss_of: Callable[[Tensor, Tensor], Tensor],
+        x_NCHW: Tensor,
+        labels: Tensor,
+        *,
+        parts: int = 1,
+    ) -> Tensor:
+        """Leave the gradients of a batch's mean loss in the parameters of ``network``; return the loss.
+
+        Each process computes on its share of the batch, in ``parts``, one after another.
+        """
+        x_share, labels_share = self.share(x_NCHW), self.share(labels)
+        total = x_NCHW.new_zeros(())
+        for x_part, labels_part in zip(
+            x_share.tensor_split(parts), labels_share.tensor_split(parts), strict=True
+        ):
+            with self.autocast():
+                loss = loss_of(x_part, labels_part)
+            if len(x_part) < len(x_NCHW):
+                loss = loss * (len(x_part) / len(x_NCHW))
             loss.backward()  # type: ignore[no-untyped-call]
-        else:
-            self.fabric.backward(loss)
+            total = total + loss.detach()
+        if self.group is not None:
+            total = self.group.add_up((p.grad for p in network.parameters()), total)
+        return total
+
+    def of_first(self, payload: bytes | None) -> bytes | None:
+        """What the first of all processes that train together has."""
+        return payload if self.group is None else self.group.of_first(payload)
+
+    def tell(self, work: str, **arguments: Any) -> None:
+        """Let the others take part (:mod:`stages.nas.following`), where this is the first of several."""
+        if self.group is not None and self.group.rank == 0:
+            self.group.of_first(json.dumps({"work": work, **arguments}).encode())
 
 
 def start_runtime(
@@ -64,18 +102,36 @@ def start_runtime(
     *,
     accelerator: str = "auto",
     devices: int | list[int] = 1,
-    precision: Precision = "32-true",
+    precision: Precision = "32",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    together: bool = False,
 ) -> TrainingRuntime:
-    """One process on the best device that there is; the global random state is set."""
+    """The best device that there is; the global random state is set.
+
+    ``together``: with all processes that torchrun or SLURM started, each of which calls this.
+    """
     torch.manual_seed(derived_seed(seed))
-    if devices == 1 and precision == "32-true" and _is_cpu(accelerator):
+    several = together and launched_by(os.environ)[1] > 1
+    if devices == 1 and precision != "bf16" and not several and _is_cpu(accelerator):
         return TrainingRuntime(torch.device("cpu"), None, checkpoint_seconds)
     import lightning_fabric
 
-    fabric = lightning_fabric.Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of what it was asked for
+    arithmetic: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bf16" else "32-true"
+    if not several:
+        fabric = lightning_fabric.Fabric(accelerator=accelerator, devices=devices, precision=arithmetic)
+        fabric.launch()
+        return TrainingRuntime(fabric.device, fabric, checkpoint_seconds, precision)
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE") or os.environ.get("SLURM_NNODES") or 1)
+    fabric = lightning_fabric.Fabric(
+        accelerator=accelerator,
+        devices=launched_by(os.environ)[1] // nodes,
+        num_nodes=nodes,
+        strategy="ddp",
+        precision=arithmetic,
+    )
     fabric.launch()
-    return TrainingRuntime(fabric.device, fabric, checkpoint_seconds)
+    return TrainingRuntime(fabric.device, fabric, checkpoint_seconds, precision, the_group())
 
 
 def _is_cpu(accelerator: str) -> bool:

@@ -7,6 +7,7 @@ one after another give the same numbers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from nasflow.base.processes import usable_cores
+from stages.training.launch import launched_by
 from stages.training.task import Course, Task
 
 WORTH_SECONDS = 20.0
@@ -31,16 +33,18 @@ class Schedule:
 
 def schedule(tasks: Sequence[Task], images: int, course: Course) -> Schedule:
     """For these tasks on this machine; ``images``: passed through each network in an epoch."""
+    if launched_by(os.environ)[1] > 1:  # all processes train each network together
+        return Schedule(1, torch.get_num_threads())
     wanted = course.recipe.side_by_side
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     cores, jobs = usable_cores(), max(1, len(tasks))
     if gpus:
-        slots = min(jobs, gpus if wanted == "auto" else min(wanted, gpus))
+        slots = min(jobs, gpus if wanted is None else min(wanted, gpus))
         return Schedule(slots, max(1, torch.get_num_threads() // min(jobs, gpus)), gpus=True)
     threads = max(1, torch.get_num_threads() // jobs)
     most = max(1, cores // threads)
-    slots = min(jobs, most if wanted == "auto" else wanted)
-    if wanted == "auto" and sum(estimated_seconds(task, images, course) for task in tasks) < WORTH_SECONDS:
+    slots = min(jobs, most if wanted is None else wanted)
+    if wanted is None and sum(estimated_seconds(task, images, course) for task in tasks) < WORTH_SECONDS:
         slots = 1
     return Schedule(slots, threads)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from pipeline.stage import Context
 from stages.data import config as data_config
@@ -15,6 +16,7 @@ from stages.documents import ComputeCost, EpochPoint, MadeBy
 from stages.nn.network import Network, load_network, load_weights
 from stages.seeds import TrainingStream, derived_seed
 from stages.space.search_space import NetConfig
+from stages.training import recipe as recipes
 from stages.training.loop import Trained, train
 from stages.training.optimisation import Evaluation, evaluate
 from stages.training.recipe import Recipe
@@ -90,14 +92,35 @@ def perform(
     return Outcome(trained, evaluate(best, validation.in_order()))
 
 
+def whole_json(record: BaseModel) -> dict[str, Any]:
+    """A record as JSON, with the fields that fingerprints leave out (paths)."""
+    plain = record.model_dump(mode="json")
+    for name, field in type(record).model_fields.items():
+        value = getattr(record, name)
+        if isinstance(value, BaseModel):
+            plain[name] = whole_json(value)
+        elif field.exclude:
+            plain[name] = value
+    return plain
+
+
+def data_as_json(data: DataConfig) -> dict[str, Any]:
+    """A data section for another process."""
+    return {"kind": type(data).__name__, "settings": whole_json(data)}
+
+
+def data_of_json(plain: dict[str, Any]) -> DataConfig:
+    """What :func:`data_as_json` described."""
+    kind: type[DataConfig] = getattr(data_config, plain["kind"])
+    return kind.model_validate(plain["settings"])
+
+
 def course_as_json(course: Course) -> dict[str, Any]:
-    """For another process; the data section with its paths, which fingerprints leave out."""
-    data = course.data
-    hidden = {name: getattr(data, name) for name, f in type(data).model_fields.items() if f.exclude}
+    """For another process."""
     return {
-        "recipe": course.recipe.model_dump(mode="json"),
-        "data_kind": type(data).__name__,
-        "data": {**data.model_dump(mode="json"), **hidden},
+        "recipe": whole_json(course.recipe),
+        "recipe_kind": type(course.recipe).__name__,
+        "data": data_as_json(course.data),
         "seed": course.seed,
         "checkpoint_seconds": course.checkpoint_seconds,
     }
@@ -105,13 +128,29 @@ def course_as_json(course: Course) -> dict[str, Any]:
 
 def course_of_json(plain: dict[str, Any]) -> Course:
     """What :func:`course_as_json` described."""
-    kind: type[DataConfig] = getattr(data_config, plain["data_kind"])
+    kind: type[Recipe] = getattr(recipes, plain["recipe_kind"])
     return Course(
-        recipe=Recipe.model_validate(plain["recipe"]),
-        data=kind.model_validate(plain["data"]),
+        recipe=kind.model_validate(plain["recipe"]),
+        data=data_of_json(plain["data"]),
         seed=plain["seed"],
         checkpoint_seconds=plain["checkpoint_seconds"],
     )
+
+
+def task_as_json(task: Task) -> dict[str, Any]:
+    """For another process; the weights travel as bytes beside it."""
+    return {
+        "name": task.name,
+        "net": task.net.model_dump(mode="json"),
+        "fresh": task.weights is None,
+        "evaluated": task.evaluated,
+    }
+
+
+def task_of_json(plain: dict[str, Any], weights: bytes) -> Task:
+    """What :func:`task_as_json` described."""
+    net = NetConfig.model_validate(plain["net"])
+    return Task(plain["name"], net, None if plain["fresh"] else weights, plain["evaluated"])
 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:

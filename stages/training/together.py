@@ -10,7 +10,7 @@ from stages.data.config import open_dataset
 from stages.training.processes import TrainingProcesses
 from stages.training.runtime import start_runtime
 from stages.training.schedule import compute_threads, longest_first, schedule
-from stages.training.task import Course, Outcome, Task, perform
+from stages.training.task import Course, Outcome, Task, course_as_json, perform, task_as_json
 
 Finished = Callable[[int, Outcome], None]
 
@@ -32,10 +32,19 @@ def train_together(tasks: Sequence[Task], course: Course, context: Context, fini
             processes.perform(tasks, left, progress.of, finished)
         return
     with compute_threads(plan.threads):
-        runtime = start_runtime(course.seed, checkpoint_seconds=course.checkpoint_seconds)
+        runtime = start_runtime(
+            course.seed,
+            precision=course.recipe.precision,
+            checkpoint_seconds=course.checkpoint_seconds,
+            together=True,
+        )
         images = course.images(runtime)
         for index in sorted(left):
-            finished(index, perform(tasks[index], course, images, progress.of(index), runtime))
+            task = tasks[index]
+            runtime.tell("train", course=course_as_json(course), task=task_as_json(task))
+            if task.weights is not None:
+                runtime.of_first(task.weights)
+            finished(index, perform(task, course, images, progress.of(index), runtime))
 
 
 class _Progress:

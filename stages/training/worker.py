@@ -25,7 +25,6 @@ import os
 import queue
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -125,10 +124,9 @@ def serve(pipe: Pipe) -> NoReturn:
 
     torch.set_num_threads(shared["threads"])
 
-    from stages.space.search_space import NetConfig
     from stages.training.processes import error_as_json
     from stages.training.runtime import start_runtime
-    from stages.training.task import Task, course_of_json, outcome_as_json, perform
+    from stages.training.task import course_of_json, outcome_as_json, perform, task_of_json
 
     def emit(event: Event) -> None:
         pipe.send({"op": "event", "kind": type(event).__name__, "fields": asdict(event)})
@@ -139,15 +137,14 @@ def serve(pipe: Pipe) -> NoReturn:
     runtime = start_runtime(
         course.seed,
         devices=1 if gpu is None else [gpu],
+        precision=course.recipe.precision,
         checkpoint_seconds=course.checkpoint_seconds,
     )
     try:
         images = course.images(runtime)
         while True:
             header, weights = pipe.receive()
-            net = NetConfig.model_validate(header["net"])
-            task = Task(header["name"], net, None if header["fresh"] else weights, header["evaluated"])
-            outcome = perform(task, course, images, context, runtime)
+            outcome = perform(task_of_json(header, weights), course, images, context, runtime)
             pipe.send({"op": "done", "outcome": outcome_as_json(outcome)}, outcome.trained.weights)
     except RunInterruptedError:
         raise
@@ -159,18 +156,14 @@ def serve(pipe: Pipe) -> NoReturn:
 
 def main() -> None:
     """Serve the process that started this one."""
-    outgoing = os.fdopen(os.dup(1), "wb")
+    # Not sys.stdin, which the interpreter closes at its end: it aborts where a thread waits for it.
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get between the frames
     try:
         with signals.interruptible():
-            serve(Pipe(sys.stdin.buffer, outgoing))
+            serve(Pipe(incoming, outgoing))
     except RunInterruptedError as error:
-        os._exit(error.code)
-    except BaseException:
-        # Without the interpreter's own end, which aborts where a thread waits for standard input.
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+        sys.exit(error.code)
 
 
 if __name__ == "__main__":

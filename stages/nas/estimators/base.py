@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.nas.architecture import Architecture
 from stages.nn.supernet import Supernet
+from stages.training.group import ProcessGroup
 
 Draws = TypeVar("Draws")
 
@@ -44,9 +45,8 @@ class Estimator(Protocol[Draws]):
         *,
         multiplier: float,
         target_ms: float,
-        module: nn.Module | None = None,
     ) -> SeenImages:
-        """Put the gradient into ``alphas.grad``. ``module``: the supernet as it was wrapped for training."""
+        """Put the gradient into ``alphas.grad``."""
         ...
 
     def after_step(self, architecture: Architecture, draws: Draws, seen: SeenImages) -> None:
@@ -60,3 +60,14 @@ class Estimator(Protocol[Draws]):
     def restore(self, state: Mapping[str, Any]) -> None:
         """From a checkpoint."""
         ...
+
+
+def averaged(seen: SeenImages, architecture: Architecture, group: ProcessGroup) -> SeenImages:
+    """What all processes saw of equal shares of a batch; ``alphas.grad`` becomes the mean of theirs."""
+    gradients = [alpha.grad for alpha in architecture.alphas]
+    for gradient in gradients:
+        if gradient is not None:
+            gradient /= group.size
+    counts = torch.tensor([seen.correct, seen.images], dtype=torch.float64)
+    loss = group.add_up([*gradients, counts], torch.tensor(seen.loss / group.size))
+    return SeenImages(loss=float(loss), correct=int(counts[0]), images=int(counts[1]))

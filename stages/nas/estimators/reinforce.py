@@ -42,7 +42,6 @@ class Reinforce:
         *,
         multiplier: float,
         target_ms: float,
-        module: nn.Module | None = None,
     ) -> SeenImages:
         """See :func:`reinforce_gradient`."""
         return reinforce_gradient(
@@ -54,7 +53,6 @@ class Reinforce:
             baseline=self.baseline,
             multiplier=multiplier,
             target_ms=target_ms,
-            module=module,
         )
 
     def after_step(self, architecture: Architecture, draws: Paths, seen: SeenImages) -> None:
@@ -124,7 +122,6 @@ def reinforce_gradient(
     baseline: RewardBaseline,
     multiplier: float,
     target_ms: float,
-    module: nn.Module | None = None,
 ) -> SeenImages:
     """Put the gradient of ``E[cross entropy] + multiplier * E[latency] / target`` into ``alphas.grad``.
 
@@ -138,7 +135,7 @@ def reinforce_gradient(
     losses, correct = [], 0
     with torch.no_grad(), supernet.architecture_step():
         for path in paths:
-            logits = (module or supernet)(x_NCHW, path)
+            logits = supernet(x_NCHW, path)
             losses.append(float(nn.functional.cross_entropy(logits, labels_N)))
             correct += int((logits.argmax(1) == labels_N).sum())
     advantages = baseline.advantages([-loss for loss in losses])

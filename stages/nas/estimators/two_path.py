@@ -39,7 +39,6 @@ class TwoPath:
         *,
         multiplier: float,
         target_ms: float,
-        module: nn.Module | None = None,
     ) -> SeenImages:
         """See :func:`two_path_gradient`."""
         self._before = [alpha.detach().clone() for alpha in architecture.alphas]
@@ -51,7 +50,6 @@ class TwoPath:
             draws,
             multiplier=multiplier,
             target_ms=target_ms,
-            module=module,
         )
 
     def after_step(self, architecture: Architecture, draws: Pairs, seen: SeenImages) -> None:
@@ -75,7 +73,6 @@ def two_path_gradient(
     *,
     multiplier: float,
     target_ms: float,
-    module: nn.Module | None = None,
 ) -> SeenImages:
     """Put the two-path gradient of ``cross entropy + multiplier * E[latency] / target`` into ``alphas.grad``.
 
@@ -88,7 +85,7 @@ def two_path_gradient(
         for active, other in pairs
     ]
     with supernet.architecture_step():
-        logits = (module or supernet)(x_NCHW, pairs=pairs, gates_L2=gates)
+        logits = supernet(x_NCHW, pairs=pairs, gates_L2=gates)
         loss = nn.functional.cross_entropy(logits, labels_N)
         leaves = [gate for gate in gates if gate is not None]
         gate_grads = iter(torch.autograd.grad(loss, leaves) if leaves else ())

@@ -67,6 +67,19 @@ def test_more_threads_than_cores_are_warned_of(config: Path, capfd: pytest.Captu
     assert "runtime.threads is" not in json.dumps(capfd.readouterr().out)
 
 
+def test_what_the_test_images_can_show_is_told_before_a_search(
+    config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--dry-run", "--config", str(config)]) == 0
+    assert "10,000 test images: differences under 0.9 points cannot be shown" in capfd.readouterr().out
+    assert main(["run", "--dry-run", "--config", str(config), "--json"]) == 0
+    shown = json.loads(capfd.readouterr().out)["test_images"]
+    assert shown["test_images"] == 10_000
+    assert 0.8 < shown["difference_points"] < 0.9
+    assert main(["latency", "--dry-run", "--config", str(config)]) == 0
+    assert "test images" not in capfd.readouterr().out
+
+
 @pytest.mark.parametrize("device", ["android", "android:R5CT1"])
 def test_a_phones_cores_are_not_this_computers(config: Path, device: str) -> None:
     project = open_project(Selection(config, ("runtime.threads=64", f"device={device}")))

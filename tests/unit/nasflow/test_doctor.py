@@ -9,6 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from support.photo_folder import photo_folder
 
 from nasflow.base.errors import ConfigError
 from nasflow.cli.app import main
@@ -206,3 +207,32 @@ def test_a_key_that_others_may_read_is_a_warning(tmp_path: Path, monkeypatch: py
     key.chmod(0o644)
     check = check_key()
     assert (check.state, check.mend) == ("warning", f"chmod 600 {key}")
+
+
+def test_a_folder_of_ones_own_is_read_and_what_is_left_out_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = photo_folder(tmp_path / "photos", {"ape": 40, "bee": 40})
+    settings = PipelineConfig.model_validate({"data": {"source": "folder", "path": "photos"}})
+    check = doctor.check_dataset(settings, tmp_path)
+    assert (check.state, check.found.endswith(f"images in {root}")) == ("ok", True)
+    (root / "ape" / "torn.png").write_bytes(b"")
+    torn = settings.model_copy(update={"data": settings.data.model_copy(update={"split_seed": 1})})
+    check = doctor.check_dataset(torn, tmp_path)
+    assert check.state == "warning"
+    assert "1 of 81 images cannot be read" in check.found
+    assert "nasflow data check" in check.mend
+
+
+def test_a_folder_of_ones_own_that_cannot_be_learned_from_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings = PipelineConfig.model_validate({"data": {"source": "folder", "path": "photos"}})
+    check = doctor.check_dataset(settings, tmp_path)
+    assert (check.state, "photos" in check.found) == ("failed", True)
+    photo_folder(tmp_path / "photos", {"ape": 4})
+    check = doctor.check_dataset(settings, tmp_path)
+    assert (check.state, "one class only" in check.found) == ("failed", True)
+    assert check.mend

@@ -205,7 +205,7 @@ def test_later_blocks_make_up_for_a_skipped_layer() -> None:
             [torch.nn.Sequential(*net.blocks[:-1])(x_NCHW) for x_NCHW in batches]
             for net in (began.full, network, independent)
         ]
-    assert difference(ends[1], ends[0]) < 0.8 * difference(ends[2], ends[0])
+    assert difference(ends[1], ends[0]) < 0.95 * difference(ends[2], ends[0])
 
 
 def test_block_errors_are_zero_for_the_full_block_and_larger_for_less() -> None:

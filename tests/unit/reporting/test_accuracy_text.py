@@ -9,6 +9,7 @@ from support.sample_documents import of_few_photos, sample_documents, sample_fol
 
 from stages.documents import Verification
 from stages.reporting.accuracy_text import cannot_tell, relation
+from stages.reporting.folds_text import class_rows
 from stages.reporting.html import render_report
 from stages.reporting.images_text import images_sentences
 from stages.reporting.result import ResultDocument, build_result
@@ -252,4 +253,6 @@ def test_folds_are_told_in_report_and_summary() -> None:
     html = render_report(documents, result)
     assert "Cross-validation" in html
     assert "What follows is the run of fold 1." in html
+    assert "Accuracy on each of the 6 classes, all folds" in html
+    assert class_rows(cross_validation(folds))[0].images == 5 * 44
     assert "Cross-validation" not in render_report(PHOTOS, build_result(PHOTOS))

@@ -12,7 +12,13 @@ from support.sample_documents import sample_documents
 from android_bench.device import DeviceInfo
 from nasflow.base.text import plain_line
 from stages.documents import AgainstFound, AgainstRandom
-from stages.reporting.notation import amount, architecture_line, milliseconds, signed
+from stages.reporting.notation import (
+    amount,
+    architecture_line,
+    display_name,
+    milliseconds,
+    signed,
+)
 from stages.reporting.result import ResultDocument, build_result
 from stages.reporting.text import headline, sentences, verdict_sentence
 from stages.space import SpaceConfig, load_space
@@ -86,6 +92,20 @@ def test_large_numbers_have_a_unit(value: float, text: str) -> None:
 )
 def test_differences_have_a_sign(value: float, text: str) -> None:
     assert signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "long", "short"),
+    [
+        ("mobilenet_v2_0.5_published", "MobileNetV2 0.5 published", "MNv2 0.5 published"),
+        ("lite0_full", "full EfficientNet-Lite0", "full Lite0"),
+        ("efficientnet_lite0", "EfficientNet-Lite0", "Lite0"),
+        ("random_2", "random 2", "random 2"),
+    ],
+)
+def test_a_network_is_called_by_a_name_that_people_know(name: str, long: str, short: str) -> None:
+    assert display_name(name) == long
+    assert display_name(name, short=True) == short
 
 
 def test_an_architecture_fits_a_line() -> None:

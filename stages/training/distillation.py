@@ -1,0 +1,90 @@
+"""Learning from a trained network, the teacher, as well as from labels (Hinton et al., arXiv 1503.02531)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from nasflow.base.errors import UsageError
+from nasflow.base.files import disk_faults, hash_or_none
+from pipeline.artifact import Record, sha256_hex
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from stages.nn.network import Network
+
+ARCHITECTURE, WEIGHTS = "network.json", "network.safetensors"
+
+
+class TeacherConfig(Record):
+    """A trained network that all compared networks learn from."""
+
+    # Left out of fingerprints: what the files hold decides (Teacher.identity), not where they lie.
+    network: str | None = Field(
+        None,
+        exclude=True,
+        examples=["artifacts/latest"],
+        description="folder with its network.json and network.safetensors, as a finished run leaves them; "
+        "unset: none, labels alone",
+    )
+    weight: float = Field(
+        0.5, gt=0, le=1, description="share of the loss that compares with the teacher; the rest: with labels"
+    )
+    temperature: float = Field(
+        1.0, gt=0, le=100, description="both networks' logits are divided by it before they are compared"
+    )
+
+    def identity(self) -> dict[str, str]:
+        """The hash of both files; nothing without a teacher. Raises UsageError where one is missing."""
+        if self.network is None:
+            return {}
+        paths = [Path(self.network, name) for name in (ARCHITECTURE, WEIGHTS)]
+        hashes = [hash_or_none(path) for path in paths]
+        for path, found in zip(paths, hashes, strict=True):
+            if found is None:
+                raise UsageError(
+                    f"training.teacher.network: {path} does not exist.",
+                    hint="Name a folder such as artifacts/latest of a finished run.",
+                )
+        return {"teacher_sha256": sha256_hex("".join(filter(None, hashes)).encode())}
+
+    def load(self) -> Network | None:
+        """The network, in eval mode, without gradients; None without a teacher.
+
+        Raises UsageError, IntegrityError, MachineError.
+        """
+        from stages.nn.network import load_network
+        from stages.space.search_space import NetConfig
+
+        if self.network is None:
+            return None
+        self.identity()
+        description, weights = Path(self.network, ARCHITECTURE), Path(self.network, WEIGHTS)
+        with disk_faults(description, "read"):
+            net = NetConfig.model_validate_json(description.read_bytes())
+        with disk_faults(weights, "read"):
+            network = load_network(net, weights.read_bytes())
+        network.requires_grad_(False)
+        return network
+
+
+class Distillation:
+    """The loss of a student: from labels and from a frozen teacher, which sees the same augmented images."""
+
+    def __init__(self, teacher: nn.Module, config: TeacherConfig) -> None:
+        self.teacher, self.weight, self.temperature = teacher, config.weight, config.temperature
+
+    def loss(self, x_NCHW: Tensor, logits: Tensor, of_labels: Tensor) -> Tensor:
+        """``of_labels`` and the cross entropy with the teacher's answers, by their weights.
+
+        The second is multiplied by the temperature's square, so that its gradient keeps its size.
+        """
+        import torch
+
+        with torch.no_grad():
+            soft = (self.teacher(x_NCHW).float() / self.temperature).softmax(1)
+        imitation = torch.nn.functional.cross_entropy(logits.float() / self.temperature, soft)
+        return (1 - self.weight) * of_labels + self.weight * self.temperature**2 * imitation

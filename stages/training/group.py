@@ -1,0 +1,111 @@
+"""Processes that train one network together: each computes on its share of every batch.
+
+All draw the same random numbers, so that all sample the same path and see the same batches. What they
+exchange are the gradients of the path that was sampled, and the sums of batch normalisation: with those, two
+processes do what one does on the same batch, up to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from stages.training.launch import launched_by
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the first one, which also measures on the device."""
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process among those that train together.
+
+    ``control`` exchanges what is in main memory; PyTorch's default group what is on a GPU.
+    """
+
+    rank: int
+    size: int
+    control: Any
+
+    def share(self, tensor: Tensor) -> Tensor:
+        """This process's part of a batch (N, ...): N/size of them, +-1."""
+        return tensor.tensor_split(self.size)[self.rank]
+
+    def add_up(self, gradients: Iterable[Tensor | None], loss: Tensor) -> Tensor:
+        """Replace each gradient by the sum of all processes', in place; return the sum of the losses.
+
+        Gradients of None, of what the sampled path does not have, are None in every process.
+        """
+        present = [gradient for gradient in gradients if gradient is not None]
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in present), loss.detach().reshape(1).float()])
+        dist.all_reduce(flat, group=self.control if flat.device.type == "cpu" else None)
+        start = 0
+        for gradient in present:
+            gradient.copy_(flat[start : start + gradient.numel()].view(gradient.shape))
+            start += gradient.numel()
+        return flat[-1]
+
+    def of_first(self, payload: bytes | None) -> bytes | None:
+        """What the first process has, in all of them."""
+        size = torch.tensor([-1 if payload is None else len(payload)])
+        dist.broadcast(size, 0, group=self.control)
+        if size.item() < 0:
+            return None
+        content = torch.empty(int(size.item()), dtype=torch.uint8)
+        if self.rank == 0 and payload:
+            content.copy_(torch.frombuffer(bytearray(payload), dtype=torch.uint8))
+        dist.broadcast(content, 0, group=self.control)
+        return content.numpy().tobytes()
+
+
+@cache
+def the_group() -> ProcessGroup:
+    """This process among those that were launched with it. They have been connected before."""
+    return ProcessGroup(*launched_by(os.environ), dist.new_group(backend="gloo", timeout=PATIENCE))
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """Statistics of the whole batch, of which each process has a share (PyTorch's own has none for CPUs)."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """As a batch normalisation of all shares together."""
+        if not self.training:
+            return super().forward(x_NCHW)
+        x = x_NCHW.float()
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = torch.cat([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), count])
+        sums = all_reduce(sums)  # type: ignore[no-untyped-call]
+        channels, total = x.shape[1], sums[-1].detach()
+        mean = sums[:channels] / total
+        variance = (sums[channels:-1] / total - mean * mean).clamp_min(0.0)
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            self._remember(mean.detach(), variance.detach() * total / (total - 1).clamp_min(1.0))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        normalised: Tensor = x * scale[:, None, None] + shift[:, None, None]
+        return normalised.to(x_NCHW.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+def synchronise_bn(module: nn.Module) -> None:
+    """Let every batch normalisation see the whole batch. State and names stay."""
+    for part in module.modules():
+        if type(part) is nn.BatchNorm2d:
+            part.__class__ = SyncedBatchNorm2d

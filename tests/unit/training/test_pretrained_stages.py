@@ -1,0 +1,174 @@
+"""A space with pretrained weights: what starts from them, what is fitted, and what is the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save_file
+from support.memory_context import MemoryStore, memory_context
+from support.toy_search import SPACE, latency_model
+
+from nasflow.base.errors import UsageError
+from stages.baseline import Baseline, BaselineConfig
+from stages.data.config import DataConfig
+from stages.documents import PrunedNetwork, PrunedNetworks, ReferenceLatency, TrainedNetworks
+from stages.finetune import Finetune
+from stages.nas.config import SearchConfig
+from stages.nas.search_loop import run_search
+from stages.nn.network import Network, load_network, save_weights
+from stages.nn.pretrained import full_network, load_pretrained
+from stages.nn.supernet import Supernet
+from stages.nn.weights_source import weights_identity
+from stages.space.search_space import Candidate, SearchSpace
+from stages.training.recipe import TrainingConfig, resolved_start
+
+DATA = DataConfig(train_images=200, architecture_images=100)
+STILL = TrainingConfig(epochs=1, batch_size=50, learning_rate=1e-9, ema_decay=0.0, weight_decay=0)
+"""Trained so little that the weights are those of the start, but for BN's statistics."""
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
+    """The toy space with weights of its own: random ones, which stand for pretrained ones."""
+    folder = tmp_path_factory.mktemp("weights")
+    nested = SPACE.model_copy(
+        update={"candidates": (Candidate(kernel=3, expansion=2), Candidate(kernel=5, expansion=4))}
+    )
+    torch.manual_seed(3)
+    save_file(Network(nested.network(nested.largest_path())).state_dict(), folder / "own.safetensors")
+    (folder / "own.yaml").write_text("weights: own.safetensors\nmean: [0.5]\nstd: [0.5]\nbn_epsilon: 0.001\n")
+    return nested.model_copy(update={"pretrained": str(folder / "own.yaml")})
+
+
+def pruned(space: SearchSpace, store: MemoryStore) -> PrunedNetworks:
+    """The largest network as the found one, and a smaller one beside it; their weights are the supernet's."""
+    torch.manual_seed(5)
+    latency = latency_model(space)
+    smaller = tuple(0 for _ in space.layers())
+    networks = []
+    for name, role, path in (("found", "found", space.largest_path()), ("random", "random", smaller)):
+        net = space.network(path)
+        networks.append(
+            PrunedNetwork.model_validate(
+                {
+                    "name": name,
+                    "role": role,
+                    "choices": path,
+                    "net": net,
+                    "target_ms": 1.0,
+                    "predicted_ms": latency.predict_ms(net),
+                    "supernet_accuracy_percent": 50.0,
+                    "weights": store.put_bytes(save_weights(Network(net)), ".safetensors"),
+                }
+            )
+        )
+    return PrunedNetworks(
+        target_ms=1.0,
+        rank_by="value",
+        evaluations=0,
+        considered=(),
+        anchor=ReferenceLatency.model_validate(latency.reference.model_dump()),
+        found=networks[0],
+        randoms=(networks[1],),
+        seconds=0.0,
+    )
+
+
+def trained(stage: Any, store: MemoryStore, **inputs: Any) -> TrainedNetworks:
+    document = stage.run(memory_context(stage.name, store=store), **inputs)
+    assert isinstance(document, TrainedNetworks)
+    return document
+
+
+def weights_of(document: TrainedNetworks, name: str, store: MemoryStore) -> dict[str, torch.Tensor]:
+    (network,) = (network for network in document.networks if network.name == name)
+    return load(store.read_bytes(network.weights))
+
+
+def test_the_found_network_starts_from_pretrained_weights_and_says_whose(space: SearchSpace) -> None:
+    store = MemoryStore()
+    stage = Finetune(config=STILL, space=space, data=DATA, seed=0)
+    document = trained(stage, store, pruned=pruned(space, store))
+    full = full_network(space, load_pretrained(space)).state_dict()
+    found = weights_of(document, "found", store)
+    kernels = [name for name, tensor in full.items() if tensor.ndim == 4]
+    assert kernels
+    for name in kernels:
+        torch.testing.assert_close(found[name], full[name], atol=1e-5, rtol=1e-5)
+    assert {network.origin for network in document.networks} == {"pretrained"}
+    assert {network.pretrained.name for network in document.networks if network.pretrained} == {
+        "own.safetensors"
+    }
+
+
+def test_inherited_and_fresh_starts_are_there_on_request(space: SearchSpace) -> None:
+    store = MemoryStore()
+    for start in ("inherited", "fresh"):
+        config = STILL.model_copy(update={"start": start})
+        stage = Finetune(config=config, space=space, data=DATA, seed=0)
+        document = trained(stage, store, pruned=pruned(space, store))
+        assert {network.origin for network in document.networks} == {start}
+
+
+def test_the_whole_pretrained_network_is_trained_beside_the_baselines(space: SearchSpace) -> None:
+    store = MemoryStore()
+    config = BaselineConfig(widths=(0.35,), published_widths=())
+    stage = Baseline(config=config, recipe=STILL, space=space, data=DATA, seed=0)
+    document = trained(stage, store)
+    assert [(n.name, n.role, n.origin) for n in document.networks] == [
+        ("toy_full", "full", "pretrained"),
+        ("mobilenet_v2_0.35", "baseline", "fresh"),
+    ]
+    full = full_network(space, load_pretrained(space)).state_dict()
+    kept = weights_of(document, "toy_full", store)
+    torch.testing.assert_close(kept["blocks.0.0.weight"], full["blocks.0.0.weight"], atol=1e-5, rtol=1e-5)
+    without = config.model_copy(update={"full": False})
+    with pytest.raises(UsageError, match="no network with pretrained weights to compare"):
+        Baseline(config=without, recipe=STILL, space=space, data=DATA, seed=0).check()
+
+
+def test_a_search_starts_from_fitted_candidates_and_says_whose_weights(space: SearchSpace) -> None:
+    store = MemoryStore()
+    config = SearchConfig(
+        warmup_epochs=1, epochs=1, batch_size=50, architecture_batch_size=50, learning_rate=1e-9
+    )
+    result = run_search(
+        config,
+        space,
+        DATA,
+        0,
+        latency=latency_model(space),
+        target_ms=latency_model(space).feasible_ms[1],
+        context=memory_context("search", store=store),
+    )
+    assert result.pretrained is not None
+    supernet = Supernet(space)
+    supernet.load_state_dict(load(store.read_bytes(result.supernet)))
+    extracted = supernet.extract(space.largest_path()).state_dict()
+    full = full_network(space, load_pretrained(space)).state_dict()
+    for name in (name for name, tensor in full.items() if tensor.ndim == 4):
+        torch.testing.assert_close(extracted[name], full[name], atol=1e-5, rtol=1e-5)
+
+
+def test_other_weights_make_another_fingerprint(space: SearchSpace) -> None:
+    with_weights, without = (
+        Finetune(config=TrainingConfig(start=start), space=space, data=DATA, seed=0)
+        for start in ("pretrained", "fresh")
+    )
+    assert weights_identity(space.pretrained).items() <= with_weights.environment().items()
+    assert "pretrained" not in without.environment()
+
+
+def test_a_start_that_the_space_does_not_have_is_refused_before_anything_runs() -> None:
+    assert resolved_start("auto", SPACE) == "inherited"
+    with pytest.raises(UsageError, match="no pretrained weights"):
+        Finetune(config=TrainingConfig(start="pretrained"), space=SPACE, data=DATA, seed=0).check()
+
+
+def test_weights_of_a_trained_network_load_as_any_others(space: SearchSpace, tmp_path: Path) -> None:
+    net = space.network(space.largest_path())
+    network = load_network(net, save_weights(full_network(space, load_pretrained(space))))
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
