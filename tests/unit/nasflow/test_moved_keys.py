@@ -17,6 +17,7 @@ from nasflow.config import PipelineConfig
 from nasflow.reference import QUICK_START, configuration_md
 from pipeline.config.loader import load_config
 from pipeline.events import Event
+from stages.data.config import DataConfig
 
 OLD_TEMPLATE = Path(__file__).with_name("pipeline_0_1.yaml")
 OLD_FILE = """\
