@@ -151,8 +151,8 @@ class PruneConfig(MeasurementConfig):
         0,
         ge=0,
         le=1000,
-        description="first train each of them for so many epochs from fresh weights, and decide by that; 0: "
-        "decide by the search's weights",
+        description="first train each of them for so many epochs, from fresh weights or the space's "
+        "pretrained ones, and decide by that; 0: decide by the search's weights",
     )
     random_networks: int = Field(
         1,

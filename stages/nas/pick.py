@@ -304,8 +304,9 @@ class _Picker:
         over = sum(ms > found.target_ms for ms in times.values())
         tried = {c.choices: c.trial_accuracy_percent for c in own if c.trial_accuracy_percent is not None}
         if tried:
+            start = "fresh" if self.search.pretrained is None else "pretrained"
             self.context.say(
-                f"trained {len(tried)} of them from fresh weights (prune.trial_epochs: "
+                f"trained {len(tried)} of them from {start} weights (prune.trial_epochs: "
                 f"{self.config.trial_epochs}): {min(tried.values()):.2f} to {max(tried.values()):.2f} % on "
                 f"validation images, the picked one {tried[found.choices]:.2f} %."
             )
