@@ -22,13 +22,13 @@ REPLICATES, SEED = 4000, 17
 
 @dataclass(frozen=True)
 class Run:
-    """One split of a set and one seed: the pipeline, and that whose search saw shuffled labels."""
+    """One split of a set and one seed: the pipeline, and maybe that whose search saw shuffled labels."""
 
     name: str
     fold: int
     seed: int
     finished: Finished
-    control: Finished
+    control: Finished | None = None
 
     @property
     def randoms(self) -> list[str]:
@@ -47,6 +47,7 @@ class Score:
     def by_network(self, run: Run) -> NDArray[np.float64]:
         """[others, images], -1..1."""
         of = run.control if self.of_control else run.finished
+        assert of is not None, "the control was run"
         names = run.randoms if self.others is None else self.others
         others_RN = np.stack([run.finished.correct[name] for name in names])
         return of.correct[self.one].astype(np.float64)[None, :] - others_RN.astype(np.float64)

@@ -16,7 +16,6 @@ from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import check_fits
 from stages.documents import Role, TrainedNetworks
 from stages.nn.weights_source import origin_of, weights_identity
-from stages.seeds import TrainingStream, derived_seed
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
 from stages.training.recipe import TrainingConfig, pass_seconds, teacher_identity
@@ -154,17 +153,13 @@ class Baseline(Stage):
         return train_all(jobs, self.recipe, self.data, self.seed, context)
 
     def _full(self) -> Job:
-        """The space's largest network, from its pretrained weights, with a fresh dense layer."""
+        """The space's largest network, from its pretrained weights."""
         from stages.nn.network import save_weights
-        from stages.nn.pretrained import full_network, load_pretrained
         from stages.training.many import Job
+        from stages.training.starting import pretrained_full
 
         assert self.space.pretrained is not None
-        network = full_network(
-            self.space,
-            load_pretrained(self.space),
-            derived_seed(self.seed, TrainingStream.FRESH_WEIGHTS) % 2**32,
-        )
+        network = pretrained_full(self.space, self.data, self.seed)
         return Job(
             f"{self.space.name}_full",
             "full",

@@ -1,7 +1,7 @@
 """Where a training computes, and how often it is kept: what all training loops share.
 
 Lightning Fabric owns devices, precision and processes, so that a GPU, or several, need no other loop. On one
-CPU in float32 there is nothing to own: it is not loaded then, which takes a process as long as torch.
+CPU in float32 there is nothing to own, and it is not loaded.
 """
 
 from __future__ import annotations

@@ -4,24 +4,64 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from stages.data.config import DataConfig, open_dataset
-from stages.nn.pretrained import load_pretrained
+from stages.data.dataset import Images
+from stages.nn.network import Network
+from stages.nn.pretrained import full_network, load_pretrained
+from stages.nn.probe import features, fit_classifier
 from stages.nn.start import IMAGES, PretrainedStart
 from stages.seeds import TrainingStream, derived_seed
 from stages.space.search_space import SearchSpace
+
+PROBE_IMAGES, _PROBE_BATCH = 2000, 50
+"""Labelled images that the dense layer is fitted on; the fit takes time with their number's cube."""
 
 
 def pretrained_start(space: SearchSpace, data: DataConfig, seed: int) -> PretrainedStart:
     """The space's weights, to be fitted on :data:`IMAGES` random training images, as evaluation shows them.
 
-    Raises MachineError where the package with the weights is not installed, IntegrityError.
+    The dense layer is the full network's (:func:`pretrained_full`). Raises MachineError where the package
+    with the weights is not installed, IntegrityError.
     """
-    weights = load_pretrained(space)
     images = open_dataset(data).load("train")
+    chosen = _chosen(images, seed, IMAGES)
+    start = PretrainedStart(space, load_pretrained(space), [_x_NCHW(images, chosen)], seed=_dense_seed(seed))
+    _fit_dense(start.full, images, seed)
+    return start
+
+
+def pretrained_full(space: SearchSpace, data: DataConfig, seed: int) -> Network:
+    """The space's largest network, its dense layer fitted to labelled training images in closed form.
+
+    A dense layer of random numbers sends gradients into the pretrained layers that spoil them before it has
+    learned itself (arXiv 2202.10054). Raises as :func:`pretrained_start` does.
+    """
+    network = full_network(space, load_pretrained(space), _dense_seed(seed))
+    _fit_dense(network, open_dataset(data).load("train"), seed)
+    return network
+
+
+def _fit_dense(network: Network, images: Images, seed: int) -> None:
+    chosen = _chosen(images, seed, PROBE_IMAGES)
+    if len(chosen) < 2:
+        return
+    batches = (chosen[first : first + _PROBE_BATCH] for first in range(0, len(chosen), _PROBE_BATCH))
+    features_NC = features(network, (_x_NCHW(images, numbers) for numbers in batches))
+    fit_classifier(network, features_NC, torch.from_numpy(images.labels[chosen].astype(np.int64)))
+
+
+def _chosen(images: Images, seed: int, count: int) -> NDArray[np.int64]:
+    """So many random images, ascending; the same ones for all networks."""
     random = np.random.default_rng(derived_seed(seed, TrainingStream.FITTED_IMAGES))
-    chosen = np.sort(random.permutation(len(images))[:IMAGES])
-    x_NCHW = torch.from_numpy(images.batch_NHWC(chosen)).permute(0, 3, 1, 2)
-    return PretrainedStart(
-        space, weights, [x_NCHW], seed=derived_seed(seed, TrainingStream.FRESH_WEIGHTS) % 2**32
-    )
+    return np.sort(random.permutation(len(images))[:count])
+
+
+def _x_NCHW(images: Images, numbers: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(images.batch_NHWC(numbers)).permute(0, 3, 1, 2)
+
+
+def _dense_seed(seed: int) -> int:
+    return derived_seed(seed, TrainingStream.FRESH_WEIGHTS) % 2**32

@@ -23,7 +23,8 @@ BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if 
 def _requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
-    return [Requirement(line) for line in (*project["dependencies"], *extras)]
+    every = (Requirement(line) for line in (*project["dependencies"], *extras))
+    return [requirement for requirement in every if requirement.name != project["name"]]  # its own extras
 
 
 def _pins() -> dict[str, str]:

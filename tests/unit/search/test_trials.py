@@ -73,7 +73,7 @@ def pruned(
 def tried(
     networks: dict[tuple[int, ...], NetConfig], recipe: Recipe = SHORT, scratch: MemoryScratch | None = None
 ) -> Trials:
-    trials = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch))
+    trials = Trials(recipe, DATA, 0, memory_context("prune", scratch=scratch), SPACE)
     trials.evaluate(networks)
     return trials
 

@@ -40,9 +40,9 @@ def bare(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "debian")
     monkeypatch.setattr(data, "cache_folder", lambda: tmp_path / "cache" / "fashion-mnist")
     monkeypatch.setenv("no_proxy", "*")
-    data._read_part.cache_clear()
+    data._read_files.cache_clear()
     yield tmp_path / "cache" / "fashion-mnist"
-    data._read_part.cache_clear()
+    data._read_files.cache_clear()
 
 
 Answer = Callable[[str], bytes]
@@ -271,7 +271,7 @@ def test_missing_files_are_fetched_once_into_the_cache(
     assert server.asked == list(TEST_FILES)
     assert sorted(path.name for path in bare.iterdir()) == sorted(TEST_FILES)
     assert all((bare / name).read_bytes() == (source / name).read_bytes() for name in TEST_FILES)
-    data._read_part.cache_clear()
+    data._read_files.cache_clear()
     open_dataset(DataConfig()).load("test")
     assert server.asked == list(TEST_FILES)
 

@@ -13,7 +13,7 @@ from support.toy_search import SPACE, latency_model
 
 from nasflow.base.errors import UsageError
 from stages.baseline import Baseline, BaselineConfig
-from stages.data.config import DataConfig
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetwork, PrunedNetworks, ReferenceLatency, TrainedNetworks
 from stages.finetune import Finetune
 from stages.nas.config import SearchConfig
@@ -23,7 +23,9 @@ from stages.nn.pretrained import full_network, load_pretrained
 from stages.nn.supernet import Supernet
 from stages.nn.weights_source import weights_identity
 from stages.space.search_space import Candidate, SearchSpace
+from stages.training.optimisation import accuracy_percent
 from stages.training.recipe import TrainingConfig, resolved_start
+from stages.training.starting import pretrained_full, pretrained_start
 
 DATA = DataConfig(train_images=200, architecture_images=100)
 STILL = TrainingConfig(epochs=1, batch_size=50, learning_rate=1e-9, ema_decay=0.0, weight_decay=0)
@@ -128,6 +130,20 @@ def test_the_whole_pretrained_network_is_trained_beside_the_baselines(space: Sea
     without = config.model_copy(update={"full": False})
     with pytest.raises(UsageError, match="no network with pretrained weights to compare"):
         Baseline(config=without, recipe=STILL, space=space, data=DATA, seed=0).check()
+
+
+def test_all_networks_start_from_one_dense_layer_that_is_fitted_to_the_labels(space: SearchSpace) -> None:
+    full, start = pretrained_full(space, DATA, 0), pretrained_start(space, DATA, 0)
+    smaller = start.network(space.network([0 for _ in space.layers()]))
+    supernet = Supernet(space)
+    start.fill(supernet)
+    dense = full.blocks[-1].state_dict()
+    for other in (start.full.blocks[-1], smaller.blocks[-1], supernet.classifier):
+        for name, tensor in other.state_dict().items():
+            torch.testing.assert_close(tensor, dense[name], rtol=0, atol=0)
+    training = open_dataset(DATA).load("train").batches(100, torch.device("cpu"))
+    chance = 100 / space.classes
+    assert accuracy_percent(full, training.in_order()) > 2 * chance
 
 
 def test_a_search_starts_from_fitted_candidates_and_says_whose_weights(space: SearchSpace) -> None:

@@ -48,12 +48,12 @@ sys.addaudithook(note_opened)
 @pytest.fixture
 def opened() -> Iterator[list[str]]:
     """Names of the files that are opened from here on; nothing of the images is in memory yet."""
-    data._read_part.cache_clear()
+    data._read_files.cache_clear()
     OPENED.clear()
     WATCHING.append(True)
     yield OPENED
     WATCHING.clear()
-    data._read_part.cache_clear()
+    data._read_files.cache_clear()
 
 
 def pruned_networks(store: MemoryStore) -> PrunedNetworks:
@@ -88,7 +88,7 @@ def pruned_networks(store: MemoryStore) -> PrunedNetworks:
 def finetuned(
     pruned: PrunedNetworks, context: Context, recipe: TrainingConfig = RECIPE, seed: int = 0
 ) -> TrainedNetworks:
-    return Finetune(config=recipe, data=DATA, seed=seed).run(context, pruned=pruned)
+    return Finetune(config=recipe, space=SPACE, data=DATA, seed=seed).run(context, pruned=pruned)
 
 
 def without_seconds(outcome: TrainedNetworks) -> bytes:
