@@ -17,6 +17,7 @@ from nasflow.config import PipelineConfig
 from nasflow.reference import QUICK_START, configuration_md
 from pipeline.config.loader import load_config
 from pipeline.events import Event
+from stages.data.config import DataConfig
 
 OLD_TEMPLATE = Path(__file__).with_name("pipeline_0_1.yaml")
 OLD_FILE = """\
@@ -78,12 +79,25 @@ def test_every_form_of_the_old_target_is_read(tmp_path: Path, old: str, new: dic
 def test_the_file_that_version_0_1_wrote_is_read(tmp_path: Path) -> None:
     config, told = read(tmp_path, OLD_TEMPLATE.read_text(encoding="utf-8"))
     assert any("prune.generations has no effect any more;" in notice for notice in told)
+    # Its 5,000 images for validation are one half for the architecture and one for choices, as today.
+    assert config.data == DataConfig(architecture_images=2_500, choice_images=2_500)
     base = tmp_path / "stages"
     theirs, ours = (
         {stage.name: stage.settings() for stage in build_stages(each, base, ScriptedDevice({}))}
-        for each in (config, QUICK_START)
+        for each in (config, QUICK_START.model_copy(update={"data": config.data}))
     )
     assert theirs == ours
+
+
+def test_old_keys_of_images_are_read_and_the_name_of_a_hub_data_set_is_no_old_key(tmp_path: Path) -> None:
+    config, told = read(tmp_path, "data: {name: fashion_mnist, folder: x, validation_images: 301}")
+    assert config.data == DataConfig(path="x", architecture_images=150, choice_images=151)
+    assert len(told) == 3
+    today, said = read(tmp_path, "data: {source: hub, name: beans}")
+    assert (today.data.source, today.data.name, said) == ("hub", "beans", [])
+    same, notices = read(tmp_path, "seed: 0", "data.folder=x", "data.name=fashion_mnist")
+    assert same.data == DataConfig(path="x")
+    assert len(notices) == 2
 
 
 def old_as_option(old: str) -> str:

@@ -92,8 +92,8 @@ def test_an_empty_file_or_section_means_the_defaults(file: Path, text: str) -> N
 
 
 def test_without_a_file_the_overrides_alone_count() -> None:
-    config = load_config(Config, None, ["search.epochs=40", "data.path=./images"])
-    assert (config.search.epochs, config.data.path) == (40, "./images")
+    config = load_config(Config, None, ["search.epochs=40", "data.folder=./images"])
+    assert (config.search.epochs, config.data.folder) == (40, "./images")
 
 
 def test_the_last_override_wins_over_earlier_ones_and_over_the_file(file: Path) -> None:
@@ -104,9 +104,9 @@ def test_the_last_override_wins_over_earlier_ones_and_over_the_file(file: Path) 
 @pytest.mark.parametrize(
     ("override", "key", "value"),
     [
-        ("data.path=a=b", ("data", "folder"), "a=b"),
-        ("data.path=", ("data", "folder"), None),
-        ("data.path=null", ("data", "folder"), None),
+        ("data.folder=a=b", ("data", "folder"), "a=b"),
+        ("data.folder=", ("data", "folder"), None),
+        ("data.folder=null", ("data", "folder"), None),
         ("data.flip=off", ("data", "flip"), False),
         ("search.learning_rate=1e-3", ("search", "learning_rate"), 0.001),
         ("finetune.widths=[0.5, 1]", ("finetune", "widths"), (0.5, 1.0)),
