@@ -43,9 +43,11 @@ class Telling:
     def __init__(self, data: DataConfig, emit: Emit) -> None:
         self._data, self._emit = data, emit
         self._reads = False
+        self._total = 0
 
     def reading(self, done: int, total: int) -> None:
         """So many of all images are read."""
+        self._total = total
         if not self._reads and done == total:
             return
         if not self._reads:
@@ -58,8 +60,9 @@ class Telling:
         self._emit(Progress("", done, total, "images", note="reading"))
 
     def comparing(self, share: float) -> None:
-        """Such a share of all pairs is compared."""
-        self._emit(Progress("", round(100 * share, 1), 100, "% of pairs", note="looking for copies"))
+        """Such a share of all images is compared with all others."""
+        done = min(self._total, round(share * self._total))
+        self._emit(Progress("", done, self._total, "images", note="looking for copies"))
 
 
 class Told:

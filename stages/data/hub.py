@@ -159,8 +159,8 @@ def load_tables(config: DataConfig) -> datasets.DatasetDict:
     except (FileNotFoundError, ConnectionError) as error:  # the first: no such data set
         raise DatasetMissingError(
             f"The data set {shown(where)} cannot be fetched, and is not in the cache.",
-            hint="Check data.name, data.revision and the network; for a private one set HF_TOKEN. A folder "
-            "of Parquet or WebDataset files on this computer needs no network.",
+            hint="Check data.name, data.revision, offline and the network; a private one needs HF_TOKEN. A "
+            "folder of Parquet or WebDataset files on this computer needs no network.",
             raw=str(error),
         ) from error
     except (ValueError, RuntimeError, DatasetGenerationError) as error:
