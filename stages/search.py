@@ -71,7 +71,7 @@ class Search(Stage):
         """A guess for two cores of a desktop computer."""
         passes = self.config.warmup_epochs + 1.6 * self.config.epochs
         images = open_dataset(self.data).counts["train"]
-        return passes * 1.2 * pass_seconds(images, self.space.network(self.space.largest_path()).macs)
+        return passes * 1.2 * pass_seconds(images, self.space.network(self.space.middle_path()).macs)
 
     def run(self, context: Context, **inputs: Any) -> SearchResult:
         """Search, or go on where a search was stopped.

@@ -152,8 +152,7 @@ def first_settings(seen: Seen) -> FirstSettings:
     plan, seconds = _longest_within(3600.0 * hours, space, seen, start=start, few=few)
     space["resolution"] = plan.space.resolution
     batch = seen.batch_size
-    rate = round((0.03 * batch / 32) if start else (0.1 * batch / 64), 4)
-    searched = round(0.02 * batch / 32, 4) if start else rate
+    rate = round((0.01 * batch / 32) if start else (0.1 * batch / 64), 4)
     values = {
         "data": {
             "augmentation": {"preset": "strong" if few else "light"},
@@ -172,7 +171,7 @@ def first_settings(seen: Seen) -> FirstSettings:
             "epochs": plan.search_epochs,
             "warmup_epochs": plan.warmup_epochs,
             "batch_size": batch,
-            "learning_rate": searched,
+            "learning_rate": rate,
             "architecture_every": plan.architecture_every,
         },
         "prune": {"trial_epochs": plan.trial_epochs, "candidates": _CANDIDATES},

@@ -101,7 +101,7 @@ class TrainingConfig(Recipe):
 
 def pass_seconds(images: int, macs: float) -> float:
     """A guess for two cores of a desktop computer: one pass of a network's training over so many images."""
-    return images * (3e-4 + 2.5e-11 * macs)
+    return images * (3e-4 + 1.5e-10 * macs)
 
 
 def teacher_identity(recipe: Recipe) -> dict[str, str]:
