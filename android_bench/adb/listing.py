@@ -17,7 +17,8 @@ from nasflow.base.text import plain_text
 MAX_LISTED = 1000
 _MAX_CHARACTERS = 400_000
 _MAX_LINE = 1000
-_NO_SERIAL = ("(no serial number)", "????????????")
+NO_SERIAL = ("(no serial number)", "????????????")
+"""What a server prints for a device whose serial number it does not know."""
 _WIDTH = 22
 _ID = re.compile(r"(?:^|(?<= ))transport_id:([0-9]{1,18})$")
 # What a product may be called is not known: it ends where the next key stands.
@@ -73,7 +74,7 @@ def _listed(serial: str, state: str, details: str) -> Listed:
     model = _MODEL.search(details)
     usb = _PLACE.match(details)
     return Listed(
-        serial="" if serial in _NO_SERIAL else serial,
+        serial="" if serial in NO_SERIAL else serial,
         state="no permissions" if state.startswith("no permissions") else state,
         model=model[1].replace("_", " ") if model else "",
         usb_path=usb[0] if usb else "",
