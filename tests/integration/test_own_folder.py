@@ -29,7 +29,7 @@ def picture(label: int, number: int) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
+def own(tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
     """The tiny project with a folder of 60 images, one broken file and one copy; two folds."""
     folder = tmp_path_factory.mktemp("own images") / "project"
     shutil.copytree(TINY, folder)
@@ -51,11 +51,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
 
 
 @pytest.fixture(scope="module")
-def answer(project: ProjectFolder, tmp_path_factory: pytest.TempPathFactory) -> Answer:
+def answer(own: ProjectFolder, tmp_path_factory: pytest.TempPathFactory) -> Answer:
     before = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     try:
-        return project.ask("run")
+        return own.ask("run")
     finally:
         os.environ.pop("XDG_CACHE_HOME")
         if before is not None:
@@ -63,9 +63,9 @@ def answer(project: ProjectFolder, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def result(project: ProjectFolder, answer: Answer) -> dict[str, Any]:
+def result(own: ProjectFolder, answer: Answer) -> dict[str, Any]:
     assert answer.exit_code == 0, answer.document
-    document: dict[str, Any] = json.loads((project.latest / RESULT).read_bytes())
+    document: dict[str, Any] = json.loads((own.latest / RESULT).read_bytes())
     return document
 
 
@@ -91,7 +91,7 @@ def test_every_image_is_tested_once_over_all_folds(result: dict[str, Any]) -> No
     assert Counter(fold["test_images"] for fold in together["folds"]).total() == 2
 
 
-def test_the_folder_is_as_it_was(project: ProjectFolder, answer: Answer) -> None:
-    names = sorted(path.name for path in (project.path / "photos").rglob("*") if path.is_file())
+def test_the_folder_is_as_it_was(own: ProjectFolder, answer: Answer) -> None:
+    names = sorted(path.name for path in (own.path / "photos").rglob("*") if path.is_file())
     assert len(names) == 62
     assert answer.exit_code == 0
