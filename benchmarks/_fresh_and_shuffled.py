@@ -13,8 +13,9 @@ from nasflow.config import PipelineConfig
 from pipeline.stage import Context, Stage
 from stages.data.catalogue import catalogue_of
 from stages.data.config import DataConfig
+from stages.data.dataset import PARTS
 from stages.data.split_file import SplitFile, SplitLine, split_bytes
-from stages.data.splitting import SPLITS, Shares
+from stages.data.splitting import Shares
 from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.finetune import Finetune
 from stages.prune import Prune
@@ -95,7 +96,7 @@ def shuffled(data: DataConfig, folder: Path) -> DataConfig:
     }
     lines: list[SplitLine] = []
     splitting = catalogue.splitting
-    for part in SPLITS:
+    for part in PARTS:
         if part == "architecture" and splitting.shared:
             continue
         keys = splitting.keys(part)

@@ -13,7 +13,7 @@ from stages.data.dataset import Dataset
 from stages.data.fashion_mnist import TRAINING_FILE_IMAGES, FashionMnist
 
 FASHION_CHOICE_IMAGES = 2_500
-SMALLEST_SHARE, CHOICE_SHARE, TEST_SHARE = 0.01, 0.1, 0.2
+CHOICE_SHARE, TEST_SHARE = 0.1, 0.2
 
 
 def _share_or_number(value: float) -> float:

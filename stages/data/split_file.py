@@ -21,13 +21,14 @@ from typing import Any, get_args
 
 from nasflow.base.errors import UsageError
 from nasflow.base.text import plain_line
-from stages.data.splitting import SPLITS, LeftOut, Shares, Split
+from stages.data.dataset import PARTS, Part
+from stages.data.splitting import LeftOut, Shares
 
 FORMAT = "nasflow-split"
 VERSION = 1
 MAX_LINE_CHARACTERS = 20_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PARTS: tuple[Split, ...] = SPLITS
+_PARTS: tuple[Part, ...] = PARTS
 _REASONS: tuple[LeftOut, ...] = get_args(LeftOut)
 _AGAIN = "Correct the line, or delete the file and let nasflow split the images again."
 _SHOWN = 3
@@ -42,7 +43,7 @@ class SplitLine:
     label: str
     """The name of its class."""
     sha256: str
-    part: Split | None = None
+    part: Part | None = None
     left_out: LeftOut | None = None
 
 

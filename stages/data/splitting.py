@@ -19,10 +19,9 @@ from typing import Literal
 from nasflow.base.errors import UsageError
 from nasflow.base.text import plain_line
 from stages.data.assignment import TooFewSets, assign
+from stages.data.dataset import Part
 from stages.data.sets import linked_sets
 
-Split = Literal["train", "architecture", "choice", "test"]
-SPLITS: tuple[Split, ...] = ("train", "architecture", "choice", "test")
 Given = Literal["train", "validation", "test"]
 LeftOut = Literal["linked-to-test", "linked-to-validation", "conflicting-labels", "exact-copy"]
 """Why an image is in no part: it shares a set with a given test (validation) image, has exact copies of
@@ -71,7 +70,7 @@ class Shares:
                 hint="Make them smaller: training gets the rest, which must be more than 0.",
             )
 
-    def of(self, split: Split) -> float:
+    def of(self, split: Part) -> float:
         """The share of one part."""
         if split == "train":
             return 1 - self.architecture - self.choice - self.test
@@ -96,12 +95,12 @@ class Splitting:
     of them, and :meth:`keys` gives them for both names.
     """
 
-    parts: Mapping[str, Split]
+    parts: Mapping[str, Part]
     left_out: Mapping[str, LeftOut]
     shared: bool
     conflicts: tuple[Conflict, ...] = ()
 
-    def keys(self, split: Split) -> tuple[str, ...]:
+    def keys(self, split: Part) -> tuple[str, ...]:
         """The images of a part, sorted."""
         wanted = "choice" if self.shared and split == "architecture" else split
         return tuple(sorted(key for key, part in self.parts.items() if part == wanted))
@@ -160,7 +159,7 @@ def split_items(
         exact = [conflict for conflict in conflicts if conflict.kind == "exact"]
         left_out.update({key: "conflicting-labels" for conflict in exact for key in conflict.keys})
     sets = sets_of([item for item in items if item.key not in left_out])
-    parts: dict[str, Split] = {}
+    parts: dict[str, Part] = {}
     free: list[tuple[Item, ...]] = []
     validation: list[tuple[Item, ...]] = []
     for members in sets:
@@ -283,7 +282,7 @@ def _strongest(members: Sequence[Item]) -> Literal["validation", "test"] | None:
 
 def _check_given(
     items: Sequence[Item],
-    test: Mapping[str, Split],
+    test: Mapping[str, Part],
     validation: Sequence[Sequence[Item]],
     free: Sequence[Sequence[Item]],
     class_names: Sequence[str],

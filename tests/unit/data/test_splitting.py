@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasflow.base.errors import UsageError
+from stages.data.dataset import PARTS
 from stages.data.splitting import (
-    SPLITS,
     Item,
     Shares,
     Splitting,
@@ -80,7 +80,7 @@ def test_no_set_straddles_and_each_image_is_in_one_part_or_left_out(items: list[
             assert part == "test" or splitting.left_out[item.key] == "conflicting-labels"
         elif item.given == "validation" and part is not None:
             assert part in ("architecture", "choice")
-    for split in SPLITS:
+    for split in PARTS:
         assert {item.label for item in items if item.key in splitting.keys(split)} == {0, 1, 2}
 
 
@@ -131,7 +131,7 @@ def test_few_images_share_architecture_and_choice() -> None:
 def test_many_images_have_four_parts() -> None:
     splitting = split_items(three_classes(600), NAMES)
     assert not splitting.shared
-    assert [len(splitting.keys(split)) for split in SPLITS] == [1080, 180, 180, 360]
+    assert [len(splitting.keys(split)) for split in PARTS] == [1080, 180, 180, 360]
 
 
 def test_a_copy_of_a_given_test_image_is_left_out_of_train() -> None:
