@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import tarfile
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from stages.data.dataset import PARTS
 from stages.data.image_file import BrokenImageError
 
 datasets = pytest.importorskip("datasets")
+
+LONG_AGO_NS = 1_600_000_000_123_456_789
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +126,12 @@ def test_a_second_look_reads_no_image_and_other_files_are_read_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = parquet(tmp_path / "animals", {"train": 40})
+    opened(folder).identity()
+    tables = list((tmp_path / "cache").rglob("*.arrow"))
+    assert tables
+    for table in tables:
+        os.utime(table, ns=(LONG_AGO_NS, LONG_AGO_NS))  # one that is milliseconds old would be read again
+    monkeypatch.setattr(catalogue, "_KNOWN", {})
     first = opened(folder).identity()
     monkeypatch.setattr(catalogue, "_KNOWN", {})
     again = opened(folder)
