@@ -91,10 +91,10 @@ class Finetune(Stage):
     def _pretrained(self, jobs: Sequence[Job], context: Context) -> list[Job]:
         """The jobs with weights cut out of the space's pretrained network, and fitted."""
         from stages.nn.network import save_weights
-        from stages.training.starting import pretrained_start
+        from stages.training.starting import FittedStart
 
         assert self.space.pretrained is not None
-        start, origin = pretrained_start(self.space, self.data, self.seed), origin_of(self.space.pretrained)
+        start, origin = FittedStart(self.space, self.data, self.seed), origin_of(self.space.pretrained)
         started = []
         for job in jobs:
             context.say(f"{job.name}: fitting its blocks to the pretrained network's.")

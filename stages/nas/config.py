@@ -9,6 +9,7 @@ from pydantic import Field
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from stages.measurement.config import MeasurementConfig
+from stages.training.recipe import PRETRAINED_RATE
 
 
 class ReinforceConfig(Record):
@@ -44,6 +45,13 @@ class SearchConfig(Record):
     )
     batch_size: int = Field(64, ge=2, le=4096, description="training images per step of the weights")
     learning_rate: float = Field(0.1, gt=0, le=10, description="of the weights; falls to zero along a cosine")
+    pretrained_rate: float = Field(
+        PRETRAINED_RATE,
+        gt=0,
+        le=10,
+        description="in its place, and the warm-up's, where the space starts from pretrained weights: these "
+        "learn by AdamW, and their batch normalisation keeps its statistics",
+    )
     warmup_learning_rate: float | None = Field(
         None,
         gt=0,

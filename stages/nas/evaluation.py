@@ -25,9 +25,9 @@ MOST_BATCHES = 16
 class SupernetEvaluator:
     """Values of networks that share a supernet's weights: negative cross entropy on batches of images.
 
-    Each batch normalisation takes the batch's own statistics: the supernet's are a mixture of all paths. The
-    supernet is left as it was. Values are kept in the context's scratch one by one, so that a killed run goes
-    on behind the last.
+    Each batch normalisation takes the batch's own statistics: the supernet's are a mixture of all paths,
+    unless it kept those of pretrained weights, which hold for every path. The supernet is left as it was.
+    Values are kept in the context's scratch one by one, so that a killed run goes on behind the last.
     """
 
     def __init__(self, supernet: Supernet, images: Batches, context: Context) -> None:

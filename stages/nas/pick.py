@@ -30,6 +30,7 @@ from stages.nas.ranking import Path, Ranking
 from stages.nas.targets import TargetConfig
 from stages.nas.trials import TRIALS, Trials
 from stages.nn.blocks import to_channels_last
+from stages.nn.kept_statistics import keep_statistics
 from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet, recalibrate_bn
 from stages.seeds import PickStream, derived_seed
@@ -84,6 +85,8 @@ class _Picker:
     def __post_init__(self) -> None:
         self.torch_device = start_runtime(self.seed).device
         self.supernet = Supernet(self.search.space)
+        if self.search.pretrained is not None:
+            keep_statistics(self.supernet)
         self.supernet.load_state_dict(load(self.context.store.read_bytes(self.search.supernet)))
         self.supernet.to(self.torch_device)
         to_channels_last(self.supernet)
@@ -250,12 +253,16 @@ class _Picker:
         return self.trials.evaluation(path) if self.trials is not None else None
 
     def _evaluate(self, path: Path) -> tuple[Evaluation, Network]:
-        """On all validation images, with the supernet's weights and the network's own statistics."""
+        """On all validation images, with the supernet's weights and the network's own statistics.
+
+        Those of pretrained weights were kept in the search, and are kept here.
+        """
         if path not in self.evaluated:
             network = self.supernet.extract(path).to(self.torch_device)
             to_channels_last(network)
-            batches = self.training.training(derived_seed(self.seed, PickStream.RECALIBRATION), 0)
-            recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
+            if self.search.pretrained is None:
+                batches = self.training.training(derived_seed(self.seed, PickStream.RECALIBRATION), 0)
+                recalibrate_bn(network, (x for x, _ in islice(batches, self.config.recalibration_batches)))
             self.evaluated[path] = evaluate(network, self.choice.in_order()), network
             self._keep_cost()
         return self.evaluated[path]

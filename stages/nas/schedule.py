@@ -18,9 +18,11 @@ def weights_recipe(config: SearchConfig) -> Recipe:
     )
 
 
-def weights_rate(config: SearchConfig, step: int, steps_per_epoch: int) -> float:
+def weights_rate(config: SearchConfig, step: int, steps_per_epoch: int, *, pretrained: bool = False) -> float:
     """The weights' learning rate: one cosine over all epochs, or one for each phase, without a rise."""
     recipe, first = weights_recipe(config), config.warmup_learning_rate
+    if pretrained:
+        recipe, first = recipe.model_copy(update={"learning_rate": config.pretrained_rate}), None
     if first is None:
         return learning_rate(recipe, step, steps_per_epoch, recipe.epochs)
     recipe, before = recipe.model_copy(update={"warmup_epochs": 0.0}), config.warmup_epochs * steps_per_epoch

@@ -30,6 +30,7 @@ from stages.nas.multiplier import LatencyMultiplier
 from stages.nas.sandwich import sandwich_loss
 from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import path_costs_ms
+from stages.nn.kept_statistics import keep_statistics
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.nn.weights_source import origin_of
@@ -47,9 +48,9 @@ from stages.training.checkpoint import (
 from stages.training.cost import ComputeClock
 from stages.training.loop import READ_EVERY
 from stages.training.makers import Makers
-from stages.training.optimisation import Losses, check_finite, check_loss, set_learning_rate, sgd
+from stages.training.optimisation import Losses, check_finite, check_loss, optimizer_of, set_learning_rate
 from stages.training.runtime import CHECKPOINT_SECONDS, Precision, TrainingRuntime, start_runtime
-from stages.training.starting import pretrained_start
+from stages.training.starting import FittedStart
 from stages.training.task import data_as_json
 
 CHECKPOINT = "search.checkpoint"
@@ -101,7 +102,7 @@ def run_search(
     )
     if space.pretrained is not None and not loop.begun:
         context.say("fitting all candidates to the pretrained network's blocks.")
-        pretrained_start(space, data, seed).fill(loop.supernet)
+        FittedStart(space, data, seed).fill(loop.supernet)
     return loop.to_the_end()
 
 
@@ -144,8 +145,10 @@ class SearchLoop:
         self.makers = Makers(self.runtime)
         self.epochs = config.warmup_epochs + config.epochs
         self.supernet = Supernet(self.space)
+        if self._pretrained:
+            keep_statistics(self.supernet)
         self.runtime.place(self.supernet)
-        self.optimizer = sgd(self.supernet, weights_recipe(config))
+        self.optimizer = optimizer_of(self.supernet, weights_recipe(config), pretrained=self._pretrained)
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=config.label_smoothing
         )
@@ -204,6 +207,10 @@ class SearchLoop:
         return self.now.epoch > 0 or self.now.step > 0
 
     @property
+    def _pretrained(self) -> bool:
+        return self.space.pretrained is not None
+
+    @property
     def _warming_up(self) -> bool:
         return self.now.epoch < self.config.warmup_epochs
 
@@ -260,7 +267,9 @@ class SearchLoop:
     def weight_step(self, x_NCHW: Tensor, labels: Tensor, path: Sequence[int]) -> None:
         """Train the weights of one path on one batch; labels (N,), or (N, classes) of mixed images."""
         step = self._total_step
-        set_learning_rate(self.optimizer, weights_rate(self.config, step, len(self.training)))
+        steps = len(self.training)
+        rate = weights_rate(self.config, step, steps, pretrained=self._pretrained)
+        set_learning_rate(self.optimizer, rate)
         # None, not zeros: a path that was not sampled must see neither decay nor momentum.
         self.optimizer.zero_grad(set_to_none=True)
 

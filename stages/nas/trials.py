@@ -17,7 +17,7 @@ from stages.space.network_name import network_name
 from stages.space.search_space import NetConfig, SearchSpace
 from stages.training.optimisation import Evaluation
 from stages.training.recipe import Recipe
-from stages.training.starting import pretrained_start
+from stages.training.starting import FittedStart
 from stages.training.task import Course, Outcome, Task
 from stages.training.together import train_together
 
@@ -65,6 +65,7 @@ class Trials:
                 network_name(path, "trial"),
                 networks[path],
                 None if path in self._kept else start(networks[path]),
+                pretrained=self.space.pretrained is not None,
                 evaluated=True,
                 done=path in self._kept,
             )
@@ -81,7 +82,7 @@ class Trials:
         """The weights that a network's trial starts from: those that its training would; None: fresh ones."""
         if not needed or self.space.pretrained is None:
             return lambda _net: None
-        start = pretrained_start(self.space, self.course.data, self.course.seed)
+        start = FittedStart(self.space, self.course.data, self.course.seed)
         return lambda net: save_weights(start.network(net))
 
     def evaluation(self, path: Sequence[int]) -> Evaluation:

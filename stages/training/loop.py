@@ -17,6 +17,7 @@ from pipeline import signals
 from pipeline.stage import Context
 from stages.data.dataset import Batches
 from stages.documents import ComputeCost, EpochPoint, MadeBy
+from stages.nn.kept_statistics import keep_statistics
 from stages.nn.network import Network, save_state
 from stages.training.checkpoint import (
     VERSION,
@@ -36,8 +37,8 @@ from stages.training.optimisation import (
     accuracy_percent,
     check_finite,
     learning_rate,
+    optimizer_of,
     set_learning_rate,
-    sgd,
 )
 from stages.training.recipe import Recipe
 from stages.training.runtime import TrainingRuntime
@@ -74,13 +75,15 @@ def train(
     name: str,
     context: Context,
     runtime: TrainingRuntime,
+    pretrained: bool = False,
 ) -> Trained:
     """Train ``network`` and return its best averaged weights.
 
+    ``pretrained``: its weights are not fresh, but published ones (:mod:`stages.nn.kept_statistics`).
     Goes on from the checkpoint ``name`` in the context's scratch, if there is one, with the very
     numbers that an undisturbed training would have had. Raises TrainingDivergedError.
     """
-    run = _Run(network, training, validation, recipe, seed, name, context, runtime)
+    run = _Run(network, training, validation, recipe, seed, name, context, runtime, pretrained)
     return run.to_the_end()
 
 
@@ -106,12 +109,16 @@ class _Run:
     name: str
     context: Context
     runtime: TrainingRuntime
+    pretrained: bool = False
 
     def __post_init__(self) -> None:
         self.compute_cost = ComputeClock(self.runtime.device)
         self.makers = Makers(self.runtime)
+        if self.pretrained:
+            keep_statistics(self.network)
+            self.recipe = self.recipe.model_copy(update={"learning_rate": self.recipe.pretrained_rate})
         self.runtime.place(self.network)
-        self.optimizer = sgd(self.network, self.recipe)
+        self.optimizer = optimizer_of(self.network, self.recipe, pretrained=self.pretrained)
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
         self.loss = nn.CrossEntropyLoss(
             weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing

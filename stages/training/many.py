@@ -43,7 +43,7 @@ def train_all(
         networks[index] = network = _network(jobs[index], outcome, context)
         context.say(f"{network.name}: {network.validation_accuracy_percent:.2f} % on validation images.")
 
-    tasks = [Task(job.name, job.net, job.weights) for job in jobs]
+    tasks = [Task(job.name, job.net, job.weights, pretrained=job.pretrained is not None) for job in jobs]
     train_together(tasks, Course(recipe, data, seed), context, finished)
     return TrainedNetworks(networks=tuple(networks[index] for index in range(len(jobs))))
 

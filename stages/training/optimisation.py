@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +13,39 @@ from torch import Tensor, nn
 from nasflow.base.errors import TrainingDivergedError
 from stages.training.recipe import Recipe
 
+ADAMW_DECAY = 0.01
 
-def sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; BN parameters and biases are not decayed.
+
+def optimizer_of(module: nn.Module, recipe: Recipe, *, pretrained: bool = False) -> torch.optim.Optimizer:
+    """SGD, or AdamW for pretrained weights. BN parameters and biases are not decayed; the rate is 0 at first.
 
     All tensors in one call (``foreach``). PyTorch's fused way, as fast, refuses a supernet, of whose weights
     some have no momentum yet.
     """
-    weights = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    return adamw(module) if pretrained else sgd(module, recipe)
+
+
+def sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with Nesterov momentum."""
+    groups = _groups(module, recipe.weight_decay)
     return torch.optim.SGD(
         groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
     )
+
+
+def adamw(module: nn.Module) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101).
+
+    Where batch normalisation keeps its statistics, the gradients of channels with a small variance are larger
+    than others by orders of magnitude: SGD diverges at rates at which the other channels hardly learn.
+    """
+    return torch.optim.AdamW(_groups(module, ADAMW_DECAY), lr=0.0, foreach=True)
+
+
+def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    weights = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim <= 1]
+    return [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, epochs: int) -> float:

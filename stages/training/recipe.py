@@ -11,6 +11,7 @@ from pipeline.artifact import Record
 from stages.space.search_space import SearchSpace
 from stages.training.distillation import TeacherConfig
 
+PRETRAINED_RATE = 3e-4
 Start = Literal["auto", "inherited", "fresh", "pretrained"]
 
 
@@ -20,7 +21,10 @@ def _word(value: object) -> object:
 
 
 class Recipe(Record):
-    """SGD with Nesterov momentum, warm-up, cosine. One recipe serves all networks that are compared."""
+    """SGD with Nesterov momentum (AdamW for pretrained weights), warm-up, cosine.
+
+    One recipe serves all networks that are compared.
+    """
 
     epochs: int = Field(
         6, ge=1, description="passes over the training images, for every network that is compared"
@@ -28,6 +32,13 @@ class Recipe(Record):
     batch_size: int = Field(64, ge=2, le=4096, description="training images per step")
     learning_rate: float = Field(
         0.1, gt=0, le=10, description="the highest, after the warm-up; then it falls to zero along a cosine"
+    )
+    pretrained_rate: float = Field(
+        PRETRAINED_RATE,
+        gt=0,
+        le=10,
+        description="in its place for networks that start from pretrained weights: these learn by AdamW, and "
+        "their batch normalisation keeps its statistics",
     )
     warmup_epochs: float = Field(
         0.3, ge=0, description="passes in which the learning rate rises to that, linearly"

@@ -13,32 +13,44 @@ from stages.nn.network import Network
 from stages.nn.pretrained import full_network, load_pretrained
 from stages.nn.probe import features, fit_classifier
 from stages.nn.start import IMAGES, PretrainedStart
+from stages.nn.supernet import Supernet
 from stages.seeds import TrainingStream, derived_seed
-from stages.space.search_space import SearchSpace
+from stages.space.search_space import NetConfig, SearchSpace
 
 PROBE_IMAGES, _PROBE_BATCH = 2000, 50
 """Labelled images that the dense layer is fitted on; the fit takes time with their number's cube."""
 
 
-def pretrained_start(space: SearchSpace, data: DataConfig, seed: int) -> PretrainedStart:
-    """The space's weights, to be fitted on :data:`IMAGES` random training images, as evaluation shows them.
+class FittedStart:
+    """A space's weights, fitted on :data:`IMAGES` random training images, as evaluation shows them.
 
-    The dense layer is the full network's (:func:`pretrained_full`). Raises MachineError where the package
-    with the weights is not installed, IntegrityError.
+    The dense layer of each network is fitted to labelled training images in closed form: one of random
+    numbers sends gradients into the pretrained layers that spoil them before it has learned itself (arXiv
+    2202.10054).
     """
-    images = open_dataset(data).load("train")
-    chosen = _chosen(images, seed, IMAGES)
-    start = PretrainedStart(space, load_pretrained(space), [_x_NCHW(images, chosen)], seed=_dense_seed(seed))
-    _fit_dense(start.full, images, seed)
-    return start
+
+    def __init__(self, space: SearchSpace, data: DataConfig, seed: int) -> None:
+        """Raises MachineError where the package with the weights is not installed, IntegrityError."""
+        self._images, self._seed = open_dataset(data).load("train"), seed
+        chosen = _chosen(self._images, seed, IMAGES)
+        self._start = PretrainedStart(
+            space, load_pretrained(space), [_x_NCHW(self._images, chosen)], seed=_dense_seed(seed)
+        )
+        _fit_dense(self._start.full, self._images, seed)
+
+    def network(self, net: NetConfig) -> Network:
+        """A network of the space."""
+        network = self._start.network(net)
+        _fit_dense(network, self._images, self._seed)
+        return network
+
+    def fill(self, supernet: Supernet) -> None:
+        """All candidates of the space; the dense layer is the full network's."""
+        self._start.fill(supernet)
 
 
 def pretrained_full(space: SearchSpace, data: DataConfig, seed: int) -> Network:
-    """The space's largest network, its dense layer fitted to labelled training images in closed form.
-
-    A dense layer of random numbers sends gradients into the pretrained layers that spoil them before it has
-    learned itself (arXiv 2202.10054). Raises as :func:`pretrained_start` does.
-    """
+    """The space's largest network, started as :class:`FittedStart` does. Raises what that does."""
     network = full_network(space, load_pretrained(space), _dense_seed(seed))
     _fit_dense(network, open_dataset(data).load("train"), seed)
     return network

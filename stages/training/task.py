@@ -29,13 +29,15 @@ EVALUATION_BATCH_SIZE = 500
 class Task:
     """One network to train; without ``weights`` from a fresh initialisation.
 
-    ``name`` is also its checkpoint's. ``evaluated``: its loss on the images for choices is wanted as well.
+    ``name`` is also its checkpoint's. ``pretrained``: its weights descend from published ones, which decides
+    over how they learn. ``evaluated``: its loss on the images for choices is wanted as well.
     ``done``: an earlier run has its outcome, and it is here to be counted alone.
     """
 
     name: str
     net: NetConfig
     weights: bytes | None = None
+    pretrained: bool = False
     evaluated: bool = False
     done: bool = False
 
@@ -85,6 +87,7 @@ def perform(
         name=task.name,
         context=context,
         runtime=runtime,
+        pretrained=task.pretrained,
     )
     if not task.evaluated:
         return Outcome(trained, None)
@@ -143,6 +146,7 @@ def task_as_json(task: Task) -> dict[str, Any]:
         "name": task.name,
         "net": task.net.model_dump(mode="json"),
         "fresh": task.weights is None,
+        "pretrained": task.pretrained,
         "evaluated": task.evaluated,
     }
 
@@ -150,7 +154,9 @@ def task_as_json(task: Task) -> dict[str, Any]:
 def task_of_json(plain: dict[str, Any], weights: bytes) -> Task:
     """What :func:`task_as_json` described."""
     net = NetConfig.model_validate(plain["net"])
-    return Task(plain["name"], net, None if plain["fresh"] else weights, plain["evaluated"])
+    return Task(
+        plain["name"], net, None if plain["fresh"] else weights, plain["pretrained"], plain["evaluated"]
+    )
 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:

@@ -25,11 +25,11 @@ from stages.nn.weights_source import weights_identity
 from stages.space.search_space import Candidate, SearchSpace
 from stages.training.optimisation import accuracy_percent
 from stages.training.recipe import TrainingConfig, resolved_start
-from stages.training.starting import pretrained_full, pretrained_start
+from stages.training.starting import FittedStart, pretrained_full
 
 DATA = DataConfig(train_images=200, architecture_images=100)
-STILL = TrainingConfig(epochs=1, batch_size=50, learning_rate=1e-9, ema_decay=0.0, weight_decay=0)
-"""Trained so little that the weights are those of the start, but for BN's statistics."""
+STILL = TrainingConfig(epochs=1, batch_size=50, pretrained_rate=1e-9, ema_decay=0.0)
+"""Trained so little that the weights are those of the start."""
 
 
 @pytest.fixture(scope="module")
@@ -132,24 +132,43 @@ def test_the_whole_pretrained_network_is_trained_beside_the_baselines(space: Sea
         Baseline(config=without, recipe=STILL, space=space, data=DATA, seed=0).check()
 
 
-def test_all_networks_start_from_one_dense_layer_that_is_fitted_to_the_labels(space: SearchSpace) -> None:
-    full, start = pretrained_full(space, DATA, 0), pretrained_start(space, DATA, 0)
-    smaller = start.network(space.network([0 for _ in space.layers()]))
+def test_each_network_starts_from_a_dense_layer_that_is_fitted_to_its_features(space: SearchSpace) -> None:
+    full, start = pretrained_full(space, DATA, 0), FittedStart(space, DATA, 0)
+    same, smaller = (
+        start.network(space.network(path)) for path in (space.largest_path(), [0 for _ in space.layers()])
+    )
     supernet = Supernet(space)
     start.fill(supernet)
     dense = full.blocks[-1].state_dict()
-    for other in (start.full.blocks[-1], smaller.blocks[-1], supernet.classifier):
+    for other in (same.blocks[-1], supernet.classifier):
         for name, tensor in other.state_dict().items():
             torch.testing.assert_close(tensor, dense[name], rtol=0, atol=0)
+    assert not torch.equal(smaller.blocks[-1].state_dict()["dense.weight"], dense["dense.weight"])
     training = open_dataset(DATA).load("train").batches(100, torch.device("cpu"))
     chance = 100 / space.classes
-    assert accuracy_percent(full, training.in_order()) > 2 * chance
+    for network in (full, smaller):
+        assert accuracy_percent(network, training.in_order()) > 2 * chance
+
+
+def test_pretrained_networks_keep_their_statistics_and_others_learn_them(space: SearchSpace) -> None:
+    store = MemoryStore()
+    recipe = STILL.model_copy(update={"pretrained_rate": 1e-3})
+    config = BaselineConfig(widths=(0.35,), published_widths=())
+    document = trained(Baseline(config=config, recipe=recipe, space=space, data=DATA, seed=0), store)
+    full = full_network(space, load_pretrained(space)).state_dict()
+    kept, fresh = (weights_of(document, name, store) for name in ("toy_full", "mobilenet_v2_0.35"))
+    statistics = [name for name in full if name.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(torch.equal(kept[name], full[name]) for name in statistics)
+    assert not torch.equal(kept["blocks.0.0.weight"], full["blocks.0.0.weight"])
+    means = [tensor for name, tensor in fresh.items() if name.endswith("running_mean")]
+    assert all(bool(mean.any()) for mean in means)
 
 
 def test_a_search_starts_from_fitted_candidates_and_says_whose_weights(space: SearchSpace) -> None:
     store = MemoryStore()
     config = SearchConfig(
-        warmup_epochs=1, epochs=1, batch_size=50, architecture_batch_size=50, learning_rate=1e-9
+        warmup_epochs=1, epochs=1, batch_size=50, architecture_batch_size=50, pretrained_rate=1e-9
     )
     result = run_search(
         config,
@@ -167,6 +186,8 @@ def test_a_search_starts_from_fitted_candidates_and_says_whose_weights(space: Se
     full = full_network(space, load_pretrained(space)).state_dict()
     for name in (name for name, tensor in full.items() if tensor.ndim == 4):
         torch.testing.assert_close(extracted[name], full[name], atol=1e-5, rtol=1e-5)
+    for name in (name for name in full if name.endswith(("running_mean", "running_var"))):
+        assert torch.equal(extracted[name], full[name])
 
 
 def test_other_weights_make_another_fingerprint(space: SearchSpace) -> None:
