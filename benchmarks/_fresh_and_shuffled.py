@@ -20,7 +20,6 @@ from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.finetune import Finetune
 from stages.prune import Prune
 from stages.search import Search
-from stages.training.recipe import Recipe
 
 FRESH_NAME = "found_fresh"
 
@@ -37,9 +36,7 @@ class FinetuneAndFresh(Finetune):
         pruned: PrunedNetworks = inputs["pruned"]
         from stages.training.many import Job, train_all
 
-        # The learning rate of a fine-tuning is too small for random weights: the default is made for them.
-        rate = max(self.config.learning_rate, Recipe().learning_rate)
-        recipe = self.config.model_copy(update={"epochs": self.fresh_epochs, "learning_rate": rate})
+        recipe = self.config.model_copy(update={"epochs": self.fresh_epochs})
         job = Job(FRESH_NAME, "front", pruned.found.net, None)  # verify shows a front beside the others
         fresh = train_all([job], recipe, self.data, self.seed, context)
         return TrainedNetworks(networks=(*trained.networks, *fresh.networks))

@@ -29,6 +29,8 @@ from stages.space.search_space import SearchSpace
 FEW = 5_000
 """With fewer images, what a network knew before decides more than what it learns."""
 FEW_TEST_IMAGES = 150
+RATIO = 0.6
+"""Of the largest network's latency. A network of its smallest candidates alone has 0.47: there is a choice."""
 UNEQUAL = 5.0
 """Above this ratio of the largest class to the smallest, images of rare classes get a weight."""
 RESOLUTIONS = (224, 192, 160, 128)
@@ -152,14 +154,15 @@ def first_settings(seen: Seen) -> FirstSettings:
     plan, seconds = _longest_within(3600.0 * hours, space, seen, start=start, few=few)
     space["resolution"] = plan.space.resolution
     batch = seen.batch_size
-    rate = round((0.01 * batch / 32) if start else (0.1 * batch / 64), 4)
+    rate = round(0.1 * batch / 64, 4)
+    preset = "strong" if few and not start else "light"
     values = {
         "data": {
-            "augmentation": {"preset": "strong" if few else "light"},
+            "augmentation": {"preset": preset},
             "balance": "weights" if seen.imbalance > UNEQUAL else "none",
         },
         "space": space,
-        "target": {"relative_to": "full", "ratio": 0.5} if few else {"ratio": 0.75},
+        "target": {"relative_to": "full", "ratio": RATIO} if few else {"ratio": 0.75},
         "training": {
             "epochs": plan.epochs,
             "batch_size": batch,
@@ -270,13 +273,16 @@ def _reasons(
     )
     yield (
         f"training.learning_rate {values['training']['learning_rate']:g}",
-        "small, so that the pretrained weights are not forgotten"
-        if start
-        else "in proportion to the batch size",
+        "in proportion to the batch size"
+        + (", for networks from random weights; pretrained ones have training.pretrained_rate" if start else ""),
     )
     yield (
         f"data.augmentation.preset {values['data']['augmentation']['preset']}",
-        "few images are learned by heart otherwise" if few else "many images need little variation",
+        f"pretrained networks forget more than they learn under stronger variation in {plan.epochs} epochs"
+        if start
+        else "few images are learned by heart otherwise"
+        if few
+        else "many images need little variation",
     )
     if seen.imbalance > UNEQUAL:
         yield (
@@ -286,7 +292,7 @@ def _reasons(
         )
     yield (
         f"target.ratio {values['target']['ratio']:g}",
-        "of the latency of the largest network of the space: twice as fast"
+        f"of the latency of the largest network of the space: {1 / RATIO:.1f} times as fast"
         + (" as the whole EfficientNet-Lite0, which one would take otherwise" if start else "")
         if few
         else "of MobileNetV2's latency on the same device: faster than it",

@@ -78,8 +78,8 @@ def test_whatever_the_images_are_the_settings_are_valid_and_an_epoch_has_archite
 def test_few_images_start_from_pretrained_weights() -> None:
     config = _config(SEEN)
     assert (config.space.name, config.space.pretrained) == ("lite0", "auto")
-    assert config.data.augmentation.preset == "strong"
-    assert config.training.learning_rate < 0.1
+    assert config.data.augmentation.preset == "light"
+    assert config.training.pretrained_rate < 0.01
     assert "ImageNet" in _reasons(SEEN)
 
 
@@ -89,6 +89,7 @@ def test_without_the_package_few_images_start_from_random_weights_in_narrower_ne
     assert config.space.pretrained == "none"
     assert config.space.width_multiplier is not None
     assert config.space.width_multiplier < 1
+    assert config.data.augmentation.preset == "strong"
     assert "pip install 'nasflow[pretrained]'" in _reasons(seen)
     assert config.training.epochs > _config(SEEN).training.epochs
 
