@@ -67,7 +67,7 @@ def assert_nothing_straddles(items: Sequence[Item], splitting: Splitting) -> Non
         assert len({splitting.parts[item.key] for item in members}) == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(linked_items(), st.integers(0, 5))
 def test_no_set_straddles_and_each_image_is_in_one_part_or_left_out(items: list[Item], seed: int) -> None:
     splitting = split_items(items, NAMES, seed=seed)
@@ -84,7 +84,7 @@ def test_no_set_straddles_and_each_image_is_in_one_part_or_left_out(items: list[
         assert {item.label for item in items if item.key in splitting.keys(split)} == {0, 1, 2}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(linked_items(), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_the_order_of_the_listing_changes_nothing(items: list[Item], seed: int, order: random.Random) -> None:
     mixed = list(items)
@@ -97,7 +97,7 @@ def test_another_seed_gives_another_split() -> None:
     assert split_items(items, NAMES, seed=1) != split_items(items, NAMES, seed=2)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(10, 300), min_size=2, max_size=4), st.integers(0, 3))
 def test_single_images_keep_every_share_of_every_class_within_one_image(sizes: list[int], seed: int) -> None:
     items = [item for label, size in enumerate(sizes) for item in single(size, label)]
@@ -175,7 +175,7 @@ def test_exact_copies_of_two_classes_are_left_out_and_near_ones_kept_together() 
     assert not split_items(items, NAMES, keep_conflicts=True).left_out
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(linked_items().filter(lambda items: all(i.given in (None, "train") for i in items)), st.integers(2, 4))
 def test_folds_test_every_image_once_and_no_set_straddles(items: list[Item], count: int) -> None:
     splits = fold_items(items, NAMES, count)

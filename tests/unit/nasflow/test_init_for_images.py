@@ -49,7 +49,7 @@ def _reasons(seen: Seen) -> str:
     return "\n".join(f"{setting}: {reason}" for setting, reason in first_settings(seen).reasons)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.builds(
         Seen,
