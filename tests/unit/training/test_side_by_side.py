@@ -65,17 +65,25 @@ def _ignored(_index: int, _outcome: Outcome) -> None:
 
 @dataclass
 class Interrupted:
-    """Does something once so many of the processes have made progress."""
+    """Does something once so many of the processes have made progress; those that are ahead are held."""
 
     act: Callable[[], None]
     count: int = 2
+    begun: tuple[str, ...] = ()
+    """The tasks that the processes begin with, in the order in which these are started."""
     seen: set[str] = field(default_factory=set)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self.seen.add(event.note.split()[0])
-            if len(self.seen) == self.count:
-                self.act()
+        name = event.note.split()[0] if isinstance(event, Progress) else ""
+        if not name or name in self.seen:
+            return
+        self.seen.add(name)
+        held = [dict(zip(self.begun, _children(), strict=False)).get(done) for done in self.seen]
+        act = len(self.seen) == self.count
+        for process in filter(None, held):
+            os.kill(process, signal.SIGCONT if act else signal.SIGSTOP)
+        if act:
+            self.act()
 
 
 def test_side_by_side_gives_the_bits_of_one_after_another_and_tells_and_keeps_them_here() -> None:
@@ -104,14 +112,14 @@ def test_a_stopped_run_ends_its_processes_which_keep_their_last_step_and_goes_on
         os.kill(os.getpid(), signal.SIGTERM)
 
     long = Course(RECIPE.model_copy(update={"epochs": 1, "batch_size": 10}), DATA, 0, checkpoint_seconds=1e9)
-    told = Interrupted(interrupt)
+    told = Interrupted(interrupt, begun=("large", "middle"))
     context = Context("finetune", "0" * 64, MemoryStore(), scratch, told)
     with signals.interruptible(), pytest.raises(RunInterruptedError):
         train_together(TASKS, long, context, lambda _index, _outcome: None)
     assert len(processes) == 2 and not any(map(process_exists, processes))
     assert set(scratch.entries) == {"large.checkpoint", "middle.checkpoint"}
-    steps = [unpack(entry)[1]["now"]["step"] for entry in scratch.entries.values()]
-    assert all(step >= 20 for step in steps)
+    kept = [unpack(entry)[1]["now"] for entry in scratch.entries.values()]
+    assert all(now["epoch"] == 1 or now["step"] >= 20 for now in kept)
     outcomes: dict[int, Outcome] = {}
     resumed = Told()
     train_together(
@@ -236,7 +244,7 @@ def test_a_mistake_there_shows_its_traceback_here() -> None:
 
 
 def _children() -> list[int]:
-    """Training processes that this one has started and that still run."""
+    """Training processes that this one has started and that still run, the first one first."""
     tasks = Path("/proc/self/task").glob("*/children")
     pids = {int(pid) for children in tasks for pid in children.read_text().split()}
     return sorted(p for p in pids if b"stages.training.worker" in Path(f"/proc/{p}/cmdline").read_bytes())
