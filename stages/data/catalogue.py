@@ -208,15 +208,14 @@ def splitting_of(config: DataConfig, inventory: Inventory, copies: Copies | None
     if config.split_file is not None:
         return _given_back(Path(config.split_file), inventory, readable)
     superfluous = _superfluous(items) if config.copies == "leave_out" else frozenset[str]()
-    items = [item for item in items if item.key not in superfluous]
     names = inventory.listing.class_names
-    shares = shares_of(config, len(items))
-    if config.folds is not None:
-        splitting = fold_items(items, names, config.folds, shares=shares, seed=config.split_seed)[config.fold]
-    else:
-        splitting = split_items(items, names, shares=shares, seed=config.split_seed)
-    left_out: dict[str, LeftOut] = {**splitting.left_out, **dict.fromkeys(superfluous, "exact-copy")}
-    return Splitting(splitting.parts, left_out, splitting.shared, splitting.conflicts)
+    shares = shares_of(config, len(items) - len(superfluous))
+    if config.folds is None:
+        return split_items(items, names, shares=shares, seed=config.split_seed, superfluous=superfluous)
+    splits = fold_items(
+        items, names, config.folds, shares=shares, seed=config.split_seed, superfluous=superfluous
+    )
+    return splits[config.fold]
 
 
 def _given_back(path: Path, inventory: Inventory, readable: Sequence[int]) -> Splitting:

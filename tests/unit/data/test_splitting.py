@@ -147,6 +147,26 @@ def test_a_copy_of_a_given_test_image_is_left_out_of_train() -> None:
     assert splitting.keys("test") == ("test/a.png", "test/b.png")
 
 
+def test_a_copy_that_is_left_out_still_holds_its_groups_together() -> None:
+    items = three_classes()
+    items += [Item("g/a.png", 0, group="g", exact_set=1, copy_set=1)]
+    items += [Item("h/a.png", 0, group="h", exact_set=1, copy_set=1)]
+    items += [Item(f"{name}/{n}.png", 0, group=name) for name in "gh" for n in range(3)]
+    for seed in range(8):
+        of_folds = fold_items(items, NAMES, 3, seed=seed, superfluous={"h/a.png"})
+        for splitting in (split_items(items, NAMES, seed=seed, superfluous={"h/a.png"}), *of_folds):
+            assert splitting.left_out == {"h/a.png": "exact-copy"}
+            assert len({part for key, part in splitting.parts.items() if key[0] in "gh"}) == 1
+
+
+def test_a_given_test_image_keeps_the_group_of_its_copy_out_of_train() -> None:
+    items = single(20, 0, given="train") + single(20, 1, given="train")
+    items += [Item("test/a.png", 0, "test", exact_set=7), Item("test/b.png", 1, "test")]
+    items += [Item("train/a2.png", 0, "train", "g", exact_set=7), Item("train/a3.png", 0, "train", "g")]
+    splitting = split_items(items, ("a", "b"), superfluous={"train/a2.png"})
+    assert splitting.left_out == {"train/a2.png": "exact-copy", "train/a3.png": "linked-to-test"}
+
+
 def test_given_validation_images_become_architecture_and_choice() -> None:
     items = [Item(f"{part}/{n}", n % 2, part) for part in ("train", "validation", "test") for n in range(400)]  # type: ignore[arg-type]
     splitting = split_items(items, ("a", "b"))
