@@ -29,7 +29,7 @@ from stages.data.listing import list_images
 from stages.data.names import shown
 from stages.data.near_copies import NearPair
 from stages.data.split_file import Present, read_split
-from stages.data.splitting import Item, LeftOut, Shares, Splitting, fold_items, split_items
+from stages.data.splitting import Given, Item, LeftOut, Shares, Splitting, fold_items, split_items
 
 COPIES_VERSION = "copies 1"
 
@@ -209,7 +209,7 @@ def splitting_of(config: DataConfig, inventory: Inventory, copies: Copies | None
         return _given_back(Path(config.split_file), inventory, readable)
     superfluous = _superfluous(items) if config.copies == "leave_out" else frozenset[str]()
     names = inventory.listing.class_names
-    shares = shares_of(config, len(items) - len(superfluous))
+    shares = shares_of(config, [item.given for item in items if item.key not in superfluous])
     if config.folds is None:
         return split_items(items, names, shares=shares, seed=config.split_seed, superfluous=superfluous)
     splits = fold_items(
@@ -253,15 +253,38 @@ def _superfluous(items: Sequence[Item]) -> frozenset[str]:
     )
 
 
-def shares_of(config: DataConfig, count: int) -> Shares:
-    """Which share of ``count`` images each part gets."""
+def shares_of(config: DataConfig, given: Sequence[Given | None]) -> Shares:
+    """Which share each part gets of the images that are cut, from the given part of each image that is used.
+
+    Cut are those without a part of their own, and those given for training; in cross-validation those of the
+    other folds. Shares of parts that are given decide nothing. Raises UsageError where none would be left to
+    train with.
+    """
+    count = sum(part in (None, "train") for part in given)
+    if config.folds is not None:
+        count = count * (config.folds - 1) // config.folds
 
     def share(amount: float | None, usual: float) -> float:
-        return usual if amount is None else amount if amount < 1 else amount / count
+        return usual if amount is None else amount if amount < 1 else amount / max(1, count)
 
+    test = 0.0 if "test" in given or config.folds is not None else share(config.test_images, TEST_SHARE)
     architecture = share(config.architecture_images, CHOICE_SHARE)
     choice = architecture if config.choice_images is None else share(config.choice_images, CHOICE_SHARE)
-    return Shares(architecture=architecture, choice=choice, test=share(config.test_images, TEST_SHARE))
+    if "validation" in given:  # these two share them, in proportion
+        whole = (architecture + choice) / (2 * CHOICE_SHARE)
+        architecture, choice = architecture / whole, choice / whole
+    if architecture + choice + test >= 1:
+        set_keys = {
+            name: getattr(config, name) for name in ("architecture_images", "choice_images", "test_images")
+        }
+        named = ", ".join(
+            f"data.{name} {amount:g}" for name, amount in set_keys.items() if amount is not None
+        )
+        raise UsageError(
+            f"{named}: of {count:,} images that are to be split, none would be left to train with.",
+            hint="Make them smaller: each is a share below 1, or a number of images.",
+        )
+    return Shares(architecture, choice, test or min(TEST_SHARE, (1 - architecture - choice) / 2))
 
 
 def _some_of_each_class(

@@ -189,6 +189,35 @@ def test_a_split_that_was_written_down_is_taken_back(folder: Path, tmp_path: Pat
         opened(folder, split_file=str(tmp_path / "gone.jsonl")).identity()
 
 
+def test_numbers_of_images_are_those_of_the_parts_that_are_cut(folder: Path) -> None:
+    """With a given test part, and in folds, other images than those that are cut do not count."""
+    root = folder.parent / "parts"
+    for part, numbers in (("train", range(12)), ("test", range(12, 24))):
+        for name in CLASSES:
+            (root / part / name).mkdir(parents=True)
+            for number in numbers:
+                os.link(folder / name / f"{number:02d}.png", root / part / name / f"{number:02d}.png")
+    assert opened(root, architecture_images=6, choice_images=6).counts["choice"] == 12
+    assert opened(root, architecture_images=0.4, choice_images=0.45).counts["test"] == 36
+    folds = opened(folder, architecture_images=6, choice_images=6, folds=4)
+    assert (folds.counts["choice"], folds.counts["test"]) == (12, 18)
+    assert opened(folder, test_images=30).counts["test"] == 30
+
+
+def test_parts_that_leave_nothing_to_train_with_are_named_by_their_keys(folder: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"data\.test_images 90: of 72 images .* none would be left"
+    ) as caught:
+        opened(folder, test_images=90).catalogue  # noqa: B018 - looking is what fails
+    assert "number of images" in caught.value.hint
+
+
+def test_folds_and_a_split_file_exclude_each_other() -> None:
+    """Every fold would be the same split."""
+    with pytest.raises(ValueError, match="one test part"):
+        DataConfig(source="folder", path="x", folds=5, split_file="split.jsonl")
+
+
 def test_folds_test_every_image_once(folder: Path) -> None:
     tested = [paths_of(opened(folder, folds=4, fold=fold))["test"] for fold in range(4)]
     assert set().union(*tested) == {f"{name}/{n:02d}.png" for name in CLASSES for n in range(EACH)}
