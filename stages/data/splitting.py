@@ -92,13 +92,15 @@ class Splitting:
     """Which part each image is in: every key stands in ``parts`` or in ``left_out``, none in both.
 
     Where ``shared``, ``architecture`` and ``choice`` are the same images: ``parts`` says ``choice`` for all
-    of them, and :meth:`keys` gives them for both names.
+    of them, and :meth:`keys` gives them for both names. ``straddling``: how many sets stand in several parts,
+    as only a split that a person gave can have it.
     """
 
     parts: Mapping[str, Part]
     left_out: Mapping[str, LeftOut]
     shared: bool
     conflicts: tuple[Conflict, ...] = ()
+    straddling: int = 0
 
     def keys(self, split: Part) -> tuple[str, ...]:
         """The images of a part, sorted."""
