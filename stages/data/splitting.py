@@ -164,6 +164,7 @@ def split_items(
     if not keep_conflicts:
         exact = [conflict for conflict in conflicts if conflict.kind == "exact"]
         left_out.update({key: "conflicting-labels" for conflict in exact for key in conflict.keys})
+    _check_left(used, left_out, class_names)
     sets = _sets_without(items, left_out)
     parts: dict[str, Part] = {}
     free: list[tuple[Item, ...]] = []
@@ -300,6 +301,16 @@ def check_classes(items: Sequence[Item], class_names: Sequence[str]) -> None:
         )
 
 
+def _check_left(items: Sequence[Item], left_out: Collection[str], class_names: Sequence[str]) -> None:
+    gone = {item.label for item in items} - {item.label for item in items if item.key not in left_out}
+    if gone:
+        raise UsageError(
+            f"No image of {_named(gone, class_names)} is left: all have exact copies in another class.",
+            hint="Keep each picture in the one class that it belongs to: 'nasflow data check --html FILE' "
+            "shows them.",
+        )
+
+
 def _strongest(members: Sequence[Item]) -> Literal["validation", "test"] | None:
     given = {item.given for item in members}
     return "test" if "test" in given else "validation" if "validation" in given else None
@@ -319,8 +330,8 @@ def _check_given(
     for part, labels in (("test", tested), ("validation", held), ("train", learned)):
         if (labels or part == "train") and labels != everything:
             raise UsageError(
-                f"The given parts have different classes: {_named(everything - labels, class_names)} "
-                f"has no usable image in {part}.",
+                f"The given parts have different classes: {part} has no usable image of "
+                f"{_named(everything - labels, class_names)}.",
                 hint="Give every part the same classes. Copies of test images in train do not count.",
             )
 

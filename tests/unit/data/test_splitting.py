@@ -195,6 +195,14 @@ def test_exact_copies_of_two_classes_are_left_out_and_near_ones_kept_together() 
     assert not split_items(items, NAMES, keep_conflicts=True).left_out
 
 
+def test_a_class_whose_images_all_have_copies_in_another_is_named() -> None:
+    items = [*single(20, 0), Item("1/a.png", 1, exact_set=1), Item("0/a.png", 0, exact_set=1)]
+    for split in (split_items, lambda items, names: fold_items(items, names, 2)):
+        with pytest.raises(UsageError, match="No image of class dog is left") as caught:
+            split(items, NAMES[:2])
+        assert "data check --html" in caught.value.hint
+
+
 @settings(max_examples=15)
 @given(linked_items().filter(lambda items: all(i.given in (None, "train") for i in items)), st.integers(2, 4))
 def test_folds_test_every_image_once_and_no_set_straddles(items: list[Item], count: int) -> None:
@@ -228,12 +236,12 @@ def test_folds_are_equally_large() -> None:
         (
             single(20, 0, given="train") + single(20, 1, given="train") + [Item("t", 0, "test")],
             ("cat", "dog"),
-            "class dog has no usable image in test",
+            "test has no usable image of class dog",
         ),
         (
             single(20, 0, given="train") + [Item(f"t{n}", n % 2, "test") for n in range(9)],
             ("cat", "dog"),
-            "class dog has no usable image in train",
+            "train has no usable image of class dog",
         ),
     ],
 )
