@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.requirements import is_here
 
 # Before NumPy is loaded: beside other programs, two threads of its OpenBLAS that wait for each other take up
@@ -18,6 +19,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a worker of its own
 
 _LACKS = "this computer lacks "
+
+# The same examples in every run, however slow the computer: what fails here fails everywhere. To search for
+# others: --hypothesis-profile=search.
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("search", settings.get_profile("fixed"), derandomize=False, max_examples=1_000)
+settings.load_profile("fixed")
 
 
 def pytest_configure() -> None:

@@ -135,7 +135,8 @@ def _written(catalogue: Catalogue, data: DataConfig) -> SplitFile:
         )
         for number in readable
     )
-    return SplitFile(lines, data.split_seed, shares_of(data, len(readable)), splitting.shared)
+    given = [listed[n].part for n in readable if splitting.left_out.get(listed[n].path) != "exact-copy"]
+    return SplitFile(lines, data.split_seed, shares_of(data, given), splitting.shared)
 
 
 def _settings(selection: Selection, directory: Path | None) -> tuple[PipelineConfig, Path | None]:

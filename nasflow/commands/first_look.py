@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasflow.assemble import resolve_data
+from nasflow.assemble import artifacts_folder, resolve_data
 from nasflow.config import PipelineConfig
 from pipeline.events import Emit, Event, Message, Progress
 from stages.data.config import DataConfig, open_dataset
@@ -18,11 +18,14 @@ def look_at_images(config: PipelineConfig, base_dir: Path, emit: Emit, *, warn: 
     """Read the images, those that are new since the last look; ``warn``: say what will not be used.
 
     Nothing is done where the source knows its images (Fashion-MNIST). Raises UsageError where the images
-    cannot be learned from, DatasetMissingError where they are not there.
+    cannot be learned from, or where results would be written among them; DatasetMissingError where they are
+    not there.
     """
     data = resolve_data(config.data, base_dir)
     if data.source == "fashion_mnist":
         return
+    from nasflow.own_images.findings import data_root
+    from nasflow.own_images.keep_out import check_outside
     from nasflow.own_images.warnings import image_warnings
     from stages.data.image_folder import ImageFolder
 
@@ -31,8 +34,12 @@ def look_at_images(config: PipelineConfig, base_dir: Path, emit: Emit, *, warn: 
         return
     if data.source == "folder" or config.offline:
         dataset.check_at_hand()
+    artifacts, root = artifacts_folder(config, base_dir), data_root(data)
+    hint = "Move pipeline.yaml out of the folder of the images, or set 'artifacts' to a folder elsewhere."
+    check_outside(artifacts, root, hint=hint)
     telling = Telling(data, emit)
     catalogue = dataset.look(telling.reading, telling.comparing)
+    check_outside(artifacts, root, (image.path for image in catalogue.inventory.images), hint=hint)
     for text in image_warnings(catalogue) if warn else ():
         emit(Message("", text, level="warning"))
 

@@ -183,9 +183,9 @@ def decoding_speed(decode: Decoder, numbers: Sequence[int], seconds: float) -> f
 
 def data_root(config: DataConfig) -> Path | None:
     """The folder that holds the images, of a table its folder; None where they are not a person's files."""
-    if config.path is None:
+    path = Path(config.path) if config.path is not None else None
+    if path is None or not path.exists():
         return None
-    path = Path(config.path)
     return path if path.is_dir() else path.parent
 
 

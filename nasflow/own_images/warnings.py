@@ -36,6 +36,12 @@ def image_warnings(catalogue: Catalogue) -> Iterator[str]:
             f"{_images(linked)} given for training {_are(linked)} copies of test or validation images, or of "
             f"their groups, and left out: {SHOWS}."
         )
+    if splitting.straddling:
+        sets = "1 set stands" if splitting.straddling == 1 else f"{splitting.straddling:,} sets stand"
+        yield (
+            f"{sets} in several parts of data.split_file, though its images are copies of each other or of "
+            "one group: accuracy on test images comes out too high. 'nasflow data split' separates them."
+        )
     near = sum(conflict.kind == "near" for conflict in splitting.conflicts)
     if near:
         sets = "1 set of near copies lies" if near == 1 else f"{near} sets of near copies lie"

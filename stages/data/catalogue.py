@@ -21,15 +21,25 @@ from nasflow.base.errors import MachineError, UsageError
 from pipeline.artifact import canonical_json, sha256_hex
 from stages.data.config import CHOICE_SHARE, TEST_SHARE, DataConfig
 from stages.data.copies import Copies, find_copies
-from stages.data.dataset import Part
+from stages.data.dataset import PARTS, Part
 from stages.data.descriptors import ImageDescriptor, describe
 from stages.data.image_bytes import ImageBytes
 from stages.data.inventory import InspectedImage, Inventory, Progress, take_inventory
 from stages.data.listing import list_images
-from stages.data.names import shown
+from stages.data.names import shown, shown_list
 from stages.data.near_copies import NearPair
 from stages.data.split_file import Present, read_split
-from stages.data.splitting import Item, LeftOut, Shares, Splitting, fold_items, split_items
+from stages.data.splitting import (
+    Given,
+    Item,
+    LeftOut,
+    Shares,
+    Splitting,
+    find_conflicts,
+    fold_items,
+    sets_of,
+    split_items,
+)
 
 COPIES_VERSION = "copies 1"
 
@@ -206,37 +216,46 @@ def splitting_of(config: DataConfig, inventory: Inventory, copies: Copies | None
         for index, number in enumerate(readable)
     ]
     if config.split_file is not None:
-        return _given_back(Path(config.split_file), inventory, readable)
+        return _given_back(Path(config.split_file), inventory, items)
     superfluous = _superfluous(items) if config.copies == "leave_out" else frozenset[str]()
-    items = [item for item in items if item.key not in superfluous]
     names = inventory.listing.class_names
-    shares = shares_of(config, len(items))
-    if config.folds is not None:
-        splitting = fold_items(items, names, config.folds, shares=shares, seed=config.split_seed)[config.fold]
-    else:
-        splitting = split_items(items, names, shares=shares, seed=config.split_seed)
-    left_out: dict[str, LeftOut] = {**splitting.left_out, **dict.fromkeys(superfluous, "exact-copy")}
-    return Splitting(splitting.parts, left_out, splitting.shared, splitting.conflicts)
+    shares = shares_of(config, [item.given for item in items if item.key not in superfluous])
+    if config.folds is None:
+        return split_items(items, names, shares=shares, seed=config.split_seed, superfluous=superfluous)
+    splits = fold_items(
+        items, names, config.folds, shares=shares, seed=config.split_seed, superfluous=superfluous
+    )
+    return splits[config.fold]
 
 
-def _given_back(path: Path, inventory: Inventory, readable: Sequence[int]) -> Splitting:
+def _given_back(path: Path, inventory: Inventory, items: Sequence[Item]) -> Splitting:
     content = files.read_or_none(path)
     if content is None:
         raise UsageError(
             f"data.split_file: {path} does not exist.", hint="Correct it, or write one: nasflow data split."
         )
-    present = [
-        Present(
-            inventory.listing.images[n].path,
-            inventory.listing.images[n].label,
-            inventory.images[n].sha256 or "",
-        )
-        for n in readable
-    ]
+    names = inventory.listing.class_names
+    sha256 = {image.path: image.sha256 or "" for image in inventory.images}
+    present = [Present(item.key, names[item.label], sha256[item.key]) for item in items]
     written = read_split(content, present, name=str(path))
     parts = {line.path: line.part for line in written.lines if line.part is not None}
     left_out = {line.path: line.left_out for line in written.lines if line.left_out is not None}
-    return Splitting(parts, left_out, written.shared)
+    conflicts = find_conflicts([item for item in items if left_out.get(item.key) != "exact-copy"])
+    straddling = sum(
+        len({parts.get(item.key) for item in members} - {None}) > 1 for members in sets_of(items)
+    )
+    splitting = Splitting(parts, left_out, written.shared, conflicts, straddling)
+    for part in PARTS:
+        keys = set(splitting.keys(part))
+        seen = {item.label for item in items if item.key in keys}
+        lacking = [name for label, name in enumerate(names) if label not in seen]
+        if lacking:
+            raise UsageError(
+                f"{path}: the part {part} has no image of {shown_list(lacking)}.",
+                hint="Each part needs images of every class. Correct the file, or delete it and let nasflow "
+                "split the images again.",
+            )
+    return splitting
 
 
 def _superfluous(items: Sequence[Item]) -> frozenset[str]:
@@ -254,15 +273,38 @@ def _superfluous(items: Sequence[Item]) -> frozenset[str]:
     )
 
 
-def shares_of(config: DataConfig, count: int) -> Shares:
-    """Which share of ``count`` images each part gets."""
+def shares_of(config: DataConfig, given: Sequence[Given | None]) -> Shares:
+    """Which share each part gets of the images that are cut, from the given part of each image that is used.
+
+    Cut are those without a part of their own, and those given for training; in cross-validation those of the
+    other folds. Shares of parts that are given decide nothing. Raises UsageError where none would be left to
+    train with.
+    """
+    count = sum(part in (None, "train") for part in given)
+    if config.folds is not None:
+        count = count * (config.folds - 1) // config.folds
 
     def share(amount: float | None, usual: float) -> float:
-        return usual if amount is None else amount if amount < 1 else amount / count
+        return usual if amount is None else amount if amount < 1 else amount / max(1, count)
 
+    test = 0.0 if "test" in given or config.folds is not None else share(config.test_images, TEST_SHARE)
     architecture = share(config.architecture_images, CHOICE_SHARE)
     choice = architecture if config.choice_images is None else share(config.choice_images, CHOICE_SHARE)
-    return Shares(architecture=architecture, choice=choice, test=share(config.test_images, TEST_SHARE))
+    if "validation" in given:  # these two share them, in proportion
+        whole = (architecture + choice) / (2 * CHOICE_SHARE)
+        architecture, choice = architecture / whole, choice / whole
+    if architecture + choice + test >= 1:
+        set_keys = {
+            name: getattr(config, name) for name in ("architecture_images", "choice_images", "test_images")
+        }
+        named = ", ".join(
+            f"data.{name} {amount:g}" for name, amount in set_keys.items() if amount is not None
+        )
+        raise UsageError(
+            f"{named}: of {count:,} images that are to be split, none would be left to train with.",
+            hint="Make them smaller: each is a share below 1, or a number of images.",
+        )
+    return Shares(architecture, choice, test or min(TEST_SHARE, (1 - architecture - choice) / 2))
 
 
 def _some_of_each_class(

@@ -142,6 +142,8 @@ class DataConfig(Record):
             raise ValueError("name and revision belong to source hub")
         if self.folds is not None and self.fold >= self.folds:
             raise ValueError(f"fold is {self.fold}; of {self.folds} folds the last is {self.folds - 1}")
+        if self.folds is not None and self.split_file is not None:
+            raise ValueError("folds and split_file exclude each other: a split file holds one test part")
         if self.source == "fashion_mnist":
             self._check_fashion()
         return self

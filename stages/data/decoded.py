@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nasflow.base import files
 from nasflow.base.processes import usable_cores
 from pipeline.artifact import sha256_hex
+from stages.data.decoded_folders import delete_old, mark_used
 from stages.data.geometry import Pixels
 
 VERSION = 1
@@ -89,7 +90,9 @@ def decoded_once(
     key = sha256_hex("\n".join((f"{VERSION} {settings}", *names)).encode())[:32]
     folder = files.cache_folder() / "images" / key
     if not (folder / _INDEX).is_file():
+        delete_old(folder.parent)
         _write(folder, decode, len(names), workers or usable_cores(), progress)
+    mark_used(folder)
     return DecodedOnce(folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -53,7 +54,11 @@ class ImageFolder:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes' folders, or the table's labels, sorted."""
+        """The classes' folders, or the table's labels, sorted; the files are listed once."""
+        return self._listed_names
+
+    @cached_property
+    def _listed_names(self) -> tuple[str, ...]:
         from stages.data.listing import list_images
 
         return list_images(self._path).class_names

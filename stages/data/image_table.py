@@ -233,7 +233,7 @@ def _check_columns(table: Path, columns: list[str]) -> None:
     if missing:
         raise UsageError(
             f"{shown(table)} has no column {' and '.join(missing)}; it has {shown_list(columns, 8)}.",
-            hint=f"{_COLUMNS_HINT} Rename them in the table.",
+            hint=f"{_COLUMNS_HINT} The first line names them.",
         )
     doubled = sorted({name for name in columns if name and columns.count(name) > 1})
     if doubled:

@@ -24,10 +24,8 @@ PART_WORDS: dict[str, Part] = {
 }
 
 LAYOUT_HINT = (
-    "Give each class a folder with its images, and name the folder that holds them all:\n"
-    "    flowers/daisy/1.jpg\n"
-    "    flowers/daisy/2.jpg\n"
-    "    flowers/tulip/3.jpg"
+    "Give each class a folder with its images, and name the folder that holds them all: 'flowers', where "
+    "images are flowers/daisy/1.jpg, flowers/daisy/2.jpg, flowers/tulip/3.jpg."
 )
 
 

@@ -12,7 +12,7 @@ that is to stay is written down (:mod:`stages.data.split_file`) and given back.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -92,13 +92,15 @@ class Splitting:
     """Which part each image is in: every key stands in ``parts`` or in ``left_out``, none in both.
 
     Where ``shared``, ``architecture`` and ``choice`` are the same images: ``parts`` says ``choice`` for all
-    of them, and :meth:`keys` gives them for both names.
+    of them, and :meth:`keys` gives them for both names. ``straddling``: how many sets stand in several parts,
+    as only a split that a person gave can have it.
     """
 
     parts: Mapping[str, Part]
     left_out: Mapping[str, LeftOut]
     shared: bool
     conflicts: tuple[Conflict, ...] = ()
+    straddling: int = 0
 
     def keys(self, split: Part) -> tuple[str, ...]:
         """The images of a part, sorted."""
@@ -140,6 +142,7 @@ def split_items(
     shares: Shares | None = None,
     seed: int = 0,
     keep_conflicts: bool = False,
+    superfluous: Collection[str] = (),
 ) -> Splitting:
     """The four parts. ``class_names``: every class that there should be, by label.
 
@@ -148,17 +151,21 @@ def split_items(
     it has no given part of its own, and is left out if it is given for something else. Exact copies with
     different labels are left out of all parts unless ``keep_conflicts``. Shares are those of the images that
     are cut: of all images where nothing is given, of the images given for training where a test part is.
+    ``superfluous``: keys of exact copies that are to be in no part. What they link, as two groups that hold
+    the same picture, stays together all the same.
 
     Raises UsageError where there is no such split, or none that could be learned from.
     """
     shares = shares or Shares()
-    check_classes(items, class_names)
-    conflicts = find_conflicts(items)
-    left_out: dict[str, LeftOut] = {}
+    used = _without(items, superfluous)
+    check_classes(used, class_names)
+    conflicts = find_conflicts(used)
+    left_out: dict[str, LeftOut] = dict.fromkeys(superfluous, "exact-copy")
     if not keep_conflicts:
         exact = [conflict for conflict in conflicts if conflict.kind == "exact"]
         left_out.update({key: "conflicting-labels" for conflict in exact for key in conflict.keys})
-    sets = sets_of([item for item in items if item.key not in left_out])
+    _check_left(used, left_out, class_names)
+    sets = _sets_without(items, left_out)
     parts: dict[str, Part] = {}
     free: list[tuple[Item, ...]] = []
     validation: list[tuple[Item, ...]] = []
@@ -174,7 +181,7 @@ def split_items(
             parts.update({item.key: "test" for item in staying})
         else:
             validation.append(staying)
-    _check_given(items, parts, validation, free, class_names)
+    _check_given(used, parts, validation, free, class_names)
     wanted: dict[str, float] = {"train": 1.0}
     if not validation:
         wanted["validation"] = shares.architecture + shares.choice
@@ -204,6 +211,7 @@ def fold_items(
     shares: Shares | None = None,
     seed: int = 0,
     keep_conflicts: bool = False,
+    superfluous: Collection[str] = (),
 ) -> tuple[Splitting, ...]:
     """Splits for cross-validation: each image that is in any part is in the test part of exactly one of them.
 
@@ -219,10 +227,11 @@ def fold_items(
             "The images have a test or validation part of their own, and cross-validation was asked for.",
             hint="Leave `data.folds` unset, or take the parts out of the folder or the file.",
         )
-    check_classes(items, class_names)
-    conflicts = [] if keep_conflicts else [c for c in find_conflicts(items) if c.kind == "exact"]
+    used = _without(items, superfluous)
+    check_classes(used, class_names)
+    conflicts = [] if keep_conflicts else [c for c in find_conflicts(used) if c.kind == "exact"]
     without = {key for conflict in conflicts for key in conflict.keys}
-    sets = sets_of([item for item in items if item.key not in without])
+    sets = _sets_without(items, {*superfluous, *without})
     names = [str(fold) for fold in range(folds)]
     try:
         outer = assign(sets, dict.fromkeys(names, 1.0), dict.fromkeys(names, 1), seed)
@@ -233,7 +242,14 @@ def fold_items(
         tested = {item.key for members in outer[name] for item in members}
         of_this = [replace(item, given="test" if item.key in tested else None) for item in items]
         splits.append(
-            split_items(of_this, class_names, shares=shares, seed=seed, keep_conflicts=keep_conflicts)
+            split_items(
+                of_this,
+                class_names,
+                shares=shares,
+                seed=seed,
+                keep_conflicts=keep_conflicts,
+                superfluous=superfluous,
+            )
         )
     return tuple(splits)
 
@@ -248,6 +264,16 @@ def sets_of(items: Sequence[Item]) -> list[tuple[Item, ...]]:
             if name is not None:
                 pairs.append((first.setdefault((kind, name), number), number))
     return [tuple(ordered[number] for number in numbers) for numbers in linked_sets(len(ordered), pairs)]
+
+
+def _without(items: Sequence[Item], keys: Collection[str]) -> Sequence[Item]:
+    return [item for item in items if item.key not in keys] if keys else items
+
+
+def _sets_without(items: Sequence[Item], keys: Collection[str]) -> list[tuple[Item, ...]]:
+    """The sets of all items, those of ``keys`` taken out after they have linked others."""
+    sets = (tuple(item for item in members if item.key not in keys) for members in sets_of(items))
+    return [members for members in sets if members]
 
 
 def check_classes(items: Sequence[Item], class_names: Sequence[str]) -> None:
@@ -275,6 +301,16 @@ def check_classes(items: Sequence[Item], class_names: Sequence[str]) -> None:
         )
 
 
+def _check_left(items: Sequence[Item], left_out: Collection[str], class_names: Sequence[str]) -> None:
+    gone = {item.label for item in items} - {item.label for item in items if item.key not in left_out}
+    if gone:
+        raise UsageError(
+            f"No image of {_named(gone, class_names)} is left: all have exact copies in another class.",
+            hint="Keep each picture in the one class that it belongs to: 'nasflow data check --html FILE' "
+            "shows them.",
+        )
+
+
 def _strongest(members: Sequence[Item]) -> Literal["validation", "test"] | None:
     given = {item.given for item in members}
     return "test" if "test" in given else "validation" if "validation" in given else None
@@ -294,8 +330,8 @@ def _check_given(
     for part, labels in (("test", tested), ("validation", held), ("train", learned)):
         if (labels or part == "train") and labels != everything:
             raise UsageError(
-                f"The given parts have different classes: {_named(everything - labels, class_names)} "
-                f"has no usable image in {part}.",
+                f"The given parts have different classes: {part} has no usable image of "
+                f"{_named(everything - labels, class_names)}.",
                 hint="Give every part the same classes. Copies of test images in train do not count.",
             )
 

@@ -14,7 +14,25 @@ IMAGE_SUFFIXES = frozenset(
     {"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm"}
 )
 TO_CONVERT = frozenset(
-    {"heic", "heif", "hif", "avif", "jxl", "jp2", "dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2"}
+    {
+        "heic",
+        "heif",
+        "hif",
+        "avif",
+        "jxl",
+        "jp2",
+        "dng",
+        "cr2",
+        "cr3",
+        "nef",
+        "arw",
+        "raf",
+        "orf",
+        "rw2",
+        "svg",
+        "psd",
+        "xcf",
+    }
 )
 """Images by their suffix, in formats that are not read on every computer."""
 CONVERT_HINT = "Convert them to JPEG or PNG first: this format is not read."

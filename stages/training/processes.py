@@ -176,9 +176,9 @@ class _Process:
         self._child.terminate()
 
     def end(self) -> None:
-        """It is gone when this returns."""
+        """It is gone when this returns, with the processes that read images for it."""
         assert self._child.stdin is not None and self._child.stdout is not None
-        self._child.kill()
+        self._kill_all()
         self._child.wait()
         with contextlib.suppress(BrokenPipeError):  # a frame that it never read
             self._child.stdin.close()
@@ -188,6 +188,8 @@ class _Process:
 
     def failure(self) -> Exception:
         """Why it ended amid a task."""
+        os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
+        self._kill_all()
         status = self._child.wait()
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - _RAW_BYTES))
@@ -205,6 +207,12 @@ class _Process:
             "training.side_by_side to 1 (one training at a time), or close other programs.",
             raw=raw,
         )
+
+    def _kill_all(self) -> None:
+        """Its whole group. Not once it has been waited for: another group might have its number then."""
+        if self._child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
 
     def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         assert self._child.stdin is not None

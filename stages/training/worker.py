@@ -159,11 +159,20 @@ def main() -> None:
     # Not sys.stdin, which the interpreter closes at its end: it aborts where a thread waits for it.
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get between the frames
+    os.register_at_fork(after_in_child=lambda: _let_go(0, incoming.fileno(), outgoing.fileno()))
     try:
         with signals.interruptible():
             serve(Pipe(incoming, outgoing))
     except RunInterruptedError as error:
         sys.exit(error.code)
+
+
+def _let_go(*descriptors: int) -> None:
+    """Processes of this one that read images do not hold its pipe: it ends when this process does."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

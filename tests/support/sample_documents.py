@@ -48,11 +48,11 @@ from stages.documents import (
     TrainedNetworks,
     Verification,
     VerifiedNetwork,
-    WeightsOrigin,
 )
 from stages.space.block_spec import BlockSpec
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
+from stages.space.weights_origin import WeightsOrigin
 from stages.verification.classes import balanced_accuracy
 from stages.verification.folds import FoldOutcome
 from stages.verification.images import images_report

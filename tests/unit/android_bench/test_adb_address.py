@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from android_bench.adb.address import ServerAddress, server_address
@@ -107,7 +107,6 @@ def test_a_server_port_that_is_none_is_refused(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_characters="\0"), max_size=40))
-@settings(deadline=None)
 def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
     for begin in ("", "tcp:", "local"):
         try:

@@ -167,7 +167,7 @@ def test_a_tool_that_does_not_know_a_needed_flag_is_not_called() -> None:
         command(CLASSIC, request(options=GPU), **PATHS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(0.001, 10**7), st.floats(0, 10**7))
 def test_times_are_plain_decimals(min_ms: float, warmup_ms: float) -> None:
     got = command(CLASSIC, request(min_ms=min_ms, warmup_ms=warmup_ms), **PATHS)
@@ -294,7 +294,7 @@ def test_a_32_bit_program_is_for_every_phone_that_runs_such_ones() -> None:
         check_abi(elf(40, bits=32), ["arm64-v8a"], name="benchmark_model")
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(st.binary(max_size=80).map(lambda tail: b"\x7fELF" + tail) | st.binary(max_size=80))
 def test_any_bytes_have_an_abi_or_none(binary: bytes) -> None:
     assert elf_abi(binary) is None or binary.startswith(b"\x7fELF")
@@ -507,7 +507,7 @@ def test_every_measurement_that_is_refused_names_the_model(spoil: Callable[[Run]
         finished_run(CLASSIC, Completed(CLASSIC_RUN.stdout, b"", 0), None, asked_for)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(
     st.binary(max_size=60), st.binary(max_size=60), st.none() | st.binary(max_size=60), st.integers(-1, 255)
 )
@@ -518,7 +518,7 @@ def test_any_words_give_an_error_and_never_a_measurement(
         finished_run(CLASSIC, Completed(stdout, stderr, exit_code), result, request())
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(st.text(max_size=200), st.integers(0, 255))
 def test_any_help_is_a_tool_or_an_error(text: str, exit_code: int) -> None:
     with pytest.raises(UsageError):

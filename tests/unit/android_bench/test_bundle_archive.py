@@ -153,7 +153,7 @@ def test_a_bundle_that_is_not_there_is_an_environment_fault(tmp_path: Path) -> N
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_damaged_bundle_is_refused_or_read(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

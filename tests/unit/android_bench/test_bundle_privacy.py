@@ -285,7 +285,6 @@ def test_battery_clocks_and_the_tools_output_are_as_before() -> None:
 
 @given(st.binary(max_size=300))
 @example(b"00000000-0000-0000-0000-000000000000")
-@settings(deadline=None)
 def test_any_bytes_come_through_and_a_second_time_changes_nothing(content: bytes) -> None:
     scrubber = Scrubber(["R5CT10ABC"])
     once = scrubber.output(content + b" R5CT10ABC ")
@@ -294,6 +293,6 @@ def test_any_bytes_come_through_and_a_second_time_changes_nothing(content: bytes
 
 
 @given(st.text(alphabet="ab1:.@-+ _/'\"=\n", max_size=20_000))
-@settings(max_examples=30, deadline=2000)
+@settings(max_examples=30, deadline=60_000)  # in proportion it takes milliseconds, else hours
 def test_no_text_takes_more_than_time_in_proportion_to_its_size(text: str) -> None:
     scrubbed(text * 3)

@@ -321,7 +321,7 @@ def test_clusters_of_one_core_are_named_too() -> None:
     assert "2000 MHz" in str(held_back(before.policies, after.policies))
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(st.lists(st.binary(max_size=80), min_size=7, max_size=7))
 def test_a_phone_that_says_anything_is_read_judged_and_compared(texts: list[bytes]) -> None:
     phone = ScriptedPhone()

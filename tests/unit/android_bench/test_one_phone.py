@@ -84,7 +84,7 @@ def test_a_product_of_any_name_does_not_pass_for_a_model_or_a_number() -> None:
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=30), st.integers(1, 9)), max_size=5), st.text())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_names_come_back_with_their_own_numbers(names: list[tuple[str, int]], noise: str) -> None:
     plain = "".join(chr(code) for code in range(0x20, 0x7F))
     clean = [("".join(c for c in name if c in plain) or "x", number) for name, number in names]

@@ -70,7 +70,7 @@ def here(tmp_path: Path) -> ThisComputer:
     return ThisComputer(tmp_path / "phone")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30), min_size=1
@@ -227,7 +227,7 @@ def test_a_job_of_before_clocks_were_written_has_none(here: ThisComputer) -> Non
     assert job.clocks(here, 0) == {}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.integers(0, 200))
 def test_a_note_of_clocks_that_is_torn_or_damaged_is_read_as_far_as_it_goes(noise: bytes, cut: int) -> None:
     job = PhoneJob.of([("true",)], [(0, 1)])

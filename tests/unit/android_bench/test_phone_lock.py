@@ -378,7 +378,7 @@ def test_a_phone_that_lets_nobody_write_says_so(phone: VirtualPhone, transport: 
     assert "can the shell write to it" in caught.value.hint
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.text() | st.from_regex(r"run [0-9a-f]{16} [0-9]+ [0-9]+ [A-Za-z.]+", fullmatch=True))
 def test_any_line_names_an_owner_or_none(line: str) -> None:
     owner = Owner.parse(line)

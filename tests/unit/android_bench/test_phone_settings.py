@@ -364,7 +364,7 @@ def test_a_damaged_note_puts_nothing_into_the_settings(note: bytes) -> None:
 values = st.none() | st.text(max_size=5) | st.integers(-1, 10**11).map(str) | st.integers()
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(
     st.binary(max_size=100)
     | st.builds(

@@ -327,20 +327,20 @@ PARSERS = [parse_thermal, parse_battery, parse_properties, parse_cpufreq, parse_
 
 
 @pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__name__)
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(text=TEXTS)
 def test_any_text_gives_numbers_that_stand_in_it(parse: object, text: str) -> None:
     assert callable(parse)
     assert invented(parse(text), text) == []
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(TEXTS)
 def test_any_text_gives_properties_that_stand_in_it(text: str) -> None:
     assert all(key in text and value in text for key, value in parse_getprop(text).items())
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(TEXTS)
 def test_derived_values_are_plausible_or_unknown(text: str) -> None:
     battery, thermal = parse_battery(text), parse_thermal(text)
@@ -349,7 +349,7 @@ def test_derived_values_are_plausible_or_unknown(text: str) -> None:
     assert thermal.skin_celsius is None or -40 <= thermal.skin_celsius <= 150
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(st.floats(-39, 149).map(lambda value: round(value, 3)), st.integers(0, 6))
 def test_what_android_prints_is_read_back(celsius: float, status: int) -> None:
     got = parse_thermal(f"Thermal Status: {status}\n" + live(sensor(f"{celsius:.3f}", 3, "skin")))
@@ -396,7 +396,7 @@ def test_the_phones_clock_is_read_with_and_without_fractions(text: str, seconds:
     assert parse_wall_clock(text) == seconds
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(
     st.text(max_size=200)
     | st.from_regex(r"[ \t]*mWakefulness=[A-Za-z]{0,9}\n?|[0-9.%N]{0,30}", fullmatch=True)

@@ -179,7 +179,7 @@ def test_the_last_complaint_is_quoted_before_the_last_line_and_never_what_says_n
     assert len(last_line("x" * 10_000)) < 400
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=80), st.binary(max_size=80), st.integers(-1, 300))
 def test_any_end_has_an_error_with_a_reason_and_advice(out: bytes, err: bytes, code: int) -> None:
     error = run_failed(Completed(out, err, code), "model")

@@ -255,7 +255,7 @@ TEXTS = st.lists(st.one_of(WORDS, st.text(max_size=8), st.integers(0, 10**12).ma
 )
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(TEXTS | st.binary(max_size=300).map(lambda raw: raw.decode("latin-1")), TEXTS)
 def test_any_text_gives_numbers_that_stand_in_it_or_an_error(stdout: str, stderr: str) -> None:
     raw = stdout.encode("utf-8", "surrogatepass"), stderr.encode("utf-8", "surrogatepass")
@@ -266,7 +266,7 @@ def test_any_text_gives_numbers_that_stand_in_it_or_an_error(stdout: str, stderr
     assert invented(got, "\n".join(plain_text(stream, limit=10_000) for stream in raw)) == []
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(
     st.lists(st.integers(0, 9) | st.integers(0, 10**9), min_size=5, max_size=5).map(sorted),
     st.integers(2, 10**6),

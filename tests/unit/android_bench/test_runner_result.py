@@ -120,7 +120,7 @@ def test_one_digit_is_noticed_and_rounding_is_not() -> None:
             cross_check(result, parse_output(run.stdout.replace(printed, changed)))
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_result_or_an_error(content: bytes) -> None:
     try:
@@ -130,7 +130,7 @@ def test_any_bytes_give_a_result_or_an_error(content: bytes) -> None:
     assert 0 <= got.min_ms <= got.avg_ms <= got.max_ms * 1.0001 and got.avg_ms > 0
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(st.integers(0, len(REAL) - 1), st.integers(0, 255), st.integers(0, 3))
 def test_any_change_gives_numbers_that_stand_in_the_file_or_an_error(at: int, byte: int, cut: int) -> None:
     content = REAL[:at] + bytes([byte]) + REAL[at + 1 + cut :]
@@ -144,7 +144,7 @@ def test_any_change_gives_numbers_that_stand_in_the_file_or_an_error(at: int, by
     assert varint(got.runs) in content
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(
     st.lists(st.integers(0, 9) | st.integers(0, 2**31), min_size=5, max_size=5).map(sorted),
     st.integers(2, 2**31 - 1),

@@ -17,7 +17,7 @@ WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categori
 
 
 @given(WORDS)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_a_quoted_command_splits_into_the_same_words(argv: list[str]) -> None:
     assert shlex.split(quote(argv)) == argv
 
@@ -51,7 +51,7 @@ def test_what_no_command_line_can_carry_is_refused(argv: list[str]) -> None:
 
 
 @given(st.one_of(st.text(), st.binary()), st.integers(1, 50))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_plain_text_has_no_control_characters_and_is_capped(output: str | bytes, limit: int) -> None:
     text = plain_text(output, limit=limit)
     assert len(text) <= limit

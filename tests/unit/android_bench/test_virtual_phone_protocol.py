@@ -229,7 +229,7 @@ def test_a_fingerprint_is_shown_as_phones_show_it() -> None:
 
 
 @given(st.binary(max_size=800))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_bytes_are_a_key_or_none(content: bytes) -> None:
     key = parse_public_key(content)
     assert key is None or key.modulus.bit_length() == 2048
@@ -328,7 +328,7 @@ def test_a_command_that_is_too_long_is_refused(client: Client) -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_bytes_are_shell_packets_or_an_error(content: bytes) -> None:
     buffer = bytearray(content)
     try:
@@ -339,7 +339,7 @@ def test_any_bytes_are_shell_packets_or_an_error(content: bytes) -> None:
 
 
 @given(st.binary(max_size=300) | st.lists(requests, max_size=4).map(b"".join))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_bytes_are_answered_by_the_file_service(content: bytes) -> None:
     answers = io.BytesIO()
     options = SyncOptions(locate=lambda path: "/dev/null/nowhere")
@@ -415,7 +415,7 @@ def test_what_no_client_sends_ends_the_connection(phone: VirtualPhone, content: 
 
 
 @given(st.binary(max_size=200), st.booleans())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_bytes_are_a_message_or_an_error(content: bytes, checksum: bool) -> None:
     left = memoryview(content)
 
@@ -440,7 +440,7 @@ def test_any_bytes_are_a_message_or_an_error(content: bytes, checksum: bool) -> 
     st.binary(max_size=300),
     st.booleans(),
 )
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_a_message_is_read_as_it_was_sent(
     command: Command, arg0: int, arg1: int, payload: bytes, checksum: bool
 ) -> None:

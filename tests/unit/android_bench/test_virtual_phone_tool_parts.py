@@ -198,7 +198,7 @@ def test_a_quantile_is_the_element_at_its_share_rounded_down() -> None:
 
 
 @given(st.integers(1, 10_000_000), st.integers(1, 500))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_equal_times_come_through_text_and_file(time_us: int, count: int) -> None:
     measured = Measured("m", 1, 1, 1, (time_us,), (time_us,) * count, 1, 1, "main")
     lines = [
@@ -223,7 +223,7 @@ times = st.lists(st.integers(0, 3) | st.integers(0, 10_000_000), min_size=1, max
 
 
 @given(times, times.filter(any), st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**6))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_text_and_file_of_any_times_agree(
     warmup: tuple[int, ...], runs: tuple[int, ...], init_us: int, init_kib: int, more_kib: int
 ) -> None:
@@ -243,7 +243,7 @@ def test_text_and_file_of_any_times_agree(
 
 
 @given(st.lists(st.text(max_size=30), max_size=8), st.sampled_from(TOOLS))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_command_line_is_read(arguments: list[str], tool: str) -> None:
     flags = parse_flags(arguments, tool)
     assert set(flags.values) == {flag.name for flag in flags_of(tool)}

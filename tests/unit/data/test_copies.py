@@ -191,7 +191,7 @@ def test_a_descriptor_comes_back_from_its_bytes() -> None:
         ImageDescriptor.from_bytes(bytes(17))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
 def test_linked_sets_are_a_partition_that_no_pair_leaves(pairs: list[tuple[int, int]]) -> None:
     sets = linked_sets(20, pairs)

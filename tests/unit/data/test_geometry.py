@@ -50,7 +50,7 @@ def test_a_stretched_image_is_shown_whole() -> None:
 @given(
     SIDES, SIDES, st.sampled_from([1, 3]), st.sampled_from(["none", "light", "strong"]), st.integers(0, 99)
 )
-@hypothesis_settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=60)
 def test_images_of_every_shape_become_squares(
     height: int, width: int, channels: int, preset: str, seed: int
 ) -> None:

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from nasflow.base.errors import DatasetMissingError, IntegrityError, UsageError
+from nasflow.own_images.warnings import image_warnings
 from stages.data.catalogue import catalogue_of
 from stages.data.config import DataConfig, SizedData, open_dataset
-from stages.data.dataset import PARTS
+from stages.data.dataset import PARTS, Part
 from stages.data.decoded import DecodedEachTime, DecodedOnce
 from stages.data.image_folder import ImageFolder
 from stages.data.split_file import SplitFile, SplitLine, split_bytes
@@ -189,6 +190,63 @@ def test_a_split_that_was_written_down_is_taken_back(folder: Path, tmp_path: Pat
         opened(folder, split_file=str(tmp_path / "gone.jsonl")).identity()
 
 
+def test_a_given_split_that_leaks_is_told_and_one_without_a_class_in_a_part_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "ape/copy.png").write_bytes((folder / "ape/00.png").read_bytes())
+    (folder / "bee/ape.png").write_bytes((folder / "ape/01.png").read_bytes())
+    inventory = opened(folder).catalogue.inventory
+    parts: dict[str, Part] = {image.path: "train" for image in inventory.images}
+    for name in CLASSES:
+        parts |= {f"{name}/{number:02d}.png": "choice" for number in range(5)}
+        parts |= {f"{name}/{number:02d}.png": "test" for number in range(5, 10)}
+
+    def given_back(name: str) -> ImageFolder:
+        lines = tuple(
+            SplitLine(image.path, listed.label, image.sha256 or "", part=parts[image.path])
+            for image, listed in zip(inventory.images, inventory.listing.images, strict=True)
+        )
+        (tmp_path / name).write_bytes(split_bytes(SplitFile(lines, 7, Shares(), shared=True)))
+        return opened(folder, split_file=str(tmp_path / name))
+
+    leaks = given_back("leaks.jsonl")
+    told = " ".join(image_warnings(leaks.catalogue))
+    assert "2 sets stand in several parts of data.split_file" in told
+    assert leaks.facts().label_conflicts == 1
+    parts |= {path: "train" for path, part in parts.items() if path.startswith("bee") and part == "choice"}
+    with pytest.raises(UsageError, match="the part architecture has no image of bee"):
+        given_back("lacks.jsonl").catalogue  # noqa: B018 - looking is what fails
+
+
+def test_numbers_of_images_are_those_of_the_parts_that_are_cut(folder: Path) -> None:
+    """With a given test part, and in folds, other images than those that are cut do not count."""
+    root = folder.parent / "parts"
+    for part, numbers in (("train", range(12)), ("test", range(12, 24))):
+        for name in CLASSES:
+            (root / part / name).mkdir(parents=True)
+            for number in numbers:
+                os.link(folder / name / f"{number:02d}.png", root / part / name / f"{number:02d}.png")
+    assert opened(root, architecture_images=6, choice_images=6).counts["choice"] == 12
+    assert opened(root, architecture_images=0.4, choice_images=0.45).counts["test"] == 36
+    folds = opened(folder, architecture_images=6, choice_images=6, folds=4)
+    assert (folds.counts["choice"], folds.counts["test"]) == (12, 18)
+    assert opened(folder, test_images=30).counts["test"] == 30
+
+
+def test_parts_that_leave_nothing_to_train_with_are_named_by_their_keys(folder: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"data\.test_images 90: of 72 images .* none would be left"
+    ) as caught:
+        opened(folder, test_images=90).catalogue  # noqa: B018 - looking is what fails
+    assert "number of images" in caught.value.hint
+
+
+def test_folds_and_a_split_file_exclude_each_other() -> None:
+    """Every fold would be the same split."""
+    with pytest.raises(ValueError, match="one test part"):
+        DataConfig(source="folder", path="x", folds=5, split_file="split.jsonl")
+
+
 def test_folds_test_every_image_once(folder: Path) -> None:
     tested = [paths_of(opened(folder, folds=4, fold=fold))["test"] for fold in range(4)]
     assert set().union(*tested) == {f"{name}/{n:02d}.png" for name in CLASSES for n in range(EACH)}
@@ -222,12 +280,11 @@ def test_a_second_look_reads_no_image(folder: Path) -> None:
     old = 1_600_000_000
     for path in folder.rglob("*.png"):
         os.utime(path, (old, old))
-    catalogue_of(config)
-    seen: list[tuple[int, int]] = []
-    fresh = catalogue_of(
-        config.model_copy(update={"workers": 1}), lambda done, total: seen.append((done, total))
-    )
-    assert fresh.inventory.images == catalogue_of(config).inventory.images
+    first = catalogue_of(config)
+    assert first.inventory.read == 72
+    again = catalogue_of(config.model_copy(update={"workers": 1}))  # as in another process
+    assert again.inventory.read == 0
+    assert again.inventory.images == first.inventory.images
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGBA", "I;16"])

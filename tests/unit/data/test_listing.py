@@ -333,7 +333,7 @@ def test_two_tables_in_a_folder_are_refused(tmp_path: Path) -> None:
     assert "metadata.csv and metadata.jsonl" in refused(tmp_path).message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from(["csv", "tsv", "jsonl"]))
 def test_any_bytes_as_a_table_give_a_listing_or_a_usage_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str

@@ -106,13 +106,12 @@ class Deadly:
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_worker_that_dies_or_hangs_is_named_with_its_image(hangs: bool) -> None:
-    batches = with_workers(photos(), 1, timeout_seconds=1.0)
+    # One that hangs is waited for so long; a worker that dies is told at once, however slowly it began.
+    batches = with_workers(photos(), 1, timeout_seconds=5.0 if hangs else 600.0)
     batches.pixels = Deadly(hangs)
-    started = time.monotonic()
     with pytest.raises(MachineError, match=r"5\.jpg") as caught:
         list(batches.training(0, 0))
     assert "data.workers" in caught.value.hint
-    assert time.monotonic() - started < 25
 
 
 def test_in_order_photos_are_those_that_devices_are_given() -> None:
@@ -204,3 +203,23 @@ def test_an_unfinished_cache_is_no_cache(tmp_path: Path, monkeypatch: pytest.Mon
         decoded_once(stops, names, "", workers=1)
     assert list((tmp_path / "nasflow" / "images").iterdir()) == []
     assert len(decoded_once(one_colour, names, "", workers=1)) == 6
+
+
+def test_folders_of_decoded_images_that_nobody_uses_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    names = [str(number) for number in range(6)]
+    cache = tmp_path / "nasflow" / "images"
+    now = time.time()
+    for name, days in (("killed.abc", 3), ("at work.abc", 0.5), ("unused", 40), ("used", 20)):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "pixels.bin").write_bytes(b"x")
+        for path in (cache / name / "pixels.bin", cache / name):
+            os.utime(path, (now - days * 86_400,) * 2)
+    decoded_once(one_colour, names, "", workers=1)
+    (made,) = {path.name for path in cache.iterdir()} - {"at work.abc", "used"}
+    os.utime(cache / made, (now - 40 * 86_400,) * 2)
+    decoded_once(one_colour, names, "", workers=1)
+    decoded_once(one_colour, names, "other", workers=1)
+    assert (cache / made).is_dir(), "it was used just now"

@@ -337,7 +337,7 @@ def test_the_error_passes_between_processes() -> None:
 _EDIT = st.tuples(st.integers(0, 2**20), st.integers(0, 255))
 
 
-@settings(max_examples=150, deadline=5_000)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     anywhere=st.lists(_EDIT, max_size=6),

@@ -65,7 +65,7 @@ lines = st.builds(
 splits = st.lists(lines, max_size=8, unique_by=lambda line: line.path).map(lambda found: written(*found))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(splits)
 def test_what_was_written_comes_back(split: SplitFile) -> None:
     content = split_bytes(split)
@@ -93,7 +93,7 @@ def test_the_header_says_how_the_split_was_made() -> None:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused_with_a_hint(content: bytes) -> None:
     with pytest.raises(UsageError) as error:
@@ -110,7 +110,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.sampled_from([0, 1, 2]),
     st.sampled_from(
@@ -129,7 +129,7 @@ def test_a_line_with_any_other_value_is_read_or_refused(number: int, key: str, v
         assert all(is_inside(line.path) for line in split.lines)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, len(split_bytes(TWO)) - 1), st.integers(0, 255))
 def test_a_changed_byte_is_read_or_refused(place: int, value: int) -> None:
     content = bytearray(split_bytes(TWO))

@@ -67,7 +67,7 @@ def assert_nothing_straddles(items: Sequence[Item], splitting: Splitting) -> Non
         assert len({splitting.parts[item.key] for item in members}) == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(linked_items(), st.integers(0, 5))
 def test_no_set_straddles_and_each_image_is_in_one_part_or_left_out(items: list[Item], seed: int) -> None:
     splitting = split_items(items, NAMES, seed=seed)
@@ -84,7 +84,7 @@ def test_no_set_straddles_and_each_image_is_in_one_part_or_left_out(items: list[
         assert {item.label for item in items if item.key in splitting.keys(split)} == {0, 1, 2}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(linked_items(), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_the_order_of_the_listing_changes_nothing(items: list[Item], seed: int, order: random.Random) -> None:
     mixed = list(items)
@@ -97,7 +97,7 @@ def test_another_seed_gives_another_split() -> None:
     assert split_items(items, NAMES, seed=1) != split_items(items, NAMES, seed=2)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(10, 300), min_size=2, max_size=4), st.integers(0, 3))
 def test_single_images_keep_every_share_of_every_class_within_one_image(sizes: list[int], seed: int) -> None:
     items = [item for label, size in enumerate(sizes) for item in single(size, label)]
@@ -147,6 +147,26 @@ def test_a_copy_of_a_given_test_image_is_left_out_of_train() -> None:
     assert splitting.keys("test") == ("test/a.png", "test/b.png")
 
 
+def test_a_copy_that_is_left_out_still_holds_its_groups_together() -> None:
+    items = three_classes()
+    items += [Item("g/a.png", 0, group="g", exact_set=1, copy_set=1)]
+    items += [Item("h/a.png", 0, group="h", exact_set=1, copy_set=1)]
+    items += [Item(f"{name}/{n}.png", 0, group=name) for name in "gh" for n in range(3)]
+    for seed in range(8):
+        of_folds = fold_items(items, NAMES, 3, seed=seed, superfluous={"h/a.png"})
+        for splitting in (split_items(items, NAMES, seed=seed, superfluous={"h/a.png"}), *of_folds):
+            assert splitting.left_out == {"h/a.png": "exact-copy"}
+            assert len({part for key, part in splitting.parts.items() if key[0] in "gh"}) == 1
+
+
+def test_a_given_test_image_keeps_the_group_of_its_copy_out_of_train() -> None:
+    items = single(20, 0, given="train") + single(20, 1, given="train")
+    items += [Item("test/a.png", 0, "test", exact_set=7), Item("test/b.png", 1, "test")]
+    items += [Item("train/a2.png", 0, "train", "g", exact_set=7), Item("train/a3.png", 0, "train", "g")]
+    splitting = split_items(items, ("a", "b"), superfluous={"train/a2.png"})
+    assert splitting.left_out == {"train/a2.png": "exact-copy", "train/a3.png": "linked-to-test"}
+
+
 def test_given_validation_images_become_architecture_and_choice() -> None:
     items = [Item(f"{part}/{n}", n % 2, part) for part in ("train", "validation", "test") for n in range(400)]  # type: ignore[arg-type]
     splitting = split_items(items, ("a", "b"))
@@ -175,7 +195,15 @@ def test_exact_copies_of_two_classes_are_left_out_and_near_ones_kept_together() 
     assert not split_items(items, NAMES, keep_conflicts=True).left_out
 
 
-@settings(max_examples=15, deadline=None)
+def test_a_class_whose_images_all_have_copies_in_another_is_named() -> None:
+    items = [*single(20, 0), Item("1/a.png", 1, exact_set=1), Item("0/a.png", 0, exact_set=1)]
+    for split in (split_items, lambda items, names: fold_items(items, names, 2)):
+        with pytest.raises(UsageError, match="No image of class dog is left") as caught:
+            split(items, NAMES[:2])
+        assert "data check --html" in caught.value.hint
+
+
+@settings(max_examples=15)
 @given(linked_items().filter(lambda items: all(i.given in (None, "train") for i in items)), st.integers(2, 4))
 def test_folds_test_every_image_once_and_no_set_straddles(items: list[Item], count: int) -> None:
     splits = fold_items(items, NAMES, count)
@@ -208,12 +236,12 @@ def test_folds_are_equally_large() -> None:
         (
             single(20, 0, given="train") + single(20, 1, given="train") + [Item("t", 0, "test")],
             ("cat", "dog"),
-            "class dog has no usable image in test",
+            "test has no usable image of class dog",
         ),
         (
             single(20, 0, given="train") + [Item(f"t{n}", n % 2, "test") for n in range(9)],
             ("cat", "dog"),
-            "class dog has no usable image in train",
+            "train has no usable image of class dog",
         ),
     ],
 )

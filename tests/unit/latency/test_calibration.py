@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.latency_spaces import SPACE, TINY
 
@@ -85,7 +85,7 @@ def _layers(space: SearchSpace) -> list[range]:
 
 
 @given(st.data(), st.sampled_from([TINY, SPACE]), st.integers(0, 5))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=30)
 def test_blocks_without_measurable_time_are_drawn_like_all_others(
     data: st.DataObject, space: SearchSpace, seed: int
 ) -> None:

@@ -203,7 +203,7 @@ json_values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(data=st.data())
 def test_no_file_is_a_bug(tmp_path: Path, data: st.DataObject) -> None:
     """Any value anywhere in the file: it is read, or refused as a user's mistake."""

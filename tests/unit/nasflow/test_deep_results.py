@@ -60,7 +60,7 @@ def labels(markup: str) -> list[str]:
 
 
 @given(layers=st.integers(1, 200))
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5)
 def test_the_terminals_table_and_the_figures_have_room_for_any_depth(layers: int) -> None:
     documents = deep_documents(layers)
     verify, latency = documents["verify"], documents["latency"]
@@ -76,7 +76,7 @@ def test_the_terminals_table_and_the_figures_have_room_for_any_depth(layers: int
 
 
 @given(layers=st.integers(1, 200))
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5)
 def test_convert_and_verify_keep_networks_of_any_depth_under_short_names(layers: int) -> None:
     documents = deep_documents(layers)
     finetune, latency = documents["finetune"], documents["latency"]

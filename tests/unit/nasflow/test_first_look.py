@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.photo_folder import photo_folder, settle
+from support.photo_folder import contents, photo_folder, settle
 from support.toy_pipeline import ToyPipeline
 
+from nasflow.base.errors import UsageError
 from nasflow.cli.perform import perform
 from nasflow.cli.request import Outcome, RunOptions, Selection
 from nasflow.commands import first_look
@@ -87,6 +88,22 @@ def test_status_says_it_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> N
         open_project(Selection(project / "pipeline.yaml"), ToyPipeline()),
     )
     assert "bee/torn.png" in outcome.text
+
+
+@pytest.mark.parametrize("artifacts", ["photos/results", "photos", "linked"])
+def test_results_are_never_written_among_the_images(
+    project: Path, artifacts: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _forget(monkeypatch)
+    (project / "linked").symlink_to("photos/ape")
+    before = contents(project / "photos")
+    with (project / "pipeline.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"artifacts: {artifacts}\n")
+    options = RunOptions(Selection(project / "pipeline.yaml"))
+    with pytest.raises(UsageError, match="nothing is written there") as caught:
+        run_pipeline(options, open_project(options.selection, ToyPipeline()))
+    assert "artifacts" in caught.value.hint
+    assert contents(project / "photos") == before
 
 
 def test_only_what_changed_is_read_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def _reasons(seen: Seen) -> str:
     return "\n".join(f"{setting}: {reason}" for setting, reason in first_settings(seen).reasons)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.builds(
         Seen,
@@ -190,3 +190,13 @@ def test_images_that_cannot_be_learned_from_leave_no_file(
     assert main(["init", "--data", str(tmp_path / "photos"), str(tmp_path / "p")]) == 2
     assert "bee has 1" in capfd.readouterr().err
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("words", [["init", "--data", "gone", "p"], ["data", "split", "gone", "--out", "s"]])
+def test_images_that_are_not_there_are_said_to_be_missing(
+    words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 8
+    assert f"There is no folder or table {tmp_path / 'gone'}" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -264,7 +264,7 @@ def test_a_start_needs_images_and_candidates_that_can_be_cut_out() -> None:
         PretrainedStart(other, toy_weights(), images(SPACE))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data(), kernels=st.sets(st.sampled_from([3, 5]), min_size=1), top=st.integers(2, 4))
 def test_every_path_of_a_space_starts_near_the_full_network(
     data: st.DataObject, kernels: set[int], top: int

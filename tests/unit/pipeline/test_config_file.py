@@ -393,7 +393,7 @@ trees = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=12,
 )
-fixed = settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fixed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def loads_or_explains(path: Path | None, *overrides: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nasflow.base.errors import MachineError
@@ -140,7 +140,6 @@ def test_a_row_that_json_cannot_hold_is_refused_before_anything_is_written(
     assert not scratch.folder.exists()
 
 
-@settings(derandomize=True)
 @given(st.binary())
 def test_any_bytes_are_read_as_some_log(data: bytes) -> None:
     log = parse_log(data)
@@ -148,7 +147,6 @@ def test_any_bytes_are_read_as_some_log(data: bytes) -> None:
     assert log.whole_bytes <= len(data)
 
 
-@settings(derandomize=True)
 @given(st.lists(json_rows), st.integers(min_value=0))
 def test_a_log_cut_anywhere_yields_its_first_rows_and_no_damage(rows: list[dict[str, Any]], cut: int) -> None:
     lines = [log_line(row) for row in rows]
@@ -159,7 +157,6 @@ def test_a_log_cut_anywhere_yields_its_first_rows_and_no_damage(rows: list[dict[
     assert log.whole_bytes == sum(map(len, lines[: len(log.rows)]))
 
 
-@settings(derandomize=True)
 @given(st.lists(json_rows, min_size=1), st.data())
 def test_one_changed_byte_costs_at_most_two_rows_and_adds_none(
     rows: list[dict[str, Any]], data: st.DataObject

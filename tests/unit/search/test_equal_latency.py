@@ -111,7 +111,7 @@ def test_control_the_test_of_uniformity_sees_paths_that_are_drawn_in_place_of_ne
     index=st.floats(0, 1),
     width=st.floats(0.001, 0.5),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_a_band_that_is_listed_holds_just_its_networks(
     rows: Keys, ms: list[float], index: float, width: float
 ) -> None:
@@ -241,7 +241,7 @@ def test_a_space_of_thirty_layers_with_seven_candidates_takes_a_bounded_count(
         max_size=6,
     )
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_a_network_and_its_path_lead_to_one_another(rows: Keys) -> None:
     networks = Networks.of(rows)
     words = {networks.word(path) for path in all_paths(rows)}

@@ -80,7 +80,7 @@ def expected_ms(
 
 
 @given(seed=st.integers(0, 2**20), share=st.floats(0.02, 1.2), temperature=st.sampled_from([0.05, 0.3, 2.0]))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_the_multiplier_is_the_least_that_meets_the_target(
     seed: int, share: float, temperature: float
 ) -> None:

@@ -115,7 +115,7 @@ def test_settings_at_the_edge_are_not_refused(tmp_path: Path) -> None:
     ),
     skip=st.booleans(),
 )
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_different_networks_are_counted_as_if_each_were_built(
     stages: list[StageSpec], candidates: list[Candidate], skip: bool
 ) -> None:

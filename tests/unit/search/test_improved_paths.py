@@ -22,7 +22,7 @@ LAYERS = st.lists(st.integers(1, 5), min_size=1, max_size=5)
     start=st.floats(0, 1, exclude_max=True),
     room=st.tuples(st.floats(0, 0.5), st.floats(0, 0.5)),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_an_improved_path_is_valid_within_the_bounds_and_no_worse_than_its_start(
     sizes: list[int], seed: int, pairs: float, start: float, room: tuple[float, float]
 ) -> None:

@@ -50,7 +50,7 @@ def random_values(sizes: tuple[int, ...], seed: int, pairs: float) -> PathValues
     share=st.sampled_from([0.0, 0.5, 0.9, 0.99]),
     count=st.integers(1, 4),
 )
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 def test_no_network_is_predicted_above_the_target_nor_below_the_share_to_be_used(
     name: str, pairs: float, seed: int, index: float, share: float, count: int
 ) -> None:
@@ -84,7 +84,7 @@ def test_no_network_is_predicted_above_the_target_nor_below_the_share_to_be_used
 
 @pytest.mark.parametrize("name", sorted(SPACES))
 @given(seed=st.integers(0, 10_000), index=st.floats(0, 1))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 def test_a_path_that_is_improved_stays_within_its_bounds_and_loses_nothing(
     name: str, seed: int, index: float
 ) -> None:

@@ -110,7 +110,7 @@ def test_every_place_that_names_a_network_has_room_for_it(
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=200), st.lists(st.integers(0, 20), max_size=200))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 def test_names_are_of_one_length_and_differ_where_the_networks_do(one: list[int], other: list[int]) -> None:
     assert NAME.fullmatch(network_name(one)) and len(network_name(one)) == len("network_") + 16
     assert network_name(one) == network_name(tuple(one))

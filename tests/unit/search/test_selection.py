@@ -28,7 +28,7 @@ def all_paths(rows: Rows) -> list[tuple[int, ...]]:
     share=st.floats(0, 1),
     count=st.integers(1, 6),
 )
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120)
 def test_the_best_paths_are_those_of_brute_force(
     layers: list[list[tuple[float, float]]], index: float, share: float, count: int
 ) -> None:

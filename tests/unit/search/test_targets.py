@@ -68,7 +68,7 @@ def test_costs_of_a_path_and_what_all_share_are_the_prediction() -> None:
 
 
 @given(seed=st.integers(0, 50), index=st.floats(0, 1.5), share=st.floats(0, 0.999))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_a_target_is_refused_just_where_no_network_uses_enough_of_it(
     seed: int, index: float, share: float
 ) -> None:

@@ -52,7 +52,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
 
 
 @given(space=spaces(), data=st.data())
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 def test_every_path_of_any_space_is_a_network_of_known_blocks(
     space: SearchSpace, data: st.DataObject
 ) -> None:
@@ -70,7 +70,7 @@ def test_every_path_of_any_space_is_a_network_of_known_blocks(
 
 
 @given(space=spaces())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 def test_only_a_layer_that_keeps_width_and_size_can_be_skipped(space: SearchSpace) -> None:
     for layer in space.layers():
         block = layer.blocks[0]
@@ -129,7 +129,7 @@ def test_blocks_that_do_not_follow_on_each_other_are_no_network() -> None:
 
 
 @given(strides=st.lists(STRIDE, min_size=2, max_size=14))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 def test_mobilenet_v2_takes_over_any_stride_plan_with_the_same_total(strides: list[int]) -> None:
     if strides[1:].count(2) > 7:
         with pytest.raises(UsageError, match="stages of stride 2; MobileNetV2 has 7"):
@@ -177,7 +177,7 @@ def test_impossible_widths_of_baselines_are_refused(widths: tuple[float, ...]) -
 
 
 @given(st.floats(1, 2000))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 def test_channels_are_rounded_to_eights_and_never_more_than_a_tenth_down(channels: float) -> None:
     rounded = round_channels(channels)
     assert rounded % 8 == 0

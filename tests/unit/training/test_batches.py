@@ -101,7 +101,7 @@ def test_fewer_images_than_a_batch_are_one_batch(images: GreyImages) -> None:
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4), st.integers(0, 3), st.integers(1, 9))
-@hypothesis_settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=100)
 def test_seeds_are_usable_and_change_with_every_part(parts: list[int], index: int, change: int) -> None:
     seed = derived_seed(*parts)
     assert 0 <= seed < 2**63

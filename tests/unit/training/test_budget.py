@@ -25,7 +25,7 @@ def pace(factor: float) -> Pace:
 
 
 @given(slow=st.floats(0.01, 100), minutes=st.floats(0.1, 100))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_it_fits_or_nothing_shorter_is_left(slow: float, minutes: float) -> None:
     found = fit(ASKED, WORKLOAD, pace(slow), 60 * minutes)
     assert found.lengths.search >= 1 and found.lengths.training >= 1

@@ -54,7 +54,7 @@ def optimizer_step(network: Network, optimizer: torch.optim.Optimizer) -> None:
     epochs=st.integers(1, 20),
     top=st.floats(1e-3, 1.0),
 )
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_the_learning_rate_rises_once_then_falls(
     warmup_epochs: float, steps: int, epochs: int, top: float
 ) -> None:
@@ -162,7 +162,7 @@ def test_adams_state_goes_through_a_checkpoint() -> None:
         st.lists(st.floats(width=32), max_size=4),
     ),
 )
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_what_is_packed_is_unpacked(numbers: dict[str, Any], tensors: dict[str, list[float]]) -> None:
     tensors.pop("__metadata__", None)
     packed = pack({name: torch.tensor(row) for name, row in tensors.items()}, numbers)
@@ -174,14 +174,14 @@ def test_what_is_packed_is_unpacked(numbers: dict[str, Any], tensors: dict[str, 
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_other_bytes_are_no_checkpoint(payload: bytes) -> None:
     with pytest.raises(IntegrityError, match=f"a checkpoint of {len(payload)} bytes cannot be read"):
         unpack(payload)
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_a_truncated_checkpoint_is_told(data: st.DataObject) -> None:
     whole = pack({"weight": torch.arange(12.0)}, {"step": 3})
     with pytest.raises(IntegrityError):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
+from support.photo_folder import photo_folder
 from support.toy_search import EACH_STEP, SPACE
 
 from nasflow.base.errors import MachineError, RunInterruptedError, TrainingDivergedError
@@ -21,7 +22,7 @@ from nasflow.base.processes import process_exists
 from pipeline import signals
 from pipeline.events import Event, Message, Metric, Progress
 from pipeline.stage import Context
-from stages.data.config import DataConfig
+from stages.data.config import DataConfig, SizedData
 from stages.nn.network import Network, save_weights
 from stages.training import schedule as scheduling
 from stages.training.checkpoint import unpack
@@ -65,17 +66,25 @@ def _ignored(_index: int, _outcome: Outcome) -> None:
 
 @dataclass
 class Interrupted:
-    """Does something once so many of the processes have made progress."""
+    """Does something once so many of the processes have made progress; those that are ahead are held."""
 
     act: Callable[[], None]
     count: int = 2
+    begun: tuple[str, ...] = ()
+    """The tasks that the processes begin with, in the order in which these are started."""
     seen: set[str] = field(default_factory=set)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self.seen.add(event.note.split()[0])
-            if len(self.seen) == self.count:
-                self.act()
+        name = event.note.split()[0] if isinstance(event, Progress) else ""
+        if not name or name in self.seen:
+            return
+        self.seen.add(name)
+        held = [dict(zip(self.begun, _children(), strict=False)).get(done) for done in self.seen]
+        act = len(self.seen) == self.count
+        for process in filter(None, held):
+            os.kill(process, signal.SIGCONT if act else signal.SIGSTOP)
+        if act:
+            self.act()
 
 
 def test_side_by_side_gives_the_bits_of_one_after_another_and_tells_and_keeps_them_here() -> None:
@@ -104,14 +113,14 @@ def test_a_stopped_run_ends_its_processes_which_keep_their_last_step_and_goes_on
         os.kill(os.getpid(), signal.SIGTERM)
 
     long = Course(RECIPE.model_copy(update={"epochs": 1, "batch_size": 10}), DATA, 0, checkpoint_seconds=1e9)
-    told = Interrupted(interrupt)
+    told = Interrupted(interrupt, begun=("large", "middle"))
     context = Context("finetune", "0" * 64, MemoryStore(), scratch, told)
     with signals.interruptible(), pytest.raises(RunInterruptedError):
         train_together(TASKS, long, context, lambda _index, _outcome: None)
     assert len(processes) == 2 and not any(map(process_exists, processes))
     assert set(scratch.entries) == {"large.checkpoint", "middle.checkpoint"}
-    steps = [unpack(entry)[1]["now"]["step"] for entry in scratch.entries.values()]
-    assert all(step >= 20 for step in steps)
+    kept = [unpack(entry)[1]["now"] for entry in scratch.entries.values()]
+    assert all(now["epoch"] == 1 or now["step"] >= 20 for now in kept)
     outcomes: dict[int, Outcome] = {}
     resumed = Told()
     train_together(
@@ -139,6 +148,40 @@ def test_a_killed_process_is_named_with_its_signal_and_what_to_do() -> None:
         processes.perform(TASKS, [1], context, _ignored)
     assert "training.side_by_side" in raised.value.hint
     assert not _children()
+
+
+def test_processes_that_read_images_end_with_a_killed_one_even_where_they_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = photo_folder(tmp_path / "photos", {str(label): 24 for label in range(SPACE.classes)})
+    photos = SizedData(
+        source="folder", path=str(root), resolution=SPACE.resolution, channels=SPACE.input_channels, workers=1
+    )
+    readers: list[int] = []
+
+    def kill(event: Event) -> None:
+        """Amid an epoch: between two of them nobody reads images."""
+        if not isinstance(event, Progress) or readers:
+            return
+        (child,) = _children()
+        os.kill(child, signal.SIGSTOP)
+        readers.extend(_children_of(child))
+        for reader in readers:
+            os.kill(reader, signal.SIGSTOP)
+        os.kill(child, signal.SIGKILL if readers else signal.SIGCONT)
+
+    def context(_index: int) -> Context:
+        return Context("finetune", "0" * 64, MemoryStore(), MemoryScratch(), kill)
+
+    many = Course(RECIPE.model_copy(update={"epochs": 1000, "batch_size": 2}), photos, 0)
+    with (
+        pytest.raises(MachineError, match="killed by SIGKILL"),
+        TrainingProcesses(many, ONE, memory_context("finetune")) as processes,
+    ):
+        processes.perform(TASKS, [0], context, _ignored)
+    assert len(readers) == 1
+    assert _gone(readers)
 
 
 def test_a_training_that_diverges_there_raises_here_with_its_step() -> None:
@@ -176,12 +219,7 @@ def test_processes_end_when_the_one_that_started_them_is_killed() -> None:
     assert done.returncode == -signal.SIGKILL
     children = [int(word) for word in done.stdout.split()]
     assert len(children) == 1
-    gone = threading.Event()
-    for _ in range(200):
-        if not any(map(process_exists, children)):
-            break
-        gone.wait(0.05)
-    assert not any(map(process_exists, children))
+    assert _gone(children)
 
 
 def test_threads_depend_on_the_trainings_and_the_cores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,8 +273,25 @@ def test_a_mistake_there_shows_its_traceback_here() -> None:
         processes.perform(TASKS, [0], _context, _ignored)
 
 
+def _gone(processes: list[int]) -> bool:
+    """Whether they all are; waits up to a minute for whoever adopted them to take note."""
+    clock = threading.Event()
+    return any(not any(map(_runs, processes)) or clock.wait(0.05) for _ in range(1200))
+
+
+def _runs(process: int) -> bool:
+    try:
+        return b") Z " not in Path(f"/proc/{process}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _children_of(process: int) -> list[int]:
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(pid) for children in tasks for pid in children.read_text().split()]
+
+
 def _children() -> list[int]:
-    """Training processes that this one has started and that still run."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    pids = {int(pid) for children in tasks for pid in children.read_text().split()}
+    """Training processes that this one has started and that still run, the first one first."""
+    pids = _children_of(os.getpid())
     return sorted(p for p in pids if b"stages.training.worker" in Path(f"/proc/{p}/cmdline").read_bytes())

@@ -1,0 +1,103 @@
+"""Outputs of ``search`` and ``prune``: the supernet, and the networks cut out of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from android_bench.device import LatencyMeasurement
+from pipeline.artifact import Blob, Document, Record
+from stages.documents.latency import ReferenceLatency
+from stages.documents.origin import ComputeCost, MadeByAll, PretrainedFrom, Role
+from stages.space.search_space import NetConfig, SearchSpace
+
+
+class SearchEpoch(Record):
+    """One epoch of the search, as the report draws it."""
+
+    epoch: int
+    phase: Literal["warm-up", "search"]
+    train_loss: float
+    validation_loss: float
+    validation_accuracy_percent: float
+    expected_ms: float
+    multiplier: float
+    entropy: float = Field(description="mean over searched layers, 0 (decided) .. 1 (uniform)")
+    probabilities: tuple[tuple[float, ...], ...]
+    seconds: float
+
+
+class SearchResult(Document):
+    """Output of ``search``: the trained supernet and what it prefers."""
+
+    schema_version: int = 2
+    space: SearchSpace
+    target_ms: float
+    log_probabilities: tuple[tuple[float, ...], ...] = Field(description="[layer][candidate]")
+    expected_ms: float
+    supernet: Blob
+    history: tuple[SearchEpoch, ...]
+    seconds: float
+    compute_cost: ComputeCost | None = Field(
+        default=None, description="None: a version that kept none has had a part"
+    )
+    made_by: MadeByAll = ()
+    pretrained: PretrainedFrom = None
+
+
+class ConsideredNetwork(Record):
+    """A well-ranked network that should meet a target, measured whole.
+
+    ``validation_accuracy_percent`` and ``validation_loss`` are those with the supernet's weights; None where
+    the device took longer than the target, or enough better-ranked networks met it.
+    """
+
+    choices: tuple[int, ...]
+    target_ms: float
+    score: float = Field(description="what it was ranked by: estimated value, or log-probability")
+    log_probability: float
+    predicted_ms: float
+    measurement: LatencyMeasurement
+    validation_accuracy_percent: float | None
+    validation_loss: float | None = Field(None, description="mean cross entropy, nats")
+    trial_accuracy_percent: float | None = Field(
+        None, description="on validation images, after a short training from fresh weights"
+    )
+    trial_loss: float | None = Field(None, description="mean cross entropy there, nats")
+
+
+class PrunedNetwork(Record):
+    """A network cut out of the supernet with the weights it has there, and its accuracy with them."""
+
+    name: str
+    role: Role
+    choices: tuple[int, ...]
+    net: NetConfig
+    target_ms: float
+    predicted_ms: float
+    supernet_accuracy_percent: float = Field(description="on validation images")
+    weights: Blob
+
+
+class PrunedNetworks(Document):
+    """Output of ``prune``: the found network, random ones of equal predicted latency, and the front's.
+
+    ``anchor`` was measured between the considered networks.
+    """
+
+    schema_version: int = 3
+    target_ms: float
+    rank_by: Literal["value", "probability"]
+    evaluations: int
+    considered: tuple[ConsideredNetwork, ...]
+    anchor: ReferenceLatency
+    found: PrunedNetwork
+    randoms: tuple[PrunedNetwork, ...]
+    front: tuple[PrunedNetwork, ...] = ()
+    seconds: float = Field(description="device time of the considered networks")
+    pretrained: PretrainedFrom = None
+    compute_cost: ComputeCost | None = Field(
+        default=None, description="of the pick, without the device's time"
+    )
+    made_by: MadeByAll = ()

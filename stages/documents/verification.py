@@ -1,0 +1,160 @@
+"""Output of ``verify``: what the networks are on test images and on the device."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
+from pipeline.artifact import Blob, Document, Record
+from stages.documents.images import ImagesReport
+from stages.documents.latency import ReferenceLatency
+from stages.documents.origin import Origin, PretrainedFrom, Role
+from stages.space.equal_latency import equal_latency
+from stages.space.search_space import NetConfig
+
+Verdict = Literal["ungated", "pass", "fail", "inconclusive"]
+
+
+class FoundLatency(Record):
+    """The found network's time against its prediction and its target.
+
+    ``ms`` is at the speed that predictions stand for: measured against the latency model's reference, round
+    by round. It leaves an interval where its own lies wholly outside.
+    """
+
+    ms: float
+    interval_95: tuple[float, float]
+    predicted_ms: float
+    predicted_interval_95: tuple[float, float]
+    target_ms: float
+    prediction: Literal["holds", "slower", "faster"]
+    target: Literal["kept", "missed"]
+
+
+class AgainstFound(Record):
+    """A network beside the found one: same test images, same interleaved rounds.
+
+    ``accuracy_points`` is the network's accuracy minus the found network's in percentage points,
+    ``latency_ratio`` its latency over the found network's.
+    """
+
+    accuracy_points: float
+    accuracy_points_interval_95: tuple[float, float]
+    only_correct: int | None = Field(
+        default=None, description="images on which it alone is right; None: an earlier version"
+    )
+    only_found_correct: int | None = Field(default=None, description="on which the found network alone is")
+    balanced_points: float | None = Field(
+        default=None, description="the same difference of balanced accuracies; None: an earlier version"
+    )
+    balanced_points_interval_95: tuple[float, float] | None = None
+    latency_ratio: float
+    latency_ratio_interval_95: tuple[float, float]
+
+
+class AgainstRandom(Record):
+    """The found network beside so many random ones of equal predicted latency: same test images and rounds.
+
+    ``accuracy_points`` is the found network's accuracy minus the mean of theirs, in percentage points. Of
+    several, the interval holds for other random networks of that latency, too. ``predicted_ratio`` is the
+    mean of their predicted latencies over the found network's, ``latency_ratio`` that of the measured ones.
+    """
+
+    networks: int = Field(ge=1)
+    accuracy_points: float
+    accuracy_points_interval_95: tuple[float, float]
+    predicted_ratio: float = Field(gt=0)
+    predicted_ratio_range: tuple[float, float] = Field(description="the least and the greatest of theirs")
+    latency_ratio: float = Field(gt=0)
+    latency_ratio_interval_95: tuple[float, float]
+
+    @property
+    def in_band(self) -> bool:
+        """Whether each of them is predicted to take as long as the found network."""
+        return all(map(equal_latency, self.predicted_ratio_range))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether a difference in accuracy says anything: they were to take equally long, and they did."""
+        return self.in_band and equal_latency(self.latency_ratio)
+
+
+class VerifiedNetwork(Record):
+    """A network's figures on the test set and on the device. Accuracies in percent, time in ms."""
+
+    name: str
+    role: Role
+    net: NetConfig
+    origin: Origin
+    pretrained: PretrainedFrom = None
+    counts: bool | None = Field(
+        default=None,
+        description="whether the found network is compared with it for the speed-up at equal accuracy; None "
+        "for networks that are no reference, and in documents of before it was kept",
+    )
+    images_seen: int
+    validation_accuracy_percent: float
+    accuracy_percent: float
+    accuracy_interval_95: tuple[float, float]
+    balanced_accuracy_percent: float | None = Field(
+        default=None, description="mean of the classes' accuracies; None: an earlier version"
+    )
+    balanced_accuracy_interval_95: tuple[float, float] | None = None
+    correct_by_class: tuple[int, ...] = Field(
+        default=(), description="test images of each class that it classifies correctly"
+    )
+    confusion: tuple[tuple[int, int, int], ...] | None = Field(
+        default=None,
+        description="of the found network and the reference: (class, answered class, images), without zeros",
+    )
+    predicted_ms: float | None
+    measurement: LatencyMeasurement
+    parameters: int
+    macs: int
+    against_found: AgainstFound | None = Field(default=None, description="None for the found network")
+    model: Blob
+    correct: Blob = Field(description="one bit per test image, in order, most significant bit first")
+    answers: Blob | None = Field(
+        default=None,
+        description="index of the class that it answers for each test image, uint16, little endian",
+    )
+
+
+class Verification(Document):
+    """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
+
+    schema_version: int = 5
+    device: DeviceInfo
+    runtime: RuntimeOptions
+    test_images: int
+    majority_percent: float | None = Field(
+        default=None, description="accuracy of always answering the most frequent class of the test images"
+    )
+    labels: Blob | None = Field(
+        default=None, description="index of each test image's class, uint16, little endian, in order"
+    )
+    images: ImagesReport | None = Field(default=None, description="None: an earlier version")
+    equal_points: float | None = Field(
+        default=None,
+        description="accuracies are called equal where the found network's is less by so many points at "
+        "most; "
+        "None: an earlier version",
+    )
+    networks: tuple[VerifiedNetwork, ...]
+    reference: str
+    reference_reason: str
+    ratio: float
+    ratio_interval_95: tuple[float, float]
+    equal_accuracy_speedup: float
+    equal_accuracy_speedup_interval_95: tuple[float, float]
+    against_random: AgainstRandom | None = Field(default=None, description="None without random networks")
+    anchor: ReferenceLatency | None = Field(default=None, description="timed between them; None: not then")
+    found_latency: FoundLatency | None = Field(
+        default=None, description="None where it was not compared (by an earlier version)"
+    )
+    max_ratio: float | None
+    verdict: Verdict
+    rounds: int
+    seconds: float
