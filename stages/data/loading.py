@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader
 from nasflow.base.errors import MachineError, NasflowError
 from stages.data.batch_augmentation import BatchAugmentation
 from stages.data.decoded import PixelSource
-from stages.data.geometry import Pixels, as_varied, evaluated_NHWC
+from stages.data.geometry import Pixels, evaluated_NHWC
+from stages.data.variation import as_varied
 from stages.data.view import View
 from stages.seeds import derived_seed
 
@@ -220,5 +221,10 @@ class _Items(torch.utils.data.Dataset["Loaded | NasflowError"]):
 
 def on_device(pixels_NHWC: Tensor, device: torch.device) -> Tensor:
     """uint8 (N, H, W, C) to float32 (N, C, H, W), -1..1, channels last in memory."""
-    x_NHWC = pixels_NHWC.to(device, non_blocking=True).float()
+    if device.type == "cpu":
+        # NumPy asks for huge pages and PyTorch does not: its own .float() takes three times as long, most of
+        # it for page faults.
+        x_NHWC = torch.from_numpy(np.empty(pixels_NHWC.shape, np.float32)).copy_(pixels_NHWC)
+    else:
+        x_NHWC = pixels_NHWC.to(device, non_blocking=True).float()
     return x_NHWC.sub_(127.5).div_(127.5).permute(0, 3, 1, 2)

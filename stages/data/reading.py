@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from stages.data.exif import upright
@@ -26,8 +28,8 @@ from stages.data.image_header import (
 from stages.data.pixels import eight_bits, on_white, reduced_eight_bits
 
 __all__ = [
-    "MOST_PIXELS", "REASONS", "BrokenImageError", "ImageSize", "Reason", "decode_image", "measure_bytes",
-    "measure_image", "read_image",
+    "MOST_PIXELS", "REASONS", "BrokenImageError", "ImageSize", "Reason", "decode_image", "decode_pixels",
+    "measure_bytes", "measure_image", "read_image",
 ]  # fmt: skip
 
 LONGEST_RATIO = 4.0
@@ -73,6 +75,26 @@ def decode_image(
     the file's. Raises BrokenImageError, and nothing else: also ``too_large`` where more than ``MOST_PIXELS``
     would have to be decoded.
     """
+    image, opened = _upright(data, channels, shorter_side, longest_ratio)
+    if image is opened:
+        with decoder_errors():
+            image = image.copy()  # lets go of the file's bytes
+    image.info = {}
+    return image
+
+
+def decode_pixels(data: bytes, *, channels: Literal[1, 3], shorter_side: int) -> NDArray[np.uint8]:
+    """The pixels of :func:`decode_image`, which are copied once less: uint8 (H, W, channels)."""
+    image, _ = _upright(data, channels, shorter_side, LONGEST_RATIO)
+    with decoder_errors():
+        pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _upright(
+    data: bytes, channels: Literal[1, 3], shorter_side: int | None, longest_ratio: float
+) -> tuple[Image.Image, Image.Image]:
+    """See :func:`decode_image`; also the image as it was opened, which may be the same."""
     opened = open_image(data)
     with decoder_errors():
         width, height = _decode(opened, channels, shorter_side)
@@ -86,10 +108,7 @@ def decode_image(
         image = upright(on_white(image), opened.orientation)
         if channels == 3 and image.mode != "RGB":
             image = image.convert("RGB")
-        if image is opened.image:
-            image = image.copy()  # lets go of the file's bytes
-        image.info = {}
-        return image
+        return image, opened.image
 
 
 def measure_image(path: Path) -> ImageSize:

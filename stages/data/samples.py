@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from stages.data.batch_augmentation import BatchAugmentation
 from stages.data.decoded import PixelSource
-from stages.data.geometry import Pixels, as_evaluated, as_varied
+from stages.data.geometry import Pixels, as_evaluated
 from stages.data.loading import on_device
+from stages.data.variation import as_varied
 from stages.data.view import View
 from stages.seeds import derived_seed
 

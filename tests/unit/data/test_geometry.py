@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from stages.data.augmentation import PRESETS, Augmentation
-from stages.data.geometry import as_evaluated, as_varied, stored_side
+from stages.data.geometry import as_evaluated, stored_side
+from stages.data.variation import as_varied
 from stages.data.view import View
 
 SIDES = st.integers(1, 90)
