@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 """uint8 (H, W, channels)."""
+Picture = Pixels | Image.Image
+"""A decoded image: its pixels, or Pillow's image of mode L or RGB, whose pixels need not all be copied."""
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels, as Pillow counts them."""
 
@@ -32,18 +34,38 @@ def stored_side(shorter_side: int, resolution: int) -> int:
     return wanted if shorter_side > NOT_WORTH_IT * wanted else shorter_side
 
 
-def as_evaluated(pixels_HWC: Pixels, resolution: int, fit: Fit) -> Pixels:
+def height_width(picture: Picture) -> tuple[int, int]:
+    """In pixels."""
+    return picture.size[::-1] if isinstance(picture, Image.Image) else picture.shape[:2]
+
+
+def pixels_of(picture: Picture) -> Pixels:
+    """All of its pixels."""
+    if not isinstance(picture, Image.Image):
+        return picture
+    pixels = np.asarray(picture)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def window_of(picture: Picture, rows: slice, columns: slice) -> Pixels:
+    """A copy of some of its pixels, in the order of rows, columns, channels."""
+    if isinstance(picture, Image.Image):
+        picture = pixels_of(picture.crop((columns.start, rows.start, columns.stop, rows.stop)))
+        return picture.copy()
+    return picture[rows, columns].copy(order="C")
+
+
+def as_evaluated(picture: Picture, resolution: int, fit: Fit) -> Pixels:
     """The middle of an image, or all of it squeezed into a square: (resolution, resolution, channels)."""
-    height, width = pixels_HWC.shape[:2]
+    height, width = height_width(picture)
     box: Box = (0.0, 0.0, float(width), float(height))
     if fit == "crop":
         side = SHOWN * min(height, width)
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-    shown = Image.fromarray(_as_image(pixels_HWC)).resize(
-        (resolution, resolution), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0
-    )
-    return with_channels(np.asarray(shown))
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(_as_image(picture))
+    square = (resolution, resolution)
+    return pixels_of(image.resize(square, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0))
 
 
 def evaluated_NHWC(pixels: PixelSource, numbers_N: NDArray[np.int64], view: View) -> NDArray[np.uint8]:
@@ -54,8 +76,3 @@ def evaluated_NHWC(pixels: PixelSource, numbers_N: NDArray[np.int64], view: View
 def _as_image(pixels_HWC: Pixels) -> Pixels:
     """Pillow's greyscale images have no axis of channels."""
     return pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC
-
-
-def with_channels(pixels: Pixels) -> Pixels:
-    """(H, W, channels) also of a greyscale image."""
-    return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -21,16 +21,17 @@ from torch.utils.data import DataLoader
 
 from nasflow.base.errors import MachineError, NasflowError
 from stages.data.batch_augmentation import BatchAugmentation
+from stages.data.colours import on_device
 from stages.data.decoded import PixelSource
-from stages.data.geometry import Pixels, evaluated_NHWC
-from stages.data.variation import as_varied
+from stages.data.geometry import evaluated_NHWC
+from stages.data.variation import Varied, as_varied
 from stages.data.view import View
 from stages.seeds import derived_seed
 
 Key = tuple[int, int]
 """An image's place in its part, and the seed of its variation."""
-Loaded = tuple[Tensor, Tensor]
-"""Pixels uint8 (n, H, W, channels) and labels int64 (n,)."""
+Loaded = tuple[Tensor, Tensor | None, Tensor]
+"""Pixels uint8 (n, H, W, channels), how their colours change (n, 3) or not, and labels int64 (n,)."""
 TIMEOUT_SECONDS = 300.0
 """Without a batch for so long, workers are said to hang."""
 _LOOK_SECONDS = 5.0
@@ -81,9 +82,9 @@ class PhotoBatches:
             )
         ]
         loaded = self._in_process(numbered) if self.workers == 0 else self._by_workers(numbered)
-        for index, (pixels_NHWC, labels_N) in enumerate(loaded, start=first):
+        for index, (pixels_NHWC, factors_N3, labels_N) in enumerate(loaded, start=first):
             yield self._change(
-                on_device(pixels_NHWC, self.device),
+                on_device(pixels_NHWC, self.device, factors_N3),
                 labels_N.to(self.device),
                 seed=derived_seed(seed, epoch, 2, index),
                 mix=mix,
@@ -157,7 +158,7 @@ class PhotoBatches:
         """A worker that died or hangs, and the images that workers had before them."""
         numbers = [int(number) for number in at_work if int(number) != _IDLE]
         names = ", ".join(self.view.names[n] if n < len(self.view.names) else str(n) for n in numbers[:4])
-        what = str(error).splitlines()[0].rstrip(".")
+        what = (str(error).splitlines() or ["its end of a pipe was closed"])[0].rstrip(".")
         return MachineError(
             f"A process that reads images stopped working: {what}."
             + (f" Images in work: {names}." if names else ""),
@@ -206,25 +207,15 @@ class _Items(torch.utils.data.Dataset["Loaded | NasflowError"]):
             return error
 
     def batch(self, keys: list[Key]) -> Loaded:
-        """Pixels uint8 (n, H, W, channels) and labels int64 (n,)."""
-        images = [self._image(place, seed) for place, seed in keys]
+        """The images of some keys."""
+        images, factors = zip(*(self._image(place, seed) for place, seed in keys), strict=True)
+        factors_N3 = torch.from_numpy(np.stack(factors)) if self.view.augmentation.colour else None
         labels_N = self.labels_N[[place for place, _ in keys]]
-        return torch.from_numpy(np.stack(images)), torch.from_numpy(labels_N)
+        return torch.stack(images), factors_N3, torch.from_numpy(labels_N)
 
-    def _image(self, place: int, seed: int) -> Pixels:
+    def _image(self, place: int, seed: int) -> Varied:
         number = int(self.numbers_N[place])
         worker = torch.utils.data.get_worker_info()
         if self.at_work is not None and worker is not None:
             self.at_work[worker.id] = number
         return as_varied(self.pixels.read(number), self.view, np.random.default_rng(seed))
-
-
-def on_device(pixels_NHWC: Tensor, device: torch.device) -> Tensor:
-    """uint8 (N, H, W, C) to float32 (N, C, H, W), -1..1, channels last in memory."""
-    if device.type == "cpu":
-        # NumPy asks for huge pages and PyTorch does not: its own .float() takes three times as long, most of
-        # it for page faults.
-        x_NHWC = torch.from_numpy(np.empty(pixels_NHWC.shape, np.float32)).copy_(pixels_NHWC)
-    else:
-        x_NHWC = pixels_NHWC.to(device, non_blocking=True).float()
-    return x_NHWC.sub_(127.5).div_(127.5).permute(0, 3, 1, 2)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from stages.data.exif import upright
@@ -28,7 +26,7 @@ from stages.data.image_header import (
 from stages.data.pixels import eight_bits, on_white, reduced_eight_bits
 
 __all__ = [
-    "MOST_PIXELS", "REASONS", "BrokenImageError", "ImageSize", "Reason", "decode_image", "decode_pixels",
+    "MOST_PIXELS", "REASONS", "BrokenImageError", "ImageSize", "Reason", "decode_image", "decode_once",
     "measure_bytes", "measure_image", "read_image",
 ]  # fmt: skip
 
@@ -83,12 +81,9 @@ def decode_image(
     return image
 
 
-def decode_pixels(data: bytes, *, channels: Literal[1, 3], shorter_side: int) -> NDArray[np.uint8]:
-    """The pixels of :func:`decode_image`, which are copied once less: uint8 (H, W, channels)."""
-    image, _ = _upright(data, channels, shorter_side, LONGEST_RATIO)
-    with decoder_errors():
-        pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+def decode_once(data: bytes, *, channels: Literal[1, 3], shorter_side: int) -> Image.Image:
+    """As :func:`decode_image`, not copied: it may hold what else the file has in memory. To be used soon."""
+    return _upright(data, channels, shorter_side, LONGEST_RATIO)[0]
 
 
 def _upright(

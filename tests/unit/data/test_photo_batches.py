@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nasflow.base.errors import MachineError
 from stages.data.augmentation import PRESETS, Augmentation, AugmentationConfig
@@ -189,6 +190,27 @@ def test_decoded_images_are_decoded_once_and_are_the_same(
     decoded_once(decode, names, "side 48", workers=1)
     assert len(calls) == 90
     assert isinstance(kept, DecodedOnce)
+
+
+def test_cached_or_not_photos_are_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def as_pillow_has_it(number: int) -> Image.Image:
+        noise = np.random.default_rng(number).integers(0, 256, (40, 30, 3), np.uint8)
+        return Image.fromarray(noise)
+
+    each_time = photos(PRESETS["light"])
+    each_time = replace(each_time, pixels=DecodedEachTime(as_pillow_has_it, len(LABELS)))
+    names = [str(number) for number in range(len(LABELS))]
+    once = replace(each_time, pixels=decoded_once(as_pillow_has_it, names, "", workers=1))
+    for way in ("training", "in_order"):
+        arguments = (1, 0) if way == "training" else ()
+        pairs = zip(
+            *(getattr(few.batches(6, CPU), way)(*arguments) for few in (each_time, once)), strict=True
+        )
+        for (x, labels), (y, others) in pairs:
+            assert torch.equal(x, y)
+            assert torch.equal(labels, others)
 
 
 def test_an_unfinished_cache_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
