@@ -33,8 +33,8 @@ from stages.training.makers import Makers
 from stages.training.optimisation import (
     AveragedWeights,
     Losses,
-    accuracy_percent,
     check_finite,
+    evaluate,
     learning_rate,
     set_learning_rate,
     sgd,
@@ -175,7 +175,14 @@ class _Run:
     def _step(self, x_NCHW: Tensor, labels: Tensor) -> None:
         set_learning_rate(self.optimizer, self._rate(self._total_step))
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.runtime.add_gradients(self.network, self._loss, x_NCHW, labels, parts=self.recipe.parts)
+        loss = self.runtime.add_gradients(
+            self.network,
+            self._loss,
+            x_NCHW,
+            labels,
+            batch_size=self.training.batch_size,
+            parts=self.recipe.parts,
+        )
         self.losses.add(loss, self._total_step)
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
@@ -198,7 +205,7 @@ class _Run:
         evaluated = Network(self.network.net)
         evaluated.load_state_dict(self.average.tensors)
         self.runtime.place(evaluated)
-        accuracy = accuracy_percent(evaluated, self.validation.in_order())
+        accuracy = evaluate(evaluated, self.validation.in_order(), self.runtime.sums).accuracy_percent
         self._since = time.monotonic()
         with signals.deferred():
             self._begin_epoch(accuracy)

@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 
 from nasflow.base.errors import MachineError
+from nasflow.base.processes import usable_cores
 from stages.data.augmentation import PRESETS, Augmentation, AugmentationConfig
 from stages.data.decoded import DecodedEachTime, DecodedOnce, decoded_once
 from stages.data.geometry import Pixels
 from stages.data.loading import PhotoBatches
 from stages.data.photos import Photos, class_weights
+from stages.data.sharing import Sharing
 from stages.data.view import View
 
 CPU = torch.device("cpu")
@@ -86,6 +88,35 @@ def test_worker_processes_change_no_bit() -> None:
     for (x, labels), (y, others) in zip(alone, helped, strict=True):
         assert torch.equal(x, y)
         assert torch.equal(labels, others)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_that_train_together_load_their_own_images_alone(count: int) -> None:
+    few = photos(PRESETS["light"])
+    whole = list(few.batches(6, CPU).training(2, 0))
+    read: list[list[int]] = []
+    shares = []
+    for rank in range(count):
+        seen: list[int] = []
+        source = DecodedEachTime(lambda number, seen=seen: seen.append(number) or one_colour(number), 30)  # type: ignore[misc]
+        batches = replace(few, pixels=source).batches(6, CPU, Sharing(rank, count))
+        shares.append(list(batches.training(2, 0)))
+        read.append(seen)
+    assert sorted(number for seen in read for number in seen) == list(range(30))
+    assert max(map(len, read)) <= 5 * -(-6 // count)
+    for index, (x, labels) in enumerate(whole):
+        assert torch.equal(torch.cat([share[index][0] for share in shares]), x)
+        assert torch.equal(torch.cat([share[index][1] for share in shares]), labels)
+
+
+def test_loaders_of_trainings_side_by_side_are_no_more_than_wanted_or_than_cores() -> None:
+    few = photos()
+    for beside in (1, 2, 3, 64):
+        sharing = Sharing(beside=beside)
+        unset = replace(few, workers=None).batches(6, CPU, sharing).workers
+        assert beside * unset <= usable_cores()
+        assert beside * replace(few, workers=4).batches(6, CPU, sharing).workers <= 4
+    assert replace(few, workers=4).batches(6, CPU).workers == 4
 
 
 @dataclass(frozen=True)
