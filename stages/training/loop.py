@@ -29,6 +29,7 @@ from stages.training.checkpoint import (
 )
 from stages.training.cost import ComputeClock
 from stages.training.distillation import Distillation
+from stages.training.drop_path import DropPath
 from stages.training.makers import Makers
 from stages.training.optimisation import (
     AveragedWeights,
@@ -120,6 +121,7 @@ class _Run:
         if (teacher := self.recipe.teacher.load()) is not None:
             self.runtime.place(teacher)
             self.teacher = Distillation(teacher, self.recipe.teacher)
+        self.drop_path = DropPath(self.network, self.recipe.drop_path, self.seed)
         self.losses = Losses(self.name)
         self._since = time.monotonic()
         self.now = _Progress()
@@ -175,12 +177,14 @@ class _Run:
     def _step(self, x_NCHW: Tensor, labels: Tensor) -> None:
         set_learning_rate(self.optimizer, self._rate(self._total_step))
         self.optimizer.zero_grad(set_to_none=True)
+        batch_size = self.training.batch_size
+        self.drop_path.begin_step(self._total_step, self.runtime.sharing.of(batch_size), batch_size)
         loss = self.runtime.add_gradients(
             self.network,
             self._loss,
             x_NCHW,
             labels,
-            batch_size=self.training.batch_size,
+            batch_size=batch_size,
             parts=self.recipe.parts,
         )
         self.losses.add(loss, self._total_step)

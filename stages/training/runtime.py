@@ -59,15 +59,16 @@ class TrainingRuntime:
         """Within, forward passes compute in the precision that was chosen; backward passes follow them."""
         return self.fabric.autocast() if self.fabric is not None else nullcontext()
 
+    @property
+    def sharing(self) -> Sharing:
+        """Which images of each batch this process computes on."""
+        if self.group is None:
+            return Sharing(beside=self.beside)
+        return Sharing(self.group.rank, self.group.size, self.group.gather, self.beside)
+
     def batches(self, images: Images, batch_size: int) -> Batches:
         """Images for a network of this runtime; of each batch this process's share."""
-        group = self.group
-        sharing = (
-            Sharing(beside=self.beside)
-            if group is None
-            else Sharing(group.rank, group.size, group.gather, self.beside)
-        )
-        return images.batches(batch_size, self.device, sharing)
+        return images.batches(batch_size, self.device, self.sharing)
 
     def sums(self, values: Sequence[float]) -> Sequence[float]:
         """Each value, added up over the processes that train together."""
