@@ -155,11 +155,11 @@ def test_pillows_image_and_its_pixels_show_the_same(preset: str, channels: int) 
     pixels_HWC = gradient(50, 70)[..., :channels]
     image = Image.fromarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC)
     for seed in range(8):
-        shown = [
+        from_image, from_pixels = (
             varied_HWC(picture, view(PRESETS[preset]), np.random.default_rng(seed))  # type: ignore[index]
             for picture in (image, pixels_HWC)
-        ]
-        np.testing.assert_array_equal(*shown)
+        )
+        np.testing.assert_array_equal(from_image, from_pixels)
     np.testing.assert_array_equal(as_evaluated(image, 32, "crop"), as_evaluated(pixels_HWC, 32, "crop"))
 
 

@@ -99,7 +99,7 @@ def test_shares_and_parts_of_a_batch_leave_out_what_the_whole_does() -> None:
     whole, shared = (DropPath(network, 0.8, seed=5) for network in networks)
     whole.begin_step(3, slice(0, 10), 10)
     shared.begin_step(3, slice(4, 10), 10)
-    assert torch.equal(kept(networks[0], (x_NCHW,))[:, 4:], kept(networks[1], x_NCHW[4:].split(2)))
+    assert torch.equal(kept(networks[0], (x_NCHW,))[:, 4:], kept(networks[1], x_NCHW[4:].tensor_split(3)))
 
 
 def trained(context: Context, checkpoint_seconds: float, drop_path: float = 0.4) -> Trained:

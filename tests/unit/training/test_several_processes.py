@@ -69,7 +69,7 @@ def photo_batches(runtime: TrainingRuntime) -> dict[str, torch.Tensor]:
     labels_N = np.arange(17) % 3
     shown: dict[str, torch.Tensor] = {}
     for preset in ("light", "strong"):
-        view = View(16, "crop", PRESETS[preset], classes=3)  # type: ignore[index]
+        view = View(16, "crop", PRESETS[preset], classes=3)
         photos = Photos(DecodedEachTime(noise, 17), np.arange(17), labels_N, view, workers=0)
         batches = runtime.batches(photos, 7)
         for epoch in range(3):
