@@ -127,7 +127,7 @@ def compared(name: str, seeds: int, train: Callable[[int, float], Result]) -> di
 def run(full: bool) -> Outcome:
     """Measure both; nothing is asserted."""
     torch.set_num_threads(1)
-    seeds, photo_epochs, images, epochs = (3, 20, 20_000, 6) if full else (2, 8, 8_000, 3)
+    seeds, photo_epochs, images, epochs = (3, 20, 20_000, 6) if full else (2, 6, 5_000, 3)
     with tempfile.TemporaryDirectory() as folder:
         links = PHOTOS.link(Path(folder))
         photos = compared("photos", seeds, lambda seed, rate: of_photos(links, photo_epochs, seed, rate))
