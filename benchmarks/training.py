@@ -1,9 +1,10 @@
-"""Training: the loop against a bare PyTorch loop, and independent trainings side by side.
+"""Training: the loop against a bare PyTorch loop, trainings side by side, and how threads wait.
 
 The bare loop has the same network, images and optimizer, and nothing else: no averaged weights, no checks, no
 checkpoints. Both train in turn, several times; figures are medians. Side by side: as many trainings as there
 are cores, in processes of one thread, against the same ones one after another, with one thread each (the
-same numbers come out) and with all threads each. Starting the processes counts.
+same numbers come out) and with all threads each. Starting the processes counts. How threads wait for each
+other: :mod:`benchmarks._waiting_threads`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from statistics import median
 
 from benchmarks._report import Outcome, at_least, main, say
+from benchmarks._waiting_threads import waiting_threads
 from nasflow.base.processes import usable_cores
 from pipeline.artifact import Blob
 from pipeline.events import Event
@@ -123,7 +125,7 @@ def seconds_of(nets: list[NetConfig], images: int, *, side_by_side: int, threads
 
 
 def run(full: bool) -> Outcome:
-    """Measure both."""
+    """Measure all three."""
     rounds, images = (5, 6400) if full else (3, 2560)
     (net,) = _networks(1)
     loops = [(ours(net, images), bare(net, images)) for _ in range(rounds + 1)][1:]  # the first warms up
@@ -137,6 +139,7 @@ def run(full: bool) -> Outcome:
     say(f"one after another, all threads each: {whole:.1f} s")
     together = seconds_of(nets, images, side_by_side=len(nets))
     say(f"side by side: {together:.1f} s")
+    waiting, waiting_bars = waiting_threads(full)
     return Outcome(
         figures={
             "loop_images_per_second": median(a for a, _ in loops),
@@ -149,10 +152,12 @@ def run(full: bool) -> Outcome:
             "side_by_side_seconds": together,
             "side_by_side_over_one_after_another": alone / together,
             "side_by_side_over_all_threads": whole / together,
+            **waiting,
         },
         bars=[
             at_least("loop_over_bare_loop", ratio, 0.95),
             at_least("side_by_side_over_one_after_another", alone / together, 1.6),
+            *waiting_bars,
         ],
     )
 

@@ -22,7 +22,7 @@ class Prune(Stage):
     """The best-ranked networks under the target, measured whole; the best of them on validation images."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 

@@ -35,6 +35,7 @@ class TrainingStream(IntEnum):
     FRESH_WEIGHTS = 1
     BATCHES = 2
     FITTED_IMAGES = 3
+    DROP_PATH = 4
 
 
 def derived_seed(*parts: int) -> int:

@@ -27,7 +27,7 @@ class BatchAugmentation:
         The same seed gives the same batch; the global random state is left as it was.
         """
         wanted = self.augmentation
-        if not (wanted.randaugment or wanted.erasing or (mix and (wanted.mixup or wanted.cutmix))):
+        if not self.acts(mix):
             return x_NCHW, labels_N
         with torch.random.fork_rng(devices=[x_NCHW.device] if x_NCHW.device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -36,6 +36,11 @@ class BatchAugmentation:
                 if mix and (wanted.mixup or wanted.cutmix):
                     return self._mixed(x_NCHW, labels_N)
         return x_NCHW, labels_N
+
+    def acts(self, mix: bool) -> bool:
+        """Whether it does anything, where images may be mixed or not."""
+        wanted = self.augmentation
+        return bool(wanted.randaugment or wanted.erasing or (mix and (wanted.mixup or wanted.cutmix)))
 
     def _changed(self, x_NCHW: Tensor) -> Tensor:
         if self._changes is None:

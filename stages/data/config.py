@@ -121,8 +121,8 @@ class DataConfig(Record):
         le=256,
         exclude=True,
         examples=[4],
-        description="processes that decode and augment images; unset: by the number of cores; 0: none but "
-        "the one that trains",
+        description="processes that decode and augment images, shared by trainings side by side; unset: by "
+        "the number of cores; 0: none but those that train",
     )
     cache_gigabytes: float = Field(
         20.0,

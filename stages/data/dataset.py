@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from nasflow.base.errors import UsageError
+from stages.data.sharing import ALONE, Sharing
 from stages.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ class Batches(Protocol):
     """The images of one part on the training device, batch by batch.
 
     Everything random is drawn from (seed, epoch) alone, so that a run that was killed repeats an interrupted
-    epoch with the same batches.
+    epoch with the same batches. Where several processes train one network together, each is given its share
+    of the very batches that one process alone would have.
     """
 
     @property
     def batch_size(self) -> int:
-        """Images of a batch: what was asked for, or all there are."""
+        """Images of a batch, of all shares together: what was asked for, or all there are."""
         ...
 
     @property
@@ -76,7 +78,10 @@ class Batches(Protocol):
         ...
 
     def in_order(self, batch_size: int = 500, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once, in order, from batch ``first`` on: x_NCHW float32 and labels int64 (N,)."""
+        """All images once, in order, from batch ``first`` on: x_NCHW float32 and labels int64 (N,).
+
+        No share is empty: where a batch has fewer images than there are processes, some are not given it.
+        """
         ...
 
 
@@ -94,8 +99,8 @@ class Images(Protocol):
         """Chosen images as the network takes them: float32 (n, H, W, channels), -1..1."""
         ...
 
-    def batches(self, batch_size: int, device: torch.device) -> Batches:
-        """These images in batches for a network on ``device``."""
+    def batches(self, batch_size: int, device: torch.device, sharing: Sharing = ALONE) -> Batches:
+        """These images in batches for a network on ``device``; of each batch this process's share."""
         ...
 
 

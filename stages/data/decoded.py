@@ -20,7 +20,7 @@ from nasflow.base import files
 from nasflow.base.processes import usable_cores
 from pipeline.artifact import sha256_hex
 from stages.data.decoded_folders import delete_old, mark_used
-from stages.data.geometry import Pixels
+from stages.data.geometry import Picture, Pixels, pixels_of
 
 VERSION = 1
 _PIXELS, _INDEX = "pixels.bin", "index.npy"
@@ -32,8 +32,8 @@ class PixelSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, number: int) -> Pixels:
-        """One image: uint8 (H, W, channels). Raises IntegrityError where its file is not what it was."""
+    def read(self, number: int) -> Picture:
+        """One image. Raises IntegrityError where its file is not what it was."""
         ...
 
 
@@ -41,13 +41,13 @@ class PixelSource(Protocol):
 class DecodedEachTime:
     """Every image is decoded whenever it is asked for."""
 
-    decode: Callable[[int], Pixels]
+    decode: Callable[[int], Picture]
     count: int
 
     def __len__(self) -> int:
         return self.count
 
-    def read(self, number: int) -> Pixels:
+    def read(self, number: int) -> Picture:
         """Decode one image."""
         return self.decode(number)
 
@@ -76,7 +76,7 @@ class DecodedOnce:
 
 
 def decoded_once(
-    decode: Callable[[int], Pixels],
+    decode: Callable[[int], Picture],
     names: Sequence[str],
     settings: str,
     *,
@@ -98,7 +98,7 @@ def decoded_once(
 
 def _write(
     folder: Path,
-    decode: Callable[[int], Pixels],
+    decode: Callable[[int], Picture],
     count: int,
     workers: int,
     progress: Callable[[int, int], object],
@@ -114,10 +114,13 @@ def _write(
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _fill(folder: Path, images: Iterable[Pixels], count: int, progress: Callable[[int, int], object]) -> None:
+def _fill(
+    folder: Path, images: Iterable[Picture], count: int, progress: Callable[[int, int], object]
+) -> None:
     index, start = [], 0
     with (folder / _PIXELS).open("wb") as out:
-        for done, pixels in enumerate(images, start=1):
+        for done, picture in enumerate(images, start=1):
+            pixels = pixels_of(picture)
             out.write(np.ascontiguousarray(pixels).data)
             index.append((start, *pixels.shape))
             start += pixels.size
@@ -128,11 +131,11 @@ def _fill(folder: Path, images: Iterable[Pixels], count: int, progress: Callable
         np.save(out, np.array(index, np.int64).reshape(count, 4), allow_pickle=False)
 
 
-def _in_order(decode: Callable[[int], Pixels], numbers: Iterable[int], workers: int) -> Iterator[Pixels]:
+def _in_order(decode: Callable[[int], Picture], numbers: Iterable[int], workers: int) -> Iterator[Picture]:
     """Decode in threads (Pillow lets go of the interpreter meanwhile), a few images ahead and no more."""
     left = iter(numbers)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        waiting: list[Future[Pixels]] = [pool.submit(decode, n) for n in islice(left, _AHEAD * workers + 1)]
+        waiting: list[Future[Picture]] = [pool.submit(decode, n) for n in islice(left, _AHEAD * workers + 1)]
         try:
             while waiting:
                 yield waiting.pop(0).result()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasflow.base.errors import IntegrityError
-from stages.data.geometry import Pixels, stored_side
+from stages.data.geometry import Picture, stored_side
 from stages.data.image_bytes import ImageBytes
 from stages.data.image_file import BrokenImageError
 from stages.data.inventory import Inventory
-from stages.data.reading import LONGEST_RATIO, decode_image
+from stages.data.reading import LONGEST_RATIO, decode_once
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Decoder:
         """What all images take, decoded."""
         return self.channels * sum(shorter * longer for shorter, longer in self.sides)
 
-    def __call__(self, number: int) -> Pixels:
-        """One image: uint8 (H, W, channels); of a broken one a black pixel, which nothing shows.
+    def __call__(self, number: int) -> Picture:
+        """One image; of a broken one a black pixel, which nothing shows.
 
         Raises IntegrityError where its file can no longer be read.
         """
@@ -54,7 +54,7 @@ class Decoder:
         if not shorter:
             return np.zeros((1, 1, self.channels), np.uint8)
         try:
-            image = decode_image(
+            return decode_once(
                 self.source.read(number),
                 channels=1 if self.channels == 1 else 3,
                 shorter_side=shorter,
@@ -64,5 +64,3 @@ class Decoder:
                 f"{self.paths[number]} in {self.place} could be read before and now cannot: {error.detail}.",
                 hint="Put it back, and run again: finished stages are kept.",
             ) from error
-        pixels = np.asarray(image)
-        return pixels if pixels.ndim == 3 else pixels[..., None]

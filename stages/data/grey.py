@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stages.data.sharing import ALONE, Sharing
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -36,8 +38,8 @@ class GreyImages:
         grey = (self.pixels_NHW[which].astype(np.float32) - 127.5) / 127.5
         return np.repeat(grey[..., None], self.channels, axis=-1)
 
-    def batches(self, batch_size: int, device: torch.device) -> GreyBatches:
-        """These images in batches for a network on ``device``."""
+    def batches(self, batch_size: int, device: torch.device, sharing: Sharing = ALONE) -> GreyBatches:
+        """These images in batches for a network on ``device``; of each batch this process's share."""
         from stages.data.grey_batches import GreyBatches
 
-        return GreyBatches(self, batch_size, device)
+        return GreyBatches(self, batch_size, device, sharing)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.data.grey import GreyImages
+from stages.data.sharing import ALONE, Sharing
 from stages.seeds import derived_seed
 
 SHIFT = 2
@@ -18,7 +19,10 @@ class GreyBatches:
 
     class_weights_K: None = None
 
-    def __init__(self, images: GreyImages, batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self, images: GreyImages, batch_size: int, device: torch.device, sharing: Sharing = ALONE
+    ) -> None:
+        self.sharing = sharing
         self.pixels_NHW = torch.from_numpy(images.pixels_NHW.copy()).to(device)
         self.labels_N = torch.from_numpy(images.labels.copy()).to(device)
         self.channels, self.augmented = images.channels, images.augmented
@@ -46,8 +50,9 @@ class GreyBatches:
             if batch < first:
                 continue
             which = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            which = which.to(self.pixels_NHW.device)
-            yield self._augmented(which, mirror, shift), self.labels_N[which]
+            share = self.sharing.of(len(which))
+            which = which[share].to(self.pixels_NHW.device)
+            yield self._augmented(which, mirror[share], shift[:, share]), self.labels_N[which]
 
     def _augmented(self, which: Tensor, mirror: Tensor, shift: Tensor) -> Tensor:
         device = self.pixels_NHW.device
@@ -63,8 +68,10 @@ class GreyBatches:
     def in_order(self, batch_size: int = 500, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, as they are, in order, from batch ``first`` on: x_NCHW float32 and labels (N,)."""
         for start in range(first * batch_size, len(self.labels_N), batch_size):
-            stop = start + batch_size
-            yield normalised_NCHW(self.pixels_NHW[start:stop], self.channels), self.labels_N[start:stop]
+            share = self.sharing.of(len(self.labels_N[start : start + batch_size]))
+            which = slice(start + share.start, start + share.stop)
+            if len(self.labels_N[which]):
+                yield normalised_NCHW(self.pixels_NHW[which], self.channels), self.labels_N[which]
 
 
 def normalised_NCHW(pixels_NHW: Tensor, channels: int = 3) -> Tensor:

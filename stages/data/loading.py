@@ -21,15 +21,18 @@ from torch.utils.data import DataLoader
 
 from nasflow.base.errors import MachineError, NasflowError
 from stages.data.batch_augmentation import BatchAugmentation
+from stages.data.colours import on_device
 from stages.data.decoded import PixelSource
-from stages.data.geometry import Pixels, as_varied, evaluated_NHWC
+from stages.data.geometry import evaluated_NHWC
+from stages.data.sharing import ALONE, Sharing
+from stages.data.variation import Varied, as_varied
 from stages.data.view import View
 from stages.seeds import derived_seed
 
 Key = tuple[int, int]
 """An image's place in its part, and the seed of its variation."""
-Loaded = tuple[Tensor, Tensor]
-"""Pixels uint8 (n, H, W, channels) and labels int64 (n,)."""
+Loaded = tuple[Tensor, Tensor | None, Tensor]
+"""Pixels uint8 (n, H, W, channels), how their colours change (n, 3) or not, and labels int64 (n,)."""
 TIMEOUT_SECONDS = 300.0
 """Without a batch for so long, workers are said to hang."""
 _LOOK_SECONDS = 5.0
@@ -55,13 +58,14 @@ class PhotoBatches:
         workers: int,
         class_weights_K: Tensor | None = None,
         weights_N: NDArray[np.float64] | None = None,
+        sharing: Sharing = ALONE,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self.pixels, self.numbers_N, self.labels_N, self.view = pixels, numbers_N, labels_N, view
         self.batch_size = min(batch_size, len(labels_N))
         self.device, self.workers, self.timeout_seconds = device, workers, timeout_seconds
         self.class_weights_K = None if class_weights_K is None else class_weights_K.to(device)
-        self.weights_N = weights_N
+        self.weights_N, self.sharing = weights_N, sharing
         self._change = BatchAugmentation(view.augmentation, view.classes)
 
     def __len__(self) -> int:
@@ -72,26 +76,46 @@ class PhotoBatches:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches from number ``first`` on; raises MachineError where a worker dies or hangs."""
         order = self._order(derived_seed(seed, epoch))
+        share = self.sharing.of(self.batch_size)
         numbered = [
-            [(int(place), derived_seed(seed, epoch, 1, at)) for at, place in enumerate(batch, start)]
-            for start, batch in (
-                (index * self.batch_size, order[index * self.batch_size : (index + 1) * self.batch_size])
-                for index in range(first, len(self))
-            )
+            [
+                (int(order[at]), derived_seed(seed, epoch, 1, at))
+                for at in range(start + share.start, start + share.stop)
+            ]
+            for start in range(first * self.batch_size, len(self) * self.batch_size, self.batch_size)
         ]
         loaded = self._in_process(numbered) if self.workers == 0 else self._by_workers(numbered)
-        for index, (pixels_NHWC, labels_N) in enumerate(loaded, start=first):
-            yield self._change(
-                on_device(pixels_NHWC, self.device),
-                labels_N.to(self.device),
-                seed=derived_seed(seed, epoch, 2, index),
-                mix=mix,
-            )
+        for index, batch in enumerate(loaded, start=first):
+            yield self._changed(batch, derived_seed(seed, epoch, 2, index), mix)
+
+    def _changed(self, loaded: Loaded, seed: int, mix: bool) -> tuple[Tensor, Tensor]:
+        """A share of a batch as the network takes it.
+
+        Changes to whole batches need the images of all shares: these are exchanged as 8-bit pixels.
+        """
+        pixels_NHWC, factors_N3, labels_N = (
+            None if tensor is None else tensor.to(self.device, non_blocking=True) for tensor in loaded
+        )
+        assert pixels_NHWC is not None and labels_N is not None
+        gather = self.sharing.gather
+        if gather is None or not self._change.acts(mix):
+            x_NCHW = on_device(pixels_NHWC, self.device, factors_N3)
+            return self._change(x_NCHW, labels_N, seed=seed, mix=mix)
+        pixels_NHWC, labels_N = gather(pixels_NHWC, self.batch_size), gather(labels_N, self.batch_size)
+        if factors_N3 is not None:
+            factors_N3 = gather(factors_N3, self.batch_size)
+        x_NCHW = on_device(pixels_NHWC, self.device, factors_N3)
+        x_NCHW, labels = self._change(x_NCHW, labels_N, seed=seed, mix=mix)
+        share = self.sharing.of(self.batch_size)
+        return x_NCHW[share], labels[share]
 
     def in_order(self, batch_size: int = 500, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """All photos once, as evaluation shows them, in order, from batch ``first`` on."""
         for start in range(first * batch_size, len(self.labels_N), batch_size):
-            chosen = slice(start, start + batch_size)
+            share = self.sharing.of(len(self.labels_N[start : start + batch_size]))
+            chosen = slice(start + share.start, start + share.stop)
+            if not len(self.labels_N[chosen]):
+                continue
             pixels_NHWC = torch.from_numpy(evaluated_NHWC(self.pixels, self.numbers_N[chosen], self.view))
             labels_N = torch.from_numpy(self.labels_N[chosen])
             yield on_device(pixels_NHWC, self.device), labels_N.to(self.device)
@@ -156,7 +180,7 @@ class PhotoBatches:
         """A worker that died or hangs, and the images that workers had before them."""
         numbers = [int(number) for number in at_work if int(number) != _IDLE]
         names = ", ".join(self.view.names[n] if n < len(self.view.names) else str(n) for n in numbers[:4])
-        what = str(error).splitlines()[0].rstrip(".")
+        what = (str(error).splitlines() or ["its end of a pipe was closed"])[0].rstrip(".")
         return MachineError(
             f"A process that reads images stopped working: {what}."
             + (f" Images in work: {names}." if names else ""),
@@ -205,20 +229,15 @@ class _Items(torch.utils.data.Dataset["Loaded | NasflowError"]):
             return error
 
     def batch(self, keys: list[Key]) -> Loaded:
-        """Pixels uint8 (n, H, W, channels) and labels int64 (n,)."""
-        images = [self._image(place, seed) for place, seed in keys]
+        """The images of some keys."""
+        images, factors = zip(*(self._image(place, seed) for place, seed in keys), strict=True)
+        factors_N3 = torch.from_numpy(np.stack(factors)) if self.view.augmentation.colour else None
         labels_N = self.labels_N[[place for place, _ in keys]]
-        return torch.from_numpy(np.stack(images)), torch.from_numpy(labels_N)
+        return torch.stack(images), factors_N3, torch.from_numpy(labels_N)
 
-    def _image(self, place: int, seed: int) -> Pixels:
+    def _image(self, place: int, seed: int) -> Varied:
         number = int(self.numbers_N[place])
         worker = torch.utils.data.get_worker_info()
         if self.at_work is not None and worker is not None:
             self.at_work[worker.id] = number
         return as_varied(self.pixels.read(number), self.view, np.random.default_rng(seed))
-
-
-def on_device(pixels_NHWC: Tensor, device: torch.device) -> Tensor:
-    """uint8 (N, H, W, C) to float32 (N, C, H, W), -1..1, channels last in memory."""
-    x_NHWC = pixels_NHWC.to(device, non_blocking=True).float()
-    return x_NHWC.sub_(127.5).div_(127.5).permute(0, 3, 1, 2)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nasflow.base.processes import usable_cores
 from stages.data.decoded import DecodedOnce, PixelSource
 from stages.data.geometry import evaluated_NHWC
+from stages.data.sharing import ALONE, Sharing
 from stages.data.view import View
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ MOST_WORKERS = 8
 class Photos:
     """``numbers_N``: which of ``pixels`` they are; ``labels``: int64 (N,), the index of each one's class.
 
-    ``workers``: processes that read them in training; None: as many as pay.
+    ``workers``: processes that read them in training, shared by trainings side by side; None: as many as pay.
     """
 
     pixels: PixelSource
@@ -43,8 +44,8 @@ class Photos:
         pixels_NHWC = evaluated_NHWC(self.pixels, self.numbers_N[which], self.view)
         return (pixels_NHWC.astype(np.float32) - 127.5) / 127.5
 
-    def batches(self, batch_size: int, device: torch.device) -> PhotoBatches:
-        """These images in batches for a network on ``device``."""
+    def batches(self, batch_size: int, device: torch.device, sharing: Sharing = ALONE) -> PhotoBatches:
+        """These images in batches for a network on ``device``; of each batch this process's share."""
         import torch
 
         from stages.data.loading import PhotoBatches
@@ -57,20 +58,24 @@ class Photos:
             self.view,
             batch_size=batch_size,
             device=device,
-            workers=self._workers(device.type),
+            workers=self._workers(device.type, sharing.beside),
+            sharing=sharing,
             class_weights_K=torch.tensor(weights_K, dtype=torch.float32)
             if self.balance == "weights"
             else None,
             weights_N=weights_K[self.labels] if self.balance == "sampling" else None,
         )
 
-    def _workers(self, device: str) -> int:
-        """None where the processor trains anyway, and images are decoded already: they cost little."""
+    def _workers(self, device: str, beside: int) -> int:
+        """Of this process; those of all ``beside`` are together no more than wanted, or than there are cores.
+
+        None where the processor trains anyway, and images are decoded already: they cost little.
+        """
         if self.workers is not None:
-            return self.workers
+            return self.workers // beside
         if device == "cpu" and isinstance(self.pixels, DecodedOnce):
             return 0
-        return min(MOST_WORKERS, usable_cores())
+        return min(MOST_WORKERS, usable_cores() // beside)
 
 
 def class_weights(labels_N: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

@@ -26,8 +26,8 @@ from stages.data.image_header import (
 from stages.data.pixels import eight_bits, on_white, reduced_eight_bits
 
 __all__ = [
-    "MOST_PIXELS", "REASONS", "BrokenImageError", "ImageSize", "Reason", "decode_image", "measure_bytes",
-    "measure_image", "read_image",
+    "MOST_PIXELS", "REASONS", "BrokenImageError", "ImageSize", "Reason", "decode_image", "decode_once",
+    "measure_bytes", "measure_image", "read_image",
 ]  # fmt: skip
 
 LONGEST_RATIO = 4.0
@@ -73,6 +73,23 @@ def decode_image(
     the file's. Raises BrokenImageError, and nothing else: also ``too_large`` where more than ``MOST_PIXELS``
     would have to be decoded.
     """
+    image, opened = _upright(data, channels, shorter_side, longest_ratio)
+    if image is opened:
+        with decoder_errors():
+            image = image.copy()  # lets go of the file's bytes
+    image.info = {}
+    return image
+
+
+def decode_once(data: bytes, *, channels: Literal[1, 3], shorter_side: int) -> Image.Image:
+    """As :func:`decode_image`, not copied: it may hold what else the file has in memory. To be used soon."""
+    return _upright(data, channels, shorter_side, LONGEST_RATIO)[0]
+
+
+def _upright(
+    data: bytes, channels: Literal[1, 3], shorter_side: int | None, longest_ratio: float
+) -> tuple[Image.Image, Image.Image]:
+    """See :func:`decode_image`; also the image as it was opened, which may be the same."""
     opened = open_image(data)
     with decoder_errors():
         width, height = _decode(opened, channels, shorter_side)
@@ -86,10 +103,7 @@ def decode_image(
         image = upright(on_white(image), opened.orientation)
         if channels == 3 and image.mode != "RGB":
             image = image.convert("RGB")
-        if image is opened.image:
-            image = image.copy()  # lets go of the file's bytes
-        image.info = {}
-        return image
+        return image, opened.image
 
 
 def measure_image(path: Path) -> ImageSize:

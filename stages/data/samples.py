@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from stages.data.batch_augmentation import BatchAugmentation
+from stages.data.colours import on_device
 from stages.data.decoded import PixelSource
-from stages.data.geometry import Pixels, as_evaluated, as_varied
-from stages.data.loading import on_device
+from stages.data.geometry import Pixels, as_evaluated
+from stages.data.variation import as_varied
 from stages.data.view import View
 from stages.seeds import derived_seed
 
@@ -34,14 +35,16 @@ def as_shown(
     shown = [[as_evaluated(image, view.resolution, view.fit)] for image in images]
     change = BatchAugmentation(view.augmentation, view.classes)
     for variant in range(variants):
-        varied_NHWC = np.stack(
-            [
+        varied, factors = zip(
+            *(
                 as_varied(image, view, np.random.default_rng(derived_seed(seed, variant, 1, place)))
                 for place, image in enumerate(images)
-            ]
+            ),
+            strict=True,
         )
+        factors_N3 = torch.from_numpy(np.stack(factors)) if view.augmentation.colour else None
         x_NCHW, _ = change(
-            on_device(torch.from_numpy(varied_NHWC), torch.device("cpu")),
+            on_device(torch.stack(varied), torch.device("cpu"), factors_N3),
             torch.from_numpy(labels_N),
             seed=derived_seed(seed, variant, 2),
             mix=True,

@@ -110,7 +110,7 @@ class _Picker:
         self.evaluated: dict[Path, tuple[Evaluation, Network]] = {}
         self.trials: Trials | None = None
         if epochs := self.config.trial_epochs:
-            recipe = self.recipe.model_copy(update={"epochs": epochs})
+            recipe = self.recipe.model_copy(update={"epochs": epochs, "drop_path": 0.0})
             seed = derived_seed(self.seed, PickStream.TRIALS)
             self.trials = Trials(recipe, self.data, seed, self.context, self.search.space)
         self.compute_cost = self._compute_cost()

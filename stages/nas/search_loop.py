@@ -97,8 +97,8 @@ def run_search(
         target_ms,
         context,
         runtime,
-        training.batches(config.batch_size, runtime.device),
-        validation.batches(config.architecture_batch_size, runtime.device),
+        runtime.batches(training, config.batch_size),
+        runtime.batches(validation, config.architecture_batch_size),
     )
     if space.pretrained is not None and not loop.begun:
         context.say("fitting all candidates to the pretrained network's blocks.")
@@ -279,7 +279,9 @@ class SearchLoop:
             loss: Tensor = self.loss(self.supernet(x_NCHW, path), labels)
             return loss
 
-        self.losses.add(self.runtime.add_gradients(self.supernet, loss_of, x_NCHW, labels), step)
+        batch_size = None if self.runtime.group is None else self.training.batch_size
+        loss = self.runtime.add_gradients(self.supernet, loss_of, x_NCHW, labels, batch_size=batch_size)
+        self.losses.add(loss, step)
         self.optimizer.step()
 
     def _validation_batch(self, number: int) -> tuple[Tensor, Tensor]:
@@ -308,8 +310,8 @@ class SearchLoop:
             seen = self.estimator.gradient(
                 self.supernet,
                 self.architecture,
-                self.runtime.share(x_NCHW),
-                self.runtime.share(labels_N),
+                x_NCHW,
+                labels_N,
                 draws,
                 multiplier=self.multiplier.value,
                 target_ms=self.target_ms,
@@ -341,9 +343,11 @@ class SearchLoop:
                     derived_seed(self.seed, SearchStream.WARMUP_PROBE, self.now.epoch, number)
                 )
                 logits = self.supernet(x_NCHW, self.architecture.sample_path(generator))
-                loss = float(nn.functional.cross_entropy(logits, labels_N))
+                loss = float(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
+                right = int((logits.argmax(1) == labels_N).sum())
+                loss, correct, images = self.runtime.sums((loss, right, len(labels_N)))
                 check_loss(loss, what="search (warm-up)", step=self._total_step)
-                self._count(loss, int((logits.argmax(1) == labels_N).sum()), len(labels_N))
+                self._count(loss / images, int(correct), int(images))
 
     def _close_epoch(self) -> None:
         self._add_seconds()

@@ -1,14 +1,14 @@
-"""Processes that train one network together: each computes on its share of every batch.
+"""Processes that train one network together: each loads its share of every batch and computes on it.
 
-All draw the same random numbers, so that all sample the same path and see the same batches. What they
-exchange are the gradients of the path that was sampled, and the sums of batch normalisation: with those, two
-processes do what one does on the same batch, up to rounding.
+All draw the same random numbers, so that all sample the same path and share the same batches
+(:mod:`stages.data.sharing`). What they exchange are the gradients of the path that was sampled, and the sums
+of batch normalisation: with those, two processes do what one does on the same batch, up to rounding.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from stages.data.sharing import share_of
 from stages.training.launch import launched_by
 
 PATIENCE = timedelta(days=7)
@@ -36,9 +37,20 @@ class ProcessGroup:
     size: int
     control: Any
 
-    def share(self, tensor: Tensor) -> Tensor:
-        """This process's part of a batch (N, ...): N/size of them, +-1."""
-        return tensor.tensor_split(self.size)[self.rank]
+    def gather(self, share: Tensor, count: int) -> Tensor:
+        """All processes' shares of a batch of ``count`` images, in order: (count, ...)."""
+        shares = [share_of(count, rank, self.size) for rank in range(self.size)]
+        mine = share.new_zeros(shares[0].stop, *share.shape[1:])  # the first share is a largest one
+        mine[: len(share)] = share
+        parts = [torch.empty_like(mine) for _ in shares]
+        dist.all_gather(parts, mine, group=self.control if share.device.type == "cpu" else None)
+        return torch.cat([part[: s.stop - s.start] for part, s in zip(parts, shares, strict=True)])
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Each value, added up over all processes; the same numbers in all of them."""
+        totals = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(totals, group=self.control)
+        return [float(total) for total in totals]
 
     def add_up(self, gradients: Iterable[Tensor | None], loss: Tensor) -> Tensor:
         """Replace each gradient by the sum of all processes', in place; return the sum of the losses.

@@ -30,12 +30,13 @@ from stages.training.checkpoint import (
 )
 from stages.training.cost import ComputeClock
 from stages.training.distillation import Distillation
+from stages.training.drop_path import DropPath
 from stages.training.makers import Makers
 from stages.training.optimisation import (
     AveragedWeights,
     Losses,
-    accuracy_percent,
     check_finite,
+    evaluate,
     learning_rate,
     optimizer_of,
     set_learning_rate,
@@ -127,6 +128,7 @@ class _Run:
         if (teacher := self.recipe.teacher.load()) is not None:
             self.runtime.place(teacher)
             self.teacher = Distillation(teacher, self.recipe.teacher)
+        self.drop_path = DropPath(self.network, self.recipe.drop_path, self.seed)
         self.losses = Losses(self.name)
         self._since = time.monotonic()
         self.now = _Progress()
@@ -182,7 +184,16 @@ class _Run:
     def _step(self, x_NCHW: Tensor, labels: Tensor) -> None:
         set_learning_rate(self.optimizer, self._rate(self._total_step))
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.runtime.add_gradients(self.network, self._loss, x_NCHW, labels, parts=self.recipe.parts)
+        batch_size = self.training.batch_size
+        self.drop_path.begin_step(self._total_step, self.runtime.sharing.of(batch_size), batch_size)
+        loss = self.runtime.add_gradients(
+            self.network,
+            self._loss,
+            x_NCHW,
+            labels,
+            batch_size=batch_size,
+            parts=self.recipe.parts,
+        )
         self.losses.add(loss, self._total_step)
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
@@ -205,7 +216,7 @@ class _Run:
         evaluated = Network(self.network.net)
         evaluated.load_state_dict(self.average.tensors)
         self.runtime.place(evaluated)
-        accuracy = accuracy_percent(evaluated, self.validation.in_order())
+        accuracy = evaluate(evaluated, self.validation.in_order(), self.runtime.sums).accuracy_percent
         self._since = time.monotonic()
         with signals.deferred():
             self._begin_epoch(accuracy)

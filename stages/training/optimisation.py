@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,8 +159,15 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
-    """Accuracy and loss on all of ``images``, in eval mode."""
+def evaluate(
+    network: nn.Module,
+    images: Iterable[tuple[Tensor, Tensor]],
+    sums: Callable[[Sequence[float]], Sequence[float]] = lambda values: values,
+) -> Evaluation:
+    """Accuracy and loss on all of ``images``, in eval mode.
+
+    ``sums`` adds up over the processes that have a share of the images each.
+    """
     was_training = network.training
     network.eval()
     right: list[Tensor] = []
@@ -173,8 +180,10 @@ def evaluate(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> Eva
         total += len(labels_N)
     network.train(was_training)
     # Read from the device once, at the end.
-    loss = sum(torch.stack(losses).tolist())
-    return Evaluation(100.0 * int(torch.stack(right).sum()) / total, loss / total)
+    loss = sum(torch.stack(losses).tolist()) if losses else 0.0
+    correct = int(torch.stack(right).sum()) if right else 0
+    correct_sum, loss_sum, images_sum = sums((correct, loss, total))
+    return Evaluation(100.0 * correct_sum / images_sum, loss_sum / images_sum)
 
 
 def accuracy_percent(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> float:

@@ -143,6 +143,7 @@ class _Process:
                 "stage": context.stage,
                 "fingerprint": context.fingerprint,
                 "threads": plan.threads,
+                "beside": plan.slots,
                 "gpu": slot if plan.gpus else None,
             }
         )

@@ -61,6 +61,14 @@ class Recipe(Record):
     clip: float | None = Field(
         None, gt=0, examples=[5.0], description="largest norm of all gradients; longer ones are scaled down"
     )
+    drop_path: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        exclude_if=lambda rate: rate == 0,
+        description="chance with which the last residual block is left out for an image in training "
+        "(stochastic depth), falling to 0 at the first; not in trials; 0: none",
+    )
     teacher: TeacherConfig = Field(
         TeacherConfig(),
         exclude_if=lambda teacher: teacher.network is None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from stages.data.dataset import Batches, Images
+from stages.data.sharing import Sharing
 from stages.nn.blocks import to_channels_last
 from stages.seeds import derived_seed
 from stages.training.group import ProcessGroup, synchronise_bn, the_group
@@ -35,7 +37,8 @@ class TrainingRuntime:
     """Where networks and images are, and seconds between two checkpoints within an epoch.
 
     ``fabric`` is launched; None on one CPU in float32. ``group``: the processes that train one network
-    together; None where it is this one alone.
+    together; None where it is this one alone. ``beside``: processes of this computer that train at the same
+    time, this one included.
     """
 
     device: torch.device
@@ -43,6 +46,7 @@ class TrainingRuntime:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     precision: Precision = "32"
     group: ProcessGroup | None = None
+    beside: int = 1
 
     def place(self, module: nn.Module) -> None:
         """Bring a module onto the device, its weights in NHWC order. Before it has an optimizer."""
@@ -55,9 +59,20 @@ class TrainingRuntime:
         """Within, forward passes compute in the precision that was chosen; backward passes follow them."""
         return self.fabric.autocast() if self.fabric is not None else nullcontext()
 
-    def share(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch (N, ...); all of it where it trains alone."""
-        return batch if self.group is None else self.group.share(batch)
+    @property
+    def sharing(self) -> Sharing:
+        """Which images of each batch this process computes on."""
+        if self.group is None:
+            return Sharing(beside=self.beside)
+        return Sharing(self.group.rank, self.group.size, self.group.gather, self.beside)
+
+    def batches(self, images: Images, batch_size: int) -> Batches:
+        """Images for a network of this runtime; of each batch this process's share."""
+        return images.batches(batch_size, self.device, self.sharing)
+
+    def sums(self, values: Sequence[float]) -> Sequence[float]:
+        """Each value, added up over the processes that train together."""
+        return values if self.group is None else self.group.sums(values)
 
     def add_gradients(
         self,
@@ -66,21 +81,21 @@ class TrainingRuntime:
         x_NCHW: Tensor,
         labels: Tensor,
         *,
+        batch_size: int | None = None,
         parts: int = 1,
     ) -> Tensor:
         """Leave the gradients of a batch's mean loss in the parameters of ``network``; return the loss.
 
-        Each process computes on its share of the batch, in ``parts``, one after another.
+        ``x_NCHW`` is this process's share of the batch, ``batch_size`` the number of images in all shares
+        (None: in this one). It is computed on in ``parts``, one after another.
         """
-        x_share, labels_share = self.share(x_NCHW), self.share(labels)
+        batch_size = batch_size or len(x_NCHW)
         total = x_NCHW.new_zeros(())
-        for x_part, labels_part in zip(
-            x_share.tensor_split(parts), labels_share.tensor_split(parts), strict=True
-        ):
+        for x_part, labels_part in zip(x_NCHW.tensor_split(parts), labels.tensor_split(parts), strict=True):
             with self.autocast():
                 loss = loss_of(x_part, labels_part)
-            if len(x_part) < len(x_NCHW):
-                loss = loss * (len(x_part) / len(x_NCHW))
+            if len(x_part) < batch_size:
+                loss = loss * (len(x_part) / batch_size)
             loss.backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
         if self.group is not None:
@@ -105,15 +120,17 @@ def start_runtime(
     precision: Precision = "32",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     together: bool = False,
+    beside: int = 1,
 ) -> TrainingRuntime:
     """The best device that there is; the global random state is set.
 
-    ``together``: with all processes that torchrun or SLURM started, each of which calls this.
+    ``together``: with all processes that torchrun or SLURM started, each of which calls this. ``beside``:
+    processes of this computer that train at the same time, each its own network.
     """
     torch.manual_seed(derived_seed(seed))
     several = together and launched_by(os.environ)[1] > 1
     if devices == 1 and precision != "bf16" and not several and _is_cpu(accelerator):
-        return TrainingRuntime(torch.device("cpu"), None, checkpoint_seconds)
+        return TrainingRuntime(torch.device("cpu"), None, checkpoint_seconds, beside=beside)
     import lightning_fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of what it was asked for
@@ -121,17 +138,18 @@ def start_runtime(
     if not several:
         fabric = lightning_fabric.Fabric(accelerator=accelerator, devices=devices, precision=arithmetic)
         fabric.launch()
-        return TrainingRuntime(fabric.device, fabric, checkpoint_seconds, precision)
+        return TrainingRuntime(fabric.device, fabric, checkpoint_seconds, precision, beside=beside)
     nodes = int(os.environ.get("GROUP_WORLD_SIZE") or os.environ.get("SLURM_NNODES") or 1)
+    here = launched_by(os.environ)[1] // nodes
     fabric = lightning_fabric.Fabric(
         accelerator=accelerator,
-        devices=launched_by(os.environ)[1] // nodes,
+        devices=here,
         num_nodes=nodes,
         strategy="ddp",
         precision=arithmetic,
     )
     fabric.launch()
-    return TrainingRuntime(fabric.device, fabric, checkpoint_seconds, precision, the_group())
+    return TrainingRuntime(fabric.device, fabric, checkpoint_seconds, precision, the_group(), here)
 
 
 def _is_cpu(accelerator: str) -> bool:

@@ -55,8 +55,8 @@ class Course:
         """Training images and images for choices, on the device."""
         dataset = open_dataset(self.data)
         return (
-            dataset.load("train").batches(self.recipe.batch_size, runtime.device),
-            dataset.load("choice").batches(EVALUATION_BATCH_SIZE, runtime.device),
+            runtime.batches(dataset.load("train"), self.recipe.batch_size),
+            runtime.batches(dataset.load("choice"), EVALUATION_BATCH_SIZE),
         )
 
 
@@ -92,7 +92,7 @@ def perform(
     if not task.evaluated:
         return Outcome(trained, None)
     best = load_network(task.net, trained.weights).to(runtime.device)
-    return Outcome(trained, evaluate(best, validation.in_order()))
+    return Outcome(trained, evaluate(best, validation.in_order(), runtime.sums))
 
 
 def whole_json(record: BaseModel) -> dict[str, Any]:

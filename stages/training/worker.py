@@ -139,6 +139,7 @@ def serve(pipe: Pipe) -> NoReturn:
         devices=1 if gpu is None else [gpu],
         precision=course.recipe.precision,
         checkpoint_seconds=course.checkpoint_seconds,
+        beside=shared["beside"],
     )
     try:
         images = course.images(runtime)

@@ -6,19 +6,22 @@ import os
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nasflow.base.errors import MachineError
+from nasflow.base.processes import usable_cores
 from stages.data.augmentation import PRESETS, Augmentation, AugmentationConfig
 from stages.data.decoded import DecodedEachTime, DecodedOnce, decoded_once
 from stages.data.geometry import Pixels
 from stages.data.loading import PhotoBatches
 from stages.data.photos import Photos, class_weights
+from stages.data.sharing import Sharing
 from stages.data.view import View
 
 CPU = torch.device("cpu")
@@ -85,6 +88,35 @@ def test_worker_processes_change_no_bit() -> None:
     for (x, labels), (y, others) in zip(alone, helped, strict=True):
         assert torch.equal(x, y)
         assert torch.equal(labels, others)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_that_train_together_load_their_own_images_alone(count: int) -> None:
+    few = photos(PRESETS["light"])
+    whole = list(few.batches(6, CPU).training(2, 0))
+    read: list[list[int]] = []
+    shares = []
+    for rank in range(count):
+        seen: list[int] = []
+        source = DecodedEachTime(lambda number, seen=seen: seen.append(number) or one_colour(number), 30)  # type: ignore[misc]
+        batches = replace(few, pixels=source).batches(6, CPU, Sharing(rank, count))
+        shares.append(list(batches.training(2, 0)))
+        read.append(seen)
+    assert sorted(number for seen in read for number in seen) == list(range(30))
+    assert max(map(len, read)) <= 5 * -(-6 // count)
+    for index, (x, labels) in enumerate(whole):
+        assert torch.equal(torch.cat([share[index][0] for share in shares]), x)
+        assert torch.equal(torch.cat([share[index][1] for share in shares]), labels)
+
+
+def test_loaders_of_trainings_side_by_side_are_no_more_than_wanted_or_than_cores() -> None:
+    few = photos()
+    for beside in (1, 2, 3, 64):
+        sharing = Sharing(beside=beside)
+        unset = replace(few, workers=None).batches(6, CPU, sharing).workers
+        assert beside * unset <= usable_cores()
+        assert beside * replace(few, workers=4).batches(6, CPU, sharing).workers <= 4
+    assert replace(few, workers=4).batches(6, CPU).workers == 4
 
 
 @dataclass(frozen=True)
@@ -188,6 +220,27 @@ def test_decoded_images_are_decoded_once_and_are_the_same(
     decoded_once(decode, names, "side 48", workers=1)
     assert len(calls) == 90
     assert isinstance(kept, DecodedOnce)
+
+
+def test_cached_or_not_photos_are_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def as_pillow_has_it(number: int) -> Image.Image:
+        noise = np.random.default_rng(number).integers(0, 256, (40, 30, 3), np.uint8)
+        return Image.fromarray(noise)
+
+    each_time = photos(PRESETS["light"])
+    each_time = replace(each_time, pixels=DecodedEachTime(as_pillow_has_it, len(LABELS)))
+    names = [str(number) for number in range(len(LABELS))]
+    once = replace(each_time, pixels=decoded_once(as_pillow_has_it, names, "", workers=1))
+    for way in ("training", "in_order"):
+        arguments = (1, 0) if way == "training" else ()
+        pairs = zip(
+            *(getattr(few.batches(6, CPU), way)(*arguments) for few in (each_time, once)), strict=True
+        )
+        for (x, labels), (y, others) in pairs:
+            assert torch.equal(x, y)
+            assert torch.equal(labels, others)
 
 
 def test_an_unfinished_cache_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

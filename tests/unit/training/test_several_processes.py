@@ -9,17 +9,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 from support.memory_context import MemoryStore, memory_context
 from support.toy_search import SPACE, latency_model
 from torch import nn
 
+from stages.data.augmentation import PRESETS
 from stages.data.config import DataConfig
+from stages.data.decoded import DecodedEachTime
+from stages.data.geometry import Pixels
+from stages.data.photos import Photos
+from stages.data.view import View
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
 from stages.training.launch import launched_by
 from stages.training.recipe import Recipe
+from stages.training.runtime import TrainingRuntime, start_runtime
 from stages.training.task import Course, Outcome, Task
 from stages.training.together import train_together
 
@@ -53,10 +60,33 @@ def train_and_search() -> tuple[bytes, bytes, list[list[float]]]:
     )
 
 
+def noise(number: int) -> Pixels:
+    return np.random.default_rng(number).integers(0, 256, (20 + number, 24, 3), np.uint8)
+
+
+def photo_batches(runtime: TrainingRuntime) -> dict[str, torch.Tensor]:
+    """Batches of seven photos, of which some presets mix all with each other; and photos in order."""
+    labels_N = np.arange(17) % 3
+    shown: dict[str, torch.Tensor] = {}
+    for preset in ("light", "strong"):
+        view = View(16, "crop", PRESETS[preset], classes=3)
+        photos = Photos(DecodedEachTime(noise, 17), np.arange(17), labels_N, view, workers=0)
+        batches = runtime.batches(photos, 7)
+        for epoch in range(3):
+            for index, (x_NCHW, labels) in enumerate(batches.training(1, epoch)):
+                shown |= {f"{preset} {epoch} {index} x": x_NCHW, f"{preset} {epoch} {index} y": labels}
+        for index, (x_NCHW, labels) in enumerate(batches.in_order(8)):
+            shown |= {f"{preset} {index} x": x_NCHW, f"{preset} {index} y": labels}
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in shown.items()}
+
+
 def main(folder: Path) -> None:
     """What each of the two processes does."""
     from stages.nas.following import dismiss, follow
 
+    runtime = start_runtime(0, together=True)
+    assert runtime.group is not None
+    (folder / f"photos of {runtime.group.rank}").write_bytes(save(photo_batches(runtime)))
     if launched_by(os.environ)[0]:
         follow()
         return
@@ -99,6 +129,10 @@ def test_two_processes_with_half_a_batch_end_with_the_weights_of_one(tmp_path: P
                 assert difference < 2e-3 * max(1.0, float(tensor.abs().max())), (name, key, difference)
             else:
                 assert torch.equal(tensor, together[key]), (name, key)
+    shares = [load((tmp_path / f"photos of {rank}").read_bytes()) for rank in range(2)]
+    for name, whole in photo_batches(start_runtime(0)).items():
+        parts = [share[name] for share in shares if name in share]  # a last batch of one photo is one share
+        torch.testing.assert_close(torch.cat(parts), whole)
     there = json.loads((tmp_path / "probabilities").read_text())
     assert nn.functional.l1_loss(torch.tensor(_flat(there)), torch.tensor(_flat(probabilities))) < 1e-3
 

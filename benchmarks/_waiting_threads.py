@@ -11,7 +11,7 @@ import subprocess
 import sys
 from statistics import median
 
-from benchmarks._report import Outcome, at_least, main, say
+from benchmarks._report import Bar, at_least, say
 
 WAYS = {
     "ours": {},
@@ -63,8 +63,8 @@ def images_per_second(way: str, seconds: float) -> float:
     return float(done.stdout)
 
 
-def run(full: bool) -> Outcome:
-    """Measure all ways in turn, without and with a busy process beside them."""
+def waiting_threads(full: bool) -> tuple[dict[str, float], list[Bar]]:
+    """Figures and bars: all ways in turn, without and with a busy process beside them."""
     rounds, seconds = (5, 6.0) if full else (2, 3.0)
     figures: dict[str, float] = {}
     for index in ("alone", "beside_a_busy_process"):
@@ -84,14 +84,7 @@ def run(full: bool) -> Outcome:
         figures[f"{index}_ours_images_per_second"] / figures[f"{index}_default_images_per_second"]
         for index in ("alone", "beside_a_busy_process")
     )
-    return Outcome(
-        figures=figures | {"alone_ours_over_default": alone, "busy_ours_over_default": busy},
-        bars=[
-            at_least("alone_ours_over_default", alone, 0.7),
-            at_least("busy_ours_over_default", busy, 1.0),
-        ],
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main("training_speed", run))
+    return figures | {"alone_ours_over_default": alone, "busy_ours_over_default": busy}, [
+        at_least("alone_ours_over_default", alone, 0.7),
+        at_least("busy_ours_over_default", busy, 1.0),
+    ]
