@@ -30,7 +30,7 @@ FEW = 5_000
 """With fewer images, what a network knew before decides more than what it learns."""
 FEW_TEST_IMAGES = 150
 RATIO = 0.6
-"""Of the largest network's latency. A network of its smallest candidates alone has 0.47: there is a choice."""
+"""Of the largest network's latency. The smallest candidates alone have 0.47, which leaves no choice."""
 UNEQUAL = 5.0
 """Above this ratio of the largest class to the smallest, images of rare classes get a weight."""
 RESOLUTIONS = (224, 192, 160, 128)
@@ -271,10 +271,10 @@ def _reasons(
         f"{seen.train_images:,} training images then make {steps} step{'s' if steps > 1 else ''} an epoch, "
         f"with a step of the architecture after every {_ordinal(every)}one (search.architecture_every)",
     )
+    fresh_only = ", for networks from random weights; pretrained ones have training.pretrained_rate"
     yield (
         f"training.learning_rate {values['training']['learning_rate']:g}",
-        "in proportion to the batch size"
-        + (", for networks from random weights; pretrained ones have training.pretrained_rate" if start else ""),
+        "in proportion to the batch size" + (fresh_only if start else ""),
     )
     yield (
         f"data.augmentation.preset {values['data']['augmentation']['preset']}",
