@@ -77,9 +77,9 @@ class DecodedOnce:
                 file.seek(start)
                 whole = file.readinto(pixels.data) == pixels.nbytes
         except OSError as error:
-            raise IntegrityError(f"{path}, which holds decoded images, cannot be read.", hint=_ANEW) from error
+            raise IntegrityError(f"{path}, a file of decoded images, cannot be read.", hint=_ANEW) from error
         if not whole:
-            raise IntegrityError(f"{path}, which holds decoded images, is not whole.", hint=_ANEW)
+            raise IntegrityError(f"{path}, a file of decoded images, is not whole.", hint=_ANEW)
         return pixels
 
 

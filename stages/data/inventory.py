@@ -1,7 +1,8 @@
 """What each image of a listing is: hash, size, format, descriptor, or why it is broken. Files are read once.
 
 What was found is kept in this account's cache. A file whose size, times and inode are the same as then is not
-read again. Descriptors stay in a file: memory does not hold them. Threads read and decode: Pillow releases Python's lock while it decodes and resizes.
+read again. Descriptors stay in a file: memory does not hold them. Threads read and decode: Pillow releases
+Python's lock while it decodes and resizes.
 """
 
 from __future__ import annotations

@@ -157,9 +157,7 @@ def _candidates(images: _Luma) -> Iterator[tuple[float, Numbers, Numbers]]:
                 yield (number + (at + 1) / len(wholes)) / len(blocks), whole, windowed + block.start
 
 
-def _alike_in_detail(
-    images: _Luma, windows: Floats, whole: Numbers, windowed: Numbers
-) -> NDArray[np.bool_]:
+def _alike_in_detail(images: _Luma, windows: Floats, whole: Numbers, windowed: Numbers) -> NDArray[np.bool_]:
     used, places = np.unique(whole, return_inverse=True)
     vectors = Coarse.of(images.of(used).astype(np.float32)).whole
     correlations = [
