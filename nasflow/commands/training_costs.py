@@ -189,7 +189,7 @@ class Costs:
         )
         if any(cost.training.assumed for cost in self.costs):
             notes.append(
-                "~: the network is found by the search; one in the middle of the space stands for it."
+                "~: found by the search; a network in the middle of the space stands for it."
             )
         notes.append(
             "Memory: weights, gradients, optimizer and a batch's activations, counted; PyTorch itself and "

@@ -1,4 +1,4 @@
-"""What a step of the search and of training costs on this computer: time from a few steps, memory by count."""
+"""What a step of search and training costs on this computer: time from a few steps, memory by count."""
 
 from __future__ import annotations
 
