@@ -188,9 +188,7 @@ class Costs:
             "Epochs, steps, images and memory are those of one network. Steps after + are the architecture's."
         )
         if any(cost.training.assumed for cost in self.costs):
-            notes.append(
-                "~: found by the search; a network in the middle of the space stands for it."
-            )
+            notes.append("~: found by the search; a network in the middle of the space stands for it.")
         notes.append(
             "Memory: weights, gradients, optimizer and a batch's activations, counted; PyTorch itself and "
             "waiting images come on top."

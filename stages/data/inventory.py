@@ -126,9 +126,9 @@ def take_inventory(
     looked_ns = time.time_ns()
     states = [content.state(number) for number in range(len(listing.images))]
     found: list[InspectedImage | None] = []
-    for image, state in zip(listing.images, states, strict=True):
-        row = cache.get(image.path, state) if state is not None else None
-        found.append(None if row is None else InspectedImage(image.path, row.state.size, *row.values()))
+    for listed, state in zip(listing.images, states, strict=True):
+        row = cache.get(listed.path, state) if state is not None else None
+        found.append(None if row is None else InspectedImage(listed.path, row.state.size, *row.values()))
     waiting = [index for index, image in enumerate(found) if image is None]
     if waiting:
         cache.keep_only({image.path for image in listing.images})

@@ -71,14 +71,7 @@ class PhotoBatches:
         self, seed: int, epoch: int, *, first: int = 0, mix: bool = True
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches from number ``first`` on; raises MachineError where a worker dies or hangs."""
-        order = self._order(derived_seed(seed, epoch))
-        numbered = [
-            [(int(place), derived_seed(seed, epoch, 1, at)) for at, place in enumerate(batch, start)]
-            for start, batch in (
-                (index * self.batch_size, order[index * self.batch_size : (index + 1) * self.batch_size])
-                for index in range(first, len(self))
-            )
-        ]
+        numbered = _EpochKeys(self._order(derived_seed(seed, epoch)), self.batch_size, seed, epoch, first)
         loaded = self._in_process(numbered) if self.workers == 0 else self._by_workers(numbered)
         for index, (pixels_NHWC, labels_N) in enumerate(loaded, start=first):
             yield self._change(
@@ -114,12 +107,12 @@ class PhotoBatches:
     def _items(self, at_work: Tensor | None = None) -> _Items:
         return _Items(self.pixels, self.numbers_N, self.labels_N, self.view, at_work)
 
-    def _in_process(self, batches: list[list[Key]]) -> Iterator[Loaded]:
+    def _in_process(self, batches: _EpochKeys) -> Iterator[Loaded]:
         items = self._items()
         for keys in batches:
             yield items.batch(keys)
 
-    def _by_workers(self, batches: list[list[Key]]) -> Iterator[Loaded]:
+    def _by_workers(self, batches: _EpochKeys) -> Iterator[Loaded]:
         at_work = torch.full((self.workers,), _IDLE, dtype=torch.int64)
         at_work.share_memory_()  # type: ignore[no-untyped-call]
         loader: DataLoader[Loaded | NasflowError] = DataLoader(
@@ -132,7 +125,7 @@ class PhotoBatches:
         )
         with _own_child_handler():
             arriving = iter(loader)
-        for _ in batches:
+        for _ in range(len(batches)):
             try:
                 batch = self._next(arriving)
             except (RuntimeError, OSError, EOFError) as error:
@@ -177,6 +170,31 @@ def _own_child_handler() -> Iterator[None]:
     yield
     if threading.current_thread() is threading.main_thread() and before is not None:
         signal.signal(signal.SIGCHLD, before)
+
+
+class _EpochKeys:
+    """The keys of an epoch's full batches from number ``first`` on, each made when it is asked for.
+
+    ``order_N``: places in the part, in the order in which they are shown.
+    """
+
+    def __init__(
+        self, order_N: NDArray[np.int64], batch_size: int, seed: int, epoch: int, first: int
+    ) -> None:
+        self._order_N, self._batch_size, self._first = order_N, batch_size, first
+        self._seed, self._epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return max(0, len(self._order_N) // self._batch_size - self._first)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for batch in range(self._first, self._first + len(self)):
+            start = batch * self._batch_size
+            places = self._order_N[start : start + self._batch_size]
+            yield [
+                (int(place), derived_seed(self._seed, self._epoch, 1, at))
+                for at, place in enumerate(places, start)
+            ]
 
 
 def _as_it_is(loaded: Any) -> Any:
