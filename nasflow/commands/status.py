@@ -80,7 +80,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
         Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
     ]
     costs = costs_of_run(project, pipeline, stages)
-    stages = [_timed(stage, pipeline, costs) for stage in stages]
+    stages = tuple(_timed(stage, pipeline, costs) for stage in stages)
     stale = [stage for stage in stages if not stage.fresh]
     closing = (
         f"{work_ahead(stale)}. Nothing was run: leave out --dry-run to run them."

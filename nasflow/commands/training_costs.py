@@ -141,7 +141,9 @@ class Costs:
     def lines(self) -> list[str]:
         """A table and what it means, for people."""
         unit = "GPU-hours" if self.on_gpu else "CPU-hours"
-        rows = [("trains", "networks", "epochs", "steps", "images", "parameters", "memory", unit)]
+        rows: list[tuple[str, ...]] = [
+            ("trains", "networks", "epochs", "steps", "images", "parameters", "memory", unit)
+        ]
         rows += [self._cells(cost) for cost in self.costs]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         table = [
