@@ -22,6 +22,7 @@ from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
 from stages.space.search_space import SearchSpace
+from stages.training.precision import bf16_hardware
 
 if TYPE_CHECKING:
     from stages.nas.step_costs import StepTimes
@@ -202,6 +203,8 @@ class Costs:
             how = f"from a few steps of {sizes} random images, timed in {human_duration(times.took_seconds)}"
         else:
             how = f"from steps that were timed before (training_plan.json), {usable_cores()} cores"
+        if self.precision == "auto" and bf16_hardware().capable:
+            how += ", in float32 (a run tries bfloat16 first)"
         wall = human_duration(self.folds * sum(map(self.seconds_of, self._stages)))
         folds = f", {self.folds} folds" if self.folds > 1 else ""
         unit = "GPU-hours" if self.on_gpu else "CPU-hours"

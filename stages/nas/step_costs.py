@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -63,16 +64,22 @@ def measure_steps(
     sizes = [
         min(most, size) for size in (config.batch_size, config.architecture_batch_size, recipe.batch_size)
     ]
-    supernet_ms = supernet_step_ms(space, recipe, sizes[0], runtime, MOST_SECONDS)
+    supernet_ms, sizes[0] = _that_fits(
+        lambda size: supernet_step_ms(space, recipe, size, runtime, MOST_SECONDS), sizes[0]
+    )
     if config.distillation == "in_place":
         supernet_ms *= SANDWICH_PATHS
-    architecture_ms = _architecture_step_ms(space, config, sizes[1], runtime)
+    architecture_ms, sizes[1] = _that_fits(
+        lambda size: _architecture_step_ms(space, config, size, runtime), sizes[1]
+    )
     with compute_threads(1):
-        network_ms = network_step_ms(reference, recipe, sizes[2], runtime, MOST_SECONDS)
+        network_ms, sizes[2] = _that_fits(
+            lambda size: network_step_ms(reference, recipe, size, runtime, MOST_SECONDS), sizes[2]
+        )
     return StepTimes(
-        device="cpu" if on_cpu else torch.cuda.get_device_name(runtime.device),
+        device=_name_of(runtime.device),
         threads=torch.get_num_threads() if on_cpu else 1,
-        gpus=0 if on_cpu else torch.cuda.device_count(),
+        gpus=0 if on_cpu else max(1, torch.cuda.device_count()),
         pace=Pace(
             supernet_image_ms=supernet_ms / sizes[0],
             baseline_image_ms=network_ms / sizes[2],
@@ -84,13 +91,29 @@ def measure_steps(
     )
 
 
+def _that_fits(measure: Callable[[int], float], size: int) -> tuple[float, int]:
+    """What a batch of ``size`` images takes, or one of fewer where a GPU has no memory for it; how many."""
+    while True:
+        try:
+            return measure(size), size
+        except torch.OutOfMemoryError:
+            if size <= LEAST_IMAGES:
+                raise
+        size //= 2
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def steps_of_pace(pace: Pace) -> StepTimes:
     """What an earlier measurement says, with nothing timed."""
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = start_runtime(0).device
+    on_cpu = device.type == "cpu"
     return StepTimes(
-        device=torch.cuda.get_device_name(0) if gpus else "cpu",
-        threads=1 if gpus else torch.get_num_threads(),
-        gpus=gpus,
+        device=_name_of(device),
+        threads=torch.get_num_threads() if on_cpu else 1,
+        gpus=0 if on_cpu else max(1, torch.cuda.device_count()),
         pace=pace,
         architecture_image_ms=ARCHITECTURE_OVER_WEIGHTS * pace.supernet_image_ms,
         batch_sizes=(),
