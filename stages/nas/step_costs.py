@@ -23,7 +23,7 @@ from stages.training.runtime import Precision, TrainingRuntime, start_runtime
 from stages.training.schedule import compute_threads
 from stages.training.step_memory import StepMemory, activation_bytes, kept_bytes, parameters_of, probed_batch
 
-MOST_SECONDS = 1.0
+MOST_SECONDS = 0.5
 """For each kind of step, where the least number of steps does not take longer."""
 MACS_OF_A_BATCH = 1e9
 """On a processor, batches are made smaller than this: their images come one after another anyway."""
