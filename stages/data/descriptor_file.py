@@ -54,7 +54,7 @@ class DescriptorFile:
 
     def append(self, content: bytes) -> Place:
         """Add one descriptor. Raises MachineError."""
-        with files.disk_faults(self.path or Path(tempfile.gettempdir()), "write"):
+        with files.disk_faults(self._where, "write"):
             self._file.seek(self._end)
             self._file.write(content)
         place = Place(self._end, len(content), zlib.crc32(content))
@@ -62,15 +62,20 @@ class DescriptorFile:
         return place
 
     def read(self, place: Place) -> bytes:
-        """One descriptor. Raises IntegrityError where the file does not hold what was written."""
-        self._file.seek(place.start)
-        content = self._file.read(place.length)
+        """One descriptor. Raises IntegrityError where the file does not hold what was written, MachineError."""
+        with files.disk_faults(self._where, "read"):
+            self._file.seek(place.start)
+            content = self._file.read(place.length)
         if zlib.crc32(content) != place.crc32 or len(content) != place.length:
             raise IntegrityError(
                 f"The descriptor of an image, kept in {self.path}, is damaged.",
                 hint="Delete that file and run again: the images are then read anew.",
             )
         return content
+
+    @property
+    def _where(self) -> Path:
+        return self.path or Path(tempfile.gettempdir())
 
     def sync(self) -> None:
         """What was added is on the disk when this returns. Raises MachineError."""
