@@ -62,7 +62,7 @@ class DescriptorFile:
         return place
 
     def read(self, place: Place) -> bytes:
-        """One descriptor. Raises IntegrityError where the file does not hold what was written, MachineError."""
+        """One descriptor. Raises MachineError, and IntegrityError where the file has another content."""
         with files.disk_faults(self._where, "read"):
             self._file.seek(place.start)
             content = self._file.read(place.length)
