@@ -112,8 +112,9 @@ def plan(options: RunOptions, project: Project) -> Outcome:
 
 
 def _timed(status: StageStatus, pipeline: Pipeline, costs: Costs | None) -> StageStatus:
-    """With the time that its trainings take, as it was measured here."""
-    if status.fresh or costs is None or status.name not in {cost.training.stage for cost in costs.costs}:
+    """With the time that its trainings take, as it was measured here, where it has never run."""
+    timed = set() if costs is None else {cost.training.stage for cost in costs.costs}
+    if status.fresh or costs is None or status.record is not None or status.name not in timed:
         return status
     (stage,) = (stage for stage in pipeline.stages if stage.name == status.name)
     besides = stage.without_trials().estimate_seconds() if isinstance(stage, Prune) else 0.0

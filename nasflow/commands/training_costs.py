@@ -61,6 +61,8 @@ class Costs:
     costs: tuple[Cost, ...]
     folds: int
     precision: str
+    side_by_side: int | None = None
+    """Most trainings at a time (``training.side_by_side``)."""
     shortened: bool = False
     """Whether a run here would take fewer epochs than were asked for."""
 
@@ -85,7 +87,7 @@ class Costs:
             if not cost.training.of_supernet
             for _ in range(cost.training.networks)
         ]
-        return alone + _side_by_side(jobs, at_once, threads=not self.on_gpu)
+        return alone + _side_by_side(jobs, at_once, self.side_by_side, threads=not self.on_gpu)
 
     def _alone_seconds(self, cost: Cost) -> float:
         return cost.device_seconds / self.times.threads
@@ -279,14 +281,15 @@ def costs_of(
             passed = training.images + EVALUATION * training.epochs * images.choice
             seconds = training.networks * passed * times.pace.network_seconds(net.macs)
         costs.append(Cost(training, parameters, memory.learned, memory.activations, seconds))
-    return Costs(images, times, tuple(costs), config.data.folds or 1, recipe.precision)
+    folds = config.data.folds or 1
+    return Costs(images, times, tuple(costs), folds, recipe.precision, recipe.side_by_side)
 
 
-def _side_by_side(seconds: Sequence[float], at_once: int, *, threads: bool) -> float:
+def _side_by_side(seconds: Sequence[float], at_once: int, most: int | None, *, threads: bool) -> float:
     """Wall time of jobs, the longest begun first; fewer jobs than cores have several threads each."""
     if not seconds:
         return 0.0
-    slots = [0.0] * min(at_once, len(seconds))
+    slots = [0.0] * min(at_once, len(seconds), most or at_once)
     for job in sorted(seconds, reverse=True):
         slots[slots.index(min(slots))] += job
     each = max(1, at_once // len(seconds)) if threads else 1
