@@ -29,7 +29,7 @@ CONFIG = """
 seed: 1
 data: {source: folder, path: photos}
 space: {name: tiny.yaml}
-measurement: {rounds: 3, extra_rounds: 0, interval_percent: 80, warmup_ms: 1, min_ms: 2}
+measurement: {rounds: 5, extra_rounds: 0, interval_percent: 80, warmup_ms: 5, min_ms: 20}
 target: {ratio: 0.12, minimum_share: 0.5}
 training: {epochs: 1, side_by_side: 1}
 profile: {anchor_width: 0.35}
