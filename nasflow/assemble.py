@@ -95,9 +95,17 @@ def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
     return (base_dir / expand_home(config.artifacts)).resolve()
 
 
-def build_stages(config: PipelineConfig, base_dir: Path, device: Device) -> tuple[Stage, ...]:
-    """All stages in the order in which they run. Raises UsageError where the search space is none."""
-    space, data = space_and_images(config, base_dir)
+def build_stages(
+    config: PipelineConfig,
+    base_dir: Path,
+    device: Device,
+    fitted: tuple[SearchSpace, SizedData] | None = None,
+) -> tuple[Stage, ...]:
+    """All stages in the order in which they run. Raises UsageError where the search space is none.
+
+    ``fitted``: space and images that fit each other, where the images are not here to be asked.
+    """
+    space, data = space_and_images(config, base_dir) if fitted is None else fitted
     training = resolve_teacher(config.training, base_dir)
     seed, runtime = config.seed, config.runtime
     measured = space.model_copy(update={"pretrained": None})  # other weights take no other time

@@ -106,9 +106,13 @@ class Baseline(Stage):
         """A guess for two cores of a desktop computer."""
         images = open_dataset(self.data).counts["train"]
         nets = [net for _, _, net in self.networks()]
-        if self._pretrained is not None:
-            nets.append(self.space.network(self.space.largest_path()))
+        if (full := self.full_network()) is not None:
+            nets.append(full)
         return self.recipe.epochs * sum(pass_seconds(images, net.macs) for net in nets)
+
+    def full_network(self) -> NetConfig | None:
+        """The whole network of a space with pretrained weights; None where it is not trained."""
+        return None if self._pretrained is None else self.space.network(self.space.largest_path())
 
     def networks(self) -> list[tuple[str, Role, NetConfig]]:
         """Name, role and architecture of each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from android_bench.device import Device, RuntimeOptions
@@ -77,6 +77,10 @@ class Prune(Stage):
         tried = epochs * pass_seconds(images, macs)
         return self.device_seconds()[0] + 3.0 + measured + evaluated + tried
 
+    def without_trials(self) -> Prune:
+        """The same stage with no trainings."""
+        return replace(self, config=self.config.model_copy(update={"trial_epochs": 0}))
+
     def device_seconds(self) -> tuple[float, float]:
         """The candidates of all targets, as if each layer took its middle one."""
         middle = self.space.network(self.space.middle_path()).macs
@@ -87,6 +91,11 @@ class Prune(Stage):
     @property
     def _targets(self) -> int:
         return 1 + len(self.target.further) + self.target.front
+
+    @property
+    def most_trials(self) -> int:
+        """Networks that are trained for a short while: the candidates of each target."""
+        return self.config.candidates * self._targets if self.config.trial_epochs else 0
 
     @property
     def most_networks(self) -> int:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -129,6 +129,11 @@ def make_folder(folder: Path) -> None:
 
 
 def write_atomic(path: Path, *chunks: bytes) -> None:
+    """As :func:`write_atomic_from`, from a few pieces that are in memory."""
+    write_atomic_from(path, chunks)
+
+
+def write_atomic_from(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a whole file or none: temporary file, fsync, rename, fsync of the folder.
 
     Raises MachineError. After a power cut or SIGKILL ``path`` holds either all of the old or all of

@@ -68,7 +68,12 @@ FullLength = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only list what would be done, why, and about how long it takes.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Only list what would be done, why, and how long it takes, with what would be trained: epochs, "
+        "steps, images, parameters, memory and hours. A few training steps are timed for it.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")

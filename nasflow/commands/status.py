@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from nasflow.base.errors import DatasetMissingError
 from nasflow.base.text import human_bytes, human_duration
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
@@ -13,11 +14,14 @@ from nasflow.cli.request import Action, Outcome, RunOptions, Selection
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings, test_images_show
 from nasflow.commands.first_look import Told
 from nasflow.commands.phone_time import phone_time
+from nasflow.commands.planned_trainings import planned_trainings, stages_without_images
 from nasflow.commands.project import Project, open_project
+from nasflow.commands.training_costs import Costs, costs_of, costs_of_run
 from pipeline.events import Message
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from stages.documents import PrunedNetworks, SearchResult, TrainedNetworks
+from stages.prune import Prune
 from stages.training.made_here import COMPUTERS, differences, trained_by
 
 TRAINED = (SearchResult, PrunedNetworks, TrainedNetworks)
@@ -61,9 +65,12 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
 
 
 def plan(options: RunOptions, project: Project) -> Outcome:
-    """What ``run`` with these options would do; nothing is run or changed."""
+    """What ``run`` with these options would do; nothing is run or changed. Some training steps are timed."""
     told = Told()
-    pipeline = project.pipeline(told)
+    try:
+        pipeline = project.pipeline(told)
+    except DatasetMissingError as error:
+        return _plan_without_images(options, project, error)
     pipeline.check(options.until)
     stages = pipeline.status(options.until, options.from_stage, options.force)
     stale = [stage for stage in stages if not stage.fresh]
@@ -72,6 +79,9 @@ def plan(options: RunOptions, project: Project) -> Outcome:
     told.events += [
         Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
     ]
+    costs = costs_of_run(project, pipeline, stages)
+    stages = tuple(_timed(stage, pipeline, costs) for stage in stages)
+    stale = [stage for stage in stages if not stage.fresh]
     closing = (
         f"{work_ahead(stale)}. Nothing was run: leave out --dry-run to run them."
         if stale
@@ -83,6 +93,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
             "config": str(project.path),
             "artifacts": str(project.artifacts),
             **_document(stages),
+            **({"training": costs.document()} if costs else {}),
             **({"phone": asdict(phone)} if phone else {}),
             **({"test_images": asdict(shown)} if shown else {}),
         },
@@ -91,11 +102,46 @@ def plan(options: RunOptions, project: Project) -> Outcome:
                 *message_lines(told.events),
                 *_table(stages),
                 "",
+                *([*costs.lines(), ""] if costs else []),
                 *([phone.describe()] if phone else []),
                 *([shown.sentence()] if shown else []),
                 closing,
             ]
         ),
+    )
+
+
+def _timed(status: StageStatus, pipeline: Pipeline, costs: Costs | None) -> StageStatus:
+    """With the time that its trainings take, as it was measured here, where it has never run."""
+    timed = set() if costs is None else {cost.training.stage for cost in costs.costs}
+    if status.fresh or costs is None or status.record is not None or status.name not in timed:
+        return status
+    (stage,) = (stage for stage in pipeline.stages if stage.name == status.name)
+    besides = stage.without_trials().estimate_seconds() if isinstance(stage, Prune) else 0.0
+    return replace(status, estimate_seconds=besides + costs.seconds_of(status.name))
+
+
+def _plan_without_images(options: RunOptions, project: Project, error: DatasetMissingError) -> Outcome:
+    """What would be trained if the images were there. Raises ``error`` where that cannot be said."""
+    if project.config.data.source == "fashion_mnist" or options.from_stage or options.force:
+        raise error
+    stages, images = stages_without_images(project)
+    names = [stage.name for stage in stages]
+    until = names.index(options.until) + 1 if options.until in names else len(names)
+    trainings = planned_trainings(stages[:until], images)
+    if not trainings:
+        raise error
+    costs = costs_of(project, stages, trainings, images)
+    warning = f"{error.message} {error.hint} A run ends with this error; its trainings would be:"
+    return Outcome(
+        document={
+            "config": str(project.path),
+            "artifacts": str(project.artifacts),
+            "stages": [],
+            "problem": error.message,
+            "training": costs.document(),
+        },
+        text="\n".join([f"warning: {warning}", "", *costs.lines(), "", "Nothing was run."]),
     )
 
 

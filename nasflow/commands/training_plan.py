@@ -75,6 +75,22 @@ def planned(config: PipelineConfig, artifacts: Path) -> PipelineConfig:
     return config if plan is None else _applied(config, plan)
 
 
+def kept_pace(config: PipelineConfig, artifacts: Path) -> Pace | None:
+    """The speed that was measured for a configuration, as it was asked for; None where none was."""
+    plan = _read(artifacts).plans.get(_digest(config))
+    return None if plan is None else plan.pace
+
+
+def would_be_planned(config: PipelineConfig, pipeline: Pipeline, images: int, pace: Pace) -> PipelineConfig:
+    """The configuration with the epochs that would be decided on for this speed; nothing is kept."""
+    if not shortens(config):
+        return config
+    stages: dict[type, Any] = {type(stage): stage for stage in pipeline.stages}
+    workload = _workload(pipeline, stages[Baseline], stages[Prune], images)
+    shortened = fit(lengths_of(config), workload, pace, 60 * (config.training.budget_minutes or 0))
+    return _applied(config, TrainingPlan(lengths=shortened.lengths))
+
+
 def decide(
     config: PipelineConfig,
     base_dir: Path,
@@ -159,9 +175,8 @@ def _workload(pipeline: Pipeline, baseline: Baseline, prune: Prune, images: int)
     from nasflow.base.processes import usable_cores
 
     middle = prune.space.network(prune.space.middle_path()).macs
-    without_trials = prune.config.model_copy(update={"trial_epochs": 0})
     other = [s for s in pipeline.stages if s.name not in ("search", "prune", "finetune", "baseline")]
-    pruning = type(prune)(**{**vars(prune), "config": without_trials}).estimate_seconds()
+    pruning = prune.without_trials().estimate_seconds()
     return Workload(
         images=images,
         cores=usable_cores(),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,20 +167,40 @@ def usable(inventory: Inventory) -> list[int]:
 
 def copies_in(inventory: Inventory, comparing: Comparing | None = None) -> Copies:
     """Among the readable images, numbered as :func:`usable` lists them; from the cache, if it has them."""
-    images = [inventory.images[number] for number in usable(inventory)]
-    hashes = [image.sha256 or "" for image in images]
+    numbers = usable(inventory)
+    hashes = [inventory.images[number].sha256 or "" for number in numbers]
     key = sha256_hex("\n".join((COPIES_VERSION, *hashes)).encode())[:32]
     kept: Path | None = None
     with suppress(MachineError, ValueError, KeyError, TypeError):  # no home, or damaged: they are found again
         kept = files.cache_folder() / "copies" / f"{key}.json"
         if (content := files.read_or_none(kept)) is not None:
             return _from_json(content)
-    descriptors = [ImageDescriptor.from_bytes(image.descriptor or b"") for image in images]
-    copies = find_copies(hashes, descriptors, on_progress=comparing)
+    copies = find_copies(hashes, _Descriptors(inventory, numbers), on_progress=comparing)
     if kept is not None:
         with suppress(MachineError):  # a full or read-only disk: they are found again next time
             files.write_atomic(kept, _as_json(copies))
     return copies
+
+
+class _Descriptors(Sequence[ImageDescriptor]):
+    """Of some images of an inventory, each read from its file whenever it is asked for."""
+
+    def __init__(self, inventory: Inventory, numbers: Sequence[int]) -> None:
+        self._inventory, self._numbers = inventory, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageDescriptor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> _Descriptors: ...
+
+    def __getitem__(self, index: int | slice) -> ImageDescriptor | _Descriptors:
+        if isinstance(index, slice):
+            return _Descriptors(self._inventory, self._numbers[index])
+        return ImageDescriptor.from_bytes(self._inventory.descriptor(self._numbers[index]) or b"")
 
 
 def _as_json(copies: Copies) -> bytes:

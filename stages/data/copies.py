@@ -55,6 +55,7 @@ def find_copies(
 ) -> Copies:
     """All copies among images, given the SHA-256 of each file and what ``describe`` gave for each image.
 
+    ``descriptors`` are read as they are needed, some of them several times; they need not be in memory.
     ``near_limit``: with more different files than this, only exact copies are found, and ``searched_near`` is
     False. ``on_progress`` gets the share that is done, 0 to 1. The result does not depend on which of several
     equal files comes first, but for the indices in it.
@@ -68,12 +69,9 @@ def find_copies(
     files = list(first.values())
     if len(files) > near_limit:
         return Copies(count, exact, exact, (), searched_near=False)
-    found = near_pairs([descriptors[number] for number in files], on_progress)
-    pairs = tuple(
-        NearPair(files[pair.first], files[pair.second], pair.distance, pair.mirrored) for pair in found
-    )
-    near = _of_several(count, [*same, *((pair.first, pair.second) for pair in pairs)])
-    return Copies(count, exact, near, pairs, searched_near=True)
+    found = near_pairs(descriptors, on_progress, among=files)
+    near = _of_several(count, [*same, *((pair.first, pair.second) for pair in found)])
+    return Copies(count, exact, near, tuple(found), searched_near=True)
 
 
 def _of_several(count: int, pairs: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], ...]:

@@ -1,4 +1,4 @@
-"""Decoded images by number: each from its file, or from one memory-mapped file of all of them."""
+"""Decoded images by number: each from its file, or from one file of all of them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasflow.base import files
+from nasflow.base.errors import IntegrityError
 from nasflow.base.processes import usable_cores
 from pipeline.artifact import sha256_hex
 from stages.data.decoded_folders import delete_old, mark_used
@@ -25,6 +26,7 @@ from stages.data.geometry import Picture, Pixels, pixels_of
 VERSION = 1
 _PIXELS, _INDEX = "pixels.bin", "index.npy"
 _AHEAD = 4
+_ANEW = "Delete its folder and run again: the images are then decoded anew."
 
 
 class PixelSource(Protocol):
@@ -53,26 +55,33 @@ class DecodedEachTime:
 
 
 class DecodedOnce:
-    """All images in one file, mapped into memory: the operating system keeps what fits."""
+    """All images in one file, each read when it is asked for: the operating system keeps what fits.
+
+    Read, and not mapped: mapped pages count as memory of the process, up to the size of the file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._index_N4: NDArray[np.int64] = np.load(folder / _INDEX, allow_pickle=False)
-        self._pixels: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self._index_N4)
 
     def read(self, number: int) -> Pixels:
-        """One image, as it was stored."""
-        if self._pixels is None:
-            self._pixels = np.memmap(self._folder / _PIXELS, np.uint8, mode="r")
+        """One image, as it was stored. Raises IntegrityError."""
         start, height, width, channels = map(int, self._index_N4[number])
-        return self._pixels[start : start + height * width * channels].reshape(height, width, channels)
-
-    def __getstate__(self) -> dict[str, object]:
-        """For worker processes: the file is mapped there anew."""
-        return {**self.__dict__, "_pixels": None}
+        pixels = np.empty((height, width, channels), np.uint8)
+        path = self._folder / _PIXELS
+        try:
+            # Opened each time: processes that load images share no position in it, and leave none open.
+            with path.open("rb", buffering=0) as file:
+                file.seek(start)
+                whole = file.readinto(pixels.data) == pixels.nbytes
+        except OSError as error:
+            raise IntegrityError(f"{path}, a file of decoded images, cannot be read.", hint=_ANEW) from error
+        if not whole:
+            raise IntegrityError(f"{path}, a file of decoded images, is not whole.", hint=_ANEW)
+        return pixels
 
 
 def decoded_once(

@@ -1,7 +1,8 @@
 """What each image of a listing is: hash, size, format, descriptor, or why it is broken. Files are read once.
 
 What was found is kept in this account's cache. A file whose size, times and inode are the same as then is not
-read again. Threads read and decode: Pillow releases Python's lock while it decodes and resizes.
+read again. Descriptors stay in a file: memory does not hold them. Threads read and decode: Pillow releases
+Python's lock while it decodes and resizes.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 
 from nasflow.base.errors import MachineError
 from nasflow.base.processes import usable_cores
+from stages.data.descriptor_file import DescriptorFile, Place
 from stages.data.image_bytes import FileBytes, ImageBytes
 from stages.data.image_file import BrokenImageError, Reason
 from stages.data.inventory_cache import CachedImage, FileState, InventoryCache
@@ -37,7 +39,7 @@ class InspectedImage:
     """One image. ``width`` and ``height`` in pixels, upright; ``sha256`` of the file, in hexadecimal.
 
     ``broken``: why it cannot be used, in one word, with ``detail``; None where it can. What a broken file
-    does not tell is None.
+    does not tell is None. ``descriptor``: where it stands (:meth:`Inventory.descriptor`).
     """
 
     path: str
@@ -48,7 +50,10 @@ class InspectedImage:
     format: str | None = None
     broken: Reason | None = None
     detail: str = ""
-    descriptor: bytes | None = None
+    descriptor: Place | None = field(default=None, compare=False)
+
+
+Looked = tuple[InspectedImage, bytes | None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,12 @@ class Inventory:
     read: int
     cache_fault: MachineError | None = field(default=None, compare=False)
     source: ImageBytes | None = field(default=None, compare=False)
+    descriptors: DescriptorFile | None = field(default=None, compare=False)
+
+    def descriptor(self, number: int) -> bytes | None:
+        """What ``describe`` made of an image; None where nothing did. Raises IntegrityError."""
+        place = self.images[number].descriptor
+        return None if place is None or self.descriptors is None else self.descriptors.read(place)
 
     @property
     def content(self) -> ImageBytes:
@@ -114,23 +125,29 @@ def take_inventory(
     cache = InventoryCache.load(content.place, settings, cache_folder)
     looked_ns = time.time_ns()
     states = [content.state(number) for number in range(len(listing.images))]
-    kept = [
-        cache.get(image.path, state) if state is not None else None
-        for image, state in zip(listing.images, states, strict=True)
-    ]
-    found = [None if row is None else InspectedImage(image.path, row.state.size, *row.values())
-             for image, row in zip(listing.images, kept, strict=True)]  # fmt: skip
+    found: list[InspectedImage | None] = []
+    for listed, state in zip(listing.images, states, strict=True):
+        row = cache.get(listed.path, state) if state is not None else None
+        found.append(None if row is None else InspectedImage(listed.path, row.state.size, *row.values()))
     waiting = [index for index, image in enumerate(found) if image is None]
+    if waiting:
+        cache.keep_only({image.path for image in listing.images})
     total, done = len(found), len(found) - len(waiting)
     if progress is not None:
         progress(done, total)
     saved_at = time.monotonic()
+    moved = False
 
-    def look(index: int) -> InspectedImage:
+    def look(index: int) -> tuple[InspectedImage, bytes | None]:
         return _look(content, index, listing.images[index].path, states[index], describe, shorter_side)
 
     for indices, images in _in_batches(look, waiting, workers or usable_cores()):
-        for index, image in zip(indices, images, strict=True):
+        if not moved and any(descriptor is not None for _, descriptor in images):
+            moved = True
+            _move_descriptors(cache, found)
+        for index, (image, descriptor) in zip(indices, images, strict=True):
+            if descriptor is not None and cache.descriptors is not None:
+                image = replace(image, descriptor=cache.descriptors.append(descriptor))
             found[index] = image
             state = states[index]
             if state is not None and image.broken not in _NOT_KEPT:
@@ -142,10 +159,19 @@ def take_inventory(
             cache.save()
             saved_at = time.monotonic()
     if waiting:
-        cache.keep_only({image.path for image in listing.images})
-        cache.save()
+        cache.save(finished=True)
     in_order = tuple(image for image in found if image is not None)
-    return Inventory(listing, in_order, len(waiting), cache.fault, source)
+    return Inventory(listing, in_order, len(waiting), cache.fault, source, cache.descriptors)
+
+
+def _move_descriptors(cache: InventoryCache, found: list[InspectedImage | None]) -> None:
+    """Put the known descriptors into a file of this run's own, to which it adds."""
+    moved = cache.new_descriptors()
+    for index, image in enumerate(found):
+        if image is not None:
+            found[index] = replace(image, descriptor=moved.get(image.path))
+    for path, place in moved.items():
+        cache.put(path, replace(cache.rows[path], descriptor=place))
 
 
 def _look(
@@ -155,9 +181,10 @@ def _look(
     state: FileState | None,
     describe: Describe | None,
     shorter_side: int,
-) -> InspectedImage:
+) -> tuple[InspectedImage, bytes | None]:
+    """The image, and its descriptor, which has no place yet."""
     size_bytes = state.size if state is not None else 0
-    sha256 = width = height = name = descriptor = None
+    sha256 = width = height = name = None
     try:
         data = content.read(number)
         sha256 = hashlib.sha256(data).hexdigest()
@@ -167,10 +194,9 @@ def _look(
     except BrokenImageError as error:
         return InspectedImage(
             path, size_bytes, sha256, width, height, name, broken=error.reason, detail=error.detail
-        )
-    if describe is not None:
-        descriptor = describe(image)
-    return InspectedImage(path, size_bytes, sha256, width, height, name, descriptor=descriptor)
+        ), None
+    descriptor = None if describe is None else describe(image)
+    return InspectedImage(path, size_bytes, sha256, width, height, name), descriptor
 
 
 def _cached(image: InspectedImage, state: FileState, looked_ns: int) -> CachedImage:
@@ -181,8 +207,8 @@ def _cached(image: InspectedImage, state: FileState, looked_ns: int) -> CachedIm
 
 
 def _in_batches(
-    look: Callable[[int], InspectedImage], waiting: Sequence[int], workers: int
-) -> Iterator[tuple[Sequence[int], list[InspectedImage]]]:
+    look: Callable[[int], Looked], waiting: Sequence[int], workers: int
+) -> Iterator[tuple[Sequence[int], list[Looked]]]:
     """A batch at a time: memory does not grow with the images, and what is done can be saved."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="inventory")
     try:

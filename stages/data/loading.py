@@ -75,15 +75,8 @@ class PhotoBatches:
         self, seed: int, epoch: int, *, first: int = 0, mix: bool = True
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches from number ``first`` on; raises MachineError where a worker dies or hangs."""
-        order = self._order(derived_seed(seed, epoch))
-        share = self.sharing.of(self.batch_size)
-        numbered = [
-            [
-                (int(order[at]), derived_seed(seed, epoch, 1, at))
-                for at in range(start + share.start, start + share.stop)
-            ]
-            for start in range(first * self.batch_size, len(self) * self.batch_size, self.batch_size)
-        ]
+        order_N, share = self._order(derived_seed(seed, epoch)), self.sharing.of(self.batch_size)
+        numbered = _EpochKeys(order_N, self.batch_size, share, seed, epoch, first)
         loaded = self._in_process(numbered) if self.workers == 0 else self._by_workers(numbered)
         for index, batch in enumerate(loaded, start=first):
             yield self._changed(batch, derived_seed(seed, epoch, 2, index), mix)
@@ -138,12 +131,12 @@ class PhotoBatches:
     def _items(self, at_work: Tensor | None = None) -> _Items:
         return _Items(self.pixels, self.numbers_N, self.labels_N, self.view, at_work)
 
-    def _in_process(self, batches: list[list[Key]]) -> Iterator[Loaded]:
+    def _in_process(self, batches: _EpochKeys) -> Iterator[Loaded]:
         items = self._items()
         for keys in batches:
             yield items.batch(keys)
 
-    def _by_workers(self, batches: list[list[Key]]) -> Iterator[Loaded]:
+    def _by_workers(self, batches: _EpochKeys) -> Iterator[Loaded]:
         at_work = torch.full((self.workers,), _IDLE, dtype=torch.int64)
         at_work.share_memory_()  # type: ignore[no-untyped-call]
         loader: DataLoader[Loaded | NasflowError] = DataLoader(
@@ -156,7 +149,7 @@ class PhotoBatches:
         )
         with _own_child_handler():
             arriving = iter(loader)
-        for _ in batches:
+        for _ in range(len(batches)):
             try:
                 batch = self._next(arriving)
             except (RuntimeError, OSError, EOFError) as error:
@@ -201,6 +194,30 @@ def _own_child_handler() -> Iterator[None]:
     yield
     if threading.current_thread() is threading.main_thread() and before is not None:
         signal.signal(signal.SIGCHLD, before)
+
+
+class _EpochKeys:
+    """The keys of an epoch's full batches from number ``first`` on, each made when it is asked for.
+
+    ``order_N``: places in the part, in the order in which they are shown; ``share``: this process's of a batch.
+    """
+
+    def __init__(
+        self, order_N: NDArray[np.int64], batch_size: int, share: slice, seed: int, epoch: int, first: int
+    ) -> None:
+        self._order_N, self._batch_size, self._share, self._first = order_N, batch_size, share, first
+        self._seed, self._epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return max(0, len(self._order_N) // self._batch_size - self._first)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for batch in range(self._first, self._first + len(self)):
+            start = batch * self._batch_size
+            yield [
+                (int(self._order_N[at]), derived_seed(self._seed, self._epoch, 1, at))
+                for at in range(start + self._share.start, start + self._share.stop)
+            ]
 
 
 def _as_it_is(loaded: Any) -> Any:

@@ -24,7 +24,7 @@ copies, since mirrored copies must be.
 **Cost**, one thread of an AMD EPYC: the hash takes 4e-8 s of processor time for each ordered pair of images:
 400 s for 100,000 images, 11 hours for a million. Each pair that is aligned takes 1.1 ms; of clip art, most of
 it on white, 0.04 % of the ordered pairs are aligned, which would be another hour for 100,000 images. Memory:
-about 8 kB an image (descriptor, a stack of the thumbnails, hashes), and 60 MB for the blocks.
+0.3 kB an image (its hash as a whole) and 70 MB for the blocks; descriptors are read as they are needed.
 """
 
 from __future__ import annotations
@@ -74,14 +74,19 @@ class NearPair:
 
 
 def near_pairs(
-    descriptors: Sequence[ImageDescriptor], on_progress: Callable[[float], None] | None = None
+    descriptors: Sequence[ImageDescriptor],
+    on_progress: Callable[[float], None] | None = None,
+    *,
+    among: Sequence[int] | None = None,
 ) -> list[NearPair]:
-    """All near copies among images, closest first. Blank images (of one colour) are copies of none."""
-    seen = [number for number, descriptor in enumerate(descriptors) if not descriptor.is_blank]
-    luma = _stacked([descriptors[number].luma for number in seen], (LUMA_SIDE, LUMA_SIDE))
-    shown = np.array(seen, np.int64)
+    """All near copies among images, closest first. Blank images (of one colour) are copies of none.
+
+    ``among``: the images that are looked at; None: all.
+    """
+    images = range(len(descriptors)) if among is None else among
+    shown = np.array([number for number in images if not descriptors[number].is_blank], np.int64)
     found: dict[tuple[int, int], NearPair] = {}
-    for done, whole, windowed in _candidates(luma):
+    for done, whole, windowed in _candidates(_Luma(descriptors, shown)):
         for at in range(0, len(whole), _PAIRS):
             one, other = shown[whole[at : at + _PAIRS]], shown[windowed[at : at + _PAIRS]]
             likeness = likeness_of([descriptors[i] for i in one], [descriptors[i] for i in other])
@@ -94,6 +99,22 @@ def near_pairs(
         if on_progress is not None:
             on_progress(done)
     return sorted(found.values(), key=lambda pair: (pair.distance, pair.first, pair.second))
+
+
+@dataclass(frozen=True)
+class _Luma:
+    """Thumbnails of the chosen images, stacked when they are asked for: uint8 (n, 48, 48)."""
+
+    descriptors: Sequence[ImageDescriptor]
+    chosen: Numbers
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def of(self, which: slice | Numbers) -> NDArray[np.uint8]:
+        """Those at some places of ``chosen``."""
+        planes = [self.descriptors[int(number)].luma for number in self.chosen[which]]
+        return _stacked(planes, (LUMA_SIDE, LUMA_SIDE))
 
 
 def likeness_of(whole: Sequence[ImageDescriptor], windowed: Sequence[ImageDescriptor]) -> Likeness:
@@ -111,36 +132,34 @@ def is_near(likeness: Likeness) -> NDArray[np.bool_]:
     return near
 
 
-def _candidates(luma_NHW: NDArray[np.uint8]) -> Iterator[tuple[float, Numbers, Numbers]]:
+def _candidates(images: _Luma) -> Iterator[tuple[float, Numbers, Numbers]]:
     """Pairs whose hashes are alike: the share that is done, the whole ones, those that a window is cut from.
 
     A mirror image has the same even columns of the spectrum and the odd ones with the other sign, so that one
     product of each serves both.
     """
-    count = len(luma_NHW)
-    hashes = [_hashes(luma_NHW[at : at + _COLUMNS]) for at in range(0, count, _COLUMNS)]
-    wholes = [block[0] for block in hashes]
-    for number, windows in enumerate(hashes):
-        start = number * _COLUMNS
-        fine = Coarse.of(luma_NHW[start : start + _COLUMNS].astype(np.float32)).windows
+    blocks = [slice(at, at + _COLUMNS) for at in range(0, len(images), _COLUMNS)]
+    wholes = [_hashes(images.of(block), coarse_windows(LUMA_SIDE)[:1])[0] for block in blocks]
+    for number, block in enumerate(blocks):
+        luma_NHW = images.of(block)
+        windows = _hashes(luma_NHW, coarse_windows(LUMA_SIDE))
+        fine = Coarse.of(luma_NHW.astype(np.float32)).windows
         for at, (even, odd) in enumerate(wholes):
             for row in range(0, len(even), _ROWS):
                 alike = _alike(even[row : row + _ROWS], odd[row : row + _ROWS], windows)
-                first = at * _COLUMNS + row
                 whole, windowed = np.nonzero(alike)
-                kept = whole + first != windowed + start
+                whole = whole + at * _COLUMNS + row
+                kept = whole != windowed + block.start
                 whole, windowed = whole[kept], windowed[kept]
                 if len(whole):
-                    kept = _alike_in_detail(luma_NHW[first : first + _ROWS], fine, whole, windowed)
+                    kept = _alike_in_detail(images, fine, whole, windowed)
                     whole, windowed = whole[kept], windowed[kept]
-                yield (number + (at + 1) / len(wholes)) / len(hashes), whole + first, windowed + start
+                yield (number + (at + 1) / len(wholes)) / len(blocks), whole, windowed + block.start
 
 
-def _alike_in_detail(
-    luma_NHW: NDArray[np.uint8], windows: Floats, whole: Numbers, windowed: Numbers
-) -> NDArray[np.bool_]:
+def _alike_in_detail(images: _Luma, windows: Floats, whole: Numbers, windowed: Numbers) -> NDArray[np.bool_]:
     used, places = np.unique(whole, return_inverse=True)
-    vectors = Coarse.of(luma_NHW[used].astype(np.float32)).whole
+    vectors = Coarse.of(images.of(used).astype(np.float32)).whole
     correlations = [
         coarse_correlations(vectors[places[at : at + _PAIRS]], windows[windowed[at : at + _PAIRS]])
         for at in range(0, len(whole), _PAIRS)
@@ -159,11 +178,13 @@ def _alike(even: Floats, odd: Floats, windows: Sequence[tuple[Floats, Floats]]) 
     return alike
 
 
-def _hashes(luma_NHW: NDArray[np.uint8]) -> list[tuple[Floats, Floats]]:
-    """For each coarse window the even and odd columns of the spectrum, (N, 32) each; together of length 1."""
+def _hashes(
+    luma_NHW: NDArray[np.uint8], windows: Sequence[tuple[Floats, Floats]]
+) -> list[tuple[Floats, Floats]]:
+    """For each window the even and odd columns of the spectrum, (N, 32) each; together of length 1."""
     images = luma_NHW.astype(np.float32)
     result = []
-    for rows, columns in coarse_windows(LUMA_SIDE):
+    for rows, columns in windows:
         spectrum = (_cosines() @ rows) @ images @ (_cosines() @ columns).T
         spectrum[:, 0, 0] = 0.0
         spectrum /= np.sqrt(np.square(spectrum).sum(axis=(1, 2), keepdims=True)) + np.float32(1e-3)

@@ -323,6 +323,12 @@ class SearchSpace(Record):
         return tuple((len(layer.blocks) - 1) // 2 for layer in self.layers())
 
     @property
+    def parameters(self) -> int:
+        """Trainable numbers of all candidates together: those of the supernet."""
+        candidates = sum(block.parameters for layer in self.layers() for block in layer.blocks if block)
+        return candidates + sum(block.parameters for block in self.fixed_blocks())
+
+    @property
     def size(self) -> int:
         """How many paths the space holds."""
         return math.prod(len(layer.blocks) for layer in self.layers())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -199,3 +202,36 @@ def test_linked_sets_are_a_partition_that_no_pair_leaves(pairs: list[tuple[int, 
     home = {number: members for members in sets for number in members}
     assert all(home[one] == home[other] for one, other in pairs)
     assert linked_sets(20, pairs[::-1]) == sets
+
+
+class ReadAnew(Sequence[ImageDescriptor]):
+    """Descriptors of noise, made whenever one is asked for; ``most``: that were there at a time."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.most = count, 0
+        self.there: WeakSet[Descriptor] = WeakSet()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> Any:
+        content = np.random.default_rng(index).integers(0, 256, DESCRIPTOR_BYTES, np.uint8).tobytes()
+        descriptor = Descriptor(content[:2304], content[2304:2560], content[2560:])
+        self.there.add(descriptor)
+        self.most = max(self.most, len(self.there))
+        return descriptor
+
+
+class Descriptor(ImageDescriptor):
+    """One that is told from all others, equal or not."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
+def test_descriptors_are_read_in_blocks_whatever_their_number() -> None:
+    images = ReadAnew(3_000)
+    hashes = [str(number) for number in range(len(images))]
+    copies = find_copies(hashes, images)
+    assert copies.pairs == ()
+    assert copies.searched_near
+    assert images.most <= 1_025  # a block, and one that is looked at

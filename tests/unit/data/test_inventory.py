@@ -11,6 +11,7 @@ from PIL import Image
 from support.image_files import encoded, every_kind, oriented_jpeg, picture
 
 from nasflow.base import files
+from nasflow.base.errors import IntegrityError
 from stages.data.inventory import Inventory, take_inventory
 from stages.data.inventory_cache import CachedImage, FileState
 from stages.data.listed import Listing
@@ -50,6 +51,10 @@ def look(root: Path, listing: Listing | None = None, *, key: str = "corner 1") -
     )
 
 
+def descriptors_of(inventory: Inventory) -> dict[str, bytes | None]:
+    return {image.path: inventory.descriptor(n) for n, image in enumerate(inventory.images)}
+
+
 def test_each_image_is_described_or_named_as_broken(root: Path) -> None:
     inventory = look(root)
     assert [image.path for image in inventory.images] == [image.path for image in inventory.listing.images]
@@ -61,9 +66,9 @@ def test_each_image_is_described_or_named_as_broken(root: Path) -> None:
     assert (turned.width, turned.height, turned.format) == (30, 40, "JPEG")
     assert turned.size_bytes == (root / "b/turned.jpg").stat().st_size
     assert turned.sha256 == files.hash_or_none(root / "b/turned.jpg")
-    assert turned.descriptor is not None
-    assert len(turned.descriptor) == 12
-    assert (by_path["b/cut.png"].width, by_path["b/cut.png"].descriptor) == (40, None)
+    descriptors = descriptors_of(inventory)
+    assert len(descriptors["b/turned.jpg"] or b"") == 12
+    assert (by_path["b/cut.png"].width, descriptors["b/cut.png"]) == (40, None)
 
 
 def test_a_second_look_reads_no_image_and_finds_the_same(root: Path) -> None:
@@ -76,6 +81,39 @@ def test_a_second_look_reads_no_image_and_finds_the_same(root: Path) -> None:
     assert again.read == 0
     assert again.images == first.images
     assert again.digest() == first.digest()
+    assert descriptors_of(again) == descriptors_of(first)
+
+
+def test_descriptors_of_what_did_not_change_are_kept(root: Path) -> None:
+    before = descriptors_of(look(root))
+    put(root / "b/0.jpg", encoded(picture(seed=77), "JPEG"))
+    (root / "b/1.jpg").unlink()
+    after = descriptors_of(look(root))
+    assert {path for path in after if after[path] != before[path]} == {"b/0.jpg"}
+    assert after == descriptors_of(look(root))
+    assert len(list((root.parent / "cache").glob("*.descriptors"))) == 1
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_images_whose_descriptors_are_not_there_are_read_anew(root: Path, damage: str) -> None:
+    before = descriptors_of(look(root))
+    (path,) = (root.parent / "cache").glob("*.descriptors")
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    again = look(root)
+    assert again.read == 10
+    assert descriptors_of(again) == before
+
+
+def test_a_damaged_descriptor_is_an_error_that_names_its_file(root: Path) -> None:
+    look(root)
+    (path,) = (root.parent / "cache").glob("*.descriptors")
+    content = path.read_bytes()
+    path.write_bytes(content[:5] + bytes([content[5] ^ 1]) + content[6:])
+    with pytest.raises(IntegrityError, match=path.name):
+        descriptors_of(look(root))
 
 
 def test_what_changed_is_read_again(root: Path) -> None:
@@ -118,13 +156,13 @@ def test_another_descriptor_is_made_anew(root: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "other version", "folder"])
 def test_a_damaged_cache_is_made_anew(root: Path, damage: str) -> None:
     first = look(root)
-    (path,) = (root.parent / "cache").iterdir()
+    (path,) = (root.parent / "cache").glob("*.jsonl")
     content = bytearray(path.read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
     path.write_bytes(
         {"cut": content[: len(content) // 2], "empty": b"", "text": b"[1]\n[[[", "flip": content,
-         "other version": content.replace(b'"version": 1', b'"version": 0'), "folder": b""}[damage]
+         "other version": content.replace(b'"version": 2', b'"version": 1'), "folder": b""}[damage]
     )  # fmt: skip
     if damage == "folder":
         path.unlink()
@@ -145,7 +183,7 @@ def test_looks_side_by_side_do_not_harm_the_cache(root: Path) -> None:
     assert len({inventory.digest() for inventory in found}) == 1
     assert len(found) == 6
     assert look(root, listing).read <= 1  # the empty file is just made
-    assert len(list((root.parent / "cache").iterdir())) == 1
+    assert len(list((root.parent / "cache").glob("*.jsonl"))) == 1
 
 
 def test_a_cache_that_cannot_be_kept_is_told_and_is_no_error(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nasflow.base.errors import MachineError
+from nasflow.base.errors import IntegrityError, MachineError
 from nasflow.base.processes import usable_cores
 from stages.data.augmentation import PRESETS, Augmentation, AugmentationConfig
 from stages.data.decoded import DecodedEachTime, DecodedOnce, decoded_once
@@ -196,6 +196,22 @@ def test_weights_count_every_class_equally() -> None:
     np.testing.assert_allclose(sums, sums.mean(), rtol=1e-6)
     assert sums.sum() == pytest.approx(len(LABELS))
     np.testing.assert_array_equal(class_weights(np.array([0, 0, 2]), 3), [0.75, 0, 1.5])
+
+
+def test_a_file_of_decoded_images_that_is_cut_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = decoded_once(lambda number: np.full((4, 4, 3), number, np.uint8), ["a", "b"], "cut", workers=1)
+    assert kept.read(1).tolist() == np.ones((4, 4, 3)).tolist()
+    (path,) = tmp_path.rglob("pixels.bin")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not kept.read(0).any()
+    with pytest.raises(IntegrityError, match=r"pixels\.bin"):
+        kept.read(1)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        kept.read(0)
 
 
 def test_decoded_images_are_decoded_once_and_are_the_same(
