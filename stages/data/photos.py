@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nasflow.base.processes import usable_cores
 from stages.data.decoded import DecodedOnce, PixelSource
 from stages.data.geometry import evaluated_NHWC
+from stages.data.storage_units import StorageUnits
 from stages.data.view import View
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ MOST_WORKERS = 8
 class Photos:
     """``numbers_N``: which of ``pixels`` they are; ``labels``: int64 (N,), the index of each one's class.
 
-    ``workers``: processes that read them in training; None: as many as pay.
+    ``workers``: processes that read them in training; None: as many as pay. ``units``: which of ``pixels``
+    lie together, where that bears on their order in training.
     """
 
     pixels: PixelSource
@@ -34,6 +36,7 @@ class Photos:
     view: View
     balance: Literal["none", "weights", "sampling"] = "none"
     workers: int | None = None
+    units: StorageUnits | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,6 +65,7 @@ class Photos:
             if self.balance == "weights"
             else None,
             weights_N=weights_K[self.labels] if self.balance == "sampling" else None,
+            units=self.units,
         )
 
     def _workers(self, device: str) -> int:
