@@ -22,7 +22,7 @@ _WORDS: Mapping[str, Part] = {**PART_WORDS, "dev": "validation"}
 
 @dataclass(frozen=True)
 class Columns:
-    """``image`` and ``label``: the columns' names; ``kind``: the labels' feature; ``parts``: of each split."""
+    """``image`` and ``label``: the columns; ``kind``: the labels' feature; ``parts``: of each split."""
 
     image: str
     label: str

@@ -41,7 +41,7 @@ class Unit(NamedTuple):
 @dataclass(frozen=True)
 class Spans:
     """Images by number: ``units_U4`` as :class:`Unit`, ``unit_N``, ``start_N`` (offset in the file, or row
-    in the group), ``size_N`` (bytes; in a row group their mean), ``label_N`` (index in ``labels``). All int64.
+    in the group), ``size_N`` (bytes; in a row group the mean), ``label_N`` (index in ``labels``). All int64.
 
     ``rows``: how many images each split has; they are numbered split by split.
     """
@@ -76,8 +76,9 @@ class Spans:
                 return None
             with np.load(io.BytesIO(content), allow_pickle=False) as kept:
                 words = json.loads(kept["words"].tobytes())
-                arrays = [kept[name] for name in _ARRAYS]
-            return cls(*arrays, labels=tuple(words["labels"]), rows=dict(words["rows"]))
+                units_U4, unit_N, start_N, size_N, label_N = (kept[name] for name in _ARRAYS)
+            labels, rows = tuple(words["labels"]), dict(words["rows"])
+            return cls(units_U4, unit_N, start_N, size_N, label_N, labels, rows)
         except (MachineError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -113,6 +114,8 @@ class SpansBuilder:
 
     def spans(self, rows: Mapping[str, int]) -> Spans:
         """All that was collected."""
-        numbers = [np.array(v, np.int64) for v in (self.unit_N, self.start_N, self.size_N, self.label_N)]
+        unit_N, start_N, size_N, label_N = (
+            np.array(values, np.int64) for values in (self.unit_N, self.start_N, self.size_N, self.label_N)
+        )
         units_U4 = np.array(self.units, np.int64).reshape(len(self.units), 4)
-        return Spans(units_U4, *numbers, labels=tuple(self.labels), rows=rows)
+        return Spans(units_U4, unit_N, start_N, size_N, label_N, tuple(self.labels), rows)

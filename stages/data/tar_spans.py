@@ -57,7 +57,7 @@ class _Examples:
         key: str | None = None
         self.out.add_unit(Unit(self.number, BYTES, 0, 0))
         while (member := archive.next()) is not None:
-            archive.members.clear()  # else all stay in memory
+            archive.members.clear()  # type: ignore[attr-defined]  # else all stay in memory
             match = _NAME.match(member.name)
             hidden = member.name.rpartition("/")[2].startswith((".", "__"))
             if not member.isreg() or hidden or match is None:
