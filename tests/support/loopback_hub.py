@@ -1,7 +1,7 @@
 """A server on the loopback address that answers as huggingface.co does for one data set of files.
 
-What it knows of the protocol is what the hub's documentation shows: the information about a data set, the tree
-of its files, and the files themselves, also in part. It is no proof of how the hub itself behaves.
+It knows what the hub's client asks for: what a data set is, the tree of its files, and the files themselves,
+also in part. It is no proof of how the hub itself behaves.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LoopbackHub:
             "type": "file",
             "path": path,
             "size": len(content),
-            "oid": hashlib.sha1(content).hexdigest(),  # noqa: S324 - git's
+            "oid": hashlib.sha1(content).hexdigest(),
         }
 
 

@@ -20,7 +20,6 @@ from support.photo_folder import contents, mosaic
 from nasflow.base.errors import DatasetMissingError, IntegrityError, UsageError
 from stages.data import catalogue, streamed
 from stages.data.config import SizedData, open_dataset
-from stages.data.dataset import PARTS
 from stages.data.hub import HubImages
 from stages.data.spool import Spool
 from stages.data.storage_units import StorageUnits
@@ -429,7 +428,7 @@ def test_a_file_that_disappears_in_training_is_an_error_that_names_the_image(tmp
     folder = plain(tmp_path / "animals")
     photos = opened(folder).load("train")
     (folder / "train-00000-of-00002.parquet").unlink()
-    with pytest.raises(IntegrityError, match="train-00000-of-00002.parquet") as caught:
+    with pytest.raises(IntegrityError, match=r"train-00000-of-00002\.parquet") as caught:
         photos.batch_NHWC(slice(0, 1))
     assert "train/" in caught.value.message
 
