@@ -36,9 +36,9 @@ class Spool:
         Raises MachineError where it cannot be written, and whatever ``content`` raises.
         """
         path = self.folder / f"{name}{_SUFFIX}"
-        with suppress(FileNotFoundError):
-            return path.open("rb")
         with files.disk_faults(self.folder, "keep images in"):
+            with suppress(FileNotFoundError):
+                return path.open("rb")
             files.make_folder(self.folder)
             with FileLock(self.folder / f"{crc32(name.encode()) % _LOCKS}.lock"):
                 with suppress(FileNotFoundError):  # another process was quicker
