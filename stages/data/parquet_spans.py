@@ -7,10 +7,9 @@ column, or a file elsewhere, a whole row group is read at a time.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +21,7 @@ from stages.data.shards import Shard
 from stages.data.spans import ABSENT, BYTES, SpansBuilder, Unit
 
 _BATCH_ROWS = 64
+_BUFFER_BYTES = 2**20  # else a whole column of a row group is in memory
 _HEADER_BYTES = 2**16
 """Between two images: the head of a page."""
 
@@ -45,7 +45,7 @@ def index_parquet(shard: Shard, number: int, column: str, labels: Labels, out: S
     """
     largest = 0
     with shard.open() as opened:
-        parquet = pq.ParquetFile(opened, pre_buffer=False)
+        parquet = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         if not {column, labels.column} <= set(parquet.schema_arrow.names):
             raise UsageError(f"{shard.name} lacks the column {shown(column)} or {shown(labels.column)}.")
         for group in range(parquet.num_row_groups):
@@ -68,7 +68,7 @@ def index_parquet(shard: Shard, number: int, column: str, labels: Labels, out: S
 def row_group_images(shard: Shard, group: int, column: str) -> Iterator[bytes]:
     """The images of a row group; empty where a row has none. Raises OSError, pa.ArrowException."""
     with shard.open() as opened:
-        parquet = pq.ParquetFile(opened, pre_buffer=False)
+        parquet = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         for value in _values(parquet, group, column):
             yield value.as_py() or b""
 
@@ -82,7 +82,7 @@ def _located(
     found: list[tuple[int, int]] = []
     position = _start(chunk)
     end = position + chunk.total_compressed_size
-    with Path(shard.url).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+    with Path(shard.url).open("rb") as file:
         try:
             for value in _values(parquet, group, column):
                 content = value.as_py()
@@ -90,14 +90,21 @@ def _located(
                     found.append((ABSENT, 0))
                     continue
                 sought = len(content).to_bytes(4, "little") + content
-                at = raw.find(sought, position, min(end, position + _HEADER_BYTES + len(sought)))
-                if at < 0:  # a dictionary, or another encoding
+                distance = _distance(file, position, sought)
+                position += distance + len(sought)
+                if distance < 0 or position > end:  # a dictionary, or another encoding
                     return None
-                position = at + len(sought)
-                found.append((at + 4, len(content)))
+                found.append((position - len(content), len(content)))
         except (OSError, pa.ArrowException):  # damaged: its images are, when they are read
             return None
     return found if len(found) == parquet.metadata.row_group(group).num_rows else None
+
+
+def _distance(file: BinaryIO, position: int, sought: bytes) -> int:
+    """How far behind ``position`` these bytes stand; -1 where they are not near."""
+    file.seek(position)
+    found = file.read(len(sought))
+    return 0 if found == sought else (found + file.read(_HEADER_BYTES)).find(sought)
 
 
 def _values(parquet: pq.ParquetFile, group: int, column: str) -> Iterable[Any]:
