@@ -32,8 +32,11 @@ from PIL import Image
 from benchmarks._report import Outcome, at_least, at_most, main, say
 from stages.data.catalogue import inventory_of
 from stages.data.config import DataConfig, SizedData, open_dataset
+from stages.data.decoded import DecodedEachTime
+from stages.data.decoder import Decoder
 from stages.data.hub import open_hub
 from stages.data.inventory import take_inventory
+from stages.data.photos import Photos
 from stages.data.spool import Spool
 from stages.data.streamed import StreamedBytes
 
@@ -164,12 +167,15 @@ def speeds(count: int, rounds: int) -> dict[str, float]:
             files = Path(folder, way)
             write(way, files, count, (500, 375))
             config = config_of(way, files)
-            inventory_of(config)
+            inventory = inventory_of(config)
             sized = SizedData.model_validate(
                 {**config.model_dump(), "path": str(files), "resolution": RESOLUTION, "workers": 0}
             )
             dataset = open_dataset(sized.model_copy(update={"cache_gigabytes": config.cache_gigabytes}))
+            decode = Decoder.of(inventory, RESOLUTION, 3)  # each time, also where it could be decoded once
             photos = dataset.load("train")
+            assert isinstance(photos, Photos)
+            photos = replace(photos, pixels=DecodedEachTime(decode, count))
             batches[way] = photos.batches(BATCH_SIZE, torch.device("cpu"))
         taken: dict[str, list[float]] = {way: [] for way in WAYS}
         for epoch in range(rounds + 1):

@@ -112,6 +112,7 @@ def _values(parquet: pq.ParquetFile, group: int, column: str) -> Iterable[Any]:
     for batch in batches:
         values = batch.column(0)
         yield from values.field("bytes") if pa.types.is_struct(values.type) else values
+    pa.default_memory_pool().release_unused()  # else it grows from one row group to the next
 
 
 def _chunk(row_group: Any, column: str) -> Any:
