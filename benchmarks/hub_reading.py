@@ -79,7 +79,7 @@ def write(way: str, folder: Path, count: int, size: tuple[int, int]) -> int:
         if way == "tar":
             with tarfile.open(folder / f"{name}.tar", "w") as archive:
                 for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-                    for suffix, content in (("jpg", row["bytes"]), ("cls", str(label).encode())):
+                    for suffix, content in (("jpg", row["bytes"] or b""), ("cls", str(label).encode())):
                         entry = tarfile.TarInfo(f"{shard}-{number:07d}.{suffix}")
                         entry.size = len(content)
                         archive.addfile(entry, io.BytesIO(content))

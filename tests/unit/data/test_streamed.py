@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,9 +49,7 @@ def png(seed: int) -> bytes:
     return file.getvalue()
 
 
-def parquet(
-    folder: Path, rows: Sequence[bytes | None], shards: int = 2, stem: str = "train", **options: object
-) -> Path:
+def parquet(folder: Path, rows: Sequence[bytes | None], shards: int = 2, **options: Any) -> Path:
     """Images of two classes in turn, in files with row groups of 7."""
     folder.mkdir(parents=True, exist_ok=True)
     features = datasets.Features(
@@ -63,7 +62,7 @@ def parquet(
             "label": [n % 2 for n in numbers],
         }
         table = pa.table(columns, schema=features.arrow_schema)
-        name = folder / f"{stem}-{shard:05d}-of-{shards:05d}.parquet"
+        name = folder / f"train-{shard:05d}-of-{shards:05d}.parquet"
         pq.write_table(table, name, **{"row_group_size": GROUP_ROWS, **options})
     return folder
 
@@ -203,7 +202,7 @@ def test_every_order_in_windows_is_a_permutation_fixed_by_its_seed(
         stored.in_windows(numbers_N, np.random.default_rng(seed), window_bytes=window) for _ in range(2)
     ]
     assert sorted(orders[0]) == list(range(len(units)))
-    assert np.array_equal(*orders)
+    assert np.array_equal(orders[0], orders[1])
 
 
 def test_training_in_windows_is_resumed_bit_for_bit_with_any_number_of_workers(
@@ -275,9 +274,7 @@ def test_an_image_that_a_dictionary_holds_once_is_read_at_both_places(tmp_path: 
 
 
 @pytest.mark.parametrize("options", [{"compression": "none", "use_dictionary": ["label"]}, {}])
-def test_an_absent_image_and_one_that_is_none_are_broken(
-    tmp_path: Path, options: Mapping[str, object]
-) -> None:
+def test_an_absent_image_and_one_that_is_none_are_broken(tmp_path: Path, options: Mapping[str, Any]) -> None:
     rows = [None, b"no image", *(png(n) for n in range(40))]
     dataset = opened(parquet(tmp_path / "animals", rows, **options), max_broken=2)
     assert [image.broken for image in dataset.catalogue.inventory.broken] == ["empty", "not_an_image"]
