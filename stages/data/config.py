@@ -129,7 +129,8 @@ class DataConfig(Record):
         ge=0,
         exclude=True,
         description="images that decoded take at most this are decoded once, into the cache folder; others "
-        "each time",
+        "each time. Parquet and WebDataset files that take more (source hub) are read where they lie, "
+        "and not copied",
     )
 
     @model_validator(mode="after")

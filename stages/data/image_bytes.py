@@ -1,4 +1,4 @@
-"""The files of images by number, wherever they lie: on the disk, or in a table of a data set of the hub."""
+"""The files of images by number, wherever they lie: on the disk, or inside a data set of the hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 from stages.data.image_file import read_file
 from stages.data.inventory_cache import FileState
 from stages.data.listed import Listing
+from stages.data.storage_units import StorageUnits
 
 
 class ImageBytes(Protocol):
@@ -26,6 +27,10 @@ class ImageBytes(Protocol):
 
     def read(self, number: int) -> bytes:
         """The content of its file. Raises BrokenImageError."""
+        ...
+
+    def units(self) -> StorageUnits | None:
+        """Which images are only reached together; None where each is reached alone."""
         ...
 
 
@@ -52,3 +57,6 @@ class FileBytes:
     def read(self, number: int) -> bytes:
         """The file's content. Raises BrokenImageError."""
         return read_file(self.place / self.paths[number])
+
+    def units(self) -> None:
+        """Each image is a file."""

@@ -157,6 +157,7 @@ class ImageFolder:
             view,
             self.config.balance,
             self.config.workers,
+            catalogue.inventory.content.units(),
         )
 
     def _pixels(self, catalogue: Catalogue) -> PixelSource:

@@ -25,6 +25,7 @@ from stages.data.colours import on_device
 from stages.data.decoded import PixelSource
 from stages.data.geometry import evaluated_NHWC
 from stages.data.sharing import ALONE, Sharing
+from stages.data.storage_units import StorageUnits
 from stages.data.variation import Varied, as_varied
 from stages.data.view import View
 from stages.seeds import derived_seed
@@ -43,7 +44,8 @@ class PhotoBatches:
     """Photos of one part in batches; see :class:`stages.data.dataset.Batches`.
 
     ``numbers_N`` are their numbers in ``pixels``, ``labels_N`` their classes. ``weights_N``: how often each
-    is shown in an epoch, relative to the others; None: once.
+    is shown in an epoch, relative to the others; None: once. ``units``: of ``pixels``, those that are stored
+    together are shown together, in windows; None: all are shuffled.
     """
 
     def __init__(
@@ -60,12 +62,13 @@ class PhotoBatches:
         weights_N: NDArray[np.float64] | None = None,
         sharing: Sharing = ALONE,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        units: StorageUnits | None = None,
     ) -> None:
         self.pixels, self.numbers_N, self.labels_N, self.view = pixels, numbers_N, labels_N, view
         self.batch_size = min(batch_size, len(labels_N))
         self.device, self.workers, self.timeout_seconds = device, workers, timeout_seconds
         self.class_weights_K = None if class_weights_K is None else class_weights_K.to(device)
-        self.weights_N, self.sharing = weights_N, sharing
+        self.weights_N, self.sharing, self.units = weights_N, sharing, units
         self._change = BatchAugmentation(view.augmentation, view.classes)
 
     def __len__(self) -> int:
@@ -115,6 +118,12 @@ class PhotoBatches:
 
     def _order(self, seed: int) -> NDArray[np.int64]:
         random = np.random.default_rng(seed)
+        shuffled = self._shuffled(random)
+        if self.units is None:
+            return shuffled
+        return shuffled[self.units.in_windows(self.numbers_N[shuffled], random)]
+
+    def _shuffled(self, random: np.random.Generator) -> NDArray[np.int64]:
         count = len(self.labels_N)
         if self.weights_N is None:
             return random.permutation(count)

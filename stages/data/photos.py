@@ -12,6 +12,7 @@ from nasflow.base.processes import usable_cores
 from stages.data.decoded import DecodedOnce, PixelSource
 from stages.data.geometry import evaluated_NHWC
 from stages.data.sharing import ALONE, Sharing
+from stages.data.storage_units import StorageUnits
 from stages.data.view import View
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Photos:
     """``numbers_N``: which of ``pixels`` they are; ``labels``: int64 (N,), the index of each one's class.
 
     ``workers``: processes that read them in training, shared by trainings side by side; None: as many as pay.
+    ``units``: which of ``pixels`` lie together, where that bears on their order in training.
     """
 
     pixels: PixelSource
@@ -35,6 +37,7 @@ class Photos:
     view: View
     balance: Literal["none", "weights", "sampling"] = "none"
     workers: int | None = None
+    units: StorageUnits | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,6 +67,7 @@ class Photos:
             if self.balance == "weights"
             else None,
             weights_N=weights_K[self.labels] if self.balance == "sampling" else None,
+            units=self.units,
         )
 
     def _workers(self, device: str, beside: int) -> int:

@@ -15,7 +15,7 @@ from support.photo_folder import contents, mosaic
 
 from nasflow.assemble import resolve_data
 from nasflow.base.errors import DatasetMissingError, MachineError, UsageError
-from stages.data import catalogue, hub
+from stages.data import catalogue, hub, hub_builder
 from stages.data.config import DataConfig, SizedData, open_dataset
 from stages.data.dataset import PARTS
 from stages.data.image_file import BrokenImageError
@@ -202,7 +202,7 @@ def test_what_is_not_there_is_said_without_a_network(tmp_path: Path, monkeypatch
 
 
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "find_spec", lambda _name: None)
+    monkeypatch.setattr(hub_builder, "find_spec", lambda _name: None)
     with pytest.raises(MachineError, match="datasets") as caught:
         open_dataset(DataConfig(source="hub", name="beans")).class_names  # noqa: B018
     assert "nasflow[hub]" in caught.value.hint
