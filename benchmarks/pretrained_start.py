@@ -11,7 +11,6 @@ Then random paths: do the errors of their blocks' fits, which need no labels, ra
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
+from benchmarks._block_error_ranks import rank_correlations
 from benchmarks._pictures import Pictures, chosen, drawings, names, photos
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
 from stages.nn.blocks import MBConv
@@ -52,7 +51,7 @@ def run(full: bool) -> Outcome:
         found = _starts(pictures, splits, name)
         figures[name] = found
         if name == "photos":
-            found["paths"] = _paths(pictures, 24 if full else 12)
+            found["paths"] = _ranks(pictures, 40 if full else 24)
             bars += [
                 at_least(f"{network}_exact_points", found[f"{network}_exact"]["points"], limit)
                 for network, limit in {"k3": -3.0, "e3": -4.0, "both": -5.0}.items()
@@ -115,33 +114,11 @@ def _less(values: Sequence[float], reference: Sequence[float]) -> list[float]:
     return [value - other for value, other in zip(values, reference, strict=True)]
 
 
-def _paths(pictures: Pictures, count: int) -> dict[str, Any]:
-    """Random paths, exactly fitted, on one split: rank correlations with the probe's accuracy."""
+def _ranks(pictures: Pictures, count: int) -> dict[str, Any]:
     space = _space(pictures)
-    ((training, test),) = pictures.splits(1)
+    ((training, _),) = pictures.splits(1)
     start = PretrainedStart(space, load_pretrained(space), pictures.batches(chosen(training, IMAGES, 0)))
-    block_errors = start.block_errors()
-    chance = random.Random(0)
-    summed, left, parameters, accuracy = [], [], [], []
-    for number in range(count):
-        path = [chance.randrange(len(layer.blocks)) for layer in space.layers()]
-        network, errors = start.fitted(space.network(path))
-        summed.append(sum(row[choice] for row, choice in zip(block_errors, path, strict=True)))
-        left.append(errors[-1].fitted)
-        parameters.append(float(network.net.macs))
-        accuracy.append(_probe(network, pictures, training, test))
-        say(f"path {number + 1} of {count}: {100 * accuracy[-1]:.1f} %")
-    return {
-        "count": count,
-        "percent": [round(100 * value, 2) for value in accuracy],
-        "spearman_sum_of_block_errors": _spearman([-value for value in summed], accuracy),
-        "spearman_error_left_at_the_head": _spearman([-value for value in left], accuracy),
-        "spearman_multiply_accumulates": _spearman(parameters, accuracy),
-    }
-
-
-def _spearman(values: Sequence[float], accuracy: Sequence[float]) -> float:
-    return float(spearmanr(values, accuracy).statistic)
+    return rank_correlations(space, start, pictures, count)
 
 
 def _space(pictures: Pictures) -> SearchSpace:

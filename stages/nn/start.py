@@ -113,27 +113,23 @@ class PretrainedStart:
         return network, errors
 
     @torch.no_grad()
-    def fill(self, supernet: Supernet) -> None:
-        """Put the pretrained weights into all candidates, fitted on the full network's activations."""
+    def fill(self, supernet: Supernet) -> list[list[float]]:
+        """Put the pretrained weights into all candidates, fitted on the full network's activations.
+
+        Returns by layer and candidate the squared error against the full block's output, as a share of its
+        variance: 0 for the full block itself; the skip is the identity. Compare Blockwisely Supervised NAS
+        (arXiv 1911.13053), which trains blocks to the same end.
+        """
         supernet.stem.load_state_dict(self.full.blocks[0].state_dict())
         supernet.head.load_state_dict(self.full.blocks[-2].state_dict())
         supernet.classifier.load_state_dict(self.full.blocks[-1].state_dict())
-        for layer, block, choice, fitted, _ in self._candidates():
+        errors: list[list[float]] = [[] for _ in self.space.layers()]
+        for layer, block, choice, fitted, error in self._candidates():
+            errors[layer].append(error)
             mixed = supernet.layers[layer]
             assert isinstance(mixed, MixedOp)
             if block is not None and fitted is not None:
                 mixed.candidates[choice].load_state_dict(fitted.state_dict())
-
-    @torch.no_grad()
-    def block_errors(self) -> list[list[float]]:
-        """By layer and candidate: squared error against the full block's output, as a share of its variance.
-
-        Blocks are fitted on the full network's activations; 0 for the full block itself; the skip is the
-        identity. Compare Blockwisely Supervised NAS (arXiv 1911.13053), which trains blocks to the same end.
-        """
-        errors: list[list[float]] = [[] for _ in self.space.layers()]
-        for layer, _, _, _, error in self._candidates():
-            errors[layer].append(error)
         return errors
 
     def _candidates(self) -> Iterator[tuple[int, BlockSpec | None, int, nn.Module | None, float]]:

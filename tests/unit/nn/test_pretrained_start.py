@@ -209,7 +209,7 @@ def test_later_blocks_make_up_for_a_skipped_layer() -> None:
 
 
 def test_block_errors_are_zero_for_the_full_block_and_larger_for_less() -> None:
-    errors = start().block_errors()
+    errors = start().fill(Supernet(SPACE))
     assert [len(row) for row in errors] == [len(layer.blocks) for layer in SPACE.layers()]
     for row, largest in zip(errors, SPACE.largest_path(), strict=True):
         assert row[largest] == 0.0
