@@ -208,7 +208,8 @@ def _own_child_handler() -> Iterator[None]:
 class _EpochKeys:
     """The keys of an epoch's full batches from number ``first`` on, each made when it is asked for.
 
-    ``order_N``: places in the part, in the order in which they are shown; ``share``: this process's of a batch.
+    ``order_N``: places in the part, in the order in which they are shown; ``share``: of a batch, this
+    process's.
     """
 
     def __init__(
