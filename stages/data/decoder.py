@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from stages.data.image_file import BrokenImageError
 from stages.data.inventory import Inventory
 from stages.data.reading import LONGEST_RATIO, decode_once
 
+_SIZE = sha256().digest_size
+_NONE = "00" * _SIZE
+
 
 @dataclass(frozen=True)
 class Decoder:
     """``sides``: shorter and longer side in pixels of each decoded image; (0, 0) for one that is broken.
 
-    ``place``: where the images lie, for errors.
+    ``place``: where the images lie, for errors. ``hashes``: SHA-256 of their files, one behind another.
     """
 
     source: ImageBytes
@@ -26,6 +30,7 @@ class Decoder:
     paths: tuple[str, ...]
     sides: tuple[tuple[int, int], ...]
     channels: int
+    hashes: bytes = field(repr=False)
 
     @classmethod
     def of(cls, inventory: Inventory, resolution: int, channels: int) -> Decoder:
@@ -39,7 +44,8 @@ class Decoder:
             stored = stored_side(shorter, resolution)
             sides.append((stored, round(stored * min(longer / shorter, LONGEST_RATIO))))
         paths = tuple(image.path for image in inventory.images)
-        return cls(inventory.content, str(inventory.listing.root), paths, tuple(sides), channels)
+        hashes = b"".join(bytes.fromhex(image.sha256 or _NONE) for image in inventory.images)
+        return cls(inventory.content, str(inventory.listing.root), paths, tuple(sides), channels, hashes)
 
     def all_bytes(self) -> int:
         """What all images take, decoded."""
@@ -48,14 +54,20 @@ class Decoder:
     def __call__(self, number: int) -> Picture:
         """One image; of a broken one a black pixel, which nothing shows.
 
-        Raises IntegrityError where its file can no longer be read.
+        Raises IntegrityError where its file can no longer be read, or is another one by now.
         """
         shorter, _ = self.sides[number]
         if not shorter:
             return np.zeros((1, 1, self.channels), np.uint8)
         try:
+            content = self.source.read(number)
+            if sha256(content).digest() != self.hashes[number * _SIZE : (number + 1) * _SIZE]:
+                raise IntegrityError(
+                    f"{self.paths[number]} in {self.place} has changed since this run looked at the images.",
+                    hint="Run again: the images are then split anew.",
+                )
             return decode_once(
-                self.source.read(number),
+                content,
                 channels=1 if self.channels == 1 else 3,
                 shorter_side=shorter,
             )

@@ -48,7 +48,14 @@ from stages.training.checkpoint import (
 from stages.training.cost import ComputeClock
 from stages.training.loop import READ_EVERY
 from stages.training.makers import Makers
-from stages.training.optimisation import Losses, check_finite, check_loss, optimizer_of, set_learning_rate
+from stages.training.optimisation import (
+    Losses,
+    check_finite,
+    check_loss,
+    classification_loss,
+    optimizer_of,
+    set_learning_rate,
+)
 from stages.training.runtime import CHECKPOINT_SECONDS, Precision, TrainingRuntime, start_runtime
 from stages.training.starting import FittedStart
 from stages.training.task import data_as_json
@@ -149,9 +156,7 @@ class SearchLoop:
             keep_statistics(self.supernet)
         self.runtime.place(self.supernet)
         self.optimizer = optimizer_of(self.supernet, weights_recipe(config), pretrained=self._pretrained)
-        self.loss = nn.CrossEntropyLoss(
-            weight=self.training.class_weights_K, label_smoothing=config.label_smoothing
-        )
+        self.loss = classification_loss(self.training.class_weights_K, config.label_smoothing)
         self.losses = Losses("search")
         self.architecture_optimizer = torch.optim.Adam(
             self.architecture.parameters(),

@@ -36,6 +36,7 @@ from stages.training.optimisation import (
     AveragedWeights,
     Losses,
     check_finite,
+    classification_loss,
     evaluate,
     learning_rate,
     optimizer_of,
@@ -121,9 +122,7 @@ class _Run:
         self.runtime.place(self.network)
         self.optimizer = optimizer_of(self.network, self.recipe, pretrained=self.pretrained)
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
-        self.loss = nn.CrossEntropyLoss(
-            weight=self.training.class_weights_K, label_smoothing=self.recipe.label_smoothing
-        )
+        self.loss = classification_loss(self.training.class_weights_K, self.recipe.label_smoothing)
         self.teacher: Distillation | None = None
         if (teacher := self.recipe.teacher.load()) is not None:
             self.runtime.place(teacher)

@@ -14,6 +14,7 @@ from nasflow.base.errors import TrainingDivergedError
 from stages.training.recipe import Recipe
 
 ADAMW_DECAY = 0.01
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def optimizer_of(module: nn.Module, recipe: Recipe, *, pretrained: bool = False) -> torch.optim.Optimizer:
@@ -67,6 +68,23 @@ def check_loss(loss: float, *, what: str, step: int) -> None:
     """Raises TrainingDivergedError where a loss is no longer a number."""
     if not math.isfinite(loss):
         raise _diverged(f"the loss is {loss}", what=what, step=step)
+
+
+def classification_loss(class_weights_K: Tensor | None, label_smoothing: float) -> Loss:
+    """Cross entropy of logits (N, K) and labels, (N,) or (N, K); the mean over the images.
+
+    With class weights, PyTorch's mean over labels (N,) divides by the weights in the batch: parts of a batch,
+    or of several processes, would then not add up to what the whole gives.
+    """
+    if class_weights_K is None:
+        return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    each = nn.CrossEntropyLoss(weight=class_weights_K, label_smoothing=label_smoothing, reduction="none")
+
+    def mean(logits: Tensor, labels: Tensor) -> Tensor:
+        losses_N: Tensor = each(logits, labels)
+        return losses_N.mean()
+
+    return mean
 
 
 class Losses:

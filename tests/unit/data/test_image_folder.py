@@ -268,6 +268,15 @@ def test_a_file_that_vanished_since_is_named(folder: Path) -> None:
         images.batch_NHWC(slice(1))
 
 
+def test_a_file_that_became_another_one_since_is_named_and_not_shown(folder: Path) -> None:
+    dataset = opened(folder, cache_gigabytes=0)
+    images = dataset.load("test")
+    key = dataset.catalogue.splitting.keys("test")[0]
+    picture(1_000).save(folder / key)
+    with pytest.raises(IntegrityError, match=f"{Path(key).name}.* has changed since"):
+        images.batch_NHWC(np.arange(len(images)))
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     dataset = opened(tmp_path / "nowhere")
     assert not dataset.is_at_hand()

@@ -20,6 +20,7 @@ from stages.training.optimisation import (
     AveragedWeights,
     check_finite,
     check_loss,
+    classification_loss,
     learning_rate,
     set_learning_rate,
     sgd,
@@ -46,6 +47,24 @@ def optimizer_step(network: Network, optimizer: torch.optim.Optimizer) -> None:
     x_NCHW = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     network(x_NCHW).square().mean().backward()
     optimizer.step()
+
+
+@pytest.mark.parametrize("weights_K", [None, (0.5, 1.0, 4.0)])
+def test_the_losses_of_parts_add_up_to_that_of_the_whole_batch(weights_K: tuple[float, ...] | None) -> None:
+    weights = None if weights_K is None else torch.tensor(weights_K)
+    loss = classification_loss(weights, 0.1)
+    logits, labels = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
+    mixed = torch.nn.functional.one_hot(labels, 3).float()
+    whole = loss(logits, labels)
+    parts = sum(loss(logits[part], labels[part]) * len(labels[part]) / 8 for part in (slice(2), slice(2, 8)))
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(loss(logits, mixed), whole)
+
+
+def test_without_class_weights_the_loss_is_plain_cross_entropy() -> None:
+    logits, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 3
+    wanted = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    assert torch.equal(classification_loss(None, 0.1)(logits, labels), wanted)
 
 
 @given(
