@@ -25,6 +25,7 @@ from stages.prune import Prune
 from stages.search import Search
 from stages.space import load_space, space_for
 from stages.space.search_space import SearchSpace
+from stages.training.distillation import FULL
 from stages.training.recipe import TrainingConfig
 from stages.verify import Verify
 
@@ -84,7 +85,7 @@ def space_and_images(config: PipelineConfig, base_dir: Path) -> tuple[SearchSpac
 
 def resolve_teacher(training: TrainingConfig, base_dir: Path) -> TrainingConfig:
     """The training section; its teacher's folder, if any, as an absolute one. Raises UsageError."""
-    if training.teacher.network is None:
+    if training.teacher.network in (None, FULL):
         return training
     folder = str((base_dir / expand_home(training.teacher.network)).resolve())
     return training.model_copy(update={"teacher": training.teacher.model_copy(update={"network": folder})})

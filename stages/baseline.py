@@ -18,7 +18,7 @@ from stages.documents import Role, TrainedNetworks
 from stages.nn.weights_source import origin_of, weights_identity
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
-from stages.training.recipe import TrainingConfig, pass_seconds, teacher_identity
+from stages.training.recipe import TrainingConfig, check_teacher, pass_seconds, teacher_identity
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -136,6 +136,7 @@ class Baseline(Stage):
     def check(self) -> None:
         """Raises UsageError where the images do not fit the space, or nothing would be a fair reference."""
         check_fits(open_dataset(self.data), self.space)
+        check_teacher(self.recipe, self.space)
         if self.space.pretrained is not None and not self.config.full:
             raise UsageError(
                 f"space {self.space.name} starts from pretrained weights, and baseline.full is false: there "
@@ -150,11 +151,13 @@ class Baseline(Stage):
         """
         self.check()
         from stages.training.many import Job, train_all
+        from stages.training.starting import with_teacher
 
         jobs = [Job(name, role, net, None) for name, role, net in self.networks()]
         if self._pretrained is not None:
             jobs.insert(0, self._full())
-        return train_all(jobs, self.recipe, self.data, self.seed, context)
+        recipe = with_teacher(self.recipe, self.space, self.data, self.seed)
+        return train_all(jobs, recipe, self.data, self.seed, context)
 
     def _full(self) -> Job:
         """The space's largest network, from its pretrained weights."""

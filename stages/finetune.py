@@ -11,7 +11,14 @@ from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.nn.weights_source import origin_of, weights_identity
 from stages.space.search_space import SearchSpace
-from stages.training.recipe import Start, TrainingConfig, pass_seconds, resolved_start, teacher_identity
+from stages.training.recipe import (
+    Start,
+    TrainingConfig,
+    check_teacher,
+    pass_seconds,
+    resolved_start,
+    teacher_identity,
+)
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -53,8 +60,9 @@ class Finetune(Stage):
         return resolved_start(self.config.start, self.space)
 
     def check(self) -> None:
-        """Raises UsageError where networks are to start from weights that the space does not have."""
+        """Raises UsageError where networks are to start, or to learn, from weights that are not there."""
         resolved_start(self.config.start, self.space)
+        check_teacher(self.config, self.space)
 
     def check_files(self) -> None:
         """Raises DatasetMissingError where the images' folder does not hold what is read."""
@@ -70,6 +78,7 @@ class Finetune(Stage):
         """Train all networks, or go on where that was stopped. Raises TrainingDivergedError."""
         pruned: PrunedNetworks = inputs["pruned"]
         from stages.training.many import Job, train_all
+        from stages.training.starting import with_teacher
 
         networks = (pruned.found, *pruned.randoms, *pruned.front)
         start = self._start
@@ -86,7 +95,8 @@ class Finetune(Stage):
             ]
         elif start == "pretrained":
             jobs = self._pretrained(jobs, context)
-        return train_all(jobs, self.config, self.data, self.seed, context)
+        recipe = with_teacher(self.config, self.space, self.data, self.seed)
+        return train_all(jobs, recipe, self.data, self.seed, context)
 
     def _pretrained(self, jobs: Sequence[Job], context: Context) -> list[Job]:
         """The jobs with weights cut out of the space's pretrained network, and fitted."""

@@ -8,6 +8,7 @@ of a network. It starts from fresh weights, or from those of a space's pretraine
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from pipeline.stage import Context
 from stages.data.config import DataConfig
@@ -17,7 +18,7 @@ from stages.space.network_name import network_name
 from stages.space.search_space import NetConfig, SearchSpace
 from stages.training.optimisation import Evaluation
 from stages.training.recipe import Recipe
-from stages.training.starting import FittedStart
+from stages.training.starting import FittedStart, with_teacher
 from stages.training.task import Course, Outcome, Task
 from stages.training.together import train_together
 
@@ -76,7 +77,11 @@ class Trials:
             self._keep(paths[index], outcome)
             finished(outcome.trained.compute_cost)
 
-        train_together(tasks, self.course, self.context, keep)
+        course = self.course
+        if not all(task.done for task in tasks):
+            recipe = with_teacher(course.recipe, self.space, course.data, course.seed)
+            course = replace(course, recipe=recipe)
+        train_together(tasks, course, self.context, keep)
 
     def _start(self, needed: bool) -> Callable[[NetConfig], bytes | None]:
         """The weights that a network's trial starts from: those that its training would; None: fresh ones."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from stages.nn.network import Network
 
+FULL = "full"
+"""The teacher that is the whole network of a space with pretrained weights."""
 ARCHITECTURE, WEIGHTS = "network.json", "network.safetensors"
 
 
@@ -28,6 +30,7 @@ class TeacherConfig(Record):
         exclude=True,
         examples=["artifacts/latest"],
         description="folder with its network.json and network.safetensors, as a finished run leaves them; "
+        "full: the whole network of a space with pretrained weights, its dense layer fitted to the images; "
         "unset: none, labels alone",
     )
     weight: float = Field(
@@ -38,9 +41,14 @@ class TeacherConfig(Record):
     )
 
     def identity(self) -> dict[str, str]:
-        """The hash of both files; nothing without a teacher. Raises UsageError where one is missing."""
+        """The hash of both files; nothing without a teacher. Raises UsageError where one is missing.
+
+        The full network follows from the images and the space's weights, which stages name themselves.
+        """
         if self.network is None:
             return {}
+        if self.network == FULL:
+            return {"teacher": FULL}
         paths = [Path(self.network, name) for name in (ARCHITECTURE, WEIGHTS)]
         hashes = [hash_or_none(path) for path in paths]
         for path, found in zip(paths, hashes, strict=True):

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from stages.space.search_space import SearchSpace
-from stages.training.distillation import TeacherConfig
+from stages.training.distillation import FULL, TeacherConfig
 
 PRETRAINED_RATE = 3e-4
 Start = Literal["auto", "inherited", "fresh", "pretrained"]
@@ -126,6 +126,15 @@ def pass_seconds(images: int, macs: float) -> float:
 def teacher_identity(recipe: Recipe) -> dict[str, str]:
     """What of the recipe lies in files: for the environment of stages that train. Raises UsageError."""
     return recipe.teacher.identity()
+
+
+def check_teacher(recipe: Recipe, space: SearchSpace) -> None:
+    """Raises UsageError where the teacher is to be a full network that the space has no weights for."""
+    if recipe.teacher.network == FULL and space.pretrained is None:
+        raise UsageError(
+            f"training.teacher.network is {FULL}, and space {space.name} has no pretrained weights.",
+            hint="Choose the space lite0, name weights (space.pretrained), or a teacher's folder.",
+        )
 
 
 def resolved_start(start: Start, space: SearchSpace) -> Start:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nasflow.base.files import cache_folder, write_atomic
+from pipeline.artifact import sha256_hex
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Images
-from stages.nn.network import Network
+from stages.nn.network import Network, save_weights
 from stages.nn.pretrained import full_network, load_pretrained
 from stages.nn.probe import features, fit_classifier
 from stages.nn.start import IMAGES, PretrainedStart
 from stages.nn.supernet import Supernet
 from stages.seeds import TrainingStream, derived_seed
 from stages.space.search_space import NetConfig, SearchSpace
+from stages.training.distillation import ARCHITECTURE, FULL, WEIGHTS
+from stages.training.recipe import Recipe
 
+RecipeKind = TypeVar("RecipeKind", bound=Recipe)
 PROBE_IMAGES, _PROBE_BATCH = 2000, 50
 """Labelled images that the dense layer is fitted on; the fit takes time with their number's cube."""
 
@@ -54,6 +61,19 @@ def pretrained_full(space: SearchSpace, data: DataConfig, seed: int) -> Network:
     network = full_network(space, load_pretrained(space), _dense_seed(seed))
     _fit_dense(network, open_dataset(data).load("train"), seed)
     return network
+
+
+def with_teacher(recipe: RecipeKind, space: SearchSpace, data: DataConfig, seed: int) -> RecipeKind:
+    """The recipe; a teacher that is the space's full network is put where each training process finds it."""
+    if recipe.teacher.network != FULL:
+        return recipe
+    network = pretrained_full(space, data, seed)
+    weights, net = save_weights(network), network.net.model_dump_json().encode()
+    folder = cache_folder() / "teachers" / sha256_hex(weights + net)[:32]
+    write_atomic(folder / WEIGHTS, weights)
+    write_atomic(folder / ARCHITECTURE, net)
+    teacher = recipe.teacher.model_copy(update={"network": str(folder)})
+    return recipe.model_copy(update={"teacher": teacher})
 
 
 def _fit_dense(network: Network, images: Images, seed: int) -> None:

@@ -23,9 +23,10 @@ from stages.nn.pretrained import full_network, load_pretrained
 from stages.nn.supernet import Supernet
 from stages.nn.weights_source import weights_identity
 from stages.space.search_space import Candidate, SearchSpace
+from stages.training.distillation import TeacherConfig
 from stages.training.optimisation import accuracy_percent
 from stages.training.recipe import TrainingConfig, resolved_start
-from stages.training.starting import FittedStart, pretrained_full
+from stages.training.starting import FittedStart, pretrained_full, with_teacher
 
 DATA = DataConfig(train_images=200, architecture_images=100)
 STILL = TrainingConfig(epochs=1, batch_size=50, pretrained_rate=1e-9, ema_decay=0.0)
@@ -163,6 +164,27 @@ def test_pretrained_networks_keep_their_statistics_and_others_learn_them(space: 
     assert not torch.equal(kept["blocks.0.0.weight"], full["blocks.0.0.weight"])
     means = [tensor for name, tensor in fresh.items() if name.endswith("running_mean")]
     assert all(bool(mean.any()) for mean in means)
+
+
+def test_the_whole_network_may_be_everyones_teacher(
+    space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    store = MemoryStore()
+    recipe = STILL.model_copy(update={"teacher": TeacherConfig(network="full", weight=1.0)})
+    teacher = with_teacher(recipe, space, DATA, 0).teacher.load()
+    assert teacher is not None
+    full = pretrained_full(space, DATA, 0).state_dict()
+    assert all(torch.equal(tensor, full[name]) for name, tensor in teacher.state_dict().items())
+    taught, alone = (
+        trained(Finetune(config=config, space=space, data=DATA, seed=0), store, pruned=pruned(space, store))
+        for config in (recipe, STILL)
+    )
+    first = [document.networks[0].curve[0].train_loss for document in (taught, alone)]
+    assert first[0] != first[1]
+    fresh = SPACE.model_copy(update={"pretrained": None})
+    with pytest.raises(UsageError, match=f"space {SPACE.name} has no pretrained weights"):
+        Finetune(config=recipe, space=fresh, data=DATA, seed=0).check()
 
 
 def test_a_search_starts_from_fitted_candidates_and_says_whose_weights(space: SearchSpace) -> None:
