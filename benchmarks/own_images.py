@@ -41,11 +41,11 @@ SETS: Mapping[str, Package] = {"photos": PHOTOS, "drawings": DRAWINGS}
 EPOCHS: Mapping[str, Sequence[str]] = {
     "photos": (),
     "drawings": (
-        "search.warmup_epochs=3",
-        "search.epochs=5",
+        "search.warmup_epochs=2",
+        "search.epochs=4",
         "search.architecture_every=2",
         "prune.trial_epochs=1",
-        "training.epochs=12",
+        "training.epochs=6",
     ),
 }
 """Of some 1,300 training images fewer passes are enough than of 160."""

@@ -188,7 +188,7 @@ def _longest_within(
     budget_seconds: float, space: Mapping[str, Any], seen: Seen, *, start: bool, few: bool
 ) -> tuple[Plan, float]:
     """The largest resolution that takes at most so long; at the smallest, fewer epochs, down to a least."""
-    passes, least, most = (20_000, 8, 30) if start else (100_000, 20, 100) if few else (3_000_000, 20, 120)
+    passes, least, most = (20_000, 6, 12) if start else (100_000, 20, 100) if few else (3_000_000, 20, 120)
     wanted = min(most, max(least, round(passes / max(1, seen.train_images))))
     for resolution in _resolutions(seen.shorter_side):
         plan = _plan(space, seen, resolution, wanted, start=start)
