@@ -9,7 +9,7 @@ from statistics import median
 
 from nasflow.base.text import human_bytes
 from nasflow.own_images.findings import Findings
-from stages.data.catalogue import described
+from stages.data.catalogue import allowed_broken, described
 from stages.data.names import shown, shown_list
 from stages.verification.power import what_can_be_shown
 
@@ -121,8 +121,7 @@ def _broken(findings: Findings) -> str:
     broken, count = findings.inventory.broken, len(findings.inventory.images)
     if not broken:
         return "none: every image can be read"
-    most = findings.config.max_broken
-    allowed = int(most if most >= 1 else most * count)
+    allowed = allowed_broken(findings.config.max_broken, count)
     named = "; ".join(f"{shown(image.path)} ({described(image)})" for image in broken[:_SHOWN])
     return f"{len(broken):,}, left out ({allowed:,} allowed by data.max_broken): {named}" + (
         f"; and {len(broken) - _SHOWN:,} more (--json and --html list all)" if len(broken) > _SHOWN else ""

@@ -141,15 +141,20 @@ def inventory_of(config: DataConfig, progress: Progress | None = None) -> Invent
     )
 
 
+def allowed_broken(most: float, count: int) -> int:
+    """How many of ``count`` images may be broken: a number, or of a share below 1 at least one image."""
+    return int(most) if most >= 1 or most == 0 else max(1, int(most * count))
+
+
 def check_broken(inventory: Inventory, most: float) -> None:
-    """Raises UsageError where more images are broken than may be: a share below 1, or a number."""
+    """Raises UsageError where more images are broken than may be (see :func:`allowed_broken`)."""
     broken, count = inventory.broken, len(inventory.images)
-    allowed = most if most >= 1 else most * count
+    allowed = allowed_broken(most, count)
     if len(broken) <= allowed:
         return
     named = "; ".join(f"{shown(image.path)} ({described(image)})" for image in broken[:3])
     raise UsageError(
-        f"{len(broken)} of {count} images cannot be read, and data.max_broken allows {int(allowed)}: "
+        f"{len(broken)} of {count} images cannot be read, and data.max_broken allows {allowed}: "
         f"{named}.",
         hint="'nasflow data check' lists all of them. Repair or remove them, or raise data.max_broken.",
     )

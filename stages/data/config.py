@@ -100,10 +100,10 @@ class DataConfig(Record):
         description="for classes of unequal size: none, weights (images of rare classes count more in the "
         "loss), or sampling (they are shown more often)",
     )
-    max_broken: Amount = Field(
+    max_broken: Annotated[float, Field(ge=0), AfterValidator(_share_or_number)] = Field(
         0.02,
-        description="images that cannot be read are left out and listed, up to this share, or this number; "
-        "then it is an error",
+        description="images that cannot be read are left out and listed, up to this share (at least one), or "
+        "this number; then it is an error",
     )
     fit: Literal["crop", "stretch"] = Field(
         "crop",

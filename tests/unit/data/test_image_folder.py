@@ -14,7 +14,7 @@ from PIL import Image
 
 from nasflow.base.errors import DatasetMissingError, IntegrityError, UsageError
 from nasflow.own_images.warnings import image_warnings
-from stages.data.catalogue import catalogue_of
+from stages.data.catalogue import allowed_broken, catalogue_of
 from stages.data.config import DataConfig, SizedData, open_dataset
 from stages.data.dataset import PARTS, Part
 from stages.data.decoded import DecodedEachTime, DecodedOnce
@@ -94,6 +94,11 @@ def test_an_image_in_two_classes_is_left_out_of_both(folder: Path) -> None:
     used = set().union(*paths_of(dataset).values())
     assert not used & {"bee/odd.png", "ape/00.png"}
     assert dict(dataset.catalogue.left_out()) == {"conflicting-labels": 2}
+
+
+def test_one_broken_file_of_few_is_left_out_unless_none_may_be() -> None:
+    allowed = [allowed_broken(most, 30) for most in (0.02, 0.5, 0, 2.0)]
+    assert allowed == [1, 15, 0, 2]
 
 
 def test_a_copy_of_a_given_test_image_leaves_train_and_not_test(folder: Path) -> None:

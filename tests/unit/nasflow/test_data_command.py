@@ -274,7 +274,7 @@ def test_names_that_are_no_text_are_shown_escaped(
     for number in range(5):
         (root / "ape" / f"{number:03d}.png").rename(root / "ape" / os.fsdecode(b"\xff%d.png" % number))
     (root / "ape" / os.fsdecode(b"\xfe.png")).write_bytes(b"")
-    found = checked(capfd, str(root), "--html", "images.html", "--set", "data.max_broken=0.001", code=2)
+    found = checked(capfd, str(root), "--html", "images.html", "--set", "data.max_broken=0", code=2)
     assert found["broken"][0]["path"] == "ape/\\xfe.png"
     assert "\\xfe.png" in found["problem"]["message"]
     (root / "ape" / os.fsdecode(b"\xfe.png")).unlink()
