@@ -99,7 +99,7 @@ def test_examples_for_ones_own_images_start_from_published_weights(name: str) ->
     config = load_config(PipelineConfig, path)
     space = load_space(config.space, path.parent)
     assert resolved_start(config.training.start, space) == "pretrained"
-    assert config.target.first == RelativeTarget(relative_to="full", ratio=0.5)
+    assert config.target.first == RelativeTarget(relative_to="full", ratio=0.6)
     assert config.baseline.full
     assert (path.parent / "README.md").is_file()
 
