@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,6 +70,11 @@ class Away:
     def passed_s(self) -> float:
         return self.clock() - self.struck_at
 
+    def repeated(self) -> int:
+        """Timings that were taken once more because something disturbed the phone: on a busy computer."""
+        found = (re.match(r"(\d+) timings? .*discarded and repeated", line) for line in self.told)
+        return sum(int(match[1]) for match in found if match)
+
 
 def no_runner(abi: str) -> object:
     raise UsageError(f"one for {abi} was asked for")
@@ -92,7 +98,7 @@ def test_a_frozen_connection_is_given_up_in_time_and_said_so(
     later = Away(phone, tmp_path / "key", "connect", lambda: None)
     assert [index for index, _ in later.device.benchmark_many(requests())] == [0, 1, 2, 3]
     later.device.close()
-    assert taken_timings(phone) == 4
+    assert taken_timings(phone) == 4 + away.repeated() + later.repeated()
     assert left_behind(phone) == []
 
 
@@ -159,4 +165,4 @@ def test_the_answer_to_the_start_may_be_lost_and_the_job_runs_once(
     assert len(list(away.device.benchmark_many(requests()))) == 4
     assert any("is connected again" in line for line in away.told)
     away.device.close()
-    assert taken_timings(phone) == 4
+    assert taken_timings(phone) == 4 + away.repeated()
