@@ -154,8 +154,7 @@ def check_broken(inventory: Inventory, most: float) -> None:
         return
     named = "; ".join(f"{shown(image.path)} ({described(image)})" for image in broken[:3])
     raise UsageError(
-        f"{len(broken)} of {count} images cannot be read, and data.max_broken allows {allowed}: "
-        f"{named}.",
+        f"{len(broken)} of {count} images cannot be read, and data.max_broken allows {allowed}: {named}.",
         hint="'nasflow data check' lists all of them. Repair or remove them, or raise data.max_broken.",
     )
 
