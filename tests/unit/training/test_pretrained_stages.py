@@ -9,12 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 from support.memory_context import MemoryStore, memory_context
-from support.toy_search import SPACE, latency_model
+from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch, latency_model
 
 from nasflow.base.errors import UsageError
+from pipeline.stage import Context
 from stages.baseline import Baseline, BaselineConfig
 from stages.data.config import DataConfig, open_dataset
-from stages.documents import PrunedNetwork, PrunedNetworks, ReferenceLatency, TrainedNetworks
+from stages.documents import (
+    PrunedNetwork,
+    PrunedNetworks,
+    ReferenceLatency,
+    SearchResult,
+    TrainedNetworks,
+)
 from stages.finetune import Finetune
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
@@ -210,6 +217,28 @@ def test_a_search_starts_from_fitted_candidates_and_says_whose_weights(space: Se
         torch.testing.assert_close(extracted[name], full[name], atol=1e-5, rtol=1e-5)
     for name in (name for name in full if name.endswith(("running_mean", "running_var"))):
         assert torch.equal(extracted[name], full[name])
+
+
+def test_a_stopped_search_from_pretrained_weights_ends_as_if_undisturbed(space: SearchSpace) -> None:
+    config = SearchConfig(
+        warmup_epochs=1, epochs=1, batch_size=50, architecture_batch_size=50, architecture_every=2
+    )
+
+    def search(context: Context, checkpoint_seconds: float) -> SearchResult:
+        latency = latency_model(space)
+        target_ms = latency.feasible_ms[1]
+        found = run_search(
+            config, space, DATA, 0, latency=latency, target_ms=target_ms, context=context,
+            checkpoint_seconds=checkpoint_seconds,
+        )  # fmt: skip
+        history = tuple(epoch.model_copy(update={"seconds": 0.0}) for epoch in found.history)
+        return found.model_copy(update={"history": history, "seconds": 0.0, "compute_cost": None})
+
+    whole = search(memory_context("search"), 1e9)
+    scratch = StoppingScratch(stop_at=7)
+    with pytest.raises(Stopped):
+        search(memory_context("search", scratch=scratch), EACH_STEP)
+    assert search(memory_context("search", scratch=scratch), EACH_STEP) == whole
 
 
 def test_other_weights_make_another_fingerprint(space: SearchSpace) -> None:

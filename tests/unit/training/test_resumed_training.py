@@ -29,7 +29,13 @@ WRITES = 2 * (STEPS + 1)
 """One after each step, one after each epoch."""
 
 
-def trained(context: Context, recipe: Recipe = RECIPE, *, checkpoint_seconds: float = EACH_STEP) -> Trained:
+def trained(
+    context: Context,
+    recipe: Recipe = RECIPE,
+    *,
+    checkpoint_seconds: float = EACH_STEP,
+    pretrained: bool = False,
+) -> Trained:
     runtime = start_runtime(0, checkpoint_seconds=checkpoint_seconds)
     return train(
         Network(NET),
@@ -40,6 +46,7 @@ def trained(context: Context, recipe: Recipe = RECIPE, *, checkpoint_seconds: fl
         name="toy",
         context=context,
         runtime=runtime,
+        pretrained=pretrained,
     )
 
 
@@ -66,6 +73,17 @@ def test_stopped_at_any_checkpoint_it_ends_as_if_undisturbed(
         trained(memory_context("finetune", scratch=scratch))
     resumed = trained(memory_context("finetune", scratch=scratch))
     assert without_seconds(resumed) == undisturbed
+
+
+@pytest.mark.parametrize("write", [3, 6, 9])
+def test_a_stopped_training_of_pretrained_weights_ends_as_if_undisturbed(write: int) -> None:
+    """It has another optimizer, and batch normalisation that keeps its statistics."""
+    whole = trained(memory_context("finetune"), checkpoint_seconds=1e9, pretrained=True)
+    scratch = StoppingScratch(stop_at=write)
+    with pytest.raises(Stopped):
+        trained(memory_context("finetune", scratch=scratch), pretrained=True)
+    resumed = trained(memory_context("finetune", scratch=scratch), pretrained=True)
+    assert without_seconds(resumed) == without_seconds(whole)
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
