@@ -1,0 +1,1 @@
+"""Rules that learn from whole paths which candidates are probable: numbers alone, no networks."""
