@@ -19,10 +19,10 @@ from stages.training.recipe import Recipe, pass_seconds, teacher_identity
 
 @dataclass(frozen=True)
 class Prune(Stage):
-    """The best-ranked networks under the target, measured whole; the best of them on validation images."""
+    """The most probable networks under the target, measured whole; the first that keeps it is kept."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
@@ -67,15 +67,12 @@ class Prune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer."""
-        evaluations = self.config.evaluations + 16 * self.config.shortlist * self._targets
         macs = self.space.network(self.space.middle_path()).macs
         images = open_dataset(self.data).counts["train"]
-        one_evaluation = pass_seconds(250, macs) / 3  # forward alone
-        evaluated = one_evaluation * evaluations if self.config.rank_by == "value" else 0.0
         measured = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
         epochs = self.config.candidates * self._targets * self.config.trial_epochs
         tried = epochs * pass_seconds(images, macs)
-        return self.device_seconds()[0] + 3.0 + measured + evaluated + tried
+        return self.device_seconds()[0] + 3.0 + measured + tried
 
     def without_trials(self) -> Prune:
         """The same stage with no trainings."""
@@ -103,7 +100,7 @@ class Prune(Stage):
         return self._targets + self.config.random_networks
 
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
-        """Rank, measure, pick, cut out, and draw the random networks beside it.
+        """Rank, measure, cut out, and draw the random networks beside it.
 
         Raises InfeasibleTargetError, InconclusiveError, DeviceError, TrainingDivergedError.
         """

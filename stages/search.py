@@ -23,7 +23,7 @@ class Search(Stage):
     """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
 
     name: ClassVar[str] = "search"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     after: ClassVar[tuple[str, ...]] = ("precheck",)
     output: ClassVar[type[SearchResult]] = SearchResult
@@ -40,10 +40,11 @@ class Search(Stage):
         return {**open_dataset(self.data).identity(), **weights_identity(self.space.pretrained)}
 
     def settings(self) -> dict[str, Any]:
-        """Of the section ``target`` what is searched for: the search does not see the other targets."""
+        """Of the section ``target`` what is searched for; ``pick_ms`` is for a search that is there."""
         first = self.target.first
         searched = first.model_dump() if isinstance(first, RelativeTarget) else {"ms": first}
-        return {**super().settings(), "target": searched}
+        others = self.target.model_dump(mode="json", include={"further", "front", "minimum_share"})
+        return {**super().settings(), "target": searched | others}
 
     def check(self) -> None:
         """Raises UsageError where the images do not fit the space, or are too few to learn from."""
@@ -98,7 +99,8 @@ class Search(Stage):
             self.data,
             self.seed,
             latency=latency,
-            target_ms=target_ms,
+            targets_ms=self.target.all_ms(latency),
+            minimum_share=self.target.minimum_share,
             context=context,
             precision=self.precision,
         )

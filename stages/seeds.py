@@ -24,8 +24,7 @@ class PickStream(IntEnum):
 
     RANDOM_NETWORKS = 1
     RECALIBRATION = 2
-    EXPLORATION = 3
-    SHORTLIST = 4
+    PROBABILITIES = 3
     TRIALS = 5
 
 

@@ -8,8 +8,6 @@ SECONDS_PER_MAC = 4.8e-10
 """Core seconds that training takes for an image and a multiplication of its network, forward and backward:
 four networks of lite0 and proxyless_mobile, 128 and 224 pixels, batch 16, float32 on one core of an Intel
 server took 4.6e-10 to 6.6e-10. Other processors differ by a factor of two or more."""
-ARCHITECTURE_STEP = 2.4
-"""Steps of the weights that take as long as one of the architecture."""
 EVALUATION = 1 / 3
 """Of the time of training on an image: a backward pass takes about two forward passes."""
 _USE_OF_CORES = 0.75
@@ -20,9 +18,9 @@ def wall_seconds(core_seconds: float, cores: int) -> float:
     return core_seconds / max(1.0, _USE_OF_CORES * cores)
 
 
-def search_passes(warmup_epochs: float, epochs: float, architecture_every: int) -> float:
-    """A search's passes over the images, as if all were steps of the weights."""
-    return warmup_epochs + (1 + ARCHITECTURE_STEP / architecture_every) * epochs
+def search_passes(warmup_epochs: float, epochs: float) -> float:
+    """A search's passes over the images in steps of the weights."""
+    return warmup_epochs + epochs
 
 
 def largest_macs(space: SearchSpace) -> float:

@@ -20,7 +20,7 @@ from nasflow.own_images.estimate import (
     typical_macs,
     wall_seconds,
 )
-from stages.nas.config import PruneConfig
+from stages.nas.config import SearchConfig
 from stages.nn.weights_source import PACKAGES
 from stages.space import SpaceConfig, space_for
 from stages.space.mobilenet_v2 import mobilenet_v2
@@ -36,7 +36,7 @@ UNEQUAL = 5.0
 RESOLUTIONS = (224, 192, 160, 128)
 _MEASURING_SECONDS = 300.0
 _STEPS_OF_EPOCH = 6
-_ARCHITECTURE_EVERY, _ARCHITECTURE_STEPS = 4, 100
+_ARCHITECTURE_EVERY, _EVALUATIONS, _MOST_PATHS = 4, 400, 20
 _BATCH_SIZES = (64, 32, 16, 8)
 _CANDIDATES = 3
 _SHORT_STEPS = 4_000  # of a training, below which its weights are averaged over fewer of them
@@ -86,6 +86,7 @@ class Plan:
     warmup_epochs: int
     trial_epochs: int
     architecture_every: int
+    paths_per_step: int
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -97,15 +98,25 @@ class Plan:
     def of(self, epochs: int, seen: Seen, *, start: bool) -> Plan:
         """A plan of so many epochs, and of as much searching as fits them."""
         search_epochs = max(2, epochs // 2)
-        often = search_epochs * seen.steps // _ARCHITECTURE_STEPS
+        usual = SearchConfig().paths_per_step
+        steps = search_epochs * seen.steps
+        every = max(1, min(_ARCHITECTURE_EVERY, seen.steps, steps * usual // _EVALUATIONS))
+        learned = search_epochs * (seen.steps // every)
         return replace(
             self,
             epochs=epochs,
             search_epochs=search_epochs,
             warmup_epochs=max(1, search_epochs // 2),
             trial_epochs=max(1, epochs // 5),
-            architecture_every=max(1, min(_ARCHITECTURE_EVERY, seen.steps, often)),
+            architecture_every=every,
+            paths_per_step=max(usual, min(_MOST_PATHS, -(-_EVALUATIONS // learned))),
         )
+
+    def _evaluated_passes(self, seen: Seen) -> float:
+        """Of the architecture's steps, in passes over the training images as in training."""
+        steps = self.search_epochs * (seen.steps // self.architecture_every)
+        images = min(SearchConfig().architecture_batch_size, seen.choice_images)
+        return EVALUATION * steps * self.paths_per_step * images / max(1, seen.train_images)
 
     def core_seconds(self, seen: Seen) -> float:
         """A rough estimate of the processor time of search, ranking, trials and trainings."""
@@ -118,13 +129,12 @@ class Plan:
         if self.space.pretrained is not None:
             beside.append(largest)
         passes = (
-            search_passes(self.warmup_epochs, self.search_epochs, self.architecture_every) * largest
+            search_passes(self.warmup_epochs, self.search_epochs) * largest
+            + self._evaluated_passes(seen) * typical
             + _CANDIDATES * self.trial_epochs * typical
             + self.epochs * (typical + sum(beside))
         )
-        ranked = PruneConfig().evaluations + 16 * PruneConfig().shortlist
-        evaluated = EVALUATION * ranked * min(128, seen.choice_images) * typical
-        return SECONDS_PER_MAC * (seen.train_images * passes + evaluated)
+        return SECONDS_PER_MAC * seen.train_images * passes
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,7 @@ def first_settings(seen: Seen) -> FirstSettings:
             "batch_size": batch,
             "learning_rate": rate,
             "architecture_every": plan.architecture_every,
+            "paths_per_step": plan.paths_per_step,
         },
         "prune": {"trial_epochs": plan.trial_epochs, "candidates": _CANDIDATES},
         "baseline": {"widths": list(plan.widths), "published_widths": []},
@@ -217,7 +228,7 @@ def _plan(space: Mapping[str, Any], seen: Seen, resolution: int, epochs: int, *,
         channels=3,
         natural_resolution=seen.shorter_side,
     )
-    return Plan(fitted, 1, 1, 1, 1, 1).of(epochs, seen, start=start)
+    return Plan(fitted, 1, 1, 1, 1, 1, 1).of(epochs, seen, start=start)
 
 
 def _seconds(plan: Plan, seen: Seen) -> float:
@@ -269,7 +280,8 @@ def _reasons(
     yield (
         f"search.batch_size {seen.batch_size}",
         f"{seen.train_images:,} training images then make {steps} step{'s' if steps > 1 else ''} an epoch, "
-        f"with a step of the architecture after every {_ordinal(every)}one (search.architecture_every)",
+        f"with a step of the architecture after every {_ordinal(every)}one (search.architecture_every), "
+        f"which evaluates {plan.paths_per_step} networks (search.paths_per_step)",
     )
     fresh_only = ", for networks from random weights; pretrained ones have training.pretrained_rate"
     yield (

@@ -21,10 +21,12 @@ from stages.documents.latency import (
 from stages.documents.origin import ComputeCost, MadeBy, MadeByAll, Origin, Precision, PretrainedFrom, Role
 from stages.documents.search import (
     ConsideredNetwork,
+    PathEvaluations,
     PrunedNetwork,
     PrunedNetworks,
     SearchEpoch,
     SearchResult,
+    TargetProbabilities,
 )
 from stages.documents.training import EpochPoint, TrainedNetwork, TrainedNetworks
 from stages.documents.verification import (
@@ -58,6 +60,7 @@ __all__ = [
     "MadeByAll",
     "ModelFile",
     "Origin",
+    "PathEvaluations",
     "PooledNetwork",
     "Precheck",
     "PrecheckedNetwork",
@@ -73,6 +76,7 @@ __all__ = [
     "SearchResult",
     "TableCheck",
     "TableRow",
+    "TargetProbabilities",
     "Timing",
     "TrainedNetwork",
     "TrainedNetworks",

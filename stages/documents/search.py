@@ -22,19 +22,47 @@ class SearchEpoch(Record):
     validation_loss: float
     validation_accuracy_percent: float
     expected_ms: float
-    multiplier: float
+    multiplier: float | None = Field(None, description="None: latency has no price")
     entropy: float = Field(description="mean over searched layers, 0 (decided) .. 1 (uniform)")
     probabilities: tuple[tuple[float, ...], ...]
     seconds: float
 
 
-class SearchResult(Document):
-    """Output of ``search``: the trained supernet and what it prefers."""
+LogProbabilities = tuple[tuple[float, ...], ...]
+"""[layer][candidate]"""
 
-    schema_version: int = 2
+
+class TargetProbabilities(Record):
+    """What was learned for a further target."""
+
+    target_ms: float
+    log_probabilities: LogProbabilities = Field(description="[layer][candidate]")
+
+
+class PathEvaluations(Record):
+    """What probabilities were learned from: the step, the path, what it was worth, and its noise's factor."""
+
+    schema_version: int = 1
+    step: tuple[int, ...]
+    choices: tuple[tuple[int, ...], ...]
+    value: tuple[float, ...] = Field(description="negative cross entropy, nats")
+    noise: tuple[float, ...] = Field(description="of its variance, 1 for the latest")
+
+
+class SearchResult(Document):
+    """Output of ``search``: the trained supernet, and the probabilities of its candidates for each target.
+
+    ``evaluations`` is a :class:`PathEvaluations`, from which those of other targets can be learned; None
+    where the estimator keeps none.
+    """
+
+    schema_version: int = 3
     space: SearchSpace
     target_ms: float
-    log_probabilities: tuple[tuple[float, ...], ...] = Field(description="[layer][candidate]")
+    log_probabilities: LogProbabilities = Field(description="[layer][candidate]")
+    further: tuple[TargetProbabilities, ...] = ()
+    estimator: str
+    evaluations: Blob | None = None
     expected_ms: float
     supernet: Blob
     history: tuple[SearchEpoch, ...]
@@ -47,20 +75,13 @@ class SearchResult(Document):
 
 
 class ConsideredNetwork(Record):
-    """A well-ranked network that should meet a target, measured whole.
-
-    ``validation_accuracy_percent`` and ``validation_loss`` are those with the supernet's weights; None where
-    the device took longer than the target, or enough better-ranked networks met it.
-    """
+    """A probable network that should meet a target, measured whole."""
 
     choices: tuple[int, ...]
     target_ms: float
-    score: float = Field(description="what it was ranked by: estimated value, or log-probability")
     log_probability: float
     predicted_ms: float
     measurement: LatencyMeasurement
-    validation_accuracy_percent: float | None
-    validation_loss: float | None = Field(None, description="mean cross entropy, nats")
     trial_accuracy_percent: float | None = Field(
         None, description="on validation images, after a short training from fresh weights"
     )
@@ -86,10 +107,8 @@ class PrunedNetworks(Document):
     ``anchor`` was measured between the considered networks.
     """
 
-    schema_version: int = 3
+    schema_version: int = 4
     target_ms: float
-    rank_by: Literal["value", "probability"]
-    evaluations: int
     considered: tuple[ConsideredNetwork, ...]
     anchor: ReferenceLatency
     found: PrunedNetwork

@@ -12,18 +12,6 @@ from stages.measurement.config import MeasurementConfig
 from stages.training.recipe import PRETRAINED_RATE
 
 
-class ReinforceConfig(Record):
-    """The estimator ``reinforce`` (arXiv 1812.00332, section 3.3.1)."""
-
-    draws_per_step: int = Field(4, ge=1, le=100, description="networks drawn in one step of the architecture")
-    baseline_decay: float = Field(
-        0.95,
-        ge=0,
-        lt=1,
-        description="decay of the moving average of rewards that each reward is compared with",
-    )
-
-
 class SearchConfig(Record):
     """How the space is searched. Epochs are passes over the training images."""
 
@@ -77,20 +65,33 @@ class SearchConfig(Record):
     architecture_batch_size: int = Field(
         128, ge=2, le=4096, description="validation images per step of the architecture"
     )
-    architecture_learning_rate: float = Field(
-        0.03, gt=0, le=10, description="of the architecture: Adam, betas (0, 0.999)"
+    estimator: Literal["posterior", "window", "two_path", "reinforce"] = Field(
+        "posterior",
+        description="how probabilities are learned: posterior (of a few paths a step, evaluated on the same "
+        "images, it is learned what candidates and pairs of them are worth; a probability is that of being "
+        "part of the best network under the target), window (REINFORCE among the networks of the target's "
+        "latency), or the paper's two, in which latency has a price: two_path (its section 3.2.1), reinforce "
+        "(3.3.1)",
     )
-    gradient: Literal["two_path", "reinforce"] = Field(
-        "two_path",
-        description="estimator of the architecture's gradient: two_path compares two paths of each layer "
-        "(the paper's section 3.2.1); reinforce draws whole networks and compares their rewards (3.3.1)",
+    paths_per_step: int = Field(
+        4,
+        ge=2,
+        le=100,
+        description="whole paths that an architecture step evaluates; two_path compares two paths of each "
+        "layer instead",
+    )
+    window_learning_rate: float = Field(
+        0.1, gt=0, le=10, description="of the estimator window: Adam, betas (0, 0.999)"
+    )
+    architecture_learning_rate: float = Field(
+        0.03, gt=0, le=10, description="of two_path and reinforce: Adam, betas (0, 0.999)"
     )
     multiplier_rate: float = Field(
         0.03,
         ge=0,
         le=10,
-        description="how fast the latency multiplier follows the relative distance from the target; 0, and 0 "
-        "of multiplier_damping: latency does not count",
+        description="two_path and reinforce: how fast the latency multiplier follows the relative distance "
+        "from the target; 0, and 0 of multiplier_damping: latency does not count",
     )
     multiplier_damping: float = Field(
         3.0,
@@ -105,11 +106,14 @@ class SearchConfig(Record):
         0.5,
         ge=0,
         le=1,
-        description="share of the architecture steps over which the target falls from the space's latency to "
-        "its value",
+        description="two_path and reinforce: share of the architecture steps over which the target falls "
+        "from the space's latency to its value",
     )
-    reinforce: ReinforceConfig = Field(
-        ReinforceConfig(), description="the estimator reinforce; two_path has no settings"
+    baseline_decay: float = Field(
+        0.95,
+        ge=0,
+        lt=1,
+        description="reinforce: decay of the moving average of rewards that each reward is compared with",
     )
 
 
@@ -124,43 +128,21 @@ def check_architecture_steps(config: SearchConfig, steps: int) -> None:
 
 
 class PruneConfig(MeasurementConfig):
-    """How the one network is picked, and how those that it is picked from are timed."""
+    """How the one network is kept, and how those that it is chosen from are timed."""
 
-    rank_by: Literal["value", "probability"] = Field(
-        "value",
-        description="value: by what each candidate adds, estimated by evaluating many networks in the "
-        "supernet; probability: by the search's probabilities, the paper's rule",
-    )
-    evaluations: int = Field(
-        600,
-        ge=50,
-        le=100_000,
-        description="networks evaluated in the supernet, each on one batch, to estimate those values",
-    )
-    shortlist: int = Field(
-        15,
-        ge=0,
-        le=1000,
-        description="networks, the best by value, that are then evaluated on many batches; 0: none",
-    )
     candidates: int = Field(
-        5,
+        3,
         ge=1,
         le=100,
-        description="networks, the best of those, that are measured on the device and evaluated on all "
-        "validation images; 1, with rank_by probability, is the paper's rule",
-    )
-    select_by: Literal["loss", "accuracy"] = Field(
-        "loss",
-        description="what decides among them, on the validation images: loss, or accuracy (the paper's, and "
-        "noisier)",
+        description="networks, the most probable ones under the target, that are measured on the device: the "
+        "most probable of those that keep the target there is the one",
     )
     trial_epochs: int = Field(
         0,
         ge=0,
         le=1000,
-        description="first train each of them for so many epochs, from fresh weights or the space's "
-        "pretrained ones, and decide by that; 0: decide by the search's weights",
+        description="first train those that keep it for so many epochs, from fresh weights or the space's "
+        "pretrained ones, and decide by that; 0: the probabilities decide",
     )
     random_networks: int = Field(
         1,

@@ -11,8 +11,10 @@ Names: N paths, L layers, S latency bins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nasflow.base.errors import InfeasibleTargetError
 from stages.nas.solver import best_paths
 
 if TYPE_CHECKING:
@@ -35,6 +37,15 @@ class LatencyWindow:
         self.costs_ms = [np.asarray(row, dtype=float) for row in costs_ms]
         self.least_ms, self.most_ms = least_ms, most_ms
         self._grids = [_Grid(self.costs_ms, least_ms, most_ms, bins) for bins in BINS]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no such path."""
+        try:
+            self.most_probable([0.0 * row for row in self.costs_ms])
+        except InfeasibleTargetError:
+            return True
+        return False
 
     def total_ms(self, paths_NL: Integers) -> Array:
         """Summed latency of each path, (N,), added up from the first layer to the last."""
@@ -80,6 +91,14 @@ class LatencyWindow:
             at_most_ms=self.most_ms,
             count=count,
         )
+
+
+@dataclass(frozen=True)
+class LatencyTarget:
+    """A target, and the window that it leaves to a path's candidates: without what all networks take."""
+
+    target_ms: float
+    window: LatencyWindow
 
 
 class _Grid:

@@ -24,8 +24,6 @@ from stages.documents import (
 )
 from stages.nas.candidate_times import CandidateTimer, CandidateTimes
 from stages.nas.config import PruneConfig
-from stages.nas.evaluation import EVALUATIONS, SupernetEvaluator
-from stages.nas.path_values import PathValues
 from stages.nas.ranking import Path, Ranking
 from stages.nas.targets import TargetConfig
 from stages.nas.trials import TRIALS, Trials
@@ -40,7 +38,7 @@ from stages.training.optimisation import Evaluation, evaluate
 from stages.training.recipe import Recipe
 from stages.training.runtime import start_runtime
 
-BATCH_SIZE, EVALUATION_BATCH_SIZE = 128, 250
+BATCH_SIZE = 128
 COMPUTE_COST = "compute_cost"
 FOUND: Role = "found"
 FRONT: Role = "front"
@@ -59,7 +57,7 @@ def pick_networks(
     runtime: RuntimeOptions,
     context: Context,
 ) -> PrunedNetworks:
-    """The pick among the best-ranked networks of each target, and random companions, with their weights.
+    """The most probable network of each target, and random companions, with their weights.
 
     ``recipe`` is that of the trials (``prune.trial_epochs``). Raises InfeasibleTargetError,
     InconclusiveError, DeviceError, TrainingDivergedError.
@@ -92,20 +90,7 @@ class _Picker:
         to_channels_last(self.supernet)
         self.training = open_dataset(self.data).load("train").batches(BATCH_SIZE, self.torch_device)
         self.choice = open_dataset(self.data).load("choice").batches(BATCH_SIZE, self.torch_device)
-        evaluation_batches = (
-            open_dataset(self.data).load("architecture").batches(EVALUATION_BATCH_SIZE, self.torch_device)
-        )
-        self.evaluator = SupernetEvaluator(self.supernet, evaluation_batches, self.context)
-        self.ranking = Ranking(
-            self.config,
-            self.target.minimum_share,
-            self.seed,
-            self.search,
-            self.latency,
-            self.evaluator,
-            self.context,
-            self._keep_cost,
-        )
+        self.ranking = Ranking(self.target.minimum_share, self.seed, self.search, self.latency, self.context)
         self.target_ms = self.target.pick_ms or self.search.target_ms
         self.evaluated: dict[Path, tuple[Evaluation, Network]] = {}
         self.trials: Trials | None = None
@@ -120,7 +105,7 @@ class _Picker:
         """A clock that goes on behind the laps of a killed run."""
         clock, scratch = ComputeClock(self.torch_device), self.context.scratch
         laps = scratch.rows(COMPUTE_COST)
-        if not laps and (scratch.rows(EVALUATIONS) or scratch.rows(TRIALS)):
+        if not laps and scratch.rows(TRIALS):
             clock.add(None)  # a version that kept no laps has evaluated them: this one begins with a lap
         for lap in laps:
             clock.add(ComputeCost.model_validate(lap))
@@ -135,11 +120,10 @@ class _Picker:
 
     def pick(self) -> PrunedNetworks:
         targets_ms = self._targets_ms()
-        values, known_NL = self.ranking.explored(targets_ms)
         ranked: dict[float, list[Path]] = {}
         for target_ms in targets_ms:
             with self._optional(target_ms):
-                ranked[target_ms] = self.ranking.best(values, known_NL, target_ms)
+                ranked[target_ms] = self.ranking.best(target_ms, self.config.candidates)
         self._keep_cost()
         times = CandidateTimer(
             self.search.space,
@@ -155,9 +139,8 @@ class _Picker:
         picked: dict[tuple[str, ...], PrunedNetwork] = {}
         for target_ms, paths in ranked.items():
             with self._optional(target_ms):
-                about = self._consider(target_ms, paths, values, times)
+                best, about = self._consider(target_ms, paths, times)
                 considered += about
-                best = max((c.choices for c in about if c.validation_loss is not None), key=self._merit)
                 # Two targets may lead to the same network, which is then there already.
                 if self.ranking.blocks(best) not in picked:
                     name, role = (f"front_{len(picked)}", FRONT) if picked else ("found", FOUND)
@@ -168,8 +151,6 @@ class _Picker:
         reference = self.latency.reference
         return PrunedNetworks(
             target_ms=self.target_ms,
-            rank_by=self.config.rank_by,
-            evaluations=self.config.evaluations if self.config.rank_by == "value" else 0,
             considered=tuple(considered),
             anchor=reference.model_copy(update={"measurement": times.anchor}),
             found=found,
@@ -182,11 +163,9 @@ class _Picker:
         )
 
     def _targets_ms(self) -> tuple[float, ...]:
-        """The first, the further ones, and the front's: ratios evenly spread over the space; each once."""
-        fastest_ms, slowest_ms = self.latency.feasible_ms
-        step = (slowest_ms / fastest_ms) ** (1 / max(1, self.target.front))
-        spread = (fastest_ms * step ** (index + 1) for index in range(self.target.front))
-        return tuple(dict.fromkeys((self.target_ms, *self.target.further_ms(self.latency), *spread)))
+        """The one to pick for, and the others that were searched for; each once."""
+        _, *others = self.target.all_ms(self.latency)
+        return tuple(dict.fromkeys((self.target_ms, *others)))
 
     @contextmanager
     def _optional(self, target_ms: float) -> Iterator[None]:
@@ -199,54 +178,37 @@ class _Picker:
             self.context.warn(f"no network for the further target {target_ms:.4g} ms: {error.message}")
 
     def _consider(
-        self, target_ms: float, paths: Sequence[Path], values: PathValues, times: CandidateTimes
-    ) -> list[ConsideredNetwork]:
-        """All candidates of a target; the first that keep it are evaluated.
+        self, target_ms: float, paths: Sequence[Path], times: CandidateTimes
+    ) -> tuple[Path, list[ConsideredNetwork]]:
+        """The one to keep, and all candidates of a target.
 
-        Raises InfeasibleTargetError, and InconclusiveError where it cannot be told whether one does.
+        Raises InfeasibleTargetError, and InconclusiveError where it cannot be told whether one keeps it.
         """
-        import numpy as np
-
-        if self.config.rank_by == "value" and self.config.shortlist:
-            scores = [self.evaluator.mean_value(path) for path in paths]
-        else:
-            scores = values.value(np.array(paths)).tolist()
-        times_ms = [times.timed(path).ms for path in paths]
-        keep = [index for index, ms in enumerate(times_ms) if ms <= target_ms][: self.config.candidates]
+        keep = [path for path in paths if times.timed(path).ms <= target_ms][: self.config.candidates]
         if not keep:
             raise times.no_network(paths, target_ms, self.device.info().model)
         if self.trials is not None:
-            networks = {paths[index]: self.search.space.network(paths[index]) for index in keep}
+            networks = {path: self.search.space.network(path) for path in keep}
             self._keep_cost()
             self.trials.evaluate(networks, lambda cost: self._keep_lap(self.compute_cost.lap_of(cost)))
             self.compute_cost.skip()
         considered = []
-        for index, (path, score) in enumerate(zip(paths, scores, strict=True)):
-            evaluation = self._evaluate(path)[0] if index in keep else None
-            trial = self._trial(path) if index in keep else None
+        for path in paths:
+            trial = self._trial(path) if path in keep else None
             considered.append(
                 ConsideredNetwork(
                     choices=path,
                     target_ms=target_ms,
-                    score=score,
-                    log_probability=sum(
-                        row[choice] for row, choice in zip(self.search.log_probabilities, path, strict=True)
-                    ),
+                    log_probability=self.ranking.log_probability(path, target_ms),
                     predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
                     measurement=times.of(path),
-                    validation_accuracy_percent=evaluation.accuracy_percent if evaluation else None,
-                    validation_loss=evaluation.loss if evaluation else None,
                     trial_accuracy_percent=trial.accuracy_percent if trial else None,
                     trial_loss=trial.loss if trial else None,
                 )
             )
-            self.context.progress(index + 1, len(paths), "candidates")
-        return considered
-
-    def _merit(self, path: Path) -> float:
-        """What the last choice looks at: higher is better. After a trial, if there was one."""
-        evaluation = self._trial(path) or self._evaluate(path)[0]
-        return -evaluation.loss if self.config.select_by == "loss" else evaluation.accuracy_percent
+        if (trials := self.trials) is None:
+            return keep[0], considered
+        return min(keep, key=lambda path: trials.evaluation(path).loss), considered
 
     def _trial(self, path: Path) -> Evaluation | None:
         """On all validation images, after a short training of its own; None where there was to be none."""
@@ -317,8 +279,9 @@ class _Picker:
                 f"{self.config.trial_epochs}): {min(tried.values()):.2f} to {max(tried.values()):.2f} % on "
                 f"validation images, the picked one {tried[found.choices]:.2f} %."
             )
+        kept = "the best of these" if tried else "the most probable network that keeps the target"
         self.context.say(
-            f"picked of {len(own)} measured candidates ({over} above the target): "
+            f"kept {kept} ({len(own)} measured, {over} above it): "
             f"{times[found.choices]:.4g} ms measured, {found.predicted_ms:.4g} ms predicted "
             f"({found.predicted_ms / found.target_ms:.0%} of the target), "
             f"{found.supernet_accuracy_percent:.2f} % on validation images with the supernet's weights."

@@ -1,73 +1,93 @@
-"""Rank a space's networks by a searched supernet, within a latency target."""
+"""Rank a space's networks by the probabilities that a search learned for a target."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isclose
 from typing import TYPE_CHECKING
 
 from nasflow.base.errors import InfeasibleTargetError
 from pipeline.stage import Context
-from stages.documents import LatencyModel, SearchResult
-from stages.nas.config import PruneConfig
-from stages.nas.evaluation import SupernetEvaluator, explore_supernet
-from stages.nas.path_values import PathValues, values_of_parts
-from stages.nas.solver import best_by_value
-from stages.nas.targets import bounds_ms, path_costs_ms
+from stages.documents import LatencyModel, PathEvaluations, SearchResult
+from stages.nas.rules.posterior import LAST_NETWORKS, shares_of_one_target
+from stages.nas.solver import best_paths
+from stages.nas.targets import latency_window, path_costs_ms
 from stages.seeds import PickStream, derived_seed
 
 if TYPE_CHECKING:
-    from stages.nas.path_values import Integers
+    from stages.nas.path_values import Evaluations
 
 Path = tuple[int, ...]
+Rows = Sequence[Sequence[float]]
+_SAME = 1e-9  # relative: a target in milliseconds that was computed twice
 
 
 @dataclass
 class Ranking:
-    """Values of a space's networks, and for each target the best by them.
+    """For each target the most probable networks, exactly."""
 
-    ``keep_cost`` is called where a lap of work is done.
-    """
-
-    config: PruneConfig
     minimum_share: float
     seed: int
     search: SearchResult
     latency: LatencyModel
-    evaluator: SupernetEvaluator
     context: Context
-    keep_cost: Callable[[], None]
 
     def __post_init__(self) -> None:
         self.costs_ms, self.fixed_ms = path_costs_ms(self.search.space, self.latency)
         self.keys = self.search.space.keys()
+        self._learned: dict[float, Rows] = {}
 
-    def explored(self, targets_ms: Sequence[float]) -> tuple[PathValues, Integers | None]:
-        """What the networks are ranked by, and those that were evaluated for it."""
-        if self.config.rank_by == "probability":
-            return values_of_parts(self.search.log_probabilities), None
-        explored = explore_supernet(
-            self.evaluator,
-            self.costs_ms,
-            [target_ms - self.fixed_ms for target_ms in targets_ms],
-            budget=self.config.evaluations,
-            seed=derived_seed(self.seed, PickStream.EXPLORATION),
-            every_few=self.keep_cost,
+    def log_probabilities(self, target_ms: float) -> Rows:
+        """Of every layer's candidates, for a target.
+
+        As the search learned them; for a target that it did not have, learned now from its evaluations. Where
+        the estimator keeps none, those of the first target, and a warning.
+        """
+        search = self.search
+        known = {search.target_ms: search.log_probabilities}
+        known |= {further.target_ms: further.log_probabilities for further in search.further}
+        for of_ms, rows in known.items():
+            if isclose(of_ms, target_ms, rel_tol=_SAME):
+                return rows
+        if target_ms not in self._learned:
+            self._learned[target_ms] = self._learn(target_ms)
+        return self._learned[target_ms]
+
+    def _learn(self, target_ms: float) -> Rows:
+        search = self.search
+        if search.evaluations is None:
+            self.context.warn(
+                f"the search by {search.estimator} has no probabilities for {target_ms:.4g} ms: those for "
+                f"{search.target_ms:.4g} ms rank its networks. Search for that target for better ones."
+            )
+            return search.log_probabilities
+        seen = evaluations_of(
+            PathEvaluations.model_validate_json(self.context.store.read_bytes(search.evaluations))
         )
-        return explored.values, explored.paths_NL
+        window = latency_window(search.space, self.latency, target_ms, self.minimum_share)
+        seed = derived_seed(self.seed, PickStream.PROBABILITIES)
+        sizes = [len(row) for row in self.costs_ms]
+        rows = shares_of_one_target(seen, sizes, window, seed, networks=LAST_NETWORKS)
+        return [row.tolist() for row in rows]
 
-    def best(self, values: PathValues, known_NL: Integers | None, target_ms: float) -> list[Path]:
-        """The best under the target, and those under a target that is lower by the prediction's interval.
+    def log_probability(self, path: Path, target_ms: float) -> float:
+        """Of a path: the sum of its candidates'."""
+        rows = self.log_probabilities(target_ms)
+        return sum(row[choice] for row, choice in zip(rows, path, strict=True))
+
+    def best(self, target_ms: float, count: int) -> list[Path]:
+        """The most probable under the target, and those under one that is lower by the prediction's interval.
 
         The latter step in where the device takes longer than predicted. A network stands there once, with the
-        better of its paths. Raises InfeasibleTargetError where there is none.
+        more probable of its paths. Raises InfeasibleTargetError where there is none.
         """
         careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
         paths: list[Path] = []
         refused: InfeasibleTargetError | None = None
         for limit_ms in (target_ms, careful_ms):
             try:
-                paths += self._under(values, known_NL, limit_ms)
+                paths += self._under(target_ms, limit_ms, count)
             except InfeasibleTargetError as error:  # one of the two lists is enough
                 refused = refused or error
         if refused is not None and not paths:
@@ -77,36 +97,42 @@ class Ranking:
             distinct.setdefault(self.blocks(path), path)
         return list(distinct.values())
 
-    def _under(self, values: PathValues, known_NL: Integers | None, limit_ms: float) -> list[Path]:
-        """Well-ranked paths within a limit that use enough of it. Raises InfeasibleTargetError."""
-        fastest_ms, slowest_ms = self.latency.feasible_ms
-        least_ms, most_ms = bounds_ms(limit_ms, self.minimum_share, self.latency)
-        shortlist = self.config.shortlist if self.config.rank_by == "value" else 0
-        bounds = (least_ms - self.fixed_ms, most_ms - self.fixed_ms)
+    def _under(self, target_ms: float, limit_ms: float, count: int) -> list[Path]:
+        """The most probable that use enough of a limit. Raises InfeasibleTargetError."""
+        window = latency_window(self.search.space, self.latency, limit_ms, self.minimum_share)
         try:
-            paths = best_by_value(
-                values,
+            return best_paths(
+                self.log_probabilities(target_ms),
                 self.costs_ms,
-                at_least_ms=bounds[0],
-                at_most_ms=bounds[1],
-                count=max(shortlist, self.config.candidates),
-                seed=derived_seed(self.seed, PickStream.SHORTLIST),
-                known_NL=known_NL,
+                at_least_ms=window.least_ms,
+                at_most_ms=window.most_ms,
+                count=count,
                 identity=self.blocks,
             )
         except InfeasibleTargetError as error:
+            fastest_ms, slowest_ms = self.latency.feasible_ms
             raise InfeasibleTargetError(
-                f"no network of space {self.search.space.name} takes between {least_ms:.4g} ms (the share "
-                f"{self.minimum_share:g} of the target) and {limit_ms:.4g} ms (the target); they take "
-                f"{fastest_ms:.4g} to {slowest_ms:.4g} ms.",
+                f"no network of space {self.search.space.name} takes between "
+                f"{window.least_ms + self.fixed_ms:.4g} ms (the share {self.minimum_share:g} of the target) "
+                f"and {limit_ms:.4g} ms (the target); they take {fastest_ms:.4g} to {slowest_ms:.4g} ms.",
                 hint="Lower target.minimum_share, or choose another target.",
             ) from error
-        if shortlist:
-            paths = sorted(paths, key=self.evaluator.mean_value, reverse=True)
-            self.keep_cost()
-        return paths[: self.config.candidates]
 
     def blocks(self, path: Path) -> tuple[str, ...]:
         """What a path's network is made of: skips at different places may give the same network."""
         taken = (row[choice] for row, choice in zip(self.keys, path, strict=True))
         return tuple(key for key in taken if key is not None)
+
+
+def evaluations_of(kept: PathEvaluations) -> Evaluations:
+    """As the rules have them."""
+    import numpy as np
+
+    from stages.nas.path_values import Evaluations
+
+    return Evaluations(
+        np.array(kept.choices, dtype=np.int64),
+        np.array(kept.value),
+        np.array(kept.step, dtype=np.int64),
+        np.array(kept.noise),
+    )

@@ -1,8 +1,8 @@
 """The search's loop: weight steps on training images, architecture steps on validation images.
 
 ProxylessNAS, arXiv 1812.00332, with what later work found necessary for short searches: a fair warm-up
-(every candidate of a layer equally often; on request to the end), a learned latency multiplier in place of a
-fixed weight, and a target that comes down gradually.
+(every candidate of a layer equally often; on request to the end). How probabilities are learned is a matter
+of :mod:`stages.nas.estimators`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from torch import Tensor, nn
 
 from nasflow.base.errors import MachineError, RunInterruptedError, TrainingDivergedError
 from pipeline import signals
+from pipeline.artifact import Blob
 from pipeline.stage import Context
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Batches
-from stages.documents import LatencyModel, SearchEpoch, SearchResult
+from stages.documents import LatencyModel, PathEvaluations, SearchEpoch, SearchResult, TargetProbabilities
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.estimators import make_estimator
-from stages.nas.estimators.base import averaged
-from stages.nas.multiplier import LatencyMultiplier
+from stages.nas.estimators.base import Searched, averaged
+from stages.nas.latency_window import LatencyTarget
 from stages.nas.sandwich import sandwich_loss
 from stages.nas.schedule import weights_rate, weights_recipe
-from stages.nas.targets import path_costs_ms
+from stages.nas.targets import latency_targets, path_costs_ms
 from stages.nn.kept_statistics import keep_statistics
 from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
@@ -61,8 +62,6 @@ from stages.training.starting import FittedStart
 from stages.training.task import data_as_json
 
 CHECKPOINT = "search.checkpoint"
-ARCHITECTURE_BETAS = (0.0, 0.999)
-"""The paper's. The first is no setting: with momentum, a path would move in steps that did not sample it."""
 WARMUP_PROBES = 8
 
 
@@ -73,7 +72,8 @@ def run_search(
     seed: int,
     *,
     latency: LatencyModel,
-    target_ms: float,
+    targets_ms: Sequence[float],
+    minimum_share: float,
     context: Context,
     precision: Precision = "32",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -91,7 +91,8 @@ def run_search(
         data=data_as_json(data),
         seed=seed,
         latency=latency.model_dump(mode="json"),
-        target_ms=target_ms,
+        targets_ms=list(targets_ms),
+        minimum_share=minimum_share,
         precision=precision,
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -101,7 +102,7 @@ def run_search(
         space,
         seed,
         architecture_of(space, latency),
-        target_ms,
+        latency_targets(space, latency, targets_ms, minimum_share),
         context,
         runtime,
         runtime.batches(training, config.batch_size),
@@ -140,7 +141,7 @@ class SearchLoop:
     space: SearchSpace
     seed: int
     architecture: Architecture
-    target_ms: float
+    targets: Sequence[LatencyTarget]
     context: Context
     runtime: TrainingRuntime
     training: Batches
@@ -158,23 +159,10 @@ class SearchLoop:
         self.optimizer = optimizer_of(self.supernet, weights_recipe(config), pretrained=self._pretrained)
         self.loss = classification_loss(self.training.class_weights_K, config.label_smoothing)
         self.losses = Losses("search")
-        self.architecture_optimizer = torch.optim.Adam(
-            self.architecture.parameters(),
-            lr=config.architecture_learning_rate,
-            betas=ARCHITECTURE_BETAS,
-        )
         check_architecture_steps(config, len(self.training))
-        per_epoch = len(self.training) // config.architecture_every
-        # A target that every network meets binds nothing: a bonus for slowness would only grow.
-        binding = self.target_ms < self.architecture.slowest_ms
-        self.multiplier = LatencyMultiplier(
-            self.target_ms,
-            rate=config.multiplier_rate if binding else 0.0,
-            damping=config.multiplier_damping if binding else 0.0,
-            anneal_steps=int(config.anneal_share * per_epoch * config.epochs),
-            limit=config.multiplier_limit,
-        )
-        self.estimator = make_estimator(config)
+        steps = len(self.training) // config.architecture_every * config.epochs
+        seed = derived_seed(self.seed, SearchStream.ARCHITECTURE)
+        self.estimator = make_estimator(config, self.architecture, Searched(self.targets, steps, seed))
         self._coming: tuple[int, Iterator[tuple[Tensor, Tensor]]] = (-1, iter(()))
         """The number of the next validation batch, and those that follow: readers of photos read ahead."""
         self.now = _Progress()
@@ -196,8 +184,11 @@ class SearchLoop:
         return SearchResult(
             space=self.space,
             pretrained=None if self.space.pretrained is None else origin_of(self.space.pretrained),
-            target_ms=self.target_ms,
+            target_ms=self.targets[0].target_ms,
             log_probabilities=tuple(tuple(p.log().tolist()) for p in self.architecture.probabilities()),
+            further=self._further(),
+            estimator=self.config.estimator,
+            evaluations=self._kept_evaluations(),
             expected_ms=self.architecture.expected_ms(),
             supernet=self.context.store.put_bytes(save_weights(self.supernet), ".safetensors"),
             history=tuple(self.history),
@@ -205,6 +196,25 @@ class SearchLoop:
             compute_cost=self.compute_cost.total(),
             made_by=self.makers.all,
         )
+
+    def _further(self) -> tuple[TargetProbabilities, ...]:
+        learned = self.estimator.further_log_probabilities()
+        return tuple(
+            TargetProbabilities(target_ms=target.target_ms, log_probabilities=tuple(map(tuple, rows)))
+            for target, rows in zip(self.targets[1:], learned, strict=False)
+        )
+
+    def _kept_evaluations(self) -> Blob | None:
+        seen = self.estimator.evaluations()
+        if seen is None:
+            return None
+        kept = PathEvaluations(
+            step=tuple(seen.step_N.tolist()),
+            choices=tuple(map(tuple, seen.paths_NL.tolist())),
+            value=tuple(seen.observed_N.tolist()),
+            noise=tuple(seen.noise_N.tolist()),
+        )
+        return self.context.store.put_bytes(kept.model_dump_json().encode(), ".json")
 
     @property
     def begun(self) -> bool:
@@ -300,11 +310,8 @@ class SearchLoop:
 
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
-        self.architecture_step(
-            x_NCHW,
-            labels_N,
-            self.estimator.draw(self.architecture, self._generator(SearchStream.ARCHITECTURE)),
-        )
+        generator = self._generator(SearchStream.ARCHITECTURE)
+        self.architecture_step(x_NCHW, labels_N, self.estimator.draw(self.architecture, generator))
 
     def architecture_step(self, x_NCHW: Tensor, labels_N: Tensor, draws: Any) -> None:
         """Move the architecture by ``draws`` (the estimator's), on one batch of validation images.
@@ -312,24 +319,14 @@ class SearchLoop:
         Raises TrainingDivergedError.
         """
         with self.runtime.autocast():
-            seen = self.estimator.gradient(
-                self.supernet,
-                self.architecture,
-                x_NCHW,
-                labels_N,
-                draws,
-                multiplier=self.multiplier.value,
-                target_ms=self.target_ms,
-            )
+            seen = self.estimator.evaluate(self.supernet, self.architecture, x_NCHW, labels_N, draws)
         if self.runtime.group is not None:
-            seen = averaged(seen, self.architecture, self.runtime.group)
-        check_loss(seen.loss, what="search (architecture)", step=self.now.architecture_steps)
-        # The paths that were not active had no part in the loss, but in the gradient.
-        gradients = {f"alphas.{i}": alpha.grad for i, alpha in enumerate(self.architecture.alphas)}
-        check_finite(gradients, what="search (architecture)", step=self.now.architecture_steps)
-        self.architecture_optimizer.step()
-        self.estimator.after_step(self.architecture, draws, seen)
-        self.multiplier.update(self.architecture.expected_ms())
+            seen = averaged(seen, self.runtime.group)
+        what, step = "search (architecture)", self.now.architecture_steps
+        check_loss(seen.loss, what=what, step=step)
+        # The paths that were not active had no part in the loss, but in what is learned.
+        check_finite({f"{n}": tensor for n, tensor in enumerate(seen.learned_from)}, what=what, step=step)
+        self.estimator.learn(self.architecture, draws, seen)
         self.now.architecture_steps += 1
         self._count(seen.loss, seen.correct, seen.images)
 
@@ -377,7 +374,7 @@ class SearchLoop:
                 "validation_loss": now.pair_loss_sum / max(1, now.pair_steps),
                 "validation_accuracy_percent": 100.0 * now.pair_correct / max(1, now.pair_images),
                 "expected_ms": self.architecture.expected_ms(),
-                "multiplier": self.multiplier.value,
+                "multiplier": self.estimator.multiplier,
                 "entropy": self.architecture.entropy(),
                 "probabilities": [p.tolist() for p in self.architecture.probabilities()],
                 "seconds": now.epoch_seconds,
@@ -404,8 +401,6 @@ class SearchLoop:
         self._read_losses()
         self._check_weights()
         tensors, numbers = pack_optimizer(self.optimizer, "weights_optimizer")
-        more, more_numbers = pack_optimizer(self.architecture_optimizer, "architecture_optimizer")
-        tensors |= more
         tensors |= {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
         tensors |= {f"architecture.{n}": t for n, t in self.architecture.state_dict().items()}
         state: dict[str, Any] = {
@@ -413,10 +408,9 @@ class SearchLoop:
             "now": vars(self.now),
             "compute_cost": self.compute_cost.state(),
             "made_by": self.makers.state(),
-            "multiplier": self.multiplier.state(),
             "estimator": self.estimator.state(),
             "history": [point.model_dump() for point in self.history],
-            "optimizer": numbers | more_numbers,
+            "optimizer": numbers,
         }
         self.context.scratch.save(CHECKPOINT, pack(tensors, state))
 
@@ -424,7 +418,7 @@ class SearchLoop:
         """What a checkpoint must have been made by, for this search to go on from it."""
         return {
             "version": VERSION,
-            "gradient": self.config.gradient,
+            "estimator": self.config.estimator,
             "space": self.space.model_dump(mode="json"),
         }
 
@@ -438,13 +432,11 @@ class SearchLoop:
         self.compute_cost.restore(state.get("compute_cost"))
         finished = self.now.epoch == self.epochs
         self.makers.resume(state.get("made_by"), "search", self.context, finished=finished)
-        self.multiplier.restore(state["multiplier"])
         self.estimator.restore(state["estimator"])
         self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
         self.supernet.load_state_dict(under("supernet", tensors))
         self.architecture.load_state_dict(under("architecture", tensors))
         unpack_optimizer(self.optimizer, "weights_optimizer", tensors, state["optimizer"])
-        unpack_optimizer(self.architecture_optimizer, "architecture_optimizer", tensors, state["optimizer"])
         self.context.say(f"resuming at epoch {self.now.epoch}, step {self.now.step}.")
 
 

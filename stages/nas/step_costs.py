@@ -13,6 +13,8 @@ from torch.nn.functional import cross_entropy
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
 from stages.nas.estimators import make_estimator
+from stages.nas.estimators.base import Searched
+from stages.nas.latency_window import LatencyTarget, LatencyWindow
 from stages.nas.sandwich import extreme_paths, sandwich_loss
 from stages.nn.supernet import Supernet
 from stages.space.search_space import NetConfig, SearchSpace
@@ -139,7 +141,7 @@ def supernet_memory(space: SearchSpace, config: SearchConfig, precision: Precisi
             return cross_entropy(supernet(x_NCHW, pairs=pairs, gates_L2=gates), labels_N)
 
     kept = activation_bytes(kept_bytes(supernet, weights), config.batch_size, precision)
-    if config.gradient == "two_path":  # the other one keeps nothing for a backward pass
+    if config.estimator == "two_path":  # the others keep nothing for a backward pass
         of_pairs = kept_bytes(supernet, architecture)
         kept = max(kept, activation_bytes(of_pairs, config.architecture_batch_size, precision))
     # Weights and momentum of all paths, gradients of the sampled one.
@@ -153,8 +155,10 @@ def _architecture_step_ms(
     supernet = Supernet(space)
     runtime.place(supernet)
     supernet.train()
-    architecture = Architecture([[0.0] * len(layer.blocks) for layer in space.layers()], 1.0)
-    estimator = make_estimator(config)
+    rows = [[0.0] * len(layer.blocks) for layer in space.layers()]
+    architecture = Architecture(rows, 1.0)
+    target = LatencyTarget(1.0, LatencyWindow(rows, 0.0, 1.0))
+    estimator = make_estimator(config, architecture, Searched([target], 1, 0))
     generator = torch.Generator().manual_seed(0)
     x_NCHW = random_images(space.input_channels, space.resolution, batch_size, runtime)
     labels_N = torch.zeros(batch_size, dtype=torch.int64, device=runtime.device)
@@ -162,6 +166,6 @@ def _architecture_step_ms(
     def step() -> None:
         draws = estimator.draw(architecture, generator)
         with runtime.autocast():
-            estimator.gradient(supernet, architecture, x_NCHW, labels_N, draws, multiplier=0.0, target_ms=1.0)
+            estimator.evaluate(supernet, architecture, x_NCHW, labels_N, draws)
 
     return median_ms(step, MOST_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from nasflow.base.errors import InfeasibleTargetError
 from pipeline.artifact import Record
 from stages.documents import LatencyModel
+from stages.nas.latency_window import LatencyTarget, LatencyWindow
 from stages.nas.solver import best_paths, path_ms
 from stages.space.search_space import SearchSpace
 
@@ -106,6 +108,16 @@ class TargetConfig(Record):
             for number, target in enumerate(self.further, 1)
         )
 
+    def all_ms(self, latency: LatencyModel) -> tuple[float, ...]:
+        """The target that is searched for, the further ones and the front's, in ms, each once.
+
+        The front's ratios are evenly spread over the space. Raises InfeasibleTargetError.
+        """
+        fastest_ms, slowest_ms = latency.feasible_ms
+        step = (slowest_ms / fastest_ms) ** (1 / max(1, self.front))
+        spread = (fastest_ms * step ** (index + 1) for index in range(self.front))
+        return tuple(dict.fromkeys((self.searched_ms(latency), *self.further_ms(latency), *spread)))
+
 
 def feasible_ms(origin: str, target: float | RelativeTarget, latency: LatencyModel) -> float:
     """A target in ms. Raises InfeasibleTargetError where no network of the space is that fast.
@@ -151,6 +163,29 @@ def bounds_ms(limit_ms: float, minimum_share: float, latency: LatencyModel) -> t
     """
     rounding_ms = _ROUNDING * limit_ms
     return minimum_share * min(limit_ms, latency.feasible_ms[1]) - rounding_ms, limit_ms + rounding_ms
+
+
+def latency_window(
+    space: SearchSpace, latency: LatencyModel, limit_ms: float, minimum_share: float
+) -> LatencyWindow:
+    """The paths that use ``minimum_share`` of a limit, and keep it."""
+    rows, fixed_ms = path_costs_ms(space, latency)
+    least_ms, most_ms = bounds_ms(limit_ms, minimum_share, latency)
+    return LatencyWindow(rows, least_ms - fixed_ms, most_ms - fixed_ms)
+
+
+def latency_targets(
+    space: SearchSpace, latency: LatencyModel, targets_ms: Sequence[float], minimum_share: float
+) -> tuple[LatencyTarget, ...]:
+    """Those of the targets that networks of the space meet; the first one always.
+
+    Latencies of a small space have gaps, in which further targets may lie.
+    """
+    targets = [
+        LatencyTarget(target_ms, latency_window(space, latency, target_ms, minimum_share))
+        for target_ms in targets_ms
+    ]
+    return tuple(target for target in targets if target is targets[0] or not target.window.empty)
 
 
 def check_met(space: SearchSpace, latency: LatencyModel, target_ms: float, minimum_share: float) -> None:

@@ -133,7 +133,6 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
         "accuracy": (_HALF, lambda w: accuracy_figure(trained, width=w)),
         "expected_latency": (_HALF, lambda w: expected_latency_figure(run.search, width=w)),
         "entropy": (_HALF, lambda w: entropy_figure(run.search, width=w)),
-        "multiplier": (_HALF, lambda w: multiplier_figure(run.search, width=w)),
         "supernet": (_HALF, lambda w: supernet_accuracy_figure(run.search, width=w)),
         "evolution": (
             _FULL,
@@ -144,6 +143,8 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
             lambda w: probabilities_figure(run.search, run.prune.found.choices, width=w),
         ),
     }
+    if run.search.history[-1].multiplier is not None:
+        drawn["multiplier"] = (_HALF, lambda w: multiplier_figure(run.search, width=w))
     if classes := result.verification.classes:
         drawn |= {
             "class_accuracy": (

@@ -168,17 +168,14 @@ def _choosing(run: RunDocuments) -> str:
 def _choice(run: RunDocuments) -> str:
     prune = run.prune
     considered = [c for c in prune.considered if c.target_ms == prune.target_ms]
-    evaluated = sum(c.validation_accuracy_percent is not None for c in considered)
-    ranked = "The networks that the search finds most probable"
-    if prune.rank_by == "value":
-        ranked = (
-            f"{amount(prune.evaluations)} networks were evaluated on a batch of the part architecture each, "
-            "to estimate what every candidate adds. The best by that estimate"
+    tried = sum(c.trial_accuracy_percent is not None for c in considered)
+    last = "the most probable of those that kept the target there was taken."
+    if tried:
+        last = (
+            f"the {tried} most probable of those that kept the target there were trained for a short while, "
+            "and the best of them on the part choice was taken."
         )
-    last = "with the weights of the search and statistics of their own: the best of them was taken."
-    if any(c.trial_accuracy_percent is not None for c in considered):
-        last = "after a short training of each from fresh weights: the best of them was taken."
     return (
-        f"{ranked} within the target, {len(considered)} of them, were measured whole; the best {evaluated} "
-        f"that kept the target were evaluated on the whole part choice, {last}"
+        f"The {len(considered)} networks that the search finds most probable within the target were measured "
+        f"whole; {last}"
     )

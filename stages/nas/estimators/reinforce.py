@@ -14,58 +14,61 @@ import torch
 from torch import Tensor, nn
 
 from stages.nas.architecture import Architecture
-from stages.nas.config import ReinforceConfig
-from stages.nas.estimators.base import SeenImages
+from stages.nas.config import SearchConfig
+from stages.nas.estimators.base import Searched, SeenImages
+from stages.nas.estimators.priced import PricedGradient, gradients_of
 from stages.nn.supernet import Supernet
 
 Paths = Sequence[Sequence[int]]
 
 
-class Reinforce:
-    """The estimator; see :class:`stages.nas.estimators.base.Estimator`. A draw is some whole paths."""
+class Reinforce(PricedGradient):
+    """See :class:`stages.nas.estimators.base.Estimator`. A draw is some whole paths."""
 
-    def __init__(self, config: ReinforceConfig) -> None:
-        self.draws_per_step = config.draws_per_step
+    def __init__(self, config: SearchConfig, architecture: Architecture, searched: Searched) -> None:
+        super().__init__(config, architecture, searched)
+        self.paths_per_step = config.paths_per_step
         self.baseline = RewardBaseline(config.baseline_decay)
 
     def draw(self, architecture: Architecture, generator: torch.Generator) -> Paths:
         """So many paths as a step runs."""
-        return [architecture.sample_path(generator) for _ in range(self.draws_per_step)]
+        return [architecture.sample_path(generator) for _ in range(self.paths_per_step)]
 
-    def gradient(
+    def evaluate(
         self,
         supernet: Supernet,
         architecture: Architecture,
         x_NCHW: Tensor,
         labels_N: Tensor,
         draws: Paths,
-        *,
-        multiplier: float,
-        target_ms: float,
     ) -> SeenImages:
         """See :func:`reinforce_gradient`."""
-        return reinforce_gradient(
+        seen = reinforce_gradient(
             supernet,
             architecture,
             x_NCHW,
             labels_N,
             draws,
             baseline=self.baseline,
-            multiplier=multiplier,
-            target_ms=target_ms,
+            multiplier=self.price.value,
+            target_ms=self.target_ms,
         )
+        return gradients_of(architecture, seen)
 
-    def after_step(self, architecture: Architecture, draws: Paths, seen: SeenImages) -> None:
-        """The step's reward counts from now on."""
+    def learn(self, architecture: Architecture, draws: Paths, seen: SeenImages) -> None:
+        """Follow the gradient; the step's reward counts from now on."""
+        self._follow()
         self.baseline.update(-seen.loss)
+        self._pay(architecture)
 
     def state(self) -> dict[str, Any]:
-        """The baseline's."""
-        return self.baseline.state()
+        """The baseline's too."""
+        return {**super().state(), "baseline": self.baseline.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """The baseline's."""
-        self.baseline.restore(state)
+        """The baseline's too."""
+        super().restore(state)
+        self.baseline.restore(state["baseline"])
 
 
 class RewardBaseline:

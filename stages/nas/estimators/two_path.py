@@ -6,62 +6,52 @@ binary gates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from stages.nas.architecture import Architecture
 from stages.nas.estimators.base import SeenImages
+from stages.nas.estimators.priced import PricedGradient, gradients_of
 from stages.nn.supernet import Supernet
 
 Pairs = Sequence[tuple[int, int]]
 
 
-class TwoPath:
-    """The estimator; see :class:`stages.nas.estimators.base.Estimator`. A draw is a pair of each layer."""
-
-    def __init__(self) -> None:
-        self._before: list[Tensor] = []
+class TwoPath(PricedGradient):
+    """See :class:`stages.nas.estimators.base.Estimator`. A draw is a pair of each layer."""
 
     def draw(self, architecture: Architecture, generator: torch.Generator) -> Pairs:
         """For each layer two different candidates, the active one first."""
         return architecture.sample_pairs(generator)
 
-    def gradient(
+    def evaluate(
         self,
         supernet: Supernet,
         architecture: Architecture,
         x_NCHW: Tensor,
         labels_N: Tensor,
         draws: Pairs,
-        *,
-        multiplier: float,
-        target_ms: float,
     ) -> SeenImages:
         """See :func:`two_path_gradient`."""
-        self._before = [alpha.detach().clone() for alpha in architecture.alphas]
-        return two_path_gradient(
+        seen = two_path_gradient(
             supernet,
             architecture,
             x_NCHW,
             labels_N,
             draws,
-            multiplier=multiplier,
-            target_ms=target_ms,
+            multiplier=self.price.value,
+            target_ms=self.target_ms,
         )
+        return gradients_of(architecture, seen)
 
-    def after_step(self, architecture: Architecture, draws: Pairs, seen: SeenImages) -> None:
-        """Give the paths that were not drawn their probabilities back."""
-        rescale_pairs(architecture, self._before, draws)
-
-    def state(self) -> dict[str, Any]:
-        """Nothing outlives a step."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
+    def learn(self, architecture: Architecture, draws: Pairs, seen: SeenImages) -> None:
+        """Move each pair's probability, and give the paths that were not drawn theirs back."""
+        before = [alpha.detach().clone() for alpha in architecture.alphas]
+        self._follow()
+        rescale_pairs(architecture, before, draws)
+        self._pay(architecture)
 
 
 def two_path_gradient(

@@ -23,7 +23,7 @@ class PathRule(Protocol):
     windows: Sequence[LatencyWindow]
 
     def draw(self) -> Integers:
-        """The paths of the next step, (k, L): different ones of one target's window, two or more if it can."""
+        """The paths of the next step, (k, L): different ones of one target's window."""
         ...
 
     def learn(self, paths_KL: Integers, values_K: Array) -> None:

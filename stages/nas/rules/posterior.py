@@ -202,3 +202,19 @@ def of_shares(share_C: Array, sizes: Sequence[int]) -> Rows:
 
     rows = np.split(share_C + LEAST, starts_of(sizes)[1:])
     return [np.log(row / row.sum()) for row in rows]
+
+
+def shares_of_one_target(
+    seen: Evaluations, sizes: Sequence[int], window: LatencyWindow, seed: int, *, networks: int
+) -> Rows:
+    """Log-probabilities of every candidate for a target that no step was drawn for.
+
+    Raises InfeasibleTargetError where its window is empty.
+    """
+    import numpy as np
+
+    variances = likely_variances(seen, sizes)
+    (share_C,) = best_shares(
+        seen, sizes, variances, [window], np.random.default_rng(seed), networks=networks, deviation=CALM
+    )
+    return of_shares(share_C, sizes)

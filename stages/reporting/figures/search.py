@@ -40,8 +40,8 @@ def entropy_figure(search: SearchResult, *, width: float) -> Markup:
 
 
 def multiplier_figure(search: SearchResult, *, width: float) -> Markup:
-    """How hard the latency constraint presses."""
-    return _panel(search.history, lambda e: e.multiplier, "latency multiplier", width)
+    """How hard the latency constraint presses; of a search in which latency has a price."""
+    return _panel(search.history, lambda e: e.multiplier or 0.0, "latency multiplier", width)
 
 
 def supernet_accuracy_figure(search: SearchResult, *, width: float) -> Markup:
