@@ -1,0 +1,216 @@
+"""Which rule finds good networks by nothing but its probabilities? Replayed on recorded losses, in minutes.
+
+Twelve supernets of the tabular space were trained as :mod:`benchmarks.search_vs_random` does it, and at
+every second architecture step the losses of all 243 paths on that step's own images were recorded, with true
+and with shuffled labels. A rule draws its paths and is told what was recorded of them, a row for two steps. What
+its most probable path under each of eight targets is worth is known, since all networks were trained to the
+end. The seeds from 100 on served to choose the rules' constants, 0 to 7 to confirm them.
+
+Controls: noise in place of losses (*blind*), shuffled labels, and probabilities that each layer's candidates
+have exchanged. Beside the rules a ceiling: the path of the least recorded loss, in the mean of all steps.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
+from benchmarks._tabular_ruler import (
+    MINIMUM_SHARE,
+    all_choices,
+    beaten_share,
+    best_under_target,
+    targets_ms,
+    under_target,
+)
+from benchmarks.tabular_space import TrainedSpace, tabular_latency, tabular_space
+from stages.nas.latency_window import LatencyWindow
+from stages.nas.rules.base import PathRule, Rows
+from stages.nas.rules.posterior import PosteriorRule
+from stages.nas.rules.window import WindowRule
+from stages.nas.targets import latency_window
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+RECORDED = Path(__file__).parent / "data" / "recorded_losses.npz"
+UNIT = 1 / 2000  # nats, of the recorded whole numbers
+CHOSEN_BY, CONFIRMED_BY = (100, 101, 102, 103), tuple(range(8))
+STEPS_OF_A_ROW, PATHS_PER_STEP, WINDOW_RATE = 2, 4, 0.1
+PERMUTATIONS, DRAWS, SPREAD = 20, 10_000, 0.07
+CHANCE, MEAN, LOWER_END, LOW = 50.0, 88.0, 82.0, 60.0
+RULES: Mapping[str, Callable[[Sequence[LatencyWindow], int, int], PathRule]] = {
+    "posterior": lambda windows, steps, seed: PosteriorRule(windows, steps, PATHS_PER_STEP, seed),
+    "window": lambda windows, _, seed: WindowRule(windows, PATHS_PER_STEP, WINDOW_RATE, seed),
+}
+CONTROLS = ("blind", "shuffled_labels", "permuted_probabilities")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One search of a supernet: by a rule, for one target or for all at once."""
+
+    supernet: int
+    rule: str
+    losses: str
+    targets: tuple[int, ...]
+    repeat: int = 0
+
+
+@cache
+def recorded(losses: str, supernet: int) -> Array:
+    """(rows, all choices): the loss in nats of every path on a step's images."""
+    import numpy as np
+
+    with np.load(RECORDED) as file:
+        found: Array = file[f"{'true' if losses == 'blind' else losses}_{supernet}"] * UNIT
+    return found
+
+
+def replay(job: Replay) -> list[Rows]:
+    """For each of the job's targets the log-probabilities in the end."""
+    import numpy as np
+
+    losses_RP = recorded(job.losses, job.supernet)
+    place = {path: number for number, path in enumerate(all_choices())}
+    windows = [
+        latency_window(tabular_space(), tabular_latency(), targets_ms()[target], MINIMUM_SHARE)
+        for target in job.targets
+    ]
+    seed = 1000 * job.supernet + 100 * job.repeat + job.targets[0]
+    steps = STEPS_OF_A_ROW * len(losses_RP)
+    rule, random = RULES[job.rule](windows, steps, seed), np.random.default_rng([seed, 1])
+    for step in range(steps):
+        paths_KL = rule.draw()
+        drawn = [place[tuple(path)] for path in paths_KL.tolist()]
+        values_K = -losses_RP[step // STEPS_OF_A_ROW, drawn]
+        if job.losses == "blind":
+            values_K = SPREAD * random.normal(size=len(drawn))
+        rule.learn(paths_KL, values_K)
+    return [rule.log_probabilities(number) for number in range(len(job.targets))]
+
+
+def scores(rows: Rows) -> Array:
+    """Log-probability of every path, (all choices,)."""
+    import numpy as np
+
+    return np.array([sum(row[c] for row, c in zip(rows, path, strict=True)) for path in all_choices()])
+
+
+def run(full: bool) -> Outcome:
+    """Every rule, for single targets and for all at once, and the controls; on all cores."""
+    supernets = (*CHOSEN_BY, *CONFIRMED_BY) if full else (CHOSEN_BY[0], CONFIRMED_BY[0])
+    single = [(target,) for target in range(len(targets_ms()))]
+    together = [tuple(range(len(targets_ms())))]
+    jobs = [
+        Replay(supernet, rule, losses, targets, repeat)
+        for rule in RULES
+        for losses, of_targets in (("true", single + together), ("blind", single), ("shuffled", single))
+        for supernet in supernets
+        for targets in of_targets
+        for repeat in range(3 if full and losses == "true" else 1)
+    ]
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        results = []
+        for number, rows in enumerate(pool.map(replay, jobs, chunksize=4), start=1):
+            results.append(rows)
+            if number % 50 == 0:
+                say(f"search_rules: {number} of {len(jobs)} replays")
+    figures = summarise(dict(zip(jobs, results, strict=True)), supernets)
+    return Outcome(figures, _bars(figures) if full else [])
+
+
+def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]) -> dict[str, Any]:
+    """Percentiles by rule, with intervals over supernets."""
+    import numpy as np
+
+    truth, random = TrainedSpace.read(), np.random.default_rng(0)
+    count = len(targets_ms())
+
+    def percentile(of_paths: Array, target: int) -> float:
+        target_ms = targets_ms()[target]
+        return 100 * beaten_share(best_under_target(of_paths, target_ms), target_ms, truth)
+
+    # [supernet, target], the mean over repeats, of what a replay's probabilities are worth
+    found: dict[str, Array] = {}
+    permuted: dict[str, Array] = {}
+    for job, of_targets in results.items():
+        together = "_all_targets" if len(job.targets) > 1 else ""
+        name = f"{job.rule}{together}"
+        name += {"true": "", "blind": "_blind", "shuffled": "_shuffled_labels"}[job.losses]
+        row = supernets.index(job.supernet)
+        table = found.setdefault(name, np.full((3, len(supernets), count), np.nan))
+        for target, rows in zip(job.targets, of_targets, strict=True):
+            table[job.repeat, row, target] = percentile(scores(rows), target)
+            if job.losses == "true" and not together and job.repeat == 0:
+                worth = [
+                    percentile(scores([random.permutation(r) for r in rows]), target)
+                    for _ in range(PERMUTATIONS)
+                ]
+                of_rule = permuted.setdefault(
+                    f"{job.rule}_permuted_probabilities", np.full((1, len(supernets), count), np.nan)
+                )
+                of_rule[0, row, target] = np.mean(worth)
+    ceiling = np.array(
+        [
+            [percentile(-recorded("true", supernet).mean(axis=0), target) for target in range(count)]
+            for supernet in supernets
+        ]
+    )
+    tables = {**found, **permuted, "least_recorded_loss": ceiling[None]}
+    confirmed = [supernets.index(s) for s in supernets if s in CONFIRMED_BY]
+    return {
+        "supernets": list(supernets),
+        "networks_under_the_targets": [len(under_target(target_ms)) for target_ms in targets_ms()],
+        "forward_passes": STEPS_OF_A_ROW * len(recorded("true", supernets[0])) * PATHS_PER_STEP,
+        "percentiles": {
+            name: _figures(np.nanmean(table, axis=0), confirmed, random) for name, table in tables.items()
+        },
+    }
+
+
+def _figures(percentile_ST: Array, confirmed: Sequence[int], random: np.random.Generator) -> dict[str, Any]:
+    means = percentile_ST.mean(axis=1)
+    return {
+        "first_target": _interval(percentile_ST[:, 0], random),
+        "mean_over_targets": _interval(means, random),
+        "confirmed": _interval(means[list(confirmed)], random),
+        "by_target": percentile_ST.mean(axis=0).tolist(),
+        "supernets_below_60": int((percentile_ST[:, 0] < LOW).sum()),
+    }
+
+
+def _interval(values: Array, random: np.random.Generator) -> list[float]:
+    """Mean, and its 95 % interval by supernets drawn anew."""
+    import numpy as np
+
+    drawn = random.choice(values, (DRAWS, len(values))).mean(axis=1)
+    return [float(values.mean()), *np.percentile(drawn, (2.5, 97.5)).tolist()]
+
+
+def _bars(figures: Mapping[str, Any]) -> list[Bar]:
+    percentiles = figures["percentiles"]
+    mean, low, _ = percentiles["posterior"]["confirmed"]
+    bars = [
+        at_least("posterior_mean_over_targets", mean, MEAN),
+        at_least("posterior_lower_end", low, LOWER_END),
+    ]
+    for rule in RULES:
+        for control in CONTROLS:
+            lower = percentiles[f"{rule}_{control}"]["mean_over_targets"][1]
+            bars.append(at_most(f"{rule}_{control}_lower_end", lower, CHANCE))
+    return bars
+
+
+if __name__ == "__main__":
+    sys.exit(main("search_rules", run))

@@ -1,0 +1,57 @@
+"""Rules replayed on recorded losses: what is recorded, what a rule makes of it, and what controls do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks._tabular_ruler import all_choices, beaten_share, best_under_target, targets_ms
+from benchmarks.search_rules import (
+    CHOSEN_BY,
+    CONFIRMED_BY,
+    RULES,
+    Replay,
+    _bars,
+    recorded,
+    replay,
+    scores,
+    summarise,
+)
+from benchmarks.tabular_space import TrainedSpace
+
+pytestmark = pytest.mark.parametrize("rule", RULES)
+
+
+def test_every_supernet_is_recorded_whole_and_rewards_what_is_right(rule: str) -> None:
+    del rule
+    for supernet in (*CHOSEN_BY, *CONFIRMED_BY):
+        true, shuffled = recorded("true", supernet), recorded("shuffled", supernet)
+        assert true.shape == shuffled.shape == (156, len(all_choices()))
+        assert true.mean() < np.log(10) < shuffled.mean()
+
+
+def test_what_a_rule_finds_is_better_than_most_networks_of_its_latency(rule: str) -> None:
+    truth, target_ms = TrainedSpace.read(), targets_ms()[0]
+    (rows,) = replay(Replay(0, rule, "true", (0,)))
+    assert beaten_share(best_under_target(scores(rows), target_ms), target_ms, truth) > 0.6
+    shuffled, blind = (replay(Replay(0, rule, losses, (0,)))[0] for losses in ("shuffled", "blind"))
+    for other in (shuffled, blind):
+        assert not np.array_equal(scores(rows), scores(other)), "the rule has not looked at the losses"
+
+
+def test_figures_and_bars_name_what_misses_them(rule: str) -> None:
+    supernets = (CHOSEN_BY[0], CONFIRMED_BY[0])
+    uniform = [np.zeros(1 + max(path[n] for path in all_choices())) for n in range(len(all_choices()[0]))]
+    results = {
+        Replay(supernet, name, losses, (target,)): [uniform]
+        for supernet in supernets
+        for name in RULES
+        for losses in ("true", "blind", "shuffled")
+        for target in range(len(targets_ms()))
+    }
+    figures = summarise(results, supernets)
+    of_rule = figures["percentiles"][rule]
+    assert of_rule["mean_over_targets"] == figures["percentiles"][f"{rule}_blind"]["mean_over_targets"]
+    assert figures["percentiles"]["least_recorded_loss"]["confirmed"][0] > 70
+    missed = {bar.name for bar in _bars(figures) if not bar.holds}
+    assert "posterior_mean_over_targets" in missed
