@@ -117,9 +117,9 @@ def search_once(job: tuple[int, Arm]) -> Found:
     """
     import numpy as np
     from safetensors.torch import load
+    from stages.nas.evaluation import SupernetEvaluator, explore_supernet
 
     from stages.data.grey import GreyImages
-    from stages.nas.evaluation import SupernetEvaluator, explore_supernet
     from stages.nas.pick import EVALUATION_BATCH_SIZE, pick_networks
     from stages.nas.search_loop import SearchLoop, architecture_of
     from stages.nn.supernet import Supernet

@@ -208,8 +208,8 @@ def stage_ranking(
 ) -> Ranking:
     """The values that the stage ``prune`` ranks by: it does not keep them, so they are estimated again."""
     from safetensors.torch import load
-
     from stages.nas.evaluation import SupernetEvaluator, explore_supernet
+
     from stages.nas.pick import EVALUATION_BATCH_SIZE
     from stages.nn.blocks import to_channels_last
     from stages.nn.supernet import Supernet

@@ -20,8 +20,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._report import Bar, Outcome, at_least, main, say
 from stages.nas.exploration import draw_near, explore
+
+from benchmarks._report import Bar, Outcome, at_least, main, say
 from stages.nas.path_values import PathValues, Variances, starts_of
 from stages.nas.solver import best_by_value, best_paths, improved, path_ms
 from stages.space.equal_latency import TOLERANCE
