@@ -3,7 +3,7 @@
 Twelve supernets of the tabular space were trained as :mod:`benchmarks.search_vs_random` does it, and at
 every second architecture step the losses of all 243 paths on that step's own images were recorded, with true
 and with shuffled labels. A rule draws its paths and is told what was recorded of them, a row for two steps.
-What its most probable path under each of eight targets is worth is known, since all networks were trained to the
+What its most probable path under each of eight targets is worth is known: all networks were trained to the
 end. The seeds from 100 on served to choose the rules' constants, 0 to 7 to confirm them.
 
 Controls: noise in place of losses (*blind*), shuffled labels, and probabilities that each layer's candidates
