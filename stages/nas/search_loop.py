@@ -311,7 +311,9 @@ class SearchLoop:
     def _architecture_step(self) -> None:
         x_NCHW, labels_N = self._validation_batch(self.now.architecture_steps)
         generator = self._generator(SearchStream.ARCHITECTURE)
-        self.architecture_step(x_NCHW, labels_N, self.estimator.draw(self.architecture, generator))
+        # Solvers round differently on different processors: all processes run what the first one draws.
+        draws = self.runtime.agreed(self.estimator.draw(self.architecture, generator))
+        self.architecture_step(x_NCHW, labels_N, draws)
 
     def architecture_step(self, x_NCHW: Tensor, labels_N: Tensor, draws: Any) -> None:
         """Move the architecture by ``draws`` (the estimator's), on one batch of validation images.
@@ -327,6 +329,9 @@ class SearchLoop:
         # The paths that were not active had no part in the loss, but in what is learned.
         check_finite({f"{n}": tensor for n, tensor in enumerate(seen.learned_from)}, what=what, step=step)
         self.estimator.learn(self.architecture, draws, seen)
+        with torch.no_grad():
+            for alpha in self.architecture.alphas if self.runtime.group is not None else ():
+                alpha.copy_(torch.tensor(self.runtime.agreed(alpha.tolist())))
         self.now.architecture_steps += 1
         self._count(seen.loss, seen.correct, seen.images)
 

@@ -106,6 +106,12 @@ class TrainingRuntime:
         """What the first of all processes that train together has."""
         return payload if self.group is None else self.group.of_first(payload)
 
+    def agreed(self, value: Any) -> Any:
+        """What the first of all processes has, where they may differ in the last digits; JSON can hold it."""
+        if self.group is None:
+            return value
+        return json.loads(self.group.of_first(json.dumps(value).encode()) or b"null")
+
     def tell(self, work: str, **arguments: Any) -> None:
         """Let the others take part (:mod:`stages.nas.following`), where this is the first of several."""
         if self.group is not None and self.group.rank == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,21 +15,24 @@ from stages.nas.rules.base import PathRule, Rows
 from stages.nn.supernet import Supernet
 
 if TYPE_CHECKING:
-    from stages.nas.path_values import Evaluations, Integers
+    from stages.nas.path_values import Evaluations
+
+Paths = list[list[int]]
 
 
 class WholePaths:
-    """See :class:`stages.nas.estimators.base.Estimator`. A draw is some different paths, (k, L)."""
+    """See :class:`stages.nas.estimators.base.Estimator`. A draw is some different paths."""
 
     multiplier = None
 
     def __init__(self, rule: PathRule) -> None:
         self.rule = rule
 
-    def draw(self, architecture: Architecture, generator: torch.Generator) -> Integers:
+    def draw(self, architecture: Architecture, generator: torch.Generator) -> Paths:
         """Different paths of one target's window; the rule has random numbers of its own."""
         del architecture, generator
-        return self.rule.draw()
+        paths: Paths = self.rule.draw().tolist()
+        return paths
 
     def evaluate(
         self,
@@ -36,22 +40,22 @@ class WholePaths:
         architecture: Architecture,
         x_NCHW: Tensor,
         labels_N: Tensor,
-        draws: Integers,
+        draws: Paths,
     ) -> SeenImages:
         """Each path's cross entropy on the same images; forward passes alone, one path in memory."""
         del architecture
         losses_K, correct = torch.zeros(len(draws), dtype=torch.float64), 0
         with torch.no_grad(), supernet.architecture_step():
-            for number, path in enumerate(draws.tolist()):
+            for number, path in enumerate(draws):
                 logits = supernet(x_NCHW, path)
                 losses_K[number] = float(nn.functional.cross_entropy(logits, labels_N))
                 correct += int((logits.argmax(1) == labels_N).sum())
         return SeenImages(float(losses_K.mean()), correct, len(labels_N) * len(draws), (losses_K,))
 
-    def learn(self, architecture: Architecture, draws: Integers, seen: SeenImages) -> None:
+    def learn(self, architecture: Architecture, draws: Paths, seen: SeenImages) -> None:
         """A path is worth its negative cross entropy."""
         (losses_K,) = seen.learned_from
-        self.rule.learn(draws, -losses_K.numpy())
+        self.rule.learn(np.array(draws), -losses_K.numpy())
         self._show(architecture)
 
     def _show(self, architecture: Architecture) -> None:
