@@ -618,18 +618,14 @@ class _Sample:
             ConsideredNetwork(
                 choices=self.choices,
                 target_ms=1.02 * found.predicted_ms,
-                score=-0.4 - 0.01 * index,
                 log_probability=-4.0 - 0.4 * index,
                 predicted_ms=found.predicted_ms * (1 - 0.012 * index),
                 measurement=latency.reference.measurement,
-                validation_accuracy_percent=87.9 - 0.21 * index,
             )
             for index in range(8)
         )
         return PrunedNetworks(
             target_ms=1.02 * found.predicted_ms,
-            rank_by="value",
-            evaluations=600,
             anchor=latency.reference,
             seconds=2.0,
             compute_cost=_compute_cost(31.0),

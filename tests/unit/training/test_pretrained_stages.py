@@ -77,8 +77,6 @@ def pruned(space: SearchSpace, store: MemoryStore) -> PrunedNetworks:
         )
     return PrunedNetworks(
         target_ms=1.0,
-        rank_by="value",
-        evaluations=0,
         considered=(),
         anchor=ReferenceLatency.model_validate(latency.reference.model_dump()),
         found=networks[0],
