@@ -224,7 +224,9 @@ def test_a_network_exactly_at_its_target_is_drawn(path: Path) -> None:
     """Its blocks are summed in another order there, and what all networks take is taken off."""
     ms = LATENCY.predict_ms(SPACE.network(path))
     at_most = latency_window(SPACE, LATENCY, ms, 1 - 1e-6)
-    assert path in paths_of(at_most.draw([0.0 * row for row in at_most.costs_ms], 9, np.random.default_rng(0)))
+    assert path in paths_of(
+        at_most.draw([0.0 * row for row in at_most.costs_ms], 9, np.random.default_rng(0))
+    )
     at_least = latency_window(SPACE, LATENCY, ms / 0.8, 0.8)
     assert at_least.holds(np.array([path])).all()
 

@@ -66,7 +66,9 @@ def evaluations(images: float, *, noise: float = 0.5, steps: int = 40, seed: int
     step_N = np.repeat(np.arange(steps), 4)
     paths_NL = ALL[random.integers(len(ALL), size=len(step_N))]
     own_N = planted(0, sizes=SIZES).value(paths_NL) + noise * random.normal(size=len(step_N))
-    return Evaluations(paths_NL, own_N + images * random.normal(size=steps)[step_N], step_N, np.ones(len(step_N)))
+    return Evaluations(
+        paths_NL, own_N + images * random.normal(size=steps)[step_N], step_N, np.ones(len(step_N))
+    )
 
 
 def test_what_images_add_to_a_step_hardly_changes_what_is_learned_of_paths() -> None:
@@ -89,7 +91,9 @@ def test_the_same_images_for_all_steps_add_nothing_to_what_is_learned() -> None:
     for here, there in zip(plain.log_probabilities(), shifted.log_probabilities(), strict=True):
         assert np.exp(here) == pytest.approx(np.exp(there), abs=0.1)
     (window,) = plain.windows
-    assert window.most_probable(plain.log_probabilities()) == window.most_probable(shifted.log_probabilities())
+    assert window.most_probable(plain.log_probabilities()) == window.most_probable(
+        shifted.log_probabilities()
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
