@@ -94,7 +94,10 @@ def test_the_mean_is_the_closed_forms(
     paths_NL = random.integers(sizes, size=(count, len(sizes)))
     # Steps have gaps in their numbers where old evaluations were forgotten or another target had its turn.
     seen = Evaluations(
-        paths_NL, random.normal(size=count) - 2.0, 7 + 3 * (np.arange(count) // a_step), 1 + random.random(count)
+        paths_NL,
+        random.normal(size=count) - 2.0,
+        7 + 3 * (np.arange(count) // a_step),
+        1 + random.random(count),
     )
     variances = Variances(0.7, pair, 0.3, step)
     layer_C, pair_CC = dense(seen, all_sizes, variances)
@@ -176,7 +179,9 @@ def test_steps_of_any_number_of_evaluations_are_learned_from(a_step: int) -> Non
 
 def test_a_single_evaluation_says_nothing() -> None:
     seen = evaluated(planted(0), 1)
-    assert all(part > 0 for part in (likely_variances(seen, SIZES).layer, likely_variances(seen, SIZES).noise))
+    assert all(
+        part > 0 for part in (likely_variances(seen, SIZES).layer, likely_variances(seen, SIZES).noise)
+    )
     assert step_variance(seen) == 0.0
     assert estimated(seen).value(ALL) == pytest.approx(seen.observed_N[0])
 
