@@ -1,4 +1,4 @@
-"""Rules that learn from whole paths: they find planted networks, nothing in noise, and go on where stopped."""
+"""Rules that learn from whole paths: they find planted networks, nothing in noise, and go on if stopped."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def train_and_search() -> tuple[bytes, bytes, list[list[float]]]:
         DATA,
         1,
         latency=latency_model(),
-        target_ms=0.08,
+        targets_ms=[0.08],
+        minimum_share=0.5,
         context=memory_context("search", store=store),
     )
     return (
