@@ -20,8 +20,8 @@ from nasflow.cli.app import main
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 from stages.baseline import Baseline
-from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.estimators.priced import BETAS
+from stages.nas.schedule import weights_rate, weights_recipe
 from stages.nas.targets import RelativeTarget
 from stages.space import load_space
 from stages.training.optimisation import sgd

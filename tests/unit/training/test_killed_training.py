@@ -82,7 +82,14 @@ def perform(what: str, folder: Path) -> bytes:
 
 @pytest.mark.parametrize(
     ("what", "saves"),
-    [("training", 7), ("two_path", 5), ("two_path", 14), ("reinforce", 17), ("posterior", 16), ("window", 14)],
+    [
+        ("training", 7),
+        ("two_path", 5),
+        ("two_path", 14),
+        ("reinforce", 17),
+        ("posterior", 16),
+        ("window", 14),
+    ],
 )
 def test_killed_without_warning_it_ends_as_if_undisturbed(what: str, saves: int, tmp_path: Path) -> None:
     """The searches: in the warm-up, behind it, and by each estimator."""
