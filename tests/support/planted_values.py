@@ -66,7 +66,7 @@ def taught(
     images: float = 0.0,
     seed: int = 0,
 ) -> None:
-    """Let a rule take so many steps: what paths are worth, with noise, and what a step's images add to all."""
+    """Let a rule take so many steps: paths have noise, and a step's images add something to all of them."""
     random = np.random.default_rng(seed)
     for _ in range(steps):
         paths_KL = rule.draw()
