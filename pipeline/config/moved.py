@@ -48,14 +48,18 @@ def old_entries(tree: Mapping[str, Any], moved: Moved) -> Iterator[tuple[Key, li
 
 
 def without(tree: Mapping[str, Any], moved: Moved) -> dict[str, Any]:
-    """The tree without its old entries."""
+    """The tree without its old entries, and without sections that held nothing else."""
 
     def rest(inner: Mapping[str, Any], parents: tuple[str, ...]) -> dict[str, Any]:
-        return {
-            name: rest(value, (*parents, name)) if isinstance(value, Mapping) else value
-            for name, value in inner.items()
-            if not _is_old(".".join((*parents, name)), value, moved)
-        }
+        kept: dict[str, Any] = {}
+        for name, value in inner.items():
+            key = (*parents, name)
+            if _is_old(".".join(key), value, moved):
+                continue
+            below = rest(value, key) if isinstance(value, Mapping) else value
+            if below or not value:
+                kept[name] = below
+        return kept
 
     return rest(tree, ())
 

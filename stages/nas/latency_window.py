@@ -73,14 +73,17 @@ class LatencyWindow:
         drawn: dict[tuple[int, ...], None] = {}
         # Finer bins where a very probable path lies just outside: within a coarse bin it hides all others.
         for grid in self._grids:
+            inside, tried = 0, 0
             for _ in range(_ATTEMPTS):
                 paths_NL = grid.drawn(logits, max(_AT_ONCE, count), random)
-                drawn |= dict.fromkeys(map(tuple, paths_NL[self.holds(paths_NL)].tolist()))
+                held_NL = paths_NL[self.holds(paths_NL)]
+                inside, tried = inside + len(held_NL), tried + len(paths_NL)
+                drawn |= dict.fromkeys(map(tuple, held_NL.tolist()))
                 if len(drawn) >= count:
                     return np.array(list(drawn)[:count], dtype=np.int64)
-            if drawn:
-                return np.array(list(drawn), dtype=np.int64)
-        return np.array(self.most_probable(logits), dtype=np.int64)
+            if 2 * inside > tried:  # others are improbable: finer bins would not change that
+                break
+        return np.array(list(drawn) or self.most_probable(logits), dtype=np.int64)
 
     def most_probable(self, logits: Sequence[Array], count: int = 1) -> list[tuple[int, ...]]:
         """The ``count`` most probable paths, exactly. Raises InfeasibleTargetError where there is none."""
@@ -111,7 +114,7 @@ class _Grid:
         self._bins = [np.rint(row / bin_ms).astype(np.int64) for row in costs_ms]
         rounding = len(costs_ms) / 2  # half a bin for each layer
         self._first = max(0, int(np.floor(least_ms / bin_ms - rounding)))
-        self._last = int(np.ceil(most_ms / bin_ms + rounding))
+        self._last = max(0, int(np.ceil(most_ms / bin_ms + rounding)))
         self._known: tuple[bytes, list[Array]] = b"", []
 
     def drawn(self, logits: Sequence[Array], count: int, random: np.random.Generator) -> Integers:

@@ -231,6 +231,8 @@ def likely_variances(seen: Evaluations, sizes: Sequence[int]) -> Variances:
 
     paths_NL = seen.paths_NL[:LIKELIHOOD_NETWORKS]
     contrast_DN = _contrasts(seen.step_N[: len(paths_NL)])
+    if not len(contrast_DN):
+        return Variances(1.0, 1e-12, 1.0)  # a single evaluation says nothing
     observed_D = contrast_DN @ seen.observed_N[: len(paths_NL)]
     # Each contrast's noise is one evaluation's where all are equally noisy; of few epochs nearly so.
     hot_NC = one_hot(paths_NL, sizes)

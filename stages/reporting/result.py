@@ -74,7 +74,7 @@ class SearchOutcome(Record):
     target_ms: float
     predicted_ms: float
     budget_used: float = Field(description="predicted_ms / target_ms")
-    considered: int = Field(description="networks evaluated after the search")
+    considered: int = Field(description="networks measured after the search")
     seconds: float
     cost: SearchCost
     rank_agreement: RankAgreement

@@ -20,8 +20,8 @@ from nasflow.cli.app import main
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 from stages.baseline import Baseline
+from stages.nas.estimators.priced import BETAS
 from stages.nas.schedule import weights_rate, weights_recipe
-from stages.nas.search_loop import ARCHITECTURE_BETAS
 from stages.nas.targets import RelativeTarget
 from stages.space import load_space
 from stages.training.optimisation import sgd
@@ -80,8 +80,8 @@ def test_the_imagenet_example_has_the_papers_numbers() -> None:
     assert (search.warmup_epochs, search.epochs) == (40, 120)
     assert (search.batch_size, search.learning_rate, search.label_smoothing) == (256, 0.025, 0.1)
     assert (search.momentum, search.weight_decay) == (0.9, 4e-5)
-    assert (search.gradient, search.architecture_every) == ("two_path", 5)
-    assert (search.architecture_learning_rate, ARCHITECTURE_BETAS) == (1e-3, (0.0, 0.999))
+    assert (search.estimator, search.architecture_every) == ("two_path", 5)
+    assert (search.architecture_learning_rate, BETAS) == (1e-3, (0.0, 0.999))
     training = config.training
     assert (training.epochs, training.batch_size, training.learning_rate) == (300, 256, 0.05)
     assert training.start == "fresh"

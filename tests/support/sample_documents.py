@@ -170,6 +170,19 @@ def with_random_networks(documents: dict[str, Document], count: int) -> dict[str
     return {**documents, **changed}
 
 
+def searched_by_pairs(documents: dict[str, Document]) -> dict[str, Document]:
+    """The sample's run with the paper's estimator, in which latency has a price."""
+    search = documents["search"]
+    assert isinstance(search, SearchResult)
+    last = len(search.history) - 1
+    history = tuple(
+        point.model_copy(update={"multiplier": 0.0 if point.phase == "warm-up" else 1.8 * number / last})
+        for number, point in enumerate(search.history)
+    )
+    update = {"estimator": "two_path", "evaluations": None, "history": history}
+    return {**documents, "search": search.model_copy(update=update)}
+
+
 def of_few_photos(documents: dict[str, Document]) -> dict[str, Document]:
     """The sample's run on 120 test photos of six classes, from pretrained weights.
 
@@ -573,7 +586,6 @@ class _Sample:
                     - 26 * math.exp(-epoch / 3.5)
                     + self.random.uniform(-0.4, 0.4),
                     expected_ms=expected + latency.overhead_ms,
-                    multiplier=max(0.0, 0.9 * decided * (1 - 0.5 * decided)) * 4,
                     entropy=sum(
                         -sum(p * math.log(p) for p in row) / math.log(len(row)) for row in open_layers
                     )
@@ -586,6 +598,8 @@ class _Sample:
             space=self.space,
             target_ms=target,
             log_probabilities=tuple(tuple(math.log(p) for p in row) for row in probabilities),
+            estimator="posterior",
+            evaluations=_blob("evaluations", 214_002, ".json"),
             expected_ms=history[-1].expected_ms,
             supernet=_blob("supernet", 4_812_344, ".safetensors"),
             history=tuple(history),
@@ -618,18 +632,14 @@ class _Sample:
             ConsideredNetwork(
                 choices=self.choices,
                 target_ms=1.02 * found.predicted_ms,
-                score=-0.4 - 0.01 * index,
                 log_probability=-4.0 - 0.4 * index,
                 predicted_ms=found.predicted_ms * (1 - 0.012 * index),
                 measurement=latency.reference.measurement,
-                validation_accuracy_percent=87.9 - 0.21 * index,
             )
             for index in range(8)
         )
         return PrunedNetworks(
             target_ms=1.02 * found.predicted_ms,
-            rank_by="value",
-            evaluations=600,
             anchor=latency.reference,
             seconds=2.0,
             compute_cost=_compute_cost(31.0),

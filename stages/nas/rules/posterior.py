@@ -137,7 +137,7 @@ class PosteriorRule:
             "paths": self._paths[-MOST_EVALUATIONS:],
             "values": self._values[-MOST_EVALUATIONS:],
             "steps": self._steps[-MOST_EVALUATIONS:],
-            "shares": self._shares,
+            "shares": list(self._shares),
             "variances": None if self._variances is None else asdict(self._variances),
         }
 

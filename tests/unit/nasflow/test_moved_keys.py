@@ -49,8 +49,7 @@ def test_an_old_file_means_what_it_meant(tmp_path: Path) -> None:
     assert config == PipelineConfig.model_validate(
         {
             "target": {"ratio": 0.2, "front": 3, "minimum_share": 0.5},
-            "search": {"multiplier_rate": 0.01, "reinforce": {"draws_per_step": 7}},
-            "prune": {"select_by": "accuracy"},
+            "search": {"multiplier_rate": 0.01, "paths_per_step": 7},
             "training": {"epochs": 4, "start": "fresh"},
         }
     )
@@ -82,9 +81,13 @@ def test_the_file_that_version_0_1_wrote_is_read(tmp_path: Path) -> None:
     # Its 5,000 images for validation are one half for the architecture and one for choices, as today.
     assert config.data == DataConfig(architecture_images=2_500, choice_images=2_500)
     base = tmp_path / "stages"
+    # What it says of search and prune is not what is the default today: the estimator, and more candidates.
+    search = QUICK_START.search.model_copy(update={"estimator": "two_path"})
+    prune = QUICK_START.prune.model_copy(update={"candidates": 5})
+    today = QUICK_START.model_copy(update={"data": config.data, "search": search, "prune": prune})
     theirs, ours = (
         {stage.name: stage.settings() for stage in build_stages(each, base, ScriptedDevice({}))}
-        for each in (config, QUICK_START.model_copy(update={"data": config.data}))
+        for each in (config, today)
     )
     assert theirs == ours
 
@@ -98,6 +101,26 @@ def test_old_keys_of_images_are_read_and_the_name_of_a_hub_data_set_is_no_old_ke
     same, notices = read(tmp_path, "seed: 0", "data.folder=x", "data.name=fashion_mnist")
     assert same.data == DataConfig(path="x")
     assert len(notices) == 2
+
+
+def test_keys_of_the_search_before_probabilities_decided_are_read(tmp_path: Path) -> None:
+    """What ranked by evaluations after the search has no effect any more, and is said to have none."""
+    text = (
+        "search: {gradient: reinforce, reinforce: {draws_per_step: 5, baseline_decay: 0.9}}\n"
+        "prune: {rank_by: value, evaluations: 600, shortlist: 15, select_by: loss, candidates: 4}\n"
+    )
+    config, told = read(tmp_path, text)
+    assert config == PipelineConfig.model_validate(
+        {
+            "search": {"estimator": "reinforce", "paths_per_step": 5, "baseline_decay": 0.9},
+            "prune": {"candidates": 4},
+        }
+    )
+    said = "\n".join(told)
+    assert "search.gradient is now called search.estimator;" in said
+    for gone in ("rank_by", "evaluations", "shortlist", "select_by"):
+        assert f"prune.{gone} has no effect any more;" in said
+    assert len(told) == 7
 
 
 def old_as_option(old: str) -> str:

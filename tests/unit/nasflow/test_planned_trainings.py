@@ -26,6 +26,7 @@ from stages.nn.network import Network
 from stages.nn.supernet import Supernet
 from stages.search import Search
 from stages.space import SpaceConfig, load_space, shipped_spaces
+from stages.training.checkpoint import unpack
 from stages.training.optimisation import sgd
 from stages.training.recipe import TrainingConfig
 from stages.training.step_memory import network_memory
@@ -35,10 +36,10 @@ RECIPE = TrainingConfig(epochs=2, batch_size=50)
 IMAGENET = Path(__file__).parents[3] / "examples/imagenet_proxyless/pipeline.yaml"
 
 
-def test_a_search_takes_the_steps_that_were_counted() -> None:
-    config = SearchConfig(
-        warmup_epochs=1, epochs=2, batch_size=50, architecture_every=3, architecture_batch_size=30
-    )
+@pytest.mark.parametrize("estimator", ["posterior", "window", "two_path", "reinforce"])
+def test_a_search_takes_the_steps_that_were_counted(estimator: str) -> None:
+    keys = {"epochs": 2, "batch_size": 50, "architecture_every": 3, "architecture_batch_size": 30}
+    config = SearchConfig.model_validate({"warmup_epochs": 1, "estimator": estimator, **keys})
     search = Search(config=config, target=TargetConfig(ms=0.08), space=SPACE, data=DATA, seed=1)
     planned = planned_trainings([search], counted_images([search]))
     assert [(p.epochs, p.steps, p.images) for p in planned] == [(1, 4, 200), (2, 8, 400)]
@@ -50,10 +51,9 @@ def test_a_search_takes_the_steps_that_were_counted() -> None:
     weights = load(store.read_bytes(result.supernet))
     seen = {int(weights[name]) for name in weights if name.startswith("stem") and "num_batches" in name}
     assert seen == {sum(p.steps for p in planned)}
-    state = load(scratch.load("search.checkpoint") or b"")
-    steps = {
-        int(t) for name, t in state.items() if "architecture_optimizer" in name and name.endswith("step")
-    }
+    _, state = unpack(scratch.load("search.checkpoint") or b"")
+    learned = state["estimator"]
+    steps = {learned["step"]} if "step" in learned else {int(each["step"]) for each in learned["moments"]}
     assert steps == {planned[1].architecture_steps}
 
 

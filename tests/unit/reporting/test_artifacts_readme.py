@@ -35,7 +35,10 @@ def all_models() -> dict[str, type[BaseModel]]:
         if isinstance(member, type) and issubclass(member, Document) and member is not Document
     ]
     found: dict[str, type[BaseModel]] = {}
-    todo: list[type[BaseModel]] = [*outputs, LatencyFile, ResultDocument, StageRecord, Manifest]
+    within_blobs = [documents.PathEvaluations]
+    todo: list[type[BaseModel]] = [
+        *outputs, *within_blobs, LatencyFile, ResultDocument, StageRecord, Manifest
+    ]  # fmt: skip
     while todo:
         model = todo.pop()
         if model.__name__ in found:

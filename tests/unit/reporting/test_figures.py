@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markupsafe import Markup
-from support.sample_documents import ROUNDS, SPACE, sample_documents
+from support.sample_documents import ROUNDS, SPACE, sample_documents, searched_by_pairs
 
 from stages.documents import SearchEpoch, SearchResult
 from stages.reporting.figures.architecture import architecture_figure, indices
@@ -37,6 +37,7 @@ from stages.reporting.run_documents import RunDocuments
 from stages.space import SpaceConfig, load_space, shipped_spaces
 
 RUN = RunDocuments.of(sample_documents())
+PRICED = RunDocuments.of(searched_by_pairs(sample_documents()))
 TRAINED = [*RUN.finetune.networks, *RUN.baseline.networks]
 DRAWINGS: dict[str, Callable[[float], Markup]] = {
     "architecture": lambda w: architecture_figure(RUN.found.net, SPACE, RUN.latency, width=w),
@@ -48,7 +49,7 @@ DRAWINGS: dict[str, Callable[[float], Markup]] = {
     "accuracy": lambda w: accuracy_figure(TRAINED, width=w),
     "expected latency": lambda w: expected_latency_figure(RUN.search, width=w),
     "entropy": lambda w: entropy_figure(RUN.search, width=w),
-    "multiplier": lambda w: multiplier_figure(RUN.search, width=w),
+    "multiplier": lambda w: multiplier_figure(PRICED.search, width=w),
     "supernet": lambda w: supernet_accuracy_figure(RUN.search, width=w),
     "evolution": lambda w: evolution_figure(RUN.search, RUN.prune.found.choices, width=w),
     "probabilities": lambda w: probabilities_figure(RUN.search, RUN.prune.found.choices, width=w),
@@ -217,7 +218,7 @@ def test_warm_up_is_marked_where_there_is_one() -> None:
     [
         ("expected latency", lambda e: e.expected_ms),
         ("entropy", lambda e: e.entropy),
-        ("multiplier", lambda e: e.multiplier),
+        ("multiplier", lambda e: e.multiplier or 0.0),
         ("supernet", lambda e: e.validation_accuracy_percent),
     ],
 )
@@ -228,7 +229,8 @@ def test_a_curve_of_the_search_is_drawn_at_its_epochs_values(
     drawing = DRAWINGS[name](466)
     (curve,) = of_class(drawing, "trainline")
     points = [tuple(map(float, pair.split(","))) for pair in (curve.get("points") or "").split()]
-    values = [figure_of(epoch) for epoch in RUN.search.history]
+    search = PRICED.search if name == "multiplier" else RUN.search
+    values = [figure_of(epoch) for epoch in search.history]
     assert len(points) == len(values) > 2
     assert len(set(values)) > 2, "a flat curve shows nothing"
     low, high = values.index(min(values)), values.index(max(values))

@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.sample_documents import sample_documents, with_random_networks
+from support.sample_documents import sample_documents, searched_by_pairs, with_random_networks
 
 from android_bench.device import DeviceInfo
 from nasflow.base.errors import UsageError
-from stages.documents import ComputeCost, Verification
+from stages.documents import ComputeCost, PrunedNetworks, Verification
 from stages.reporting.html import render_report, write_report
 from stages.reporting.result import RunFacts, build_result
 
@@ -144,8 +144,11 @@ def test_every_network_has_its_figures_in_the_table(html: str) -> None:
 
 
 def test_every_figure_is_drawn_for_a_page_and_for_a_phone(html: str) -> None:
-    assert html.count('<div class="wide"><svg') == html.count('<div class="narrow"><svg') == 16
-    assert html.count('role="img"') == 32
+    documents = searched_by_pairs(sample_documents())
+    priced = render_report(documents, build_result(documents, FACTS))
+    for drawn, count in ((html, 15), (priced, 16)):
+        assert drawn.count('<div class="wide"><svg') == drawn.count('<div class="narrow"><svg') == count
+        assert drawn.count('role="img"') == 2 * count
 
 
 def test_light_dark_print_and_phone_are_provided_for(html: str) -> None:
@@ -183,6 +186,35 @@ def test_nothing_is_claimed_where_the_interval_holds_1() -> None:
     ).prose
     assert "No difference in speed can be shown between the found network and MobileNetV2 0.5" in prose
     assert "times as fast" not in prose
+
+
+def test_latency_has_a_price_in_the_report_where_it_had_one_in_the_search(html: str) -> None:
+    documents = searched_by_pairs(sample_documents())
+    priced = read(render_report(documents, build_result(documents, FACTS))).prose
+    for words in ("Latency multiplier", "the multiplier is the weight of latency in the loss"):
+        assert words in priced
+        assert words not in read(html).prose
+
+
+def test_the_report_says_what_probabilities_mean_and_how_the_network_was_chosen(html: str) -> None:
+    prose = read(html).prose
+    assert "Probability of each candidate when the search ended: how likely it is part of the best" in prose
+    assert "the most probable whole one that meets the target on the device" in prose
+    assert "the most probable of those that kept the target there was taken" in prose
+    documents = searched_by_pairs(sample_documents())
+    prune = documents["prune"]
+    assert isinstance(prune, PrunedNetworks)
+    tried = tuple(
+        c.model_copy(
+            update={"trial_accuracy_percent": 70.0 + number, "trial_loss": 1.0} if number < 3 else {}
+        )
+        for number, c in enumerate(prune.considered)
+    )
+    documents["prune"] = prune.model_copy(update={"considered": tried})
+    other = read(render_report(documents, build_result(documents, FACTS))).prose
+    assert "Probability of each candidate when the search ended. The outlined one" in other
+    assert "the 3 most probable of those that kept the target there were trained for a short while" in other
+    assert "{%" not in prose + other
 
 
 def test_what_an_older_version_did_not_record_is_said_to_be_missing(html: str) -> None:

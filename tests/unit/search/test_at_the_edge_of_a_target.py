@@ -82,6 +82,7 @@ def searched(store: MemoryStore) -> SearchResult:
         space=SPACE,
         target_ms=TARGET_MS,
         log_probabilities=tuple((-0.5, -0.6, -0.7)[: len(layer.blocks)] for layer in SPACE.layers()),
+        estimator="window",
         expected_ms=TARGET_MS,
         supernet=store.put_bytes(save_weights(Supernet(SPACE)), ".safetensors"),
         history=(),
@@ -106,7 +107,6 @@ class Picked:
         **settings: Any,
     ) -> PrunedNetworks:
         usual = {
-            "rank_by": "probability",
             "minimum_share": USED,
             "random_networks": 0,
             "recalibration_batches": 1,

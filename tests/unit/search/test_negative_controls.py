@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import mean
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.memory_context import memory_context
@@ -15,9 +17,13 @@ from stages.data.config import DataConfig, open_dataset
 from stages.documents import LatencyModel, SearchResult
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
+from stages.nas.estimators import make_estimator
+from stages.nas.estimators.base import Estimator, Searched
 from stages.nas.estimators.reinforce import RewardBaseline, reinforce_gradient
 from stages.nas.estimators.two_path import rescale_pairs, two_path_gradient
+from stages.nas.latency_window import LatencyTarget, LatencyWindow
 from stages.nas.search_loop import architecture_of, run_search
+from stages.nas.targets import latency_targets
 from stages.nn.supernet import Supernet
 from stages.space.block_spec import BlockSpec
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
@@ -30,6 +36,7 @@ CONFIG = SearchConfig(
     architecture_batch_size=25,
     architecture_learning_rate=0.1,
     multiplier_rate=0.3,
+    estimator="two_path",
 )
 FEW = DataConfig(train_images=250, architecture_images=200)
 TARGET_MS = 0.1
@@ -48,7 +55,16 @@ def permuted_ms(block: BlockSpec) -> float:
 
 def search(latency: LatencyModel, config: SearchConfig = CONFIG, seed: int = 4) -> SearchResult:
     context = memory_context("search")
-    return run_search(config, SPACE, FEW, seed, latency=latency, target_ms=TARGET_MS, context=context)
+    return run_search(
+        config,
+        SPACE,
+        FEW,
+        seed,
+        latency=latency,
+        targets_ms=[TARGET_MS],
+        minimum_share=0.9,
+        context=context,
+    )
 
 
 def late_expectation_ms(result: SearchResult, cost: Callable[[BlockSpec], float] = device_ms) -> float:
@@ -75,8 +91,25 @@ def test_a_search_meets_its_target_and_with_permuted_latencies_it_misses_it() ->
 
 
 def test_by_reinforce_a_search_meets_its_target_too() -> None:
-    result = search(latency_model(cost=device_ms), CONFIG.model_copy(update={"gradient": "reinforce"}))
+    result = search(latency_model(cost=device_ms), CONFIG.model_copy(update={"estimator": "reinforce"}))
     assert late_expectation_ms(result) == pytest.approx(TARGET_MS, rel=0.05)
+
+
+@pytest.mark.parametrize("estimator", ["posterior", "window"])
+def test_without_a_price_the_most_probable_network_uses_the_target_and_with_permuted_latencies_not(
+    estimator: str,
+) -> None:
+    config = CONFIG.model_copy(update={"estimator": estimator, "epochs": 3})
+    found_ms = []
+    for cost in (device_ms, permuted_ms):
+        latency = latency_model(cost=cost)
+        (target,) = latency_targets(SPACE, latency, [TARGET_MS], 0.9)
+        rows = [np.array(row) for row in search(latency, config).log_probabilities]
+        (path,) = target.window.most_probable(rows)
+        believed_ms = latency.predict_ms(SPACE.network(path))
+        assert 0.9 * TARGET_MS * (1 - 1e-6) <= believed_ms <= TARGET_MS * (1 + 1e-6)
+        found_ms.append(latency_model(cost=device_ms).predict_ms(SPACE.network(path)))
+    assert found_ms[0] <= TARGET_MS * (1 + 1e-6) < found_ms[1]
 
 
 def test_frozen_parameters_stay_uniform() -> None:
@@ -165,7 +198,39 @@ def reinforce_step() -> Step:
     return step
 
 
-ESTIMATORS: dict[str, Callable[[], Step]] = {"two_path": lambda: two_path_step, "reinforce": reinforce_step}
+def whole_paths_step(name: str) -> Step:
+    """By an estimator that draws and learns by itself, from a window of all three networks."""
+    made: list[Estimator[Any]] = []
+
+    def step(
+        supernet: Supernet,
+        architecture: Architecture,
+        x_NCHW: Tensor,
+        labels_N: Tensor,
+        generator: torch.Generator,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        del optimizer
+        if not made:
+            target = LatencyTarget(1.0, LatencyWindow([[0.0, 0.0, 0.0]], 0.0, 1.0))
+            config = CONFIG.model_copy(update={"estimator": name, "paths_per_step": 2})
+            made.append(
+                make_estimator(config, architecture, Searched([target], 80, generator.initial_seed()))
+            )
+        (estimator,) = made
+        draws = estimator.draw(architecture, generator)
+        seen = estimator.evaluate(supernet, architecture, x_NCHW, labels_N, draws)
+        estimator.learn(architecture, draws, seen)
+
+    return step
+
+
+ESTIMATORS: dict[str, Callable[[], Step]] = {
+    "posterior": lambda: whole_paths_step("posterior"),
+    "window": lambda: whole_paths_step("window"),
+    "two_path": lambda: two_path_step,
+    "reinforce": reinforce_step,
+}
 
 
 def learned_probabilities(

@@ -142,6 +142,7 @@ def searched(space: SearchSpace, store: MemoryStore, *, weights: bool = True) ->
         space=space,
         target_ms=latency_model(space).feasible_ms[1],
         log_probabilities=tuple((-0.1, -2.3)[: len(layer.blocks)] for layer in space.layers()),
+        estimator="window",
         expected_ms=1.0,
         supernet=store.put_bytes(supernet, ".safetensors"),
         history=(),
@@ -156,7 +157,6 @@ def test_a_network_of_43_layers_is_tried_measured_and_kept(tmp_path: Path) -> No
     device = SlowerByDepth(space)
     stage = Prune(
         config=PruneConfig(
-            rank_by="probability",
             candidates=1,
             trial_epochs=1,
             recalibration_batches=1,

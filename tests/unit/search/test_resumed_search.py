@@ -16,7 +16,7 @@ from pipeline.events import Event, Metric
 from pipeline.stage import Context
 from stages.data.config import DataConfig
 from stages.documents import SearchResult
-from stages.nas.config import ReinforceConfig, SearchConfig
+from stages.nas.config import SearchConfig
 from stages.nas.search_loop import CHECKPOINT, run_search
 from stages.space.search_space import SearchSpace
 from stages.training.checkpoint import VERSION, pack, unpack
@@ -24,13 +24,13 @@ from stages.training.checkpoint import VERSION, pack, unpack
 CONFIG = SearchConfig(
     warmup_epochs=1, epochs=2, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
-REINFORCE = CONFIG.model_copy(
-    update={"gradient": "reinforce", "reinforce": ReinforceConfig(draws_per_step=2)}
-)
-CONFIGS = {"two_path": CONFIG, "reinforce": REINFORCE}
+CONFIGS = {
+    estimator: CONFIG.model_copy(update={"estimator": estimator, "paths_per_step": 2})
+    for estimator in ("posterior", "window", "two_path", "reinforce")
+}
 DATA = DataConfig(train_images=300, architecture_images=200)
 LATENCY = latency_model()
-TARGET_MS = 0.08
+TARGET_MS, FURTHER_MS = 0.08, 0.0906
 STEPS = 6
 WRITES = 3 * (STEPS + 1)
 """One after each step, one after each epoch."""
@@ -49,7 +49,8 @@ def search(
         DATA,
         seed,
         latency=LATENCY,
-        target_ms=TARGET_MS,
+        targets_ms=[TARGET_MS, FURTHER_MS],
+        minimum_share=0.5,
         context=context,
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -136,8 +137,8 @@ def undisturbed() -> Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed_reinforce() -> Undisturbed:
-    return left_alone(REINFORCE)
+def each_undisturbed() -> dict[str, Undisturbed]:
+    return {estimator: left_alone(config) for estimator, config in CONFIGS.items()}
 
 
 @pytest.mark.parametrize(
@@ -161,14 +162,17 @@ def test_stopped_at_any_checkpoint_it_ends_as_if_undisturbed(
     assert end_state(scratch) == undisturbed.state
 
 
+@pytest.mark.parametrize("estimator", CONFIGS)
 @pytest.mark.parametrize("write", [3, 7, 9, 13, 16, WRITES])
-def test_by_reinforce_too_it_ends_as_if_undisturbed(undisturbed_reinforce: Undisturbed, write: int) -> None:
-    scratch = StoppingScratch(stop_at=write)
+def test_by_every_estimator_it_ends_as_if_undisturbed(
+    each_undisturbed: Mapping[str, Undisturbed], estimator: str, write: int
+) -> None:
+    scratch, config = StoppingScratch(stop_at=write), CONFIGS[estimator]
     with pytest.raises(Stopped):
-        search(memory_context("search", scratch=scratch), REINFORCE)
-    resumed = search(memory_context("search", scratch=scratch), REINFORCE)
-    assert without_seconds(resumed) == undisturbed_reinforce.result
-    assert end_state(scratch) == undisturbed_reinforce.state
+        search(memory_context("search", scratch=scratch), config)
+    resumed = search(memory_context("search", scratch=scratch), config)
+    assert without_seconds(resumed) == each_undisturbed[estimator].result
+    assert end_state(scratch) == each_undisturbed[estimator].state
 
 
 @pytest.mark.parametrize("fair_share", [0.0, 0.5])
@@ -184,28 +188,52 @@ def test_by_sampled_weight_paths_too_it_ends_as_if_undisturbed(fair_share: float
         assert end_state(scratch) == whole.state
 
 
+@pytest.mark.parametrize("estimator", CONFIGS)
 def test_a_checkpoint_holds_all_that_is_not_drawn_anew(
-    undisturbed: Undisturbed, undisturbed_reinforce: Undisturbed
+    each_undisturbed: Mapping[str, Undisturbed], estimator: str
 ) -> None:
-    for state in (undisturbed.state, undisturbed_reinforce.state):
-        numbers = state["numbers"]
-        assert isinstance(numbers, dict)
-        assert numbers["multiplier"]["steps"] == numbers["now"]["architecture_steps"] == 2 * STEPS // 2
-        for part in ("supernet", "architecture", "weights_optimizer", "architecture_optimizer"):
-            assert any(name.startswith(f"{part}.") for name in state)
-    by_pairs, by_draws = undisturbed.state["numbers"], undisturbed_reinforce.state["numbers"]
-    assert isinstance(by_pairs, dict)
-    assert isinstance(by_draws, dict)
-    assert by_pairs["estimator"] == {}
-    assert by_draws["estimator"]["weight"] == pytest.approx(1 - REINFORCE.reinforce.baseline_decay ** (STEPS))
-    assert by_draws["estimator"]["sum"] < 0.0
+    state = each_undisturbed[estimator].state
+    numbers = state["numbers"]
+    assert isinstance(numbers, dict)
+    for part in ("supernet", "architecture", "weights_optimizer"):
+        assert any(name.startswith(f"{part}.") for name in state)
+    steps, learned = numbers["now"]["architecture_steps"], numbers["estimator"]
+    assert steps == 2 * STEPS // 2
+    if estimator in ("two_path", "reinforce"):
+        assert learned["multiplier"]["steps"] == steps
+        assert [moment["step"] for moment in learned["moments"]] == [steps] * len(SPACE.layers())
+        assert all(max(map(abs, moment["exp_avg_sq"])) > 0 for moment in learned["moments"][1:])
+    if estimator == "reinforce":
+        assert learned["baseline"]["weight"] == pytest.approx(1 - CONFIG.baseline_decay**steps)
+        assert learned["baseline"]["sum"] < 0.0
+    if estimator in ("posterior", "window"):
+        assert learned["step"] == steps
+    if estimator == "posterior":
+        assert learned["steps"] == [step for step in range(steps) for _ in range(2)]
+        assert len(learned["paths"]) == len(learned["values"]) == 2 * steps
+        assert len(learned["shares"]) == 2, "one for each target"
+    if estimator == "window":
+        assert [target["steps"] for target in learned["targets"]] == [steps / 2, steps / 2]
+
+
+def test_the_estimators_learn_different_probabilities_for_as_many_targets_as_they_can(
+    each_undisturbed: Mapping[str, Undisturbed],
+) -> None:
+    results = {estimator: each.result for estimator, each in each_undisturbed.items()}
+    assert len({result.log_probabilities for result in results.values()}) == len(results)
+    for estimator, result in results.items():
+        assert result.estimator == estimator
+        with_price = estimator in ("two_path", "reinforce")
+        assert [further.target_ms for further in result.further] == ([] if with_price else [FURTHER_MS])
+        assert all((epoch.multiplier is not None) == with_price for epoch in result.history)
+        assert (result.evaluations is not None) == (estimator == "posterior")
 
 
 def test_bn_statistics_have_seen_weight_steps_and_nothing_else(
-    undisturbed: Undisturbed, undisturbed_reinforce: Undisturbed
+    each_undisturbed: Mapping[str, Undisturbed],
 ) -> None:
     """Architecture steps, their draws and the warm-up's probes leave no trace in them."""
-    for state in (undisturbed.state, undisturbed_reinforce.state):
+    for state in (each.state for each in each_undisturbed.values()):
         counts = {}
         for name, content in state.items():
             if name.endswith("num_batches_tracked"):
@@ -279,12 +307,12 @@ def test_the_stored_supernet_and_probabilities_are_those_of_the_last_step(undist
     assert result.expected_ms == result.history[-1].expected_ms
 
 
-@pytest.mark.parametrize("gradient", CONFIGS)
+@pytest.mark.parametrize("estimator", CONFIGS)
 @pytest.mark.parametrize("warmup_epochs", [20, 0], ids=["in the warm-up", "in the search"])
 def test_a_search_that_diverges_names_its_step_and_leaves_a_sound_checkpoint(
-    warmup_epochs: int, gradient: str
+    warmup_epochs: int, estimator: str
 ) -> None:
-    explosive = CONFIGS[gradient].model_copy(
+    explosive = CONFIGS[estimator].model_copy(
         update={"learning_rate": 10.0, "weight_decay": 1.0, "warmup_epochs": warmup_epochs, "epochs": 20}
     )
     scratch = MemoryScratch()
@@ -349,7 +377,8 @@ def refused(scratch: MemoryScratch, *, space: SearchSpace = SPACE) -> UsageError
             DATA,
             4,
             latency=latency_model(space),
-            target_ms=TARGET_MS,
+            targets_ms=[TARGET_MS],
+            minimum_share=0.5,
             context=memory_context("search", scratch=scratch),
         )
     assert scratch.entries == before, "it is kept as it was"
@@ -381,6 +410,6 @@ def test_a_checkpoint_of_another_version_is_refused_with_what_differs(version: i
     assert f"version is {version or 'nothing'} there and {VERSION} here" in refused(scratch).message
 
 
-def test_a_checkpoint_of_the_other_gradient_is_refused() -> None:
-    error = refused(half_done(REINFORCE))
-    assert "gradient is reinforce there and two_path here" in error.message
+def test_a_checkpoint_of_another_estimator_is_refused() -> None:
+    error = refused(half_done(CONFIGS["reinforce"]))
+    assert "estimator is reinforce there and posterior here" in error.message

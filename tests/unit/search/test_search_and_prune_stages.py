@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.scripted_device import ScriptedDevice
-from support.toy_search import DATA, SPACE, Stopped, latency_model, prune_sections, toy_device
+from support.toy_search import DATA, SPACE, latency_model, prune_sections, toy_device
 
 from android_bench.device import RuntimeOptions
 from nasflow.base.errors import InfeasibleTargetError, UsageError
@@ -35,6 +35,7 @@ FASTEST, SLOWEST = LATENCY.feasible_ms
 CONFIG = SearchConfig(
     warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
+TWO_PATH = CONFIG.model_copy(update={"estimator": "two_path"})
 TARGET = TargetConfig(ms=0.08)
 COSTS = [row.tolist() for row in architecture_of(SPACE, LATENCY).block_ms]
 FIXED_MS = architecture_of(SPACE, LATENCY).fixed_ms
@@ -72,7 +73,7 @@ def pruned(
     data: DataConfig = DATA,
     **settings: Any,
 ) -> PrunedNetworks:
-    config, target = prune_sections({"evaluations": 60, "rank_by": "probability", **settings})
+    config, target = prune_sections(settings)
     stage = Prune(
         config=config,
         target=target,
@@ -152,7 +153,7 @@ def test_expected_latency_is_the_mean_over_all_networks(searched: SearchResult) 
 # --- pruning ---------------------------------------------------------------------------------------
 
 
-def test_the_most_probable_networks_within_the_target_are_judged(
+def test_the_most_probable_network_within_the_target_is_kept(
     searched: SearchResult, store: MemoryStore
 ) -> None:
     outcome = pruned(searched, store, candidates=4, minimum_share=0.8)
@@ -163,28 +164,11 @@ def test_the_most_probable_networks_within_the_target_are_judged(
         if least <= LATENCY.predict_ms(SPACE.network(path)) <= most
     ]
     likely = sorted((path_ms(searched.log_probabilities, path) for path in within), reverse=True)
-    evaluated = [c for c in outcome.considered if c.validation_accuracy_percent is not None]
-    assert [c.log_probability for c in evaluated] == pytest.approx(likely[:4], abs=2e-6)
-    assert all(least <= c.predicted_ms <= most for c in evaluated)
-    best = min(evaluated, key=lambda c: c.validation_loss or 0)
-    assert outcome.found.choices == best.choices
+    first = outcome.considered[:4]
+    assert [c.log_probability for c in first] == pytest.approx(likely[:4], abs=2e-6)
+    assert all(least <= c.predicted_ms <= most for c in first)
+    assert outcome.found.choices == first[0].choices
     assert PrunedNetworks.model_validate_json(document_bytes(outcome)) == outcome
-
-
-@pytest.mark.parametrize(
-    ("select_by", "field"), [("loss", "validation_loss"), ("accuracy", "validation_accuracy_percent")]
-)
-def test_the_last_choice_looks_at_what_it_is_told_to(
-    searched: SearchResult, store: MemoryStore, select_by: str, field: str
-) -> None:
-    outcome = pruned(searched, store, candidates=8, minimum_share=0.5, select_by=select_by)
-    evaluated = [c for c in outcome.considered if c.validation_loss is not None]
-    sign = -1 if select_by == "loss" else 1
-    best = max(evaluated, key=lambda c: sign * getattr(c, field))
-    assert len(evaluated) == 8
-    assert getattr(best, field) == getattr(
-        next(c for c in evaluated if c.choices == outcome.found.choices), field
-    )
 
 
 def test_one_candidate_is_the_papers_rule(searched: SearchResult, store: MemoryStore) -> None:
@@ -225,7 +209,7 @@ def test_skipped_layers_vanish_and_the_rest_keeps_the_supernets_weights(
                     assert (weights[prefix + name] == parameter).all()
 
 
-def test_candidates_are_judged_with_batch_statistics_of_their_own(
+def test_networks_are_evaluated_with_batch_statistics_of_their_own(
     searched: SearchResult, store: MemoryStore
 ) -> None:
     weights = load(store.read_bytes(searched.supernet))
@@ -276,7 +260,7 @@ def test_a_space_without_enough_other_networks_is_told_of(searched: SearchResult
 
 def test_without_a_multiplier_latency_does_not_count(store: MemoryStore) -> None:
     """Two searches under far apart targets learn the same where latency does not count."""
-    free = CONFIG.model_copy(update={"multiplier_rate": 0.0, "multiplier_damping": 0.0})
+    free = TWO_PATH.model_copy(update={"multiplier_rate": 0.0, "multiplier_damping": 0.0})
     outcomes = [
         stage(free, TargetConfig(ms=target_ms)).run(memory_context("search", store=store), latency=LATENCY)
         for target_ms in (1.01 * FASTEST, 10 * SLOWEST)
@@ -288,9 +272,9 @@ def test_without_a_multiplier_latency_does_not_count(store: MemoryStore) -> None
 
 def test_a_target_that_every_network_meets_has_no_price_and_slowness_no_bonus(store: MemoryStore) -> None:
     def history(target_ms: float) -> list[float]:
-        search = stage(CONFIG.model_copy(update={"anneal_share": 0.0}), TargetConfig(ms=target_ms))
+        search = stage(TWO_PATH.model_copy(update={"anneal_share": 0.0}), TargetConfig(ms=target_ms))
         result = search.run(memory_context("search", store=store), latency=LATENCY)
-        return [epoch.multiplier for epoch in result.history]
+        return [epoch.multiplier for epoch in result.history if epoch.multiplier is not None]
 
     assert history(1.001 * SLOWEST) == history(10 * SLOWEST) == [0.0, 0.0]
     assert history(0.9 * SLOWEST)[-1] < 0, "below it, time that is not used is a loss of accuracy"
@@ -338,7 +322,6 @@ def test_candidates_that_take_longer_than_the_target_are_dropped(
     late = [c for c in outcome.considered if c.measurement.median_ms > target_ms]
     assert late, "no candidate was late: the test shows nothing"
     assert all(c.predicted_ms <= target_ms for c in outcome.considered)
-    assert all(c.validation_accuracy_percent is None for c in late)
     assert outcome.found.choices not in [c.choices for c in late]
     assert 1.01 * outcome.found.predicted_ms <= target_ms
 
@@ -351,12 +334,11 @@ def test_a_device_on_which_no_candidate_keeps_the_target_ends_the_stage(
     assert "--force profile" in caught.value.hint
 
 
-@pytest.mark.parametrize("rank_by", ["probability", "value"])
 def test_every_further_target_gets_a_network_that_keeps_it_or_is_told_of(
-    searched: SearchResult, store: MemoryStore, rank_by: str
+    searched: SearchResult, store: MemoryStore
 ) -> None:
     told = Told()
-    outcome = pruned(searched, store, candidates=2, front=10, rank_by=rank_by, evaluations=100, told=told)
+    outcome = pruned(searched, store, candidates=2, front=10, told=told)
     fastest, slowest = LATENCY.feasible_ms
     wanted = [fastest * (slowest / fastest) ** ((index + 1) / 10) for index in range(10)]
     missing = [text for text in told.warnings if "further target" in text]
@@ -370,7 +352,7 @@ def test_every_further_target_gets_a_network_that_keeps_it_or_is_told_of(
         assert 0.9 * network.target_ms <= network.predicted_ms <= network.target_ms * (1 + 1e-9)
 
 
-def test_further_targets_do_not_change_the_first_ones_network_where_probability_decides(
+def test_further_targets_do_not_change_the_first_ones_network_of_a_search(
     searched: SearchResult, store: MemoryStore
 ) -> None:
     alone = pruned(searched, store, candidates=2, minimum_share=0.5)
@@ -401,13 +383,19 @@ def test_under_another_devices_model_the_anchor_tells_what_is_late(
     slow = ScriptedDevice({name: 3 * ms for name, ms in slow.true_ms.items()}, noise=0.0)
     foreign = LATENCY.model_copy(update={"foreign": ("device",)})
     outcome = pruned(searched, store, candidates=2, minimum_share=0.5, device=slow, latency=foreign)
-    assert all(c.validation_accuracy_percent is not None for c in outcome.considered[:2])
+    assert outcome.found.choices == outcome.considered[0].choices
 
 
-def test_further_targets_are_listed_and_not_searched_for() -> None:
+def test_further_targets_are_listed_behind_the_first() -> None:
     target = TargetConfig(ms=0.08, further=(RelativeTarget(ratio=0.45), 0.07))
     assert target.searched_ms(LATENCY) == 0.08
     assert target.further_ms(LATENCY) == pytest.approx((0.45 * 0.2, 0.07))
+    assert target.all_ms(LATENCY) == pytest.approx((0.08, 0.45 * 0.2, 0.07))
+    front = target.model_copy(update={"front": 3}).all_ms(LATENCY)
+    third = (SLOWEST / FASTEST) ** (1 / 3)
+    assert front == pytest.approx((0.08, 0.09, 0.07, FASTEST * third, FASTEST * third**2, SLOWEST))
+    twice = TargetConfig(ms=0.08, further=(0.08, 0.07, 0.07))
+    assert twice.all_ms(LATENCY) == (0.08, 0.07)
 
 
 def test_a_target_may_refer_to_the_slowest_network_of_the_space() -> None:
@@ -428,14 +416,17 @@ def test_a_further_target_faster_than_every_network_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize("first", [{"ms": 0.08}, {"ratio": 0.45}])
-def test_further_targets_do_not_change_the_search(first: Mapping[str, float]) -> None:
-    further = (RelativeTarget(ratio=0.4), 0.07)
-    alone, several, other = (
-        stage(target=TargetConfig.model_validate(keys)).settings()
-        for keys in (first, {**first, "further": further}, {"ms": 0.081, "further": further})
-    )
-    assert several == alone
-    assert other != several
+def test_what_is_drawn_from_is_searched_for_and_another_pick_is_not(first: Mapping[str, float]) -> None:
+    """Steps draw from the windows of all targets; ``pick_ms`` picks from a search that is there."""
+
+    def settings(**keys: Any) -> dict[str, Any]:
+        return stage(target=TargetConfig.model_validate({**first, **keys})).settings()
+
+    alone = settings()
+    assert settings(pick_ms=0.07) == alone
+    for key, value in (("further", (RelativeTarget(ratio=0.4), 0.07)), ("front", 3), ("minimum_share", 0.5)):
+        assert settings(**{key: value}) != alone
+    assert stage(target=TargetConfig(ms=0.081)).settings() != alone
 
 
 def test_a_further_target_gets_a_network_of_its_own(searched: SearchResult, store: MemoryStore) -> None:
@@ -443,93 +434,3 @@ def test_a_further_target_gets_a_network_of_its_own(searched: SearchResult, stor
     (network,) = pruned(searched, store, minimum_share=0.9, further=(target,)).front
     assert network.target_ms == pytest.approx(0.45 * 0.2)
     assert network.predicted_ms <= network.target_ms
-
-
-# --- ranked by value -------------------------------------------------------------------------------
-
-
-def test_the_shortlist_is_ranked_by_what_was_judged_and_not_by_the_estimate(
-    searched: SearchResult, store: MemoryStore
-) -> None:
-    settings = {"rank_by": "value", "minimum_share": 0.5, "candidates": 4}
-    scratch = MemoryScratch()
-    outcome = pruned(searched, store, **settings, shortlist=12, scratch=scratch)
-    values: dict[tuple[int, ...], list[float]] = {}
-    for row in scratch.rows("evaluations"):
-        values.setdefault(tuple(row["path"]), []).append(row["value"])
-    most = max(map(len, values.values()))
-    mean = {path: sum(seen) / most for path, seen in values.items() if len(seen) == most}
-    for choices, score in ((c.choices, c.score) for c in outcome.considered):
-        assert score == pytest.approx(mean[choices])
-    at_most = [c.score for c in outcome.considered[:4]]
-    assert at_most == sorted(at_most, reverse=True)
-    assert at_most[0] == pytest.approx(max(mean.values()))
-    estimated = pruned(searched, store, **settings, shortlist=0)
-    assert [c.score for c in estimated.considered] != [c.score for c in outcome.considered]
-
-
-def test_a_killed_prune_goes_on_behind_its_last_evaluation(
-    searched: SearchResult, store: MemoryStore
-) -> None:
-    class Killed(MemoryScratch):
-        def append(self, name: str, row: Mapping[str, Any]) -> None:
-            if name == "evaluations" and len(self.rows(name)) == 9:
-                raise Stopped
-            super().append(name, row)
-
-    undisturbed = pruned(searched, store, rank_by="value", candidates=2, minimum_share=0.5)
-    killed = Killed()
-    with pytest.raises(Stopped):
-        pruned(searched, store, rank_by="value", candidates=2, minimum_share=0.5, scratch=killed)
-    rows = killed.rows("evaluations")
-    for damaged in (False, True):
-        kept = MemoryScratch()
-        for row in rows[:4] + rows[5 if damaged else 4 :]:
-            kept.append("evaluations", row)
-        before = len(kept.rows("evaluations"))
-        resumed = pruned(searched, store, rank_by="value", candidates=2, minimum_share=0.5, scratch=kept)
-        assert before < len(kept.rows("evaluations")) <= 60
-        assert untimed(resumed) == untimed(undisturbed)
-
-
-THREE_BATCHES = DATA.model_copy(update={"architecture_images": 750})
-LIMIT_MS = 0.09
-LISTED: dict[str, Any] = {
-    "rank_by": "value",
-    "evaluations": 50,
-    "target_ms": LIMIT_MS,
-    "minimum_share": 0.4,
-    "candidates": 4,
-    "shortlist": 2,
-}
-
-
-def evaluated(scratch: MemoryScratch) -> list[tuple[tuple[int, ...], int]]:
-    return [(tuple(row["path"]), row["batch"]) for row in scratch.rows("evaluations")]
-
-
-def ms_of(path: tuple[int, ...]) -> float:
-    return LATENCY.predict_ms(SPACE.network(path))
-
-
-def test_the_shortlist_is_ordered_by_all_batches(searched: SearchResult, store: MemoryStore) -> None:
-    scratch = MemoryScratch()
-    outcome = pruned(searched, store, **LISTED, scratch=scratch, data=THREE_BATCHES)
-    values: dict[tuple[int, ...], list[float]] = {}
-    for row in scratch.rows("evaluations"):
-        values.setdefault(tuple(row["path"]), []).append(row["value"])
-    means = [sum(seen) / 3 for path, seen in values.items() if len(seen) == 3 and ms_of(path) <= LIMIT_MS]
-    assert len(means) > 1
-    assert [c.score for c in outcome.considered[:4]] == pytest.approx(sorted(means, reverse=True)[:4])
-
-
-def test_networks_are_ranked_by_what_they_lose_on_validation_images(
-    searched: SearchResult, store: MemoryStore
-) -> None:
-    outcome = pruned(
-        searched, store, rank_by="value", evaluations=300, candidates=3, target_ms=SLOWEST, minimum_share=0
-    )
-    scores = [c.score for c in outcome.considered]
-    assert outcome.evaluations == 300
-    assert all(-4 < score < 0 for score in scores), "a score is a negative cross entropy"
-    assert scores[:3] == sorted(scores[:3], reverse=True)

@@ -17,6 +17,7 @@ from pipeline.stage import Context
 from stages.data.config import open_dataset
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import SearchLoop, architecture_of, run_search
+from stages.nas.targets import latency_targets
 from stages.nn.supernet import Supernet
 from stages.training.checkpoint import unpack
 from stages.training.runtime import start_runtime
@@ -28,8 +29,11 @@ CONFIG = SearchConfig(
     architecture_every=3,
     architecture_batch_size=50,
     weight_decay=0.01,
+    estimator="two_path",
 )
+BY_WINDOW = CONFIG.model_copy(update={"estimator": "window"})
 STEPS = 10
+TARGET_MS, SHARE = 0.085, 0.5
 
 
 def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
@@ -40,7 +44,7 @@ def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
         SPACE,
         3,
         architecture_of(SPACE, latency_model()),
-        0.085,
+        latency_targets(SPACE, latency_model(), [TARGET_MS], SHARE),
         context,
         runtime,
         training.batches(config.batch_size, runtime.device),
@@ -48,18 +52,18 @@ def new_loop(config: SearchConfig, context: Context) -> SearchLoop:
     )
 
 
-@pytest.fixture(scope="module")
-def checkpoints() -> list[dict[str, Tensor]]:
+def checkpoints_of(config: SearchConfig) -> list[dict[str, Tensor]]:
     """The state after each step (and again at the end of each epoch), momentum named by its weight."""
     scratch = StoppingScratch()
     context = memory_context("search", scratch=scratch)
     run_search(
-        CONFIG,
+        config,
         SPACE,
         DATA,
         3,
         latency=latency_model(),
-        target_ms=0.085,
+        targets_ms=[TARGET_MS],
+        minimum_share=SHARE,
         context=context,
         checkpoint_seconds=EACH_STEP,
     )
@@ -75,6 +79,16 @@ def checkpoints() -> list[dict[str, Tensor]]:
         states.append(tensors)
     assert len(states) == 2 * (STEPS + 1)
     return states
+
+
+@pytest.fixture(scope="module")
+def by_pairs() -> list[dict[str, Tensor]]:
+    return checkpoints_of(CONFIG)
+
+
+@pytest.fixture(scope="module", params=["two_path", "window"])
+def checkpoints(request: pytest.FixtureRequest, by_pairs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    return by_pairs if request.param == "two_path" else checkpoints_of(BY_WINDOW)
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -173,12 +187,12 @@ def test_alphas_change_in_architecture_steps_alone(checkpoints: list[dict[str, T
     )
 
 
-def test_an_architecture_step_moves_two_candidates_of_a_layer_and_no_other(
-    checkpoints: list[dict[str, Tensor]],
+def test_an_architecture_step_by_pairs_moves_two_candidates_of_a_layer_and_no_other(
+    by_pairs: list[dict[str, Tensor]],
 ) -> None:
     for index, layer in enumerate(SPACE.layers()):
         name = f"architecture.alphas.{index}"
-        rows = [checkpoint[name].double().softmax(0) for checkpoint in checkpoints]
+        rows = [checkpoint[name].double().softmax(0) for checkpoint in by_pairs]
         for before, after in pairwise(rows):
             moved = int(((before - after).abs() > 1e-6).sum())
             assert moved in ((0,) if len(layer.blocks) == 1 else (0, 2))

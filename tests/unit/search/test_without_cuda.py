@@ -20,8 +20,8 @@ from support.memory_context import memory_context
 from support.toy_search import DATA, SPACE, latency_model
 from stages.search import Search, SearchConfig, TargetConfig
 
-for gradient in ("two_path", "reinforce"):
-    config = SearchConfig(warmup_epochs=1, epochs=1, batch_size=50, gradient=gradient)
+for estimator in ("posterior", "window", "two_path", "reinforce"):
+    config = SearchConfig(warmup_epochs=1, epochs=1, batch_size=50, estimator=estimator)
     stage = Search(config=config, target=TargetConfig(ms=0.08), space=SPACE, data=DATA, seed=0)
     print(len(stage.run(memory_context("search"), latency=latency_model()).history))
 """
@@ -41,4 +41,4 @@ def test_a_search_runs_where_no_gpu_is_seen() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["2", "2"]
+    assert done.stdout.split() == ["2"] * 4

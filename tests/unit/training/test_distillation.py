@@ -117,7 +117,14 @@ def test_a_search_with_in_place_distillation_ends() -> None:
         distillation="in_place",
     )
     result = run_search(
-        config, SPACE, DATA, 1, latency=latency_model(), target_ms=0.08, context=memory_context("search")
+        config,
+        SPACE,
+        DATA,
+        1,
+        latency=latency_model(),
+        targets_ms=[0.08],
+        minimum_share=0.5,
+        context=memory_context("search"),
     )
     assert len(result.history) == 2
     assert "distillation" not in SearchConfig().model_dump()

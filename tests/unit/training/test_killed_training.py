@@ -28,7 +28,10 @@ TESTS = Path(__file__).parents[2]
 CONFIG = SearchConfig(
     warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2, architecture_batch_size=50
 )
-CONFIGS = {"two_path": CONFIG, "reinforce": CONFIG.model_copy(update={"gradient": "reinforce"})}
+CONFIGS = {
+    estimator: CONFIG.model_copy(update={"estimator": estimator})
+    for estimator in ("posterior", "window", "two_path", "reinforce")
+}
 
 
 class TellingScratch(FolderScratch):
@@ -54,7 +57,8 @@ def perform(what: str, folder: Path) -> bytes:
             DATA,
             1,
             latency=latency_model(),
-            target_ms=0.08,
+            targets_ms=[0.08],
+            minimum_share=0.5,
             context=context,
             checkpoint_seconds=EACH_STEP,
         )
@@ -77,10 +81,18 @@ def perform(what: str, folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("what", "saves"), [("training", 7), ("two_path", 5), ("two_path", 14), ("reinforce", 17)]
+    ("what", "saves"),
+    [
+        ("training", 7),
+        ("two_path", 5),
+        ("two_path", 14),
+        ("reinforce", 17),
+        ("posterior", 16),
+        ("window", 14),
+    ],
 )
 def test_killed_without_warning_it_ends_as_if_undisturbed(what: str, saves: int, tmp_path: Path) -> None:
-    """The searches: in the warm-up, behind it, and by REINFORCE."""
+    """The searches: in the warm-up, behind it, and by each estimator."""
     child = subprocess.Popen(
         [sys.executable, __file__, what, str(tmp_path / "killed")],
         stdout=subprocess.PIPE,

@@ -82,7 +82,8 @@ def test_a_search_in_bfloat16_learns_an_architecture() -> None:
         DATA,
         1,
         latency=latency_model(),
-        target_ms=0.08,
+        targets_ms=[0.08],
+        minimum_share=0.5,
         context=memory_context("search"),
         precision="bf16",
     )

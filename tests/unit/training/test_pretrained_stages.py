@@ -77,8 +77,6 @@ def pruned(space: SearchSpace, store: MemoryStore) -> PrunedNetworks:
         )
     return PrunedNetworks(
         target_ms=1.0,
-        rank_by="value",
-        evaluations=0,
         considered=(),
         anchor=ReferenceLatency.model_validate(latency.reference.model_dump()),
         found=networks[0],
@@ -205,7 +203,8 @@ def test_a_search_starts_from_fitted_candidates_and_says_whose_weights(space: Se
         DATA,
         0,
         latency=latency_model(space),
-        target_ms=latency_model(space).feasible_ms[1],
+        targets_ms=[latency_model(space).feasible_ms[1]],
+        minimum_share=0.5,
         context=memory_context("search", store=store),
     )
     assert result.pretrained is not None
@@ -228,8 +227,8 @@ def test_a_stopped_search_from_pretrained_weights_ends_as_if_undisturbed(space: 
         latency = latency_model(space)
         target_ms = latency.feasible_ms[1]
         found = run_search(
-            config, space, DATA, 0, latency=latency, target_ms=target_ms, context=context,
-            checkpoint_seconds=checkpoint_seconds,
+            config, space, DATA, 0, latency=latency, targets_ms=[target_ms], minimum_share=0.5,
+            context=context, checkpoint_seconds=checkpoint_seconds,
         )  # fmt: skip
         history = tuple(epoch.model_copy(update={"seconds": 0.0}) for epoch in found.history)
         return found.model_copy(update={"history": history, "seconds": 0.0, "compute_cost": None})

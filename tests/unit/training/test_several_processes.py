@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load, save
 from support.memory_context import MemoryStore, memory_context
 from support.toy_search import SPACE, latency_model
-from torch import nn
 
 from stages.data.augmentation import PRESETS
 from stages.data.config import DataConfig
@@ -22,6 +22,7 @@ from stages.data.decoded import DecodedEachTime
 from stages.data.geometry import Pixels
 from stages.data.photos import Photos
 from stages.data.view import View
+from stages.documents import PathEvaluations, SearchResult
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
 from stages.training.launch import launched_by
@@ -37,27 +38,43 @@ CONFIG = SearchConfig(
 )
 
 
-def train_and_search() -> tuple[bytes, bytes, list[list[float]]]:
-    """A network's weights, a supernet's, and the architecture's log probabilities."""
+ESTIMATORS = ("posterior", "window", "two_path")
+
+
+def train_and_search() -> tuple[bytes, bytes, dict[str, SearchResult], list[float]]:
+    """A network's weights, a supernet's, what each estimator learned, and what the posterior learned from."""
     outcomes: list[Outcome] = []
     course = Course(Recipe(epochs=2, batch_size=100, clip=2.0), DATA, 0)
     task = Task("toy", SPACE.network((0, 1, 1, 1)))
     train_together([task], course, memory_context("x"), lambda _index, outcome: outcomes.append(outcome))
     store = MemoryStore()
-    found = run_search(
-        CONFIG,
-        SPACE,
-        DATA,
-        1,
-        latency=latency_model(),
-        target_ms=0.08,
-        context=memory_context("search", store=store),
-    )
+    found = {
+        estimator: run_search(
+            CONFIG.model_copy(update={"estimator": estimator, "architecture_every": 1}),
+            SPACE,
+            DATA,
+            1,
+            latency=latency_model(),
+            targets_ms=[0.08, 0.0921],
+            minimum_share=0.5,
+            context=memory_context("search", store=store),
+        )
+        for estimator in ESTIMATORS
+    }
+    evaluations = found["posterior"].evaluations
+    assert evaluations is not None
     return (
         outcomes[0].trained.weights,
-        store.read_bytes(found.supernet),
-        [list(row) for row in found.log_probabilities],
+        store.read_bytes(found["posterior"].supernet),
+        found,
+        list(PathEvaluations.model_validate_json(store.read_bytes(evaluations)).value),
     )
+
+
+def probabilities(found: SearchResult) -> list[list[float]]:
+    """Of the candidates of each layer, for each target."""
+    every = (found.log_probabilities, *(further.log_probabilities for further in found.further))
+    return [torch.tensor(row).exp().tolist() for rows in every for row in rows]
 
 
 def noise(number: int) -> Pixels:
@@ -90,10 +107,11 @@ def main(folder: Path) -> None:
     if launched_by(os.environ)[0]:
         follow()
         return
-    network, supernet, probabilities = train_and_search()
+    network, supernet, found, values = train_and_search()
     (folder / "network").write_bytes(network)
     (folder / "supernet").write_bytes(supernet)
-    (folder / "probabilities").write_text(json.dumps(probabilities))
+    learned = {estimator: probabilities(each) for estimator, each in found.items()}
+    (folder / "learned").write_text(json.dumps({"values": values, **learned}))
     dismiss()
 
 
@@ -120,7 +138,7 @@ def test_two_processes_with_half_a_batch_end_with_the_weights_of_one(tmp_path: P
         for rank in ("0", "1")
     ]
     assert [process.wait() for process in processes] == [0, 0]
-    network, supernet, probabilities = train_and_search()
+    network, supernet, found, values = train_and_search()
     for alone, name in ((network, "network"), (supernet, "supernet")):
         together = load((tmp_path / name).read_bytes())
         for key, tensor in load(alone).items():
@@ -133,12 +151,16 @@ def test_two_processes_with_half_a_batch_end_with_the_weights_of_one(tmp_path: P
     for name, whole in photo_batches(start_runtime(0)).items():
         parts = [share[name] for share in shares if name in share]  # a last batch of one photo is one share
         torch.testing.assert_close(torch.cat(parts), whole)
-    there = json.loads((tmp_path / "probabilities").read_text())
-    assert nn.functional.l1_loss(torch.tensor(_flat(there)), torch.tensor(_flat(probabilities))) < 1e-3
-
-
-def _flat(rows: list[list[float]]) -> list[float]:
-    return [value for row in rows for value in row]
+    there = json.loads((tmp_path / "learned").read_text())
+    assert there["values"] == pytest.approx(values, abs=2e-3)
+    for estimator, each in found.items():
+        rows, others = probabilities(each), there[estimator]
+        assert len(rows) == len(others) == len(SPACE.layers()) * (1 if estimator == "two_path" else 2)
+        assert any(max(row) > 1.02 / len(row) for row in rows), "nothing was learned"
+        # A network drawn from the posterior is another one where two are equally good up to rounding.
+        allowed = 0.05 if estimator == "posterior" else 2e-3
+        for row, other in zip(rows, others, strict=True):
+            assert other == pytest.approx(row, abs=allowed), estimator
 
 
 def test_ranks_come_from_torchrun_or_slurm() -> None:

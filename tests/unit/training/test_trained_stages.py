@@ -75,8 +75,6 @@ def pruned_networks(store: MemoryStore) -> PrunedNetworks:
 
     return PrunedNetworks(
         target_ms=0.1,
-        rank_by="probability",
-        evaluations=0,
         considered=(),
         anchor=latency_model().reference,
         seconds=0.0,
@@ -116,7 +114,7 @@ def test_no_stage_before_verify_reads_the_test_images(opened: list[str]) -> None
         memory_context("search", store=store), latency=latency
     )
     pruned = Prune(
-        config=PruneConfig(candidates=2, evaluations=50),
+        config=PruneConfig(candidates=2),
         target=target,
         space=SPACE,
         data=DATA,

@@ -135,8 +135,6 @@ def pruned(target_ms: float = 0.21) -> PrunedNetworks:
     )
     return PrunedNetworks(
         target_ms=target_ms,
-        rank_by="value",
-        evaluations=0,
         considered=(),
         anchor=latency_model().reference,
         found=network,
