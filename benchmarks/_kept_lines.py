@@ -1,4 +1,4 @@
-"""Long work in many jobs, on all cores: what is done is kept, so that a second call goes on where it was stopped.
+"""Long work in many jobs, on all cores: a second call goes on where the first was stopped.
 
 A file in the user's cache has a line for each job. It is named after all that decides the results.
 """

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from stages.nas.path_values import Evaluations
 
 
-
 @dataclass
 class Learner:
     """An estimator with an architecture of its own, and what it has cost.

@@ -1,5 +1,6 @@
-"""One supernet of the tabular space, and what every kind of search that :mod:`benchmarks.search_vs_random` asks
-for learns on it.
+"""One supernet of the tabular space, and what every kind of search learns on it.
+
+:mod:`benchmarks.search_vs_random` asks for them.
 """
 
 from __future__ import annotations
@@ -132,15 +133,11 @@ def search_once(job: Job) -> dict[str, Any]:
             context=context,
         )
         seconds += time.process_time() - began
-        learned = {
-            kind: _learned(result, seed, context, learners[kind]) for kind, result in results.items()
-        }
+        learned = {kind: _learned(result, seed, context, learners[kind]) for kind, result in results.items()}
         began = time.process_time()
         anyone = distinct_networks()[derived_seed(seed, 9) % len(distinct_networks())]
         (training,) = train_networks([(anyone, 0)])
-        found = Found(
-            seed, learned, pruned.found.choices, seconds, training, time.process_time() - began
-        )
+        found = Found(seed, learned, pruned.found.choices, seconds, training, time.process_time() - began)
     return asdict(found)
 
 
@@ -165,9 +162,7 @@ def search_of(seed: int, context: Context) -> tuple[SearchLoop, Mapping[str, Lea
         open_dataset(DATA).load("train").batches(SEARCH.batch_size, runtime.device),
         open_dataset(DATA).load("architecture").batches(SEARCH.architecture_batch_size, runtime.device),
     )
-    learners = {
-        kind: _learner(loop, seed, **changes) for kind, changes in ESTIMATORS.items()
-    }
+    learners = {kind: _learner(loop, seed, **changes) for kind, changes in ESTIMATORS.items()}
     loop.estimator = SideBySide(learners)
     loop.architecture = learners["search"].architecture
     loop.to_the_end()
@@ -193,9 +188,7 @@ def _learner(
 
     architecture = architecture_of(tabular_space(), tabular_latency())
     steps = len(loop.training) // SEARCH.architecture_every * SEARCH.epochs
-    searched = Searched(
-        loop.targets[:targets], steps, derived_seed(seed, SearchStream.ARCHITECTURE)
-    )
+    searched = Searched(loop.targets[:targets], steps, derived_seed(seed, SearchStream.ARCHITECTURE))
     generator = torch.Generator().manual_seed(seed)
 
     def noise(learned: Tensor) -> Tensor:

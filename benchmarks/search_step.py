@@ -1,9 +1,9 @@
 """What a step of the search costs, in memory and in time, over training the sampled network alone.
 
-The paper's space at 224 pixels, and its step of the architecture (``two_path_step``) beside the default's, which
-runs whole paths forward (``architecture_step``). Memory is the peak of activations: weights, gradients and optimizer state do
+The paper's space at 224 pixels. Memory is the peak of activations: weights, gradients and optimizer state do
 not count. It is shown for 2 to 12 candidates a layer too, beside a supernet that runs all its paths at once.
-Steps are the search's own (:class:`stages.nas.search_loop.SearchLoop`'s).
+Steps are the search's own (:class:`stages.nas.search_loop.SearchLoop`'s). Two are of the architecture: the
+paper's (``two_path_step``), and the default's, which runs whole paths forward (``architecture_step``).
 """
 
 from __future__ import annotations

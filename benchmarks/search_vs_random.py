@@ -2,11 +2,11 @@
 
 Every network of the space is trained (:mod:`benchmarks.tabular_space`), so what a pick is worth is known. A
 pick is the most probable path under a target, for the benchmark's target and seven others: twenty supernets,
-on each of which all kinds of search learn side by side (:mod:`benchmarks._tabular_search`): the product's, and
-it with all of its steps for one target; the estimator ``window`` in the same two ways; the paper's two. Then
-what must *not* work: losses that are noise (blind), validation labels that are shuffled, probabilities whose
-candidates are exchanged. And a rival: as much computing spent on training random networks of the first target,
-of which the best on validation images is taken.
+on each of which all kinds of search learn side by side (:mod:`benchmarks._tabular_search`). These are the
+product's, and it with all of its steps for one target; the estimator ``window`` in the same two ways; the
+paper's two. Then what must *not* work: losses that are noise (blind), validation labels that are shuffled,
+probabilities whose candidates are exchanged. And a rival: as much computing spent on training random networks
+of the first target, of which the best on validation images is taken.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ def summed(rows: Sequence[Sequence[float]]) -> Array:
     return np.array([sum(row[c] for row, c in zip(rows, path, strict=True)) for path in all_choices()])
 
 
-def permuted_pick(
-    rows: Sequence[Sequence[float]], target_ms: float, random: np.random.Generator
-) -> Choices:
+def permuted_pick(rows: Sequence[Sequence[float]], target_ms: float, random: np.random.Generator) -> Choices:
     """The most probable path if each layer's probabilities belonged to other candidates."""
     return best_under_target(summed([random.permutation(row).tolist() for row in rows]), target_ms)
 
@@ -139,9 +137,7 @@ def picks_of(found: Sequence[Found], random: np.random.Generator) -> dict[str, l
         [
             [
                 permuted_pick(rows, target_ms, random)
-                for rows, target_ms in zip(
-                    one.learned["search"].log_probabilities, targets_ms(), strict=True
-                )
+                for rows, target_ms in zip(one.learned["search"].log_probabilities, targets_ms(), strict=True)
             ]
             for _ in range(PERMUTATIONS)
         ]
@@ -205,7 +201,10 @@ def run(full: bool) -> Outcome:
     # The stages' versions stand for the code.
     decided_by = [SEARCH.model_dump_json(), PICK.model_dump_json(), repr(ESTIMATORS), repr(targets_ms())]
     decided_by += [f"{MINIMUM_SHARE} {Search.version} {Prune.version}"]
-    decided_by += [TABLE.with_suffix(".yaml").read_text(encoding="utf-8"), LATENCY.read_text(encoding="utf-8")]
+    decided_by += [
+        TABLE.with_suffix(".yaml").read_text(encoding="utf-8"),
+        LATENCY.read_text(encoding="utf-8"),
+    ]
     kept = KeptLines("search_vs_random", decided_by)
     jobs: list[Job] = [(seed,) for seed in range(SEEDS if full else QUICK_SEEDS)]
     found = [Found.parse(int(seed), read) for (seed,), read in kept.results(jobs, search_once)]

@@ -1,8 +1,8 @@
 """Sums over all pairs of candidates that networks take, in time and memory proportional to their number.
 
-With h the one-hot vector of a network's candidates: quadratic forms h^T M h of many networks, and the reverse,
-sums of h h^T. Layers are put together in groups whose states are all combinations of their candidates, so that
-a network of L layers has half as many pairs of a state and a candidate as pairs of candidates.
+With h the one-hot vector of a network's candidates: quadratic forms h^T M h of many networks, and the
+reverse, sums of h h^T. Layers are put together in groups whose states are all combinations of their
+candidates: a network has about half as many pairs of a state and a candidate as pairs of candidates.
 
 Names: N networks, L layers, C candidates of all layers together, S states of all groups together.
 """
@@ -101,4 +101,6 @@ def _rows_of(index_NK: Integers, weights: float | Array, columns: int) -> csr_ar
     count, taken = index_NK.shape
     index = index_NK.ravel().astype(np.int32 if columns < 2**31 else np.int64)
     ends = np.arange(0, count * taken + 1, taken, dtype=index.dtype)
-    return csr_array((np.broadcast_to(weights, index.shape).astype(float), index, ends), shape=(count, columns))
+    return csr_array(
+        (np.broadcast_to(weights, index.shape).astype(float), index, ends), shape=(count, columns)
+    )

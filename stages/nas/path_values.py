@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 LIKELIHOOD_NETWORKS = 1000  # of which the variances are found: an eigenvalue problem of that size
 _PAIR_SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-_NOISE_RATIOS = tuple(10 ** (n / 6) for n in range(-12, 25))  # of the variance between networks: 0.01 to 10,000
+_NOISE_RATIOS = tuple(
+    10 ** (n / 6) for n in range(-12, 25)
+)  # of the variance between networks: 0.01 to 10,000
 _TOLERANCE, _DRAWS_TOLERANCE = 1e-4, 1e-2  # of a residual that is noise for the most part; a draw is noise
 _MOST_ITERATIONS = 500
 
