@@ -1,8 +1,8 @@
-"""The quick start's ablation: what is lost without the search, without its term of latency, without size.
+"""The quick start's ablation: what is lost without the search, without its limit of latency, without size.
 
 A second run of a seed's pipeline in the store of the first, whose latency table, latency model and
-MobileNetV2s it takes over. Its search has no latency multiplier, and its pick has no upper limit; beside that
-pick the space's fastest network is trained. Both are converted and verified like all others.
+MobileNetV2s it takes over. Its search and its pick have no limit of latency; beside that pick the space's
+fastest network is trained. Both are converted and verified like all others.
 """
 
 from __future__ import annotations
@@ -38,12 +38,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NO_LATENCY, SMALLEST = "no_latency_term", "smallest"
+NO_LATENCY, SMALLEST = "no_latency_limit", "smallest"
 CHANGES = (
-    "search.multiplier_rate=0",  # with no damping either, the multiplier is exactly zero in every step
-    "search.multiplier_damping=0",
-    "target.ratio=10",  # above the slowest network, so that the pick is free, too
-    "target.minimum_share=0",
+    "target.ratio=10",  # above the slowest network: the window of the search and of the pick
+    "target.minimum_share=0",  # holds all networks
     "prune.random_networks=0",
 )
 REPEATED = ("search", "prune", "finetune", "verify")

@@ -23,6 +23,10 @@ from pipeline.store.store import Store
 from stages.data.grey import GreyImages
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
+from stages.nas.estimators import make_estimator
+from stages.nas.estimators.base import Searched
+from stages.nas.estimators.two_path import TwoPath
+from stages.nas.latency_window import LatencyTarget, LatencyWindow
 from stages.nas.search_loop import SearchLoop
 from stages.nn.blocks import to_channels_last
 from stages.nn.mixed_op import MixedOp
@@ -33,6 +37,7 @@ from stages.training.recipe import Recipe
 from stages.training.runtime import start_runtime
 
 RATE = 0.01
+NEVER = 10**9
 SIZES = (2, 4, 7, 12)
 _CANDIDATES = tuple(
     Candidate(kernel=kernel, expansion=expansion)
@@ -102,18 +107,23 @@ class Searching:
         torch.manual_seed(0)
         block_ms = [[0.0 if b is None else b.macs / 1e9 for b in layer.blocks] for layer in space.layers()]
         architecture = Architecture(block_ms, fixed_ms=0.01)
+        window = LatencyWindow(block_ms, 0.0, architecture.slowest_ms)
+        targets = [LatencyTarget(0.5 * architecture.expected_ms(), window)]
         self.setting = setting
         self.loop = SearchLoop(
-            SearchConfig(learning_rate=RATE),
+            SearchConfig(learning_rate=RATE, estimator="two_path"),
             space,
             0,
             architecture,
-            0.5 * architecture.expected_ms(),
+            targets,
             _context(),
             runtime,
             images,
             images,
         )
+        self.two_path = self.loop.estimator
+        # Without its updates of the posterior, of which a search has twenty.
+        self.default = make_estimator(SearchConfig(), architecture, Searched(targets, NEVER, 0))
         self.loop.supernet.train()
         self.x_NCHW, self.labels_N = setting.images(1)
 
@@ -126,25 +136,36 @@ class Searching:
         with self.setting.autocast():
             self.loop.weight_step(self.x_NCHW, self.labels_N, [active for active, _ in pairs])
 
-    def architecture_step(self, pairs: Pairs) -> None:
-        """On the pairs."""
+    def two_path_step(self, pairs: Pairs) -> None:
+        """The paper's, on the pairs."""
+        self.loop.estimator = self.two_path
         with self.setting.autocast():
             self.loop.architecture_step(self.x_NCHW, self.labels_N, pairs)
 
+    def architecture_step(self, pairs: Pairs) -> None:
+        """The default's, on the active path, the other one, and such as take them in turn."""
+        self.loop.estimator = self.default
+        paths = [
+            [pair[(number + number // 2 * layer) % 2] for layer, pair in enumerate(pairs)]
+            for number in range(SearchConfig().paths_per_step)
+        ]
+        with self.setting.autocast():
+            self.loop.architecture_step(self.x_NCHW, self.labels_N, np.array(paths))
+
     def warm_up(self) -> None:
-        """Both steps on all candidates, so that optimizer state and the operators' plans are there."""
+        """All steps on all candidates, so that optimizer state and the operators' plans are there."""
         rows = [len(layer.blocks) for layer in self.loop.space.layers()]
         for number in range(max(rows)):
             pairs = [(number % count, (number + 1) % count) for count in rows]
             self.weight_step(pairs)
+            self.two_path_step(pairs)
             self.architecture_step(pairs)
 
     def learned(self) -> list[Tensor]:
         """Weights, architecture parameters, their gradients and both optimizers' state."""
-        loop = self.loop
-        return learned_tensors(
-            [loop.supernet, loop.architecture], [loop.optimizer, loop.architecture_optimizer]
-        )
+        loop, two_path = self.loop, self.two_path
+        assert isinstance(two_path, TwoPath)
+        return learned_tensors([loop.supernet, loop.architecture], [loop.optimizer, two_path.optimizer])
 
 
 class Alone:

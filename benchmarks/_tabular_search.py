@@ -1,18 +1,21 @@
-"""One search of the tabular space, and all that :mod:`benchmarks.search_vs_random` asks of it."""
+"""One supernet of the tabular space, and what every kind of search learns on it.
+
+:mod:`benchmarks.search_vs_random` asks for them.
+"""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
-from functools import cache
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from android_bench.device import BenchmarkRequest, RuntimeOptions
 from benchmarks._drift import DriftingDevice
+from benchmarks._kept_lines import Job
+from benchmarks._tabular_ruler import MINIMUM_SHARE, all_choices, predicted_ms, targets_ms
 from benchmarks.tabular_space import (
     DATA,
     Choices,
@@ -33,186 +36,194 @@ from stages.nas.targets import TargetConfig
 from stages.space.network_name import network_name
 
 if TYPE_CHECKING:
-    from stages.data.dataset import Batches
-    from stages.nn.supernet import Supernet
+    from torch import Tensor
 
-Arm = Literal["search", "frozen", "shuffled_labels", "no_multiplier", "no_multiplier_reinforce"]
-ARMS: tuple[Arm, ...] = ("search", "frozen", "shuffled_labels", "no_multiplier", "no_multiplier_reinforce")
-NO_MULTIPLIER: tuple[Arm, ...] = ("no_multiplier", "no_multiplier_reinforce")
+    from benchmarks._side_by_side import Learner
+    from stages.documents import SearchResult
+    from stages.nas.search_loop import SearchLoop
+
+ESTIMATORS: Mapping[str, Mapping[str, Any]] = {
+    "search": {},
+    "search_one_target": {"targets": 1},
+    "window": {"estimator": "window"},
+    "window_one_target": {"estimator": "window", "targets": 1},
+    "two_path": {"estimator": "two_path"},
+    "reinforce": {"estimator": "reinforce"},
+    "blind": {"losses": "noise"},
+    "shuffled_labels": {"labels": "shuffled"},
+}
+"""How each kind differs from the first, which is the product's own search for eight targets."""
 SEARCH = SearchConfig(warmup_epochs=2, epochs=4, learning_rate=0.025)
 PICK = PruneConfig()
-TARGET = TargetConfig()
+TWO_PATH_PASSES = 4  # two forward passes, and a backward pass that takes about as long
 NEVER = 10**9
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one search came to, and what it cost.
+class Learned:
+    """What one kind of search came to, for all targets: the log-probabilities and the most probable path.
 
-    ``estimated`` is in the order of ``all_choices()``. ``evaluated`` is in that of ``distinct_networks()``:
-    accuracy in percent and negative cross entropy of each in the supernet, on all validation images.
-    ``training`` repeats one training of the table, so that its cost is known on the same machine.
+    ``entropy``: of the probabilities for the first target, 0 (decided) to 1 (uniform). ``passes``: forward
+    passes of networks in architecture steps; after them there are none.
+    """
+
+    log_probabilities: list[list[list[float]]]
+    picks: list[Choices]
+    entropy: float
+    passes: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """All kinds of one supernet. ``pruned`` is the product's pick for the first target.
+
+    ``processor_seconds``: of the product's search and pick alone. ``training`` repeats one training of the
+    table, so that its cost is known on the same machine.
     """
 
     seed: int
-    arm: Arm
-    pick: Choices | None
-    log_probabilities: list[list[float]]
-    estimated: list[float]
+    learned: dict[str, Learned]
+    pruned: Choices
     processor_seconds: float
-    evaluated: list[tuple[float, float]] = field(default_factory=list)
-    training: Run | None = None
-    training_processor_seconds: float = 0.0
+    training: Run
+    training_processor_seconds: float
 
     @classmethod
-    def parse(cls, line: str) -> Self:
-        """From a line of the log."""
-        read = json.loads(line)
-        if read["pick"]:
-            read["pick"] = tuple(read["pick"])
-        if read["training"]:
-            read["training"] = Run(**{**read["training"], "choices": tuple(read["training"]["choices"])})
-        return cls(**read)
-
-
-@cache
-def all_choices() -> tuple[Choices, ...]:
-    """Every path of the space, also those that give the same network."""
-    return tuple(product(*(range(len(layer.blocks)) for layer in tabular_space().layers())))
-
-
-@cache
-def predicted_ms(choices: Choices) -> float:
-    """A network's latency by the space's latency model."""
-    return tabular_latency().predict_ms(tabular_space().network(choices))
-
-
-@cache
-def target_ms() -> float:
-    """The middle one of all networks' latencies."""
-    times = sorted(map(predicted_ms, distinct_networks()))
-    return times[len(times) // 2]
-
-
-@cache
-def _choices_of(name: str) -> Choices | None:
-    """The network that a timing is of; None for the reference."""
-    return {network_name(choices): choices for choices in all_choices()}.get(name)
+    def parse(cls, seed: int, read: Mapping[str, Any]) -> Self:
+        """From what :func:`search_once` gave, kept as JSON."""
+        learned = {
+            kind: Learned(**{**of, "picks": [tuple(pick) for pick in of["picks"]]})
+            for kind, of in read["learned"].items()
+        }
+        training = Run(**{**read["training"], "choices": tuple(read["training"]["choices"])})
+        changed = {"seed": seed, "learned": learned, "pruned": tuple(read["pruned"]), "training": training}
+        return cls(**{**read, **changed})
 
 
 def simulated_ms(request: BenchmarkRequest) -> float:
     """True times of the device on which candidates are measured: just what the latency model predicts."""
-    choices = _choices_of(request.name)
+    by_name = {network_name(choices): choices for choices in all_choices()}
+    choices = by_name.get(request.name)
     return tabular_latency().reference.measurement.median_ms if choices is None else predicted_ms(choices)
 
 
-def search_once(job: tuple[int, Arm]) -> Found:
-    """The search of one seed, and what it picks.
-
-    ``search`` is the product's own, with its pick. ``frozen``: architecture parameters that never move.
-    ``shuffled_labels``: labels shuffled wherever validation images steer, in the architecture's steps and in
-    the evaluations that rank networks; it gets no pick, whose final choice would look at true labels.
-    ``no_multiplier``, by either gradient: latency does not count, so that the probabilities
-    depend on accuracy alone; no network is evaluated or picked.
-    """
-    import numpy as np
-    from safetensors.torch import load
-    from stages.nas.evaluation import SupernetEvaluator, explore_supernet
-
-    from stages.data.grey import GreyImages
-    from stages.nas.pick import EVALUATION_BATCH_SIZE, pick_networks
-    from stages.nas.search_loop import SearchLoop, architecture_of
-    from stages.nn.supernet import Supernet
+def search_once(job: Job) -> dict[str, Any]:
+    """One seed's supernet, all that is learned on it, and the product's pick: a :class:`Found` for JSON."""
+    from stages.nas.pick import pick_networks
     from stages.seeds import derived_seed
-    from stages.training.runtime import start_runtime
 
-    seed, arm = job
-    space, latency = tabular_space(), tabular_latency()
+    (seed,) = map(int, job)
     with one_thread(), tempfile.TemporaryDirectory() as folder:
-        context = Context(arm, "", Store(Path(folder), silent), FleetingScratch(), silent)
+        context = Context("search", "", Store(Path(folder), silent), FleetingScratch(), silent)
         began = time.process_time()
-        runtime = start_runtime(seed)
-        config, validation = SEARCH, open_dataset(DATA).load("architecture")
-        assert isinstance(validation, GreyImages)
-        if arm == "frozen":
-            config = config.model_copy(update={"architecture_learning_rate": 0.0})
-        if arm in NO_MULTIPLIER:
-            config = config.model_copy(update={"multiplier_rate": 0.0, "multiplier_damping": 0.0})
-        if arm == "no_multiplier_reinforce":
-            config = config.model_copy(update={"gradient": "reinforce"})
-        if arm == "shuffled_labels":
-            labels = np.random.default_rng(seed).permutation(validation.labels)
-            validation = GreyImages(validation.pixels_NHW, labels)
-        architecture = architecture_of(space, latency)
-        search = SearchLoop(
-            config,
-            space,
-            seed,
-            architecture,
-            target_ms(),
-            context,
-            runtime,
-            open_dataset(DATA).load("train").batches(config.batch_size, runtime.device),
-            validation.batches(config.architecture_batch_size, runtime.device),
-        ).to_the_end()
-        log_probabilities = [list(row) for row in search.log_probabilities]
-        if arm in NO_MULTIPLIER:
-            return Found(seed, arm, None, log_probabilities, [], time.process_time() - began)
-        pick: Choices | None = None
-        if arm != "shuffled_labels":
-            pick = pick_networks(
-                PICK,
-                TARGET,
-                DATA,
-                seed,
-                search=search,
-                latency=latency,
-                device=DriftingDevice(simulated_ms, seed=seed, throttle_at=NEVER),
-                runtime=RuntimeOptions(),
-                context=context,
-            ).found.choices
+        loop, learners = search_of(seed, context)
+        results = dict(_results(loop, learners))
         seconds = time.process_time() - began
-        supernet = Supernet(space)
-        supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
-        evaluation_batches = validation.batches(EVALUATION_BATCH_SIZE, runtime.device)
-        values = explore_supernet(  # after a pick, its own evaluations: they are read back from the scratch
-            SupernetEvaluator(supernet, evaluation_batches, context),
-            [row.tolist() for row in architecture.block_ms],
-            [target_ms() - architecture.fixed_ms],
-            budget=PICK.evaluations,
-            seed=derived_seed(seed, 3),
-        ).values
-        found = Found(
+        seconds -= sum(one.processor_seconds for kind, one in learners.items() if kind != "search")
+        began = time.process_time()
+        pruned = pick_networks(
+            PICK,
+            TargetConfig(ms=targets_ms()[0]),
+            DATA,
             seed,
-            arm,
-            pick,
-            log_probabilities,
-            values.value(np.array(all_choices())).tolist(),
-            seconds,
+            search=results["search"],
+            latency=tabular_latency(),
+            device=DriftingDevice(simulated_ms, seed=seed, throttle_at=NEVER),
+            runtime=RuntimeOptions(),
+            context=context,
         )
-        if arm != "search":
-            return found
-        evaluated = [_evaluate(supernet, choices, evaluation_batches) for choices in distinct_networks()]
+        seconds += time.process_time() - began
+        learned = {kind: _learned(result, seed, context, learners[kind]) for kind, result in results.items()}
         began = time.process_time()
         anyone = distinct_networks()[derived_seed(seed, 9) % len(distinct_networks())]
         (training,) = train_networks([(anyone, 0)])
-        training_seconds = time.process_time() - began
-        return replace(
-            found, evaluated=evaluated, training=training, training_processor_seconds=training_seconds
-        )
+        found = Found(seed, learned, pruned.found.choices, seconds, training, time.process_time() - began)
+    return asdict(found)
 
 
-def _evaluate(supernet: Supernet, choices: Choices, batches: Batches) -> tuple[float, float]:
-    """Accuracy in percent and negative cross entropy, with each batch's own statistics."""
+def search_of(seed: int, context: Context) -> tuple[SearchLoop, Mapping[str, Learner]]:
+    """A finished search of a seed with all kinds side by side."""
+    from benchmarks._side_by_side import SideBySide
+    from stages.nas.search_loop import SearchLoop, architecture_of
+    from stages.nas.targets import latency_targets
+    from stages.training.runtime import start_runtime
+
+    runtime = start_runtime(seed)
+    space, latency = tabular_space(), tabular_latency()
+    assert SEARCH.fair_share == 1, "the weights must not depend on what is learned"
+    loop = SearchLoop(
+        SEARCH,
+        space,
+        seed,
+        architecture_of(space, latency),
+        latency_targets(space, latency, targets_ms(), MINIMUM_SHARE),
+        context,
+        runtime,
+        open_dataset(DATA).load("train").batches(SEARCH.batch_size, runtime.device),
+        open_dataset(DATA).load("architecture").batches(SEARCH.architecture_batch_size, runtime.device),
+    )
+    learners = {kind: _learner(loop, seed, **changes) for kind, changes in ESTIMATORS.items()}
+    loop.estimator = SideBySide(learners)
+    loop.architecture = learners["search"].architecture
+    loop.to_the_end()
+    return loop, learners
+
+
+def _learner(
+    loop: SearchLoop,
+    seed: int,
+    *,
+    estimator: str = SEARCH.estimator,
+    targets: int | None = None,
+    losses: str = "true",
+    labels: str = "true",
+) -> Learner:
     import torch
-    from torch import nn
 
-    correct, loss, images = 0, 0.0, 0
-    supernet.train()
-    with torch.no_grad(), supernet.architecture_step():
-        for x_NCHW, labels_N in batches.in_order(batches.batch_size):
-            logits = supernet(x_NCHW, choices)
-            correct += int((logits.argmax(1) == labels_N).sum())
-            loss += float(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
-            images += len(labels_N)
-    return 100 * correct / images, -loss / images
+    from benchmarks._side_by_side import Learner
+    from stages.nas.estimators import make_estimator
+    from stages.nas.estimators.base import Searched
+    from stages.nas.search_loop import architecture_of
+    from stages.seeds import SearchStream, derived_seed
+
+    architecture = architecture_of(tabular_space(), tabular_latency())
+    steps = len(loop.training) // SEARCH.architecture_every * SEARCH.epochs
+    searched = Searched(loop.targets[:targets], steps, derived_seed(seed, SearchStream.ARCHITECTURE))
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(learned: Tensor) -> Tensor:
+        return torch.randn(learned.shape, generator=generator, dtype=learned.dtype)
+
+    def shuffled(labels_N: Tensor) -> Tensor:
+        return labels_N[torch.randperm(len(labels_N), generator=generator)]
+
+    changes: dict[str, Any] = {}
+    if losses == "noise":
+        changes["losses"] = noise
+    if labels == "shuffled":
+        changes["labels"] = shuffled
+    return Learner(
+        make_estimator(SEARCH.model_copy(update={"estimator": estimator}), architecture, searched),
+        architecture,
+        passes_of=(lambda _pairs: TWO_PATH_PASSES) if estimator == "two_path" else len,
+        **changes,
+    )
+
+
+def _results(loop: SearchLoop, learners: Mapping[str, Learner]) -> Iterator[tuple[str, SearchResult]]:
+    """What the search would have given with each kind alone."""
+    for kind, learner in learners.items():
+        loop.estimator, loop.architecture = learner.estimator, learner.architecture
+        yield kind, loop.to_the_end()
+
+
+def _learned(result: SearchResult, seed: int, context: Context, learner: Learner) -> Learned:
+    """For all targets, as the product has it: also for such as were not searched for."""
+    from stages.nas.ranking import Ranking
+
+    ranking = Ranking(MINIMUM_SHARE, seed, result, tabular_latency(), context)
+    rows: Sequence[list[list[float]]] = [
+        [list(row) for row in ranking.log_probabilities(target_ms)] for target_ms in targets_ms()
+    ]
+    picks = [ranking.best(target_ms, 1)[0] for target_ms in targets_ms()]
+    return Learned(list(rows), picks, learner.architecture.entropy(), learner.passes)

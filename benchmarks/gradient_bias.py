@@ -1,7 +1,7 @@
-"""How wrong and how noisy the two gradient estimators are, against the exact gradient.
+"""How wrong and how noisy the paper's two gradient estimators are, against the exact gradient.
 
 Toys of 3 layers with 3 candidates each, small enough to run every network (27) and every draw of pairs (216).
-The estimators are the ones that the search uses; their mean and variance over all draws, each with its exact
+The estimators are those of ``search.estimator``; their mean and variance over all draws, each with its exact
 probability, are held against the gradient of the expected loss. Accuracy and latency terms are looked at
 apart. ``fresh``: random weights, all paths equally likely. ``trained``: weights trained on a small task with
 paths drawn evenly, probabilities uneven, as in the midst of a search. ``by_layers``: trained toys of two
@@ -253,8 +253,8 @@ def summary(rows: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 def run(full: bool) -> Outcome:
     """Look at toys with fresh and with trained weights."""
-    toys, draws = 20 if full else 4, SearchConfig().reinforce.draws_per_step
-    figures: dict[str, object] = {"toys": toys, "draws_per_step": draws}
+    toys, draws = 20 if full else 4, SearchConfig().paths_per_step
+    figures: dict[str, object] = {"toys": toys, "paths_per_step": draws}
     worst = 0.0
     for state in ("fresh", "trained"):
         rows = []

@@ -3,12 +3,13 @@
 A latency model that is right about random networks may still be wrong about chosen ones: where many
 networks compete under a target, those win whose time it thinks too low (the winner's curse). So the space
 ``fashion`` is profiled, modelled and searched on this computer by the product's own stages, and networks
-for twenty targets are chosen from the one supernet. They are evaluated as ranked first by prediction, before
-any has been timed, in a measurement of their own; beside them what the stage ships, which has dropped
-those that it measured late.
+for twenty targets are chosen by the probabilities that one search learned for each of them. They are
+measured as ranked first, before any has been timed, in a measurement of their own; beside them what the
+stage ships, which has dropped those that it measured late.
 
 The negative control goes the same way with a latency table whose times are dealt out to the wrong blocks,
-the model fitted to it on the same whole networks. Networks chosen with that must miss the bars.
+the model fitted to it on the same whole networks. Networks chosen with that, by probabilities learned from
+the same evaluations, must miss the bars.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -33,7 +34,7 @@ from pipeline.runner import Pipeline
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
-from stages.data.config import DataConfig, open_dataset
+from stages.data.config import DataConfig
 from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, SearchResult
 from stages.latency.config import LatencyConfig
 from stages.latency_model import FitLatency
@@ -42,8 +43,7 @@ from stages.measurement.interval import interval_percent
 from stages.measurement.rounds import Measured, measure_rounds
 from stages.measurement.work import Work
 from stages.nas.config import PruneConfig, SearchConfig
-from stages.nas.path_values import PathValues
-from stages.nas.solver import best_by_value
+from stages.nas.ranking import Ranking
 from stages.nas.targets import TargetConfig
 from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.prune import Prune
@@ -51,9 +51,6 @@ from stages.search import Search
 from stages.space import SpaceConfig, load_space
 from stages.space.network_name import network_name
 from stages.space.search_space import SearchSpace
-
-if TYPE_CHECKING:
-    from stages.nas.path_values import Integers
 
 OFF_PERCENT, OVER_TARGET = 3.0, 1.10
 SEED = 0
@@ -80,25 +77,15 @@ FULL = Depth(
     5,
     DataConfig(train_images=20_000, architecture_images=2_000),
     SearchConfig(),
-    PruneConfig(recalibration_batches=10, shortlist=0),
+    PruneConfig(recalibration_batches=10),
 )
 QUICK = Depth(
     5,
     2,
     DataConfig(train_images=2_000, architecture_images=2_000),
     SearchConfig(epochs=1),
-    PruneConfig(candidates=2, evaluations=200, recalibration_batches=5, shortlist=0),
+    PruneConfig(candidates=2, recalibration_batches=5),
 )
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """What networks of a space are ranked by, and the paths that were evaluated for it."""
-
-    space: SearchSpace
-    values: PathValues
-    known_NL: Integers | None
-    config: PruneConfig
 
 
 @dataclass(frozen=True)
@@ -182,10 +169,12 @@ def investigate(depth: Depth, space: SearchSpace, device: Device, store: Store, 
 
     say("latency_target: the networks that are ranked first")
     targets_ms = [middle, *targets_ms]
-    ranking = stage_ranking(search, latency, targets_ms, depth, context("values"))
-    chosen = choose(ranking, latency, targets_ms)
+    chosen = choose(search, latency, targets_ms, context("probabilities"))
     models, refused = permuted_models(space, table, latency, depth.permutations, SEED)
-    controls = [choose(ranking, model, spread_targets_ms(model, depth.targets)) for model in models]
+    controls = [
+        choose(search, model, spread_targets_ms(model, depth.targets), context("permuted"))
+        for model in models
+    ]
     shipped = shipped_choices(pruned)
     say("latency_target: the second measurement")
     everything = [path for choices in (chosen, shipped, *controls) for _, path in choices]
@@ -203,57 +192,18 @@ def spread_targets_ms(latency: LatencyModel, count: int) -> list[float]:
     return [fastest_ms * step ** (index + 1) for index in range(count)]
 
 
-def stage_ranking(
-    search: SearchResult, latency: LatencyModel, targets_ms: Sequence[float], depth: Depth, context: Context
-) -> Ranking:
-    """The values that the stage ``prune`` ranks by: it does not keep them, so they are estimated again."""
-    from safetensors.torch import load
-    from stages.nas.evaluation import SupernetEvaluator, explore_supernet
+def choose(
+    search: SearchResult, latency: LatencyModel, targets_ms: Sequence[float], context: Context
+) -> list[Choice]:
+    """The network that is ranked first under each target, as the stage does it; no target without one.
 
-    from stages.nas.pick import EVALUATION_BATCH_SIZE
-    from stages.nn.blocks import to_channels_last
-    from stages.nn.supernet import Supernet
-    from stages.seeds import derived_seed
-    from stages.training.runtime import start_runtime
-
-    torch_device = start_runtime(SEED).device
-    supernet = Supernet(search.space)
-    supernet.load_state_dict(load(context.store.read_bytes(search.supernet)))
-    supernet.to(torch_device)
-    to_channels_last(supernet)
-    costs_ms, fixed_ms = _architecture_of(search.space, latency)
-    evaluation_batches = (
-        open_dataset(depth.data).load("architecture").batches(EVALUATION_BATCH_SIZE, torch_device)
-    )
-    explored = explore_supernet(
-        SupernetEvaluator(supernet, evaluation_batches, context),
-        costs_ms,
-        [target_ms - fixed_ms for target_ms in targets_ms],
-        budget=depth.prune.evaluations,
-        seed=derived_seed(SEED, 3),
-    )
-    return Ranking(search.space, explored.values, explored.paths_NL, depth.prune)
-
-
-def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float]) -> list[Choice]:
-    """The network that is ranked first under each target, as the stage does it; no target without one."""
-    from stages.seeds import derived_seed
-
-    costs_ms, fixed_ms = _architecture_of(ranking.space, latency)
+    Targets that were not searched for get their probabilities from the search's evaluations.
+    """
+    ranking = Ranking(TargetConfig().minimum_share, SEED, search, latency, context)
     choices = []
     for target_ms in targets_ms:
-        least_ms = TargetConfig().minimum_share * min(target_ms, latency.feasible_ms[1])
         try:
-            first, *_ = best_by_value(
-                ranking.values,
-                costs_ms,
-                at_least_ms=least_ms - fixed_ms,
-                at_most_ms=target_ms - fixed_ms,
-                count=ranking.config.candidates,
-                seed=derived_seed(SEED, 4),
-                known_NL=ranking.known_NL,
-                identity=lambda path: tuple(block.key for block in ranking.space.network(path).blocks),
-            )
+            first, *_ = ranking.best(target_ms, 1)
         except InfeasibleTargetError as error:
             say(f"latency_target: no network for {target_ms:.4g} ms: {error.message}")
             continue
@@ -261,22 +211,9 @@ def choose(ranking: Ranking, latency: LatencyModel, targets_ms: Sequence[float])
     return choices
 
 
-def _architecture_of(space: SearchSpace, latency: LatencyModel) -> tuple[list[list[float]], float]:
-    """What every candidate adds to a network's time, and what all networks take."""
-    from stages.nas.search_loop import architecture_of
-
-    architecture = architecture_of(space, latency)
-    return [row.tolist() for row in architecture.block_ms], architecture.fixed_ms
-
-
 def shipped_choices(pruned: PrunedNetworks) -> list[Choice]:
-    """What the stage gives for each target: of the candidates that it measured in time, the most accurate."""
-    best: dict[float, tuple[float, Path]] = {}
-    for network in pruned.considered:
-        accuracy = network.validation_accuracy_percent
-        if accuracy is not None and accuracy > best.get(network.target_ms, (-1.0, ()))[0]:
-            best[network.target_ms] = accuracy, network.choices
-    return [(target_ms, path) for target_ms, (_, path) in best.items()]
+    """What the stage gives, each network with the target that it was first picked for."""
+    return [(network.target_ms, network.choices) for network in (pruned.found, *pruned.front)]
 
 
 def measure(

@@ -49,7 +49,7 @@ EPOCHS: Mapping[str, Sequence[str]] = {
     ),
 }
 """Of some 1,300 training images fewer passes are enough than of 160."""
-QUICK = ("prune.evaluations=300", "verify.max_rounds=12")
+QUICK = ("verify.max_rounds=12",)
 SPEEDUP, MARGIN_POINTS, OVER_FRESH_POINTS, BELOW_RANDOM_POINTS = 1.5, -3.0, 10.0, -1.0
 FULL, FRESH = "lite0_full", "found_fresh"
 

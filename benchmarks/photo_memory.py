@@ -35,7 +35,7 @@ training: {epochs: 1, side_by_side: 1}
 profile: {anchor_width: 0.35}
 latency: {calibration_networks: 5, held_out_networks: 5}
 search: {warmup_epochs: 1, epochs: 1, batch_size: 32}
-prune: {candidates: 2, recalibration_batches: 4, evaluations: 50, shortlist: 2}
+prune: {candidates: 2, recalibration_batches: 4}
 baseline: {widths: [0.35], published_widths: []}
 """
 SPACE = """

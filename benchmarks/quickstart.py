@@ -3,7 +3,7 @@
 For each seed the whole pipeline runs anew: profile, latency model, search, and then every network trained
 from *fresh* weights by one recipe for the same number of epochs. Accuracies are compared image by image
 over all seeds, latencies round by round. The ablation stands beside it: random networks of equal latency,
-the pick of a search without the latency multiplier, the fastest network. ``--full`` is resumable: killed, it
+the pick of a search without a limit of latency, the fastest network. ``--full`` is resumable: killed, it
 goes on where it was.
 """
 

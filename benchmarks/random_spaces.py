@@ -54,8 +54,6 @@ SETTINGS: Mapping[str, Any] = {
     "precheck": {"rounds": 3, "warmup_ms": 0.2, "min_ms": 2, "max_ratio": 3},
     "search": {"warmup_epochs": 1, "epochs": 1, "batch_size": 32, "architecture_batch_size": 32},
     "prune": {
-        "evaluations": 50,
-        "shortlist": 3,
         "candidates": 2,
         "recalibration_batches": 1,
         "trial_epochs": 0,

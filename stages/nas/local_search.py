@@ -14,7 +14,7 @@ from stages.nas.path_values import PathValues, starts_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from stages.nas.path_values import Integers
+    from stages.nas.path_values import Array, Integers
 
 STARTS = 2
 _TEMPERATURE = 0.1  # of the spread of a uniformly drawn network's value by single layers' parts
@@ -47,20 +47,17 @@ def improved(path_L: Integers, values: PathValues, window: LatencyWindow) -> Int
     """
     import numpy as np
 
-    cost_C = np.concatenate(window.costs_ms)
+    pair_CC, cost_C = values.pair_CC, np.concatenate(window.costs_ms)
     starts = starts_of(values.sizes)
     layer_of_C = np.repeat(np.arange(len(values.sizes)), values.sizes)
     one_layer_CC = layer_of_C[:, None] == layer_of_C[None, :]
     np.fill_diagonal(one_layer_CC, val=False)  # where a change stands for itself alone
-    path_L = path_L.copy()
+    now_L = starts + path_L
+    taken_C = now_L[layer_of_C]  # in its own layer
+    added_C = values.marginal_values(path_L[None])[0]
+    together_CC = _gained_together(pair_CC, taken_C, np.arange(len(taken_C)))
     while True:
-        now_L = starts + path_L
-        taken_C = now_L[layer_of_C]
-        added_C = values.marginal_values(path_L[None])[0]
         gain_C, cost_change_C = added_C - added_C[taken_C], cost_C - cost_C[taken_C]
-        # Two layers at once: their gains, and what their pair's part gains over each change alone.
-        pair = values.pair_CC
-        together_CC = pair - pair[:, taken_C] - pair[taken_C] + pair[np.ix_(taken_C, taken_C)]
         gain_CC = gain_C[:, None] + gain_C[None, :] + together_CC
         change_CC = cost_change_C[:, None] + cost_change_C[None, :]
         np.fill_diagonal(gain_CC, gain_C)
@@ -68,8 +65,24 @@ def improved(path_L: Integers, values: PathValues, window: LatencyWindow) -> Int
         total_CC = cost_C[now_L].sum() + change_CC
         allowed_CC = ~one_layer_CC & (total_CC >= window.least_ms) & (total_CC <= window.most_ms)
         gain_CC = np.where(allowed_CC, gain_CC, -np.inf)
-        first, second = np.unravel_index(gain_CC.argmax(), gain_CC.shape)
-        if not gain_CC[first, second] > _LEAST_GAIN * (1.0 + abs(values.mean)):
-            return path_L
-        for candidate in (first, second):
-            path_L[layer_of_C[candidate]] = candidate - starts[layer_of_C[candidate]]
+        step = np.unravel_index(gain_CC.argmax(), gain_CC.shape)
+        if not gain_CC[step] > _LEAST_GAIN * (1.0 + abs(values.mean)):
+            best_L: Integers = now_L - starts
+            return best_L
+        for candidate in dict.fromkeys(step):
+            layer = layer_of_C[candidate]
+            added_C = added_C + pair_CC[candidate] - pair_CC[now_L[layer]]
+            now_L[layer] = candidate
+        taken_C = now_L[layer_of_C]
+        changed = np.flatnonzero((layer_of_C[:, None] == layer_of_C[list(step)]).any(axis=1))
+        together_CC[changed] = _gained_together(pair_CC, taken_C, changed)
+        together_CC[:, changed] = together_CC[changed].T
+
+
+def _gained_together(pair_CC: Array, taken_C: Integers, rows: Integers) -> Array:
+    """Of these candidates: what a change to them and to another one gains over each change alone."""
+    import numpy as np
+
+    own, taken = pair_CC[rows], pair_CC[taken_C[rows]]
+    gained: Array = own - taken - np.take(own, taken_C, axis=1) + np.take(taken, taken_C, axis=1)
+    return gained

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from stages.nas.path_pairs import PathPairs
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-LIKELIHOOD_NETWORKS = 500  # of which the variances are found: an eigenvalue problem of that size
+LIKELIHOOD_NETWORKS = 1000  # of which the variances are found: an eigenvalue problem of that size
 _PAIR_SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-_NOISE_RATIOS = 40
+_NOISE_RATIOS = tuple(
+    10 ** (n / 6) for n in range(-12, 25)
+)  # of the variance between networks: 0.01 to 10,000
 _TOLERANCE, _DRAWS_TOLERANCE = 1e-4, 1e-2  # of a residual that is noise for the most part; a draw is noise
 _MOST_ITERATIONS = 500
 
@@ -102,15 +106,25 @@ def one_hot(paths_NL: Integers, sizes: Sequence[int]) -> Array:
 class Posterior:
     """What is known of all parts after networks were evaluated; the matrices are made once."""
 
-    def __init__(self, seen: Evaluations, sizes: Sequence[int], variances: Variances) -> None:
+    def __init__(
+        self,
+        seen: Evaluations,
+        sizes: Sequence[int],
+        variances: Variances,
+        pairs: PathPairs | None = None,
+    ) -> None:
+        """``pairs``: of the evaluated networks, where they are there already."""
         import numpy as np
 
-        self._seen, self._variances = seen, variances
-        self._sizes = tuple(sizes)
-        self._hot_NC = one_hot(seen.paths_NL, sizes)
-        self._covariance = _Covariance(seen, sizes, variances)
+        self._seen, self._sizes, self.variances = seen, tuple(sizes), variances
+        self._pairs = pairs or PathPairs(seen.paths_NL, sizes)
         owner = np.repeat(np.arange(len(sizes)), sizes)
-        self._within_a_layer = owner[:, None] == owner[None, :]
+        self._across_layers = owner[:, None] != owner[None, :]
+        self._covariance = _Covariance(seen, self._pairs, self._across_layers, variances)
+
+    def under(self, variances: Variances) -> Posterior:
+        """What is known if the variances are others."""
+        return Posterior(self._seen, self._sizes, variances, self._pairs)
 
     def mean(self) -> PathValues:
         """The parts' mean, given what was observed."""
@@ -118,11 +132,10 @@ class Posterior:
 
     def _learned(self, observed_N: Array, tolerance: float) -> PathValues:
         mean = float(observed_N.mean())
-        dual_N = self._covariance.solve(observed_N - mean, tolerance=tolerance)
-        layer_C = self._variances.layer * (self._hot_NC.T @ dual_N)
-        pair_CC = self._variances.pair * ((self._hot_NC * dual_N[:, None]).T @ self._hot_NC)
-        pair_CC[self._within_a_layer] = 0.0
-        return PathValues(self._sizes, mean, layer_C, pair_CC, self._variances)
+        sums_CC = self._pairs.sums(self._covariance.solve(observed_N - mean, tolerance=tolerance))
+        layer_C = self.variances.layer * sums_CC.diagonal()
+        pair_CC = self.variances.pair * sums_CC * self._across_layers
+        return PathValues(self._sizes, mean, layer_C, pair_CC, self.variances)
 
     def draw(self, mean: PathValues, random: np.random.Generator, *, share: float = 1.0) -> PathValues:
         """The mean and ``share`` of one joint deviation of all parts from it.
@@ -132,58 +145,53 @@ class Posterior:
         """
         import numpy as np
 
-        seen, variances, count = self._seen, self._variances, len(mean.layer_C)
+        seen, variances, count = self._seen, self.variances, len(mean.layer_C)
         layer_C = random.normal(size=count) * np.sqrt(variances.layer)
         pair_CC = np.triu(random.normal(size=(count, count)) * np.sqrt(variances.pair), 1)
-        pair_CC[self._within_a_layer] = 0.0
-        prior = PathValues(self._sizes, 0.0, layer_C, pair_CC + pair_CC.T, variances)
+        pair_CC = (pair_CC + pair_CC.T) * self._across_layers
         noise_N = random.normal(size=len(seen.paths_NL)) * np.sqrt(variances.noise * seen.noise_N)
         step_S = random.normal(size=int(seen.step_N.max()) + 1) * np.sqrt(variances.step)
-        learned = self._learned(prior.value(seen.paths_NL) + noise_N + step_S[seen.step_N], _DRAWS_TOLERANCE)
+        drawn_N = self._pairs.forms(pair_CC + 2 * np.diag(layer_C))
+        learned = self._learned(drawn_N + noise_N + step_S[seen.step_N], _DRAWS_TOLERANCE)
         return replace(
             mean,
-            layer_C=mean.layer_C + share * (prior.layer_C - learned.layer_C),
-            pair_CC=mean.pair_CC + share * (prior.pair_CC - learned.pair_CC),
+            layer_C=mean.layer_C + share * (layer_C - learned.layer_C),
+            pair_CC=mean.pair_CC + share * (pair_CC - learned.pair_CC),
         )
 
 
 class _Covariance:
-    """K + steps + noise of networks (N, L), without the N x N matrices.
+    """K + steps + noise of networks (N, L), without the N x N matrices."""
 
-    K is F F^T, where F has a column for each part, scaled by its standard deviation.
-    """
-
-    def __init__(self, seen: Evaluations, sizes: Sequence[int], variances: Variances) -> None:
+    def __init__(
+        self, seen: Evaluations, pairs: PathPairs, across_layers: NDArray[np.bool_], variances: Variances
+    ) -> None:
         import numpy as np
         from scipy.sparse import csr_array
 
-        count, layers = seen.paths_NL.shape
-        candidates = sum(sizes)
-        index_NL = seen.paths_NL + starts_of(sizes)
-        first, second = np.triu_indices(layers, 1)
-        index_NF = np.hstack([index_NL, candidates * (1 + index_NL[:, first]) + index_NL[:, second]])
-        scale_F = np.sqrt(np.r_[np.full(layers, variances.layer), np.full(len(first), variances.pair)])
-        self._parts = csr_array(
-            (np.tile(scale_F, count), index_NF.ravel(), np.arange(count + 1) * index_NF.shape[1]),
-            shape=(count, candidates * (1 + candidates)),
-        )
-        self._transposed = self._parts.T.tocsr()
+        layers = seen.paths_NL.shape[1]
+        self._pairs = pairs
+        self._scale_CC = variances.pair * across_layers + 2 * variances.layer * np.eye(len(across_layers))
         self._noise_N = variances.noise * seen.noise_N
         self._step_variance = variances.step
         self._step_N = np.unique(seen.step_N, return_inverse=True)[1].reshape(-1)
-        self._rest_N = self._noise_N + variances.pair * len(first)
+        self._rest_N = self._noise_N + variances.pair * (layers * (layers - 1) // 2)
         rest_S = np.bincount(self._step_N, 1 / self._rest_N)
         self._shrunk_S = variances.step / (1 + variances.step * rest_S)
-        self._hot_NC = one_hot(seen.paths_NL, sizes)
-        self._scaled_NC = np.stack([self._of_rest(column) for column in self._hot_NC.T], axis=1)
-        self._inner = np.linalg.inv(np.eye(candidates) / variances.layer + self._hot_NC.T @ self._scaled_NC)
+        self._hot_NC, self._hot_CN = pairs.hot_NC, pairs.hot_NC.T.tocsr()
+        # H^T (the inverse of the rest) H, H the one-hot rows of all networks.
+        weights_SN = csr_array((1 / self._rest_N, (self._step_N, np.arange(len(self._rest_N)))))
+        of_step_SC = (weights_SN @ self._hot_NC).toarray()
+        scaled_CC = pairs.sums(1 / self._rest_N) - of_step_SC.T @ (self._shrunk_S[:, None] * of_step_SC)
+        self._inner = np.linalg.inv(np.eye(len(scaled_CC)) / variances.layer + scaled_CC)
 
     def times(self, dual_N: Array) -> Array:
-        """(K + steps + noise) a."""
+        """(K + steps + noise) a. K is the form of the parts that a sum of networks teaches."""
         import numpy as np
 
         steps_N = self._step_variance * np.bincount(self._step_N, dual_N)[self._step_N]
-        product: Array = self._parts @ (self._transposed @ dual_N) + steps_N + self._noise_N * dual_N
+        learned_N = self._pairs.forms(self._scale_CC * self._pairs.sums(dual_N))
+        product: Array = learned_N + steps_N + self._noise_N * dual_N
         return product
 
     def _of_rest(self, dual_N: Array) -> Array:
@@ -198,7 +206,7 @@ class _Covariance:
     def precondition(self, residual_N: Array) -> Array:
         """The inverse of all but the pairs' part of K off its diagonal (Woodbury), times a residual."""
         rest_N = self._of_rest(residual_N)
-        better: Array = rest_N - self._scaled_NC @ (self._inner @ (self._hot_NC.T @ rest_N))
+        better: Array = rest_N - self._of_rest(self._hot_NC @ (self._inner @ (self._hot_CN @ rest_N)))
         return better
 
     def solve(self, target_N: Array, *, tolerance: float) -> Array:
@@ -220,12 +228,13 @@ class _Covariance:
 
 
 def likely_variances(seen: Evaluations, sizes: Sequence[int]) -> Variances:
-    """The variances under which the differences within steps are most likely (restricted likelihood).
+    """The variances that explain the differences within steps (restricted likelihood).
 
-    Over a grid of the pairs' share and of the noise's; the scale is then known in closed form. Of more than
-    500 evaluations the first are taken: those that were drawn before anything was known. A step of one
-    evaluation is compared with all others of its kind. The step's own variance is left at 0
-    (:func:`step_variance`).
+    The mean over a grid of the pairs' share and of the noise's, weighted by likelihood; the scale is then
+    known in closed form. The mean, for few networks agree in enough layers to tell pairs from noise: what is
+    most likely may leave no noise at all, and then every observation would be believed. Of more than 1,000
+    evaluations the first are taken: those that were drawn before anything was known. A step of one evaluation
+    is compared with all others of its kind. The step's own variance is left at 0 (:func:`step_variance`).
     """
     import numpy as np
 
@@ -240,18 +249,19 @@ def likely_variances(seen: Evaluations, sizes: Sequence[int]) -> Variances:
     agreed = hot_NC @ hot_NC.T
     agreed_DD = contrast_DN @ agreed @ contrast_DN.T
     agreed_pairs_DD = contrast_DN @ (agreed * (agreed - 1) / 2) @ contrast_DN.T
-    best, chosen = -np.inf, (1.0, 0.0, 1.0)
+    variances, log_likelihood = [], []
     for share in _PAIR_SHARES:
         layer, pair = (1 - share) / layers, share / pairs
         values, vectors = np.linalg.eigh(layer * agreed_DD + pair * agreed_pairs_DD)
         projected = (vectors.T @ observed_D) ** 2
-        for ratio in np.logspace(-3, 4, _NOISE_RATIOS):
+        for ratio in _NOISE_RATIOS:
             spectrum = np.maximum(values, 0.0) + ratio
             scale = max(float((projected / spectrum).mean()), 1e-300)
-            likelihood = -0.5 * len(observed_D) * np.log(scale) - 0.5 * float(np.log(spectrum).sum())
-            if likelihood > best:
-                best, chosen = likelihood, (scale * layer, scale * pair, scale * ratio)
-    return Variances(*(max(float(part), 1e-12) for part in chosen))
+            variances.append((scale * layer, scale * pair, scale * ratio))
+            log_likelihood.append(-0.5 * len(observed_D) * np.log(scale) - 0.5 * np.log(spectrum).sum())
+    weight = np.exp(np.array(log_likelihood) - max(log_likelihood))
+    mean = np.average(variances, axis=0, weights=weight)
+    return Variances(*(max(float(part), 1e-12) for part in mean))
 
 
 def _contrasts(step_N: Integers) -> Array:

@@ -21,7 +21,6 @@ from stages.nas.local_search import best_path
 from stages.nas.path_values import (
     LIKELIHOOD_NETWORKS,
     Evaluations,
-    PathValues,
     Posterior,
     Variances,
     likely_variances,
@@ -68,6 +67,7 @@ class PosteriorRule:
         self._steps: list[int] = []
         self._shares: list[list[float] | None] = [None] * len(self.windows)
         self._variances: Variances | None = None
+        self._variances_of = 0  # so many evaluations
         self._moments = update_moments(self.steps, self.paths_per_step)
 
     def draw(self) -> Integers:
@@ -93,8 +93,8 @@ class PosteriorRule:
         random = np.random.default_rng([self.seed, self.step, 1])
         last = self.step == max(self._moments)
         seen = self.evaluations()
-        if self._variances is None or len(seen.paths_NL) < 2 * LIKELIHOOD_NETWORKS:
-            self._variances = likely_variances(seen, self.sizes)
+        if self._variances is None or self._variances_of < LIKELIHOOD_NETWORKS:
+            self._variances, self._variances_of = likely_variances(seen, self.sizes), len(seen.paths_NL)
         share_TC = best_shares(
             seen,
             self.sizes,
@@ -139,6 +139,7 @@ class PosteriorRule:
             "steps": self._steps[-MOST_EVALUATIONS:],
             "shares": list(self._shares),
             "variances": None if self._variances is None else asdict(self._variances),
+            "variances_of": self._variances_of,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -149,6 +150,7 @@ class PosteriorRule:
         self._shares = list(state["shares"])
         variances = state["variances"]
         self._variances = None if variances is None else Variances(**variances)
+        self._variances_of = int(state["variances_of"])
 
 
 def update_moments(steps: int, paths_per_step: int) -> frozenset[int]:
@@ -176,8 +178,8 @@ def best_shares(
     """
     import numpy as np
 
-    variances, mean = posterior_mean(seen, sizes, variances)
-    posterior = Posterior(seen, sizes, variances)
+    posterior = posterior_of(seen, sizes, variances)
+    mean = posterior.mean()
     starts = starts_of(sizes)
     share_TC = [np.zeros(sum(sizes)) for _ in windows]
     for _ in range(networks):
@@ -187,13 +189,10 @@ def best_shares(
     return share_TC
 
 
-def posterior_mean(
-    seen: Evaluations, sizes: Sequence[int], variances: Variances
-) -> tuple[Variances, PathValues]:
-    """The parts' mean, and the variances with what steps add: estimated from what networks leave of it."""
-    first = Posterior(seen, sizes, replace(variances, step=step_variance(seen))).mean()
-    variances = replace(variances, step=step_variance(seen, first))
-    return variances, Posterior(seen, sizes, variances).mean()
+def posterior_of(seen: Evaluations, sizes: Sequence[int], variances: Variances) -> Posterior:
+    """The posterior, with a variance of what steps add: estimated from what networks leave of it."""
+    first = Posterior(seen, sizes, replace(variances, step=step_variance(seen)))
+    return first.under(replace(variances, step=step_variance(seen, first.mean())))
 
 
 def of_shares(share_C: Array, sizes: Sequence[int]) -> Rows:

@@ -44,7 +44,7 @@ DEPTH = Depth(
     permutations=2,
     data=DataConfig(train_images=300, architecture_images=100),
     search=SearchConfig(warmup_epochs=0, epochs=1, batch_size=50, architecture_batch_size=50),
-    prune=PruneConfig(evaluations=60, candidates=2, recalibration_batches=1, shortlist=0),
+    prune=PruneConfig(candidates=2, recalibration_batches=1),
 )
 
 

@@ -30,7 +30,7 @@ from pipeline.events import Event, Message
 from pipeline.stage import Context
 from stages.data.config import DataConfig
 from stages.documents import PrunedNetwork, PrunedNetworks, TrainedNetworks, Verification
-from stages.nas.multiplier import LatencyMultiplier
+from stages.nas.targets import latency_window
 from stages.nn.network import Network, save_weights
 from stages.space.equal_latency import equal_latency
 from stages.training.recipe import TrainingConfig
@@ -52,22 +52,13 @@ def test_the_second_run_takes_over_what_latency_and_baselines_need() -> None:
     assert {name for name in first if first[name] != second[name]} == {"search", "prune"}
 
 
-def test_in_the_second_run_latency_has_no_price_and_no_limit() -> None:
+def test_in_the_second_run_every_network_may_be_drawn_and_picked() -> None:
     config = configuration(0, full=True, changes=CHANGES)
     assert configuration(0, full=True).prune.random_networks == 5
     assert config.prune.random_networks == config.target.minimum_share == 0
-    search = config.search
-    multiplier = LatencyMultiplier(
-        config.target.searched_ms(LATENCY),
-        rate=search.multiplier_rate,
-        damping=search.multiplier_damping,
-        anneal_steps=5,
-        limit=search.multiplier_limit,
-    )
-    assert multiplier.target_ms > LATENCY.feasible_ms[1]
-    for expected_ms in (0.01, 0.5, 100.0) * 4:
-        multiplier.update(expected_ms)
-        assert multiplier.value == 0.0
+    window = latency_window(SPACE, LATENCY, config.target.searched_ms(LATENCY), config.target.minimum_share)
+    paths = list(product(*(range(len(layer.blocks)) for layer in SPACE.layers())))
+    assert window.holds(np.array(paths)).all()
 
 
 # --- its two networks ------------------------------------------------------------------------------
@@ -87,8 +78,6 @@ def free_pick(store: MemoryStore, target_ms: float = 1.0) -> PrunedNetworks:
     )
     return PrunedNetworks(
         target_ms=target_ms,
-        rank_by="value",
-        evaluations=50,
         considered=(),
         anchor=LATENCY.reference,
         seconds=0.0,

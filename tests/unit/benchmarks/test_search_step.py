@@ -28,10 +28,13 @@ CPU = torch.device("cpu")
 TINY = Setting(SPACE, batch_size=4, device=CPU, bfloat16=False, draws=1, rounds=2)
 BARS = {
     "weight_step_memory_over_alone": 1.15,
+    "two_path_step_memory_over_alone": 1.15,
     "architecture_step_memory_over_alone": 1.15,
     "weight_step_memory_largest_over_smallest": 1.05,
+    "two_path_step_memory_largest_over_smallest": 1.05,
     "architecture_step_memory_largest_over_smallest": 1.05,
     "weight_step_time_over_alone": 1.05,
+    "two_path_step_time_over_alone": 2.0,
     "architecture_step_time_over_alone": 2.0,
 }
 

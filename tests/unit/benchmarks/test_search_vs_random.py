@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import _tabular_search, search_vs_random
-from benchmarks._tabular_search import (
-    ARMS,
-    NO_MULTIPLIER,
-    Found,
+from benchmarks import _tabular_ruler, _tabular_search, search_vs_random
+from benchmarks._tabular_ruler import (
+    MINIMUM_SHARE,
     all_choices,
-    predicted_ms,
-    search_once,
-    target_ms,
-)
-from benchmarks.search_vs_random import (
-    CONTROLS,
-    Held,
     beaten_share,
     best_under_target,
     near,
-    permuted,
+    predicted_ms,
+    signal_to_noise,
+    targets_ms,
+    under_target,
+)
+from benchmarks._tabular_search import ESTIMATORS, Found, Learned, search_of, search_once
+from benchmarks.search_vs_random import (
+    CONTROLS,
+    PERMUTED,
+    Held,
+    permuted_pick,
     picks_of,
     rival_percent,
     summarise,
-    under_target,
+    summed,
 )
-from benchmarks.tabular_space import Choices, Run, TrainedSpace, block_keys, distinct_networks
-from stages.data.config import DataConfig
+from benchmarks.tabular_space import (
+    Choices,
+    Run,
+    TrainedSpace,
+    block_keys,
+    distinct_networks,
+    silent,
+    tabular_latency,
+    tabular_space,
+)
+from pipeline.stage import Context
+from pipeline.store.scratch import FleetingScratch
+from pipeline.store.store import Store
+from stages.data.config import DataConfig, open_dataset
 from stages.nas.config import PruneConfig, SearchConfig
+from stages.nas.search_loop import SearchLoop, architecture_of
+from stages.nas.targets import latency_targets
 from stages.space.equal_latency import equal_latency
+from stages.training.runtime import start_runtime
 
 WORTH: Mapping[Choices, float] = {
     choices: 80.0 + float(np.random.default_rng(n).normal()) for n, choices in enumerate(distinct_networks())
@@ -43,140 +62,199 @@ TRUTH = TrainedSpace(
         for choices, worth in WORTH.items()
     }
 )
+SIZES = [len(layer.blocks) for layer in tabular_space().layers()]
+FIRST_MS = targets_ms()[0]
+SMALL = DataConfig(train_images=400, architecture_images=100)
 
 
-def planted(skill: float, seed: int) -> Found:
-    """A search whose estimate is the truth and noise, mixed."""
+def learned(skill: float, seed: int) -> Learned:
+    """Picks by the truth and noise, mixed; probabilities that are noise."""
     random = np.random.default_rng(seed)
     truth = np.array([TRUTH.test_percent(choices) for choices in all_choices()])
-    estimated = skill * (truth - 80.0) + (1 - skill) * random.normal(size=len(truth))
-    pick = best_under_target(estimated)
-    uniform = [[0.0] * (1 + max(c[layer] for c in all_choices())) for layer in range(len(pick))]
-    evaluated = [(worth, worth) for worth in WORTH.values()]
-    return Found(seed, "search", pick, uniform, estimated.tolist(), 30.0, evaluated, None, 10.0)
+    scores = skill * (truth - 80.0) + (1 - skill) * random.normal(size=len(truth))
+    rows = [np.log(random.dirichlet(np.ones(size))).tolist() for size in SIZES]
+    picks = [best_under_target(scores, target_ms) for target_ms in targets_ms()]
+    return Learned([rows for _ in targets_ms()], picks, 0.1, 1248)
 
 
-def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked() -> None:
-    for index in under_target():
+def planted(seed: int, **skills: float) -> Found:
+    """A supernet on which the kinds have these skills; the others have none."""
+    kinds = {
+        kind: learned(skills.get(kind, 0.0), 1000 * number + seed) for number, kind in enumerate(ESTIMATORS)
+    }
+    training = TRUTH.runs[block_keys(all_choices()[0])][0]
+    return Found(seed, kinds, kinds["search"].picks[0], 30.0, training, 10.0)
+
+
+def test_the_first_target_is_the_middle_of_all_latencies_and_all_are_different() -> None:
+    times = sorted(map(predicted_ms, distinct_networks()))
+    assert times[len(times) // 2] == FIRST_MS
+    assert len(set(targets_ms())) == len(targets_ms()) == 8
+
+
+@pytest.mark.parametrize("target_ms", targets_ms())
+def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked(target_ms: float) -> None:
+    for index in under_target(target_ms):
         choices = all_choices()[index]
-        others = near(choices)
+        others = near(choices, target_ms)
+        assert others
         assert block_keys(choices) not in {block_keys(other) for other in others}
         assert all(equal_latency(predicted_ms(other) / predicted_ms(choices)) for other in others)
-        assert all(0.9 * target_ms() <= predicted_ms(other) <= target_ms() for other in others)
+        assert all(0.9 * target_ms - 1e-9 <= predicted_ms(other) <= target_ms + 1e-9 for other in others)
 
 
 def test_the_ruler_is_even_a_blind_pick_beats_half_of_its_opponents() -> None:
     truth = TrainedSpace.read()
-    shares = [beaten_share(all_choices()[index], truth) for index in under_target()]
-    assert np.mean(shares) == pytest.approx(0.5, abs=0.02)
+    shares = [
+        np.mean([beaten_share(all_choices()[index], target_ms, truth) for index in under_target(target_ms)])
+        for target_ms in targets_ms()
+    ]
+    assert shares[0] == pytest.approx(0.5, abs=0.02)
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.03)
 
 
-def test_what_is_picked_without_a_choice_is_under_the_target_and_uses_it() -> None:
-    picked = best_under_target(np.arange(len(all_choices()), dtype=float))
-    assert 0.9 * target_ms() <= predicted_ms(picked) <= target_ms()
-
-
-def test_permuted_preferences_are_the_same_ones_of_other_candidates() -> None:
+def test_the_rulers_noise_is_that_of_trainings_and_its_signal_is_without_it() -> None:
     random = np.random.default_rng(0)
-    scores = random.normal(size=len(all_choices()))
-    exchanged = permuted(scores, random)
-    assert sorted(exchanged) == sorted(scores)
-    assert not np.array_equal(exchanged, scores)
+    runs = {
+        keys: [Run(of[0].choices, seed, 0.0, of[0].test_percent + random.normal() / 2) for seed in range(3)]
+        for keys, of in TRUTH.runs.items()
+    }
+    seen = [signal_to_noise(target_ms, TrainedSpace(runs)) for target_ms in targets_ms()]
+    assert np.mean([of["deviation_between_trainings_points"] for of in seen]) == pytest.approx(0.5, abs=0.1)
+    assert np.mean([of["deviation_between_networks_points"] for of in seen]) == pytest.approx(1.0, abs=0.2)
+    assert signal_to_noise(FIRST_MS, TRUTH)["signal_to_noise"] is None, "trainings that do not differ"
 
 
-def test_a_permuted_sum_is_a_sum_of_permuted_parts() -> None:
-    parts = [np.arange(3.0) * 10.0**layer for layer in range(len(all_choices()[0]))]
-    scores = np.array([sum(parts[n][c] for n, c in enumerate(path)) for path in all_choices()])
-    table = permuted(scores, np.random.default_rng(1))
-    by_path = dict(zip(all_choices(), table, strict=True))
-    base = by_path[all_choices()[0]]
-    for layer in (1, 2, 4, 5, 7):
-        changed = [by_path[c] - base for c in all_choices() if sum(map(bool, c)) == 1 and c[layer]]
-        assert len(changed) == 2 and all(abs(abs(gain) % 10.0**layer) < 1e-6 for gain in changed)
+def test_permuted_probabilities_are_the_same_ones_of_other_candidates() -> None:
+    random = np.random.default_rng(0)
+    rows = [[-(10.0**layer) * n for n in range(size)] for layer, size in enumerate(SIZES)]
+    picks = {permuted_pick(rows, FIRST_MS, random) for _ in range(50)}
+    assert len(picks) > 5
+    assert all(all_choices().index(pick) in under_target(FIRST_MS) for pick in picks)
+    assert summed(rows)[all_choices().index((0,) * len(SIZES))] == 0
 
 
 def test_who_knows_the_truth_wins_and_who_knows_nothing_does_not() -> None:
     random = np.random.default_rng(2)
-    knowing = Held([[planted(1.0, seed).pick] for seed in range(20)], TRUTH)  # type: ignore[list-item]
-    guessing = Held([[planted(0.0, seed).pick] for seed in range(100, 120)], TRUTH)  # type: ignore[list-item]
-    assert knowing.wins(random) >= 16 and knowing.alarm_rate(random) > 0.9
-    assert guessing.wins(random) < 16 and guessing.alarm_rate(random) < 0.1
+    knowing = Held([[learned(1.0, seed).picks] for seed in range(20)], TRUTH).figures(random)
+    guessing = Held([[learned(0.0, seed).picks] for seed in range(20)], TRUTH).figures(random)
+    assert knowing["wins"] >= 16 and knowing["expected_wins"] > 17 and knowing["supernets_below_60"] == 0
+    assert guessing["wins"] < 16 and 5 < guessing["expected_wins"] < 15
+    low, high = guessing["percentile_over_targets"][1:]
+    assert low < 50 < high < knowing["percentile_over_targets"][1]
 
 
 def test_the_latency_of_what_a_pick_is_held_against_is_stated() -> None:
-    picks = [all_choices()[index] for index in under_target()]
-    assert all(map(near, picks)), "each has an opponent"
-    figures = Held([picks[:3]], TRUTH).figures(np.random.default_rng(0))
+    figures = Held([[learned(0.0, 0).picks]], TRUTH).figures(np.random.default_rng(0))
     assert equal_latency(figures["random_over_pick_latency"])
     assert figures["picks_without_opponents"] == 0
 
 
 def test_a_pick_that_none_stands_against_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_vs_random, "near", lambda _choices: [])
-    alone = Held([[planted(1.0, 0).pick]], TRUTH)  # type: ignore[list-item]
-    figures = alone.figures(np.random.default_rng(0))
-    assert (figures["wins"], figures["picks_without_opponents"]) == (0, 1)
-    assert figures["mean_percentile"][0] == 50
-    ours = [planted(1.0, seed) for seed in range(20)]
-    bars = {b.name: b for b in summarise(dict.fromkeys(ARMS, ours), TRUTH, full=True).bars}
-    assert not bars["search_wins"].holds and not bars["search_picks_without_opponents"].holds
+    monkeypatch.setattr(_tabular_ruler, "near", lambda *_: [])
+    monkeypatch.setattr(search_vs_random, "near", lambda *_: [])
+    outcome = summarise([planted(seed, search=1.0) for seed in range(20)], TRUTH, full=True)
+    search = outcome.figures["kinds"]["search"]
+    assert (search["wins"], search["picks_without_opponents"], search["percentile"][0]) == (0, 160, 50)
+    bars = {bar.name: bar.holds for bar in outcome.bars}
+    assert not bars["search_percentile_over_targets"] and not bars["search_picks_without_opponents"]
 
 
 def test_equal_networks_are_half_beaten() -> None:
     flat = TrainedSpace({keys: [Run(runs[0].choices, 0, 80.0, 80.0)] for keys, runs in TRUTH.runs.items()})
-    assert beaten_share(all_choices()[under_target()[0]], flat) == 0.5
+    assert beaten_share(all_choices()[under_target(FIRST_MS)[0]], FIRST_MS, flat) == 0.5
 
 
 def test_more_training_finds_more_and_a_single_one_the_mean() -> None:
     random = np.random.default_rng(3)
-    worth = [TRUTH.test_percent(all_choices()[n]) for n in under_target()]
+    worth = [TRUTH.test_percent(all_choices()[n]) for n in under_target(FIRST_MS)]
     assert rival_percent(1, TRUTH, random) == pytest.approx(np.mean(worth), abs=0.05)
     assert rival_percent(1, TRUTH, random) < rival_percent(4, TRUTH, random) < max(worth)
     assert rival_percent(len(worth), TRUTH, random) == pytest.approx(max(worth))
 
 
 @pytest.mark.parametrize(("skill", "holds"), [(1.0, True), (0.0, False)])
-def test_the_bar_tells_a_search_that_works_from_one_that_does_not(skill: float, holds: bool) -> None:
-    ours = [planted(skill, seed) for seed in range(20)]
-    nothing = [planted(0.0, 200 + seed) for seed in range(20)]
-    outcome = summarise(dict.fromkeys(ARMS, nothing) | {"search": ours}, TRUTH, full=True)
-    bars = {bar.name: bar for bar in outcome.bars}
-    assert bars["search_wins"].holds is holds
-    assert {f"{control}_rate_of_enough_wins" for control in CONTROLS} < set(bars)
-    assert {f"{control}_wins" for control in CONTROLS} < set(bars)
+def test_the_bars_tell_a_search_that_works_from_one_that_does_not(skill: float, holds: bool) -> None:
+    found = [planted(seed, search=skill) for seed in range(20)]
+    outcome = summarise(found, TRUTH, full=True)
+    bars = {bar.name: bar.holds for bar in outcome.bars}
+    of_search = ["percentile_over_targets", "percentile_over_targets_lower_end", "supernets_below_60"]
+    assert [bars[f"search_{name}"] for name in of_search] == [holds] * 3
+    assert {f"{control}_lower_end" for control in CONTROLS} < set(bars)
+    assert all(bars[f"{control}_lower_end"] for control in CONTROLS)
+    assert outcome.figures["pruned_is_most_probable"] == 20
+    difference = outcome.figures["kinds"]["two_path"]["search_minus_this_over_targets"]
+    assert (difference[1] > 0) is holds
+    assert outcome.figures["table_reproduced"] == [20, 20]
 
 
-def test_a_control_that_beats_chance_fails_the_benchmark() -> None:
-    ours = [planted(1.0, seed) for seed in range(20)]
-    outcome = summarise(dict.fromkeys(ARMS, ours), TRUTH, full=True)
-    bars = {bar.name: bar for bar in outcome.bars}
-    assert not bars["shuffled_labels_wins"].holds
-    assert not bars["shuffled_labels_rate_of_enough_wins"].holds
+@pytest.mark.parametrize("control", ["blind", "shuffled_labels"])
+def test_a_control_that_beats_chance_fails_the_benchmark(control: str) -> None:
+    found = [planted(seed, search=1.0, **{control: 1.0}) for seed in range(20)]
+    bars = {bar.name: bar.holds for bar in summarise(found, TRUTH, full=True).bars}
+    assert not bars[f"{control}_lower_end"]
+    assert bars["search_percentile_over_targets"]
+
+
+def test_the_first_pick_is_the_products() -> None:
+    found = planted(0)
+    other = found.learned["blind"].picks[0]
+    picks = picks_of([Found(**{**vars(found), "pruned": other})], np.random.default_rng(0))
+    assert picks["search"][0][0] == [other, *found.learned["search"].picks[1:]]
+    assert len(picks[PERMUTED][0]) == search_vs_random.PERMUTATIONS
+
+
+# --- a real search -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = DataConfig(train_images=200, architecture_images=100)
-    monkeypatch.setattr(_tabular_search, "DATA", small)
-    search = SearchConfig(warmup_epochs=1, epochs=1, batch_size=50, architecture_every=2)
+
+    monkeypatch.setattr(_tabular_search, "DATA", SMALL)
+    search = SearchConfig(warmup_epochs=1, epochs=1, batch_size=20, architecture_every=2)
     monkeypatch.setattr(_tabular_search, "SEARCH", search)
-    pick = PruneConfig(evaluations=50, candidates=1, recalibration_batches=1)
+    pick = PruneConfig(candidates=1, recalibration_batches=1)
     monkeypatch.setattr(_tabular_search, "PICK", pick)
+    training = Run(all_choices()[0], 0, 80.0, 80.0)
+    monkeypatch.setattr(_tabular_search, "train_networks", lambda _jobs: [training])
 
 
-def test_a_frozen_architecture_stays_even_and_shuffled_labels_make_no_choice(tiny: None) -> None:
-    frozen, shuffled = search_once((0, "frozen")), search_once((0, "shuffled_labels"))
-    assert all(max(row) - min(row) < 1e-6 for row in frozen.log_probabilities)
-    assert frozen.pick is not None and predicted_ms(frozen.pick) <= target_ms()
-    assert shuffled.pick is None
-    assert any(max(row) - min(row) > 1e-3 for row in shuffled.log_probabilities)
-    no_multiplier = [search_once((0, arm)) for arm in NO_MULTIPLIER]
-    assert no_multiplier[0].log_probabilities != no_multiplier[1].log_probabilities
-    assert [one.pick for one in no_multiplier] == [None, None]
-    found = {arm: [frozen] for arm in ARMS} | {
-        "shuffled_labels": [shuffled],
-        "no_multiplier": no_multiplier[:1],
-    }
-    kinds = picks_of(found, np.random.default_rng(0))
-    assert set(CONTROLS) < set(kinds)
-    assert search_vs_random.enough_wins(20) == 16
+def test_each_kind_picks_for_every_target_and_what_was_found_can_be_kept(tiny: None) -> None:
+    read = search_once((0,))
+    found = Found.parse(0, json.loads(json.dumps(read)))
+    assert asdict(found) == read
+    assert set(found.learned) == set(ESTIMATORS)
+    for of_kind in found.learned.values():
+        for target_ms, pick in zip(targets_ms(), of_kind.picks, strict=True):
+            assert all_choices().index(pick) in under_target(target_ms)
+    assert predicted_ms(found.pruned) <= FIRST_MS
+    assert {of_kind.passes for of_kind in found.learned.values()} == {40}
+    different = {str(of_kind.log_probabilities) for of_kind in found.learned.values()}
+    assert len(different) == len(ESTIMATORS)
+
+
+@pytest.mark.parametrize("kind", ["search", "two_path"])
+def test_beside_others_a_kind_learns_what_it_learns_alone(kind: str, tiny: None, tmp_path: Path) -> None:
+    def context() -> Context:
+        return Context("search", "", Store(tmp_path, silent), FleetingScratch(), silent)
+
+    _, learners = search_of(0, context())
+    runtime = start_runtime(0)
+    space, latency = tabular_space(), tabular_latency()
+    config = _tabular_search.SEARCH.model_copy(update=dict(ESTIMATORS[kind]))
+    data = open_dataset(SMALL)
+    alone = SearchLoop(
+        config,
+        space,
+        0,
+        architecture_of(space, latency),
+        latency_targets(space, latency, targets_ms(), MINIMUM_SHARE),
+        context(),
+        runtime,
+        data.load("train").batches(config.batch_size, runtime.device),
+        data.load("architecture").batches(config.architecture_batch_size, runtime.device),
+    )
+    alone.to_the_end()
+    beside = learners[kind].architecture.probabilities()
+    for own, other in zip(alone.architecture.probabilities(), beside, strict=True):
+        assert own.tolist() == pytest.approx(other.tolist(), rel=1e-6)
