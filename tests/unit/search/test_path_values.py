@@ -19,7 +19,7 @@ from stages.nas.path_values import (
     starts_of,
     step_variance,
 )
-from stages.nas.rules.posterior import posterior_mean
+from stages.nas.rules.posterior import posterior_of
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -47,7 +47,7 @@ def evaluated(
 
 
 def estimated(seen: Evaluations, sizes: tuple[int, ...] = SIZES) -> PathValues:
-    return posterior_mean(seen, sizes, likely_variances(seen, sizes))[1]
+    return posterior_of(seen, sizes, likely_variances(seen, sizes)).mean()
 
 
 def correlation(values: PathValues, truth: PathValues) -> float:

@@ -16,7 +16,7 @@ from stages.nas.rules.posterior import (
     PosteriorRule,
     best_shares,
     of_shares,
-    posterior_mean,
+    posterior_of,
     shares_of_one_target,
     update_moments,
 )
@@ -75,7 +75,8 @@ def test_what_images_add_to_a_step_hardly_changes_what_is_learned_of_paths() -> 
     means = []
     for images in (5.0, 50.0):
         seen = evaluations(images)
-        variances, mean = posterior_mean(seen, SIZES, likely_variances(seen, SIZES))
+        mean = posterior_of(seen, SIZES, likely_variances(seen, SIZES)).mean()
+        variances = mean.variances
         assert variances.step == pytest.approx(images**2, rel=0.6)
         means.append(mean.value(ALL) - mean.value(ALL).mean())
     truth = planted(0, sizes=SIZES).value(ALL)
@@ -129,7 +130,7 @@ def test_old_evaluations_count_less_in_what_is_learned() -> None:
     agreement = []
     for older in (1.0, 8.0):
         seen = Evaluations(paths_NL, worth_N, step_N, np.repeat([older, 1.0], 120))
-        _, mean = posterior_mean(seen, SIZES, likely_variances(seen, SIZES))
+        mean = posterior_of(seen, SIZES, likely_variances(seen, SIZES)).mean()
         agreement.append(np.corrcoef(mean.value(ALL), planted(2, sizes=SIZES).value(ALL))[0, 1])
     assert agreement[1] > max(0.5, agreement[0] + 0.3)
 
@@ -161,7 +162,7 @@ def test_shares_say_how_often_a_candidate_is_part_of_the_best_drawn_network() ->
     variances, random = likely_variances(seen, SIZES), np.random.default_rng(0)
     (sure_C,) = best_shares(seen, SIZES, variances, [window], random, networks=20, deviation=0.0)
     inside = ALL[window.holds(ALL)]
-    _, mean = posterior_mean(seen, SIZES, variances)
+    mean = posterior_of(seen, SIZES, variances).mean()
     best = inside[mean.value(inside).argmax()]
     for share, choice in zip(np.split(sure_C, np.cumsum(SIZES)[:-1]), best, strict=True):
         assert share.sum() == pytest.approx(1.0)
