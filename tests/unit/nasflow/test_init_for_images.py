@@ -18,7 +18,7 @@ from nasflow.config import PipelineConfig
 from nasflow.own_images.first_settings import FEW, Seen, first_settings
 from nasflow.reference import pipeline_yaml
 from pipeline.config.loader import load_config
-from stages.nas.config import check_architecture_steps
+from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.search import Search
 
 SEEN = Seen(
@@ -114,6 +114,23 @@ def test_more_images_take_fewer_epochs_and_the_time_is_stated() -> None:
     assert _config(many).training.epochs < _config(SEEN).training.epochs
     assert first_settings(SEEN).seconds < 3600
     assert "of this computer, as a rough estimate" in _reasons(SEEN)
+
+
+@pytest.mark.parametrize("train_images", [40, 300, 1500, 100_000])
+def test_few_images_are_few_steps_of_which_each_evaluates_more_networks(train_images: int) -> None:
+    seen = replace(SEEN, images=2 * train_images, train_images=train_images)
+    search = _config(seen).search
+    steps = search.epochs * (train_images // search.batch_size // search.architecture_every)
+    usual = SearchConfig()
+    assert usual.paths_per_step <= search.paths_per_step <= 20
+    assert steps * search.paths_per_step >= 400 or search.paths_per_step == 20
+    if train_images == 100_000:
+        assert search.paths_per_step == usual.paths_per_step
+        assert search.architecture_every == usual.architecture_every
+    if train_images == 40:
+        assert search.architecture_every == 1
+        assert search.paths_per_step > 2 * usual.paths_per_step
+    assert f"evaluates {search.paths_per_step} networks (search.paths_per_step)" in _reasons(seen)
 
 
 def test_unequal_classes_get_weights_and_few_test_images_the_hint_of_folds() -> None:

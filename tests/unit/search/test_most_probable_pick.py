@@ -23,7 +23,7 @@ from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
 from stages.prune import Prune
 from stages.space.network_name import network_name
-from stages.training.optimisation import Evaluation
+from stages.training.optimisation import Evaluation, evaluate
 
 Path = tuple[int, ...]
 Rows = tuple[tuple[float, ...], ...]
@@ -194,13 +194,13 @@ def test_picking_for_the_target_that_was_searched_for_is_no_other_pick() -> None
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many blocks each evaluated network has, in order."""
-    real, seen = pick.evaluate, []
+    seen: list[int] = []
 
-    def evaluate(network: Any, batches: Any) -> Evaluation:
+    def counting(network: Any, batches: Any) -> Evaluation:
         seen.append(len(network.blocks))
-        return real(network, batches)
+        return evaluate(network, batches)
 
-    monkeypatch.setattr(pick, "evaluate", evaluate)
+    monkeypatch.setattr(pick, "evaluate", counting)
     return seen
 
 

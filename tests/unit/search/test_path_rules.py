@@ -123,11 +123,11 @@ def test_restored_from_json_at_any_step_it_goes_on_identically(
     truth = planted(4, 0.3, sizes)
     windows = [narrow_window(costs(4, sizes), quantile, 0.5) for quantile in (0.8, 0.4)[:targets]]
 
-    def step(rule: PathRule, number: int) -> list[list[int]]:
+    def step(rule: PathRule, number: int) -> list[tuple[int, ...]]:
         paths_KL = rule.draw()
         noise_K = np.random.default_rng(number).normal(size=len(paths_KL))
         rule.learn(paths_KL, truth.value(paths_KL) + 0.3 * noise_K)
-        return paths_KL.tolist()
+        return [tuple(path) for path in paths_KL.tolist()]
 
     def probabilities(rule: PathRule) -> list[list[float]]:
         return [row.tolist() for target in range(targets) for row in rule.log_probabilities(target)]

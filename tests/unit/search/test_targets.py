@@ -99,11 +99,18 @@ def test_a_target_in_a_gap_is_refused_before_anything_is_trained() -> None:
     assert not scratch.entries
 
 
-@pytest.mark.parametrize(
-    "changed", [{"minimum_share": 0.5}, {"front": 3}, {"pick_ms": 0.09}, {"further": (0.07,)}]
-)
-def test_what_pruning_alone_is_told_makes_no_other_search(changed: Mapping[str, Any]) -> None:
+@pytest.mark.parametrize("changed", [{"minimum_share": 0.5}, {"front": 3}, {"further": (0.07,)}])
+def test_what_networks_are_drawn_from_makes_another_search_and_another_pick(
+    changed: Mapping[str, Any],
+) -> None:
     before, after = TargetConfig(ms=0.08), TargetConfig.model_validate({"ms": 0.08, **changed})
+    assert search(before).settings() != search(after).settings()
+    assert search(before).fingerprint({"latency": "0"}) != search(after).fingerprint({"latency": "0"})
+    assert prune(before).settings() != prune(after).settings()
+
+
+def test_what_pruning_alone_is_told_makes_no_other_search() -> None:
+    before, after = TargetConfig(ms=0.08), TargetConfig(ms=0.08, pick_ms=0.09)
     assert search(before).settings() == search(after).settings()
     assert search(before).fingerprint({"latency": "0"}) == search(after).fingerprint({"latency": "0"})
     assert prune(before).settings() != prune(after).settings()

@@ -119,8 +119,8 @@ def test_it_keeps_no_evaluations() -> None:
 def test_a_better_path_becomes_more_probable_and_a_worse_one_less() -> None:
     rule = new_rule()
     paths = every_path(SIZES)
-    before = sum(row[paths[:, layer]] for layer, row in enumerate(rule.log_probabilities()))
+    before = np.sum([row[paths[:, layer]] for layer, row in enumerate(rule.log_probabilities())], axis=0)
     rule.learn(PATHS_KL, VALUES_K)
-    after = sum(row[paths[:, layer]] for layer, row in enumerate(rule.log_probabilities()))
+    after = np.sum([row[paths[:, layer]] for layer, row in enumerate(rule.log_probabilities())], axis=0)
     change = {tuple(path): float(c) for path, c in zip(paths.tolist(), after - before, strict=True)}
     assert change[0, 0, 0] > 0 > change[2, 1, 3]
