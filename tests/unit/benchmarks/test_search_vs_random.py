@@ -238,10 +238,10 @@ def test_beside_others_a_kind_learns_what_it_learns_alone(tiny: None, tmp_path: 
         return Context("search", "", Store(tmp_path, silent), FleetingScratch(), silent)
 
     _, learners = search_of(0, context())
-    runtime = start_runtime(0)
     space, latency = tabular_space(), tabular_latency()
     data = open_dataset(SMALL)
     for kind in ("search", "two_path"):
+        runtime = start_runtime(0)  # which seeds the weights, too
         config = _tabular_search.SEARCH.model_copy(update=dict(ESTIMATORS[kind]))
         alone = SearchLoop(
             config,
