@@ -63,14 +63,26 @@ class Held:
     percentiles: list[list[float]] = field(init=False)
 
     def __post_init__(self) -> None:
+        known: dict[tuple[Choices, float], float] = {}
+        for pick, target_ms in dict.fromkeys(self._all_picks()):
+            known[pick, target_ms] = 100 * beaten_share(pick, target_ms, self.truth)
         percentiles = [
             [
-                100 * sum(beaten_share(pick, target_ms, self.truth) for pick in of_target) / len(of_target)
+                sum(known[pick, target_ms] for pick in of_target) / len(of_target)
                 for target_ms, of_target in zip(targets_ms(), zip(*sets, strict=True), strict=True)
             ]
             for sets in self.picks
         ]
         object.__setattr__(self, "percentiles", percentiles)
+
+    def _all_picks(self) -> list[tuple[Choices, float]]:
+        """Of all seeds and sets, each with its target."""
+        return [
+            (pick, target_ms)
+            for sets in self.picks
+            for one in sets
+            for pick, target_ms in zip(one, targets_ms(), strict=True)
+        ]
 
     @property
     def means(self) -> list[float]:
@@ -80,12 +92,7 @@ class Held:
     def figures(self, random: np.random.Generator) -> dict[str, Any]:
         """For the document."""
         first = [of_seed[0] for of_seed in self.percentiles]
-        all_picks = [
-            (pick, target_ms)
-            for sets in self.picks
-            for one in sets
-            for pick, target_ms in zip(one, targets_ms(), strict=True)
-        ]
+        all_picks = self._all_picks()
         return {
             "percentile": interval(first, random),
             "percentile_over_targets": interval(self.means, random),
@@ -118,7 +125,10 @@ def summed(rows: Sequence[Sequence[float]]) -> Array:
     """Log-probability of every path."""
     import numpy as np
 
-    return np.array([sum(row[c] for row, c in zip(rows, path, strict=True)) for path in all_choices()])
+    choices_NL = np.array(all_choices())
+    of_layers = [np.asarray(row)[choices_NL[:, layer]] for layer, row in enumerate(rows)]
+    total: Array = np.sum(of_layers, axis=0)
+    return total
 
 
 def permuted_pick(rows: Sequence[Sequence[float]], target_ms: float, random: np.random.Generator) -> Choices:
