@@ -10,7 +10,7 @@ from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import check_fits
 from stages.documents import LatencyModel, SearchResult
-from stages.nas.config import SearchConfig, check_architecture_steps
+from stages.nas.config import SearchConfig, architecture_share, check_architecture_steps
 from stages.nas.targets import RelativeTarget, TargetConfig, check_met, check_pick
 from stages.nn.weights_source import weights_identity
 from stages.space.search_space import SearchSpace
@@ -70,8 +70,10 @@ class Search(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer."""
-        passes = self.config.warmup_epochs + 1.6 * self.config.epochs
-        images = open_dataset(self.data).counts["train"]
+        counts = open_dataset(self.data).counts
+        share = architecture_share(self.config, counts["architecture"])
+        passes = self.config.warmup_epochs + (1 + share) * self.config.epochs
+        images = counts["train"]
         return passes * 1.2 * pass_seconds(images, self.space.network(self.space.middle_path()).macs)
 
     def run(self, context: Context, **inputs: Any) -> SearchResult:

@@ -265,7 +265,7 @@ def costs_of(
     if times is None:
         pace = kept_pace(project.asked or config, project.artifacts)
         reference = space.network(space.middle_path())
-        times = steps_of_pace(pace) if pace else measure_steps(space, reference, recipe, search)
+        times = steps_of_pace(pace, search) if pace else measure_steps(space, reference, recipe, search)
     costs = []
     of_supernet = None
     for training in trainings:

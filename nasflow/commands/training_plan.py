@@ -21,6 +21,7 @@ from pipeline.artifact import Record, canonical_json, sha256_hex
 from pipeline.runner import Pipeline
 from stages.baseline import Baseline
 from stages.data.config import open_dataset
+from stages.nas.config import architecture_share
 from stages.prune import Prune
 from stages.search import Search
 from stages.training.budget import Lengths, Pace, Shortened, Workload, fit
@@ -86,7 +87,7 @@ def would_be_planned(config: PipelineConfig, pipeline: Pipeline, images: int, pa
     if not shortens(config):
         return config
     stages: dict[type, Any] = {type(stage): stage for stage in pipeline.stages}
-    workload = _workload(pipeline, stages[Baseline], stages[Prune], images)
+    workload = _workload(pipeline, stages[Search], stages[Baseline], stages[Prune], images)
     shortened = fit(lengths_of(config), workload, pace, 60 * (config.training.budget_minutes or 0))
     return _applied(config, TrainingPlan(lengths=shortened.lengths))
 
@@ -145,7 +146,7 @@ def _decided(
 
     search: Search = stages[Search]
     pace = measure_pace(search.space, reference, recipe, config.search.batch_size)
-    workload = _workload(pipeline, baseline, stages[Prune], open_dataset(data).counts["train"])
+    workload = _workload(pipeline, search, baseline, stages[Prune], open_dataset(data).counts["train"])
     budget_seconds = 60 * (config.training.budget_minutes or 0)
     shortened = fit(lengths_of(config), workload, pace, budget_seconds)
     _tell(shortened, lengths_of(config), budget_seconds, tell)
@@ -171,7 +172,7 @@ def _tell(
     )
 
 
-def _workload(pipeline: Pipeline, baseline: Baseline, prune: Prune, images: int) -> Workload:
+def _workload(pipeline: Pipeline, search: Search, baseline: Baseline, prune: Prune, images: int) -> Workload:
     from nasflow.base.processes import usable_cores
 
     middle = prune.space.network(prune.space.middle_path()).macs
@@ -184,6 +185,7 @@ def _workload(pipeline: Pipeline, baseline: Baseline, prune: Prune, images: int)
         found=(middle,) * prune.most_networks,
         baselines=tuple(net.macs for _, _, net in baseline.networks()),
         other_seconds=sum(stage.estimate_seconds() for stage in other) + pruning,
+        architecture_share=architecture_share(search.config, images),
     )
 
 

@@ -117,6 +117,25 @@ class SearchConfig(Record):
     )
 
 
+TWO_PATHS_OVER_WEIGHTS = 1.2
+"""Time of an image in a two-path step over one in a step of the weights (``benchmarks.search_step``)."""
+FORWARD_OVER_WEIGHTS = 1 / 3
+"""The same of one path's forward pass: a backward pass takes about two."""
+
+
+def architecture_cost(config: SearchConfig) -> float:
+    """Time of an image in a step of the architecture, over that of one in a step of the weights."""
+    if config.estimator == "two_path":
+        return TWO_PATHS_OVER_WEIGHTS
+    return FORWARD_OVER_WEIGHTS * config.paths_per_step
+
+
+def architecture_share(config: SearchConfig, images: int) -> float:
+    """What the architecture's steps add to an epoch of weight steps, where it has so many images."""
+    batch = min(config.architecture_batch_size, images)
+    return architecture_cost(config) * batch / (config.batch_size * config.architecture_every)
+
+
 def check_architecture_steps(config: SearchConfig, steps: int) -> None:
     """Raises UsageError where an epoch of ``steps`` weight steps would hold no architecture step."""
     if config.architecture_every > steps:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stages.nas.architecture import Architecture
-from stages.nas.config import SearchConfig
+from stages.nas.config import SearchConfig, architecture_cost
 from stages.nas.estimators import make_estimator
 from stages.nas.estimators.base import Searched
 from stages.nas.latency_window import LatencyTarget, LatencyWindow
@@ -30,9 +30,6 @@ MOST_SECONDS = 0.5
 MACS_OF_A_BATCH = 1e9
 """On a processor, batches are made smaller than this: their images come one after another anyway."""
 LEAST_IMAGES = 2
-ARCHITECTURE_OVER_WEIGHTS = 1.2
-"""Time of an image in a step of the architecture over one of the weights (``benchmarks.search_step``), where
-only the latter was timed."""
 SANDWICH_PATHS = 3
 _FLOAT = 4
 
@@ -108,7 +105,7 @@ def _name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def steps_of_pace(pace: Pace) -> StepTimes:
+def steps_of_pace(pace: Pace, config: SearchConfig) -> StepTimes:
     """What an earlier measurement says, with nothing timed."""
     device = start_runtime(0).device
     on_cpu = device.type == "cpu"
@@ -117,7 +114,7 @@ def steps_of_pace(pace: Pace) -> StepTimes:
         threads=torch.get_num_threads() if on_cpu else 1,
         gpus=0 if on_cpu else max(1, torch.cuda.device_count()),
         pace=pace,
-        architecture_image_ms=ARCHITECTURE_OVER_WEIGHTS * pace.supernet_image_ms,
+        architecture_image_ms=architecture_cost(config) * pace.supernet_image_ms,
         batch_sizes=(),
         took_seconds=0.0,
     )

@@ -9,9 +9,6 @@ from pydantic import Field
 
 from pipeline.artifact import Record
 
-ARCHITECTURE_SHARE = 0.6
-"""What steps of the architecture add to an epoch of weight steps."""
-
 
 class Lengths(Record):
     """Epochs of all that trains."""
@@ -39,7 +36,8 @@ class Workload:
     """What a whole run trains, and what it does besides.
 
     ``trials``, ``found`` and ``baselines`` are the networks' multiply-accumulates, ``other_seconds`` what
-    measuring, converting and verifying take.
+    measuring, converting and verifying take. ``architecture_share``: what steps of the architecture add to an
+    epoch of weight steps.
     """
 
     images: int
@@ -48,10 +46,11 @@ class Workload:
     found: tuple[int, ...]
     baselines: tuple[int, ...]
     other_seconds: float
+    architecture_share: float
 
     def seconds(self, lengths: Lengths, pace: Pace) -> float:
         """Of the whole run."""
-        passes = lengths.warmup + (1 + ARCHITECTURE_SHARE) * lengths.search
+        passes = lengths.warmup + (1 + self.architecture_share) * lengths.search
         search = passes * self.images * 1e-3 * pace.supernet_image_ms
         trials = lengths.trial * self._together(self.trials, pace)
         compared = self._together(self.found, pace) + self._together(self.baselines, pace)

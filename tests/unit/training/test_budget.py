@@ -17,6 +17,7 @@ WORKLOAD = Workload(
     found=(6_000_000,) * 2,
     baselines=(6_000_000, 12_000_000, 1_000_000),
     other_seconds=120.0,
+    architecture_share=0.6,
 )
 
 
@@ -49,9 +50,21 @@ def test_each_step_is_one_epoch_shorter_and_takes_less() -> None:
 
 def test_side_by_side_the_largest_network_decides_where_there_are_cores_enough() -> None:
     many = Workload(
-        images=1000, cores=8, trials=(), found=(), baselines=WORKLOAD.baselines, other_seconds=0.0
+        images=1000,
+        cores=8,
+        trials=(),
+        found=(),
+        baselines=WORKLOAD.baselines,
+        other_seconds=0.0,
+        architecture_share=0.6,
     )
     alone = Workload(
-        images=1000, cores=8, trials=(), found=(), baselines=WORKLOAD.baselines[1:2], other_seconds=0.0
+        images=1000,
+        cores=8,
+        trials=(),
+        found=(),
+        baselines=WORKLOAD.baselines[1:2],
+        other_seconds=0.0,
+        architecture_share=0.6,
     )
     assert many.seconds(ASKED, pace(1)) == alone.seconds(ASKED, pace(1))
