@@ -144,8 +144,8 @@ class CandidateTimes:
         timed = [self.timed(path) for path in paths]
         fastest = min(timed, key=lambda one: one.ms)
         hints = [
-            "Measure them again, with the search as it is: nasflow run --force prune (that discards also "
-            "what was evaluated and tried for this selection, and does it again)."
+            "Measure them again, with the search as it is: nasflow run --force prune (trainings that "
+            "were tried for this selection are done again)."
         ]
         if (offered_ms := target_that_holds_ms(timed, target_ms, self.latency.interval_percent)) is not None:
             hints.append(

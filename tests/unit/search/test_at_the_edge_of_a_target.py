@@ -158,7 +158,7 @@ def test_where_the_interval_holds_the_target_it_is_inconclusive_and_the_passes_a
     assert caught.value.exit_code == 3
     assert set(device.timings.values()) == {(1 + PASSES) * ROUNDS}
     assert len(picked.said) == PASSES
-    assert "nasflow run --force prune (that discards also what was evaluated" in caught.value.hint
+    assert "nasflow run --force prune (trainings that were tried" in caught.value.hint
     assert "--force profile" not in caught.value.hint
 
 
