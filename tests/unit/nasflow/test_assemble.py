@@ -152,9 +152,9 @@ def test_every_further_network_counts_in_the_estimates(tmp_path: Path) -> None:
     assert {name for name in alone if widths[name] < alone[name]} == {"baseline", "convert", "verify"}
 
 
-def test_how_many_networks_are_expected_is_in_no_fingerprint_but_prunes(tmp_path: Path) -> None:
+def test_how_many_networks_are_expected_concerns_search_and_prune_alone(tmp_path: Path) -> None:
     alone, front = (
         {stage.name: stage.settings() for stage in stages_of(PipelineConfig.model_validate(given), tmp_path)}
         for given in ({}, {"target": {"front": 4}})
     )
-    assert [name for name in alone if alone[name] != front[name]] == ["prune"]
+    assert [name for name in alone if alone[name] != front[name]] == ["search", "prune"]
