@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 UPDATES = 20
 """Of the posterior, in a search: their distances grow with the number of evaluations."""
 FIRST_SHARE, FIRST_CONTRASTS = 1 / 20, 20  # of the steps, and differences within steps, before the first
+REFIT_GROWTH = 1.5  # evaluations that the variances are found of, over those that they were found of before
 NETWORKS, LAST_NETWORKS = 16, 64  # drawn from the posterior, at an update and at the last one
 KEPT = 0.5  # weight of the probabilities before an update: fewer networks then give as steady ones
 CALM = 0.2
@@ -93,8 +94,9 @@ class PosteriorRule:
         random = np.random.default_rng([self.seed, self.step, 1])
         last = self.step == max(self._moments)
         seen = self.evaluations()
-        if self._variances is None or self._variances_of < LIKELIHOOD_NETWORKS:
-            self._variances, self._variances_of = likely_variances(seen, self.sizes), len(seen.paths_NL)
+        known = len(seen.paths_NL)
+        if self._variances is None or LIKELIHOOD_NETWORKS > self._variances_of <= known / REFIT_GROWTH:
+            self._variances, self._variances_of = likely_variances(seen, self.sizes), known
         share_TC = best_shares(
             seen,
             self.sizes,
