@@ -84,6 +84,8 @@ class PosteriorRule:
         self._paths += paths_KL.tolist()
         self._values += values_K.tolist()
         self._steps += [self.step] * len(paths_KL)
+        for kept in (self._paths, self._values, self._steps):
+            del kept[:-MOST_EVALUATIONS]
         self.step += 1
         if self.step in self._moments:
             self._update()
