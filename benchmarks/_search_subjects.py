@@ -138,13 +138,13 @@ class Searching:
 
     def two_path_step(self, pairs: Pairs) -> None:
         """The paper's, on the pairs."""
-        self.loop.estimator = self.two_path
+        self.loop.learn_by(self.two_path, self.loop.architecture)
         with self.setting.autocast():
             self.loop.architecture_step(self.x_NCHW, self.labels_N, pairs)
 
     def architecture_step(self, pairs: Pairs) -> None:
         """The default's, on the active path, the other one, and such as take them in turn."""
-        self.loop.estimator = self.default
+        self.loop.learn_by(self.default, self.loop.architecture)
         paths = [
             [pair[(number + number // 2 * layer) % 2] for layer, pair in enumerate(pairs)]
             for number in range(SearchConfig().paths_per_step)

@@ -163,8 +163,7 @@ def search_of(seed: int, context: Context) -> tuple[SearchLoop, Mapping[str, Lea
         open_dataset(DATA).load("architecture").batches(SEARCH.architecture_batch_size, runtime.device),
     )
     learners = {kind: _learner(loop, seed, **changes) for kind, changes in ESTIMATORS.items()}
-    loop.estimator = SideBySide(learners)
-    loop.architecture = learners["search"].architecture
+    loop.learn_by(SideBySide(learners), learners["search"].architecture)
     loop.to_the_end()
     return loop, learners
 
@@ -213,7 +212,7 @@ def _learner(
 def _results(loop: SearchLoop, learners: Mapping[str, Learner]) -> Iterator[tuple[str, SearchResult]]:
     """What the search would have given with each kind alone."""
     for kind, learner in learners.items():
-        loop.estimator, loop.architecture = learner.estimator, learner.architecture
+        loop.learn_by(learner.estimator, learner.architecture)
         yield kind, loop.to_the_end()
 
 

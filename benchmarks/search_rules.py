@@ -12,16 +12,15 @@ have exchanged. Beside the rules a ceiling: the path of the least recorded loss,
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
+from benchmarks._kept_lines import Job, KeptLines
+from benchmarks._report import Bar, Outcome, at_least, at_most, main
 from benchmarks._tabular_ruler import (
     MINIMUM_SHARE,
     all_choices,
@@ -31,11 +30,13 @@ from benchmarks._tabular_ruler import (
     under_target,
 )
 from benchmarks.tabular_space import TrainedSpace, tabular_latency, tabular_space
+from pipeline.artifact import sha256_hex
 from stages.nas.latency_window import LatencyWindow
 from stages.nas.rules.base import PathRule, Rows
 from stages.nas.rules.posterior import PosteriorRule
 from stages.nas.rules.window import WindowRule
 from stages.nas.targets import latency_window
+from stages.search import Search
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,18 @@ class Replay:
     targets: tuple[int, ...]
     repeat: int = 0
 
+    @property
+    def job(self) -> Job:
+        """Its key among the kept results."""
+        return (self.supernet, self.rule, self.losses, ",".join(map(str, self.targets)), self.repeat)
+
+    @classmethod
+    def of(cls, job: Job) -> Replay:
+        """The replay of a key."""
+        supernet, rule, losses, targets, repeat = job
+        of_targets = tuple(map(int, str(targets).split(",")))
+        return cls(int(supernet), str(rule), str(losses), of_targets, int(repeat))
+
 
 @cache
 def recorded(losses: str, supernet: int) -> Array:
@@ -75,6 +88,11 @@ def recorded(losses: str, supernet: int) -> Array:
     with np.load(RECORDED) as file:
         found: Array = file[f"{'true' if losses == 'blind' else losses}_{supernet}"] * UNIT
     return found
+
+
+def replay_job(job: Job) -> list[list[list[float]]]:
+    """What :func:`replay` gives, as JSON has it."""
+    return [[row.tolist() for row in rows] for rows in replay(Replay.of(job))]
 
 
 def replay(job: Replay) -> list[Rows]:
@@ -109,10 +127,12 @@ def scores(rows: Rows) -> Array:
 
 def run(full: bool) -> Outcome:
     """Every rule, for single targets and for all at once, and the controls; on all cores."""
+    import numpy as np
+
     supernets = (*CHOSEN_BY, *CONFIRMED_BY) if full else (CHOSEN_BY[0], CONFIRMED_BY[0])
     single = [(target,) for target in range(len(targets_ms()))]
     together = [tuple(range(len(targets_ms())))]
-    jobs = [
+    replays = [
         Replay(supernet, rule, losses, targets, repeat)
         for rule in RULES
         for losses, of_targets in (("true", single + together), ("blind", single), ("shuffled", single))
@@ -120,13 +140,19 @@ def run(full: bool) -> Outcome:
         for targets in of_targets
         for repeat in range(3 if full and losses == "true" else 1)
     ]
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        results = []
-        for number, rows in enumerate(pool.map(replay, jobs, chunksize=4), start=1):
-            results.append(rows)
-            if number % 50 == 0:
-                say(f"search_rules: {number} of {len(jobs)} replays")
-    figures = summarise(dict(zip(jobs, results, strict=True)), supernets)
+    # The stage's version stands for the code.
+    decided_by = [
+        str(Search.version),
+        sha256_hex(RECORDED.read_bytes()),
+        repr(targets_ms()),
+        str(WINDOW_RATE),
+    ]
+    kept = KeptLines("search_rules", decided_by)
+    found = dict(kept.results([one.job for one in replays], replay_job))
+    # In the replays' order, whichever was done first: permutations are drawn by it.
+    results = {one: [list(map(np.asarray, rows)) for rows in found[one.job]] for one in replays}
+    figures = summarise(results, supernets)
+    kept.finish()
     return Outcome(figures, _bars(figures) if full else [])
 
 

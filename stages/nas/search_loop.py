@@ -26,10 +26,11 @@ from stages.documents import LatencyModel, PathEvaluations, SearchEpoch, SearchR
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.estimators import make_estimator
-from stages.nas.estimators.base import Searched, averaged
+from stages.nas.estimators.base import Estimator, Searched, averaged
 from stages.nas.latency_window import LatencyTarget
 from stages.nas.sandwich import sandwich_loss
 from stages.nas.schedule import weights_rate, weights_recipe
+from stages.nas.search_state import Progress, SearchState
 from stages.nas.targets import latency_targets, path_costs_ms
 from stages.nn.kept_statistics import keep_statistics
 from stages.nn.network import save_weights
@@ -37,15 +38,7 @@ from stages.nn.supernet import Supernet
 from stages.nn.weights_source import origin_of
 from stages.seeds import SearchStream, derived_seed
 from stages.space.search_space import SearchSpace
-from stages.training.checkpoint import (
-    VERSION,
-    check_origin,
-    pack,
-    pack_optimizer,
-    under,
-    unpack,
-    unpack_optimizer,
-)
+from stages.training.checkpoint import VERSION
 from stages.training.cost import ComputeClock
 from stages.training.loop import READ_EVERY
 from stages.training.makers import Makers
@@ -115,22 +108,6 @@ def run_search(
 
 
 @dataclass
-class _Progress:
-    """Where the search stands; part of the checkpoint. Sums are over the running epoch."""
-
-    epoch: int = 0
-    step: int = 0
-    architecture_steps: int = 0
-    train_loss_sum: float = 0.0
-    pair_loss_sum: float = 0.0
-    pair_correct: int = 0
-    pair_images: int = 0
-    pair_steps: int = 0
-    epoch_seconds: float = 0.0
-    seconds: float = 0.0
-
-
-@dataclass
 class SearchLoop:
     """A search and its two kinds of steps; :func:`run_search` takes them in turn.
 
@@ -165,10 +142,24 @@ class SearchLoop:
         self.estimator = make_estimator(config, self.architecture, Searched(self.targets, steps, seed))
         self._coming: tuple[int, Iterator[tuple[Tensor, Tensor]]] = (-1, iter(()))
         """The number of the next validation batch, and those that follow: readers of photos read ahead."""
-        self.now = _Progress()
-        self.history: list[SearchEpoch] = []
+        self.state = SearchState(
+            {"version": VERSION, "estimator": config.estimator, "space": self.space.model_dump(mode="json")},
+            self.supernet,
+            self.architecture,
+            self.optimizer,
+            self.estimator,
+            self.compute_cost,
+            self.makers,
+        )
         self._since = time.monotonic()
-        self._restore()
+        checkpoint = self.runtime.of_first(self.context.scratch.load(CHECKPOINT))
+        if checkpoint is not None:
+            self.state.restore(checkpoint, self.context, epochs=self.epochs)
+
+    def learn_by(self, estimator: Estimator[Any], architecture: Architecture) -> None:
+        """Take another estimator with its architecture: before the first step, or between two."""
+        self.estimator, self.architecture = estimator, architecture
+        self.state.estimator, self.state.architecture = estimator, architecture
 
     def to_the_end(self) -> SearchResult:
         """Take all steps that are left. Raises TrainingDivergedError."""
@@ -191,7 +182,7 @@ class SearchLoop:
             evaluations=self._kept_evaluations(),
             expected_ms=self.architecture.expected_ms(),
             supernet=self.context.store.put_bytes(save_weights(self.supernet), ".safetensors"),
-            history=tuple(self.history),
+            history=tuple(self.state.history),
             seconds=self.now.seconds,
             compute_cost=self.compute_cost.total(),
             made_by=self.makers.all,
@@ -215,6 +206,11 @@ class SearchLoop:
             noise=tuple(seen.noise_N.tolist()),
         )
         return self.context.store.put_bytes(kept.model_dump_json().encode(), ".json")
+
+    @property
+    def now(self) -> Progress:
+        """How far the search is."""
+        return self.state.now
 
     @property
     def begun(self) -> bool:
@@ -385,10 +381,10 @@ class SearchLoop:
                 "seconds": now.epoch_seconds,
             }
         )
-        self.history.append(point)
+        self.state.history.append(point)
         self.context.metric("search expected ms", point.expected_ms, now.epoch)
         self.context.metric("search validation accuracy %", point.validation_accuracy_percent, now.epoch)
-        self.now = _Progress(
+        self.state.now = Progress(
             epoch=now.epoch + 1, architecture_steps=now.architecture_steps, seconds=now.seconds
         )
 
@@ -405,44 +401,7 @@ class SearchLoop:
         self._add_seconds()
         self._read_losses()
         self._check_weights()
-        tensors, numbers = pack_optimizer(self.optimizer, "weights_optimizer")
-        tensors |= {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
-        tensors |= {f"architecture.{n}": t for n, t in self.architecture.state_dict().items()}
-        state: dict[str, Any] = {
-            "origin": self._origin(),
-            "now": vars(self.now),
-            "compute_cost": self.compute_cost.state(),
-            "made_by": self.makers.state(),
-            "estimator": self.estimator.state(),
-            "history": [point.model_dump() for point in self.history],
-            "optimizer": numbers,
-        }
-        self.context.scratch.save(CHECKPOINT, pack(tensors, state))
-
-    def _origin(self) -> dict[str, Any]:
-        """What a checkpoint must have been made by, for this search to go on from it."""
-        return {
-            "version": VERSION,
-            "estimator": self.config.estimator,
-            "space": self.space.model_dump(mode="json"),
-        }
-
-    def _restore(self) -> None:
-        payload = self.runtime.of_first(self.context.scratch.load(CHECKPOINT))
-        if payload is None:
-            return
-        tensors, state = unpack(payload)
-        check_origin(state.get("origin"), self._origin(), self.context)
-        self.now = _Progress(**state["now"])
-        self.compute_cost.restore(state.get("compute_cost"))
-        finished = self.now.epoch == self.epochs
-        self.makers.resume(state.get("made_by"), "search", self.context, finished=finished)
-        self.estimator.restore(state["estimator"])
-        self.history = [SearchEpoch.model_validate(point) for point in state["history"]]
-        self.supernet.load_state_dict(under("supernet", tensors))
-        self.architecture.load_state_dict(under("architecture", tensors))
-        unpack_optimizer(self.optimizer, "weights_optimizer", tensors, state["optimizer"])
-        self.context.say(f"resuming at epoch {self.now.epoch}, step {self.now.step}.")
+        self.context.scratch.save(CHECKPOINT, self.state.packed())
 
 
 def architecture_of(space: SearchSpace, latency: LatencyModel) -> Architecture:
