@@ -137,8 +137,8 @@ class Posterior:
         pair_CC = self.variances.pair * sums_CC * self._across_layers
         return PathValues(self._sizes, mean, layer_C, pair_CC, self.variances)
 
-    def draw(self, mean: PathValues, random: np.random.Generator, *, share: float = 1.0) -> PathValues:
-        """The mean and ``share`` of one joint deviation of all parts from it.
+    def draw(self, mean: PathValues, random: np.random.Generator) -> PathValues:
+        """The mean and one joint deviation of all parts from it.
 
         Parts drawn a priori deviate from what noisy observations of *them* would have taught, as the unknown
         parts deviate from their estimate (Matheron's rule: Wilson et al., arXiv 2002.09309, equation 9).
@@ -155,8 +155,8 @@ class Posterior:
         learned = self._learned(drawn_N + noise_N + step_S[seen.step_N], _DRAWS_TOLERANCE)
         return replace(
             mean,
-            layer_C=mean.layer_C + share * (layer_C - learned.layer_C),
-            pair_CC=mean.pair_CC + share * (pair_CC - learned.pair_CC),
+            layer_C=mean.layer_C + layer_C - learned.layer_C,
+            pair_CC=mean.pair_CC + pair_CC - learned.pair_CC,
         )
 
 

@@ -40,9 +40,9 @@ FIRST_SHARE, FIRST_CONTRASTS = 1 / 20, 20  # of the steps, and differences withi
 REFIT_GROWTH = 1.5  # evaluations that the variances are found of, over those that they were found of before
 NETWORKS, LAST_NETWORKS = 16, 64  # drawn from the posterior, at an update and at the last one
 KEPT = 0.5  # weight of the probabilities before an update: fewer networks then give as steady ones
-CALM = 0.2
-"""The last update's draws deviate from the mean by this share of what is not known: the probabilities are to
-decide, and not to say that two networks are about as good."""
+DECIDED, LAST_STARTS = 0.6, 32
+"""The last update gives this share to the best path by the posterior's mean, found from so many starts: the
+probabilities are to decide. Alone, shares of candidates mix what several good networks are made of."""
 LEAST = 1e-3  # added to every share: what was in no drawn network may still be drawn
 HALF_LIFE = 0.5  # of a search: an evaluation that is so much older counts as half an evaluation
 MOST_EVALUATIONS = 10_000  # the latest are used
@@ -106,7 +106,7 @@ class PosteriorRule:
             self.windows,
             random,
             networks=LAST_NETWORKS if last else NETWORKS,
-            deviation=CALM if last else 1.0,
+            decided=last,
         )
         for target, share_C in enumerate(share_TC):
             before = self._shares[target]
@@ -174,11 +174,12 @@ def best_shares(
     random: np.random.Generator,
     *,
     networks: int,
-    deviation: float = 1.0,
+    decided: bool = False,
 ) -> list[Array]:
     """For each window: in which share of ``networks`` draws a candidate is part of the best path, (C,).
 
-    ``deviation``: of what is not known, the share that draws deviate by.
+    ``decided``: the greater part of the probability is that of the best path by the posterior's mean, which
+    is the most probable one then.
     """
     import numpy as np
 
@@ -187,9 +188,12 @@ def best_shares(
     starts = starts_of(sizes)
     share_TC = [np.zeros(sum(sizes)) for _ in windows]
     for _ in range(networks):
-        drawn = posterior.draw(mean, random, share=deviation)
+        drawn = posterior.draw(mean, random)
         for share_C, window in zip(share_TC, windows, strict=True):
             share_C[starts + best_path(drawn, window, random)] += 1 / networks
+    for share_C, window in zip(share_TC if decided else (), windows, strict=False):
+        share_C *= 1 - DECIDED
+        share_C[starts + best_path(mean, window, random, starts=LAST_STARTS)] += DECIDED
     return share_TC
 
 
@@ -218,6 +222,6 @@ def shares_of_one_target(
 
     variances = likely_variances(seen, sizes)
     (share_C,) = best_shares(
-        seen, sizes, variances, [window], np.random.default_rng(seed), networks=networks, deviation=CALM
+        seen, sizes, variances, [window], np.random.default_rng(seed), networks=networks, decided=True
     )
     return of_shares(share_C, sizes)

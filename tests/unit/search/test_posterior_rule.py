@@ -11,6 +11,7 @@ from stages.nas.latency_window import LatencyWindow
 from stages.nas.path_values import Evaluations, likely_variances
 from stages.nas.rules import posterior
 from stages.nas.rules.posterior import (
+    DECIDED,
     LEAST,
     UPDATES,
     PosteriorRule,
@@ -160,16 +161,32 @@ def test_a_candidate_that_was_in_no_drawn_network_may_still_be_drawn() -> None:
 def test_shares_say_how_often_a_candidate_is_part_of_the_best_drawn_network() -> None:
     seen, window = evaluations(0.0, noise=0.1, steps=60), narrow_window(costs(0, SIZES), 0.6)
     variances, random = likely_variances(seen, SIZES), np.random.default_rng(0)
-    (sure_C,) = best_shares(seen, SIZES, variances, [window], random, networks=20, deviation=0.0)
     inside = ALL[window.holds(ALL)]
     mean = posterior_of(seen, SIZES, variances).mean()
     best = inside[mean.value(inside).argmax()]
+    (sure_C,) = best_shares(seen, SIZES, variances, [window], random, networks=20)
     for share, choice in zip(np.split(sure_C, np.cumsum(SIZES)[:-1]), best, strict=True):
         assert share.sum() == pytest.approx(1.0)
-        assert share[choice] > 0.9, "without a deviation all draws are the mean"
+        assert share.argmax() == choice
     noisy = evaluations(0.0, noise=30.0)
     (open_C,) = best_shares(noisy, SIZES, likely_variances(noisy, SIZES), [window], random, networks=20)
     assert max(row.max() for row in np.split(open_C, np.cumsum(SIZES)[:-1])) < 0.95
+
+
+def test_the_last_probabilities_are_decided_for_the_best_path_by_the_mean() -> None:
+    """Also where little is known, and each draw has another best path."""
+    seen, window = evaluations(0.0, noise=30.0), narrow_window(costs(0, SIZES), 0.6)
+    variances = likely_variances(seen, SIZES)
+    (share_C,) = best_shares(
+        seen, SIZES, variances, [window], np.random.default_rng(0), networks=20, decided=True
+    )
+    inside = ALL[window.holds(ALL)]
+    best = inside[posterior_of(seen, SIZES, variances).mean().value(inside).argmax()]
+    assert window.most_probable(of_shares(share_C, SIZES)) == [tuple(best)]
+    for share, choice in zip(np.split(share_C, np.cumsum(SIZES)[:-1]), best, strict=True):
+        assert share.sum() == pytest.approx(1.0)
+        assert share[choice] >= DECIDED
+    assert share_C.max() < 1.0
 
 
 def test_probabilities_of_another_target_are_learned_from_the_evaluations_afterwards() -> None:
