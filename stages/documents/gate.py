@@ -1,0 +1,96 @@
+"""Output of the gate: every timing of two models side by side, and what is concluded from them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from android_bench.device import Conditions, DeviceInfo, RuntimeOptions
+from pipeline.artifact import Document, Record
+
+GateVerdict = Literal["pass", "fail", "inconclusive"]
+Dropped = Literal["throttled", "asleep", "disturbed"]
+"""Why a block does not count: the device throttled or slept, or its anchor model shows another speed."""
+
+
+class GateModel(Record):
+    """A model of a gate: a name for people, and what it is."""
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=1)
+
+
+class BlockTiming(Record):
+    """One timing within a block."""
+
+    model: Literal["candidate", "baseline", "anchor"]
+    median_ms: float = Field(gt=0, allow_inf_nan=False)
+    conditions: Conditions | None = None
+
+
+class Block(Record):
+    """All timings of one moment, in the order in which they were made. ``dropped`` None: it counts."""
+
+    timings: tuple[BlockTiming, ...] = Field(min_length=3)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    dropped: Dropped | None = None
+
+    @model_validator(mode="after")
+    def _of_all_models(self) -> Block:
+        if {timing.model for timing in self.timings} != {"candidate", "baseline", "anchor"}:
+            raise ValueError("a block times the candidate, the baseline and the anchor")
+        return self
+
+    def median_ms(self, model: str) -> float:
+        """Median of a model's timings in this block."""
+        from statistics import median
+
+        return median(timing.median_ms for timing in self.timings if timing.model == model)
+
+
+class GateLook(Record):
+    """The ratio (candidate's latency over the baseline's) after so many counted blocks.
+
+    ``error``: with what probability the interval may miss the truth; those of all looks add up to 5 %.
+    """
+
+    blocks: int = Field(ge=1)
+    error: float = Field(gt=0, lt=1)
+    ratio: float = Field(gt=0)
+    ratio_interval: tuple[float, float]
+    candidate_ms: float = Field(gt=0)
+    candidate_ms_interval: tuple[float, float]
+    verdict: GateVerdict | None = Field(description="None: more blocks were to be measured")
+
+
+class GatePlan(Record):
+    """What was decided before anything was measured."""
+
+    max_ratio: float | None = Field(default=None, gt=0, le=1000)
+    max_ms: float | None = Field(default=None, gt=0, le=1e6)
+    min_blocks: int = Field(default=10, ge=6, le=1000)
+    max_blocks: int = Field(default=30, ge=6, le=1000)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> GatePlan:
+        if self.max_blocks < self.min_blocks:
+            raise ValueError(f"max_blocks {self.max_blocks} is below min_blocks {self.min_blocks}")
+        return self
+
+
+class GateResult(Document):
+    """Everything that a verdict was reached by; it can be reached again from this document alone."""
+
+    schema_version: int = 1
+    plan: GatePlan
+    candidate: GateModel
+    baseline: GateModel
+    device: DeviceInfo
+    runtime: RuntimeOptions
+    blocks: tuple[Block, ...]
+    looks: tuple[GateLook, ...]
+    verdict: GateVerdict
+    seconds: float = Field(ge=0)

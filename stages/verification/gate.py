@@ -1,0 +1,148 @@
+"""A gate: is one model faster than another, or than a limit, on this device? Pass, fail, or not to be told.
+
+Blocks of timings are measured until the whole interval lies on one side of every limit, at most so many. A
+verdict follows from the blocks and the plan alone, so that it can be reached again from a stored result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from stages.documents.gate import Block, Dropped, GateLook, GatePlan, GateVerdict
+from stages.measurement.interval import NORMAL_MAD
+from stages.verification.sequential import Look, planned_looks, ratio_interval
+from stages.verification.statistics import Estimate
+
+SLOWED = 1.15
+"""A block counts unless its anchor takes so many times what it takes in the fastest block."""
+MOST_MEASURED = 3  # times the blocks that may count: a device that throttles on and on ends there
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A block in numbers. ``seen``: what its conditions say against it."""
+
+    candidate: float
+    baseline: float
+    anchor_ms: float
+    seen: Dropped | None
+
+    @classmethod
+    def of(cls, block: Block) -> _Moment:
+        return cls(
+            math.log(block.median_ms("candidate")),
+            math.log(block.median_ms("baseline")),
+            block.median_ms("anchor"),
+            _seen(block),
+        )
+
+
+def _seen(block: Block) -> Dropped | None:
+    for timing in block.timings:
+        conditions = timing.conditions
+        if conditions is not None and (conditions.thermal_status or 0) > 0:
+            return "throttled"
+        if conditions is not None and conditions.awake is False:
+            return "asleep"
+    return None
+
+
+def _dropped(moments: Sequence[_Moment]) -> list[Dropped | None]:
+    """Which do not count, and why."""
+    fastest_ms = min((moment.anchor_ms for moment in moments), default=math.inf)
+    return [
+        moment.seen or ("disturbed" if moment.anchor_ms > SLOWED * fastest_ms else None) for moment in moments
+    ]
+
+
+def with_drops(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """The blocks, with what does not count marked.
+
+    Judged by the conditions around the timings and by the anchor alone, never by the two models: what is
+    left then says the same of their ratio. All blocks are judged anew with each new one, for a device that
+    has been slow from the beginning shows it only when it recovers.
+    """
+    reasons = _dropped([_Moment.of(block) for block in blocks])
+    return tuple(
+        block.model_copy(update={"dropped": reason}) for block, reason in zip(blocks, reasons, strict=True)
+    )
+
+
+def looks_of(plan: GatePlan, blocks: Sequence[Block]) -> tuple[GateLook, ...]:
+    """Every look that was taken while these blocks were measured; the last one may have decided.
+
+    A look is taken as soon as enough blocks count, with those that count by then.
+    """
+    planned = planned_looks(plan.min_blocks, plan.max_blocks)
+    moments = [_Moment.of(block) for block in blocks]
+    taken: list[GateLook] = []
+    for measured in range(plan.min_blocks, len(moments) + 1):
+        reasons = _dropped(moments[:measured])
+        counting = [moment for moment, reason in zip(moments, reasons, strict=False) if reason is None]
+        look = planned[len(taken)]
+        if len(counting) < look.blocks:
+            continue
+        taken.append(_look(plan, look, counting[: look.blocks], last=look is planned[-1]))
+        if taken[-1].verdict is not None:
+            break
+    return tuple(taken)
+
+
+def exhausted(plan: GatePlan, blocks: Sequence[Block]) -> bool:
+    """Whether so many blocks did not count that no more are measured."""
+    return len(blocks) >= MOST_MEASURED * plan.max_blocks
+
+
+def verdict_of(plan: GatePlan, blocks: Sequence[Block]) -> GateVerdict | None:
+    """What these blocks decide; None: more are to be measured."""
+    looks = looks_of(plan, blocks)
+    if looks and looks[-1].verdict is not None:
+        return looks[-1].verdict
+    return "inconclusive" if exhausted(plan, blocks) else None
+
+
+def _look(plan: GatePlan, look: Look, moments: Sequence[_Moment], *, last: bool) -> GateLook:
+    ratio = ratio_interval([moment.candidate - moment.baseline for moment in moments], look.error)
+    candidate_ms = ratio_interval([moment.candidate for moment in moments], look.error)
+    sides = [
+        _side(estimate, limit)
+        for estimate, limit in ((ratio, plan.max_ratio), (candidate_ms, plan.max_ms))
+        if limit is not None
+    ]
+    verdict: GateVerdict | None = None
+    if "fail" in sides:
+        verdict = "fail"
+    elif sides and all(side == "pass" for side in sides):
+        verdict = "pass"
+    elif last:
+        verdict = "inconclusive"
+    return GateLook(
+        blocks=look.blocks,
+        error=look.error,
+        ratio=ratio.value,
+        ratio_interval=ratio.interval,
+        candidate_ms=candidate_ms.value,
+        candidate_ms_interval=candidate_ms.interval,
+        verdict=verdict,
+    )
+
+
+def _side(estimate: Estimate, limit: float) -> GateVerdict | None:
+    if estimate.high < limit:
+        return "pass"
+    return "fail" if estimate.low > limit else None
+
+
+def block_deviation(blocks: Sequence[Block]) -> float:
+    """Standard deviation of the log-ratios of those blocks that count; single ones hardly move it."""
+    moments = [_Moment.of(block) for block in blocks]
+    logs = [
+        moment.candidate - moment.baseline
+        for moment, reason in zip(moments, _dropped(moments), strict=True)
+        if reason is None
+    ]
+    middle = median(logs)
+    return NORMAL_MAD * median(abs(value - middle) for value in logs)
