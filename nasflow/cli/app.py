@@ -45,11 +45,13 @@ _STAGE_HELP = {
 SUMMARIES: Mapping[str, str] = {
     "run": "Run every stage that is not up to date; write the report.",
     **{stage: f"{_STAGE_HELP[stage]} First runs the stages that it needs." for stage in STAGE_NAMES},
+    "verify": f"{_STAGE_HELP['verify']} With a model file: is it as fast as it should be?",
     "bench": "Time any models on a device, side by side.",
     "clean": "Delete unreferenced files.",
     "data": "Check images of your own, and write down their parts.",
     "devices": "List the phones that are connected.",
     "doctor": "Check this computer (and a phone), and suggest fixes.",
+    "history": "Show gates over time, and draw them.",
     "init": "Write a commented pipeline.yaml, ready to run.",
     "report": "Write the report again from stored results.",
     "status": "Show which stages are up to date, and why others are not.",
@@ -100,7 +102,7 @@ def _load(name: str) -> Any:
 
 
 def _module_of(name: str) -> str:
-    own = name if name not in STAGE_NAMES or name == StageName.LATENCY else "run"
+    own = name if name not in STAGE_NAMES or name in (StageName.LATENCY, StageName.VERIFY) else "run"
     return own.replace("-", "_")
 
 

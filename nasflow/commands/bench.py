@@ -11,16 +11,13 @@ from typing import Annotated
 import typer
 
 from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions
-from nasflow.base.errors import ConfigError, DeviceError, RunInterruptedError, UsageError
+from nasflow.base.errors import DeviceError, RunInterruptedError, UsageError
 from nasflow.base.files import disk_faults
 from nasflow.base.text import plain_line, shown_ms
-from nasflow.cli import console
 from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.cli.screen import screen
-from nasflow.commands.project import Project, as_it_was_typed
-from nasflow.config import PipelineConfig
-from pipeline.config.loader import FILE_NAME, find_config, load_config
+from nasflow.commands.project import standalone
 from pipeline.events import Message, Progress
 from pipeline.reporters.reporters import Reporter
 from pipeline.store.scratch import FleetingScratch
@@ -55,15 +52,8 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
     Needs no ``pipeline.yaml``; where there is one, it says how phones are reached. Raises UsageError for a
     file that is no model, and whatever the device raises.
     """
-    path = selection.config if selection.config is not None else find_config(Path.cwd())
-    overrides = [f"{key}={value}" for key, value in options.settings.items()]
-    try:
-        config = load_config(
-            PipelineConfig, path, [*selection.overrides, *overrides], tell=console.write_note
-        )
-    except ConfigError as error:
-        raise as_it_was_typed(error, selection, options.settings) from error
-    project = Project(config, (path or Path.cwd() / FILE_NAME).absolute())
+    project = standalone(selection, options.settings)
+    config = project.config
     requests = _requests(options, config.runtime)
     with ExitStack() as stack:
         reporter = stack.enter_context(closing(screen(as_json=as_json)))

@@ -108,6 +108,22 @@ def open_project(
     return replace(project, config=planned(config, project.artifacts), asked=config)
 
 
+def standalone(selection: Selection, options: Mapping[str, object] = MappingProxyType({})) -> Project:
+    """What a command needs that no ``pipeline.yaml`` is needed for; where there is one, it is heeded.
+
+    ``options``: of the command, by the key that they set. Raises ConfigError.
+    """
+    path = selection.config if selection.config is not None else find_config(Path.cwd())
+    assignments = [f"{key}={value}" for key, value in options.items()]
+    try:
+        config = load_config(
+            PipelineConfig, path, [*selection.overrides, *assignments], tell=console.write_note
+        )
+    except ConfigError as error:
+        raise as_it_was_typed(error, selection, options) from error
+    return Project(config, (path or Path.cwd() / FILE_NAME).absolute())
+
+
 def as_it_was_typed(
     error: ConfigError, selection: Selection, options: Mapping[str, object] = MappingProxyType({})
 ) -> ConfigError:

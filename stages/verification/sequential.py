@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEWEST_BLOCKS = 6
-_GROWTH = 1.4  # of the blocks, from one look to the next
+_GROWTH, _LEAST_GROWTH = 1.4, 1.2  # of the blocks, from one look to the next
 _TRIMMED = 0.1  # of the blocks, at each end
-_BLOCKS_PER_WAVE, _FEWEST_WAVES = 4, 3
+_BLOCKS_PER_WAVE, _FEWEST_WAVES = 4, 4
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def planned_looks(first: int, most: int) -> tuple[Look, ...]:
     """The looks of a gate that measures ``first`` to ``most`` blocks; their errors add up to 5 %.
 
     >>> [look.blocks for look in planned_looks(10, 30)]
-    [10, 14, 20, 28, 30]
+    [10, 14, 20, 30]
 
     Raises ValueError for fewer than six blocks, and where ``most`` is below ``first``.
     """
@@ -55,7 +55,8 @@ def planned_looks(first: int, most: int) -> tuple[Look, ...]:
         raise ValueError(f"a gate of {first} to {most} blocks cannot be planned")
     counts = [first]
     while counts[-1] < most:
-        counts.append(min(most, math.ceil(_GROWTH * counts[-1] - 1e-9)))
+        following = math.ceil(_GROWTH * counts[-1] - 1e-9)
+        counts.append(following if _LEAST_GROWTH * following < most else most)
     spent = [(1 - CONFIDENCE) * (count / most) ** 2 for count in (0, *counts)]
     return tuple(
         Look(count, after - before)

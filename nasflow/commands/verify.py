@@ -1,0 +1,293 @@
+"""``nasflow verify``: the stage, or with a model file the gate that a team's CI calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nasflow.base.errors import InconclusiveError, NasflowError, UsageError
+from nasflow.base.files import disk_faults, make_folder, write_atomic
+from nasflow.cli import console
+from nasflow.cli.options import (
+    AsJson,
+    Config,
+    Device,
+    DryRun,
+    Force,
+    From,
+    Front,
+    FullLength,
+    Offline,
+    Seed,
+    Set,
+    selection,
+)
+from nasflow.cli.request import Action, Outcome, Selection, StageName
+from nasflow.cli.screen import screen
+from nasflow.commands.project import standalone
+from nasflow.commands.run import command as run_command
+
+if TYPE_CHECKING:
+    from stages.documents.gate import GatePlan, GateResult
+
+RESULT = Path("gate.json")
+EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": InconclusiveError.exit_code}
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What is compared, and where the result goes."""
+
+    candidate: Path | None = None
+    against: str | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
+    result: Path = RESULT
+    junit: Path | None = None
+    summary: Path | None = None
+    history: Path | None = None
+    allow_inconclusive: bool = False
+    self_test: bool = False
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every file that is to be written."""
+        return [path for path in (self.result, self.junit, self.summary, self.history) if path is not None]
+
+    def plan(self) -> GatePlan:
+        """The limits and the blocks. Raises UsageError for such as make no sense."""
+        from pydantic import ValidationError
+
+        from stages.documents.gate import GatePlan
+
+        given = {name: value for name, value in self.limits.items() if value is not None}
+        try:
+            plan = GatePlan.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "--" + str((first["loc"] or ("blocks",))[0]).replace("_", "-")
+            raise UsageError(
+                f"{name}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']}).",
+                hint="A ratio of 0.8 asks for at most 0.8 times the baseline's latency.",
+            ) from error
+        if plan.max_ratio is None and plan.max_ms is None and not self.self_test:
+            raise UsageError(
+                "a gate needs a limit.",
+                hint="Give --max-ratio 0.8 (of the baseline's latency), --max-ms 12.5, or both.",
+            )
+        return plan
+
+
+def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
+    """Measure both models until their gate decides; write everything that was asked for.
+
+    Raises UsageError, DeviceError, ConversionError for a file that LiteRT cannot open; then the JUnit file
+    says so, too.
+    """
+    plan = options.plan()
+    for path in options.outputs:
+        _check_writable(path)
+    if options.history is not None:
+        from nasflow.gate.history import read_history
+
+        read_history(options.history)  # a file that cannot be read is told before anything is measured
+    try:
+        result, note = _measured(chosen, options, plan, as_json=as_json)
+    except NasflowError as error:
+        if options.junit is not None:
+            from nasflow.gate import junit
+
+            junit.write(options.junit, junit.error_case(error, _name(options)))
+        raise
+    return _told(result, options, note)
+
+
+def _measured(
+    chosen: Selection, options: GateOptions, plan: GatePlan, *, as_json: bool
+) -> tuple[GateResult, str]:
+    from nasflow.gate.measure import SOURCE, Gate
+    from nasflow.gate.subjects import anchor, baseline_of, candidate_of, difference_of_inputs
+    from nasflow.gate.words import noise_floor
+    from pipeline.events import Message
+
+    project = standalone(chosen)
+    if options.self_test:
+        candidate = baseline = anchor() if options.candidate is None else candidate_of(options.candidate)
+    else:
+        assert options.candidate is not None and options.against is not None  # checked by the command
+        candidate = candidate_of(options.candidate)
+        baseline = baseline_of(options.against, candidate)
+    with closing(screen(as_json=as_json)) as reporter:
+        tell: Callable[[str], None] = lambda text: reporter(Message(SOURCE, text))  # noqa: E731
+        if difference := difference_of_inputs(candidate, baseline):
+            tell(difference)
+        with closing(project.open_device(tell)) as device:
+            result = Gate(candidate, baseline, plan, project.config.runtime).measure(device, reporter)
+    return result, noise_floor(result) if options.self_test else ""
+
+
+def _told(result: GateResult, options: GateOptions, note: str) -> Outcome:
+    from nasflow.gate import github, history, junit, words
+
+    write_atomic(options.result, result.model_dump_json(indent=1).encode() + b"\n")
+    if options.junit is not None:
+        junit.write(options.junit, junit.case_of(result, _name(options)), junit.properties(result))
+    if options.summary is not None:
+        github.append_summary(options.summary, result)
+    if options.history is not None:
+        history.append_entry(options.history, history.HistoryEntry.of(result))
+    if annotation := github.annotation(result):
+        console.write_note(annotation)
+    return _outcome(result, options, words.text(result, note=note))
+
+
+def _outcome(result: GateResult, options: GateOptions, text: str) -> Outcome:
+    exit_code = EXIT_CODES[result.verdict]
+    if options.self_test or (result.verdict == "inconclusive" and options.allow_inconclusive):
+        exit_code = 0
+    document = result.model_dump(mode="json") | {"exit_code": exit_code, "result": str(options.result)}
+    return Outcome(document, f"{text}\nResult   {options.result}", exit_code)
+
+
+def recompute(path: Path, options: GateOptions) -> Outcome:
+    """The verdict of a result file from its own timings. Raises UsageError, IntegrityError."""
+    from nasflow.gate.recompute import read_result, recomputed
+    from nasflow.gate.words import text
+
+    result = recomputed(read_result(path))
+    outcome = _outcome(result, options, text(result))
+    return Outcome({**outcome.document, "result": str(path)}, text(result), outcome.exit_code)
+
+
+def _name(options: GateOptions) -> str:
+    return f"{options.candidate} against {options.against}" if not options.self_test else "self-test"
+
+
+def _check_writable(path: Path) -> None:
+    """Raises UsageError, MachineError for a file that could not be written when all is measured."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", hint="Give the name of a file.")
+    with disk_faults(path, "write"):
+        make_folder(path.absolute().parent)
+        there = path.exists()
+        with path.open("ab"):
+            pass
+        if not there:
+            path.unlink()
+
+
+def command(
+    candidate: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A .tflite file or a finished run's folder to be judged; without one, the stage runs.",
+            show_default=False,
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="MODEL",
+            help="What it is compared with: a file, a run's folder, mobilenet_v2 or mobilenet_v2:WIDTH.",
+        ),
+    ] = None,
+    max_ratio: Annotated[
+        float | None,
+        typer.Option("--max-ratio", metavar="R", help="Pass up to R times the baseline's latency."),
+    ] = None,
+    max_ms: Annotated[
+        float | None, typer.Option("--max-ms", metavar="T", help="Pass up to a latency of T ms.")
+    ] = None,
+    max_blocks: Annotated[
+        int | None,
+        typer.Option("--max-blocks", metavar="N", help="Measure up to N blocks; 30 where not given."),
+    ] = None,
+    result: Annotated[
+        Path, typer.Option("--result", metavar="FILE", help="Where every timing and the verdict go.")
+    ] = RESULT,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for a CI.")
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option("--summary", metavar="FILE", help='Add Markdown, as to "$GITHUB_STEP_SUMMARY".'),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option("--history", metavar="FILE", help="Add a line; 'nasflow history FILE' shows them."),
+    ] = None,
+    allow_inconclusive: Annotated[
+        bool, typer.Option("--allow-inconclusive", help="Exit with 0 where no answer is clear.")
+    ] = False,
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Compare a model with itself: what a gate here could show at all."),
+    ] = False,
+    recompute_file: Annotated[
+        Path | None,
+        typer.Option("--recompute", metavar="FILE", help="Reach the verdict of a result file again."),
+    ] = None,
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    from_stage: From = None,
+    force: Force = None,
+    offline: Offline = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    front: Front = False,
+    full_length: FullLength = False,
+) -> Action:
+    """Measure all networks side by side; with a model file: is it as fast as it should be?"""
+    options = GateOptions(
+        candidate,
+        against,
+        {"max_ratio": max_ratio, "max_ms": max_ms, "max_blocks": max_blocks},
+        result,
+        junit,
+        summary,
+        history,
+        allow_inconclusive,
+        self_test,
+    )
+    if recompute_file is not None:
+        return lambda: recompute(recompute_file, options)
+    of_a_gate = options != GateOptions()
+    if candidate is None and not self_test:
+        if of_a_gate:
+            raise typer.BadParameter("these options need a model: nasflow verify MODEL.tflite --against ...")
+        return run_command(
+            device,
+            config,
+            assignments,
+            seed,
+            from_stage,
+            StageName.VERIFY,
+            force,
+            offline,
+            dry_run,
+            as_json,
+            front,
+            full_length,
+        )
+    if from_stage or force or dry_run or front or full_length:
+        raise typer.BadParameter("--from, --force, --dry-run, --front and --full-length belong to the stage")
+    if against is None and not self_test and max_ratio is not None:
+        raise typer.BadParameter("--max-ratio needs --against MODEL")
+    if against is None and not self_test:
+        options = GateOptions(**{**vars(options), "against": "mobilenet_v2"})
+    chosen = selection(config, assignments, device, seed, offline=offline)
+    return lambda: gate(chosen, options, as_json=as_json)
+
+
+def stage_command(stage: StageName) -> Callable[..., Action]:
+    """The command of the stage ``verify``, which is the gate's, too."""
+    assert stage is StageName.VERIFY
+    return command

@@ -1,0 +1,54 @@
+"""A gate's result as Markdown for a summary page, and as an annotation of a GitHub Actions run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from nasflow.base.files import disk_faults
+from nasflow.base.text import plain_line
+from nasflow.gate.words import details, headline
+from stages.documents.gate import GateResult
+
+MOST_BYTES = 1024 * 1024
+"""Of one step's summary; GitHub shows none of a larger one (docs.github.com, "Workflow commands")."""
+_LEVELS = {"pass": "notice", "fail": "error", "inconclusive": "warning"}
+_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|~!"})
+
+
+def markdown(result: GateResult) -> str:
+    """A heading, the details, and every look as a table."""
+    lines = [f"### {_escaped(headline(result))}", ""]
+    lines += [f"- {_escaped(line)}" for line in details(result)]
+    if result.looks:
+        lines += ["", "| blocks | ratio | interval | candidate, ms |", "|---:|---:|---:|---:|"]
+        lines += [
+            f"| {look.blocks} | {look.ratio:.4f} | {look.ratio_interval[0]:.4f} to "
+            f"{look.ratio_interval[1]:.4f} | {look.candidate_ms:.4g} |"
+            for look in result.looks
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def append_summary(path: Path, result: GateResult) -> None:
+    """Add the Markdown to a file: ``$GITHUB_STEP_SUMMARY`` is one that several commands write to.
+
+    Nothing is added where the file would grow beyond what GitHub shows. Raises MachineError.
+    """
+    text = markdown(result).encode()
+    with disk_faults(path, "write"), path.open("ab") as file:
+        if file.tell() + len(text) <= MOST_BYTES:
+            file.write(text)
+
+
+def annotation(result: GateResult, environment: Mapping[str, str] = os.environ) -> str:
+    """The line that makes GitHub Actions show the verdict beside the run; empty elsewhere."""
+    if environment.get("GITHUB_ACTIONS") != "true":
+        return ""
+    words = headline(result).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::{_LEVELS[result.verdict]} title=nasflow verify::{words}"
+
+
+def _escaped(text: str) -> str:
+    return plain_line(text).translate(_SPECIAL)

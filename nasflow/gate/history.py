@@ -1,0 +1,126 @@
+"""A file with a line for each gate: has the model become slower over the last months?"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from nasflow.base.errors import UsageError
+from nasflow.base.files import disk_faults, read_or_none
+from nasflow.base.text import plain_line
+from nasflow.base.version import nasflow_version
+from pipeline.artifact import Record
+from stages.documents.gate import GateModel, GateResult, GateVerdict
+
+VERSION = 1
+
+
+class HistoryEntry(Record):
+    """One gate. Latencies in ms; the interval is that of the look that decided."""
+
+    version: int = VERSION
+    at: datetime
+    nasflow: str
+    candidate: GateModel
+    baseline: GateModel
+    device: str
+    runtime: str
+    verdict: GateVerdict
+    max_ratio: float | None = None
+    max_ms: float | None = None
+    ratio: float | None = Field(default=None, gt=0)
+    ratio_interval: tuple[float, float] | None = None
+    candidate_ms: float | None = Field(default=None, gt=0)
+    candidate_ms_interval: tuple[float, float] | None = None
+    blocks: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, result: GateResult, at: datetime | None = None) -> HistoryEntry:
+        """What is kept of a result."""
+        look = result.looks[-1] if result.looks else None
+        return cls(
+            at=at or datetime.now(UTC),
+            nasflow=nasflow_version(),
+            candidate=result.candidate,
+            baseline=result.baseline,
+            device=result.device.model,
+            runtime=result.device.runtime,
+            verdict=result.verdict,
+            max_ratio=result.plan.max_ratio,
+            max_ms=result.plan.max_ms,
+            ratio=None if look is None else look.ratio,
+            ratio_interval=None if look is None else look.ratio_interval,
+            candidate_ms=None if look is None else look.candidate_ms,
+            candidate_ms_interval=None if look is None else look.candidate_ms_interval,
+            blocks=sum(block.dropped is None for block in result.blocks),
+        )
+
+
+@dataclass(frozen=True)
+class History:
+    """The entries of a file; ``torn``: its last line was cut off, as by a full disk, and is left out."""
+
+    entries: tuple[HistoryEntry, ...]
+    torn: bool = False
+
+
+def read_history(path: Path) -> History:
+    """All entries; none where there is no file yet.
+
+    Raises UsageError for a line that is no entry, and for one of a newer version of nasflow.
+    """
+    text = (read_or_none(path) or b"").decode("utf-8", "replace")
+    lines, torn = text.split("\n"), False
+    if lines[-1] != "":  # every entry ends with a newline
+        torn = True
+    entries = []
+    for number, line in enumerate(lines[:-1], 1):
+        if line.strip():
+            entries.append(_entry(path, number, line))
+    return History(tuple(entries), torn)
+
+
+def _entry(path: Path, number: int, line: str) -> HistoryEntry:
+    where = f"line {number} of {plain_line(str(path))}"
+    try:
+        row = json.loads(line)
+        version = row.get("version") if isinstance(row, dict) else None
+    except (ValueError, RecursionError) as error:
+        raise _no_entry(where, str(error)) from error
+    if isinstance(version, int) and version > VERSION:
+        raise UsageError(
+            f"{where} was written by a newer nasflow (version {version} of the entry; this one reads "
+            f"{VERSION}).",
+            hint="Update nasflow here, or give another file: --history FILE.",
+        )
+    try:
+        return HistoryEntry.model_validate(row)
+    except ValidationError as error:
+        raise _no_entry(where, f"{error.error_count()} of its fields do not fit") from error
+
+
+def _no_entry(where: str, why: str) -> UsageError:
+    return UsageError(
+        f"{where} is no entry of a history: {why}.",
+        hint="Take the line out, or give another file: --history FILE.",
+    )
+
+
+def append_entry(path: Path, entry: HistoryEntry) -> None:
+    """Add one line; it is on the disk when this returns. A torn last line is cut off. Raises MachineError."""
+    torn = read_history(path).torn
+    line = json.dumps(entry.model_dump(mode="json"), ensure_ascii=False) + "\n"
+    with disk_faults(path, "write"), path.open("r+b" if path.exists() else "ab") as file:
+        file.seek(0, os.SEEK_END)
+        if torn:
+            whole = path.read_bytes()
+            file.truncate(whole.rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())

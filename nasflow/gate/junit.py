@@ -1,0 +1,77 @@
+"""A gate as JUnit XML, which every CI shows: a failed gate is a failure, a lost device an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+from nasflow.base.errors import NasflowError
+from nasflow.base.files import write_atomic
+from nasflow.base.text import plain_text
+from nasflow.gate.words import details, headline, last_look
+from stages.documents.gate import GateResult
+
+SUITE = "nasflow verify"
+
+
+def case_of(result: GateResult, name: str) -> TestCase:
+    """The gate as a test case; inconclusive is skipped, with the reason."""
+    case = TestCase(_clean(name), classname=SUITE, time=result.seconds)
+    if result.verdict == "fail":
+        case.result = [Failure(_clean(headline(result)), type_="gate")]
+    elif result.verdict == "inconclusive":
+        case.result = [Skipped(_clean(headline(result)), type_="inconclusive")]
+    case.system_out = _clean("\n".join([headline(result), *details(result)]))
+    return case
+
+
+def error_case(error: NasflowError, name: str) -> TestCase:
+    """What kept a gate from being measured."""
+    case = TestCase(_clean(name), classname=SUITE)
+    words = f"{error.message} {error.hint}".strip()
+    case.result = [Error(_clean(words), type_=error.reference)]
+    return case
+
+
+def properties(result: GateResult) -> Mapping[str, str]:
+    """The figures, by name."""
+    found = {
+        "verdict": result.verdict,
+        "candidate_sha256": result.candidate.sha256,
+        "baseline_sha256": result.baseline.sha256,
+        "device": result.device.model,
+        "runtime": result.device.runtime,
+        "blocks": str(sum(block.dropped is None for block in result.blocks)),
+    }
+    if result.plan.max_ratio is not None:
+        found["max_ratio"] = repr(result.plan.max_ratio)
+    if result.plan.max_ms is not None:
+        found["max_ms"] = repr(result.plan.max_ms)
+    look = last_look(result)
+    if look is not None:
+        found |= {
+            "ratio": f"{look.ratio:.6g}",
+            "ratio_low": f"{look.ratio_interval[0]:.6g}",
+            "ratio_high": f"{look.ratio_interval[1]:.6g}",
+            "candidate_ms": f"{look.candidate_ms:.6g}",
+        }
+    return found
+
+
+def write(path: Path, case: TestCase, figures: Mapping[str, str] | None = None) -> None:
+    """One suite of one case, with the figures. Raises MachineError where the file cannot be written."""
+    suite = TestSuite(SUITE)
+    for key, value in (figures or {}).items():
+        suite.add_property(key, _clean(value))
+    suite.add_testcase(case)
+    document = JUnitXml()
+    document.add_testsuite(suite)
+    content: bytes = document.tostring()  # type: ignore[no-untyped-call]
+    write_atomic(path, content)
+
+
+def _clean(text: str) -> str:
+    """Without characters that XML cannot hold: a device's words may have any."""
+    return plain_text(text)

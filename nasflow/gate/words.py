@@ -1,0 +1,91 @@
+"""A gate's result in sentences, for a terminal and for the summary of a CI run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from nasflow.base.text import plain_line
+from stages.documents.gate import GateLook, GateResult
+from stages.verification.gate import block_deviation
+from stages.verification.sequential import FEWEST_BLOCKS, smallest_shown
+
+VERDICTS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
+_DROPPED = {
+    "throttled": "the device throttled",
+    "asleep": "the screen was off",
+    "disturbed": "the device was slower than usual",
+}
+
+
+def last_look(result: GateResult) -> GateLook | None:
+    """The look that decided; None: too few blocks counted for any."""
+    return result.looks[-1] if result.looks else None
+
+
+def headline(result: GateResult) -> str:
+    """The verdict and why, in one sentence."""
+    look, verdict = last_look(result), VERDICTS[result.verdict]
+    if look is None:
+        return f"{verdict}: too few blocks could be measured undisturbed."
+    plan, said = result.plan, []
+    low, high = look.ratio_interval
+    if plan.max_ratio is not None:
+        side = "below" if high < plan.max_ratio else "above" if low > plan.max_ratio else "around"
+        said.append(
+            f"{look.ratio:.3f} times the baseline's latency ({low:.3f} to {high:.3f}), {side} the limit of "
+            f"{plan.max_ratio:g}"
+        )
+    low, high = look.candidate_ms_interval
+    if plan.max_ms is not None:
+        side = "below" if high < plan.max_ms else "above" if low > plan.max_ms else "around"
+        said.append(
+            f"{look.candidate_ms:.4g} ms ({low:.4g} to {high:.4g}), {side} the limit of {plan.max_ms:g} ms"
+        )
+    if not said:
+        said.append(
+            f"{look.ratio:.3f} times the baseline's latency "
+            f"({look.ratio_interval[0]:.3f} to {look.ratio_interval[1]:.3f})"
+        )
+    return f"{verdict}: {'; '.join(said)}."
+
+
+def details(result: GateResult) -> list[str]:
+    """What else a reader should know, a sentence each."""
+    info = result.device
+    count = sum(block.dropped is None for block in result.blocks)
+    lines = [
+        f"Candidate: {plain_line(result.candidate.name)} ({result.candidate.size_bytes:,} bytes).",
+        f"Baseline: {plain_line(result.baseline.name)} ({result.baseline.size_bytes:,} bytes).",
+        f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe()}: {count} blocks "
+        f"in {result.seconds:.0f} s.",
+    ]
+    reasons = Counter(block.dropped for block in result.blocks if block.dropped is not None)
+    lines += [f"{number} blocks did not count: {_DROPPED[why]}." for why, number in reasons.items()]
+    if info.virtual:
+        lines.append("A simulated phone: these are this computer's latencies.")
+    if result.verdict == "inconclusive":
+        lines.append(
+            "The interval holds the limit: what is shown allows for either answer. More blocks tell more "
+            "(--max-blocks), as does a quieter device."
+        )
+    return lines
+
+
+def noise_floor(result: GateResult) -> str:
+    """What a gate on this device could tell at all, from a model against itself."""
+    count, most = sum(block.dropped is None for block in result.blocks), result.plan.max_blocks
+    if count < FEWEST_BLOCKS:
+        return "Too few blocks could be measured undisturbed to tell what a gate here can show."
+    deviation = block_deviation(result.blocks)
+    error = result.looks[-1].error if result.looks else 0.05
+    shown = smallest_shown(deviation, most, error)
+    return (
+        f"One block's ratio varies by {100 * deviation:.2g} % (standard deviation). In {most} blocks a gate "
+        f"here shows a difference of {100 * shown:.2g} % four times out of five."
+    )
+
+
+def text(result: GateResult, *, note: str = "") -> str:
+    """For a terminal."""
+    lines = [headline(result), "", *details(result)]
+    return "\n".join([*lines, note] if note else lines)
