@@ -1,0 +1,144 @@
+"""``nasflow verify MODEL`` as a team's CI calls it: on this computer and on the virtual phone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.command_line import ProjectFolder
+
+from android_bench.virtual_phone.faults import FaultPlan
+from android_bench.virtual_phone.phone import VirtualPhone, running_phone
+from stages.conversion.flatbuffer import network_model
+from stages.space.mobilenet_v2 import mobilenet_v2
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of gates are kept in the account's cache."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / "cache"))
+
+
+@pytest.fixture
+def phone() -> Iterator[VirtualPhone]:
+    with running_phone() as phone:
+        yield phone
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectFolder]:
+    """Two models and no configuration: the second takes several times as long."""
+    for name, width in (("small", 0.35), ("large", 1.0)):
+        model = network_model(mobilenet_v2(resolution=64, classes=10, width=width))
+        (tmp_path / f"{name}.tflite").write_bytes(model)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(nobody.getsockname()[1]))
+        yield ProjectFolder(tmp_path)
+
+
+def junit_case(path: Path) -> ElementTree.Element:
+    """The one test case of a file."""
+    (case,) = ElementTree.parse(path).getroot().iter("testcase")
+    return case
+
+
+def test_a_gate_that_passes_leaves_all_that_a_ci_shows_and_can_be_recomputed(folder: ProjectFolder) -> None:
+    words = ("small.tflite", "--against", "mobilenet_v2", "--max-ratio", "0.9")
+    files = ("--junit", "out/junit.xml", "--summary", "summary.md", "--history", "history.jsonl")
+    answer = folder.ask("verify", *words, *files)
+    assert answer.exit_code == 0, answer.document
+    assert answer.document["verdict"] == "pass"
+    assert len(answer.document["blocks"]) >= 10
+    look = answer.document["looks"][-1]
+    assert look["ratio_interval"][0] < look["ratio"] < look["ratio_interval"][1] < 0.9
+    case = junit_case(folder.path / "out" / "junit.xml")
+    assert [child.tag for child in case] == ["system-out"]
+    assert (folder.path / "summary.md").read_text().startswith("### PASS: ")
+
+    again = folder.ask("verify", "--recompute", "gate.json")
+    assert (again.exit_code, again.document["looks"]) == (0, answer.document["looks"])
+    drawn = folder.call("history", "history.jsonl", "--plot", "history.svg")
+    assert "pass" in drawn.stdout
+    assert ElementTree.parse(folder.path / "history.svg").getroot().tag.endswith("svg")
+
+    stored = json.loads((folder.path / "gate.json").read_text())
+    for block in stored["blocks"]:
+        for timing in block["timings"]:
+            timing["median_ms"] *= 10 if timing["model"] == "candidate" else 1
+    (folder.path / "changed.json").write_text(json.dumps(stored))
+    changed = folder.ask("verify", "--recompute", "changed.json")
+    assert changed.exit_code == 7
+    assert "says pass, but its own timings give fail" in changed.document["error"]["message"]
+
+
+def test_a_gate_that_fails_is_a_failure_and_exits_with_1(folder: ProjectFolder) -> None:
+    words = ("large.tflite", "--against", "small.tflite", "--max-ratio", "1", "--max-ms", "1000")
+    answer = folder.ask("verify", *words, "--junit", "junit.xml")
+    assert (answer.exit_code, answer.document["verdict"]) == (1, "fail")
+    (failure,) = junit_case(folder.path / "junit.xml").iter("failure")
+    assert "above the limit of 1" in str(failure.get("message"))
+
+
+def test_what_cannot_be_judged_is_refused_before_anything_is_measured(folder: ProjectFolder) -> None:
+    (folder.path / "notes.tflite").write_text("not a model")
+    against = ("--against", "large.tflite")
+    cases: list[tuple[tuple[str, ...], str]] = [
+        (("small.tflite", *against), "a gate needs a limit"),
+        (("small.tflite", *against, "--max-ratio", "0"), "--max-ratio"),
+        (("small.tflite", *against, "--max-ratio", "-1"), "--max-ratio"),
+        (("small.tflite", *against, "--max-ratio", "nan"), "--max-ratio"),
+        (("small.tflite", *against, "--max-ratio", "1", "--max-blocks", "3"), "--max-blocks"),
+        (("small.tflite", "--max-ratio", "1"), "needs --against"),
+        (("--max-ratio", "1"), "need a model"),
+        (("small.tflite", *against, "--max-ratio", "1", "--dry-run"), "belong to the stage"),
+        (("nothere.tflite", *against, "--max-ratio", "1"), "does not exist"),
+        (("notes.tflite", *against, "--max-ratio", "1"), "not a .tflite model"),
+        (("small.tflite", "--against", ".", "--max-ratio", "1"), "a folder without"),
+        (("small.tflite", "--against", "mobilenet_v2:9", "--max-ratio", "1"), "cannot be made"),
+        (("small.tflite", *against, "--max-ratio", "1", "--junit", "."), "is a folder"),
+        (("--recompute", "nothere.json"), "does not exist"),
+        (("--recompute", "notes.tflite"), "is no result of a gate"),
+    ]
+    for words, said in cases:
+        answer = folder.ask("verify", *words)
+        assert answer.exit_code == 2, (words, answer.document)
+        assert said in answer.document["error"]["message"], words
+        assert not [event for event in answer.events if event["event"] == "progress"]
+    assert not (folder.path / "gate.json").exists()
+
+
+@pytest.mark.needs("bubblewrap")
+def test_a_gate_on_a_phone_that_fails_says_so_in_its_junit_file(
+    phone: VirtualPhone, folder: ProjectFolder
+) -> None:
+    phone.faults.set(FaultPlan(tool_signal=11))
+    on_it = ("--device", f"android:{phone.address}")
+    answer = folder.ask(
+        "verify", "small.tflite", "--against", "large.tflite", "--max-ratio", "1", "--junit", "j.xml", *on_it
+    )
+    assert answer.exit_code == 5
+    (error,) = junit_case(folder.path / "j.xml").iter("error")
+    assert "SIGSEGV" in str(error.get("message"))
+
+
+@pytest.mark.needs("bubblewrap")
+def test_a_gate_on_a_phone_goes_on_where_it_was_stopped(phone: VirtualPhone, folder: ProjectFolder) -> None:
+    words = ("verify", "small.tflite", "--against", "large.tflite", "--max-ratio", "0.9")
+    on_it = ("--device", f"android:{phone.address}")
+    with folder.started(*words, *on_it) as running:
+        running.wait_for(lambda event: event["event"] == "progress")
+        running.process.send_signal(signal.SIGINT)
+        assert running.ends().exit_code == 130
+    answer = folder.ask(*words, *on_it)
+    assert answer.exit_code == 0, answer.document
+    assert any(text.startswith("going on after") for text in answer.texts)
+    assert answer.document["device"]["virtual"] is True
+    kept = folder.path / "home" / "cache" / "nasflow" / "gates"
+    assert not list(kept.iterdir()), "a finished gate keeps no blocks"

@@ -1,0 +1,212 @@
+"""What a gate leaves for a CI and for later: JUnit, Markdown, annotations, a history."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from android_bench.device import DEFAULT_OPTIONS, DeviceInfo
+from nasflow.base.errors import DeviceLostError, IntegrityError, UsageError
+from nasflow.commands.history import history
+from nasflow.gate import github, junit, words
+from nasflow.gate.history import HistoryEntry, append_entry, read_history
+from nasflow.gate.recompute import recomputed
+from stages.documents.gate import Block, BlockTiming, GateModel, GatePlan, GateResult
+from stages.verification.gate import looks_of, verdict_of, with_drops
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def result(
+    ratio: float, limit: float = 0.8, *, name: str = "ours.tflite", virtual: bool = False
+) -> GateResult:
+    """A gate of a quiet device."""
+    times = {"anchor": 1.0, "candidate": 3.0 * ratio, "baseline": 3.0}
+    noise = (0.99, 1.01, 1.0, 1.005, 0.995)
+    blocks = [
+        Block(
+            timings=tuple(
+                BlockTiming.model_validate(
+                    {"model": model, "median_ms": ms * (noise[n % 5] if model == "candidate" else 1)}
+                )
+                for model, ms in times.items()
+            ),
+            seconds=0.5,
+        )
+        for n in range(30)
+    ]
+    plan = GatePlan(max_ratio=limit)
+    verdict = verdict_of(plan, blocks)
+    assert verdict is not None
+    return GateResult(
+        plan=plan,
+        candidate=GateModel(name=name, sha256="a" * 64, size_bytes=1000),
+        baseline=GateModel(name="theirs.tflite", sha256="b" * 64, size_bytes=2000),
+        device=DeviceInfo(
+            kind="android", model="Phone", soc="s", os_build="b", runtime="litert 2.3", virtual=virtual
+        ),
+        runtime=DEFAULT_OPTIONS,
+        blocks=with_drops(blocks),
+        looks=looks_of(plan, blocks),
+        verdict=verdict,
+        seconds=15.0,
+    )
+
+
+# --- JUnit -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ratio", "tag"), [(0.5, None), (1.0, "failure"), (0.8, "skipped")])
+def test_pass_fail_and_inconclusive_are_what_a_ci_calls_them(
+    tmp_path: Path, ratio: float, tag: str | None
+) -> None:
+    gate = result(ratio)
+    junit.write(tmp_path / "j.xml", junit.case_of(gate, "ours"), junit.properties(gate))
+    root = ElementTree.parse(tmp_path / "j.xml").getroot()
+    (case,) = root.iter("testcase")
+    assert [child.tag for child in case if child.tag != "system-out"] == ([tag] if tag else [])
+    figures = {one.get("name"): one.get("value") for one in root.iter("property")}
+    assert figures["verdict"] == gate.verdict
+    assert figures["max_ratio"] == "0.8"
+    assert float(str(figures["ratio"])) == pytest.approx(ratio, rel=0.01)
+
+
+def test_a_lost_phone_is_an_error_with_its_reference(tmp_path: Path) -> None:
+    case = junit.error_case(DeviceLostError("the phone is gone.", hint="Plug it in."), "ours")
+    junit.write(tmp_path / "j.xml", case)
+    (error,) = ElementTree.parse(tmp_path / "j.xml").getroot().iter("error")
+    assert (error.get("type"), error.get("message")) == ("device-lost", "the phone is gone. Plug it in.")
+
+
+@given(name=st.text(max_size=60))
+def test_any_name_gives_xml_that_can_be_read(name: str) -> None:
+    case = junit.case_of(result(0.5, name=f"m{name}"), name)
+    assert ElementTree.fromstring(ElementTree.tostring(case._elem)).tag == "testcase"
+
+
+# --- GitHub ------------------------------------------------------------------------------------------
+
+
+def test_a_summary_is_added_behind_what_is_there_and_no_markup_of_a_name_works(tmp_path: Path) -> None:
+    path = tmp_path / "summary.md"
+    path.write_text("before\n")
+    github.append_summary(path, result(0.5, name="<img src=x>|`a`"))
+    text = path.read_text()
+    assert text.startswith("before\n### PASS: ")
+    assert r"\<img src=x\>\|\`a\`" in text
+    assert "| 10 | 0.5" in text
+
+
+def test_a_summary_never_grows_beyond_what_github_shows(tmp_path: Path) -> None:
+    path = tmp_path / "summary.md"
+    path.write_bytes(b"x" * (github.MOST_BYTES - 10))
+    github.append_summary(path, result(0.5))
+    assert path.stat().st_size == github.MOST_BYTES - 10
+
+
+@pytest.mark.parametrize(("ratio", "level"), [(0.5, "notice"), (1.0, "error"), (0.8, "warning")])
+def test_an_annotation_is_for_github_alone(ratio: float, level: str) -> None:
+    assert github.annotation(result(ratio), {}) == ""
+    line = github.annotation(result(ratio), {"GITHUB_ACTIONS": "true"})
+    assert line.startswith(f"::{level} title=nasflow verify::")
+    assert "\n" not in line
+
+
+# --- in words ----------------------------------------------------------------------------------------
+
+
+def test_the_sentence_names_ratio_interval_side_and_limit() -> None:
+    assert words.headline(result(0.5)).startswith("PASS: 0.50")
+    assert words.headline(result(0.5)).endswith("below the limit of 0.8.")
+    assert "above the limit of 0.8" in words.headline(result(1.0))
+    assert "around the limit of 0.8" in words.headline(result(0.8))
+    assert "--max-blocks" in words.text(result(0.8))
+    assert "A simulated phone" in words.text(result(0.5, virtual=True))
+
+
+def test_the_noise_floor_names_the_smallest_difference() -> None:
+    assert "shows a difference of" in words.noise_floor(result(1.0))
+
+
+# --- recompute ---------------------------------------------------------------------------------------
+
+
+def test_a_verdict_follows_from_the_timings_alone() -> None:
+    gate = result(0.5)
+    bare = gate.model_copy(update={"looks": ()})
+    assert recomputed(bare) == gate
+    with pytest.raises(IntegrityError, match="says fail, but its own timings give pass"):
+        recomputed(gate.model_copy(update={"verdict": "fail"}))
+
+
+# --- history -----------------------------------------------------------------------------------------
+
+
+def written(path: Path, *ratios: float) -> Path:
+    """A history of gates, a day apart."""
+    for day, ratio in enumerate(ratios):
+        append_entry(path, HistoryEntry.of(result(ratio), AT + timedelta(days=day)))
+    return path
+
+
+def test_entries_come_back_as_they_were_added(tmp_path: Path) -> None:
+    path = written(tmp_path / "h.jsonl", 0.5, 0.6)
+    found = read_history(path)
+    assert [entry.ratio for entry in found.entries] == pytest.approx([0.5, 0.6], rel=0.01)
+    assert not found.torn
+    assert read_history(tmp_path / "none.jsonl").entries == ()
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200])
+def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next(tmp_path: Path, cut: int) -> None:
+    path = written(tmp_path / "h.jsonl", 0.5, 0.6)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert (len(read_history(path).entries), read_history(path).torn) == (1, True)
+    assert "cut off" in history(path, None).text
+    written(path, 0.7)
+    assert [entry.ratio for entry in read_history(path).entries] == pytest.approx([0.5, 0.7], rel=0.01)
+
+
+@pytest.mark.parametrize("line", ["not json", "[]", "{}", '{"version": 1, "at": "now"}', "[" * 5000])
+def test_a_line_that_is_no_entry_is_named(tmp_path: Path, line: str) -> None:
+    path = written(tmp_path / "h.jsonl", 0.5)
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(UsageError, match=r"line 2 of .* is no entry"):
+        read_history(path)
+
+
+def test_a_history_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "h.jsonl", 0.5)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}) + "\n")
+    with pytest.raises(UsageError, match="newer nasflow"):
+        read_history(path)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "said"),
+    [
+        ((0.5, 0.55, 0.6), "slower, and their intervals do not overlap"),
+        ((0.6, 0.5), "faster, and their intervals do not overlap"),
+        ((0.5, 0.502), "no change is shown"),
+    ],
+)
+def test_the_history_says_whether_the_ratio_has_changed(
+    tmp_path: Path, ratios: tuple[float, ...], said: str
+) -> None:
+    outcome = history(written(tmp_path / "h.jsonl", *ratios), tmp_path / "h.svg")
+    assert said in outcome.text
+    drawing = ElementTree.parse(tmp_path / "h.svg").getroot()
+    assert f"{len(ratios)} gates" in str(drawing.get("aria-label"))
+    circles = [one for one in drawing.iter() if one.tag.endswith("circle")]
+    assert len(circles) == len(ratios)
+
+
+def test_an_empty_history_says_how_to_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no gates"):
+        history(tmp_path / "h.jsonl", None)
