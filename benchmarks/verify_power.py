@@ -28,7 +28,7 @@ from stages.documents.gate import GateLook, GatePlan
 from stages.verification.gate import looks_of, verdict_of, with_drops
 from stages.verification.gate_blocks import GateBlocks
 
-GATES, QUICK_GATES, BATCH = 2000, 200, 50
+GATES, QUICK_GATES, BATCH = 4000, 200, 50
 LOCAL_GATES, QUICK_LOCAL_GATES = 20, 2
 DEVIATION = 0.02  # of a block's log-ratio, where timings are independent
 DRIFT, CORRELATION, THROTTLED, DISTURBED, DISTURBED_SHARE = 0.05, 0.8, 1.25, 1.3, 0.02

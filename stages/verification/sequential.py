@@ -82,7 +82,8 @@ def ratio_interval(log_ratios: Sequence[float], error: float) -> Estimate:
     winsorised_B = np.clip(logs_B, ordered_B[cut], ordered_B[-1 - cut])
     waves = max(_FEWEST_WAVES, len(logs_B) // _BLOCKS_PER_WAVE)
     variance = _long_run_variance(winsorised_B, waves)
-    deviation = math.sqrt(variance / len(logs_B)) / (1 - 2 * cut / len(logs_B))
+    left = len(logs_B) - 2 * cut
+    deviation = math.sqrt(variance * (len(logs_B) - 1) / (left * (left - 1)))
     half = float(stdtrit(waves, 1 - error / 2)) * deviation
     return Estimate(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 

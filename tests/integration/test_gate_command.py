@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from support.command_line import ProjectFolder
 
 from android_bench.virtual_phone.faults import FaultPlan
@@ -142,3 +146,42 @@ def test_a_gate_on_a_phone_goes_on_where_it_was_stopped(phone: VirtualPhone, fol
     assert answer.document["device"]["virtual"] is True
     kept = folder.path / "home" / "cache" / "nasflow" / "gates"
     assert not list(kept.iterdir()), "a finished gate keeps no blocks"
+
+
+@pytest.mark.needs("bubblewrap")
+@pytest.mark.needs("bash")
+def test_the_action_measures_on_the_phone_and_names_its_files(
+    phone: VirtualPhone, folder: ProjectFolder
+) -> None:
+    action = yaml.safe_load((Path(__file__).parents[2] / "action.yml").read_text(encoding="utf-8"))
+    (step,) = (step for step in action["runs"]["steps"] if step.get("id") == "gate")
+    program = folder.path / "temp" / "nasflow" / "bin" / "nasflow"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m nasflow "$@"\n')
+    program.chmod(0o755)
+    given = {
+        "MODEL": "large.tflite",
+        "AGAINST": "small.tflite",
+        "MAX_RATIO": "1",
+        "MAX_MS": "",
+        "DEVICE": f"android:{phone.address}",
+        "ALLOW_INCONCLUSIVE": "false",
+        "HISTORY": "",
+    }
+    assert given.keys() == step["env"].keys()
+    files = {
+        "GITHUB_OUTPUT": str(folder.path / "output"),
+        "GITHUB_STEP_SUMMARY": str(folder.path / "summary"),
+    }
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
+        cwd=folder.path,
+        env={**os.environ, **given, **files, "RUNNER_TEMP": str(folder.path / "temp")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    named = dict(line.split("=") for line in (folder.path / "output").read_text().split())
+    assert all((folder.path / name).is_file() for name in named.values())
+    assert (folder.path / "summary").read_text().startswith("### FAIL")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from stages.training.recipe import resolved_start
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CONFIGURATIONS = sorted(EXAMPLES.glob("*/pipeline.yaml"))
-WORKFLOW = EXAMPLES / "ci" / "nasflow.yml"
+WORKFLOW, GATE = EXAMPLES / "ci" / "nasflow.yml", EXAMPLES / "ci" / "gate.yml"
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +113,8 @@ def test_every_example_is_listed() -> None:
     )
 
 
-def _steps() -> list[dict[str, Any]]:
-    (job,) = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"].values()
+def _steps(workflow: Path = WORKFLOW) -> list[dict[str, Any]]:
+    (job,) = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"].values()
     steps: list[dict[str, Any]] = job["steps"]
     return steps
 
@@ -126,6 +128,30 @@ def test_the_workflow_speaks_of_commands_that_exist(capsys: pytest.CaptureFixtur
         assert main([words[0], "--help"]) == 0
         helped = capsys.readouterr().out
         assert all(word in helped for word in words[1:])
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [("workflows", WORKFLOW), ("workflows", GATE), ("actions", EXAMPLES.parent / "action.yml")],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+def test_what_github_runs_keeps_its_published_schema(schema: str, path: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.github-{schema}"]
+    done = subprocess.run([*words, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    broken = tmp_path / path.name
+    broken.write_text(path.read_text(encoding="utf-8").replace("runs", "walks"), encoding="utf-8")
+    assert subprocess.run([*words, str(broken)], capture_output=True, check=False).returncode == 1
+
+
+def test_the_gate_of_a_pull_request_gives_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    scripts = [step["run"].replace("\\\n", " ") for step in _steps(GATE) if "nasflow" in step.get("run", "")]
+    called = [shlex.split(line)[1:] for script in scripts for line in script.splitlines() if line[:1] == "n"]
+    assert [words[0] for words in called] == ["doctor", "verify"]
+    for words in called:
+        assert main([words[0], "--help"]) == 0
+        helped = capsys.readouterr().out
+        assert all(word in helped for word in words[1:] if word.startswith("--"))
 
 
 def test_the_workflow_knows_the_gates_exit_codes() -> None:

@@ -16,6 +16,7 @@ def _bubblewrap() -> bool:
 _CHECKS: Mapping[str, Callable[[], bool]] = {
     "bubblewrap": _bubblewrap,
     "mksh": lambda: shutil.which("mksh") is not None,
+    "bash": lambda: shutil.which("bash") is not None,
 }
 
 
