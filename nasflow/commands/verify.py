@@ -96,22 +96,19 @@ def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
 
         read_history(options.history)  # a file that cannot be read is told before anything is measured
     try:
-        result, note = _measured(chosen, options, plan, as_json=as_json)
+        result = _measured(chosen, options, plan, as_json=as_json)
     except NasflowError as error:
         if options.junit is not None:
             from nasflow.gate import junit
 
             junit.write(options.junit, junit.error_case(error, _name(options)))
         raise
-    return _told(result, options, note)
+    return _told(result, options)
 
 
-def _measured(
-    chosen: Selection, options: GateOptions, plan: GatePlan, *, as_json: bool
-) -> tuple[GateResult, str]:
+def _measured(chosen: Selection, options: GateOptions, plan: GatePlan, *, as_json: bool) -> GateResult:
     from nasflow.gate.measure import SOURCE, Gate
     from nasflow.gate.subjects import anchor, baseline_of, candidate_of, difference_of_inputs
-    from nasflow.gate.words import noise_floor
     from pipeline.events import Message
 
     project = standalone(chosen)
@@ -126,11 +123,10 @@ def _measured(
         if difference := difference_of_inputs(candidate, baseline):
             tell(difference)
         with closing(project.open_device(tell)) as device:
-            result = Gate(candidate, baseline, plan, project.config.runtime).measure(device, reporter)
-    return result, noise_floor(result) if options.self_test else ""
+            return Gate(candidate, baseline, plan, project.config.runtime).measure(device, reporter)
 
 
-def _told(result: GateResult, options: GateOptions, note: str) -> Outcome:
+def _told(result: GateResult, options: GateOptions) -> Outcome:
     from nasflow.gate import github, history, junit, words
 
     write_atomic(options.result, result.model_dump_json(indent=1).encode() + b"\n")
@@ -142,7 +138,8 @@ def _told(result: GateResult, options: GateOptions, note: str) -> Outcome:
         history.append_entry(options.history, history.HistoryEntry.of(result))
     if annotation := github.annotation(result):
         console.write_note(annotation)
-    return _outcome(result, options, words.text(result, note=note))
+    text = words.self_test(result) if options.self_test else words.text(result)
+    return _outcome(result, options, text)
 
 
 def _outcome(result: GateResult, options: GateOptions, text: str) -> Outcome:
@@ -184,7 +181,7 @@ def command(
     candidate: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="A .tflite file or a finished run's folder to be judged; without one, the stage runs.",
             show_default=False,
         ),

@@ -85,7 +85,21 @@ def noise_floor(result: GateResult) -> str:
     )
 
 
-def text(result: GateResult, *, note: str = "") -> str:
+def text(result: GateResult) -> str:
     """For a terminal."""
-    lines = [headline(result), "", *details(result)]
-    return "\n".join([*lines, note] if note else lines)
+    return "\n".join([headline(result), "", *details(result)])
+
+
+def self_test(result: GateResult) -> str:
+    """What a model against itself says of gates on this device, for a terminal."""
+    look, count = last_look(result), sum(block.dropped is None for block in result.blocks)
+    info = result.device
+    lines = [noise_floor(result), ""]
+    if look is not None:
+        low, high = look.ratio_interval
+        lines.append(f"A model against itself: a ratio of {look.ratio:.4f} ({low:.4f} to {high:.4f}).")
+    lines.append(
+        f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe()}: {count} blocks "
+        f"in {result.seconds:.0f} s."
+    )
+    return "\n".join(lines)
