@@ -52,6 +52,7 @@ SUMMARIES: Mapping[str, str] = {
     "doctor": "Check this computer (and a phone), and suggest fixes.",
     "init": "Write a commented pipeline.yaml, ready to run.",
     "report": "Write the report again from stored results.",
+    "ship": "Pack a finished run's network for apps.",
     "status": "Show which stages are up to date, and why others are not.",
     "virtual-phone": "Run a simulated Android phone.",
 }

@@ -109,7 +109,7 @@ def model_metadata(facts: ModelFacts, description: Description) -> bytes:
 
 
 def calibration_file(classes: int) -> bytes:
-    """Scale 1, slope 1 and offset 0 for each class. No line feed at its end: MediaPipe reads a class in it."""
+    """Scale 1, slope 1, offset 0 for each class. No line feed at its end: MediaPipe reads one class more."""
     return b"\n".join([b"1,1,0"] * classes)
 
 

@@ -5,7 +5,7 @@ For files of our own store, whose content is known by its hash. Nothing is run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ PIXEL_MEAN = PIXEL_STD = 127.5
 """Networks take ``(pixel - 127.5) / 127.5`` in all channels (:mod:`stages.nn.input_fold` brings pretrained
 weights to that)."""
 
-_FLOATS = {
+_FLOATS: Mapping[int, np.dtype[Any]] = {
     schema.TensorType.FLOAT16: np.dtype("<f2"),
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.FLOAT64: np.dtype("<f8"),
