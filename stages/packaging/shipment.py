@@ -72,8 +72,8 @@ class Shipment:
 
     @property
     def data_settings(self) -> Mapping[str, Any]:
-        """The configuration's section ``data`` as the network was tested with it."""
-        settings: Mapping[str, Any] = self.records["verify"].settings["data"]
+        """The configuration's section ``data`` as the network was tested with it; empty: not recorded."""
+        settings: Mapping[str, Any] = self.records["verify"].settings.get("data", {})
         return settings
 
     @property

@@ -212,7 +212,7 @@ def _limits(shipment: Shipment) -> list[str]:
         said.append(fit)
     if refused := shipment.verified.facts.refused_by_apps():
         said.append(f"MediaPipe's ImageClassifier and ML Kit do not take it: {refused}.")
-    if shipment.data_settings.get("source") == "fashion_mnist":
+    if _is_fashion(shipment):
         said.append("It has learned from grey pictures of single garments, bright on black: give it such.")
     if result.latency_model.foreign:
         said.append("The latency model that it was searched with was not measured on this device.")
@@ -221,14 +221,18 @@ def _limits(shipment: Shipment) -> list[str]:
 
 def _fit(shipment: Shipment) -> str:
     """What MediaPipe does to an image's shape, where the network was tested on another shape."""
-    settings = shipment.data_settings
-    if settings.get("source") == "fashion_mnist" or settings.get("fit") != "crop":
+    if _is_fashion(shipment) or shipment.data_settings.get("fit") != "crop":
         return ""
     return (
         "It was trained and tested on the middle of each image (a square of 7/8 of the shorter side). "
         "MediaPipe's ImageClassifier squeezes the whole image into a square instead: give it the middle "
         "square, or train with data.fit: stretch."
     )
+
+
+def _is_fashion(shipment: Shipment) -> bool:
+    images = shipment.result.images
+    return images is not None and images.source == "fashion_mnist"
 
 
 def _apps(model: ReadyModel) -> str:
