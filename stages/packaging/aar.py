@@ -29,10 +29,7 @@ def asset_path(coordinates: Coordinates, name: str) -> str:
 
 
 def android_archive(coordinates: Coordinates, assets: Mapping[str, bytes]) -> bytes:
-    """The library with these assets, by their names; models are stored and aligned, not compressed.
-
-    A compressed asset cannot be mapped into memory: an app would have to unpack it first.
-    """
+    """The library with these assets, by their names; nothing in it is compressed."""
     manifest = (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         '<manifest xmlns:android="http://schemas.android.com/apk/res/android"\n'
@@ -40,12 +37,11 @@ def android_archive(coordinates: Coordinates, assets: Mapping[str, bytes]) -> by
         f'    <uses-sdk android:minSdkVersion="{MIN_SDK}" />\n'
         "</manifest>\n"
     )
-    inside = {f"assets/{asset_path(coordinates, name)}": content for name, content in assets.items()}
     files = {
         "AndroidManifest.xml": manifest.encode(),
         "R.txt": b"",
         _METADATA: "".join(f"{line}\n" for line in _METADATA_LINES).encode(),
         "classes.jar": zip_archive({"META-INF/MANIFEST.MF": b"Manifest-Version: 1.0\r\n\r\n"}),
-        **inside,
+        **{f"assets/{asset_path(coordinates, name)}": content for name, content in assets.items()},
     }
-    return zip_archive(files, stored=[name for name in inside if name.endswith(".tflite")])
+    return zip_archive(files)

@@ -1,29 +1,33 @@
-"""Zip archives whose bytes depend on their content alone, with stored entries at aligned places."""
+"""Zip archives whose bytes depend on their content alone, with entries at aligned places."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 ALIGNMENT = 16  # what TFLite's schema asks for buffers, which are aligned within the model
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip archive can hold
-_LOCAL_HEADER_BYTES = 30
+_LOCAL_HEADER_BYTES, _EXTRA_BYTES = 30, 6
 _ALIGNMENT_FIELD = 0xD935  # extra field of Android's apksig (ApkSigner.java) for the padding
 _REGULAR_FILE = 0o100644 << 16
 _UNIX = 3
 
 
-def zip_archive(files: Mapping[str, bytes], *, stored: Iterable[str] = ()) -> bytes:
-    """The files in the order of their names; those in ``stored`` uncompressed, and aligned to 16 bytes."""
-    kept, archive = set(stored), io.BytesIO()
+def zip_archive(files: Mapping[str, bytes]) -> bytes:
+    """The files in the order of their names, each aligned to 16 bytes.
+
+    Uncompressed: what is within can be mapped into memory, and no version of zlib decides the bytes.
+    """
+    archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as out:
         for name in sorted(files):
-            if name in kept:
-                _store(out, archive, name, files[name])
-            else:
-                out.writestr(_entry(name), files[name], zipfile.ZIP_DEFLATED, 9)
+            entry = _entry(name)
+            begin = archive.tell() + _LOCAL_HEADER_BYTES + len(name.encode()) + _EXTRA_BYTES
+            padding = -begin % ALIGNMENT
+            entry.extra = struct.pack("<HHH", _ALIGNMENT_FIELD, 2 + padding, ALIGNMENT) + bytes(padding)
+            out.writestr(entry, files[name], zipfile.ZIP_STORED)
     return archive.getvalue()
 
 
@@ -34,14 +38,6 @@ def append_stored(content: bytes, files: Mapping[str, bytes]) -> bytes:
         for name in sorted(files):
             out.writestr(_entry(name), files[name], zipfile.ZIP_STORED)
     return both.getvalue()
-
-
-def _store(out: zipfile.ZipFile, archive: io.BytesIO, name: str, content: bytes) -> None:
-    entry = _entry(name)
-    begin = archive.tell() + _LOCAL_HEADER_BYTES + len(name.encode()) + 6
-    padding = -begin % ALIGNMENT
-    entry.extra = struct.pack("<HHH", _ALIGNMENT_FIELD, 2 + padding, ALIGNMENT) + bytes(padding)
-    out.writestr(entry, content, zipfile.ZIP_STORED)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
