@@ -148,5 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a character that it lacks must not end a run
-    as_json = "--json" in words and not {"--help", "-h", "--version"} & set(words)
+    answered_by_typer = {"--help", "-h"} & set(words) or words[0] == "--version"  # 'ship' has one of its own
+    as_json = "--json" in words and not answered_by_typer
     return perform(lambda: _read(words), shlex.join([*program(), *words]), as_json=as_json)
