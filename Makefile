@@ -59,7 +59,7 @@ $(STAMP): pyproject.toml constraints.txt
 	        case "$$missing" in *fashion*) say "(without dataset-fashion-mnist the first run downloads the images)";; esac
 	        case "$$missing" in *bubblewrap*) say "(without bubblewrap there is no virtual phone, and its tests are skipped)";; esac
 	        case "$$missing" in *aapt*|*framework*) say "(without aapt and android-framework-res, tests of packages for Android are skipped)";; esac
-        case "$$missing" in *mksh*) say "(without mksh, Android's shell, the virtual phone takes /bin/sh, and tests that ask for it are skipped)";; esac
+	        case "$$missing" in *mksh*) say "(without mksh, Android's shell, the virtual phone takes /bin/sh, and tests that ask for it are skipped)";; esac
 	    fi
 	else
 	    say "no Debian here: the first run downloads the images (30 MB) into your cache."

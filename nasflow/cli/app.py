@@ -23,7 +23,7 @@ from nasflow.cli.request import STAGE_NAMES, Action, StageName, program
 HELP = """Find, train and verify a small, fast vision network for the device that it is measured on.
 
 Start with 'nasflow init' in an empty folder, then 'nasflow run'. Results are written to
-artifacts/latest: report.html, result.json, network.tflite.
+artifacts/latest: report.html, result.json, network.tflite. 'nasflow ship' packs them for apps.
 """
 
 EXIT_CODES = """Exit codes: 0 done - 1 a gate failed - 2 usage or configuration - 3 inconclusive -
