@@ -4,8 +4,9 @@ The metadata are one more buffer, named by an entry ``TFLITE_METADATA`` of the m
 files follow the model as an uncompressed zip archive (LiteRT's page "Adding metadata"; MediaPipe's
 metadata_extractor.cc takes no other).
 
-Nothing in the model is written again: a flatbuffer refers forward only, so a new root table in front of the
-old bytes refers to all that they hold. They move by a multiple of 16, and what was aligned stays aligned.
+A flatbuffer refers forward only, so a new root table in front of the old bytes refers to all that they hold.
+They move by a multiple of 16, and what was aligned stays aligned. Buffers that stand behind the flatbuffer
+(as ai-edge-quantizer writes more than 256 kB of them) are brought into it: older runtimes look nowhere else.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ from stages.packaging.archive import append_stored
 METADATA_NAME = b"TFLITE_METADATA"
 _ALIGNMENT = 16
 _KNOWN_FIELDS = 8  # of the root table; a later schema may have more, which would be lost
+_KEPT = {
+    1: schema.ModelAddOperatorCodes,
+    2: schema.ModelAddSubgraphs,
+    3: schema.ModelAddDescription,
+    5: schema.ModelAddMetadataBuffer,
+    7: schema.ModelAddSignatureDefs,
+}
 
 
 def with_metadata(model: bytes, metadata: bytes, files: Mapping[str, bytes]) -> bytes:
@@ -33,50 +41,62 @@ def with_metadata(model: bytes, metadata: bytes, files: Mapping[str, bytes]) -> 
     """
     root = schema.Model.GetRootAs(model)
     _check(model, root)
-    old = model + bytes(-len(model) % _ALIGNMENT)
+    outside = _buffers_outside(root)
+    old = model[: min((begin for begin, _ in outside.values()), default=len(model))]
+    old += bytes(-len(old) % _ALIGNMENT)
 
     def place(position: int) -> int:
         """A place in the old bytes as the builder counts: from the end."""
         return len(old) - position
 
-    builder = flatbuffers.Builder(len(old) + len(metadata) + 64 * (root.BuffersLength() + 64))
-    builder.head -= len(old)
-    builder.Bytes[builder.head : builder.head + len(old)] = old
-
-    builder.StartVector(1, len(metadata), _ALIGNMENT)
-    builder.head -= len(metadata)
-    builder.Bytes[builder.head : builder.head + len(metadata)] = metadata
-    content = builder.EndVector()
-    schema.BufferStart(builder)
-    schema.BufferAddData(builder, content)
-    buffer = schema.BufferEnd(builder)
+    size = len(model) + len(metadata) + 64 * (root.BuffersLength() + root.MetadataLength() + 64)
+    builder = flatbuffers.Builder(size)
+    _prepend(builder, old)
+    buffers = [
+        _buffer(builder, model[outside[index][0] :][: outside[index][1]])
+        if index in outside
+        else place(root.Buffers(index)._tab.Pos)
+        for index in range(root.BuffersLength())
+    ]
+    buffers.append(_buffer(builder, metadata))
 
     name = builder.CreateString(METADATA_NAME.decode())
     schema.MetadataStart(builder)
     schema.MetadataAddName(builder, name)
     schema.MetadataAddBuffer(builder, root.BuffersLength())
-    entry = schema.MetadataEnd(builder)
-
-    buffers = [place(root.Buffers(index)._tab.Pos) for index in range(root.BuffersLength())]
     entries = [place(root.Metadata(index)._tab.Pos) for index in range(root.MetadataLength())]
-    all_buffers = _vector(builder, [*buffers, buffer])
-    all_entries = _vector(builder, [*entries, entry])
+    entries.append(schema.MetadataEnd(builder))
+
+    all_buffers, all_entries = _vector(builder, buffers), _vector(builder, entries)
     schema.ModelStart(builder)
     schema.ModelAddVersion(builder, root.Version())
-    kept = {
-        1: schema.ModelAddOperatorCodes,
-        2: schema.ModelAddSubgraphs,
-        3: schema.ModelAddDescription,
-        5: schema.ModelAddMetadataBuffer,
-        7: schema.ModelAddSignatureDefs,
-    }
-    for field, add in kept.items():
+    for field, add in _KEPT.items():
         if (position := _target(root._tab, field)) is not None:
             add(builder, place(position))
     schema.ModelAddBuffers(builder, all_buffers)
     schema.ModelAddMetadata(builder, all_entries)
     builder.Finish(schema.ModelEnd(builder), file_identifier=b"TFL3")
     return append_stored(bytes(builder.Output()), files)
+
+
+def _buffers_outside(root: schema.Model) -> dict[int, tuple[int, int]]:
+    """Where the buffers begin that stand behind the flatbuffer, and their sizes; by their index."""
+    buffers = {index: root.Buffers(index) for index in range(root.BuffersLength())}
+    return {i: (int(b.Offset()), int(b.Size())) for i, b in buffers.items() if b.Offset() > 1}
+
+
+def _buffer(builder: flatbuffers.Builder, content: bytes) -> int:
+    builder.StartVector(1, len(content), _ALIGNMENT)
+    _prepend(builder, content)
+    data = builder.EndVector()
+    schema.BufferStart(builder)
+    schema.BufferAddData(builder, data)
+    return int(schema.BufferEnd(builder))
+
+
+def _prepend(builder: flatbuffers.Builder, content: bytes) -> None:
+    builder.head -= len(content)
+    builder.Bytes[builder.head : builder.head + len(content)] = content
 
 
 def _vector(builder: flatbuffers.Builder, offsets: list[int]) -> int:
@@ -97,14 +117,15 @@ def _check(model: bytes, root: schema.Model) -> None:
     vtable = table.Pos - table.Get(flatbuffers.number_types.SOffsetTFlags, table.Pos)
     fields = (int(table.Get(VOffsetTFlags, vtable)) - 4) // VOffsetTFlags.bytewidth
     names = {root.Metadata(index).Name() for index in range(root.MetadataLength())}
-    outside = any(root.Buffers(index).Offset() > 1 for index in range(root.BuffersLength()))
     trouble = ""
     if METADATA_NAME in names or zipfile.is_zipfile(io.BytesIO(model)):
         trouble = "it has metadata already"
     elif fields > _KNOWN_FIELDS:
         trouble = f"its root table has {fields} fields, and only {_KNOWN_FIELDS} are known"
-    elif outside or len(model) > UOffsetTFlags.max_val // 4:
-        trouble = f"it keeps weights outside of the flatbuffer, or is too large ({len(model):,} bytes)"
+    elif len(model) > UOffsetTFlags.max_val // 4:
+        trouble = f"it is too large ({len(model):,} bytes)"
+    elif any(begin + size > len(model) for begin, size in _buffers_outside(root).values()):
+        trouble = "its weights are cut off"
     if trouble:
         raise ConversionError(
             f"metadata cannot be put into the .tflite model: {trouble}.",

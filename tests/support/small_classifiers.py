@@ -5,6 +5,7 @@ Written with the schema's own classes, apart from the writers that they test.
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Literal
 
 import flatbuffers
@@ -149,6 +150,25 @@ def small_classifier(
         given = model.tensor("probabilities", (1, classes))
         answer = model.add("SOFTMAX", [answer], given, schema.SoftmaxOptionsT(beta=1.0))
     return model.content(answer)
+
+
+def with_buffers_outside(model: bytes) -> bytes:
+    """The same model, its constants behind the flatbuffer, as ai-edge-quantizer writes large ones."""
+    plain = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    contents = {index: bytes(b.data) for index, b in enumerate(plain.buffers) if b.data is not None}
+    for index in contents:
+        plain.buffers[index].data, plain.buffers[index].offset, plain.buffers[index].size = None, 1, 1
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(plain.Pack(builder), file_identifier=b"TFL3")
+    packed = bytearray(builder.Output())
+    packed += bytes(-len(packed) % 16)
+    root = schema.Model.GetRootAs(bytes(packed))
+    for index, content in contents.items():
+        table = root.Buffers(index)._tab
+        for field, value in ((1, len(packed)), (2, len(content))):
+            struct.pack_into("<Q", packed, table.Pos + table.Offset(4 + 2 * field), value)
+        packed += content + bytes(-len(content) % 16)
+    return bytes(packed)
 
 
 def answers(model: bytes, images_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

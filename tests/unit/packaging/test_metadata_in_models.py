@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from support.mediapipe_classifier import classify
-from support.small_classifiers import answers, small_classifier
+from support.small_classifiers import answers, small_classifier, with_buffers_outside
 
 from nasflow.base.errors import ConversionError
 from stages.conversion.flatbuffer import network_model
@@ -182,6 +182,34 @@ def test_every_buffer_stays_aligned_to_16_bytes(length: int) -> None:
     assert len(places) == 6  # five constants, and the metadata
     assert all(place % 16 == 0 for place in places)
     assert content[places[-1] : places[-1] + length] == b"m" * length
+
+
+def test_weights_behind_the_flatbuffer_are_brought_into_it() -> None:
+    model = MODELS["float32"]
+    outside = with_buffers_outside(model)
+    assert (answers(outside, IMAGES[:4]) == answers(model, IMAGES[:4])).all(), "LiteRT reads them there"
+    after = with_metadata(outside, b"M" * 33, {LABELS: b"a\n"})
+    root = schema.Model.GetRootAs(after)
+    buffers = [root.Buffers(index) for index in range(root.BuffersLength())]
+    assert [buffer.Offset() for buffer in buffers] == [0] * len(buffers)
+    before = schema.Model.GetRootAs(model)
+    assert [buffer.DataAsNumpy().tobytes() for buffer in buffers if buffer.DataLength()] == [
+        *(
+            before.Buffers(index).DataAsNumpy().tobytes()
+            for index in range(before.BuffersLength())
+            if before.Buffers(index).DataLength()
+        ),
+        b"M" * 33,
+    ]
+    places = [b._tab.Vector(b._tab.Offset(4)) for b in buffers if b.DataLength()]
+    assert all(place % 16 == 0 for place in places)
+    assert len(after) < len(outside) + 1000
+    assert (answers(after, IMAGES[:4]) == answers(model, IMAGES[:4])).all()
+
+
+def test_weights_that_are_cut_off_are_told() -> None:
+    with pytest.raises(ConversionError, match="its weights are cut off"):
+        with_metadata(with_buffers_outside(MODELS["float32"])[:-64], b"M", {})
 
 
 def test_metadata_are_put_in_once() -> None:
