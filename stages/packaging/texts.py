@@ -159,13 +159,14 @@ def notice(shipment: Shipment) -> bytes | None:
 def _file_row(model: ReadyModel) -> dict[str, Any]:
     check = model.source.check
     compared = "PyTorch" if model.precision == "float32" else "the float32 file"
+    share = f"{check.top1_agreement_percent:.4g} % of {check.images:,} images"
     return {
         "name": model.name,
         "precision": model.precision,
         "input": model.facts.input.type,
         "output": model.facts.output.type,
         "size": human_bytes(len(model.content)),
-        "agreement": f"same class as {compared} on {check.top1_agreement_percent:.4g} % of {check.images:,} images",
+        "agreement": f"same class as {compared} on {share}",
         "verified": model.verified,
     }
 
