@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 MEDIAPIPE_ANDROID, LITERT_ANDROID = "0.10.21", "2.3.0"
 _SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Pretrained")
 _MARKS = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _MOST_CONFUSIONS = 2
 
 
@@ -51,7 +53,11 @@ def model_card(shipment: Shipment) -> bytes:
         licence=markdown(shipment.description.licence),
         files=[_file_row(each) for each in shipment.models],
         apps=_apps(model),
-        images=[(subject, markdown(said)) for subject, said in images_sentences(images) if said],
+        images=[
+            (subject, markdown(said))
+            for subject, said in [hub_sentence(shipment.data_settings), *images_sentences(images)]
+            if said
+        ],
         parts=parts,
         part_rows=[
             {"name": markdown(each.name), "counts": [_count(getattr(each, part)) for part in parts]}
@@ -129,6 +135,14 @@ def package_readme(shipment: Shipment, archive: str) -> bytes:
         read="readFloat" if facts.output.type == "float32" else "readInt8",
         unsigned=".toUByte()" if facts.output.type == "uint8" else "",
     )
+
+
+def hub_sentence(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """Which data set of the Hugging Face hub a network has learned from; empty for others and for folders."""
+    name, revision = str(settings.get("name") or ""), settings.get("revision")
+    if settings.get("source") != "hub" or not _HUB_NAME.fullmatch(name):
+        return "Data set", ""
+    return "Data set", f"{name}{f', revision {revision}' if revision else ''}, of the Hugging Face hub."
 
 
 def notice(shipment: Shipment) -> bytes | None:
