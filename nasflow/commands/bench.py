@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.base.errors import ConfigError, DeviceError, RunInterruptedError, UsageError
 from nasflow.base.files import disk_faults
-from nasflow.base.text import plain_line, shown_ms
+from nasflow.base.text import human_bytes, plain_line, shown_ms
 from nasflow.cli import console
 from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
@@ -28,7 +28,7 @@ from stages.measurement.paired import PairedRounds
 
 MAX_BYTES = 2_000_000_000
 _LAST_LINES, _WORDS_CHARACTERS = 6, 800
-_TFLITE = b"TFL3"
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
     """Time models in interleaved rounds, each round in random order.
 
     Needs no ``pipeline.yaml``; where there is one, it says how phones are reached. Raises UsageError for a
-    file that is no model, and whatever the device raises.
+    file that is no model, ConversionError for a damaged one, and whatever the device raises.
     """
     path = selection.config if selection.config is not None else find_config(Path.cwd())
     overrides = [f"{key}={value}" for key, value in options.settings.items()]
@@ -67,6 +67,7 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
     requests = _requests(options, config.runtime)
     with ExitStack() as stack:
         reporter = stack.enter_context(closing(screen(as_json=as_json)))
+        _check_models(requests, reporter, on_this_computer=config.device == "local")
         device = stack.enter_context(
             closing(project.open_device(lambda text: reporter(Message("bench", text))))
         )
@@ -97,7 +98,32 @@ def _words_told(reporter: Reporter) -> Iterator[None]:
         raise
 
 
+def _check_models(
+    requests: Mapping[str, BenchmarkRequest], reporter: Reporter, *, on_this_computer: bool
+) -> None:
+    """Open the files in a process with limits, before a device meets them. Raises ConversionError.
+
+    A phone has a runtime of its own, perhaps with operators that this computer's lacks: its files are only
+    read.
+    """
+    from stages.conversion.inspector import ModelInspector
+
+    with ModelInspector() as inspector:
+        for name, request in requests.items():
+            seen = inspector.inspect(request.model, name=name, depth="invoke" if on_this_computer else "read")
+            if seen.not_finite:
+                listed = ", ".join(one.layer or one.tensor for one in seen.not_finite[:_MOST_NAMED])
+                reporter(
+                    Message(
+                        "bench",
+                        f"{plain_line(name)} has constants with NaN or infinite values, read by {listed}",
+                    )
+                )
+
+
 def _requests(options: BenchOptions, runtime: RuntimeOptions) -> dict[str, BenchmarkRequest]:
+    from stages.conversion.file_check import looks_like_tflite, what_it_is_instead
+
     requests: dict[str, BenchmarkRequest] = {}
     for path in options.models:
         if not path.is_file():
@@ -108,8 +134,16 @@ def _requests(options: BenchOptions, runtime: RuntimeOptions) -> dict[str, Bench
         with disk_faults(path, "read"):
             size = path.stat().st_size
             content = path.read_bytes() if size <= MAX_BYTES else b""
-        if content[4:8] != _TFLITE:
-            raise UsageError(f"{path} is not a .tflite model.", hint="Give files that TFLite can run.")
+        if size > MAX_BYTES:
+            raise UsageError(
+                f"{path} has {human_bytes(size)}, and {human_bytes(MAX_BYTES)} are the most.",
+                hint="Give a smaller model.",
+            )
+        if not looks_like_tflite(content):
+            raise UsageError(
+                f"{path} is not a .tflite model: {what_it_is_instead(content)}.",
+                hint="Give files that TFLite can run, such as artifacts/latest/network.tflite.",
+            )
         if str(path) in requests:
             raise UsageError(f"{path} is given twice.", hint="Give each file once.")
         requests[str(path)] = BenchmarkRequest(

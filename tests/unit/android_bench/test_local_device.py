@@ -152,7 +152,7 @@ def test_a_worker_that_hangs_is_stopped() -> None:
 def test_the_workers_own_words_are_kept(tmp_path: Path) -> None:
     script = tmp_path / "dying.py"
     script.write_text("import sys\nprint('INFO: delegate created', file=sys.stderr)\n1 / 0\n")
-    worker = WorkerProcess(script)
+    worker = WorkerProcess([str(script)])
     with pytest.raises(DeviceError, match="ended with status 1 while it ran some_block") as caught:
         worker.ask({"op": "run"}, b"x" * 1_000_000, subject="some_block", timeout_seconds=30)
     assert "INFO: delegate created" in caught.value.raw
