@@ -108,7 +108,5 @@ def test_inputs_that_cannot_be_made_up_are_named(tmp_path: Path) -> None:
     options = schema.ShapeOptionsT()
     options.outType = INT32
     content = one_operator(schema.BuiltinOperator.SHAPE, [((2,), STRING)], ((1,), INT32), options)
-    with pytest.raises(
-        ConversionError, match=r"given\.tflite .* input tensor0 has type bytes; only numbers"
-    ):
+    with pytest.raises(ConversionError, match=r"given\.tflite .* input tensor0 has type bytes; only numbers"):
         timed(tmp_path, content)
