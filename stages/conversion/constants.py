@@ -1,4 +1,4 @@
-"""Constants of a `.tflite` model that are no numbers: where they stand, by the operator that reads them."""
+"""Constants of a `.tflite` model that are no numbers: where they are, by the operator that reads them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.conversion.file_check import TYPES, check_file, numbers, operator_names, text
 
@@ -15,10 +16,10 @@ _BFLOAT16_EXPONENT = 0x7F80
 
 @dataclass(frozen=True)
 class NotFinite:
-    """``count`` of the ``total`` values of a constant are NaN or infinite.
+    """``count`` of the ``total`` values and scales of a constant are NaN or infinite.
 
-    ``layer`` names the output of the operator that reads it and the operator (``blocks.3.project
-    (CONV_2D)``); empty where none does.
+    ``layer`` names the operator that reads it and that operator's output (``CONV_2D blocks.3.project``); empty
+    where none does.
     """
 
     tensor: str
@@ -28,11 +29,15 @@ class NotFinite:
 
 
 def not_finite_constants(model: bytes, *, name: str = "model") -> tuple[NotFinite, ...]:
-    """All constants with a NaN or an infinite value, in the file's order.
+    """All constants with a NaN or an infinite value or scale, in the file's order.
 
     ``name`` is what an error calls the file. Raises ConversionError where the file is damaged.
     """
-    root = check_file(model, name=name)
+    return not_finite_in(check_file(model, name=name), model)
+
+
+def not_finite_in(root: Any, model: bytes) -> tuple[NotFinite, ...]:
+    """The same of a sound model's root table (see :mod:`stages.conversion.file_check`)."""
     names = operator_names(root)
     found = []
     counted: dict[tuple[int, str], tuple[int, int]] = {}  # many tensors may share one large buffer
@@ -45,9 +50,20 @@ def not_finite_constants(model: bytes, *, name: str = "model") -> tuple[NotFinit
             if held not in counted:
                 counted[held] = _not_finite(root, *held, model)
             count, total = counted[held]
+            scales = _scales(tensor)
+            count += int((~np.isfinite(scales)).sum())
             if count:
-                found.append(NotFinite(text(tensor.Name()), readers.get(index, ""), count, total))
+                layer = readers.get(index, "")
+                found.append(NotFinite(text(tensor.Name()), layer, count, total + len(scales)))
     return tuple(found)
+
+
+def _scales(tensor: Any) -> NDArray[np.float32]:
+    quantization = tensor.Quantization()
+    if quantization is None or quantization.ScaleLength() == 0:
+        return np.empty(0, np.float32)
+    scales: NDArray[np.float32] = quantization.ScaleAsNumpy()
+    return scales
 
 
 def _readers(graph: Any, names: list[str]) -> dict[int, str]:
@@ -58,7 +74,7 @@ def _readers(graph: Any, names: list[str]) -> dict[int, str]:
         outputs = numbers(operator.OutputsAsNumpy())
         output = text(graph.Tensors(outputs[0]).Name()) if outputs else f"operator {index}"
         for tensor in numbers(operator.InputsAsNumpy()):
-            readers.setdefault(tensor, f"{output} ({names[operator.OpcodeIndex()]})")
+            readers.setdefault(tensor, f"{names[operator.OpcodeIndex()]} {output}")
     return readers
 
 

@@ -22,7 +22,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from android_bench.local.worker import ModelError, fill_inputs, read_frame, write_frame
 from nasflow.base.text import plain_line
-from stages.conversion.constants import not_finite_constants
+from stages.conversion.constants import not_finite_in
 from stages.conversion.file_check import TYPES, UnsoundError, numbers, operator_names, sound_root, text
 
 if sys.platform != "win32":
@@ -71,7 +71,7 @@ def describe(content: bytes, depth: str) -> dict[str, Any]:
     """What a file is made of. Raises UnsoundError, ModelError, and LiteRT's ValueError and RuntimeError."""
     root = sound_root(content)
     graph = root.Subgraphs(0)
-    constants = not_finite_constants(content)
+    constants = not_finite_in(root, content)
     document: dict[str, Any] = {
         "operator_counts": operator_counts(root),
         "inputs": _tensors(graph, graph.InputsAsNumpy()),

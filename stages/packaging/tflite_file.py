@@ -5,25 +5,19 @@ For files of our own store, whose content is known by its hash. Nothing is run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from numpy.typing import NDArray
 
 from nasflow.base.errors import ConversionError
+from stages.conversion.constants import not_finite_in
+from stages.conversion.file_check import UnsoundError, sound_root
 
 PIXEL_MEAN = PIXEL_STD = 127.5
 """Networks take ``(pixel - 127.5) / 127.5`` in all channels (:mod:`stages.nn.input_fold` brings pretrained
 weights to that)."""
 
-_FLOATS: Mapping[int, np.dtype[Any]] = {
-    schema.TensorType.FLOAT16: np.dtype("<f2"),
-    schema.TensorType.FLOAT32: np.dtype("<f4"),
-    schema.TensorType.FLOAT64: np.dtype("<f8"),
-}
 _PASSING_ON = (schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE)
 _APP_TYPES = ("float32", "uint8")
 
@@ -79,9 +73,10 @@ def read_facts(model: bytes, *, name: str) -> ModelFacts:
     Raises ConversionError where it is no image classifier of one input and one output, where a constant is
     NaN or infinite, or where a quantized input reads pixels otherwise than the network was trained on them.
     """
-    if model[4:8] != b"TFL3":
-        raise _unfit(name, f"the file begins with {model[:8]!r}, not with a TFLite header")
-    root = schema.Model.GetRootAs(model)
+    try:
+        root = sound_root(model)
+    except UnsoundError as error:
+        raise _unfit(name, str(error)) from error
     if root.SubgraphsLength() != 1:
         raise _unfit(name, f"it has {root.SubgraphsLength()} subgraphs, and not one")
     graph = root.Subgraphs(0)
@@ -90,7 +85,7 @@ def read_facts(model: bytes, *, name: str) -> ModelFacts:
             name,
             f"it has {graph.InputsLength()} inputs and {graph.OutputsLength()} outputs, and not one of each",
         )
-    _check_constants(root, graph, name)
+    _check_constants(root, model, name)
     facts = ModelFacts(
         input=_tensor(graph.Tensors(graph.Inputs(0))),
         output=_tensor(graph.Tensors(graph.Outputs(0))),
@@ -155,38 +150,15 @@ def _code(root: Any, operator: Any) -> int:
     return max(int(code.BuiltinCode()), int(code.DeprecatedBuiltinCode()))
 
 
-def _check_constants(root: Any, graph: Any, name: str) -> None:
-    for index in range(graph.TensorsLength()):
-        tensor = graph.Tensors(index)
-        wrong = sum(int(np.count_nonzero(~np.isfinite(values))) for values in _numbers(root, tensor))
-        if wrong:
-            label = (tensor.Name() or b"").decode("utf-8", "replace")
-            raise ConversionError(
-                f"{name}: {wrong} number{'s' if wrong > 1 else ''} of '{label}' "
-                f"({_layer(root, graph, index)}) {'are' if wrong > 1 else 'is'} NaN or infinite.",
-                hint="The training has diverged, or the conversion went wrong: train again with a lower "
-                "learning rate (key training.learning_rate).",
-            )
-
-
-def _numbers(root: Any, tensor: Any) -> Iterator[NDArray[Any]]:
-    """A tensor's constant content, where it is of floating point, and its scales."""
-    buffer = root.Buffers(tensor.Buffer())
-    if buffer.DataLength() and (kind := _FLOATS.get(tensor.Type())) is not None:
-        yield np.frombuffer(buffer.DataAsNumpy().tobytes(), kind)
-    quantization = tensor.Quantization()
-    if quantization is not None and quantization.ScaleLength():
-        yield quantization.ScaleAsNumpy()
-
-
-def _layer(root: Any, graph: Any, tensor: int) -> str:
-    """The operator that reads a tensor: ``operator 3, CONV_2D``."""
-    names = {code: word for word, code in vars(schema.BuiltinOperator).items() if not word.startswith("_")}
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        if tensor in [operator.Inputs(place) for place in range(operator.InputsLength())]:
-            return f"operator {index}, {names.get(_code(root, operator), 'unknown')}"
-    return "no operator reads it"
+def _check_constants(root: Any, model: bytes, name: str) -> None:
+    for found in not_finite_in(root, model):
+        raise ConversionError(
+            f"{name}: {found.count} number{'s' if found.count > 1 else ''} of '{found.tensor}' "
+            f"({found.layer or 'no operator reads it'}) {'are' if found.count > 1 else 'is'} NaN or "
+            "infinite.",
+            hint="The training has diverged, or the conversion went wrong: train again with a lower "
+            "learning rate (key training.learning_rate).",
+        )
 
 
 def _unfit(name: str, what: str) -> ConversionError:

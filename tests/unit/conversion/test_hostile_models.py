@@ -215,7 +215,7 @@ def test_constants_that_are_no_numbers_are_named_with_the_layer_that_reads_them(
 ) -> None:
     damaged = with_constant(model, "blocks.1.expand.weight", [np.nan, np.inf, 1.0, -np.inf], dtype)
     assert not_finite_constants(damaged) == (
-        NotFinite("blocks.1.expand.weight", "blocks.1.expand (CONV_2D)", count=3, total=8 * 16),
+        NotFinite("blocks.1.expand.weight", "CONV_2D blocks.1.expand", count=3, total=8 * 16),
     )
     assert not_finite_constants(model) == ()
 
@@ -226,4 +226,4 @@ def test_what_the_inspector_reads_it_tells(model: bytes, inspector: ModelInspect
     )
     assert [one.describe() for one in (*seen.inputs, *seen.outputs)] == ["float32 1x16x16x3", "float32 1x4"]
     assert (seen.delegate_partitions, seen.undelegated) == (None, None)
-    assert [(one.layer, one.count) for one in seen.not_finite] == [("blocks.1.expand (CONV_2D)", 1)]
+    assert [(one.layer, one.count) for one in seen.not_finite] == [("CONV_2D blocks.1.expand", 1)]

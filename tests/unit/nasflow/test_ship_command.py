@@ -309,7 +309,7 @@ def test_a_weight_that_is_no_number_is_refused(ask: Ask, tmp_path: Path) -> None
     folder = finish(tmp_path / "flowers2", model=small_classifier(10, spoiled=math.nan))
     code, document = ask("--version", "1.0.0", folder=folder)
     assert code == 6
-    assert "'conv.weight' (operator 0, CONV_2D) is NaN" in document["error"]["message"]
+    assert "'conv.weight' (CONV_2D conv) is NaN" in document["error"]["message"]
 
 
 def test_a_model_of_one_channel_is_shipped_with_a_warning(ask: Ask, tmp_path: Path) -> None:
