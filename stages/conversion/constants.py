@@ -18,8 +18,8 @@ _BFLOAT16_EXPONENT = 0x7F80
 class NotFinite:
     """``count`` of the ``total`` values and scales of a constant are NaN or infinite.
 
-    ``layer`` names the operator that reads it and that operator's output (``CONV_2D blocks.3.project``); empty
-    where none does.
+    ``layer`` names the operator that reads it and that operator's output (``CONV_2D blocks.3.project``);
+    empty where none does.
     """
 
     tensor: str
