@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,11 @@ from nasflow.commands.project import open_project
 from nasflow.commands.summary import short
 from nasflow.publish import MANIFEST
 from pipeline.config.loader import FILE_NAME
+
+if TYPE_CHECKING:
+    from nasflow.finished_run import FinishedRun
+    from stages.packaging.coordinates import Coordinates
+    from stages.packaging.shipment import Shipment
 
 SHIPPED = "shipped"
 
@@ -63,31 +68,40 @@ def find_run(path: Path | None, config: Path | None = None) -> Run:
     return Run(project.latest, project.base_dir.resolve().name)
 
 
-def ship(run: Run, request: ShipRequest) -> Outcome:
-    """Write ``artifacts/shipped/NAME-VERSION`` of a finished run, and its version in the Maven repository.
-
-    Raises UsageError where it may not be shipped, or was shipped with other content; GateFailedError,
-    InconclusiveError; ConversionError where a file cannot be shipped; IntegrityError, MachineError.
-    """
+def prepared(
+    run: Run, coordinates: Coordinates, request: ShipRequest, told: Told
+) -> tuple[FinishedRun, Shipment]:
+    """A finished run, and its network ready to be packed. Raises as :func:`ship` does."""
     from nasflow.finished_run import read_finished
-    from stages.packaging.coordinates import Coordinates
-    from stages.packaging.package import SUMS, build_package
-    from stages.packaging.placing import REPOSITORY, place
     from stages.packaging.shipment import Asked, check_may_ship, prepare
 
-    coordinates = Coordinates(request.name or run.default_name, request.version)
-    told = Told()
     finished = read_finished(run.latest, told)
     check_may_ship(finished.result, allow_unverified=request.allow_unverified)
-    store = finished.store
     shipment = prepare(
         coordinates,
         Asked(request.author, request.licence),
         finished.documents,
         finished.records,
         finished.result,
-        store.read_bytes,
+        finished.store.read_bytes,
     )
+    return finished, shipment
+
+
+def ship(run: Run, request: ShipRequest) -> Outcome:
+    """Write ``artifacts/shipped/NAME-VERSION`` of a finished run, and its version in the Maven repository.
+
+    Raises UsageError where it may not be shipped, or was shipped with other content; GateFailedError,
+    InconclusiveError; ConversionError where a file cannot be shipped; IntegrityError, MachineError.
+    """
+    from stages.packaging.coordinates import Coordinates
+    from stages.packaging.package import SUMS, build_package
+    from stages.packaging.placing import REPOSITORY, place
+
+    coordinates = Coordinates(request.name or run.default_name, request.version)
+    told = Told()
+    finished, shipment = prepared(run, coordinates, request, told)
+    store = finished.store
     package = build_package(shipment)
     shipped = store.root / SHIPPED
     with store.lock():
@@ -158,20 +172,42 @@ def command(
             help="Ship although the gate failed or is inconclusive; the model card says so.",
         ),
     ] = False,
+    ai_pack: Annotated[
+        bool,
+        typer.Option(
+            "--ai-pack",
+            help="Several runs as one pack for Google Play: phones with the chip that a run was measured on "
+            "get its network, all others the first one's.",
+        ),
+    ] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> Action:
     """Pack a finished run's network for apps: metadata, AAR, Maven repository, model card."""
 
     request = ShipRequest(version, name, author, licence, allow_unverified)
+    if ai_pack:
+        return lambda: _ai_pack(runs or (), config, request)
     return lambda: ship(_single(runs or (), config), request)
+
+
+def _ai_pack(runs: Sequence[Path], config: Path | None, request: ShipRequest) -> Outcome:
+    from nasflow.commands.ship_ai_pack import ship_ai_pack
+
+    if config is not None or len(runs) < 2:
+        raise UsageError(
+            f"--ai-pack needs several runs by name, and {len(runs)} "
+            f"{'was' if len(runs) == 1 else 'were'} named.",
+            hint="Name them: nasflow ship --ai-pack --version V RUN_A RUN_B; all other phones get RUN_A's.",
+        )
+    return ship_ai_pack([find_run(run) for run in runs], request)
 
 
 def _single(runs: Sequence[Path], config: Path | None) -> Run:
     if len(runs) > 1:
         raise UsageError(
             f"{len(runs)} runs were named; a package holds the network of one.",
-            hint="Ship each by itself, with a name of its own (--name).",
+            hint="Ship each by itself, with a name of its own (--name), or all as one AI pack (--ai-pack).",
         )
     if runs and config is not None:
         raise UsageError("RUN and --config both name a run.", hint="Give one of them.")

@@ -44,7 +44,7 @@ def is_up_to_date(folder: Path, files: Mapping[str, bytes], *, hint: str) -> boo
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder with these files, whole or not at all. Raises MachineError.
+    """Write a folder with these files, whole or not at all; names may have folders. Raises MachineError.
 
     What an interrupted write has left beside it is deleted.
     """
@@ -58,7 +58,8 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             temporary.mkdir()
             for name, content in sorted(files.items()):
                 _write(temporary / name, content)
-            sync_folder(temporary)
+            for inner in sorted({(temporary / name).parent for name in files}):
+                sync_folder(inner)
             temporary.replace(folder)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -68,6 +69,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(content)
         file.flush()

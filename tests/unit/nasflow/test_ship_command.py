@@ -7,76 +7,21 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.finished_run import finish
 from support.sample_documents import of_few_photos, sample_documents
 from support.small_classifiers import small_classifier
-from support.toy_pipeline import ToyPipeline
 
 from android_bench.device import DeviceInfo
 from nasflow.cli.app import main
-from nasflow.cli.request import RunOptions, Selection
-from nasflow.commands.project import open_project
-from nasflow.commands.run import run_pipeline
-from pipeline.artifact import Document, sha256_hex
-from stages.documents import ConvertedNetworks, ImagesReport, Verification
+from stages.documents import ImagesReport, Verification
 
 Ask = Callable[..., tuple[int, dict[str, Any]]]
 PHONE = DeviceInfo(kind="android", model="P", soc="s", os_build="b", runtime="r", virtual=True)
-FLOAT32 = small_classifier(10)
-
-
-def with_model(
-    documents: Mapping[str, Document], model: bytes
-) -> tuple[dict[str, Document], dict[str, bytes]]:
-    """The documents, their found network's file a real model; and what the blob holds."""
-    convert, verify = documents["convert"], documents["verify"]
-    assert isinstance(convert, ConvertedNetworks)
-    assert isinstance(verify, Verification)
-    (found,) = (network for network in convert.networks if network.role == "found")
-    blob = found.file().blob.model_copy(
-        update={"sha256": sha256_hex(b"the found network's"), "size_bytes": len(model)}
-    )
-    files = tuple(file.model_copy(update={"blob": blob}) for file in found.files)
-    changed: dict[str, Document] = {
-        "convert": convert.model_copy(
-            update={
-                "networks": tuple(
-                    n.model_copy(update={"files": files}) if n.role == "found" else n
-                    for n in convert.networks
-                )
-            }
-        ),
-        "verify": verify.model_copy(
-            update={
-                "networks": tuple(
-                    n.model_copy(update={"model": blob}) if n.role == "found" else n for n in verify.networks
-                )
-            }
-        ),
-    }
-    return {**documents, **changed}, {blob.sha256: model}
-
-
-def finish(
-    folder: Path,
-    *,
-    model: bytes = FLOAT32,
-    documents: Mapping[str, Document] | None = None,
-    **verification: Any,
-) -> Path:
-    """Run a project in ``folder`` whose found network is ``model``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # The precision is given: on computers with bf16 a run without it would time a training first.
-    text = "seed: 5\ntraining: {precision: '32'}\n"
-    (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
-    made, blobs = with_model(documents or sample_documents(), model)
-    toy = ToyPipeline(documents=made, blobs=blobs, verification=verification)
-    run_pipeline(RunOptions(), open_project(Selection(folder / "pipeline.yaml"), toy))
-    return folder
 
 
 @pytest.fixture(scope="module")
