@@ -45,6 +45,7 @@ def main() -> None:
     while (frame := read_frame(sys.stdin.buffer)) is not None:
         request, content = frame
         restrict(request["cpu_seconds"], MEMORY_BYTES + MEMORY_OF_FILE * len(content))
+        answer: dict[str, Any]
         try:
             answer = {"model": describe(content, request["depth"])}
         except (UnsoundError, ModelError) as error:

@@ -10,6 +10,10 @@ from xml.etree import ElementTree
 import pytest
 from support.requirements import FRAMEWORK
 
+from stages.packaging.aar import LABELS_ASSET, MIN_SDK, MODEL_ASSET, asset_path
+from stages.packaging.coordinates import Coordinates
+from stages.packaging.texts import LITERT_ANDROID
+
 ROOT = Path(__file__).resolve().parents[3]
 APP = ROOT / "examples" / "android_app"
 MAIN = APP / "app" / "src" / "main"
@@ -91,6 +95,7 @@ def test_versions_are_pinned_and_the_readme_says_the_same() -> None:
         "LiteRT": only(r'"com.google.ai.edge.litert:litert:(.*)"', GRADLE["app/build.gradle.kts"]),
     }  # fmt: skip
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in pinned.values()), pinned
+    assert pinned["LiteRT"] == LITERT_ANDROID  # as in the README of every shipped package
     readme = (APP / "README.md").read_text()
     assert dict(re.findall(r"^\| ([\w ]+) \| ([\d.]+) \|", readme, re.MULTILINE)) == pinned
     for text in (*GRADLE.values(), PROPERTIES):
@@ -106,8 +111,10 @@ def test_the_shipped_package_is_a_dependency_and_its_model_stays_uncompressed() 
     assert "implementation(shippedModel)" in build
     assert 'noCompress += "tflite"' in build
     classifier = (MAIN / "kotlin/nasflow/example/Classifier.kt").read_text()
-    assert '"$folder/model.tflite"' in classifier
-    assert '"$folder/labels.txt"' in classifier
+    assert f'"$folder/{MODEL_ASSET}"' in classifier
+    assert f'"$folder/{LABELS_ASSET}"' in classifier
+    assert int(only(r"minSdk = (\d+)", build)) >= MIN_SDK
+    assert asset_path(Coordinates("clothes", "1.0.0"), MODEL_ASSET) == f"clothes/{MODEL_ASSET}"
 
 
 @pytest.mark.needs("aapt and android-framework-res")

@@ -110,3 +110,11 @@ def test_inputs_that_cannot_be_made_up_are_named(tmp_path: Path) -> None:
     content = one_operator(schema.BuiltinOperator.SHAPE, [((2,), STRING)], ((1,), INT32), options)
     with pytest.raises(ConversionError, match=r"given\.tflite .* input tensor0 has type bytes; only numbers"):
         timed(tmp_path, content)
+
+
+@pytest.mark.parametrize("content", [small_network()[:3_000], b"PK\x03\x04" + bytes(99)], ids=["cut", "zip"])
+def test_a_phone_is_not_looked_for_before_the_files_are_sound(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "given.tflite"
+    path.write_bytes(content)
+    with pytest.raises(ConversionError if content[:2] != b"PK" else UsageError, match=r"given\.tflite"):
+        bench(Selection(device="android:127.0.0.1:1"), BenchOptions((path,)), as_json=True)
