@@ -125,7 +125,7 @@ def _brought_down(subject: str, how: str, raw: str) -> NasflowError:
 def _unusable(subject: str, what: str, raw: str = "") -> ConversionError:
     return ConversionError(
         f"{subject} is not a usable .tflite model: {what}.",
-        hint="The file is damaged, needs what this LiteRT lacks, or does not take inputs that are made up: copy "
-        "or convert it again.",
+        hint="The file is damaged, needs what this LiteRT lacks, or does not take inputs that are made up: "
+        "copy or convert it again.",
         raw=raw,
     )
