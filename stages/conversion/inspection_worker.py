@@ -23,7 +23,15 @@ from ai_edge_litert.interpreter import Interpreter
 from android_bench.local.worker import ModelError, fill_inputs, read_frame, write_frame
 from nasflow.base.text import plain_line
 from stages.conversion.constants import not_finite_in
-from stages.conversion.file_check import TYPES, UnsoundError, numbers, operator_names, sound_root, text
+from stages.conversion.file_check import (
+    TYPES,
+    UnsoundError,
+    check_file,
+    numbers,
+    operator_names,
+    sound_root,
+    text,
+)
 
 if sys.platform != "win32":
     import resource
@@ -74,7 +82,7 @@ def describe(content: bytes, depth: str) -> dict[str, Any]:
     graph = root.Subgraphs(0)
     constants = not_finite_in(root, content)
     document: dict[str, Any] = {
-        "operator_counts": operator_counts(root),
+        "operator_counts": _counts(root),
         "inputs": _tensors(graph, graph.InputsAsNumpy()),
         "outputs": _tensors(graph, graph.OutputsAsNumpy()),
         "not_finite": [
@@ -101,8 +109,12 @@ def describe(content: bytes, depth: str) -> dict[str, Any]:
     return document
 
 
-def operator_counts(root: Any) -> dict[str, int]:
-    """How often each operator of a sound model occurs, by its name (see :func:`operator_names`)."""
+def operator_counts(model: bytes) -> dict[str, int]:
+    """How often each operator occurs, by its name. Raises ConversionError for a damaged file."""
+    return _counts(check_file(model))
+
+
+def _counts(root: Any) -> dict[str, int]:
     names = operator_names(root)
     counts: Counter[str] = Counter()
     for place in range(root.SubgraphsLength()):

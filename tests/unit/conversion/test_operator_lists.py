@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from support.every_block import every_kind_of_block
 
-from stages.conversion.file_check import check_file
 from stages.conversion.flatbuffer import block_model, empty_model, network_model
 from stages.conversion.inspection_worker import operator_counts
 from stages.conversion.operators import Operator, changed_operators, read_operators
@@ -36,7 +35,7 @@ def test_the_operators_of_a_block_are_told_with_what_decides_their_time() -> Non
 
 def test_none_of_a_models_operators_is_left_out() -> None:
     model = network_model(every_kind_of_block())
-    assert len(read_operators(model)) == sum(operator_counts(check_file(model)).values())
+    assert len(read_operators(model)) == sum(operator_counts(model).values())
 
 
 def test_equal_models_do_not_differ_in_whatever_order() -> None:
