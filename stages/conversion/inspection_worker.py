@@ -66,12 +66,17 @@ def main() -> None:
 
 
 def restrict(cpu_seconds: int, memory_bytes: int) -> None:
-    """End this process after so much more processor time, and refuse it more memory than that."""
-    if sys.platform == "win32":  # the time that it may take altogether is watched from outside
+    """End this process after so much more processor time, and refuse it more memory than that.
+
+    Windows has no such limits, and macOS none of memory; the time is watched from outside as well.
+    """
+    if sys.platform == "win32":
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + 1 + cpu_seconds
-    for what, limit in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory_bytes)):
+    limits = {resource.RLIMIT_CPU: int(used.ru_utime + used.ru_stime) + 1 + cpu_seconds}
+    if sys.platform == "linux":
+        limits[resource.RLIMIT_AS] = memory_bytes
+    for what, limit in limits.items():
         _, hard = resource.getrlimit(what)
         resource.setrlimit(what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
