@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stages.documents import Prediction
     from stages.space.search_space import NetConfig
 
-__all__ = ["convert", "load_network", "measure", "predict_latency", "run"]
+__all__ = ["convert", "load_network", "measure", "predict_latency", "run", "ship"]
 
 
 def _ignore(_event: Event) -> None:
@@ -159,6 +159,28 @@ def convert(module: nn.Module, *, resolution: int, channels: int = 3, name: str 
 
     with TensorflowConverter() as converter:
         return convert_module(module, converter, resolution=resolution, channels=channels, name=name)
+
+
+def ship(
+    run: str | Path,
+    version: str,
+    *,
+    name: str = "",
+    author: str = "",
+    licence: str = "",
+    allow_unverified: bool = False,
+) -> Path:
+    """Pack a finished run's network for apps, as ``nasflow ship`` does; returns the package's folder.
+
+    ``run``: a project's folder, its ``pipeline.yaml``, or its ``artifacts/latest``. ``name``: the project
+    folder's, unless another is given. Raises UsageError where it may not be shipped or that version has
+    other content, GateFailedError, InconclusiveError, ConversionError, IntegrityError and MachineError.
+    """
+    from nasflow.commands.ship import ShipRequest, find_run
+    from nasflow.commands.ship import ship as pack
+
+    request = ShipRequest(version, name, author, licence, allow_unverified)
+    return Path(pack(find_run(Path(run)), request).document["folder"])
 
 
 def _architecture(path: Path) -> NetConfig:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from nasflow.base.files import hash_or_none, read_or_none, write_atomic
 from pipeline.artifact import Document, Record, canonical_json, document_bytes, sha256_hex
@@ -43,9 +43,13 @@ COMPLETE = frozenset(field.name for field in fields(RunDocuments))
 
 
 class Manifest(Record):
-    """What the files were made from, and what they hold."""
+    """What the files were made from, and what they hold.
+
+    ``documents``: the stages' documents by their SHA-256; empty as an earlier version wrote it.
+    """
 
     made_from: str
+    documents: dict[str, str] = Field(default={})
     sha256: dict[str, str]
 
 
@@ -82,8 +86,9 @@ def publish(
     MachineError.
     """
     made_from = _made_from(documents, config, folds)
-    manifest = _read_manifest(folder)
-    known = manifest.sha256 if manifest is not None and manifest.made_from == made_from else {}
+    manifest = read_manifest(folder)
+    of_these = manifest is not None and manifest.made_from == made_from and bool(manifest.documents)
+    known = manifest.sha256 if manifest is not None and of_these else {}
     hashes = {name: hash_or_none(folder / name) for name in FILES}
     if known and not again:
         for name in FILES:
@@ -99,7 +104,11 @@ def publish(
     contents = _contents(documents, result, store)
     for name, content in contents.items():
         write_atomic(folder / name, content)
-    manifest = Manifest(made_from=made_from, sha256={n: sha256_hex(c) for n, c in contents.items()})
+    manifest = Manifest(
+        made_from=made_from,
+        documents=_digests(documents),
+        sha256={n: sha256_hex(c) for n, c in contents.items()},
+    )
     write_atomic(folder / MANIFEST, _readable(manifest))
     written = tuple(name for name in FILES if hashes[name] != manifest.sha256[name])
     return Published(folder, result, written)
@@ -122,15 +131,18 @@ def _made_from(
     documents: Mapping[str, Document], config: PipelineConfig, folds: CrossValidation | None
 ) -> str:
     together = {} if folds is None else {"folds": folds}
-    digests = {
-        name: sha256_hex(document_bytes(document)) for name, document in {**documents, **together}.items()
-    }
+    digests = _digests({**documents, **together})
     return sha256_hex(
         canonical_json({"documents": digests, "seed": config.seed, "dataset": config.data.source})
     )
 
 
-def _read_manifest(folder: Path) -> Manifest | None:
+def _digests(documents: Mapping[str, Document]) -> dict[str, str]:
+    return {name: sha256_hex(document_bytes(document)) for name, document in documents.items()}
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """What the files of ``folder`` were made from; None where that cannot be told. Raises MachineError."""
     try:
         return Manifest.model_validate_json(read_or_none(folder / MANIFEST) or b"")
     except ValidationError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,12 +20,14 @@ from android_bench.device import (
 from android_bench.local.host import local_conditions, local_info
 from android_bench.local.process import WorkerProcess
 from nasflow.base.errors import DeviceError, UsageError
+from nasflow.base.text import plain_line, plain_text
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _CHUNK_BYTES = 8_000_000
+_WORDS_CHARACTERS = 600
 
 
 class LocalDevice:
@@ -95,7 +98,7 @@ class LocalDevice:
                 chunk.tobytes(),
                 self.timeout_seconds,
             )
-            outputs.append(np.frombuffer(payload, np.float32).reshape(reply["shape"]))
+            outputs.append(_values(payload, reply.get("shape"), len(chunk)))
         return np.concatenate(outputs)
 
     @property
@@ -149,11 +152,24 @@ class LocalDevice:
                 self._worker = WorkerProcess()
             reply, data = self._worker.ask(*attempt, subject=subject, timeout_seconds=timeout_seconds)
             if "error" in reply:
+                words = str(reply["error"])
                 raise DeviceError(
-                    f"LiteRT cannot run {subject}: {reply['error']}.",
+                    f"LiteRT cannot run {subject}: {plain_line(words, limit=_WORDS_CHARACTERS)}.",
                     hint="The file may be damaged, or use an operator that this runtime does not support.",
-                    raw=reply["error"],
+                    raw=plain_text(words),
                 )
             if attempt[0]["op"] != "load" and "unknown" not in reply:
                 return reply, data
         raise DeviceError(f"the LiteRT process no longer has {subject}, which it has just loaded.")
+
+
+def _values(payload: bytes, shape: object, images: int) -> NDArray[np.float32]:
+    """Outputs (images, ...) of the worker's answer. Raises DeviceError where they do not fit together."""
+    import numpy as np
+
+    sizes = [size for size in shape if type(size) is int] if isinstance(shape, list) else []
+    if not isinstance(shape, list) or sizes != shape or sizes[:1] != [images] or min(sizes) < 0:
+        raise DeviceError(f"the LiteRT process answered {images} images with the shape {str(shape)[:80]}.")
+    if len(payload) != 4 * math.prod(sizes):
+        raise DeviceError(f"the LiteRT process answered with {len(payload)} bytes for the shape {sizes}.")
+    return np.frombuffer(payload, np.float32).reshape(sizes)

@@ -1,4 +1,7 @@
-"""Start the worker process, talk to it, and say what became of it when it does not answer."""
+"""Start a worker process, talk to it, and say what became of it when it does not answer.
+
+A model that a worker opened may have damaged it: its answers are bounded, and are not trusted.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,42 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from android_bench.local import worker as local_worker
-from android_bench.local.worker import read_frame, write_frame
-from nasflow.base.errors import DeviceError
+from android_bench.local.worker import FrameError, read_frame, write_frame
+from nasflow.base.errors import DeviceError, NasflowError
+from nasflow.base.text import plain_text
 
 # The runtime's own threads are set for each model; nothing else may start any.
 _SINGLE_THREADED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _RAW_BYTES = 8192
+MAX_HEADER_BYTES = 4_000_000
+MAX_PAYLOAD_BYTES = 1_000_000_000
+
+Failure = Callable[[str, str, str], NasflowError]
+"""The error for a subject, how the worker ended (``was killed by SIGSEGV``), and its last output."""
+
+
+def _device_error(subject: str, how: str, raw: str) -> NasflowError:
+    return DeviceError(f"the LiteRT process {how} while it ran {subject}.", hint=_HINT, raw=raw)
 
 
 class WorkerProcess:
-    """One running worker (see :mod:`android_bench.local.worker`); dead after its first failure."""
+    """One running worker (see :mod:`android_bench.local.worker`); dead after its first failure.
 
-    def __init__(self, script: Path | None = None) -> None:
+    ``program`` is what follows ``python -P``: a script, or ``-m`` and a module. ``failure`` makes the error
+    that is raised where it does not answer as it should.
+    """
+
+    def __init__(self, program: Sequence[str] | None = None, failure: Failure = _device_error) -> None:
+        self._failure = failure
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
             # -P: the script's own folder must not shadow installed packages.
-            [sys.executable, "-P", str(script or Path(local_worker.__file__).resolve())],
+            [sys.executable, "-P", *(program or [str(Path(local_worker.__file__).resolve())])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -47,12 +66,19 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def ask(
-        self, request: dict[str, Any], payload: bytes, *, subject: str, timeout_seconds: float
+        self,
+        request: dict[str, Any],
+        payload: bytes,
+        *,
+        subject: str,
+        timeout_seconds: float,
+        max_payload: int = MAX_PAYLOAD_BYTES,
     ) -> tuple[dict[str, Any], bytes]:
-        """Send a request and wait for its answer.
+        """Send a request and wait for its answer, of whose payload at most ``max_payload`` bytes are taken.
 
-        Raises DeviceError where the worker dies or is silent for ``timeout_seconds``; it is stopped then,
-        as it is when anything (Ctrl-C) interrupts the exchange. ``subject`` names the model.
+        Raises what ``failure`` makes (DeviceError) where the worker dies, is silent for ``timeout_seconds``
+        or answers with something else than a frame; it is stopped then, as it is when anything (Ctrl-C)
+        interrupts the exchange. ``subject`` names the model.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
@@ -65,19 +91,25 @@ class WorkerProcess:
         watchdog = threading.Timer(timeout_seconds, expire)
         watchdog.daemon = True
         watchdog.start()
+        how = ""
         try:
             try:
                 write_frame(stdin, request, payload)
-                frame = read_frame(stdout)
+                frame = read_frame(stdout, max_header=MAX_HEADER_BYTES, max_payload=max_payload)
             except BrokenPipeError:
                 frame = None
+            except FrameError as error:
+                frame, how = None, f"answered with {error},"
         except BaseException:
             self.stop(at_once=True)
             raise
         finally:
             watchdog.cancel()
+        if expired.is_set():
+            how = f"did not answer within {timeout_seconds:.0f} s"
         if frame is None or expired.is_set():
-            raise self._failure(subject, timeout_seconds if expired.is_set() else None)
+            how = how or self._ending()
+            raise self._failure(subject, how, self._last_output())
         return frame
 
     def stop(self, *, at_once: bool = False) -> None:
@@ -95,26 +127,29 @@ class WorkerProcess:
             self._process.wait()
         self._errors.close()
 
-    def _failure(self, subject: str, timeout_seconds: float | None) -> DeviceError:
-        if timeout_seconds is None:
-            # Its output ended, so it is about to be gone; its exit status says why.
-            try:
-                status = self._process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                status = 0
-            message = f"the LiteRT process {_ending(status)} while it ran {subject}."
-        else:
-            message = (
-                f"the LiteRT process did not answer within {timeout_seconds:.0f} s while it ran {subject}."
-            )
+    def _ending(self) -> str:
+        """How it ended: its output did, so it is about to be gone, and its exit status says why."""
+        try:
+            return _ending(self._process.wait(timeout=5))
+        except subprocess.TimeoutExpired:
+            return "closed its output"
+
+    def _last_output(self) -> str:
+        """Stop it; what it wrote last to standard error."""
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - _RAW_BYTES))
-        raw = self._errors.read().decode(errors="replace")
+        raw = plain_text(self._errors.read(), limit=_RAW_BYTES)
         self.stop(at_once=True)
-        return DeviceError(message, hint=_HINT, raw=raw)
+        return raw
 
 
 _HINT = "Its output is in the log. Run the command again: it continues from what is already measured."
+
+
+_MEANINGS = {
+    "SIGKILL": " (the system may have run out of memory)",
+    "SIGXCPU": " (it used more processor time than it may)",
+}
 
 
 def _ending(status: int) -> str:
@@ -124,5 +159,4 @@ def _ending(status: int) -> str:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    memory = " (the system may have run out of memory)" if name == "SIGKILL" else ""
-    return f"was killed by {name}{memory}"
+    return f"was killed by {name}{_MEANINGS.get(name, '')}"

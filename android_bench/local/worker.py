@@ -52,6 +52,7 @@ _LINUX = sys.platform == "linux"  # elsewhere a thread's clock may tick in milli
 MAX_MODELS = 256
 MAX_MODEL_BYTES = 256_000_000
 INPUT_SEED = 0
+INDEX_END = 100
 INTERRUPTION_NS = 20_000
 
 
@@ -67,16 +68,35 @@ def write_frame(stream: IO[bytes], header: dict[str, Any], payload: bytes = b"")
     stream.flush()
 
 
-def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """Receive one frame; None at the end of the stream, also amid a frame."""
+class FrameError(ValueError):
+    """What came is no frame, or a larger one than the reader takes."""
+
+
+def read_frame(
+    stream: IO[bytes], *, max_header: int | None = None, max_payload: int | None = None
+) -> tuple[dict[str, Any], bytes] | None:
+    """Receive one frame; None at the end of the stream, also amid a frame.
+
+    Raises FrameError where header or payload have more bytes than ``max_header`` or ``max_payload``, before
+    they are read, and where the header is no JSON object.
+    """
     lengths = stream.read(LENGTHS.size)
     if len(lengths) < LENGTHS.size:
         return None
     header_length, payload_length = LENGTHS.unpack(lengths)
+    for length, most in ((header_length, max_header), (payload_length, max_payload)):
+        if most is not None and length > most:
+            raise FrameError(f"{length} bytes, where {most} are the most")
     header, payload = stream.read(header_length), stream.read(payload_length)
     if len(header) < header_length or len(payload) < payload_length:
         return None
-    return json.loads(header), payload
+    try:
+        document = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"{header[:40]!r}, which is not JSON") from error
+    if not isinstance(document, dict):
+        raise FrameError(f"{header[:40]!r}, which is not a JSON object")
+    return document, payload
 
 
 def time_invocations(
@@ -163,9 +183,11 @@ def open_interpreter(content: bytes, threads: int) -> Any:
 
 
 def fill_inputs(interpreter: Any) -> None:
-    """Set every input to fixed random numbers in [-1, 1] (integers: their whole range).
+    """Set every input to fixed random numbers in [-1, 1]; 8 and 16 bits: their whole range.
 
     Not zeros, which some kernels skip, and not whatever lies in memory, which may hold denormal numbers.
+    Larger integers are mostly indices, and are below 100, as ``benchmark_model`` has them
+    (``tflite/tools/utils.cc``, ``GetDataRangesForType``). Raises ModelError for inputs that are no numbers.
     """
     import numpy as np
 
@@ -174,11 +196,17 @@ def fill_inputs(interpreter: Any) -> None:
         shape, kind = tuple(details["shape"]), np.dtype(details["dtype"])
         if kind.kind == "f":
             values = generator.uniform(-1, 1, shape).astype(kind)
+        elif kind.kind == "b":
+            values = generator.integers(0, 2, shape).astype(kind)
+        elif kind.kind in "iu" and kind.itemsize > 2:
+            values = generator.integers(0, INDEX_END, shape, kind)
         elif kind.kind in "iu":
             limits = np.iinfo(kind)
             values = generator.integers(limits.min, limits.max, shape, kind, endpoint=True)
         else:
-            raise ModelError(f"input {details['name']} has type {kind}, which is not supported")
+            raise ModelError(
+                f"input {details['name']} has type {kind.name}; only numbers and truth values can be made up"
+            )
         interpreter.set_tensor(details["index"], values)
 
 
@@ -211,7 +239,12 @@ def run(interpreter: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Outputs (N, ...) for inputs (N, ...), one invocation for each. Raises ModelError."""
     import numpy as np
 
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    sources, targets = interpreter.get_input_details(), interpreter.get_output_details()
+    if len(sources) != 1 or len(targets) != 1:
+        raise ModelError(
+            f"the model has {len(sources)} inputs and {len(targets)} outputs, and not one of each"
+        )
+    source, target = sources[0], targets[0]
     expected = (1, *inputs.shape[1:])
     if tuple(source["shape"]) != expected or {source["dtype"], target["dtype"]} != {np.float32}:
         raise ModelError(

@@ -3,6 +3,7 @@
 ::
 
     NasflowError
+      GateFailedError .............  1  what is asked for needs a gate that was passed
       UsageError ..................  2  the command line or the configuration is wrong
         ConfigError                     ... at one key of one file
         InfeasibleTargetError           ... no network of the space meets the latency target
@@ -73,6 +74,13 @@ class InfeasibleTargetError(UsageError):
     """No network of the search space meets the latency target."""
 
     reference = "infeasible-target"
+
+
+class GateFailedError(NasflowError):
+    """The run's gate failed, and what is asked for needs one that was passed."""
+
+    reference = "gate-failed"
+    exit_code = 1
 
 
 class InconclusiveError(NasflowError):

@@ -23,7 +23,7 @@ from nasflow.cli.request import STAGE_NAMES, Action, StageName, program
 HELP = """Find, train and verify a small, fast vision network for the device that it is measured on.
 
 Start with 'nasflow init' in an empty folder, then 'nasflow run'. Results are written to
-artifacts/latest: report.html, result.json, network.tflite.
+artifacts/latest: report.html, result.json, network.tflite. 'nasflow ship' packs them for apps.
 """
 
 EXIT_CODES = """Exit codes: 0 done - 1 a gate failed - 2 usage or configuration - 3 inconclusive -
@@ -54,6 +54,7 @@ SUMMARIES: Mapping[str, str] = {
     "history": "Show gates over time, and draw them.",
     "init": "Write a commented pipeline.yaml, ready to run.",
     "report": "Write the report again from stored results.",
+    "ship": "Pack a finished run's network for apps.",
     "status": "Show which stages are up to date, and why others are not.",
     "virtual-phone": "Run a simulated Android phone.",
 }
@@ -149,5 +150,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a character that it lacks must not end a run
-    as_json = "--json" in words and not {"--help", "-h", "--version"} & set(words)
+    answered_by_typer = {"--help", "-h"} & set(words) or words[0] == "--version"  # 'ship' has one of its own
+    as_json = "--json" in words and not answered_by_typer
     return perform(lambda: _read(words), shlex.join([*program(), *words]), as_json=as_json)

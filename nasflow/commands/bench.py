@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,19 @@ import typer
 
 from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.base.errors import DeviceError, RunInterruptedError, UsageError
-from nasflow.base.files import disk_faults
 from nasflow.base.text import plain_line, shown_ms
 from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.cli.screen import screen
 from nasflow.commands.project import standalone
+from nasflow.model_files import read_model
 from pipeline.events import Message, Progress
 from pipeline.reporters.reporters import Reporter
 from pipeline.store.scratch import FleetingScratch
 from stages.measurement.paired import PairedRounds
 
-MAX_BYTES = 2_000_000_000
 _LAST_LINES, _WORDS_CHARACTERS = 6, 800
-_TFLITE = b"TFL3"
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,14 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
     """Time models in interleaved rounds, each round in random order.
 
     Needs no ``pipeline.yaml``; where there is one, it says how phones are reached. Raises UsageError for a
-    file that is no model, and whatever the device raises.
+    file that is no model, ConversionError for a damaged one, and whatever the device raises.
     """
     project = standalone(selection, options.settings)
     config = project.config
     requests = _requests(options, config.runtime)
     with ExitStack() as stack:
         reporter = stack.enter_context(closing(screen(as_json=as_json)))
+        _check_models(requests, reporter, on_this_computer=config.device == "local")
         device = stack.enter_context(
             closing(project.open_device(lambda text: reporter(Message("bench", text))))
         )
@@ -87,19 +87,33 @@ def _words_told(reporter: Reporter) -> Iterator[None]:
         raise
 
 
+def _check_models(
+    requests: Mapping[str, BenchmarkRequest], reporter: Reporter, *, on_this_computer: bool
+) -> None:
+    """Open the files in a process with limits, before a device meets them. Raises ConversionError.
+
+    A phone has a runtime of its own, perhaps with operators that this computer's lacks: its files are only
+    read.
+    """
+    from stages.conversion.inspector import ModelInspector
+
+    with ModelInspector() as inspector:
+        for name, request in requests.items():
+            seen = inspector.inspect(request.model, name=name, depth="invoke" if on_this_computer else "read")
+            if seen.not_finite:
+                listed = ", ".join(one.layer or one.tensor for one in seen.not_finite[:_MOST_NAMED])
+                reporter(
+                    Message(
+                        "bench",
+                        f"{plain_line(name)} has constants with NaN or infinite values, read by {listed}",
+                    )
+                )
+
+
 def _requests(options: BenchOptions, runtime: RuntimeOptions) -> dict[str, BenchmarkRequest]:
     requests: dict[str, BenchmarkRequest] = {}
     for path in options.models:
-        if not path.is_file():
-            raise UsageError(
-                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}.",
-                hint="Give .tflite files, such as artifacts/latest/network.tflite.",
-            )
-        with disk_faults(path, "read"):
-            size = path.stat().st_size
-            content = path.read_bytes() if size <= MAX_BYTES else b""
-        if content[4:8] != _TFLITE:
-            raise UsageError(f"{path} is not a .tflite model.", hint="Give files that TFLite can run.")
+        content = read_model(path)
         if str(path) in requests:
             raise UsageError(f"{path} is given twice.", hint="Give each file once.")
         requests[str(path)] = BenchmarkRequest(

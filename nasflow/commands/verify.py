@@ -108,22 +108,30 @@ def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
 
 def _measured(chosen: Selection, options: GateOptions, plan: GatePlan, *, as_json: bool) -> GateResult:
     from nasflow.gate.measure import SOURCE, Gate
-    from nasflow.gate.subjects import anchor, baseline_of, candidate_of, difference_of_inputs
+    from nasflow.gate.subjects import anchor, baseline_of, candidate_of, remarks
     from pipeline.events import Message
+    from stages.conversion.inspector import Depth, ModelInspector
 
     project = standalone(chosen)
-    if options.self_test:
-        candidate = baseline = anchor() if options.candidate is None else candidate_of(options.candidate)
-    else:
-        assert options.candidate is not None and options.against is not None  # checked by the command
-        candidate = candidate_of(options.candidate)
-        baseline = baseline_of(options.against, candidate)
+    # A phone's runtime is another one, perhaps with operators that this computer's lacks.
+    depth: Depth = "invoke" if project.config.device == "local" else "read"
+    with ModelInspector() as inspector:
+        small = anchor(inspector)
+        candidate = small if options.candidate is None else candidate_of(options.candidate, inspector, depth)
+        baseline = candidate
+        if not options.self_test:
+            assert options.against is not None  # the command sees to it
+            baseline = baseline_of(options.against, candidate, inspector, depth)
     with closing(screen(as_json=as_json)) as reporter:
-        tell: Callable[[str], None] = lambda text: reporter(Message(SOURCE, text))  # noqa: E731
-        if difference := difference_of_inputs(candidate, baseline):
-            tell(difference)
+
+        def tell(text: str) -> None:
+            reporter(Message(SOURCE, text))
+
+        for remark in remarks(candidate, baseline) if not options.self_test else ():
+            tell(remark)
+        gate = Gate(candidate, baseline, small, plan, project.config.runtime)
         with closing(project.open_device(tell)) as device:
-            return Gate(candidate, baseline, plan, project.config.runtime).measure(device, reporter)
+            return gate.measure(device, reporter)
 
 
 def _told(result: GateResult, options: GateOptions) -> Outcome:

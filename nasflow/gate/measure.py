@@ -9,7 +9,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
-from nasflow.gate.subjects import Subject, anchor
+from nasflow.gate.subjects import Subject
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.events import Emit, Message, Progress
 from pipeline.store.scratch import FolderScratch
@@ -27,6 +27,7 @@ class Gate:
 
     candidate: Subject
     baseline: Subject
+    anchor: Subject
     plan: GatePlan
     runtime: RuntimeOptions
 
@@ -35,7 +36,7 @@ class Gate:
         contents: dict[Timed, bytes] = {
             "candidate": self.candidate.content,
             "baseline": self.baseline.content,
-            "anchor": anchor().content,
+            "anchor": self.anchor.content,
         }
         return {
             name: BenchmarkRequest(

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasflow.base.errors import UsageError
-from nasflow.base.files import disk_faults
 from nasflow.base.text import plain_line
+from nasflow.model_files import read_model
 from pipeline.artifact import sha256_hex
-from stages.conversion.inspection import ModelStructure, inspect_model
+from stages.conversion.inspector import Depth, InspectedModel, ModelInspector
 from stages.documents.gate import GateModel
 
-MAX_BYTES = 2_000_000_000
 MOBILENET = re.compile(r"mobilenet_v2(?::(?P<width>[0-9]+(?:\.[0-9]+)?))?")
 _IN_A_RUN = ("network.tflite", "model.tflite")
-_TFLITE = b"TFL3"
 _ANCHOR_PIXELS, _ANCHOR_WIDTH = 96, 0.35
 
 
@@ -26,7 +24,7 @@ class Subject:
 
     name: str
     content: bytes
-    structure: ModelStructure
+    seen: InspectedModel
 
     @property
     def model(self) -> GateModel:
@@ -35,19 +33,20 @@ class Subject:
 
     @property
     def takes(self) -> str:
-        """``float32 [1, 224, 224, 3]``."""
-        return f"{self.structure.input_type} {list(self.structure.input_shape)}"
+        """``float32 1x224x224x3``; several inputs one after the other."""
+        return ", ".join(one.describe() for one in self.seen.inputs)
 
 
-def candidate_of(path: Path) -> Subject:
+def candidate_of(path: Path, inspector: ModelInspector, depth: Depth) -> Subject:
     """The model to be judged: a file, or the folder of a finished run.
 
-    Raises UsageError where it is no model, ConversionError where LiteRT cannot open it.
+    ``depth``: how far it is tried before a device meets it. Raises UsageError where it is no model,
+    ConversionError for a damaged one.
     """
-    return _opened(path)
+    return _opened(path, inspector, depth)
 
 
-def baseline_of(text: str, candidate: Subject) -> Subject:
+def baseline_of(text: str, candidate: Subject, inspector: ModelInspector, depth: Depth) -> Subject:
     """The model that it is compared with: a file, a run's folder, ``mobilenet_v2`` or ``mobilenet_v2:0.5``.
 
     MobileNetV2 (arXiv 1801.04381) is written for the candidate's input and number of classes, with random
@@ -55,44 +54,55 @@ def baseline_of(text: str, candidate: Subject) -> Subject:
     """
     named = MOBILENET.fullmatch(text)
     if named is None:
-        return _opened(Path(text))
+        return _opened(Path(text), inspector, depth)
     width = float(named["width"] or 1)
-    shape, classes = candidate.structure.input_shape, candidate.structure.output_shape[-1:]
-    if len(shape) != 4 or shape[1] != shape[2] or not classes or not 0.1 <= width <= 4:
+    shapes = [one.shape for one in candidate.seen.inputs]
+    answers = [one.shape for one in candidate.seen.outputs]
+    if (
+        [len(shape) for shape in (*shapes, *answers)] != [4, 2]
+        or shapes[0][1] != shapes[0][2]
+        or not 0.1 <= width <= 4
+    ):
         raise UsageError(
             f"{text} cannot be made for {candidate.name}, which takes {candidate.takes} and answers "
-            f"{list(candidate.structure.output_shape)}.",
+            f"{', '.join(one.describe() for one in candidate.seen.outputs)}.",
             hint="It needs square images, classes, and a width multiplier of 0.1 to 4. Give another model as "
             "a file: --against BASELINE.tflite.",
         )
     from stages.conversion.flatbuffer import network_model
     from stages.space.mobilenet_v2 import mobilenet_v2
 
-    net = mobilenet_v2(resolution=shape[1], classes=classes[0], width=width, input_channels=shape[3])
+    (_, side, _, channels), (_, classes) = shapes[0], answers[0]
+    net = mobilenet_v2(resolution=side, classes=classes, width=width, input_channels=channels)
     content = network_model(net)
-    return Subject(f"MobileNetV2 {width:g}", content, inspect_model(content, name=text))
+    return Subject(f"MobileNetV2 {width:g}", content, inspector.inspect(content, name=text, depth="read"))
 
 
-def anchor() -> Subject:
+def anchor(inspector: ModelInspector) -> Subject:
     """A small network that shows the device's speed around each block."""
     from stages.conversion.flatbuffer import network_model
     from stages.space.mobilenet_v2 import mobilenet_v2
 
     content = network_model(mobilenet_v2(resolution=_ANCHOR_PIXELS, classes=10, width=_ANCHOR_WIDTH))
-    return Subject("a small MobileNetV2", content, inspect_model(content, name="the anchor"))
+    return Subject("a small MobileNetV2", content, inspector.inspect(content, depth="read"))
 
 
-def difference_of_inputs(candidate: Subject, baseline: Subject) -> str:
-    """In what the two models' inputs differ, in a sentence; empty where they do not."""
-    if candidate.takes == baseline.takes:
-        return ""
-    return (
-        f"the models do different work: {candidate.name} takes {candidate.takes}, {baseline.name} "
-        f"{baseline.takes}."
-    )
+def remarks(candidate: Subject, baseline: Subject) -> list[str]:
+    """What a reader of their ratio should know: other inputs, and weights that are no numbers."""
+    said = []
+    if candidate.takes != baseline.takes:
+        said.append(
+            f"the models do different work: {candidate.name} takes {candidate.takes}, {baseline.name} "
+            f"{baseline.takes}."
+        )
+    for subject in (candidate, baseline):
+        if subject.seen.not_finite:
+            layer = subject.seen.not_finite[0].layer or subject.seen.not_finite[0].tensor
+            said.append(f"{subject.name} has weights that are NaN or infinite, the first of them in {layer}.")
+    return said
 
 
-def _opened(path: Path) -> Subject:
+def _opened(path: Path, inspector: ModelInspector, depth: Depth) -> Subject:
     file = path
     if path.is_dir():
         inside = [path / name for name in _IN_A_RUN if (path / name).is_file()]
@@ -102,15 +112,6 @@ def _opened(path: Path) -> Subject:
                 hint="Give a .tflite file, or a folder such as artifacts/latest.",
             )
         file = inside[0]
-    if not file.is_file():
-        raise UsageError(
-            f"{plain_line(str(file))} does not exist.",
-            hint="Give a .tflite file, the folder of a finished run such as artifacts/latest, or (to compare "
-            "with) mobilenet_v2.",
-        )
-    with disk_faults(file, "read"):
-        content = file.read_bytes() if file.stat().st_size <= MAX_BYTES else b""
+    content = read_model(file)
     name = plain_line(str(file))
-    if content[4:8] != _TFLITE:
-        raise UsageError(f"{name} is not a .tflite model.", hint="Give files that TFLite can run.")
-    return Subject(name, content, inspect_model(content, name=name))
+    return Subject(name, content, inspector.inspect(content, name=name, depth=depth))

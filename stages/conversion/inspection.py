@@ -1,23 +1,13 @@
-"""What a `.tflite` model is made of, and how much of it XNNPACK takes over.
-
-A damaged model can bring LiteRT down, so it is opened in a child process.
-"""
+"""What a `.tflite` model is made of, and how much of it XNNPACK takes over."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from nasflow.base.errors import ConversionError
-from nasflow.base.files import disk_faults
-from stages.conversion.converter import manner_of_death
+from stages.conversion.inspector import ModelInspector
 
-WORKER = "stages.conversion.inspection_worker"
 # Operators that only move data: XNNPACK runs them, but a network laid out for the device needs none.
 MOVING = frozenset({"PAD", "PADV2", "MIRROR_PAD", "TRANSPOSE"})
 
@@ -47,37 +37,26 @@ class ModelStructure:
 def inspect_model(model: bytes, *, name: str = "model", timeout_s: float = 120.0) -> ModelStructure:
     """Open a model with LiteRT in a child process and tell what it is.
 
-    ``name`` is what an error calls it. Raises ConversionError where LiteRT cannot open the model.
+    ``name`` is what an error calls it. Raises ConversionError where LiteRT cannot open the model, and where
+    it has not one input and one output.
     """
-    with tempfile.TemporaryDirectory(prefix="nasflow-inspect-") as folder:
-        path = Path(folder) / "network.tflite"
-        with disk_faults(path, "write"):
-            path.write_bytes(model)
-        try:
-            child = subprocess.run(
-                [sys.executable, "-P", "-m", WORKER, str(path)],
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise _unusable(model, name, f"was not done within {timeout_s:g} s", "") from error
-    if child.returncode != 0:
-        words = child.stderr.strip()
-        last = f" ({words.splitlines()[-1].strip()})" if words and child.returncode > 0 else ""
-        raise _unusable(model, name, manner_of_death(child.returncode) + last, words)
-    seen = json.loads(child.stdout)
+    with ModelInspector(timeout_s=timeout_s) as inspector:
+        seen = inspector.inspect(model, name=name)
+    if len(seen.inputs) != 1 or len(seen.outputs) != 1:
+        raise ConversionError(
+            f"{name} ({len(model)} bytes) has {len(seen.inputs)} inputs and {len(seen.outputs)} outputs, and "
+            "not one of each.",
+            hint="Give a model that takes one image and returns one answer for it.",
+        )
+    (source,), (target,) = seen.inputs, seen.outputs
     return ModelStructure(
-        operator_counts=seen["operator_counts"],
-        delegate_partitions=seen["delegate_partitions"],
-        undelegated=tuple(seen["undelegated"]),
-        input_shape=tuple(seen["input_shape"]),
-        input_type=seen["input_type"],
-        output_shape=tuple(seen["output_shape"]),
-        output_type=seen["output_type"],
+        operator_counts=seen.operator_counts,
+        delegate_partitions=seen.delegate_partitions or 0,
+        undelegated=tuple(seen.undelegated or ()),
+        input_shape=tuple(source.shape),
+        input_type=source.type,
+        output_shape=tuple(target.shape),
+        output_type=target.type,
     )
 
 
@@ -117,11 +96,3 @@ def check_structure(
             f"operators outside of them: {alone}.",
             hint="Replace those operators, or set convert.require_one_partition: false and lose speed.",
         )
-
-
-def _unusable(model: bytes, name: str, what: str, words: str) -> ConversionError:
-    return ConversionError(
-        f"{name} ({len(model)} bytes) is not a usable .tflite model: the process that opened it {what}.",
-        hint="The file is damaged or needs operators that this LiteRT lacks; convert it again.",
-        raw=words,
-    )

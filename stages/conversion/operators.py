@@ -13,7 +13,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+from stages.conversion.file_check import check_file, numbers, operator_names, text
+
 _ACTIVATIONS = {
     code: name for name, code in vars(schema.ActivationFunctionType).items() if not name.startswith("_")
 }
@@ -59,23 +60,25 @@ class Placed:
 
 
 def read_operators(model: bytes) -> tuple[Placed, ...]:
-    """All operators of a model that this program has written, in the file's order."""
-    root = schema.Model.GetRootAs(model)
-    codes = [root.OperatorCodes(index) for index in range(root.OperatorCodesLength())]
-    names = [_NAMES[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
+    """All operators of a model's first graph, in the file's order.
+
+    Raises ConversionError for a damaged file.
+    """
+    root = check_file(model)
+    names = operator_names(root)
     graph = root.Subgraphs(0)
     found = []
     for place in range(graph.OperatorsLength()):
         operator = graph.Operators(place)
-        output = graph.Tensors(operator.Outputs(0))
-        found.append(
-            Placed(_operator(names[operator.OpcodeIndex()], operator, graph), output.Name().decode())
-        )
+        outputs = numbers(operator.OutputsAsNumpy())
+        tensor = text(graph.Tensors(outputs[0]).Name()) if outputs else ""
+        found.append(Placed(_operator(names[operator.OpcodeIndex()], operator, graph), tensor))
     return tuple(found)
 
 
 def _operator(name: str, operator: Any, graph: Any) -> Operator:
-    output = _shape(graph.Tensors(operator.Outputs(0)))
+    outputs = numbers(operator.OutputsAsNumpy())
+    output = _shape(graph.Tensors(outputs[0])) if outputs else ()
     if name not in _FUSING:
         return Operator(name, output)
     table, options = operator.BuiltinOptions(), _FUSING[name]()

@@ -91,6 +91,19 @@ def test_every_image_is_tested_once_over_all_folds(result: dict[str, Any]) -> No
     assert Counter(fold["test_images"] for fold in together["folds"]).total() == 2
 
 
+def test_a_package_for_apps_names_no_image_and_no_folder(own: ProjectFolder, result: dict[str, Any]) -> None:
+    assert result["images"]["broken"] == ["red/broken.jpg"]
+    shipped = own.ask("ship", "--version", "1.0.0")
+    assert shipped.exit_code == 0, shipped.document
+    files = {path: path.read_bytes() for path in (own.artifacts / "shipped").rglob("*") if path.is_file()}
+    names = ("broken.jpg", "again.png", "ünï", "photos", str(own.path))
+    assert [path for path, content in files.items() if any(name.encode() in content for name in names)] == []
+    card = (own.artifacts / "shipped" / "project-1.0.0" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "MediaPipe's ImageClassifier squeezes the whole image into a square" in card
+    labels = (own.artifacts / "shipped" / "project-1.0.0" / "labels.txt").read_text(encoding="utf-8")
+    assert labels.splitlines() == list(CLASSES)
+
+
 def test_the_folder_is_as_it_was(own: ProjectFolder, answer: Answer) -> None:
     names = sorted(path.name for path in (own.path / "photos").rglob("*") if path.is_file())
     assert len(names) == 62

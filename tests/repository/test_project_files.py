@@ -85,7 +85,7 @@ def test_the_readme_speaks_of_commands_that_exist() -> None:
     called = set(re.findall(r"(?:^|`)\s*(?:\$ )?nasflow ([\w-]+)", readme, re.MULTILINE))
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     phones = {"bench", "devices", "virtual-phone"}
-    commands = {"run", *STAGE_NAMES, "status", "report", "clean", "doctor", "init", *phones}
+    commands = {"run", *STAGE_NAMES, "status", "report", "ship", "clean", "doctor", "init", *phones}
     assert {"run", "test"} <= made <= targets
     assert {"run", "init", "doctor"} <= called <= commands
 

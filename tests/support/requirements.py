@@ -5,6 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
+
+FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
+"""Android's own resources, which an APK is linked against (Debian's package android-framework-res)."""
 
 
 def _bubblewrap() -> bool:
@@ -13,7 +17,12 @@ def _bubblewrap() -> bool:
     return find_bubblewrap() is not None
 
 
+def _android_packaging() -> bool:
+    return FRAMEWORK.is_file() and None not in (shutil.which("aapt"), shutil.which("aapt2"))
+
+
 _CHECKS: Mapping[str, Callable[[], bool]] = {
+    "aapt and android-framework-res": _android_packaging,
     "bubblewrap": _bubblewrap,
     "mksh": lambda: shutil.which("mksh") is not None,
     "bash": lambda: shutil.which("bash") is not None,

@@ -44,12 +44,14 @@ class ToyPipeline:
     """Makes pipelines as :func:`nasflow.assemble.build_pipeline` does.
 
     ``verification`` replaces fields of the last document; ``work`` is done inside a stage, by its name;
-    ``documents`` are what the stages return.
+    ``documents`` are what the stages return; ``blobs`` is what some of their blobs hold, by the SHA-256 that
+    stands in them.
     """
 
     verification: Mapping[str, Any] = field(default_factory=dict)
     work: Mapping[str, Work] = field(default_factory=dict)
     documents: Mapping[str, Document] = field(default_factory=sample_documents)
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
 
     def __call__(
         self, config: PipelineConfig, base_dir: Path, emit: Emit, *, device: Device | None = None
@@ -57,7 +59,8 @@ class ToyPipeline:
         documents = dict(self.documents)
         documents["verify"] = documents["verify"].model_copy(update=dict(self.verification))
         stages = [
-            _toy(name, documents[name], config.seed, self.work.get(name, _nothing)) for name in documents
+            _toy(name, documents[name], config.seed, self.work.get(name, _nothing), self.blobs)
+            for name in documents
         ]
         return Pipeline(stages, Store(artifacts_folder(config, base_dir), emit), emit)
 
@@ -66,7 +69,7 @@ def _nothing(context: Context) -> None:
     """A stage's whole work."""
 
 
-def _toy(name: str, document: Document, seed: int, work: Work) -> Stage:
+def _toy(name: str, document: Document, seed: int, work: Work, blobs: Mapping[str, bytes]) -> Stage:
     toy_name, toy_output = name, type(document)
 
     @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def _toy(name: str, document: Document, seed: int, work: Work) -> Stage:
 
         def run(self, context: Context, **inputs: Any) -> Document:
             self.work(context)
-            return toy_output.model_validate(_stored(self.document.model_dump(mode="json"), context.store))
+            plain = self.document.model_dump(mode="json")
+            return toy_output.model_validate(_stored(plain, context.store, blobs))
 
         def estimate_seconds(self) -> float:
             return 60.0
@@ -91,12 +95,13 @@ def _toy(name: str, document: Document, seed: int, work: Work) -> Stage:
     return Toy(seed=seed, document=document, work=work)
 
 
-def _stored(value: Any, store: BlobStore) -> Any:
+def _stored(value: Any, store: BlobStore, blobs: Mapping[str, bytes]) -> Any:
     """The same plain data, every blob replaced by one that is in the store."""
     if isinstance(value, dict) and value.keys() == {"sha256", "suffix", "size_bytes"}:
-        return store.put_bytes(f"content of {value['sha256']}".encode(), value["suffix"]).model_dump()
+        content = blobs.get(value["sha256"], f"content of {value['sha256']}".encode())
+        return store.put_bytes(content, value["suffix"]).model_dump()
     if isinstance(value, dict):
-        return {key: _stored(inner, store) for key, inner in value.items()}
+        return {key: _stored(inner, store, blobs) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_stored(inner, store) for inner in value]
+        return [_stored(inner, store, blobs) for inner in value]
     return value

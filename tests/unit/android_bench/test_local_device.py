@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
+from android_bench.local import device as local_device
 from android_bench.local import worker as local_worker
 from android_bench.local.device import LocalDevice
 from android_bench.local.process import WorkerProcess
@@ -152,12 +153,31 @@ def test_a_worker_that_hangs_is_stopped() -> None:
 def test_the_workers_own_words_are_kept(tmp_path: Path) -> None:
     script = tmp_path / "dying.py"
     script.write_text("import sys\nprint('INFO: delegate created', file=sys.stderr)\n1 / 0\n")
-    worker = WorkerProcess(script)
+    worker = WorkerProcess([str(script)])
     with pytest.raises(DeviceError, match="ended with status 1 while it ran some_block") as caught:
         worker.ask({"op": "run"}, b"x" * 1_000_000, subject="some_block", timeout_seconds=30)
     assert "INFO: delegate created" in caught.value.raw
     assert "ZeroDivisionError" in caught.value.raw
     assert not worker.alive
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ([2, 3], 20),
+        ([3, 3], 36),
+        ([2, -3], 24),
+        ([2, 2**40], 24),
+        ("2x3", 24),
+        ([2, 3.0], 24),
+        (None, 0),
+        ([], 4),
+    ],
+)
+def test_outputs_that_do_not_fit_together_are_refused(shape: object, size: int) -> None:
+    with pytest.raises(DeviceError, match="the LiteRT process answered"):
+        local_device._values(bytes(size), shape, 2)
+    assert local_device._values(bytes(24), [2, 3], 2).shape == (2, 3)
 
 
 def test_the_info_is_the_same_every_time_and_needs_no_worker(device: LocalDevice) -> None:

@@ -15,6 +15,7 @@ from pipeline.artifact import Document
 from pipeline.store.records import StageRecord
 from stages import documents
 from stages.latency.exchange import LatencyFile
+from stages.packaging.provenance import Provenance
 from stages.reporting.result import ResultDocument
 
 README = Path(__file__).parents[3] / "artifacts" / "README.md"
@@ -37,7 +38,7 @@ def all_models() -> dict[str, type[BaseModel]]:
     found: dict[str, type[BaseModel]] = {}
     within_blobs = [documents.PathEvaluations]
     todo: list[type[BaseModel]] = [
-        *outputs, *within_blobs, LatencyFile, ResultDocument, StageRecord, Manifest
+        *outputs, *within_blobs, LatencyFile, ResultDocument, StageRecord, Manifest, Provenance
     ]  # fmt: skip
     while todo:
         model = todo.pop()
