@@ -1,7 +1,8 @@
 """Every trained network as a `.tflite` file, with the proof that it computes the same.
 
-PyTorch -> ONNX -> TensorFlow -> TFLite float32. A model that differs from its network, that pads or
-transposes, or that XNNPACK does not take over as a whole, stops the run with exit code 6.
+PyTorch -> ONNX -> TensorFlow -> TFLite float32, with a softmax at the end unless logits are wanted. A model
+that differs from its network, that pads or transposes, or that XNNPACK does not take over as a whole, stops
+the run with exit code 6.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     inputs: ClassVar[Mapping[str, str]] = {
         "finetuned": "finetune",
         "baselines": "baseline",
@@ -78,7 +79,7 @@ class Convert(Stage):
         if any(plan.key not in done for plan in plans):
             self._convert(context, plans, done)
         return ConvertedNetworks(
-            networks=tuple(_converted(context, plan.network, *done[plan.key]) for plan in plans)
+            networks=tuple(self._converted(context, plan.network, *done[plan.key]) for plan in plans)
         )
 
     def _convert(
@@ -95,7 +96,7 @@ class Convert(Stage):
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = stack.enter_context(TensorflowConverter())
             here = stack.enter_context(LocalDevice())
-            from stages.conversion.chain import check_model, convert_module
+            from stages.conversion.chain import convert_module, finish_model
             from stages.nn.network import load_network
 
             for index, plan in enumerate(plans):
@@ -104,7 +105,7 @@ class Convert(Stage):
                 if plan.key in done:
                     continue
                 module = load_network(network.net, context.store.read_bytes(network.weights))
-                model = convert_module(
+                logits_model = convert_module(
                     module,
                     converter,
                     resolution=network.net.resolution,
@@ -112,13 +113,35 @@ class Convert(Stage):
                     name=network.name,
                     split=plan.split,
                 )
-                check = check_model(
-                    model, module, network.net, images, here, self._limits(), name=network.name
+                finished = finish_model(
+                    logits_model, module, network.net, images, here, self._limits(), name=network.name
                 )
-                context.scratch.save(f"{plan.key}.tflite", model)
-                context.scratch.save(f"{plan.key}.json", check.model_dump_json().encode())
-                done[plan.key] = model, check
+                context.scratch.save(f"{plan.key}.tflite", finished.model)
+                context.scratch.save(f"{plan.key}.json", finished.check.model_dump_json().encode())
+                done[plan.key] = finished.model, finished.check
         context.progress(len(plans), len(plans), "networks")
+
+    def _converted(
+        self, context: Context, network: TrainedNetwork, model: bytes, check: ConversionCheck
+    ) -> ConvertedNetwork:
+        return ConvertedNetwork(
+            name=network.name,
+            role=network.role,
+            net=network.net,
+            origin=network.origin,
+            pretrained=network.pretrained,
+            images_seen=network.images_seen,
+            validation_accuracy_percent=network.validation_accuracy_percent,
+            weights=network.weights,
+            files=(
+                ModelFile(
+                    precision="float32",
+                    output=self.config.output,
+                    blob=context.store.put_bytes(model, ".tflite"),
+                    check=check,
+                ),
+            ),
+        )
 
     def _limits(self) -> Limits:
         from stages.conversion.chain import Limits
@@ -128,6 +151,7 @@ class Convert(Stage):
             max_relative_diff=self.config.max_relative_diff,
             min_top1_agreement_percent=self.config.min_top1_agreement_percent,
             one_partition=self.config.require_one_partition,
+            output=self.config.output,
         )
 
 
@@ -157,19 +181,3 @@ def _done_before(context: Context, plans: Sequence[Plan]) -> dict[str, tuple[byt
             except ValidationError:  # written by another version of nasflow: convert again
                 continue
     return done
-
-
-def _converted(
-    context: Context, network: TrainedNetwork, model: bytes, check: ConversionCheck
-) -> ConvertedNetwork:
-    return ConvertedNetwork(
-        name=network.name,
-        role=network.role,
-        net=network.net,
-        origin=network.origin,
-        pretrained=network.pretrained,
-        images_seen=network.images_seen,
-        validation_accuracy_percent=network.validation_accuracy_percent,
-        weights=network.weights,
-        files=(ModelFile(precision="float32", blob=context.store.put_bytes(model, ".tflite"), check=check),),
-    )

@@ -14,12 +14,17 @@ from stages.conversion.export import depthwise_weights, export_onnx
 from stages.conversion.inspection import check_structure, inspect_model
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.parity import check_parity, compare, evenly_spaced, keeps, torch_logits
+from stages.conversion.softmax import check_probabilities, with_output
 from stages.documents import ConversionCheck
+from stages.space.block_spec import ModelOutput
 
 if TYPE_CHECKING:
     from android_bench.device import Device
     from stages.data.dataset import Images
     from stages.space.search_space import NetConfig
+
+
+_FEW = 16  # images on which a softmax is looked at
 
 
 class Converter(Protocol):
@@ -43,6 +48,15 @@ class Limits:
     max_relative_diff: float
     min_top1_agreement_percent: float
     one_partition: bool
+    output: ModelOutput = "probabilities"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The file that ships, and the proof that it computes what the network computes."""
+
+    model: bytes
+    check: ConversionCheck
 
 
 def convert_module(
@@ -56,6 +70,7 @@ def convert_module(
 ) -> bytes:
     """A PyTorch network as a float32 `.tflite` model with the input (1, resolution, resolution, channels).
 
+    It answers with what the network returns: no softmax is added yet (see :func:`finish_model`).
     ``split`` are the places, among the depthwise convolutions, of those that are computed in parts.
     Raises ConversionError, also for an operator that cannot be translated.
     """
@@ -69,8 +84,8 @@ def convert_module(
     return converter.convert(onnx_model, name=name, depthwise=depthwise_weights(module), split=split)
 
 
-def check_model(
-    model: bytes,
+def finish_model(
+    logits_model: bytes,
     module: nn.Module,
     net: NetConfig,
     images: Images,
@@ -78,12 +93,14 @@ def check_model(
     limits: Limits,
     *,
     name: str,
-) -> ConversionCheck:
-    """The proof that ``model`` computes what ``module`` computes, in one piece.
+) -> Finished:
+    """The model that ships, and the proof that it computes what ``module`` computes, in one piece.
 
-    ``images`` are real ones, of which ``limits.images`` are compared. Raises ConversionError where a limit is
-    not kept, DeviceError where the model does not run.
+    Logits are compared: ``logits_model`` is what :func:`convert_module` made. ``images`` are real ones, of
+    which ``limits.images`` are compared. Raises ConversionError where a limit is not kept, DeviceError where
+    the model does not run.
     """
+    model = with_output(logits_model, limits.output, name=name)
     structure = inspect_model(model, name=f"the model of network {name}")
     check_structure(
         structure,
@@ -94,7 +111,7 @@ def check_model(
     )
     indices = evenly_spaced(len(images), limits.images)
     reference_NK = torch_logits(module, images, indices)
-    converted_NK = device.run_model(model, images.batch_NHWC(indices)).reshape(len(indices), -1)
+    converted_NK = device.run_model(logits_model, images.batch_NHWC(indices)).reshape(len(indices), -1)
     allowed = {
         "max_relative_diff": limits.max_relative_diff,
         "min_top1_agreement_percent": limits.min_top1_agreement_percent,
@@ -104,11 +121,17 @@ def check_model(
         exact_NK = torch_logits(module, images, indices, double=True)
         parity = compare(reference_NK, converted_NK, name=name, exact_NK=exact_NK)
     check_parity(parity, indices, name=name, **allowed)
-    return ConversionCheck(
-        images=parity.images,
-        max_abs_diff=parity.max_abs_diff,
-        top1_agreement_percent=parity.top1_agreement_percent,
-        operators=structure.operators,
-        operator_counts=dict(structure.operator_counts),
-        delegate_partitions=structure.delegate_partitions,
+    if limits.output == "probabilities":
+        few = indices[:_FEW]
+        check_probabilities(model, images.batch_NHWC(few), converted_NK[:_FEW], device, name=name)
+    return Finished(
+        model,
+        ConversionCheck(
+            images=parity.images,
+            max_abs_diff=parity.max_abs_diff,
+            top1_agreement_percent=parity.top1_agreement_percent,
+            operators=structure.operators,
+            operator_counts=dict(structure.operator_counts),
+            delegate_partitions=structure.delegate_partitions,
+        ),
     )

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from nasflow.base.version import package_version
 from pipeline.artifact import Record
+from stages.space.block_spec import ModelOutput
 
 CONVERTERS = ("torch", "onnx", "onnxscript", "tensorflow-cpu", "tensorflow", "ai-edge-litert")
 
@@ -20,6 +21,11 @@ def converter_versions() -> dict[str, str]:
 class ConvertConfig(Record):
     """What a converted network must keep."""
 
+    output: ModelOutput = Field(
+        "probabilities",
+        description="what every `.tflite` model answers, those that the latency model measures too: "
+        "probabilities (a softmax is part of the graph, as apps' libraries expect) or logits",
+    )
     images: int = Field(
         256, ge=1, le=100_000, description="validation images on which PyTorch and TFLite are compared"
     )

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipeline.artifact import Blob, Document, Record
 from stages.documents.origin import Origin, Precision, PretrainedFrom, Role
+from stages.space.block_spec import ModelOutput
 from stages.space.search_space import NetConfig
 
 
@@ -21,9 +22,13 @@ class ConversionCheck(Record):
 
 
 class ModelFile(Record):
-    """A network's `.tflite` file in one precision, and the proof that it computes the same."""
+    """A network's `.tflite` file in one precision, and the proof that it computes the same.
+
+    ``output`` is what the file answers; the check compares logits, whatever it is.
+    """
 
     precision: Precision
+    output: ModelOutput
     blob: Blob
     check: ConversionCheck
 
@@ -49,5 +54,5 @@ class ConvertedNetwork(Record):
 class ConvertedNetworks(Document):
     """Output of ``convert``."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     networks: tuple[ConvertedNetwork, ...]

@@ -471,6 +471,7 @@ class _Sample:
         return LatencyTable(
             device=self.device,
             runtime=RuntimeOptions(),
+            output="probabilities",
             rows=rows,
             invoke=self.measurement(0.0005),
             anchor=self.reference(self.joined([1.31] * 5)),
@@ -526,6 +527,7 @@ class _Sample:
         return LatencyModel(
             device=self.device,
             runtime=RuntimeOptions(),
+            output="probabilities",
             block_ms=blocks,
             invoke_ms=0.0005,
             scale=scale,
@@ -696,6 +698,7 @@ class _Sample:
                 "ADD": adds,
                 "MEAN": 1,
                 "FULLY_CONNECTED": 1,
+                "SOFTMAX": 1,
             }
             networks.append(
                 ConvertedNetwork(
@@ -709,6 +712,7 @@ class _Sample:
                     files=(
                         ModelFile(
                             precision="float32",
+                            output="probabilities",
                             blob=_blob(
                                 f"{network.name} tflite", 4 * network.net.parameters + 9000, ".tflite"
                             ),

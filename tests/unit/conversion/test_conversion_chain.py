@@ -12,7 +12,7 @@ from torch import nn
 
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError
-from stages.conversion.chain import Limits, check_model, convert_module
+from stages.conversion.chain import Limits, convert_module, finish_model
 from stages.conversion.config import ConvertConfig
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.export import export_onnx
@@ -39,10 +39,10 @@ ROUNDING = 5e-5  # of the largest logit: float32 itself is off by up to 2e-5 in 
 def check(
     model: bytes, module: nn.Module, net: NetConfig, images: GreyImages, here: LocalDevice
 ) -> ConversionCheck:
-    return check_model(model, module, net, images, here, LIMITS, name="trial")
+    return finish_model(model, module, net, images, here, LIMITS, name="trial").check
 
 
-def test_mobilenet_v2_becomes_64_operators_in_one_piece_and_computes_the_same(
+def test_mobilenet_v2_becomes_64_operators_and_a_softmax_in_one_piece_and_computes_the_same(
     mobilenet, validation_images: GreyImages, here: LocalDevice
 ) -> None:
     seen = check(mobilenet.model, mobilenet.module, mobilenet.net, validation_images, here)
@@ -53,8 +53,9 @@ def test_mobilenet_v2_becomes_64_operators_in_one_piece_and_computes_the_same(
         "ADD": 10,
         "MEAN": 1,
         "FULLY_CONNECTED": 1,
+        "SOFTMAX": 1,
     }
-    assert (seen.operators, seen.delegate_partitions) == (64, 1)
+    assert (seen.operators, seen.delegate_partitions) == (65, 1)
     assert (seen.images, seen.top1_agreement_percent) == (256, 100.0)
     assert 0 < seen.max_abs_diff < ROUNDING * 4  # these logits reach 3
 
@@ -75,7 +76,7 @@ def test_the_directly_written_model_computes_the_same_as_tensorflows(all_blocks,
     """Two ways that share no code: PyTorch -> ONNX -> TensorFlow, and weights straight into a file."""
     images_NHWC = np.random.default_rng(1).uniform(-1, 1, (4, 33, 33, 3)).astype(np.float32)
 
-    written = network_model(all_blocks.net, folded_weights(all_blocks.module))
+    written = network_model(all_blocks.net, folded_weights(all_blocks.module), output="logits")
 
     converted_NK = here.run_model(all_blocks.model, images_NHWC)
     written_NK = here.run_model(written, images_NHWC)
@@ -98,6 +99,7 @@ def test_seven_by_seven_kernels_in_parts_keep_their_h_swish_and_squeeze_excite(
         all_blocks.net,
         folded_weights(all_blocks.module),
         implementations={depthwise[index].key: "split" for index in large},
+        output="logits",
     )
 
     structures = [inspect_model(model) for model in (converted, written)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError
 from stages.conversion.block_weights import random_weights
-from stages.conversion.chain import Limits, check_model
+from stages.conversion.chain import Limits, finish_model
 from stages.conversion.config import ConvertConfig
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import load_folded
@@ -69,9 +69,10 @@ def test_a_deep_network_that_is_converted_rightly_passes_and_a_wrong_one_does_no
 ) -> None:
     net = deep(layers)
     weights = steady(random_weights(net.blocks, seed=0))
-    assert of_trial(net, weights, network_model(net, weights), here).kept(LIMIT)
+    assert of_trial(net, weights, network_model(net, weights, output="logits"), here).kept(LIMIT)
     for index in (3, layers // 2):
-        wrong = of_trial(net, weights, network_model(net, two_filters_exchanged(weights, index)), here)
+        exchanged = network_model(net, two_filters_exchanged(weights, index), output="logits")
+        wrong = of_trial(net, weights, exchanged, here)
         assert not wrong.kept(LIMIT)
         assert "float32 itself rounds off in this network" in wrong.describe(LIMIT)
 
@@ -81,7 +82,7 @@ def test_padding_on_the_wrong_side_in_one_of_many_layers_is_caught(here: LocalDe
     weights = steady(random_weights(net.blocks, seed=0))
     module = torch_network(net, weights)
     uneven = [m for m in module.modules() if isinstance(m, SameConv2d) and m.uneven is not None]
-    model = network_model(net, weights)
+    model = network_model(net, weights, output="logits")
     assert difference_from_torch(module, model, (16, 3), here).kept(LIMIT)
     uneven[-1].uneven = uneven[-1].uneven[::-1]
     assert not difference_from_torch(module, model, (16, 3), here).kept(LIMIT)
@@ -96,14 +97,13 @@ def test_trained_weights_that_amplify_rounding_are_held_to_what_float32_can_tell
     module = torch_network(net, weights)
     limits = Limits(images=16, max_relative_diff=1e-6, min_top1_agreement_percent=99.9, one_partition=False)
 
-    check = check_model(
-        network_model(net, weights), module, net, validation_images, here, limits, name="deep"
-    )
+    right = network_model(net, weights, output="logits")
+    check = finish_model(right, module, net, validation_images, here, limits, name="deep").check
 
     assert check.max_abs_diff > 1e-6
-    wrong = network_model(net, two_filters_exchanged(weights, 75))
+    wrong = network_model(net, two_filters_exchanged(weights, 75), output="logits")
     with pytest.raises(ConversionError, match="4 times what PyTorch's own answers in float32 and in float64"):
-        check_model(wrong, module, net, validation_images, here, limits, name="deep")
+        finish_model(wrong, module, net, validation_images, here, limits, name="deep")
 
 
 def test_classes_that_float32_cannot_tell_apart_count_as_the_same_and_others_do_not() -> None:

@@ -88,7 +88,14 @@ def converted(
                 images_seen=1000,
                 validation_accuracy_percent=50.0,
                 weights=store.put_bytes(name.encode(), ".safetensors"),
-                files=(ModelFile(precision="float32", blob=store.put_bytes(model, ".tflite"), check=check),),
+                files=(
+                    ModelFile(
+                        precision="float32",
+                        output="probabilities",
+                        blob=store.put_bytes(model, ".tflite"),
+                        check=check,
+                    ),
+                ),
             )
         )
     return ConvertedNetworks(networks=tuple(networks))
