@@ -17,8 +17,9 @@ from stages.space.search_space import NetConfig
 MeasuredOutput = Annotated[
     ModelOutput,
     Field(
+        exclude_if=lambda output: output == "logits",
         description="what the measured networks answer: probabilities (a softmax ends their graphs, and is "
-        "part of the classifier's row) or logits, which is what documents of schema version 2 mean"
+        "part of the classifier's row) or logits, which is what documents of schema version 2 mean",
     ),
 ]
 

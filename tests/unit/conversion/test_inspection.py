@@ -62,7 +62,10 @@ def test_operators_partitions_and_signature_are_told(model: bytes) -> None:
     seen = inspect_model(model)
 
     assert seen == ModelStructure(
-        operator_counts={"ADD": 1, "CONV_2D": 4, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1},
+        operator_counts={
+            **{"ADD": 1, "CONV_2D": 4, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1},
+            "SOFTMAX": 1,
+        },
         delegate_partitions=1,
         undelegated=(),
         input_shape=(1, 16, 16, 3),
@@ -70,7 +73,7 @@ def test_operators_partitions_and_signature_are_told(model: bytes) -> None:
         output_shape=(1, 4),
         output_type="float32",
     )
-    assert seen.operators == 8
+    assert seen.operators == 9
     accept(seen)
 
 
