@@ -28,6 +28,7 @@ from stages.documents import (
     TrainedNetwork,
     TrainedNetworks,
 )
+from stages.space.block_spec import Implementation
 
 if TYPE_CHECKING:
     from stages.conversion.chain import Limits
@@ -72,8 +73,7 @@ class Convert(Stage):
         baselines: TrainedNetworks = inputs["baselines"]
         latency: LatencyModel = inputs["latency"]
         plans = [
-            Plan(network, split_indices(network.net, latency.implementations))
-            for network in (*finetuned.networks, *baselines.networks)
+            Plan(network, latency.implementations) for network in (*finetuned.networks, *baselines.networks)
         ]
         done = _done_before(context, plans)
         if any(plan.key not in done for plan in plans):
@@ -96,7 +96,7 @@ class Convert(Stage):
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = stack.enter_context(TensorflowConverter())
             here = stack.enter_context(LocalDevice())
-            from stages.conversion.chain import convert_module, finish_model
+            from stages.conversion.chain import convert_network, finish_network
             from stages.nn.network import load_network
 
             for index, plan in enumerate(plans):
@@ -105,17 +105,8 @@ class Convert(Stage):
                 if plan.key in done:
                     continue
                 module = load_network(network.net, context.store.read_bytes(network.weights))
-                logits_model = convert_module(
-                    module,
-                    converter,
-                    resolution=network.net.resolution,
-                    channels=network.net.input_channels,
-                    name=network.name,
-                    split=plan.split,
-                )
-                finished = finish_model(
-                    logits_model, module, network.net, images, here, self._limits(), name=network.name
-                )
+                steps = convert_network(module, converter, plan.implementations, name=network.name)
+                finished = finish_network(steps, images, converter, here, self._limits(), name=network.name)
                 context.scratch.save(f"{plan.key}.tflite", finished.model)
                 context.scratch.save(f"{plan.key}.json", finished.check.model_dump_json().encode())
                 done[plan.key] = finished.model, finished.check
@@ -145,11 +136,15 @@ class Convert(Stage):
 
     def _limits(self) -> Limits:
         from stages.conversion.chain import Limits
+        from stages.conversion.parity import Tolerance
 
         return Limits(
             images=self.config.images,
-            max_relative_diff=self.config.max_relative_diff,
-            min_top1_agreement_percent=self.config.min_top1_agreement_percent,
+            tolerance=Tolerance(
+                max_relative_diff=self.config.max_relative_diff,
+                min_top1_agreement_percent=self.config.min_top1_agreement_percent,
+                min_snr_db=self.config.min_snr_db,
+            ),
             one_partition=self.config.require_one_partition,
             output=self.config.output,
         )
@@ -157,16 +152,20 @@ class Convert(Stage):
 
 @dataclass(frozen=True)
 class Plan:
-    """A network to be converted; its depthwise convolutions at the places ``split`` in parts."""
+    """A network to be converted, and how its blocks are computed that can be computed in several ways."""
 
     network: TrainedNetwork
-    split: tuple[int, ...] = ()
+    implementations: Mapping[str, Implementation] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Equal key, equal model: the same weights serve networks of other strides or resolutions."""
         network = self.network
-        parts = [network.weights.sha256, network.net.model_dump(mode="json"), list(self.split)]
+        parts = [
+            network.weights.sha256,
+            network.net.model_dump(mode="json"),
+            list(split_indices(network.net, self.implementations)),
+        ]
         return sha256_hex(canonical_json(parts))[:32]
 
 

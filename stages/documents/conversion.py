@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from pipeline.artifact import Blob, Document, Record
@@ -9,13 +11,29 @@ from stages.documents.origin import Origin, Precision, PretrainedFrom, Role
 from stages.space.block_spec import ModelOutput
 from stages.space.search_space import NetConfig
 
+Edge = Literal["torch_onnx", "onnx_tensorflow", "tensorflow_tflite", "tflite_direct"]
+"""A step of a conversion, in their order; the last one is to the model that latencies are measured with."""
+
+
+class EdgeCheck(Record):
+    """How the logits on both sides of a step differ, on a few real and extreme images."""
+
+    edge: Edge
+    images: int
+    max_relative_diff: float = Field(description="as a share of the largest logit")
+    top1_agreement_percent: float
+    snr_db: float
+
 
 class ConversionCheck(Record):
     """The proof that a TFLite model computes what the PyTorch network computes."""
 
     images: int
     max_abs_diff: float
+    max_relative_diff: float = Field(description="as a share of the largest logit")
     top1_agreement_percent: float
+    snr_db: float = Field(description="signal-to-noise ratio of the logits; 200 where they are equal")
+    edges: tuple[EdgeCheck, ...]
     operators: int
     operator_counts: dict[str, int]
     delegate_partitions: int

@@ -12,7 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
     ConvertedNetworks,
+    Edge,
+    EdgeCheck,
     EpochPoint,
     HeldOutError,
     LatencyModel,
@@ -719,7 +721,19 @@ class _Sample:
                             check=ConversionCheck(
                                 images=256,
                                 max_abs_diff=2.4e-6,
+                                max_relative_diff=3e-7,
                                 top1_agreement_percent=100.0,
+                                snr_db=128.0,
+                                edges=tuple(
+                                    EdgeCheck(
+                                        edge=edge,
+                                        images=8,
+                                        max_relative_diff=4e-7,
+                                        top1_agreement_percent=100.0,
+                                        snr_db=127.0,
+                                    )
+                                    for edge in get_args(Edge)
+                                ),
                                 operators=sum(counts.values()),
                                 operator_counts=counts,
                                 delegate_partitions=1,

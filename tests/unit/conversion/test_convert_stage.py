@@ -142,7 +142,10 @@ def test_where_all_is_done_no_process_is_started(tmp_path: Path, monkeypatch: py
     check = ConversionCheck(
         images=64,
         max_abs_diff=1e-7,
+        max_relative_diff=1e-8,
         top1_agreement_percent=100.0,
+        snr_db=140.0,
+        edges=(),
         operators=1,
         operator_counts={"CONV_2D": 1},
         delegate_partitions=1,

@@ -70,7 +70,10 @@ def converted(
     check = ConversionCheck(
         images=1,
         max_abs_diff=0,
+        max_relative_diff=0,
         top1_agreement_percent=100,
+        snr_db=200,
+        edges=(),
         operators=3,
         operator_counts={},
         delegate_partitions=1,
