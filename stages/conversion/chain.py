@@ -14,7 +14,8 @@ from stages.conversion.edge_images import edge_images
 from stages.conversion.edges import Steps, TensorflowAnswers, check_edges
 from stages.conversion.export import depthwise_weights, export_onnx
 from stages.conversion.flatbuffer import Implementations
-from stages.conversion.inspection import check_structure, inspect_model
+from stages.conversion.inspection import check_signature, inspect_model
+from stages.conversion.lint import check_graph, lint_graph
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.parity import Tolerance, check_parity, compare, evenly_spaced, keeps, torch_logits
 from stages.conversion.softmax import check_probabilities, with_output
@@ -116,13 +117,14 @@ def finish_network(
     net = steps.module.net
     model = with_output(steps.tflite, limits.output, name=name)
     structure = inspect_model(model, name=f"the model of network {name}")
-    check_structure(
+    check_signature(
         structure,
         name=name,
         input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
         classes=net.classes,
-        one_partition=limits.one_partition,
     )
+    lint = lint_graph(model, structure)
+    check_graph(lint, name=name, one_partition=limits.one_partition)
     few_NHWC = edge_images(images)
     edges = check_edges(steps, few_NHWC, tensorflow, here, limits.tolerance, name=name)
     indices = evenly_spaced(len(images), limits.images)
@@ -147,5 +149,6 @@ def finish_network(
             operators=structure.operators,
             operator_counts=dict(structure.operator_counts),
             delegate_partitions=structure.delegate_partitions,
+            findings=lint.findings,
         ),
     )

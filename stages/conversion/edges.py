@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from android_bench.device import Device
 from nasflow.base.errors import ConversionError
-from stages.conversion.blame import first_differing_block
+from stages.conversion.differing_block import first_differing_block
 from stages.conversion.export import depthwise_weights
 from stages.conversion.flatbuffer import Implementations, network_model
 from stages.conversion.folding import folded_weights
@@ -110,7 +110,7 @@ def check_edges(
             where = (
                 f"The first block whose output differs is {block}."
                 if block
-                else "No block is to blame alone."
+                else "No block by itself differs by more than is allowed."
             )
             raise ConversionError(
                 f"network {name}: the conversion breaks between {source} and {target}. "

@@ -22,7 +22,8 @@ from stages.conversion.block_weights import random_weights
 from stages.conversion.chain import Converter, convert_module
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.folding import load_folded
-from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
+from stages.conversion.inspection import ModelStructure, check_signature, inspect_model
+from stages.conversion.lint import check_graph, lint_graph
 from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.parity import MOST_ROUNDED, ROUNDINGS, allowed_share, in_double
 from stages.conversion.softmax import with_output
@@ -78,13 +79,13 @@ def try_network(
         )
         converted = with_output(logits_model, output, name=name)
         structure = inspect_model(converted, name=f"the model of network {name}")
-        check_structure(
+        check_signature(
             structure,
             name=name,
             input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
             classes=net.classes,
-            one_partition=one_partition,
         )
+        check_graph(lint_graph(converted, structure), name=name, one_partition=one_partition)
         _check_operators(written, converted, name)
         difference = difference_from_torch(module, logits_model, (net.resolution, net.input_channels), here)
         if not difference.kept(max_relative_diff):

@@ -25,6 +25,38 @@ class EdgeCheck(Record):
     snr_db: float
 
 
+LintCode = Literal[
+    "several_pieces",
+    "not_delegated",
+    "moves_data",
+    "changes_type",
+    "activation_alone",
+    "constant_alone",
+    "other_type",
+]
+"""What is wrong with a graph: the delegate runs it in several pieces, or leaves an operator out; an operator
+that only moves data; one that changes the type of numbers amid the graph; an activation or a constant that
+the operator before it could have taken in; one that computes in another type than the precision says."""
+
+
+class LintFinding(Record):
+    """A rule that a graph breaks, and where: the operator and the tensor that it writes, where known."""
+
+    code: LintCode
+    operator: str
+    tensor: str
+
+
+class GraphLint(Record):
+    """A graph's operators, the pieces in which a delegate runs them, and the rules that it breaks."""
+
+    precision: str
+    delegate: str
+    operator_counts: dict[str, int]
+    delegate_partitions: int
+    findings: tuple[LintFinding, ...]
+
+
 class ConversionCheck(Record):
     """The proof that a TFLite model computes what the PyTorch network computes."""
 
@@ -37,6 +69,9 @@ class ConversionCheck(Record):
     operators: int
     operator_counts: dict[str, int]
     delegate_partitions: int
+    findings: tuple[LintFinding, ...] = Field(
+        default=(), description="rules that the graph breaks and may break by the configuration"
+    )
 
 
 class ModelFile(Record):

@@ -104,7 +104,9 @@ class FileResult(Record):
     output: ModelOutput
     images: int
     max_abs_diff: float
+    max_relative_diff: float
     top1_agreement_percent: float
+    snr_db: float
     operators: int
     delegate_partitions: int
 

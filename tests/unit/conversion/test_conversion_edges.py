@@ -1,4 +1,4 @@
-"""Each step of a conversion is held against the one before; the first that breaks is named, with its block."""
+"""Each step of a conversion is held against the one before; the first that breaks is named, and its block."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onnx import load_model_from_string, numpy_helper
 
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError
-from stages.conversion.blame import Blame, block_ends, first_differing_block
 from stages.conversion.converter import TensorflowConverter
+from stages.conversion.differing_block import DifferingBlock, block_ends, first_differing_block
 from stages.conversion.edge_images import edge_images, extreme_images
 from stages.conversion.edges import Steps, check_edges, onnx_answers
 from stages.conversion.flatbuffer import network_model
@@ -99,7 +99,7 @@ def test_what_tensorflow_computes_otherwise_is_caught_there(all_blocks, here: Lo
     said = checked(all_blocks.steps, Wrong(), here)
 
     assert "breaks between ONNX and TensorFlow" in said
-    assert "No block is to blame alone." in said, "the converted model is right"
+    assert "No block by itself differs by more than is allowed." in said, "the converted model is right"
 
 
 @pytest.mark.parametrize("number", [0, 7, -1])
@@ -149,23 +149,23 @@ def test_blocks_are_found_in_a_converted_model_by_their_operators(all_blocks, he
     assert ends[-1] == len(graph.operators) - 1
 
 
-def test_a_model_of_other_operators_has_no_blocks_to_blame(all_blocks, here: LocalDevice) -> None:
+def test_a_model_of_other_operators_has_no_blocks_to_name(all_blocks, here: LocalDevice) -> None:
     net = all_blocks.net
     shorter = network_model(net.model_copy(update={"blocks": (*net.blocks[:-2], *net.blocks[-2:])}))
     assert block_ends(shorter, net, {}) is None, "it has a softmax more"
     assert first_differing_block(shorter, all_blocks.module, {}, EXTREME_NHWC, here, 1e-4) is None
 
 
-def test_a_block_is_blamed_though_the_next_one_is_wrong_too(all_blocks, here: LocalDevice) -> None:
+def test_a_block_is_named_though_the_next_one_is_wrong_too(all_blocks, here: LocalDevice) -> None:
     other = copy.deepcopy(all_blocks.module)
     with torch.no_grad():
         for index in (4, 6):
             for part in other.blocks[index].modules():
                 if isinstance(part, torch.nn.BatchNorm2d):
                     part.bias += 0.1
-    blame = first_differing_block(
+    found = first_differing_block(
         all_blocks.model, other, all_blocks.steps.implementations, EXTREME_NHWC, here, 1e-4
     )
-    assert isinstance(blame, Blame)
-    assert (blame.index, blame.key) == (4, all_blocks.net.blocks[4].key)
-    assert blame.relative_diff > 1e-4
+    assert isinstance(found, DifferingBlock)
+    assert (found.index, found.key) == (4, all_blocks.net.blocks[4].key)
+    assert found.relative_diff > 1e-4

@@ -75,7 +75,9 @@ def test_what_is_not_a_number_is_refused(bad: float) -> None:
 
 
 def test_another_number_of_classes_is_refused() -> None:
-    with pytest.raises(ConversionError, match=r"answers with \[2, 2\] numbers, the PyTorch network with \[2, 3\]"):
+    with pytest.raises(
+        ConversionError, match=r"answers with \[2, 2\] numbers, the PyTorch network with \[2, 3\]"
+    ):
         compare(LOGITS, LOGITS[:, :2], name="found")
 
 

@@ -26,7 +26,7 @@ Images = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Blame:
+class DifferingBlock:
     """A block, counted from 0, and by which share of its largest output value it differs from PyTorch's."""
 
     index: int
@@ -45,7 +45,7 @@ def first_differing_block(
     images_NHWC: Images,
     here: Device,
     max_relative_diff: float,
-) -> Blame | None:
+) -> DifferingBlock | None:
     """The first block whose output differs by more than is allowed, or than float32 makes of the network.
 
     None where there is none, or where the model is not made of the operators that the network is measured as:
@@ -75,7 +75,7 @@ def first_differing_block(
             bad, found = middle, relative
         else:
             good = middle
-    return Blame(bad, module.net.blocks[bad].key, found)
+    return DifferingBlock(bad, module.net.blocks[bad].key, found)
 
 
 def block_ends(
