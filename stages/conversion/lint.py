@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from ai_edge_litert import schema_py_generated as schema
 
 from nasflow.base.errors import ConversionError
-from stages.conversion.inspection import ModelStructure
+from stages.conversion.inspection import ModelStructure, inspect_model
 from stages.conversion.model_file import unpacked
 from stages.documents.conversion import GraphLint, LintCode, LintFinding
 
@@ -51,22 +51,24 @@ _ON_GPU = frozenset(
 
 def lint_graph(
     model: bytes,
-    structure: ModelStructure,
+    structure: ModelStructure | None = None,
     *,
     precision: GraphPrecision = "float32",
     delegate: GraphDelegate = "cpu",
 ) -> GraphLint:
-    """All rules that a model breaks; ``structure`` is what LiteRT says of it.
+    """All rules that a model breaks; ``structure`` is what LiteRT says of it, where it was asked already.
 
-    Only for models that this program has made: nothing is checked while it is read.
+    Only for models that this program has made: nothing is checked while it is read. Raises ConversionError
+    where LiteRT cannot open the model.
     """
     operators = _operators(model)
-    outside = (
-        [_Outside(name, "") for name in structure.undelegated]
-        if delegate == "cpu"
-        else [_Outside(o.name, o.written) for o in operators if o.name not in _ON_GPU]
-    )
-    pieces = structure.delegate_partitions if delegate == "cpu" else _pieces_on_gpu(operators)
+    if delegate == "cpu":
+        structure = structure if structure is not None else inspect_model(model)
+        outside = [_Outside(name, "") for name in structure.undelegated]
+        pieces = structure.delegate_partitions
+    else:
+        outside = [_Outside(o.name, o.written) for o in operators if o.name not in _ON_GPU]
+        pieces = _pieces_on_gpu(operators)
     findings = [
         *([LintFinding(code="several_pieces", operator="", tensor="")] if pieces != 1 else []),
         *(LintFinding(code="not_delegated", operator=o.operator, tensor=o.tensor) for o in outside),
