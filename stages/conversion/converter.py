@@ -108,6 +108,11 @@ class TensorflowConverter:
         answers_NK: NDArray[np.float32] = np.load(target, allow_pickle=False)
         return answers_NK
 
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None where none runs at present."""
+        return None if self._child is None else self._child.pid
+
     def _running_in(self) -> Path:
         if self._folder is None:
             raise RuntimeError("TensorflowConverter is used inside a with statement")
