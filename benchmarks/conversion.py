@@ -98,7 +98,7 @@ def run(full: bool) -> Outcome:
         ours, native, figures["seconds"] = _conversion_times(mobilenet, converter, keras, 7 if full else 3)
         say(f"conversion: {figures['seconds']}")
         figures["memory_bytes"] = _memory(mobilenet, converter)
-        figures["latency"] = _latency(here, ours, native, 40 if full else 12)
+        figures["latency"] = _latency(here, ours, native, 100 if full else 40)
         say(f"conversion: {figures['latency']}")
         lite0 = load_space(SpaceConfig(name="lite0"))
         subjects = {"mobilenet_v2": mobilenet, "lite0": full_network(lite0, load_pretrained(lite0))}
