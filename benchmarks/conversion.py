@@ -58,6 +58,7 @@ OPERATORS = 64  # of MobileNetV2; behind them stands the softmax
 PRECISIONS = ("float32",)
 NETWORKS = 200  # at random, for each precision, with --full
 MAX_RATIO, MAX_TIME_RATIO, MAX_BYTES = 1.03, 1.5, int(1.5 * 2**30)
+MAX_DIFF = 1e-4  # of a probability, between the two of the same network
 CONFIG = ConvertConfig()
 LIMITS = Limits(
     images=CONFIG.images,
@@ -103,7 +104,7 @@ def run(full: bool) -> Outcome:
         lite0 = load_space(SpaceConfig(name="lite0"))
         subjects = {"mobilenet_v2": mobilenet, "lite0": full_network(lite0, load_pretrained(lite0))}
         figures["networks"] = {
-            name: _figures_of(_converted(network, {}, converter, here, name))
+            name: _figures_of(*_converted(network, {}, converter, here, name))
             for name, network in subjects.items()
         }
     figures["operators"] = figures["networks"]["mobilenet_v2"]["operator_counts"]
@@ -181,7 +182,15 @@ def _latency(here: LocalDevice, ours: bytes, native: bytes, rounds: int) -> dict
         "median_ms": {name: timed.combined(name).median_ms for name in models},
         "ratio": ratio.value,
         "ratio_interval_95": ratio.interval,
+        "largest_probability_diff": _largest_diff(here, ours, native),
     }
+
+
+def _largest_diff(here: LocalDevice, ours: bytes, native: bytes) -> float:
+    """Whether they are the same network at all."""
+    images_NHWC = _photos().batch_NHWC(np.arange(4))
+    answers = [here.run_model(model, images_NHWC) for model in (ours, native)]
+    return float(np.abs(answers[0] - answers[1]).max())
 
 
 def _converted(
@@ -190,15 +199,19 @@ def _converted(
     converter: TensorflowConverter,
     here: LocalDevice,
     name: str,
-) -> Finished:
-    steps = convert_network(network, converter, implementations, name=name)
-    return finish_network(steps, _photos(), converter, here, LIMITS, name=name)
+) -> tuple[Finished, float]:
+    """The proved model, and how many seconds the proof alone took."""
+    steps, photos = convert_network(network, converter, implementations, name=name), _photos()
+    began = time.perf_counter()
+    finished = finish_network(steps, photos, converter, here, LIMITS, name=name)
+    return finished, time.perf_counter() - began
 
 
-def _figures_of(finished: Finished) -> dict[str, Any]:
+def _figures_of(finished: Finished, proof_seconds: float) -> dict[str, Any]:
     gpu = lint_graph(finished.model, delegate="gpu")
     return {
         **finished.check.model_dump(mode="json"),
+        "proof_seconds": proof_seconds,
         "findings_on_a_gpu": [finding.model_dump() for finding in gpu.findings],
     }
 
@@ -211,14 +224,16 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     return [
         at_most("operators_beside_the_softmax", sum(others.values()), OPERATORS),
         at_most("latency_ratio", figures["latency"]["ratio"], MAX_RATIO),
+        at_most("largest_probability_diff", figures["latency"]["largest_probability_diff"], MAX_DIFF),
         at_most("conversion_time_ratio", figures["seconds"]["ratio"], MAX_TIME_RATIO),
         *([] if memory is None else [at_most("memory_bytes", memory, MAX_BYTES)]),
-        *_parity_bars([*checks, *edges], ""),
+        *parity_bars([*checks, *edges], ""),
         at_most("findings", sum(len(c["findings"]) + len(c["findings_on_a_gpu"]) for c in checks), 0),
     ]
 
 
-def _parity_bars(checks: Sequence[Mapping[str, Any]], prefix: str) -> list[Bar]:
+def parity_bars(checks: Sequence[Mapping[str, Any]], prefix: str) -> list[Bar]:
+    """The worst of all checks against each limit of the configuration."""
     return [
         at_most(
             f"{prefix}largest_relative_diff",
@@ -258,7 +273,7 @@ def _random_networks() -> tuple[dict[str, Any], list[Bar]]:
             "median_seconds": median(one["seconds"] for one in whole),
         }
         bars.append(at_most(f"{precision}_failed", len(own) - len(whole), 0))
-        bars += _parity_bars(whole, f"{precision}_")
+        bars += parity_bars(whole, f"{precision}_")
     return figures, bars
 
 
@@ -276,7 +291,8 @@ def convert_one(job: Job) -> dict[str, Any]:
     }
     began = time.perf_counter()
     try:
-        finished = _converted(with_drawn_statistics(net, int(number)), ways, *_tools(), f"{name}_{number}")
+        network = with_drawn_statistics(net, int(number))
+        finished, _ = _converted(network, ways, *_tools(), f"{name}_{number}")
     except ConversionError as error:
         return {"error": error.message}
     return {
