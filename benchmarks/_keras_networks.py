@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -63,7 +63,7 @@ class KerasConverter:
         files = {part: self._folder / f"keras.{part}" for part in ("net", "weights", "tflite")}
         files["net"].write_text(network.net.model_dump_json())
         with files["weights"].open("wb") as file:
-            np.savez(file, **weights_in_order(network))
+            np.savez(file, *weights_in_order(network))
         print(
             json.dumps({name: str(path) for name, path in files.items()}), file=self._child.stdin, flush=True
         )
@@ -73,8 +73,8 @@ class KerasConverter:
         return files["tflite"].read_bytes(), float(json.loads(line)["seconds"])
 
 
-def weights_in_order(network: Network) -> dict[str, NDArray[np.float32]]:
-    """Weights in Keras' layouts, by numbers in the order in which a network's layers compute."""
+def weights_in_order(network: Network) -> list[NDArray[np.float32]]:
+    """Weights in Keras' layouts, in the order in which a network's layers compute."""
     from torch import nn
 
     from stages.nn.blocks import DepthwiseConv2d
@@ -88,7 +88,7 @@ def weights_in_order(network: Network) -> dict[str, NDArray[np.float32]]:
             found += [module.weight, module.bias, module.running_mean, module.running_var]
         elif isinstance(module, nn.Linear):
             found += [module.weight.T, module.bias]
-    return {f"{n:04d}": tensor.detach().contiguous().numpy() for n, tensor in enumerate(found)}
+    return [tensor.detach().contiguous().numpy() for tensor in found]
 
 
 def main() -> None:
@@ -100,7 +100,8 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         net = NetConfig.model_validate_json(Path(request["net"]).read_bytes())
-        model = _keras_model(net, np.load(request["weights"]))
+        with np.load(request["weights"]) as weights:
+            model = _keras_model(net, [weights[f"arr_{index}"] for index in range(len(weights.files))])
         began = time.perf_counter()
         converted = tf.lite.TFLiteConverter.from_keras_model(model).convert()
         seconds = time.perf_counter() - began
@@ -108,7 +109,7 @@ def main() -> None:
         print(json.dumps({"seconds": seconds}), file=answers, flush=True)
 
 
-def _keras_model(net: NetConfig, weights: Mapping[str, NDArray[np.float32]]) -> Any:
+def _keras_model(net: NetConfig, weights: Sequence[NDArray[np.float32]]) -> Any:
     import tensorflow as tf
 
     made: list[Any] = []
@@ -144,7 +145,7 @@ def _keras_model(net: NetConfig, weights: Mapping[str, NDArray[np.float32]]) -> 
         x = blocked(x, block)
     x = tf.keras.layers.GlobalAveragePooling2D()(x)
     x = layer(tf.keras.layers.Dense(net.classes, activation="softmax"))(x)
-    arrays = iter(weights[name] for name in sorted(weights))
+    arrays = iter(weights)
     for one in made:
         one.set_weights([next(arrays) for _ in one.get_weights()])
     return tf.keras.Model(image, x)

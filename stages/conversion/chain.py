@@ -17,7 +17,15 @@ from stages.conversion.flatbuffer import Implementations
 from stages.conversion.inspection import check_signature, inspect_model
 from stages.conversion.lint import check_graph, lint_graph
 from stages.conversion.onnx_graph import read_graph
-from stages.conversion.parity import Tolerance, check_parity, compare, evenly_spaced, keeps, torch_logits
+from stages.conversion.parity import (
+    Tolerance,
+    Unlabelled,
+    check_parity,
+    compare,
+    evenly_spaced,
+    keeps,
+    torch_logits,
+)
 from stages.conversion.softmax import check_probabilities, with_output
 from stages.conversion.ways import split_indices
 from stages.documents import ConversionCheck
@@ -26,7 +34,6 @@ from stages.space.block_spec import ModelOutput
 
 if TYPE_CHECKING:
     from android_bench.device import Device
-    from stages.data.dataset import Images
 
 
 class Converter(Protocol):
@@ -106,7 +113,13 @@ def _exported(module: nn.Module, shape_NCHW: tuple[int, int, int, int], name: st
 
 
 def finish_network(
-    steps: Steps, images: Images, tensorflow: TensorflowAnswers, here: Device, limits: Limits, *, name: str
+    steps: Steps,
+    images: Unlabelled,
+    tensorflow: TensorflowAnswers,
+    here: Device,
+    limits: Limits,
+    *,
+    name: str,
 ) -> Finished:
     """The model that ships, and the proof that it computes what the network computes, in one piece.
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.conversion.parity import evenly_spaced
-
-if TYPE_CHECKING:
-    from stages.data.dataset import Images
+from stages.conversion.parity import Unlabelled, evenly_spaced
 
 REAL = 3
 _SEED = 0
 _TILES = 4  # to a side, of the saturated image
 
 
-def edge_images(images: Images) -> NDArray[np.float32]:
+def edge_images(images: Unlabelled) -> NDArray[np.float32]:
     """A few real images, spread over all, and behind them the extreme ones: (n, H, W, C), -1 to 1."""
     real_NHWC = images.batch_NHWC(evenly_spaced(len(images), REAL))
     return np.concatenate([real_NHWC, extreme_images(real_NHWC.shape[1], real_NHWC.shape[3])])

@@ -132,7 +132,7 @@ def check_edges(
 
 def onnx_answers(model: bytes, images_NHWC: NDArray[np.float32]) -> Answers:
     """What an ONNX model for one image answers for each, by the reference that defines ONNX: (n, classes)."""
-    evaluator = ReferenceEvaluator(onnx.load_model_from_string(model))
+    evaluator: Any = ReferenceEvaluator(onnx.load_model_from_string(model))
     (name,) = evaluator.input_names
     images_NCHW = np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2))
     return np.concatenate([evaluator.run(None, {name: image[None]})[0] for image in images_NCHW])

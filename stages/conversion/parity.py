@@ -5,16 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nasflow.base.errors import ConversionError
-
-if TYPE_CHECKING:
-    from stages.data.dataset import Images
 
 _BATCH = 128
 ROUNDINGS = 4.0
@@ -28,6 +25,15 @@ MOST_DB = 200.0
 """The signal-to-noise ratio of equal answers, which has no bound."""
 _RMS_DB = 20.0
 """By how much the ratio may lie below that of the largest logit to the largest difference."""
+
+
+class Unlabelled(Protocol):
+    """Images alone, as a network takes them; :class:`stages.data.dataset.Images` are such."""
+
+    def __len__(self) -> int: ...
+
+    def batch_NHWC(self, which: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Chosen images (n, H, W, channels), -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def in_double(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def torch_logits(
-    network: torch.nn.Module, images: Images, indices: NDArray[np.int64], *, double: bool = False
+    network: torch.nn.Module, images: Unlabelled, indices: NDArray[np.int64], *, double: bool = False
 ) -> NDArray[Any]:
     """Logits (n, classes) of a PyTorch network in inference mode for chosen images.
 
