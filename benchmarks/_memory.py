@@ -83,17 +83,25 @@ def resident_peak(step: Callable[[], object]) -> int | None:
     Everything counts: gradients, libraries' own buffers, code that is used for the first time. Of use in a
     process with :data:`PROMPT_MALLOC`, after a first step that is not measured.
     """
+    growth = resident_growth(step, [None])
+    return None if growth is None else growth[0]
+
+
+def resident_growth(step: Callable[[], object], processes: Iterable[int | None]) -> list[int] | None:
+    """:func:`resident_peak` of several processes at once; None among them is this one."""
+    owners = ["self" if process is None else str(process) for process in processes]
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins anew: proc(5)
+        for owner in owners:
+            Path(f"/proc/{owner}/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins anew: proc(5)
     except OSError:
         return None
-    before = _status_bytes("VmRSS")
+    before = [_status_bytes("VmRSS", owner) for owner in owners]
     step()
-    return _status_bytes("VmHWM") - before
+    return [_status_bytes("VmHWM", owner) - least for owner, least in zip(owners, before, strict=True)]
 
 
-def _status_bytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+def _status_bytes(name: str, owner: str = "self") -> int:
+    lines = Path(f"/proc/{owner}/status").read_text(encoding="ascii").splitlines()
     (line,) = (line for line in lines if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stages.documents import Prediction
+    from stages.space.block_spec import ModelOutput
     from stages.space.search_space import NetConfig
 
 __all__ = ["convert", "load_network", "measure", "predict_latency", "run", "ship"]
@@ -148,17 +149,28 @@ def measure(
     return {name: timed.combined(name) for name in requests}
 
 
-def convert(module: nn.Module, *, resolution: int, channels: int = 3, name: str = "network") -> bytes:
+def convert(
+    module: nn.Module,
+    *,
+    resolution: int,
+    channels: int = 3,
+    name: str = "network",
+    output: ModelOutput = "probabilities",
+) -> bytes:
     """A PyTorch network in eval mode as a float32 ``.tflite`` model.
 
-    The module takes (N, channels, resolution, resolution); the model takes (1, resolution, resolution,
-    channels). PyTorch to ONNX to TensorFlow to TFLite, which takes some ten seconds. Raises ConversionError.
+    The module takes (N, channels, resolution, resolution) and returns logits (N, classes); the model takes
+    (1, resolution, resolution, channels) and answers with probabilities (1, classes): a softmax is added.
+    With ``output="logits"`` it answers with what the module returns. PyTorch to ONNX to TensorFlow to TFLite,
+    which takes some ten seconds. Raises ConversionError.
     """
     from stages.conversion.chain import convert_module
     from stages.conversion.converter import TensorflowConverter
+    from stages.conversion.softmax import with_output
 
     with TensorflowConverter() as converter:
-        return convert_module(module, converter, resolution=resolution, channels=channels, name=name)
+        model = convert_module(module, converter, resolution=resolution, channels=channels, name=name)
+    return with_output(model, output, name=name)
 
 
 def ship(

@@ -129,6 +129,7 @@ def build_stages(
             runtime=runtime,
             seed=seed,
             device=device,
+            model_output=config.convert.output,
         ),
         FitLatency(
             config=with_shared(config.latency, config.measurement),

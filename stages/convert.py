@@ -1,7 +1,8 @@
 """Every trained network as a `.tflite` file, with the proof that it computes the same.
 
-PyTorch -> ONNX -> TensorFlow -> TFLite float32. A model that differs from its network, that pads or
-transposes, or that XNNPACK does not take over as a whole, stops the run with exit code 6.
+PyTorch -> ONNX -> TensorFlow -> TFLite float32, with a softmax at the end unless logits are wanted. A model
+that differs from its network, that pads or transposes, or that XNNPACK does not take over as a whole, stops
+the run with exit code 6.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from stages.documents import (
     TrainedNetwork,
     TrainedNetworks,
 )
+from stages.space.block_spec import Implementation
 
 if TYPE_CHECKING:
     from stages.conversion.chain import Limits
@@ -37,7 +39,7 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     inputs: ClassVar[Mapping[str, str]] = {
         "finetuned": "finetune",
         "baselines": "baseline",
@@ -71,14 +73,13 @@ class Convert(Stage):
         baselines: TrainedNetworks = inputs["baselines"]
         latency: LatencyModel = inputs["latency"]
         plans = [
-            Plan(network, split_indices(network.net, latency.implementations))
-            for network in (*finetuned.networks, *baselines.networks)
+            Plan(network, latency.implementations) for network in (*finetuned.networks, *baselines.networks)
         ]
         done = _done_before(context, plans)
         if any(plan.key not in done for plan in plans):
             self._convert(context, plans, done)
         return ConvertedNetworks(
-            networks=tuple(_converted(context, plan.network, *done[plan.key]) for plan in plans)
+            networks=tuple(self._converted(context, plan.network, *done[plan.key]) for plan in plans)
         )
 
     def _convert(
@@ -95,7 +96,7 @@ class Convert(Stage):
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = stack.enter_context(TensorflowConverter())
             here = stack.enter_context(LocalDevice())
-            from stages.conversion.chain import check_model, convert_module
+            from stages.conversion.chain import convert_network, finish_network
             from stages.nn.network import load_network
 
             for index, plan in enumerate(plans):
@@ -104,45 +105,67 @@ class Convert(Stage):
                 if plan.key in done:
                     continue
                 module = load_network(network.net, context.store.read_bytes(network.weights))
-                model = convert_module(
-                    module,
-                    converter,
-                    resolution=network.net.resolution,
-                    channels=network.net.input_channels,
-                    name=network.name,
-                    split=plan.split,
-                )
-                check = check_model(
-                    model, module, network.net, images, here, self._limits(), name=network.name
-                )
-                context.scratch.save(f"{plan.key}.tflite", model)
-                context.scratch.save(f"{plan.key}.json", check.model_dump_json().encode())
-                done[plan.key] = model, check
+                steps = convert_network(module, converter, plan.implementations, name=network.name)
+                finished = finish_network(steps, images, converter, here, self._limits(), name=network.name)
+                context.scratch.save(f"{plan.key}.tflite", finished.model)
+                context.scratch.save(f"{plan.key}.json", finished.check.model_dump_json().encode())
+                done[plan.key] = finished.model, finished.check
         context.progress(len(plans), len(plans), "networks")
+
+    def _converted(
+        self, context: Context, network: TrainedNetwork, model: bytes, check: ConversionCheck
+    ) -> ConvertedNetwork:
+        return ConvertedNetwork(
+            name=network.name,
+            role=network.role,
+            net=network.net,
+            origin=network.origin,
+            pretrained=network.pretrained,
+            images_seen=network.images_seen,
+            validation_accuracy_percent=network.validation_accuracy_percent,
+            weights=network.weights,
+            files=(
+                ModelFile(
+                    precision="float32",
+                    output=self.config.output,
+                    blob=context.store.put_bytes(model, ".tflite"),
+                    check=check,
+                ),
+            ),
+        )
 
     def _limits(self) -> Limits:
         from stages.conversion.chain import Limits
+        from stages.conversion.parity import Tolerance
 
         return Limits(
             images=self.config.images,
-            max_relative_diff=self.config.max_relative_diff,
-            min_top1_agreement_percent=self.config.min_top1_agreement_percent,
+            tolerance=Tolerance(
+                max_relative_diff=self.config.max_relative_diff,
+                min_top1_agreement_percent=self.config.min_top1_agreement_percent,
+                min_snr_db=self.config.min_snr_db,
+            ),
             one_partition=self.config.require_one_partition,
+            output=self.config.output,
         )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A network to be converted; its depthwise convolutions at the places ``split`` in parts."""
+    """A network to be converted, and how its blocks are computed that can be computed in several ways."""
 
     network: TrainedNetwork
-    split: tuple[int, ...] = ()
+    implementations: Mapping[str, Implementation] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Equal key, equal model: the same weights serve networks of other strides or resolutions."""
         network = self.network
-        parts = [network.weights.sha256, network.net.model_dump(mode="json"), list(self.split)]
+        parts = [
+            network.weights.sha256,
+            network.net.model_dump(mode="json"),
+            list(split_indices(network.net, self.implementations)),
+        ]
         return sha256_hex(canonical_json(parts))[:32]
 
 
@@ -157,19 +180,3 @@ def _done_before(context: Context, plans: Sequence[Plan]) -> dict[str, tuple[byt
             except ValidationError:  # written by another version of nasflow: convert again
                 continue
     return done
-
-
-def _converted(
-    context: Context, network: TrainedNetwork, model: bytes, check: ConversionCheck
-) -> ConvertedNetwork:
-    return ConvertedNetwork(
-        name=network.name,
-        role=network.role,
-        net=network.net,
-        origin=network.origin,
-        pretrained=network.pretrained,
-        images_seen=network.images_seen,
-        validation_accuracy_percent=network.validation_accuracy_percent,
-        weights=network.weights,
-        files=(ModelFile(precision="float32", blob=context.store.put_bytes(model, ".tflite"), check=check),),
-    )

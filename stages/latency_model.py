@@ -30,6 +30,7 @@ from stages.latency.model import (
 from stages.latency.table_check import pick_sample
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
+from stages.space.block_spec import ModelOutput
 from stages.space.network_name import network_name
 from stages.space.search_space import SearchSpace
 
@@ -44,7 +45,7 @@ class FitLatency(Stage):
     """Measure whole random networks; fit the model on some and evaluate it on the others."""
 
     name: ClassVar[str] = "latency"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     inputs: ClassVar[Mapping[str, str]] = {"table": "profile"}
     output: ClassVar[type[LatencyModel]] = LatencyModel
 
@@ -94,11 +95,11 @@ class FitLatency(Stage):
         sample = pick_sample(list(fastest_rows(table)[0].values()), invoke_ms_of(table))
         work = Work(
             {
-                name: network_model(net, seed=self.seed, implementations=implementations)
+                name: network_model(net, seed=self.seed, implementations=implementations, output=table.output)
                 for name, net in nets.items()
             }
-            | {sample_name(row): self._block(row) for row in sample},
-            anchor=(table.anchor.name, network_model(table.anchor.net, seed=self.seed)),
+            | {sample_name(row): self._block(row, table.output) for row in sample},
+            anchor=(table.anchor.name, network_model(table.anchor.net, seed=self.seed, output=table.output)),
             # Another device's time says nothing about how fast this one is at present.
             reference_ms=None if table.foreign else table.anchor.measurement.median_ms,
         )
@@ -134,11 +135,11 @@ class FitLatency(Stage):
         )
         return model
 
-    def _block(self, row: TableRow) -> bytes:
+    def _block(self, row: TableRow, output: ModelOutput) -> bytes:
         """The very model that the table's row was measured with."""
         from stages.conversion.flatbuffer import block_model
 
-        return block_model(row.block, row.implementation, copies=row.copies, seed=self.seed)
+        return block_model(row.block, row.implementation, copies=row.copies, seed=self.seed, output=output)
 
     def _tell(self, context: Context, model: LatencyModel) -> None:
         """What disagreed: kinds of blocks with the table, and held-out networks with the model."""

@@ -57,7 +57,7 @@ class PrecheckStage(Stage):
     """Convert and time untrained networks that hold every kind of block."""
 
     name: ClassVar[str] = "precheck"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     output: ClassVar[type[Precheck]] = Precheck
 
@@ -74,7 +74,7 @@ class PrecheckStage(Stage):
 
     def settings(self) -> dict[str, Any]:
         """Of ``convert`` what is looked at here."""
-        looked_at = {"max_relative_diff", "require_one_partition"}
+        looked_at = {"output", "max_relative_diff", "require_one_partition"}
         return {**super().settings(), "convert": self.convert.model_dump(mode="json", include=looked_at)}
 
     def estimate_seconds(self) -> float:
@@ -220,6 +220,7 @@ class _Conversions:
             name=subject.name,
             max_relative_diff=limits.max_relative_diff,
             one_partition=limits.require_one_partition,
+            output=limits.output,
         )
         conversion = _Conversion(
             operators=tried.structure.operators,

@@ -16,7 +16,7 @@ from stages.measurement.config import MeasurementConfig
 from stages.measurement.repetition import Repeatable
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
-from stages.space.block_spec import BlockSpec, Implementation
+from stages.space.block_spec import BlockSpec, Implementation, ModelOutput
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
 from stages.space.size import check_size
@@ -43,7 +43,7 @@ class ProfileOps(Stage):
     """
 
     name: ClassVar[str] = "profile"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     inputs: ClassVar[Mapping[str, str]] = {}
     output: ClassVar[type[LatencyTable]] = LatencyTable
 
@@ -52,6 +52,8 @@ class ProfileOps(Stage):
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
+    model_output: ModelOutput = field(default="probabilities", metadata={"section": "convert.output"})
+    """What the measured models answer, as the converted networks will."""
 
     def environment(self) -> Mapping[str, str]:
         """The device: its latencies hold for no other."""
@@ -73,7 +75,7 @@ class ProfileOps(Stage):
 
     def run(self, context: Context, **inputs: Any) -> LatencyTable:
         """Measure what is not yet measured. Raises DeviceError, BadMeasurementError."""
-        from stages.conversion.flatbuffer import block_model, empty_model, network_model
+        from stages.conversion.flatbuffer import empty_model, network_model
 
         blocks, variants = self.space.distinct_blocks(), self._variants()
         anchor, anchor_net = self.anchor()
@@ -81,10 +83,10 @@ class ProfileOps(Stage):
         context.say(f"{len(blocks)} distinct blocks{ways}; {self.config.rounds} rounds, {anchor} between.")
         kinds = block_kinds(blocks)
         models = {EMPTY: empty_model()}
-        models |= {variant_name(*variant): block_model(*variant, seed=self.seed) for variant in variants}
+        models |= {variant_name(*variant): self._model(*variant) for variant in variants}
         work = Work(
             models,
-            anchor=(anchor, network_model(anchor_net, seed=self.seed)),
+            anchor=(anchor, network_model(anchor_net, seed=self.seed, output=self.model_output)),
             rivals=[[variant_name(block, way) for way in block.implementations] for block in blocks],
             repeatable={variant_name(*variant): self._repeatable(*variant) for variant in variants},
             invoke=EMPTY,
@@ -94,6 +96,7 @@ class ProfileOps(Stage):
         return LatencyTable(
             device=self.device.info(),
             runtime=self.runtime,
+            output=self.model_output,
             rows=tuple(
                 TableRow(
                     block=block,
@@ -111,12 +114,15 @@ class ProfileOps(Stage):
         )
 
     def _repeatable(self, block: BlockSpec, implementation: Implementation) -> Repeatable:
-        from stages.conversion.flatbuffer import block_model
-
         def model(copies: int) -> bytes:
-            return block_model(block, implementation, copies=copies, seed=self.seed)
+            return self._model(block, implementation, copies)
 
         return Repeatable(model, block.copy_bytes)
+
+    def _model(self, block: BlockSpec, implementation: Implementation, copies: int = 1) -> bytes:
+        from stages.conversion.flatbuffer import block_model
+
+        return block_model(block, implementation, copies=copies, seed=self.seed, output=self.model_output)
 
     def _variants(self) -> list[tuple[BlockSpec, Implementation]]:
         return [(block, way) for block in self.space.distinct_blocks() for way in block.implementations]

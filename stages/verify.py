@@ -80,7 +80,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -144,7 +144,9 @@ class Verify(Stage):
             for network in converted.networks
         }
         anchor = f"{latency.reference.name}+anchor"
-        requests[anchor] = self._request(anchor, network_model(latency.reference.net, seed=self.seed))
+        requests[anchor] = self._request(
+            anchor, network_model(latency.reference.net, seed=self.seed, output=latency.output)
+        )
         rounds = PairedRounds(context.scratch, self.device, requests, self.seed)
         outcome = self._measure_until_sure(context, converted, tested, rounds)
         comparison = Comparison(tested, rounds, latency, found, outcome.reference, rivals)

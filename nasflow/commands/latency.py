@@ -78,9 +78,14 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
     told = Told()
     with closing(project.open_device()) as device:
         pipeline = project.pipeline(told, device)
-        stage = _stage(pipeline, FitLatency)
-        file = read_latency_file(source, stage.space, _stage(pipeline, ProfileOps).anchor())
-        foreign = tuple(map(plain_line, differences(file.table, file.model, device.info(), stage.runtime)))
+        stage, profile = _stage(pipeline, FitLatency), _stage(pipeline, ProfileOps)
+        file = read_latency_file(source, stage.space, profile.anchor())
+        foreign = tuple(
+            plain_line(difference)
+            for difference in differences(
+                file.table, file.model, device.info(), stage.runtime, output=profile.model_output
+            )
+        )
         if foreign and not accept_foreign:
             raise UsageError(
                 f"{source} was measured under other conditions: {'; '.join(foreign)}.",
@@ -173,7 +178,11 @@ def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
         pipeline = project.pipeline(reporter, device)
         stage = _stage(pipeline, FitLatency)
         table, model = _latest(pipeline)
-        changed = [plain_line(d) for d in differences(table, model, device.info(), stage.runtime)]
+        output = _stage(pipeline, ProfileOps).model_output
+        changed = [
+            plain_line(difference)
+            for difference in differences(table, model, device.info(), stage.runtime, output=output)
+        ]
         context = Context("latency", "", pipeline.store, FleetingScratch(), reporter)
         with pipeline.store.lock():
             found = check_model(

@@ -10,16 +10,30 @@ from torch import nn
 
 from nasflow.base.errors import ConversionError
 from pipeline import signals
+from stages.conversion.edge_images import edge_images
+from stages.conversion.edges import Steps, TensorflowAnswers, check_edges
 from stages.conversion.export import depthwise_weights, export_onnx
-from stages.conversion.inspection import check_structure, inspect_model
+from stages.conversion.flatbuffer import Implementations
+from stages.conversion.inspection import check_signature, inspect_model
+from stages.conversion.lint import check_graph, lint_graph
 from stages.conversion.onnx_graph import read_graph
-from stages.conversion.parity import check_parity, compare, evenly_spaced, keeps, torch_logits
+from stages.conversion.parity import (
+    Tolerance,
+    Unlabelled,
+    check_parity,
+    compare,
+    evenly_spaced,
+    keeps,
+    torch_logits,
+)
+from stages.conversion.softmax import check_probabilities, with_output
+from stages.conversion.ways import split_indices
 from stages.documents import ConversionCheck
+from stages.nn.network import Network
+from stages.space.block_spec import ModelOutput
 
 if TYPE_CHECKING:
     from android_bench.device import Device
-    from stages.data.dataset import Images
-    from stages.space.search_space import NetConfig
 
 
 class Converter(Protocol):
@@ -37,12 +51,20 @@ class Converter(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a converted model must keep (see :class:`stages.convert.ConvertConfig`)."""
+    """What a converted model must keep (see :class:`stages.conversion.config.ConvertConfig`)."""
 
     images: int
-    max_relative_diff: float
-    min_top1_agreement_percent: float
+    tolerance: Tolerance
     one_partition: bool
+    output: ModelOutput = "probabilities"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The file that ships, and the proof that it computes what the network computes."""
+
+    model: bytes
+    check: ConversionCheck
 
 
 def convert_module(
@@ -56,59 +78,90 @@ def convert_module(
 ) -> bytes:
     """A PyTorch network as a float32 `.tflite` model with the input (1, resolution, resolution, channels).
 
-    ``split`` are the places, among the depthwise convolutions, of those that are computed in parts.
-    Raises ConversionError, also for an operator that cannot be translated.
+    It answers with what the network returns: no softmax is added yet. ``split`` are the places, among the
+    depthwise convolutions, of those that are computed in parts. Raises ConversionError, also for an operator
+    that cannot be translated.
     """
-    try:
-        # An interruption in the midst of torch's tracing would be reported as an error of the network.
-        with signals.deferred():
-            onnx_model = export_onnx(module, (1, channels, resolution, resolution))
-        read_graph(onnx_model)  # refuses what cannot be translated before TensorFlow is asked
-    except ConversionError as error:
-        raise ConversionError(f"network {name}: {error.message}", hint=error.hint, raw=error.raw) from error
+    onnx_model = _exported(module, (1, channels, resolution, resolution), name)
     return converter.convert(onnx_model, name=name, depthwise=depthwise_weights(module), split=split)
 
 
-def check_model(
-    model: bytes,
-    module: nn.Module,
-    net: NetConfig,
-    images: Images,
-    device: Device,
+def convert_network(
+    module: Network, converter: Converter, implementations: Implementations, *, name: str
+) -> Steps:
+    """A network with all models that a conversion makes of it; their outputs are logits (1, classes).
+
+    ``implementations`` say how blocks are computed that can be computed in several ways. Raises as
+    :func:`convert_module` does.
+    """
+    net = module.net
+    onnx_model = _exported(module, (1, net.input_channels, net.resolution, net.resolution), name)
+    split = split_indices(net, implementations)
+    tflite = converter.convert(onnx_model, name=name, depthwise=depthwise_weights(module), split=split)
+    return Steps(module, onnx_model, tflite, implementations)
+
+
+def _exported(module: nn.Module, shape_NCHW: tuple[int, int, int, int], name: str) -> bytes:
+    try:
+        # An interruption in the midst of torch's tracing would be reported as an error of the network.
+        with signals.deferred():
+            onnx_model = export_onnx(module, shape_NCHW)
+        read_graph(onnx_model)  # refuses what cannot be translated before TensorFlow is asked
+    except ConversionError as error:
+        raise ConversionError(f"network {name}: {error.message}", hint=error.hint, raw=error.raw) from error
+    return onnx_model
+
+
+def finish_network(
+    steps: Steps,
+    images: Unlabelled,
+    tensorflow: TensorflowAnswers,
+    here: Device,
     limits: Limits,
     *,
     name: str,
-) -> ConversionCheck:
-    """The proof that ``model`` computes what ``module`` computes, in one piece.
+) -> Finished:
+    """The model that ships, and the proof that it computes what the network computes, in one piece.
 
-    ``images`` are real ones, of which ``limits.images`` are compared. Raises ConversionError where a limit is
-    not kept, DeviceError where the model does not run.
+    Logits are compared: of every step of the conversion on a few real and extreme images, of PyTorch and
+    TFLite on ``limits.images`` of ``images``. Raises ConversionError where a limit is not kept, DeviceError
+    where the model does not run.
     """
+    net = steps.module.net
+    model = with_output(steps.tflite, limits.output, name=name)
     structure = inspect_model(model, name=f"the model of network {name}")
-    check_structure(
+    check_signature(
         structure,
         name=name,
         input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
         classes=net.classes,
-        one_partition=limits.one_partition,
     )
+    lint = lint_graph(model, structure)
+    check_graph(lint, name=name, one_partition=limits.one_partition)
+    few_NHWC = edge_images(images)
+    edges = check_edges(steps, few_NHWC, tensorflow, here, limits.tolerance, name=name)
     indices = evenly_spaced(len(images), limits.images)
-    reference_NK = torch_logits(module, images, indices)
-    converted_NK = device.run_model(model, images.batch_NHWC(indices)).reshape(len(indices), -1)
-    allowed = {
-        "max_relative_diff": limits.max_relative_diff,
-        "min_top1_agreement_percent": limits.min_top1_agreement_percent,
-    }
+    reference_NK = torch_logits(steps.module, images, indices)
+    converted_NK = here.run_model(steps.tflite, images.batch_NHWC(indices)).reshape(len(indices), -1)
     parity = compare(reference_NK, converted_NK, name=name)
-    if not keeps(parity, **allowed):  # a deep network may only amplify what float32 rounds off
-        exact_NK = torch_logits(module, images, indices, double=True)
+    if not keeps(parity, limits.tolerance):  # a deep network may only amplify what float32 rounds off
+        exact_NK = torch_logits(steps.module, images, indices, double=True)
         parity = compare(reference_NK, converted_NK, name=name, exact_NK=exact_NK)
-    check_parity(parity, indices, name=name, **allowed)
-    return ConversionCheck(
-        images=parity.images,
-        max_abs_diff=parity.max_abs_diff,
-        top1_agreement_percent=parity.top1_agreement_percent,
-        operators=structure.operators,
-        operator_counts=dict(structure.operator_counts),
-        delegate_partitions=structure.delegate_partitions,
+    check_parity(parity, indices, limits.tolerance, name=name)
+    if limits.output == "probabilities":
+        check_probabilities(model, few_NHWC, here.run_model(steps.tflite, few_NHWC), here, name=name)
+    return Finished(
+        model,
+        ConversionCheck(
+            images=parity.images,
+            max_abs_diff=parity.max_abs_diff,
+            max_relative_diff=parity.max_relative_diff,
+            top1_agreement_percent=parity.top1_agreement_percent,
+            snr_db=parity.snr_db,
+            edges=edges,
+            operators=structure.operators,
+            operator_counts=dict(structure.operator_counts),
+            delegate_partitions=structure.delegate_partitions,
+            findings=lint.findings,
+        ),
     )

@@ -20,6 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nasflow.base.errors import ConversionError, MachineError, NasflowError
 from nasflow.base.files import disk_faults
 
@@ -80,25 +83,63 @@ class TensorflowConverter:
         dies or does not answer in time (its last words are in ``raw``); MachineError where the
         folder for temporary files cannot be written.
         """
+        target = self._running_in() / "network.tflite"
+        self._do(onnx_model, {"tflite": str(target)}, name=name, depthwise=depthwise, split=split)
+        return target.read_bytes()
+
+    def answers(
+        self,
+        onnx_model: bytes,
+        images_NHWC: NDArray[np.float32],
+        *,
+        name: str,
+        depthwise: Sequence[str] = (),
+        split: Sequence[int] = (),
+    ) -> NDArray[np.float32]:
+        """What TensorFlow itself computes for images (n, H, W, C), one at a time: (n, classes).
+
+        Of the very graph that :meth:`convert` converts. Raises as it does.
+        """
+        source, target = (self._running_in() / file for file in ("images.npy", "answers.npy"))
+        with disk_faults(source, "write"):
+            np.save(source, images_NHWC)
+        files = {"images": str(source), "answers": str(target)}
+        self._do(onnx_model, files, name=name, depthwise=depthwise, split=split)
+        answers_NK: NDArray[np.float32] = np.load(target, allow_pickle=False)
+        return answers_NK
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None where none runs at present."""
+        return None if self._child is None else self._child.pid
+
+    def _running_in(self) -> Path:
         if self._folder is None:
             raise RuntimeError("TensorflowConverter is used inside a with statement")
-        folder = Path(self._folder.name)
+        return Path(self._folder.name)
+
+    def _do(
+        self,
+        onnx_model: bytes,
+        files: Mapping[str, str],
+        *,
+        name: str,
+        depthwise: Sequence[str],
+        split: Sequence[int],
+    ) -> None:
+        """Let the child do what the files in its request say."""
+        folder = self._running_in()
         child = self._child if self._child is not None else self._start(folder)
-        source, target = folder / "network.onnx", folder / "network.tflite"
+        source = folder / "network.onnx"
         with disk_faults(source, "write"):
             source.write_bytes(onnx_model)
-            target.unlink(missing_ok=True)
-        request = {
-            "onnx": str(source),
-            "tflite": str(target),
-            "depthwise": list(depthwise),
-            "split": list(split),
-        }
+            for file in ("network.tflite", "answers.npy"):
+                (folder / file).unlink(missing_ok=True)
+        request = {"onnx": str(source), "depthwise": list(depthwise), "split": list(split), **files}
         answer = self._ask(child, json.dumps(request), name)
         if "error" in answer:
             error = answer["error"]
             raise ERRORS[error["kind"]](f"network {name}: {error['message']}", hint=error["hint"])
-        return target.read_bytes()
 
     def _start(self, folder: Path) -> subprocess.Popen[str]:
         with disk_faults(folder, "write"), (folder / "stderr.txt").open("wb") as stderr:

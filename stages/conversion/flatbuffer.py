@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
@@ -24,29 +23,35 @@ from stages.conversion.block_weights import (
     weight_shapes,
 )
 from stages.conversion.depthwise_split import DILATION, PARTS, split_kernel
-from stages.space.block_spec import BlockSpec, Implementation
+from stages.conversion.model_file import packed
+from stages.space.block_spec import BlockSpec, Implementation, ModelOutput
 from stages.space.search_space import NetConfig
 
 Implementations = Mapping[str, Implementation]
 """Block key -> how that block is computed; blocks that are not in it are computed as written."""
 
-_BUFFER_ALIGNMENT = 16  # the schema's force_align, which the generated Python code does not heed
 _NONE = schema.ActivationFunctionType.NONE
 _RELU = schema.ActivationFunctionType.RELU
 _RELU6 = schema.ActivationFunctionType.RELU6
 
 
 def block_model(
-    block: BlockSpec, implementation: Implementation = "native", *, copies: int = 1, seed: int = 0
+    block: BlockSpec,
+    implementation: Implementation = "native",
+    *,
+    copies: int = 1,
+    seed: int = 0,
+    output: ModelOutput = "probabilities",
 ) -> bytes:
     """A model that holds this block alone, with random weights: what a latency table measures.
 
     Several ``copies`` are for clocks that are too coarse for one. Each has weights of its own, so that none
     is computed once for all. They stand one behind the other where a block's output fits its input, so that
     values move through the cache as they do when one block is invoked again and again; else side by side,
-    all reading the one input, each with an output of its own.
+    all reading the one input, each with an output of its own. A classifier ends with a softmax, unless
+    ``output`` is ``logits``.
     """
-    graph = _Graph({block.key: implementation})
+    graph = _Graph({block.key: implementation}, output)
     tensor = graph.input((1, block.resolution, block.resolution, block.in_channels))
     weights = random_copies(block, copies, seed=seed)
     outputs: list[int] = []
@@ -62,16 +67,18 @@ def network_model(
     *,
     seed: int = 0,
     implementations: Implementations | None = None,
+    output: ModelOutput = "probabilities",
 ) -> bytes:
     """A whole network; with random weights where ``weights`` is None.
 
+    It answers with probabilities (1, classes), which sum to 1, or with the logits (1, classes) before them.
     Raises ConversionError where a weight is missing, superfluous, of the wrong shape or not finite.
     """
     if weights is None:
         weights = random_weights(net.blocks, seed=seed)
     else:
         check_weights(weights, weight_shapes(net.blocks))
-    graph = _Graph(implementations)
+    graph = _Graph(implementations, output)
     tensor = graph.input((1, net.resolution, net.resolution, net.input_channels))
     for index, block in enumerate(net.blocks):
         tensor = graph.block(tensor, block, f"blocks.{index}", weights)
@@ -92,29 +99,16 @@ def _fused_activation(block: BlockSpec) -> int:
     return int(_NONE if block.hswish else _RELU6)
 
 
-class _Buffer(schema.BufferT):  # type: ignore[misc]
-    """A buffer aligned as the schema asks."""
-
-    def Pack(self, builder: Any) -> int:
-        if self.data is None:
-            schema.BufferStart(builder)
-            return int(schema.BufferEnd(builder))
-        builder.StartVector(1, len(self.data), _BUFFER_ALIGNMENT)
-        builder.head -= len(self.data)
-        builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
-        vector = builder.EndVector()
-        schema.BufferStart(builder)
-        schema.BufferAddData(builder, vector)
-        return int(schema.BufferEnd(builder))
-
-
 class _Graph:
     """One subgraph under construction; tensors are named by their index."""
 
-    def __init__(self, implementations: Implementations | None = None) -> None:
+    def __init__(
+        self, implementations: Implementations | None = None, output: ModelOutput = "logits"
+    ) -> None:
         self._implementations = implementations or {}
+        self._output = output
         self._tensors: list[Any] = []
-        self._buffers: list[_Buffer] = [_Buffer()]  # buffer 0 is empty by convention
+        self._buffers: list[Any] = [schema.BufferT()]  # buffer 0 is empty by convention
         self._operators: list[Any] = []
         self._codes: list[int] = []
         self._axes: int | None = None
@@ -124,7 +118,7 @@ class _Graph:
         buffer = 0
         if constant is not None:
             buffer = len(self._buffers)
-            self._buffers.append(_Buffer(data=np.ascontiguousarray(constant).tobytes()))
+            self._buffers.append(schema.BufferT(data=np.ascontiguousarray(constant).tobytes()))
         kind = schema.TensorType.FLOAT32
         if constant is not None and constant.dtype == np.int32:
             kind = schema.TensorType.INT32
@@ -309,7 +303,18 @@ class _Graph:
             schema.BuiltinOptions.FullyConnectedOptions,
             schema.FullyConnectedOptionsT(),
         )
-        return logits
+        return logits if self._output == "logits" else self._softmax(logits, f"{prefix}.softmax")
+
+    def _softmax(self, logits: int, name: str) -> int:
+        probabilities = self.tensor(name, self._tensors[logits].shape)
+        self.operator(
+            schema.BuiltinOperator.SOFTMAX,
+            [logits],
+            probabilities,
+            schema.BuiltinOptions.SoftmaxOptions,
+            schema.SoftmaxOptionsT(beta=1.0),
+        )
+        return probabilities
 
     def _mean(self, tensor: int, prefix: str, shape: Sequence[int], *, keep: bool) -> int:
         """The mean over all places."""
@@ -341,7 +346,4 @@ class _Graph:
             description="nasflow",
             buffers=self._buffers,
         )
-        content = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
-        builder = flatbuffers.Builder(content + 65_536)
-        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
+        return packed(model)

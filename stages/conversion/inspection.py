@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from nasflow.base.errors import ConversionError
 from stages.conversion.inspector import ModelInspector
 
-# Operators that only move data: XNNPACK runs them, but a network laid out for the device needs none.
-MOVING = frozenset({"PAD", "PADV2", "MIRROR_PAD", "TRANSPOSE"})
-
 
 @dataclass(frozen=True)
 class ModelStructure:
@@ -60,19 +57,15 @@ def inspect_model(model: bytes, *, name: str = "model", timeout_s: float = 120.0
     )
 
 
-def check_structure(
+def check_signature(
     structure: ModelStructure,
     *,
     name: str,
     input_shape_NHWC: tuple[int, ...],
     classes: int,
     element_type: str = "float32",
-    one_partition: bool = True,
 ) -> None:
-    """Refuse a model with another signature, with operators that only move data, or that falls apart.
-
-    Raises ConversionError.
-    """
+    """Refuse a model with another signature. Raises ConversionError."""
     seen = (structure.input_shape, structure.input_type, structure.output_shape, structure.output_type)
     expected = (input_shape_NHWC, element_type, (1, classes), element_type)
     if seen != expected:
@@ -81,18 +74,4 @@ def check_structure(
             f"{list(seen[2])}; expected {expected[1]} {list(expected[0])} (NHWC) to {expected[3]} "
             f"{list(expected[2])}.",
             hint="The conversion changed the data layout wrongly; please report this network.",
-        )
-    moving = {op: count for op, count in structure.operator_counts.items() if op in MOVING}
-    if moving:
-        listed = ", ".join(f"{count} {op}" for op, count in sorted(moving.items()))
-        raise ConversionError(
-            f"network {name} was converted to a model with operators that only move data: {listed}.",
-            hint="Use TensorFlow's SAME padding (stages.nn.blocks.SameConv2d), and no flattened images.",
-        )
-    if one_partition and (structure.delegate_partitions != 1 or structure.undelegated):
-        alone = ", ".join(structure.undelegated) or "none"
-        raise ConversionError(
-            f"XNNPACK runs network {name} in {structure.delegate_partitions} pieces instead of one; "
-            f"operators outside of them: {alone}.",
-            hint="Replace those operators, or set convert.require_one_partition: false and lose speed.",
         )

@@ -1,8 +1,9 @@
 """The child process that holds TensorFlow: ``python -P -m stages.conversion.tensorflow_worker``.
 
-Reads one request for each line of standard input, ``{"onnx": PATH, "tflite": PATH, "depthwise": [NAME, ...],
-"split": [PLACE, ...]}`` (see :func:`stages.conversion.rewrite.simplify`), writes the model and answers with
-one line, ``{}`` or ``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say goes to
+Reads one request for each line of standard input, ``{"onnx": PATH, "depthwise": [NAME, ...], "split": [PLACE,
+...]}`` (see :func:`stages.conversion.rewrite.simplify`), with ``"tflite": PATH``, where the model is to be
+written, or with ``"images": PATH, "answers": PATH`` (NumPy's files), where TensorFlow's answers are. Answers
+with one line, ``{}`` or ``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say goes to
 standard error. Ends with its standard input, so that it never outlives its parent for long.
 """
 
@@ -13,6 +14,8 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nasflow.base.errors import ConversionError, MachineError
 from nasflow.base.files import disk_faults
@@ -29,17 +32,22 @@ def main() -> None:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Convert one model. What the user can mend becomes an answer, anything else ends the process."""
+    """Convert or run one model. What the user can mend becomes an answer, anything else ends the process."""
     from stages.conversion.onnx_graph import read_graph
     from stages.conversion.rewrite import simplify
-    from stages.conversion.to_tensorflow import to_tflite
+    from stages.conversion.to_tensorflow import answers, to_tflite
 
     try:
         graph = read_graph(Path(request["onnx"]).read_bytes())
-        model = to_tflite(simplify(graph, request["depthwise"], request["split"]))
-        target = Path(request["tflite"])
-        with disk_faults(target, "write"):
-            target.write_bytes(model)
+        simple = simplify(graph, request["depthwise"], request["split"])
+        if "tflite" in request:
+            target, model = Path(request["tflite"]), to_tflite(simple)
+            with disk_faults(target, "write"):
+                target.write_bytes(model)
+        else:
+            target, answers_NK = Path(request["answers"]), answers(simple, np.load(request["images"]))
+            with disk_faults(target, "write"):
+                np.save(target, answers_NK)
     except (ConversionError, MachineError) as error:
         return {"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
     return {}

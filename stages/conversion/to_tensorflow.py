@@ -27,17 +27,32 @@ def to_tflite(graph: Graph) -> bytes:
     Outputs with four dimensions are NHWC. Raises ConversionError where an operation has no
     translation; TensorFlow's own errors pass through.
     """
-    _, channels, height, width = graph.input_shape_NCHW
-    signature = [tf.TensorSpec([1, height, width, channels], tf.float32, name=graph.input_name)]
-    # AutoGraph has nothing to rewrite here, and would wrap our errors.
-    function = tf.function(
-        lambda image_NHWC: _translate(graph, image_NHWC), input_signature=signature, autograph=False
-    )
+    function = _function(graph)
     # Passing a module keeps the converter from guessing what else it should hold on to.
     module = tf.Module()
     module.function = function
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module)
     return bytes(converter.convert())
+
+
+def answers(graph: Graph, images_NHWC: Array) -> Array:
+    """What TensorFlow itself computes for each image, one at a time; raises as :func:`to_tflite`."""
+    # Its own kernels compute no dilated depthwise convolution on a CPU, its compiler XLA does.
+    dilated = any(node.integers("dilations", (1, 1)) != (1, 1) for node in graph.nodes)
+    function = _function(graph, compiled=dilated)
+    return np.concatenate([function(tf.constant(image[None])).numpy() for image in images_NHWC])
+
+
+def _function(graph: Graph, *, compiled: bool = False) -> Any:
+    _, channels, height, width = graph.input_shape_NCHW
+    signature = [tf.TensorSpec([1, height, width, channels], tf.float32, name=graph.input_name)]
+    # AutoGraph has nothing to rewrite here, and would wrap our errors.
+    return tf.function(
+        lambda image_NHWC: _translate(graph, image_NHWC),
+        input_signature=signature,
+        autograph=False,
+        jit_compile=compiled,
+    )
 
 
 @dataclass(frozen=True)

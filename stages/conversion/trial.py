@@ -22,13 +22,15 @@ from stages.conversion.block_weights import random_weights
 from stages.conversion.chain import Converter, convert_module
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.folding import load_folded
-from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
+from stages.conversion.inspection import ModelStructure, check_signature, inspect_model
+from stages.conversion.lint import check_graph, lint_graph
 from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.parity import MOST_ROUNDED, ROUNDINGS, allowed_share, in_double
+from stages.conversion.softmax import with_output
 from stages.conversion.ways import split_indices
 from stages.nn.blocks import build_block
 from stages.nn.network import Network
-from stages.space.block_spec import BlockSpec, Implementation
+from stages.space.block_spec import BlockSpec, Implementation, ModelOutput
 from stages.space.search_space import NetConfig
 
 IMAGES = 4
@@ -55,6 +57,7 @@ def try_network(
     name: str,
     max_relative_diff: float,
     one_partition: bool,
+    output: ModelOutput = "probabilities",
 ) -> Tried:
     """Convert a network and hold it against PyTorch and against the directly written model.
 
@@ -64,9 +67,9 @@ def try_network(
     module = Network(net)
     load_folded(module, weights)
     module.eval()
-    written = network_model(net, weights, implementations=implementations)
+    written = network_model(net, weights, implementations=implementations, output=output)
     try:
-        converted = convert_module(
+        logits_model = convert_module(
             module,
             converter,
             resolution=net.resolution,
@@ -74,16 +77,17 @@ def try_network(
             name=name,
             split=split_indices(net, implementations),
         )
+        converted = with_output(logits_model, output, name=name)
         structure = inspect_model(converted, name=f"the model of network {name}")
-        check_structure(
+        check_signature(
             structure,
             name=name,
             input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
             classes=net.classes,
-            one_partition=one_partition,
         )
+        check_graph(lint_graph(converted, structure), name=name, one_partition=one_partition)
         _check_operators(written, converted, name)
-        difference = difference_from_torch(module, converted, (net.resolution, net.input_channels), here)
+        difference = difference_from_torch(module, logits_model, (net.resolution, net.input_channels), here)
         if not difference.kept(max_relative_diff):
             raise ConversionError(f"network {name}: {difference.describe(max_relative_diff)}")
     except ConversionError as error:
@@ -194,7 +198,7 @@ def _to_blame(
                 name=block.key,
                 split=(0,) if way == "split" else (),
             )
-            written = read_operators(block_model(block, way, seed=_SEED))
+            written = read_operators(block_model(block, way, seed=_SEED, output="logits"))
             if changed_operators(written, read_operators(converted)) is not None:
                 return block
             difference = difference_from_torch(module, converted, (block.resolution, block.in_channels), here)

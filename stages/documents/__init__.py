@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from stages.documents.conversion import ConversionCheck, ConvertedNetwork, ConvertedNetworks, ModelFile
+from stages.documents.conversion import (
+    ConversionCheck,
+    ConvertedNetwork,
+    ConvertedNetworks,
+    Edge,
+    EdgeCheck,
+    ModelFile,
+)
 from stages.documents.folds import ArchitectureAgreement, CrossValidation, FoldFigures, PooledNetwork
 from stages.documents.images import ClassImages, ImagesReport
 from stages.documents.latency import (
@@ -49,6 +56,8 @@ __all__ = [
     "ConvertedNetwork",
     "ConvertedNetworks",
     "CrossValidation",
+    "Edge",
+    "EdgeCheck",
     "EpochPoint",
     "FoldFigures",
     "FoundLatency",

@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from pipeline.artifact import Blob, Document, Record
 from stages.documents.origin import Origin, Precision, PretrainedFrom, Role
+from stages.space.block_spec import ModelOutput
 from stages.space.search_space import NetConfig
+
+Edge = Literal["torch_onnx", "onnx_tensorflow", "tensorflow_tflite", "tflite_direct"]
+"""A step of a conversion, in their order; the last one is to the model that latencies are measured with."""
+
+
+class EdgeCheck(Record):
+    """How the logits on both sides of a step differ, on a few real and extreme images."""
+
+    edge: Edge
+    images: int
+    max_relative_diff: float = Field(description="as a share of the largest logit")
+    top1_agreement_percent: float
+    snr_db: float
+
+
+LintCode = Literal[
+    "several_pieces",
+    "not_delegated",
+    "moves_data",
+    "changes_type",
+    "activation_alone",
+    "constant_alone",
+    "other_type",
+]
+"""What is wrong with a graph: the delegate runs it in several pieces, or leaves an operator out; an operator
+that only moves data; one that changes the type of numbers amid the graph; an activation or a constant that
+the operator before it could have taken in; one that computes in another type than the precision says."""
+
+
+class LintFinding(Record):
+    """A rule that a graph breaks, and where: the operator and the tensor that it writes, where known."""
+
+    code: LintCode
+    operator: str
+    tensor: str
+
+
+class GraphLint(Record):
+    """A graph's operators, the pieces in which a delegate runs them, and the rules that it breaks."""
+
+    precision: str
+    delegate: str
+    operator_counts: dict[str, int]
+    delegate_partitions: int
+    findings: tuple[LintFinding, ...]
 
 
 class ConversionCheck(Record):
@@ -14,16 +62,26 @@ class ConversionCheck(Record):
 
     images: int
     max_abs_diff: float
+    max_relative_diff: float = Field(description="as a share of the largest logit")
     top1_agreement_percent: float
+    snr_db: float = Field(description="signal-to-noise ratio of the logits; 200 where they are equal")
+    edges: tuple[EdgeCheck, ...]
     operators: int
     operator_counts: dict[str, int]
     delegate_partitions: int
+    findings: tuple[LintFinding, ...] = Field(
+        default=(), description="rules that the graph breaks and may break by the configuration"
+    )
 
 
 class ModelFile(Record):
-    """A network's `.tflite` file in one precision, and the proof that it computes the same."""
+    """A network's `.tflite` file in one precision, and the proof that it computes the same.
+
+    ``output`` is what the file answers; the check compares logits, whatever it is.
+    """
 
     precision: Precision
+    output: ModelOutput
     blob: Blob
     check: ConversionCheck
 
@@ -49,5 +107,5 @@ class ConvertedNetwork(Record):
 class ConvertedNetworks(Document):
     """Output of ``convert``."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     networks: tuple[ConvertedNetwork, ...]

@@ -11,8 +11,17 @@ from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Document, Record
 from stages.documents.origin import Precision
-from stages.space.block_spec import BlockSpec, Implementation
+from stages.space.block_spec import BlockSpec, Implementation, ModelOutput
 from stages.space.search_space import NetConfig
+
+MeasuredOutput = Annotated[
+    ModelOutput,
+    Field(
+        exclude_if=lambda output: output == "logits",
+        description="what the measured networks answer: probabilities (a softmax ends their graphs, and is "
+        "part of the classifier's row) or logits, which is what documents of schema version 2 mean",
+    ),
+]
 
 
 class Timing(Record):
@@ -64,10 +73,11 @@ class LatencyTable(Document):
     that measured differs from the one that the table is used for.
     """
 
-    schema_version: int = 2
+    schema_version: int = 3
     device: DeviceInfo
     runtime: RuntimeOptions
     precision: Precision = "float32"
+    output: MeasuredOutput = "logits"
     rows: tuple[TableRow, ...]
     invoke: LatencyMeasurement | None = Field(
         default=None, description="a model that does next to nothing: what every invocation costs"
@@ -132,10 +142,11 @@ class LatencyModel(Document):
     ``implementations``, that of the one named there.
     """
 
-    schema_version: int = 2
+    schema_version: int = 3
     device: DeviceInfo
     runtime: RuntimeOptions
     precision: Precision = "float32"
+    output: MeasuredOutput = "logits"
     block_ms: dict[str, float]
     implementations: dict[str, Implementation] = Field(
         default={}, description="how each block is computed that can be computed in several ways"

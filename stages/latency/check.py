@@ -75,10 +75,13 @@ def check_model(
     nets = {f"network_{index}": space.network(point.choices) for index, point in enumerate(points)}
     work = Work(
         {
-            name: network_model(net, seed=seed, implementations=model.implementations)
+            name: network_model(net, seed=seed, implementations=model.implementations, output=model.output)
             for name, net in nets.items()
         },
-        anchor=(model.reference.name, network_model(model.reference.net, seed=seed)),
+        anchor=(
+            model.reference.name,
+            network_model(model.reference.net, seed=seed, output=model.output),
+        ),
     )
     measured = measure_rounds(context, device, work, config, runtime, seed)
     checked = []

@@ -24,9 +24,12 @@ from stages.documents import LatencyModel, LatencyTable, Precision
 from stages.latency.calibration import FEWEST
 from stages.latency.model import NetworkTimings, check_of_table, fit_model
 from stages.measurement.rounds import assess_again
+from stages.space.block_spec import ModelOutput
 from stages.space.search_space import NetConfig, SearchSpace
 
 SCHEMA_VERSION = 1
+OF_LOGITS = 2
+"""The schema version of tables and models that were measured without a softmax, all of them."""
 MAX_BYTES = 500_000_000
 MOST_DIFFERENCES = 3
 WIDEST_INTERVAL_PERCENT = 1000.0  # a prediction that may be eleven times off says nothing of a network
@@ -152,6 +155,9 @@ def _parse(data: bytes, path: Path) -> LatencyFile:
         version = part.get("schema_version") if isinstance(part, dict) else None
         if isinstance(version, int) and version == known:
             continue
+        if name and isinstance(part, dict) and isinstance(version, int) and version == OF_LOGITS:
+            part |= {"schema_version": known, "output": "logits"}
+            continue
         newer = isinstance(version, int) and version > known
         raise UsageError(
             f"{path}: {name}schema_version is {_short(version)}; this nasflow reads {known}.",
@@ -258,6 +264,7 @@ def differences(
     device: DeviceInfo,
     runtime: RuntimeOptions,
     precision: Precision = "float32",
+    output: ModelOutput = "probabilities",
 ) -> tuple[str, ...]:
     """In what the device and the settings that a table was measured with differ from those at hand.
 
@@ -276,6 +283,7 @@ def differences(
                 ("cores", _cores(document.device, document.runtime), _cores(device, runtime)),
                 ("delegate", document.runtime.delegate, runtime.delegate),
                 ("precision", document.precision, precision),
+                ("output of networks", document.output, output),
             ]
         )
     return tuple(dict.fromkeys(found))

@@ -79,6 +79,7 @@ def fit_model(
         device=networks.device,
         runtime=networks.runtime,
         precision=table.precision,
+        output=table.output,
         block_ms=block_ms,
         implementations=implementations,
         invoke_ms=invoke_ms,

@@ -91,13 +91,19 @@ class CandidateTimer:
         reference = self.latency.reference
         models = {
             network_name(path): network_model(
-                self.space.network(path), seed=self.seed, implementations=self.latency.implementations
+                self.space.network(path),
+                seed=self.seed,
+                implementations=self.latency.implementations,
+                output=self.latency.output,
             )
             for path in paths
         }
         work = Work(
             models,
-            anchor=(reference.name, network_model(reference.net, seed=self.seed)),
+            anchor=(
+                reference.name,
+                network_model(reference.net, seed=self.seed, output=self.latency.output),
+            ),
             reference_ms=None if self.latency.foreign else reference.measurement.median_ms,
         )
         return measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)

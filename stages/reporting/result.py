@@ -29,6 +29,7 @@ from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.notation import architecture_line
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments
+from stages.space.block_spec import ModelOutput
 from stages.space.weights_origin import WeightsOrigin
 from stages.training.made_here import trained_by
 
@@ -100,9 +101,12 @@ class FileResult(Record):
     """How the found network's file in one precision compares with PyTorch."""
 
     precision: Precision
+    output: ModelOutput
     images: int
     max_abs_diff: float
+    max_relative_diff: float
     top1_agreement_percent: float
+    snr_db: float
     operators: int
     delegate_partitions: int
 
@@ -165,7 +169,7 @@ class RunFacts(Record):
 class ResultDocument(Document):
     """The figures of one run."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     device: DeviceResult
     latency_model: LatencyModelResult
     search: SearchOutcome
@@ -310,8 +314,10 @@ def _search(run: RunDocuments) -> SearchOutcome:
 
 
 def _file(file: ModelFile) -> FileResult:
-    compared = {name: getattr(file.check, name) for name in FileResult.model_fields.keys() - {"precision"}}
-    return FileResult(precision=file.precision, **compared)
+    compared = {
+        name: getattr(file.check, name) for name in FileResult.model_fields.keys() - {"precision", "output"}
+    }
+    return FileResult(precision=file.precision, output=file.output, **compared)
 
 
 def _row(network: VerifiedNetwork) -> NetworkResult:

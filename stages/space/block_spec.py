@@ -20,6 +20,8 @@ Activation = Literal["relu6", "hswish"]
 Implementation = Literal["native", "split"]
 """How a block is computed: as it is written, or its depthwise convolution in four exact parts
 (:mod:`stages.conversion.depthwise_split`)."""
+ModelOutput = Literal["probabilities", "logits"]
+"""What a model answers: probabilities, by a softmax at the end of its graph, or what stands before it."""
 
 _FLOAT32_BYTES = 4
 

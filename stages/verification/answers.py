@@ -68,11 +68,12 @@ def _ask(name: str, model: bytes, test: Images, device: Device) -> NDArray[np.in
     answers = np.zeros(len(test), np.int64)
     for first in range(0, len(test), chunk):
         part = slice(first, first + chunk)
-        logits = device.run_model(model, test.batch_NHWC(part))
-        if not np.isfinite(logits).all():
+        outputs = device.run_model(model, test.batch_NHWC(part))
+        if not np.isfinite(outputs).all():
             raise DeviceError(
                 f"{name}: the .tflite model answered with NaN or infinity.",
                 hint="Convert it again: nasflow run --force convert.",
             )
-        answers[part] = logits.reshape(len(answers[part]), -1).argmax(axis=1)
+        # The largest probability and the largest logit are of the same class.
+        answers[part] = outputs.reshape(len(answers[part]), -1).argmax(axis=1)
     return answers

@@ -42,6 +42,7 @@ LEARNED_FROM = "search prune finetune baseline convert verify"
         ("training.epochs=3", "finetune baseline convert verify"),
         ("training.start=fresh", "finetune convert verify"),
         ("baseline.widths=[0.35, 0.5]", "baseline convert verify"),
+        ("convert.output=logits", f"profile {MEASURED_ON}"),
         ("convert.images=33", "convert verify"),
         ("convert.max_relative_diff=0.002", "precheck convert verify"),
         ("verify.rounds=4", "verify"),

@@ -12,7 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
     ConvertedNetworks,
+    Edge,
+    EdgeCheck,
     EpochPoint,
     HeldOutError,
     LatencyModel,
@@ -471,6 +473,7 @@ class _Sample:
         return LatencyTable(
             device=self.device,
             runtime=RuntimeOptions(),
+            output="probabilities",
             rows=rows,
             invoke=self.measurement(0.0005),
             anchor=self.reference(self.joined([1.31] * 5)),
@@ -526,6 +529,7 @@ class _Sample:
         return LatencyModel(
             device=self.device,
             runtime=RuntimeOptions(),
+            output="probabilities",
             block_ms=blocks,
             invoke_ms=0.0005,
             scale=scale,
@@ -696,6 +700,7 @@ class _Sample:
                 "ADD": adds,
                 "MEAN": 1,
                 "FULLY_CONNECTED": 1,
+                "SOFTMAX": 1,
             }
             networks.append(
                 ConvertedNetwork(
@@ -709,13 +714,26 @@ class _Sample:
                     files=(
                         ModelFile(
                             precision="float32",
+                            output="probabilities",
                             blob=_blob(
                                 f"{network.name} tflite", 4 * network.net.parameters + 9000, ".tflite"
                             ),
                             check=ConversionCheck(
                                 images=256,
                                 max_abs_diff=2.4e-6,
+                                max_relative_diff=3e-7,
                                 top1_agreement_percent=100.0,
+                                snr_db=128.0,
+                                edges=tuple(
+                                    EdgeCheck(
+                                        edge=edge,
+                                        images=8,
+                                        max_relative_diff=4e-7,
+                                        top1_agreement_percent=100.0,
+                                        snr_db=127.0,
+                                    )
+                                    for edge in get_args(Edge)
+                                ),
                                 operators=sum(counts.values()),
                                 operator_counts=counts,
                                 delegate_partitions=1,

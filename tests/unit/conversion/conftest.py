@@ -9,8 +9,10 @@ import pytest
 from support.every_block import as_if_trained, every_kind_of_block
 
 from android_bench.local.device import LocalDevice
-from stages.conversion.chain import convert_module
+from stages.conversion.chain import convert_network
 from stages.conversion.converter import TensorflowConverter
+from stages.conversion.edges import Steps
+from stages.conversion.flatbuffer import Implementations
 from stages.data.config import DataConfig, open_dataset
 from stages.data.grey import GreyImages
 from stages.nn.network import Network
@@ -25,6 +27,7 @@ class Converted:
     net: NetConfig
     module: Network
     model: bytes
+    steps: Steps
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +49,9 @@ def validation_images() -> GreyImages:
 
 def _converted(net: NetConfig, converter: TensorflowConverter) -> Converted:
     module = as_if_trained(Network(net))
-    return Converted(net, module, convert_module(module, converter, resolution=net.resolution))
+    ways: Implementations = {block.key: "native" for block in net.blocks}
+    steps = convert_network(module, converter, ways, name="trial")
+    return Converted(net, module, steps.tflite, steps)
 
 
 @pytest.fixture(scope="session")

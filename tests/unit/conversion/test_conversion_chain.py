@@ -4,48 +4,51 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError
-from stages.conversion.chain import Limits, check_model, convert_module
+from stages.conversion.chain import Limits, convert_module, finish_network
 from stages.conversion.config import ConvertConfig
 from stages.conversion.converter import TensorflowConverter
+from stages.conversion.edges import Steps
 from stages.conversion.export import export_onnx
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
 from stages.conversion.inspection import inspect_model
 from stages.conversion.onnx_graph import read_graph
+from stages.conversion.parity import Tolerance
 from stages.conversion.rewrite import simplify
 from stages.data.grey import GreyImages
 from stages.documents import ConversionCheck
 from stages.nn.blocks import SameConv2d
-from stages.space.search_space import NetConfig
 
 DEFAULTS = ConvertConfig()
 LIMITS = Limits(
     images=DEFAULTS.images,
-    max_relative_diff=DEFAULTS.max_relative_diff,
-    min_top1_agreement_percent=DEFAULTS.min_top1_agreement_percent,
+    tolerance=Tolerance(DEFAULTS.max_relative_diff, DEFAULTS.min_top1_agreement_percent, DEFAULTS.min_snr_db),
     one_partition=DEFAULTS.require_one_partition,
 )
 ROUNDING = 5e-5  # of the largest logit: float32 itself is off by up to 2e-5 in a network this deep
+Check = Callable[[Steps], ConversionCheck]
 
 
-def check(
-    model: bytes, module: nn.Module, net: NetConfig, images: GreyImages, here: LocalDevice
-) -> ConversionCheck:
-    return check_model(model, module, net, images, here, LIMITS, name="trial")
+@pytest.fixture
+def check(validation_images: GreyImages, converter: TensorflowConverter, here: LocalDevice) -> Check:
+    return lambda steps: finish_network(steps, validation_images, converter, here, LIMITS, name="trial").check
 
 
-def test_mobilenet_v2_becomes_64_operators_in_one_piece_and_computes_the_same(
-    mobilenet, validation_images: GreyImages, here: LocalDevice
+def test_mobilenet_v2_becomes_64_operators_and_a_softmax_in_one_piece_and_computes_the_same(
+    mobilenet, check: Check
 ) -> None:
-    seen = check(mobilenet.model, mobilenet.module, mobilenet.net, validation_images, here)
+    seen = check(mobilenet.steps)
 
     assert seen.operator_counts == {
         "CONV_2D": 35,
@@ -53,10 +56,18 @@ def test_mobilenet_v2_becomes_64_operators_in_one_piece_and_computes_the_same(
         "ADD": 10,
         "MEAN": 1,
         "FULLY_CONNECTED": 1,
+        "SOFTMAX": 1,
     }
-    assert (seen.operators, seen.delegate_partitions) == (64, 1)
+    assert (seen.operators, seen.delegate_partitions) == (65, 1)
     assert (seen.images, seen.top1_agreement_percent) == (256, 100.0)
     assert 0 < seen.max_abs_diff < ROUNDING * 4  # these logits reach 3
+    assert [edge.edge for edge in seen.edges] == [
+        *("torch_onnx", "onnx_tensorflow", "tensorflow_tflite", "tflite_direct")
+    ]
+    for edge in seen.edges:
+        assert (edge.images, edge.top1_agreement_percent) == (8, 100.0)
+        assert edge.max_relative_diff < ROUNDING
+        assert 90 < edge.snr_db <= 200
 
 
 def test_every_kind_of_block_computes_the_same_without_padding_or_transposing(
@@ -75,7 +86,7 @@ def test_the_directly_written_model_computes_the_same_as_tensorflows(all_blocks,
     """Two ways that share no code: PyTorch -> ONNX -> TensorFlow, and weights straight into a file."""
     images_NHWC = np.random.default_rng(1).uniform(-1, 1, (4, 33, 33, 3)).astype(np.float32)
 
-    written = network_model(all_blocks.net, folded_weights(all_blocks.module))
+    written = network_model(all_blocks.net, folded_weights(all_blocks.module), output="logits")
 
     converted_NK = here.run_model(all_blocks.model, images_NHWC)
     written_NK = here.run_model(written, images_NHWC)
@@ -98,6 +109,7 @@ def test_seven_by_seven_kernels_in_parts_keep_their_h_swish_and_squeeze_excite(
         all_blocks.net,
         folded_weights(all_blocks.module),
         implementations={depthwise[index].key: "split" for index in large},
+        output="logits",
     )
 
     structures = [inspect_model(model) for model in (converted, written)]
@@ -109,35 +121,52 @@ def test_seven_by_seven_kernels_in_parts_keep_their_h_swish_and_squeeze_excite(
         np.testing.assert_allclose(seen, expected, rtol=0, atol=ROUNDING * np.abs(expected).max())
 
 
-def test_one_perturbed_weight_is_caught(mobilenet, validation_images: GreyImages, here: LocalDevice) -> None:
+def test_a_weight_that_changes_after_the_export_is_caught_at_the_first_step_and_in_its_block(
+    mobilenet, check: Check
+) -> None:
     other = copy.deepcopy(mobilenet.module)
     with torch.no_grad():
         other.blocks[3].layers[0][0].weight[0, 0, 0, 0] += 0.05
 
     with pytest.raises(ConversionError) as caught:
-        check(mobilenet.model, other, mobilenet.net, validation_images, here)
+        check(replace(mobilenet.steps, module=other))
 
     assert caught.value.exit_code == 6
-    assert "network trial: the TFLite model does not compute what the PyTorch network" in caught.value.message
-    assert "worst on validation image" in caught.value.message
+    assert "network trial: the conversion breaks between PyTorch and ONNX. Largest" in caught.value.message
+    block = mobilenet.net.blocks[3]
+    assert f"The first block whose output differs is block 3 ({block.key}), by" in caught.value.message
 
 
-def test_kernels_with_height_and_width_swapped_are_caught(
-    mobilenet, validation_images: GreyImages, here: LocalDevice
-) -> None:
+def test_kernels_with_height_and_width_swapped_are_caught(mobilenet, check: Check) -> None:
     other = copy.deepcopy(mobilenet.module)
     with torch.no_grad():
         for part in other.modules():
             if isinstance(part, SameConv2d):
                 part.weight.copy_(part.weight.transpose(2, 3).contiguous())
 
-    with pytest.raises(ConversionError, match="does not compute what the PyTorch network computes"):
-        check(mobilenet.model, other, mobilenet.net, validation_images, here)
+    with pytest.raises(ConversionError, match=r"The first block whose output differs is block 0 \(stem"):
+        check(replace(mobilenet.steps, module=other))
 
 
-def test_a_model_that_wants_nchw_is_caught(
-    mobilenet, validation_images: GreyImages, here: LocalDevice, converter: TensorflowConverter
+def test_what_only_some_images_show_is_caught_on_all_of_them(
+    mobilenet, validation_images: GreyImages, converter: TensorflowConverter, here: LocalDevice
 ) -> None:
+    """The few images of the steps agree; of the many, one model has been shown others."""
+
+    class Shifted:
+        def __len__(self) -> int:
+            return len(validation_images)
+
+        def batch_NHWC(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+            self.asked = getattr(self, "asked", 0) + 1
+            later = self.asked > 2  # the steps' images, PyTorch's, then the model's
+            return validation_images.batch_NHWC((indices + later) % len(validation_images))
+
+    with pytest.raises(ConversionError, match=r"TFLite model does not compute .* worst on validation image"):
+        finish_network(mobilenet.steps, Shifted(), converter, here, LIMITS, name="trial")
+
+
+def test_a_model_that_wants_nchw_is_caught(mobilenet, check: Check, converter: TensorflowConverter) -> None:
     """As if the export had been given NHWC images: the model takes (1, 32, 3, 32)."""
 
     class TakesNHWC(nn.Module):
@@ -151,11 +180,11 @@ def test_a_model_that_wants_nchw_is_caught(
     wrong = converter.convert(export_onnx(TakesNHWC(), (1, 32, 32, 3)), name="wrong")
 
     with pytest.raises(ConversionError, match=r"float32 \[1, 32, 3, 32\].*expected float32 \[1, 32, 32, 3\]"):
-        check(wrong, mobilenet.module, mobilenet.net, validation_images, here)
+        check(replace(mobilenet.steps, tflite=wrong))
 
 
 def test_padding_as_pytorch_does_it_is_caught_by_its_pad_operator(
-    mobilenet, validation_images: GreyImages, here: LocalDevice, converter: TensorflowConverter
+    mobilenet, check: Check, converter: TensorflowConverter
 ) -> None:
     symmetric = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1),
@@ -167,18 +196,16 @@ def test_padding_as_pytorch_does_it_is_caught_by_its_pad_operator(
     model = convert_module(symmetric, converter, resolution=32)
 
     with pytest.raises(ConversionError, match="operators that only move data: 1 PAD"):
-        check(model, symmetric, mobilenet.net, validation_images, here)
+        check(replace(mobilenet.steps, tflite=model))
 
 
-def test_a_network_that_answers_nan_is_caught(
-    mobilenet, validation_images: GreyImages, here: LocalDevice
-) -> None:
+def test_a_weight_that_is_not_a_number_is_named(mobilenet, check: Check) -> None:
     broken = copy.deepcopy(mobilenet.module)
     with torch.no_grad():
         broken.blocks[-1].dense.bias[0] = float("nan")
 
-    with pytest.raises(ConversionError, match="the PyTorch network answers with NaN or infinity for 256 of"):
-        check(mobilenet.model, broken, mobilenet.net, validation_images, here)
+    with pytest.raises(ConversionError, match=r"weight blocks\.\d+\.dense\.bias holds NaN or infinity"):
+        check(replace(mobilenet.steps, module=broken))
 
 
 def test_an_unsupported_layer_is_refused_before_tensorflow_is_asked() -> None:

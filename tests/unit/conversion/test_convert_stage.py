@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.toy_search import latency_model
 
+from android_bench.local.device import LocalDevice
 from nasflow.base.errors import IntegrityError, RunInterruptedError, UsageError
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
 from pipeline.store.store import Store
 from stages.conversion.config import ConvertConfig
+from stages.conversion.edge_images import extreme_images
+from stages.conversion.softmax import probabilities_of
 from stages.convert import Convert, Plan
 from stages.data.config import DataConfig
 from stages.documents import ConversionCheck, ConvertedNetworks, Role, TrainedNetwork, TrainedNetworks
@@ -64,8 +69,10 @@ class Run:
             seconds=1.0,
         )
 
-    def convert(self, found: TrainedNetwork, *baselines: TrainedNetwork) -> ConvertedNetworks:
-        return STAGE.run(
+    def convert(
+        self, found: TrainedNetwork, *baselines: TrainedNetwork, stage: Convert = STAGE
+    ) -> ConvertedNetworks:
+        return stage.run(
             self.context,
             finetuned=TrainedNetworks(networks=(found,)),
             baselines=TrainedNetworks(networks=baselines),
@@ -98,7 +105,10 @@ def test_a_stopped_run_goes_on_with_the_networks_that_are_left(tmp_path: Path) -
     assert second.store.read_bytes(found.file().blob) == b"made before the stop"
     assert second.store.read_bytes(baseline.file().blob)[4:8] == b"TFL3"
     check = baseline.file().check
-    assert check.operator_counts == {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1}
+    assert check.operator_counts == {
+        **{"CONV_2D": 4, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1},
+        "SOFTMAX": 1,
+    }
     assert (check.images, check.top1_agreement_percent, check.delegate_partitions) == (64, 100.0, 1)
     assert check.max_abs_diff < 1e-5
     assert [(event.done, event.total, event.note) for event in second.progress] == [
@@ -106,6 +116,27 @@ def test_a_stopped_run_goes_on_with_the_networks_that_are_left(tmp_path: Path) -
         (1, 2, "mobilenet"),
         (2, 2, ""),
     ]
+
+
+def test_logits_are_left_where_they_are_wanted(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    found, _ = networks(run)
+    files = {}
+    for output in ("probabilities", "logits"):
+        stage = replace(STAGE, config=ConvertConfig.model_validate({"images": 8, "output": output}))
+        run.scratch = FolderScratch(tmp_path / f"scratch_{output}", "convert", run.emit)
+        run.context = replace(run.context, scratch=run.scratch)
+        (converted,) = run.convert(found, stage=stage).networks
+        files[output] = converted.file()
+        assert converted.file().output == output
+        assert len(converted.file().check.edges) == 4
+    counts = [files[output].check.operator_counts for output in ("logits", "probabilities")]
+    assert counts[1] == {**counts[0], "SOFTMAX": 1}
+    models = [run.store.read_bytes(files[output].blob) for output in ("logits", "probabilities")]
+    images_NHWC = extreme_images(32, 3)
+    with LocalDevice() as here:
+        logits_NK, probabilities_NK = (here.run_model(model, images_NHWC) for model in models)
+    np.testing.assert_allclose(probabilities_NK, probabilities_of(logits_NK), rtol=0, atol=1e-6)
 
 
 def test_a_7x7_block_is_converted_as_it_was_measured_to_be_faster(tmp_path: Path) -> None:
@@ -139,7 +170,10 @@ def test_where_all_is_done_no_process_is_started(tmp_path: Path, monkeypatch: py
     check = ConversionCheck(
         images=64,
         max_abs_diff=1e-7,
+        max_relative_diff=1e-8,
         top1_agreement_percent=100.0,
+        snr_db=140.0,
+        edges=(),
         operators=1,
         operator_counts={"CONV_2D": 1},
         delegate_partitions=1,

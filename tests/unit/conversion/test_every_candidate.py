@@ -94,7 +94,9 @@ def test_a_block_is_what_its_description_says_in_pytorch_and_in_litert(name: str
     assert {key: w.shape for key, w in weights.items()} == weight_shapes([block])
     expected = (out.permute(0, 2, 3, 1) if indices else out).numpy()
     for implementation in block.implementations:
-        model = network_model(network.net, weights, implementations={block.key: implementation})
+        model = network_model(
+            network.net, weights, implementations={block.key: implementation}, output="logits"
+        )
         written, pieces = run(model, x_NHWC)
         assert written.shape == expected.shape
         assert np.abs(written - expected).max() <= ROUNDING * max(1.0, np.abs(expected).max())
@@ -146,6 +148,7 @@ def test_by_way_of_tensorflow_networks_of_them_compute_the_same(
     with torch.inference_mode():
         expected = network(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)).numpy()
     assert np.std(expected) > 0.01
-    for model in (converted, network_model(network.net, folded_weights(network))):
+    written = network_model(network.net, folded_weights(network), output="logits")
+    for model in (converted, written):
         seen = here.run_model(model, images_NHWC)
         np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

@@ -15,6 +15,8 @@ from torch.nn import functional
 from nasflow.base.errors import ConversionError
 from stages.conversion.block_weights import random_copies, random_weights, weight_shapes
 from stages.conversion.flatbuffer import block_model, empty_model, network_model
+from stages.conversion.inspection_worker import operator_counts
+from stages.conversion.softmax import probabilities_of
 from stages.space.block_spec import BlockSpec
 from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.space.search_space import Candidate, SearchSpace, StageSpec, StemSpec
@@ -124,7 +126,7 @@ def check_block(block: BlockSpec) -> None:
     x_NHWC = image(block.resolution, block.in_channels)
     expected = reference((block,), random_weights([block], seed=3), x_NHWC)
     for implementation in block.implementations:
-        output, operators = run(block_model(block, implementation, seed=3), x_NHWC)
+        output, operators = run(block_model(block, implementation, seed=3, output="logits"), x_NHWC)
         assert output.shape == expected.shape
         assert close(output, expected)
         assert operators.count("DELEGATE") == 1
@@ -239,7 +241,7 @@ def test_copies_of_a_block_stand_in_series_where_they_fit_and_else_side_by_side(
         expected = [reference((block,) * 5, weights, x_NHWC)]
     for implementation in block.implementations:
         interpreter = Interpreter(
-            model_content=block_model(block, implementation, copies=5, seed=3), num_threads=1
+            model_content=block_model(block, implementation, copies=5, seed=3, output="logits"), num_threads=1
         )
         interpreter.allocate_tensors()
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x_NHWC)
@@ -250,7 +252,7 @@ def test_copies_of_a_block_stand_in_series_where_they_fit_and_else_side_by_side(
         assert not any(np.array_equal(outputs[0], other) for other in outputs[1:])
         # All copies are computed, in one delegated piece.
         operators = [operator["op_name"] for operator in interpreter._get_ops_details()]
-        _, once = run(block_model(block, implementation), x_NHWC)
+        _, once = run(block_model(block, implementation, output="logits"), x_NHWC)
         assert operators.count("DELEGATE") == 1
         assert len(operators) - 1 == 5 * (len(once) - 1)
 
@@ -288,7 +290,7 @@ def test_a_whole_network_with_given_weights_computes_what_pytorch_computes() -> 
     net = mobilenet_v2(resolution=32, classes=10, width=0.35, strides=(1, 1, 1, 2, 2, 1, 2, 1))
     weights = random_weights(net.blocks, seed=11)
     x_NHWC = image(32, 3)
-    output, operators = run(network_model(net, weights), x_NHWC)
+    output, operators = run(network_model(net, weights, output="logits"), x_NHWC)
     assert output.shape == (1, 10)
     assert close(output, reference(net.blocks, weights, x_NHWC))
     assert operators.count("DELEGATE") == 1
@@ -301,17 +303,33 @@ def test_swapped_weights_are_noticed_by_the_comparison() -> None:
     weights = random_weights(net.blocks, seed=11)
     x_NHWC = image(32, 3)
     wrong = {**weights, "blocks.2.project.weight": weights["blocks.2.project.weight"][::-1]}
-    output, _ = run(network_model(net, wrong), x_NHWC)
+    output, _ = run(network_model(net, wrong, output="logits"), x_NHWC)
     assert not close(output, reference(net.blocks, weights, x_NHWC))
 
 
 def test_activations_stay_far_from_denormal_and_infinite_numbers() -> None:
     net = mobilenet_v2(resolution=32, classes=10)
-    output, _ = run(network_model(net), image(32, 3))
+    output, _ = run(network_model(net, output="logits"), image(32, 3))
     assert np.isfinite(output).all()
     assert 1e-3 < np.abs(output).max() < 1e3
     smallest = min(np.abs(w[w != 0]).min() for w in random_weights(net.blocks).values())
     assert smallest > np.finfo(np.float32).tiny * 1e6
+
+
+def test_a_softmax_stands_behind_the_logits_alone_in_the_same_piece() -> None:
+    net = SPACES["thirty_two_pixels"].network((0, 1, 2, 3, 0))
+    x_NHWC = image(32, 3)
+    logits, before = run(network_model(net, output="logits"), x_NHWC)
+    probabilities, operators = run(network_model(net), x_NHWC)
+    assert operators == [*before[:-1], "SOFTMAX", "DELEGATE"]
+    np.testing.assert_allclose(probabilities, probabilities_of(logits), rtol=0, atol=1e-6)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-6)
+    head, classifier = net.blocks[-2:]
+    assert block_model(head) == block_model(head, output="logits")
+    for copies in (1, 3):
+        answers = [block_model(classifier, copies=copies, output=o) for o in ("logits", "probabilities")]
+        counts = [operator_counts(model) for model in answers]
+        assert counts[1] == {**counts[0], "SOFTMAX": copies}
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_another() -> None:

@@ -47,7 +47,9 @@ def test_a_trained_network_computes_the_same_in_litert(name: str) -> None:
     with torch.no_grad():
         expected = network(torch.from_numpy(x_NHWC).permute(0, 3, 1, 2)).numpy()
     with LocalDevice() as device:
-        logits = device.run_model(network_model(network.net, folded_weights(network)), x_NHWC)
+        logits = device.run_model(
+            network_model(network.net, folded_weights(network), output="logits"), x_NHWC
+        )
     assert np.std(expected) > 0.01
     assert np.abs(logits - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
 

@@ -251,4 +251,6 @@ def test_it_comes_before_any_training_and_makes_none_of_it_stale(tmp_path: Path)
     assert stages["search"].after == ("precheck",)
     assert "precheck" not in [source for s in stages.values() for source in s.inputs.values()]
     assert {"torch", "ai-edge-litert"} <= set(stages["precheck"].environment())
-    assert stages["precheck"].settings()["convert"].keys() == {"max_relative_diff", "require_one_partition"}
+    assert stages["precheck"].settings()["convert"].keys() == {
+        *("output", "max_relative_diff", "require_one_partition")
+    }

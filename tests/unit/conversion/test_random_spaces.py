@@ -82,7 +82,7 @@ def test_a_network_written_directly_computes_what_pytorch_computes(seed: int, he
     with torch.inference_mode():
         expected = module(torch.from_numpy(x_NHWC).permute(0, 3, 1, 2)).numpy()
 
-    model = network_model(net, weights, implementations=ways)
+    model = network_model(net, weights, implementations=ways, output="logits")
 
     seen = here.run_model(model, x_NHWC)
     assert np.abs(expected).max() > 0

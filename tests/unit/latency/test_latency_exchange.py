@@ -115,6 +115,23 @@ def test_the_fit_is_made_again_and_not_believed(tmp_path: Path) -> None:
     assert file.model.block_ms == pytest.approx(MODEL.block_ms)
 
 
+def test_a_file_of_before_the_softmax_is_one_of_logits(tmp_path: Path) -> None:
+    def older(content: dict[str, Any]) -> None:
+        for part in ("table", "model"):
+            content[part].pop("output")
+            content[part]["schema_version"] = 2
+
+    file = read_latency_file(changed(tmp_path, older))
+    assert (file.table.output, file.model.output) == ("logits", "logits")
+    assert (file.table.schema_version, file.model.schema_version) == (3, 3)
+    assert file.table.rows == TABLE.rows
+    assert file.model.block_ms == MODEL.block_ms
+    assert differences(file.table, file.model, SIMULATED, RuntimeOptions(), output="logits") == ()
+    assert differences(file.table, file.model, SIMULATED, RuntimeOptions()) == (
+        "output of networks: logits in the table, probabilities here",
+    )
+
+
 def rows(content: dict[str, Any]) -> list[Any]:
     found: list[Any] = content["table"]["rows"]
     return found
@@ -131,7 +148,9 @@ def rows(content: dict[str, Any]) -> list[Any]:
         (lambda c: rows(c)[2]["measurement"].update(median_ms=float("inf")), "Infinity is not a latency"),
         (lambda c: rows(c)[2]["measurement"].update(median_ms="fast"), "and it is 'fast'"),
         (lambda c: c.update(schema_version=2), "schema_version is 2; this nasflow reads 1"),
-        (lambda c: c["table"].update(schema_version=3), "table.schema_version is 3; this nasflow reads 2"),
+        (lambda c: c["table"].update(schema_version=4), "table.schema_version is 4; this nasflow reads 3"),
+        (lambda c: c["table"].update(schema_version=1), "table.schema_version is 1; this nasflow reads 3"),
+        (lambda c: c["table"].update(output="classes"), "table.output: "),
         (lambda c: c["model"].update(schema_version="99"), "model.schema_version is '99'"),
         (lambda c: rows(c)[2]["measurement"].update(round_medians_ms=[1.0, -1.0]), "above 0"),
         (lambda c: c["space"].update(resolution=32), "resolution is 32 there and 16 here."),

@@ -11,15 +11,19 @@ from support.latency_spaces import SPACE
 from support.memory_context import MemoryScratch, memory_context
 from support.simulated_device import SimulatedDevice
 
-from android_bench.device import RuntimeOptions
+from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import BadMeasurementError, DeviceError
 from pipeline.artifact import document_bytes
 from stages.conversion.flatbuffer import block_model, network_model
+from stages.conversion.inspection_worker import operator_counts
 from stages.documents import LatencyTable
+from stages.latency.config import LatencyConfig
 from stages.latency.model import net_block_ms
+from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps, variant_name
 from stages.space import SpaceConfig, load_space
+from stages.space.block_spec import ModelOutput
 from stages.space.search_space import Candidate
 
 
@@ -46,6 +50,31 @@ def test_the_table_has_a_row_for_every_distinct_block() -> None:
     )
     assert [timing.name for timing in table.timings] == device.order
     assert LatencyTable.model_validate_json(document_bytes(table)) == table
+
+
+@pytest.mark.parametrize("output", ["probabilities", "logits"])
+def test_the_classifier_and_whole_networks_are_measured_as_they_will_answer(output: ModelOutput) -> None:
+    """The table and the model that is fitted to it say what that was."""
+    sent: dict[str, bytes] = {}
+    device = SimulatedDevice()
+    benchmark = device.benchmark
+
+    def seen(request: BenchmarkRequest) -> LatencyMeasurement:
+        sent[request.name] = request.model
+        return benchmark(request)
+
+    device.benchmark = seen  # type: ignore[method-assign]
+    table = replace(stage(device, rounds=3), model_output=output).run(memory_context("profile"))
+    config = LatencyConfig(rounds=3, extra_rounds=0, calibration_networks=4, held_out_networks=4)
+    model = FitLatency(config, SPACE, RuntimeOptions(), 0, device).run(memory_context("latency"), table=table)
+
+    assert (table.output, model.output) == (output, output)
+    classifier = SPACE.fixed_blocks()[-1]
+    assert sent[classifier.key] == block_model(classifier, seed=3, output=output)
+    assert sent[table.anchor.name] == network_model(table.anchor.net, output=output)
+    whole = [name for name, model in sent.items() if "FULLY_CONNECTED" in operator_counts(model)]
+    assert len(whole) >= 10
+    assert {("SOFTMAX" in operator_counts(sent[name])) for name in whole} == {output == "probabilities"}
 
 
 def test_a_killed_run_goes_on() -> None:

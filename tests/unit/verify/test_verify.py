@@ -70,7 +70,10 @@ def converted(
     check = ConversionCheck(
         images=1,
         max_abs_diff=0,
+        max_relative_diff=0,
         top1_agreement_percent=100,
+        snr_db=200,
+        edges=(),
         operators=3,
         operator_counts={},
         delegate_partitions=1,
@@ -88,7 +91,14 @@ def converted(
                 images_seen=1000,
                 validation_accuracy_percent=50.0,
                 weights=store.put_bytes(name.encode(), ".safetensors"),
-                files=(ModelFile(precision="float32", blob=store.put_bytes(model, ".tflite"), check=check),),
+                files=(
+                    ModelFile(
+                        precision="float32",
+                        output="probabilities",
+                        blob=store.put_bytes(model, ".tflite"),
+                        check=check,
+                    ),
+                ),
             )
         )
     return ConvertedNetworks(networks=tuple(networks))
