@@ -10,7 +10,8 @@ from pydantic import Field
 from pipeline.artifact import Record
 from stages.space.weights_origin import WeightsOrigin
 
-Precision = Literal["float32"]
+Precision = Literal["float32", "float16", "int8", "dynamic_range"]
+"""``float16``: of the weights. ``dynamic_range``: weights in int8, activations quantized as they come."""
 Role = Literal["found", "random", "front", "full", "baseline", "baseline_published"]
 """``front``: found for another target. ``full``: the whole network that a pretrained space was cut from.
 ``baseline``: MobileNetV2 with the space's stride plan; ``baseline_published``: with its own."""
