@@ -23,6 +23,7 @@ from pipeline.stage import TOOL, Context, Stage
 from pipeline.store.scratch import PartOfScratch
 from stages.conversion.config import ConvertConfig, converter_versions
 from stages.conversion.covering import covering_networks
+from stages.conversion.suitable import check_runs_in
 from stages.documents import LatencyModel, Precheck, PrecheckedNetwork
 from stages.measurement.paired import PairedRounds
 from stages.space.block_spec import BlockSpec, Implementation
@@ -76,6 +77,10 @@ class PrecheckStage(Stage):
         """Of ``convert`` what is looked at here."""
         looked_at = {"output", "max_relative_diff", "require_one_partition"}
         return {**super().settings(), "convert": self.convert.model_dump(mode="json", include=looked_at)}
+
+    def check(self) -> None:
+        """Raises UsageError where the precision is none for the space."""
+        check_runs_in(self.space, self.runtime.precision, one_partition=self.convert.require_one_partition)
 
     def estimate_seconds(self) -> float:
         """TensorFlow's start, the conversions, the rounds."""

@@ -125,7 +125,7 @@ class Verify(Stage):
         answers with nonsense.
         """
         from android_bench.local.device import LocalDevice
-        from stages.conversion.flatbuffer import network_model
+        from stages.conversion.measured import measured_network
         from stages.verification.classes import majority_share
         from stages.verification.images import images_report
         from stages.verification.side_by_side import Comparison, Tested
@@ -145,7 +145,8 @@ class Verify(Stage):
         }
         anchor = f"{latency.reference.name}+anchor"
         requests[anchor] = self._request(
-            anchor, network_model(latency.reference.net, seed=self.seed, output=latency.output)
+            anchor,
+            measured_network(latency.reference.net, latency.precision, seed=self.seed, output=latency.output),
         )
         rounds = PairedRounds(context.scratch, self.device, requests, self.seed)
         outcome = self._measure_until_sure(context, converted, tested, rounds)
