@@ -31,7 +31,6 @@ from stages.latency.model import (
 from stages.latency.table_check import pick_sample
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
-from stages.space.block_spec import ModelOutput
 from stages.space.network_name import network_name
 from stages.space.search_space import SearchSpace
 

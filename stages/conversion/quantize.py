@@ -9,19 +9,17 @@ them up where only the time of a model counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nasflow.base.errors import ConversionError
-from stages.documents.origin import Precision
+from stages.documents.origin import ElementType, Precision
 
 if TYPE_CHECKING:
     from ai_edge_quantizer.recipe_manager import RecipeManager
 
-ElementType = Literal["float32", "uint8", "int8"]
-"""Of a model's input and output. ``int8`` is what a model computes with: for models that stand for a part."""
 Ranges = Mapping[str, tuple[float, float]]
 """Tensor's name -> least and greatest value. Of all that a model computes, and of its input."""
 

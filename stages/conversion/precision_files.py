@@ -1,0 +1,178 @@
+"""A network's files in other precisions than float32, each held against the float32 file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasflow.base.errors import ConversionError
+from stages.conversion.calibrate import calibrated_ranges, calibration_indices
+from stages.conversion.config import ConvertConfig
+from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
+from stages.conversion.quantize import in_precision
+from stages.data.model_input import model_input
+from stages.documents import ConversionCheck, ElementType, Precision, Quantization
+
+if TYPE_CHECKING:
+    from android_bench.device import Device
+    from stages.data.dataset import Dataset, Images
+    from stages.space.search_space import NetConfig
+
+_MOST_DB = 200.0  # of answers that do not differ at all
+_CHUNK = 256
+AT_THE_ENDS = frozenset({"QUANTIZE", "DEQUANTIZE"})
+"""Operators that an int8 model has beside XNNPACK's partition, where apps hand over pixels."""
+
+
+@dataclass(frozen=True)
+class MadeFile:
+    """A file and what was found about it. ``quantization`` lacks the fine-tuned weights' blob."""
+
+    model: bytes
+    input_type: ElementType
+    check: ConversionCheck
+    quantization: Quantization
+
+
+@dataclass
+class PrecisionFiles:
+    """Makes files of float32 files, and asks them on validation images, of which ``choice`` are all."""
+
+    config: ConvertConfig
+    dataset: Dataset
+    choice: Images
+    here: Device
+    seed: int
+    _train: list[Images] = field(default_factory=list)
+
+    @property
+    def train(self) -> Images:
+        """The training images, loaded once."""
+        if not self._train:
+            self._train.append(self.dataset.load("train"))
+        return self._train[0]
+
+    def make(self, float32_model: bytes, precision: Precision, net: NetConfig, *, name: str) -> MadeFile:
+        """The file of a network in one precision. Raises ConversionError, UsageError."""
+        ranges, calibrated, io = None, 0, "float32"
+        if precision == "int8":
+            io = "uint8" if self.config.input_type == "auto" else self.config.input_type
+            indices = calibration_indices(
+                self.train.labels, self.config.calibration_images, self.dataset.class_names, self.seed
+            )
+            calibrated = len(indices)
+            ranges = calibrated_ranges(float32_model, self.train, indices, name=name)
+        element: ElementType = "uint8" if io == "uint8" else "float32"
+        model = in_precision(float32_model, precision, ranges=ranges, io=element)
+        structure = self._structure(model, precision, element, net, name)
+        reference_NK = self._answers(float32_model, "float32", name)
+        seen_NK = self._answers(model, element, f"{name} in {precision}")
+        labels = self.choice.labels
+        return MadeFile(
+            model,
+            element,
+            ConversionCheck(
+                images=len(labels),
+                max_abs_diff=float(np.abs(seen_NK - reference_NK).max()),
+                top1_agreement_percent=_percent(seen_NK.argmax(1) == reference_NK.argmax(1)),
+                operators=structure.operators,
+                operator_counts=dict(structure.operator_counts),
+                delegate_partitions=structure.delegate_partitions,
+            ),
+            Quantization(
+                calibration_images=calibrated,
+                images=len(labels),
+                snr_db=snr_db(reference_NK, seen_NK),
+                accuracy_percent=_percent(seen_NK.argmax(1) == labels),
+                float32_accuracy_percent=_percent(reference_NK.argmax(1) == labels),
+                fine_tuned=False,
+            ),
+        )
+
+    def _structure(
+        self, model: bytes, precision: Precision, element: ElementType, net: NetConfig, name: str
+    ) -> ModelStructure:
+        structure = inspect_model(model, name=f"the {precision} model of network {name}")
+        check_structure(
+            structure,
+            name=f"{name} in {precision}",
+            input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
+            classes=net.classes,
+            element_type=element,
+            one_partition=False,
+        )
+        alone = [op for op in structure.undelegated if op not in AT_THE_ENDS]
+        whole = structure.delegate_partitions == 1 and not alone
+        if self.config.require_one_partition and precision != "dynamic_range" and not whole:
+            raise ConversionError(
+                f"XNNPACK runs network {name} in {precision} in {structure.delegate_partitions} pieces "
+                f"instead of one; operators outside of them: {', '.join(alone) or 'none'}.",
+                hint=f"Take {precision} out of convert.precisions, take a space without those operators, or "
+                "set convert.require_one_partition: false and lose speed.",
+            )
+        return structure
+
+    def _answers(self, model: bytes, element: ElementType, name: str) -> NDArray[np.float32]:
+        """Answers (N, classes) for all validation images. Raises ConversionError where one is no number."""
+        parts = []
+        for start in range(0, len(self.choice), _CHUNK):
+            images_NHWC = self.choice.batch_NHWC(slice(start, start + _CHUNK))
+            parts.append(self.here.run_model(model, model_input(images_NHWC, element)))
+        answers_NK = np.concatenate(parts).reshape(len(self.choice), -1)
+        if not np.isfinite(answers_NK).all():
+            raise ConversionError(
+                f"network {name} answers with NaN or infinity.",
+                hint="Train it again: nasflow run --from finetune.",
+            )
+        return answers_NK
+
+
+def check_kept(made: MadeFile, precision: Precision, config: ConvertConfig, *, name: str) -> None:
+    """Refuse a file whose answers are too far from the float32 file's. Raises ConversionError."""
+    half = precision == "float16"
+    least_db = config.min_float16_snr_db if half else config.min_int8_snr_db
+    least_percent = config.min_float16_top1_percent if half else config.min_int8_top1_percent
+    found, same = made.quantization, made.check.top1_agreement_percent
+    if found.snr_db >= least_db and same >= least_percent:
+        return
+    kind = "float16" if half else "int8"
+    raise ConversionError(
+        f"network {name} in {precision} does not answer what it does in float32: signal-to-noise ratio "
+        f"{found.snr_db:.1f} dB (needed {least_db:g}), same class for {same:.2f} % of {found.images} "
+        f"validation images (needed {least_percent:g} %).",
+        hint=f"Take {precision} out of convert.precisions, train longer, or lower convert.min_{kind}_snr_db "
+        f"and convert.min_{kind}_top1_percent.",
+    )
+
+
+def better_of(kept: MadeFile, tuned: MadeFile) -> tuple[MadeFile, bool]:
+    """Of a file and one with fine-tuned weights the more accurate, and whether that is the second."""
+    first, second = kept.quantization, tuned.quantization
+    if second.accuracy_percent > first.accuracy_percent:
+        update: Mapping[str, object] = {
+            "fine_tuned": True,
+            "other_accuracy_percent": first.accuracy_percent,
+            # Its own float32 file has other weights: what is lost is lost against the network as trained.
+            "float32_accuracy_percent": first.float32_accuracy_percent,
+        }
+        found = second.model_copy(update=update)
+        return MadeFile(tuned.model, tuned.input_type, tuned.check, found), True
+    found = first.model_copy(update={"other_accuracy_percent": second.accuracy_percent})
+    return MadeFile(kept.model, kept.input_type, kept.check, found), False
+
+
+def snr_db(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """10 log10 of the reference's power over the difference's, 200 at most."""
+    signal = float(np.square(reference, dtype=np.float64).sum())
+    noise = float(np.square(np.subtract(other, reference, dtype=np.float64)).sum())
+    if noise <= 0 or signal <= 0:
+        return _MOST_DB if noise <= 0 else -_MOST_DB
+    return float(np.clip(10 * np.log10(signal / noise), -_MOST_DB, _MOST_DB))
+
+
+def _percent(right: NDArray[np.bool_]) -> float:
+    return 100.0 * float(right.mean())
