@@ -167,8 +167,8 @@ class Convert(Stage):
         if precision == "int8" and lost > self.config.max_int8_drop and self.config.int8_epochs:
             context.say(
                 f"{network.name}: int8 costs {lost:.2f} points of validation accuracy, and "
-                f"{self.config.max_int8_drop:g} are allowed (convert.max_int8_drop): fine-tuning in the steps "
-                f"of int8, {self.config.int8_epochs} epochs."
+                f"{self.config.max_int8_drop:g} are allowed (convert.max_int8_drop): fine-tuning in the "
+                f"steps of int8, {self.config.int8_epochs} epochs."
             )
             tuned = self._fine_tuned(context, plan, others)
             steps = convert_network(tuned, converter, plan.implementations, name=network.name)

@@ -52,6 +52,7 @@ from stages.documents.verification import (
     FoundLatency,
     Verdict,
     Verification,
+    VerifiedFile,
     VerifiedNetwork,
 )
 
@@ -103,5 +104,6 @@ __all__ = [
     "TrainedNetworks",
     "Verdict",
     "Verification",
+    "VerifiedFile",
     "VerifiedNetwork",
 ]

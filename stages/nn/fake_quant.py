@@ -1,8 +1,8 @@
 """A network that computes as its int8 file will, and learns: quantization-aware fine-tuning.
 
 Batch normalisation is folded into the kernels, these are rounded to 255 steps for each output channel, and
-what flows between operators to 256 steps between the extremes that were seen (arXiv 1712.05877). Gradients pass
-the rounding as if it were not there.
+what flows between operators to 256 steps between the extremes that were seen (arXiv 1712.05877). Gradients
+pass the rounding as if it were not there.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class FakeQuantized(nn.Module):
         units = [part for part in self.inner.modules() if _is_unit(part)]
         with torch.no_grad():
             for source, target in zip(learned, empty, strict=True):
-                target.weight.copy_(source.parametrizations.weight.original)  # type: ignore[union-attr,operator]
+                (kernels,) = source.parametrizations.values()  # type: ignore[union-attr,operator]
+                target.weight.copy_(kernels.original)
                 if target.bias is not None and source.bias is not None:
                     target.bias.copy_(source.bias)
             for unit, other in zip(units, (p for p in network.modules() if _is_unit(p)), strict=True):

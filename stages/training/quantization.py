@@ -55,7 +55,7 @@ def fine_tune_for_int8(
             set_learning_rate(optimizer, learning_rate(recipe, step, steps, epochs))
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(rounded(x_NCHW), labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(rounded.parameters(), _LONGEST_GRADIENT)
             optimizer.step()
             step += 1
