@@ -202,7 +202,6 @@ class Convert(Stage):
             epochs=self.config.int8_epochs,
             seed=derived_seed(self.seed, TrainingStream.INT8),
             name=plan.network.name,
-            pretrained=plan.network.pretrained is not None,
             context=context,
         )
 

@@ -215,6 +215,8 @@ class _Conversions:
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = self.stack.enter_context(TensorflowConverter())
             self.tools = converter, self.stack.enter_context(LocalDevice())
+        from stages.conversion.inspection import inspect_model
+        from stages.conversion.quantize import in_precision
         from stages.conversion.trial import try_network
 
         limits, scratch = self.stage.convert, self.context.scratch
@@ -227,13 +229,16 @@ class _Conversions:
             one_partition=limits.require_one_partition,
             output=limits.output,
         )
+        precision = self.stage.runtime.precision
+        converted, written = (in_precision(model, precision) for model in (tried.converted, tried.written))
+        structure = tried.structure if precision == "float32" else inspect_model(converted)
         conversion = _Conversion(
-            operators=tried.structure.operators,
-            delegate_partitions=tried.structure.delegate_partitions,
+            operators=structure.operators,
+            delegate_partitions=structure.delegate_partitions,
             max_relative_diff=tried.max_relative_diff,
         )
-        scratch.save(f"{subject.name}.converted", tried.converted)
-        scratch.save(f"{subject.name}.written", tried.written)
+        scratch.save(f"{subject.name}.converted", converted)
+        scratch.save(f"{subject.name}.written", written)
         scratch.save(f"{subject.name}.json", conversion.model_dump_json().encode())
         return conversion
 

@@ -13,6 +13,7 @@ from nasflow.base.errors import ConversionError
 from stages.conversion.calibrate import calibrated_ranges, calibration_indices
 from stages.conversion.config import ConvertConfig
 from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
+from stages.conversion.parity import compare
 from stages.conversion.quantize import in_precision
 from stages.data.model_input import model_input
 from stages.documents import ConversionCheck, ElementType, Precision, Quantization
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from stages.data.dataset import Dataset, Images
     from stages.space.search_space import NetConfig
 
-_MOST_DB = 200.0  # of answers that do not differ at all
 _CHUNK = 256
 AT_THE_ENDS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 """Operators that an int8 model has beside XNNPACK's partition, where apps hand over pixels."""
@@ -69,16 +69,22 @@ class PrecisionFiles:
         element: ElementType = "uint8" if io == "uint8" else "float32"
         model = in_precision(float32_model, precision, ranges=ranges, io=element)
         structure = self._structure(model, precision, element, net, name)
-        reference_NK = self._answers(float32_model, "float32", name)
-        seen_NK = self._answers(model, element, f"{name} in {precision}")
+        reference_NK = self._answers(float32_model, "float32")
+        seen_NK = self._answers(model, element)
+        parity = compare(
+            reference_NK, seen_NK, name=name, models=("the float32 model", f"the {precision} model")
+        )
         labels = self.choice.labels
         return MadeFile(
             model,
             element,
             ConversionCheck(
-                images=len(labels),
-                max_abs_diff=float(np.abs(seen_NK - reference_NK).max()),
-                top1_agreement_percent=_percent(seen_NK.argmax(1) == reference_NK.argmax(1)),
+                images=parity.images,
+                max_abs_diff=parity.max_abs_diff,
+                max_relative_diff=parity.max_relative_diff,
+                top1_agreement_percent=parity.top1_agreement_percent,
+                snr_db=parity.snr_db,
+                edges=(),
                 operators=structure.operators,
                 operator_counts=dict(structure.operator_counts),
                 delegate_partitions=structure.delegate_partitions,
@@ -86,7 +92,6 @@ class PrecisionFiles:
             Quantization(
                 calibration_images=calibrated,
                 images=len(labels),
-                snr_db=snr_db(reference_NK, seen_NK),
                 accuracy_percent=_percent(seen_NK.argmax(1) == labels),
                 float32_accuracy_percent=_percent(reference_NK.argmax(1) == labels),
                 fine_tuned=False,
@@ -116,19 +121,13 @@ class PrecisionFiles:
             )
         return structure
 
-    def _answers(self, model: bytes, element: ElementType, name: str) -> NDArray[np.float32]:
-        """Answers (N, classes) for all validation images. Raises ConversionError where one is no number."""
+    def _answers(self, model: bytes, element: ElementType) -> NDArray[np.float32]:
+        """Answers (N, classes) for all validation images."""
         parts = []
         for start in range(0, len(self.choice), _CHUNK):
             images_NHWC = self.choice.batch_NHWC(slice(start, start + _CHUNK))
             parts.append(self.here.run_model(model, model_input(images_NHWC, element)))
-        answers_NK = np.concatenate(parts).reshape(len(self.choice), -1)
-        if not np.isfinite(answers_NK).all():
-            raise ConversionError(
-                f"network {name} answers with NaN or infinity.",
-                hint="Train it again: nasflow run --from finetune.",
-            )
-        return answers_NK
+        return np.concatenate(parts).reshape(len(self.choice), -1)
 
 
 def check_kept(made: MadeFile, precision: Precision, config: ConvertConfig, *, name: str) -> None:
@@ -136,13 +135,13 @@ def check_kept(made: MadeFile, precision: Precision, config: ConvertConfig, *, n
     half = precision == "float16"
     least_db = config.min_float16_snr_db if half else config.min_int8_snr_db
     least_percent = config.min_float16_top1_percent if half else config.min_int8_top1_percent
-    found, same = made.quantization, made.check.top1_agreement_percent
-    if found.snr_db >= least_db and same >= least_percent:
+    snr_db, same = made.check.snr_db, made.check.top1_agreement_percent
+    if snr_db >= least_db and same >= least_percent:
         return
     kind = "float16" if half else "int8"
     raise ConversionError(
         f"network {name} in {precision} does not answer what it does in float32: signal-to-noise ratio "
-        f"{found.snr_db:.1f} dB (needed {least_db:g}), same class for {same:.2f} % of {found.images} "
+        f"{snr_db:.1f} dB (needed {least_db:g}), same class for {same:.2f} % of {made.check.images} "
         f"validation images (needed {least_percent:g} %).",
         hint=f"Take {precision} out of convert.precisions, train longer, or lower convert.min_{kind}_snr_db "
         f"and convert.min_{kind}_top1_percent.",
@@ -163,15 +162,6 @@ def better_of(kept: MadeFile, tuned: MadeFile) -> tuple[MadeFile, bool]:
         return MadeFile(tuned.model, tuned.input_type, tuned.check, found), True
     found = first.model_copy(update={"other_accuracy_percent": second.accuracy_percent})
     return MadeFile(kept.model, kept.input_type, kept.check, found), False
-
-
-def snr_db(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """10 log10 of the reference's power over the difference's, 200 at most."""
-    signal = float(np.square(reference, dtype=np.float64).sum())
-    noise = float(np.square(np.subtract(other, reference, dtype=np.float64)).sum())
-    if noise <= 0 or signal <= 0:
-        return _MOST_DB if noise <= 0 else -_MOST_DB
-    return float(np.clip(10 * np.log10(signal / noise), -_MOST_DB, _MOST_DB))
 
 
 def _percent(right: NDArray[np.bool_]) -> float:

@@ -15,4 +15,5 @@ def model_input(images_NHWC: NDArray[np.float32], element_type: str) -> NDArray[
     """Images in -1..1 as a model with this input type takes them: float32 as they are, uint8 as pixels."""
     if element_type != "uint8":
         return images_NHWC
-    return np.rint(images_NHWC * MIDDLE + MIDDLE).clip(0, 255).astype(np.uint8)
+    pixels_NHWC: NDArray[Any] = np.rint(images_NHWC * MIDDLE + MIDDLE).clip(0, 255).astype(np.uint8)
+    return pixels_NHWC

@@ -58,7 +58,10 @@ class GraphLint(Record):
 
 
 class ConversionCheck(Record):
-    """The proof that a TFLite model computes what the PyTorch network computes."""
+    """The proof that a TFLite model computes what the PyTorch network computes.
+
+    Of a file in another precision than float32: how its answers differ from the float32 file's.
+    """
 
     images: int
     max_abs_diff: float
@@ -83,7 +86,6 @@ class Quantization(Record):
 
     calibration_images: int = Field(ge=0, description="training images that ranges were read off; 0: none")
     images: int = Field(description="validation images on which both files were asked")
-    snr_db: float = Field(description="of its answers: signal-to-noise ratio, the float32 file's the signal")
     accuracy_percent: float
     float32_accuracy_percent: float
     fine_tuned: bool = Field(description="whether its weights were fine-tuned in the steps of int8")

@@ -106,7 +106,7 @@ class FakeQuantized(nn.Module):
         units = [part for part in self.inner.modules() if _is_unit(part)]
         with torch.no_grad():
             for source, target in zip(learned, empty, strict=True):
-                (kernels,) = source.parametrizations.values()  # type: ignore[union-attr,operator]
+                (kernels,) = source.parametrizations.values()  # type: ignore[operator]
                 target.weight.copy_(kernels.original)
                 if target.bias is not None and source.bias is not None:
                     target.bias.copy_(source.bias)
