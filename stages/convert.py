@@ -282,7 +282,8 @@ class Done:
     def save(self, context: Context, key: FileKey) -> None:
         """For a run that is interrupted later; what is read first is written last."""
         name = ".".join(key)
-        context.scratch.save(f"{name}.weights", self.weights)
+        if self.weights:
+            context.scratch.save(f"{name}.weights", self.weights)
         context.scratch.save(f"{name}.tflite", self.model)
         context.scratch.save(f"{name}.json", self.kept.model_dump_json().encode())
 
@@ -308,10 +309,9 @@ def _done_before(context: Context, wanted: Sequence[FileKey]) -> dict[FileKey, D
     done = {}
     for key in wanted:
         name = ".".join(key)
-        kept, model, weights = (
-            context.scratch.load(f"{name}.{part}") for part in ("json", "tflite", "weights")
-        )
-        if kept is not None and model is not None and weights is not None:
+        kept, model = context.scratch.load(f"{name}.json"), context.scratch.load(f"{name}.tflite")
+        if kept is not None and model is not None:
+            weights = context.scratch.load(f"{name}.weights") or b""
             try:
                 done[key] = Done(model, KeptFile.model_validate_json(kept), weights)
             except ValidationError:  # written by another version of nasflow: convert again
