@@ -296,7 +296,6 @@ class Done:
         return ModelFile(
             precision=precision,
             input_type=self.kept.input_type,
-            output_type=self.kept.input_type,
             output=output,
             blob=context.store.put_bytes(self.model, ".tflite"),
             check=self.kept.check,

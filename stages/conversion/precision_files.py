@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from stages.space.search_space import NetConfig
 
 _CHUNK = 256
-AT_THE_ENDS = frozenset({"QUANTIZE", "DEQUANTIZE"})
-"""Operators that an int8 model has beside XNNPACK's partition, where apps hand over pixels."""
+BESIDE = frozenset({"QUANTIZE"})
+"""What an int8 model has beside XNNPACK's partition, where apps hand over pixels."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class PrecisionFiles:
             name=f"{name} in {precision}",
             input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
             classes=net.classes,
-            element_type=element,
+            input_type=element,
             one_partition=False,
         )
-        alone = [op for op in structure.undelegated if op not in AT_THE_ENDS]
+        alone = [op for op in structure.undelegated if op not in BESIDE]
         whole = structure.delegate_partitions == 1 and not alone
         if self.config.require_one_partition and precision != "dynamic_range" and not whole:
             raise ConversionError(

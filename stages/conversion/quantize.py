@@ -78,10 +78,11 @@ def dynamic_range_model(model: bytes) -> bytes:
 
 
 def int8_model(model: bytes, ranges: Ranges, *, io: ElementType = "uint8") -> bytes:
-    """The model wholly in int8: kernels by output channel and symmetric, activations by tensor.
+    """The model in int8: kernels by output channel and symmetric, activations by tensor.
 
-    ``io`` is the type of input and output: uint8 (a QUANTIZE at either end), float32 (QUANTIZE and
-    DEQUANTIZE), or int8, which is what lies between. Raises ConversionError where a range is missing.
+    ``io`` is the input's type: uint8 (a QUANTIZE behind it), float32 (also), or int8, which is what lies
+    between operators, and then the output's, too. Else the output is float32. A softmax stays in float32 behind
+    a DEQUANTIZE: XNNPACK takes it over so, and not in int8. Raises ConversionError where a range is missing.
     """
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
@@ -94,11 +95,15 @@ def int8_model(model: bytes, ranges: Ranges, *, io: ElementType = "uint8") -> by
         )
     recipe = _recipe()
     recipe.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, 8, 8)
-    for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
-        if io == "float32":
-            recipe.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
-        elif io == "uint8":
-            recipe.add_quantization_config(".*", end, _unsigned())
+    in_float = [TFLOperationName.SOFTMAX]
+    if io != "int8":
+        in_float.append(TFLOperationName.OUTPUT)
+    if io == "float32":
+        in_float.append(TFLOperationName.INPUT)
+    elif io == "uint8":
+        recipe.add_quantization_config(".*", TFLOperationName.INPUT, _unsigned())
+    for operator in in_float:
+        recipe.add_quantization_config(".*", operator, algorithm_key=AlgorithmName.NO_QUANTIZE)
     return _quantized(model, recipe, {**ranges, input_name(model): INPUT_RANGE})
 
 
