@@ -23,9 +23,9 @@ from stages.nn.network import Network, load_network, save_weights
 from stages.space import SpaceConfig, load_space
 from stages.training.recipe import TrainingConfig
 
-DATA = DataConfig(train_images=1500, architecture_images=300, choice_images=500)
-RECIPE = TrainingConfig(pretrained_rate=0.02)
-NET = SPACE.network([0])
+DATA = DataConfig(train_images=3000, architecture_images=300, choice_images=500)
+RECIPE = TrainingConfig(pretrained_rate=0.003)
+NET = SPACE.network([1])
 
 
 def _ignore(_event: Event) -> None:
@@ -34,20 +34,22 @@ def _ignore(_event: Event) -> None:
 
 @pytest.fixture(scope="module")
 def trained() -> Network:
-    """A network that has learned for a second: chance is 10 %."""
+    """A network that has learned for two seconds: 60 % where chance is 10 %."""
     torch.manual_seed(0)
     network = Network(NET).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(network.parameters())
     batches = open_dataset(DATA).load("train").batches(64, torch.device("cpu"))
-    for epoch in range(2):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=3 * len(batches))
+    for epoch in range(3):
         for x_NCHW, labels in batches.training(0, epoch):
             optimizer.zero_grad()
             functional.cross_entropy(network(x_NCHW), labels).backward()
             optimizer.step()
+            schedule.step()
     return network.eval()
 
 
-def spoilt(network: Network, factor: float = 60.0) -> Network:
+def spoilt(network: Network, factor: float = 100.0) -> Network:
     """The same function in float32: one channel is large before the head, whose kernels are small for it.
 
     In int8 all channels share their steps, and the others are left with few.
@@ -115,6 +117,7 @@ def test_what_may_ship_is_made_in_each_precision_and_the_rest_in_the_one_that_is
     assert int8.quantization is not None
     assert int8.quantization.calibration_images == 100
     assert int8.quantization.images == 500
+    assert int8.quantization.float32_accuracy_percent > 40
     assert abs(int8.quantization.points_lost) < 3
     assert int8.check.snr_db > 15
     assert half.check.snr_db > 40
@@ -136,13 +139,15 @@ def test_what_int8_costs_too_much_is_fine_tuned_and_the_better_file_kept(
     tmp_path: Path, trained: Network
 ) -> None:
     told = Told()
-    found, _ = convert(tmp_path, spoilt(trained), told=told, precisions=("int8",)).networks
+    found, _ = convert(
+        tmp_path, spoilt(trained), told=told, precisions=("int8",), min_int8_top1_percent=50
+    ).networks
     file = found.file("int8").quantization
     assert file is not None
     assert file.fine_tuned
     assert file.other_accuracy_percent is not None
-    assert file.float32_accuracy_percent - file.other_accuracy_percent > 1, "int8 as it was costs too much"
-    assert file.accuracy_percent > file.other_accuracy_percent + 2
+    assert file.float32_accuracy_percent - file.other_accuracy_percent > 10, "int8 as it was costs much"
+    assert file.accuracy_percent > file.other_accuracy_percent + 10
     assert file.weights is not None
     assert any("fine-tuning in the steps of int8" in text for text in texts(told))
 
