@@ -46,8 +46,8 @@ class ConvertConfig(Record):
     )
     input_type: Literal["auto", "uint8", "float32"] = Field(
         "auto",
-        description="what an int8 file takes: auto (uint8: pixels as an app has them), uint8, or float32; all "
-        "files answer in float32",
+        description="what an int8 file takes: auto (uint8: pixels as an app has them), uint8, or float32; "
+        "all files answer in float32",
     )
     calibration_images: int = Field(
         200,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from nasflow.base.errors import ConversionError
 from stages.conversion.calibrate import calibrated_ranges, calibration_indices
 from stages.conversion.config import ConvertConfig
-from stages.conversion.inspection import ModelStructure, check_structure, inspect_model
+from stages.conversion.inspection import ModelStructure, check_signature, inspect_model
+from stages.conversion.lint import check_graph, lint_graph
 from stages.conversion.parity import compare
 from stages.conversion.quantize import in_precision
 from stages.data.model_input import model_input
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from stages.space.search_space import NetConfig
 
 _CHUNK = 256
-BESIDE = frozenset({"QUANTIZE"})
-"""What an int8 model has beside XNNPACK's partition, where apps hand over pixels."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +101,17 @@ class PrecisionFiles:
         self, model: bytes, precision: Precision, element: ElementType, net: NetConfig, name: str
     ) -> ModelStructure:
         structure = inspect_model(model, name=f"the {precision} model of network {name}")
-        check_structure(
+        check_signature(
             structure,
             name=f"{name} in {precision}",
             input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
             classes=net.classes,
             input_type=element,
-            one_partition=False,
         )
-        alone = [op for op in structure.undelegated if op not in BESIDE]
-        whole = structure.delegate_partitions == 1 and not alone
-        if self.config.require_one_partition and precision != "dynamic_range" and not whole:
-            raise ConversionError(
-                f"XNNPACK runs network {name} in {precision} in {structure.delegate_partitions} pieces "
-                f"instead of one; operators outside of them: {', '.join(alone) or 'none'}.",
-                hint=f"Take {precision} out of convert.precisions, take a space without those operators, or "
-                "set convert.require_one_partition: false and lose speed.",
-            )
+        if precision == "dynamic_range":  # falls into pieces, as its warning says
+            return structure
+        lint = lint_graph(model, structure, precision=precision)
+        check_graph(lint, name=name, one_partition=self.config.require_one_partition)
         return structure
 
     def _answers(self, model: bytes, element: ElementType) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nasflow.base.errors import ConversionError
+from stages.conversion.model_file import packed, unpacked
 from stages.documents.origin import ElementType, Precision
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ def int8_model(model: bytes, ranges: Ranges, *, io: ElementType = "uint8") -> by
     """The model in int8: kernels by output channel and symmetric, activations by tensor.
 
     ``io`` is the input's type: uint8 (a QUANTIZE behind it), float32 (also), or int8, which is what lies
-    between operators, and then the output's, too. Else the output is float32. A softmax stays in float32 behind
-    a DEQUANTIZE: XNNPACK takes it over so, and not in int8. Raises ConversionError where a range is missing.
+    between operators, and then the output's, too. Else the output is float32. A softmax stays in float32
+    behind a DEQUANTIZE: XNNPACK takes it over so, and not in int8. Raises ConversionError where a range is
+    missing.
     """
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
@@ -109,7 +111,7 @@ def int8_model(model: bytes, ranges: Ranges, *, io: ElementType = "uint8") -> by
 
 def computed_tensors(model: bytes) -> dict[str, int]:
     """Names of a model's input and of all that its operators write, with the fused activation of each."""
-    graph = schema.ModelT.InitFromPackedBuf(model).subgraphs[0]
+    graph = unpacked(model).subgraphs[0]
     names = {int(place): schema.ActivationFunctionType.NONE for place in graph.inputs}
     for operator in graph.operators:
         fused = getattr(operator.builtinOptions, "fusedActivationFunction", None)
@@ -166,4 +168,17 @@ def _quantized(model: bytes, recipe: RecipeManager, ranges: Ranges) -> bytes:
     changed.signatureDefs = (
         changed.signatureDefs or []
     )  # which the library goes through, be there some or not
-    return bytes(ModelModifier(changed).modify_model(plan, enable_progress_bar=False))
+    return _with_buffers_inside(bytes(ModelModifier(changed).modify_model(plan, enable_progress_bar=False)))
+
+
+def _with_buffers_inside(model: bytes) -> bytes:
+    """The library puts the buffers of models above 256 KB behind the flatbuffer, by offsets into the file.
+
+    Older runtimes do not look there, and whatever packs the file anew would lose them.
+    """
+    content = unpacked(model)
+    for buffer in content.buffers:
+        if buffer.offset > 1:  # 0 and 1 stand for a buffer that lies in the flatbuffer
+            buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return packed(content)

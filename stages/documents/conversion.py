@@ -103,8 +103,8 @@ class Quantization(Record):
 class ModelFile(Record):
     """A network's `.tflite` file in one precision, and the proof that it computes the same.
 
-    ``output`` is what the file answers, in float32. The check of float32 compares logits with PyTorch's; that of other
-    precisions compares answers with the float32 file's.
+    ``output`` is what the file answers, in float32. The check of float32 compares logits with PyTorch's; that
+    of other precisions compares answers with the float32 file's.
     """
 
     precision: Precision

@@ -25,8 +25,8 @@ RATE = 0.1
 """Of the recipe's rate for pretrained weights (AdamW): the network only finds its place among the steps.
 
 SGD at a hundredth of its rate is worse: with batch normalisation folded, kernels of very different sizes
-stand side by side. On a MobileNetV2 that int8 cost 0.9 points, 80 steps of AdamW at 3e-5 won 0.8 of them back; SGD
-at 1e-3 lost 0.7 more.
+stand side by side. On a MobileNetV2 that int8 cost 0.9 points, 80 steps of AdamW at 3e-5 won 0.8 of them
+back; SGD at 1e-3 lost 0.7 more.
 """
 _TOLD_EVERY = 20
 

@@ -17,6 +17,7 @@ from stages.conversion.calibrate import calibrated_ranges, calibration_indices
 from stages.conversion.calibration_worker import widest
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.inspection import inspect_model
+from stages.conversion.lint import GraphPrecision, lint_graph
 from stages.conversion.quantize import (
     ElementType,
     Ranges,
@@ -171,11 +172,25 @@ def test_random_networks_of_every_space_are_made_of_the_same_operators_in_int8(n
         net = space.network([int(generator.integers(len(layer.blocks))) for layer in space.layers()])
         model = network_model(net, random_weights(net.blocks))
         counts = dict(inspect_model(model).operator_counts)
-        for precision in ("float16", "int8"):
+        precisions: tuple[GraphPrecision, ...] = ("float16", "int8")
+        for precision in precisions:
             structure = inspect_model(in_precision(model, precision))
             assert {o: n for o, n in structure.operator_counts.items() if "QUANTIZE" not in o} == counts
+            found = lint_graph(in_precision(model, precision), structure, precision=precision).findings
             if not any(block.hswish for block in net.blocks) or precision == "float16":
-                assert structure.delegate_partitions == 1
+                assert found == ()
+            else:
+                assert {finding.code for finding in found} == {"several_pieces", "not_delegated"}
+
+
+def test_all_weights_lie_inside_the_flatbuffer(mobilenet: Converted) -> None:
+    """Where the library puts those of large models, older runtimes do not look."""
+    for precision in ("float16", "int8", "dynamic_range"):
+        model = in_precision(mobilenet.model, precision)  # type: ignore[arg-type]
+        content = schema.ModelT.InitFromPackedBuf(model)
+        assert {buffer.offset for buffer in content.buffers} == {0}
+        held = sum(len(buffer.data) for buffer in content.buffers if buffer.data is not None)
+        assert held > 0.2 * len(mobilenet.model)
 
 
 def test_a_block_alone_computes_in_int8_from_end_to_end() -> None:
