@@ -13,7 +13,7 @@ HEADINGS = (
     "takes",
     "size",
     "accuracy %",
-    "points against float32 (95 %)",
+    "against float32 (95 %)",
     "calibration error %",
     "measured ms",
     "time/float32 (95 %)",
