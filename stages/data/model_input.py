@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MIDDLE = 127.5
 """Mean and standard deviation of the normalisation, in pixel values: 0 is -1, 255 is 1."""
@@ -15,5 +16,7 @@ def model_input(images_NHWC: NDArray[np.float32], element_type: str) -> NDArray[
     """Images in -1..1 as a model with this input type takes them: float32 as they are, uint8 as pixels."""
     if element_type != "uint8":
         return images_NHWC
+    import numpy as np
+
     pixels_NHWC: NDArray[Any] = np.rint(images_NHWC * MIDDLE + MIDDLE).clip(0, 255).astype(np.uint8)
     return pixels_NHWC
