@@ -71,7 +71,11 @@ class ConvertConfig(Record):
     )
     min_int8_snr_db: float = Field(5.0, description="the same of int8 and dynamic range")
     min_float16_top1_percent: float = Field(
-        98.0, ge=0, le=100, description="share of images that a float16 file must classify as float32 does"
+        98.0,
+        ge=0,
+        le=100,
+        description="share of images that a float16 file must classify as float32 does, or as what that holds "
+        "for as likely",
     )
     min_int8_top1_percent: float = Field(75.0, ge=0, le=100, description="the same of int8 and dynamic range")
     images: int = Field(

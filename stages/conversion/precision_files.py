@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,16 +25,22 @@ if TYPE_CHECKING:
     from stages.space.search_space import NetConfig
 
 _CHUNK = 256
+_NEAR = 4.0
 
 
 @dataclass(frozen=True)
 class MadeFile:
-    """A file and what was found about it. ``quantization`` lacks the fine-tuned weights' blob."""
+    """A file and what was found about it. ``quantization`` lacks the fine-tuned weights' blob.
+
+    ``same_percent``: share of images of the float32 file's class, or of one that it holds for as good
+    (:func:`same_but_for_noise`).
+    """
 
     model: bytes
     input_type: ElementType
     check: ConversionCheck
     quantization: Quantization
+    same_percent: float
 
 
 @dataclass
@@ -95,6 +101,7 @@ class PrecisionFiles:
                 float32_accuracy_percent=_percent(reference_NK.argmax(1) == labels),
                 fine_tuned=False,
             ),
+            _percent(same_but_for_noise(reference_NK, seen_NK)),
         )
 
     def _structure(
@@ -128,7 +135,7 @@ def check_kept(made: MadeFile, precision: Precision, config: ConvertConfig, *, n
     half = precision == "float16"
     least_db = config.min_float16_snr_db if half else config.min_int8_snr_db
     least_percent = config.min_float16_top1_percent if half else config.min_int8_top1_percent
-    snr_db, same = made.check.snr_db, made.check.top1_agreement_percent
+    snr_db, same = made.check.snr_db, made.same_percent
     if snr_db >= least_db and same >= least_percent:
         return
     kind = "float16" if half else "int8"
@@ -152,9 +159,22 @@ def better_of(kept: MadeFile, tuned: MadeFile) -> tuple[MadeFile, bool]:
             "float32_accuracy_percent": first.float32_accuracy_percent,
         }
         found = second.model_copy(update=update)
-        return MadeFile(tuned.model, tuned.input_type, tuned.check, found), True
+        return replace(tuned, quantization=found), True
     found = first.model_copy(update={"other_accuracy_percent": second.accuracy_percent})
-    return MadeFile(kept.model, kept.input_type, kept.check, found), False
+    return replace(kept, quantization=found), False
+
+
+def same_but_for_noise(reference_NK: NDArray[np.float32], other_NK: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which images are put into the same class, (N,), or into one that the noise of the answers reaches.
+
+    A network that has hardly learned holds several classes for about as likely; then any change of precision
+    changes the class, and says nothing. Near is a class whose answer is below the largest by no more than four
+    times the noise (root mean square of the differences). Where noise is large itself, its ratio to the
+    answers shows it.
+    """
+    noise = float(np.sqrt(np.square(np.subtract(other_NK, reference_NK, dtype=np.float64)).mean()))
+    answered_N = np.take_along_axis(reference_NK, other_NK.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.asarray(reference_NK.max(axis=1) - answered_N <= _NEAR * noise)
 
 
 def _percent(right: NDArray[np.bool_]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.memory_context import Told, memory_context
@@ -15,6 +16,7 @@ from nasflow.base.errors import ConversionError, UsageError
 from pipeline.events import Event, Message
 from pipeline.store.store import Store
 from stages.conversion.config import ConvertConfig
+from stages.conversion.precision_files import same_but_for_noise
 from stages.conversion.suitable import check_runs_in
 from stages.convert import Convert
 from stages.data.config import DataConfig, open_dataset
@@ -181,3 +183,15 @@ def test_a_space_with_h_swish_is_refused_in_int8_unless_it_may_fall_apart() -> N
     check_runs_in(space, "int8", one_partition=False)
     check_runs_in(space, "float16", one_partition=True)
     check_runs_in(load_space(SpaceConfig(name="proxyless_mobile")), "int8", one_partition=True)
+
+
+def test_a_class_that_is_held_for_as_likely_is_the_same_but_a_wrong_one_is_not() -> None:
+    generator = np.random.default_rng(0)
+    undecided_NK = (0.1 + generator.normal(0, 1e-4, (200, 10))).astype(np.float32)
+    noisy_NK = (undecided_NK + generator.normal(0, 1e-3, (200, 10))).astype(np.float32)
+    assert (noisy_NK.argmax(1) == undecided_NK.argmax(1)).mean() < 0.5
+    assert same_but_for_noise(undecided_NK, noisy_NK).mean() > 0.95
+    sure_NK = np.eye(10, dtype=np.float32)[generator.integers(0, 10, 200)]
+    turned_NK = sure_NK.copy()
+    turned_NK[:50] = np.roll(sure_NK[:50], 1, axis=1)
+    assert same_but_for_noise(sure_NK, turned_NK).mean() == 0.75
