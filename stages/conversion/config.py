@@ -74,8 +74,8 @@ class ConvertConfig(Record):
         98.0,
         ge=0,
         le=100,
-        description="share of images that a float16 file must classify as float32 does, or as what that holds "
-        "for as likely",
+        description="share of images that a float16 file must classify as float32 does, or as what that "
+        "holds for as likely",
     )
     min_int8_top1_percent: float = Field(75.0, ge=0, le=100, description="the same of int8 and dynamic range")
     images: int = Field(

@@ -168,8 +168,8 @@ def same_but_for_noise(reference_NK: NDArray[np.float32], other_NK: NDArray[np.f
     """Which images are put into the same class, (N,), or into one that the noise of the answers reaches.
 
     A network that has hardly learned holds several classes for about as likely; then any change of precision
-    changes the class, and says nothing. Near is a class whose answer is below the largest by no more than four
-    times the noise (root mean square of the differences). Where noise is large itself, its ratio to the
+    changes the class, and says nothing. Near is a class whose answer is below the largest by no more than
+    four times the noise (root mean square of the differences). Where noise is large itself, its ratio to the
     answers shows it.
     """
     noise = float(np.sqrt(np.square(np.subtract(other_NK, reference_NK, dtype=np.float64)).mean()))
