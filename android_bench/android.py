@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from android_bench.device import (
     DEFAULT_OPTIONS,
@@ -186,7 +186,7 @@ class AndroidDevice:
     def run_model(
         self,
         model: bytes,
-        inputs_NHWC: NDArray[np.float32],
+        inputs_NHWC: NDArray[Any],
         options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
         """Not possible: raises UsageError. The official tools time models, and give no outputs."""

@@ -44,6 +44,9 @@ def _mask_meant(text: str) -> str:
     return " such as 0xf0"
 
 
+ModelPrecision = Literal["float32", "float16", "int8"]
+
+
 class RuntimeOptions(Frozen):
     """How a model is run; part of every latency's identity."""
 
@@ -60,6 +63,12 @@ class RuntimeOptions(Frozen):
     )
     delegate: Literal["cpu", "gpu"] = Field(
         default="cpu", description="what runs the model: cpu (with XNNPACK), or gpu on a phone"
+    )
+    precision: ModelPrecision = Field(
+        default="float32",
+        exclude_if=lambda precision: precision == "float32",
+        description="of the models that are measured, searched and verified: float32, float16 (of the "
+        "weights; a CPU computes with them in float32) or int8 (all in 8 bits)",
     )
 
     @field_validator("cpu", mode="before")
@@ -81,6 +90,8 @@ class RuntimeOptions(Frozen):
             words.append(f"{self.cpu} cores")
         if self.delegate != "cpu":
             words.append(self.delegate)
+        if self.precision != "float32":
+            words.append(self.precision)
         return ", ".join(words)
 
 
@@ -287,10 +298,14 @@ class Device(Protocol):
     def run_model(
         self,
         model: bytes,
-        inputs_NHWC: NDArray[np.float32],
+        inputs_NHWC: NDArray[Any],
         options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
-        """Outputs (N, ...) of a model with batch size 1, image by image."""
+        """Outputs (N, ...) of a model with batch size 1, image by image.
+
+        ``inputs_NHWC`` are of the model's own type: float32, uint8 or int8. Quantized outputs come as the
+        numbers that they stand for.
+        """
 
     def renew(self) -> None:
         """Let the next timing share no process with those before.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from android_bench.device import (
     DEFAULT_OPTIONS,
@@ -59,7 +59,7 @@ class LazyDevice:
     def run_model(
         self,
         model: bytes,
-        inputs_NHWC: NDArray[np.float32],
+        inputs_NHWC: NDArray[Any],
         options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
         """Outputs (N, ...) of a model with batch size 1, image by image."""

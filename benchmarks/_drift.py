@@ -96,7 +96,7 @@ class DriftingDevice:
     def run_model(
         self,
         model: bytes,
-        inputs_NHWC: NDArray[np.float32],
+        inputs_NHWC: NDArray[Any],
         options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
         """It has no models to run: it only measures. Raises UsageError."""

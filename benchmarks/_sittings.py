@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from android_bench.device import (
     DEFAULT_OPTIONS,
@@ -117,7 +117,7 @@ class StoppedDevice:
     def run_model(
         self,
         model: bytes,
-        inputs_NHWC: NDArray[np.float32],
+        inputs_NHWC: NDArray[Any],
         options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
         """Outputs of a model: no timing."""

@@ -157,7 +157,14 @@ def build_stages(
         prune,
         Finetune(config=training, space=space, data=data, seed=seed, networks=trained),
         Baseline(config=config.baseline, recipe=training, space=space, data=data, seed=seed),
-        Convert(config=config.convert, data=data, networks=compared),
+        Convert(
+            config=config.convert,
+            data=data,
+            recipe=training,
+            precision=runtime.precision,
+            seed=seed,
+            networks=compared,
+        ),
         Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device, networks=compared),
     )
 

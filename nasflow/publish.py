@@ -119,7 +119,7 @@ def _contents(documents: Mapping[str, Document], result: ResultDocument, store: 
 
     network = RunDocuments.of(documents).found_conversion
     return {
-        MODEL: store.read_bytes(network.file().blob),
+        MODEL: store.read_bytes(network.file(result.device.precision).blob),
         WEIGHTS: store.read_bytes(network.weights),
         ARCHITECTURE: _readable(network.net),
         RESULT: _readable(result),

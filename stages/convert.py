@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
 
 from pydantic import ValidationError
 
-from pipeline.artifact import canonical_json, sha256_hex
+from pipeline.artifact import Record, canonical_json, sha256_hex
 from pipeline.stage import TOOL, Context, Stage
 from stages.conversion.config import ConvertConfig, converter_versions
 from stages.conversion.ways import split_indices
@@ -23,15 +23,29 @@ from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
     ConvertedNetworks,
+    ElementType,
     LatencyModel,
     ModelFile,
+    Precision,
+    Quantization,
+    Role,
     TrainedNetwork,
     TrainedNetworks,
 )
-from stages.space.block_spec import Implementation
+from stages.seeds import TrainingStream, derived_seed
+from stages.space.block_spec import Implementation, ModelOutput
+from stages.training.recipe import TrainingConfig
 
 if TYPE_CHECKING:
     from stages.conversion.chain import Limits
+    from stages.conversion.converter import TensorflowConverter
+    from stages.conversion.precision_files import PrecisionFiles
+    from stages.nn.network import Network
+
+SHIPPED: tuple[Role, ...] = ("found", "front")
+"""Networks that are made in ``convert.precisions``: those that may go into an app."""
+FileKey: TypeAlias = tuple[str, Precision]
+"""Which network, by :attr:`Plan.key`, and in which precision."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,7 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     inputs: ClassVar[Mapping[str, str]] = {
         "finetuned": "finetune",
         "baselines": "baseline",
@@ -49,6 +63,11 @@ class Convert(Stage):
 
     config: ConvertConfig
     data: DataConfig
+    recipe: TrainingConfig = field(default=TrainingConfig(), metadata={"section": "training"})
+    """Of the fine-tuning that int8 may need."""
+    precision: Precision = field(default="float32", metadata={"section": "runtime.precision"})
+    """In which every network is verified; the found one is made in ``config.precisions``, too."""
+    seed: int = 0
     networks: int = field(default=6, metadata=TOOL)
     """How many are expected, for the estimate."""
 
@@ -75,46 +94,119 @@ class Convert(Stage):
         plans = [
             Plan(network, latency.implementations) for network in (*finetuned.networks, *baselines.networks)
         ]
-        done = _done_before(context, plans)
-        if any(plan.key not in done for plan in plans):
+        if "dynamic_range" in self.config.precisions:
+            context.warn(
+                "convert.precisions: networks of depthwise convolutions are slower in dynamic_range than in "
+                "float32 (about twice on a CPU with XNNPACK); int8 is as small, and faster."
+            )
+        done = _done_before(context, self._wanted(plans))
+        if done.keys() != set(self._wanted(plans)):
             self._convert(context, plans, done)
-        return ConvertedNetworks(
-            networks=tuple(self._converted(context, plan.network, *done[plan.key]) for plan in plans)
-        )
+        return ConvertedNetworks(networks=tuple(self._converted(context, plan, done) for plan in plans))
 
-    def _convert(
-        self,
-        context: Context,
-        plans: Sequence[Plan],
-        done: dict[str, tuple[bytes, ConversionCheck]],
-    ) -> None:
+    def _wanted(self, plans: Sequence[Plan]) -> list[FileKey]:
+        """Which files there are to be: float32, of which others are made, first."""
+        return [(plan.key, precision) for plan in plans for precision in self._precisions(plan)]
+
+    def _precisions(self, plan: Plan) -> list[Precision]:
+        shipped = self.config.precisions if plan.network.role in SHIPPED else ()
+        return [p for p in get_args(Precision) if p in ("float32", self.precision, *shipped)]
+
+    def _convert(self, context: Context, plans: Sequence[Plan], done: dict[FileKey, Done]) -> None:
         from android_bench.local.device import LocalDevice
         from stages.conversion.converter import TensorflowConverter
+        from stages.conversion.precision_files import PrecisionFiles
 
-        images = open_dataset(self.data).load("choice")
+        dataset = open_dataset(self.data)
+        images = dataset.load("choice")
         with ExitStack() as stack:
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = stack.enter_context(TensorflowConverter())
             here = stack.enter_context(LocalDevice())
             from stages.conversion.chain import convert_network, finish_network
-            from stages.nn.network import load_network
 
+            others = PrecisionFiles(self.config, dataset, images, here, self.seed)
             for index, plan in enumerate(plans):
                 network = plan.network
                 context.progress(index, len(plans), "networks", network.name)
-                if plan.key in done:
-                    continue
-                module = load_network(network.net, context.store.read_bytes(network.weights))
-                steps = convert_network(module, converter, plan.implementations, name=network.name)
-                finished = finish_network(steps, images, converter, here, self._limits(), name=network.name)
-                context.scratch.save(f"{plan.key}.tflite", finished.model)
-                context.scratch.save(f"{plan.key}.json", finished.check.model_dump_json().encode())
-                done[plan.key] = finished.model, finished.check
+                for precision in self._precisions(plan):
+                    if (plan.key, precision) in done:
+                        continue
+                    if precision == "float32":
+                        steps = convert_network(
+                            plan.module(context), converter, plan.implementations, name=network.name
+                        )
+                        finished = finish_network(
+                            steps, images, converter, here, self._limits(), name=network.name
+                        )
+                        file = Done(model=finished.model, kept=KeptFile(check=finished.check))
+                    else:
+                        float32_model = done[plan.key, "float32"].model
+                        file = self._in_precision(context, plan, precision, float32_model, others, converter)
+                    file.save(context, (plan.key, precision))
+                    done[plan.key, precision] = file
         context.progress(len(plans), len(plans), "networks")
 
-    def _converted(
-        self, context: Context, network: TrainedNetwork, model: bytes, check: ConversionCheck
-    ) -> ConvertedNetwork:
+    def _in_precision(
+        self,
+        context: Context,
+        plan: Plan,
+        precision: Precision,
+        float32_model: bytes,
+        others: PrecisionFiles,
+        converter: TensorflowConverter,
+    ) -> Done:
+        """A file of a network; int8 that costs too much beside one with fine-tuned weights."""
+        from stages.conversion.chain import convert_network
+        from stages.conversion.precision_files import better_of, check_kept
+        from stages.conversion.softmax import with_output
+
+        network, weights = plan.network, b""
+        made = others.make(float32_model, precision, network.net, name=network.name)
+        lost = made.quantization.points_lost
+        if precision == "int8" and lost > self.config.max_int8_drop and self.config.int8_epochs:
+            context.say(
+                f"{network.name}: int8 costs {lost:.2f} points of validation accuracy, and "
+                f"{self.config.max_int8_drop:g} are allowed (convert.max_int8_drop): fine-tuning in the "
+                f"steps of int8, {self.config.int8_epochs} epochs."
+            )
+            tuned = self._fine_tuned(context, plan, others)
+            steps = convert_network(tuned, converter, plan.implementations, name=network.name)
+            model = with_output(steps.tflite, self.config.output, name=network.name)
+            again = others.make(model, precision, network.net, name=network.name)
+            made, better = better_of(made, again)
+            if better:
+                from stages.nn.network import save_weights
+
+                weights = save_weights(tuned)
+            if (lost := made.quantization.points_lost) > self.config.max_int8_drop:
+                context.warn(
+                    f"{network.name}: int8 costs {lost:.2f} points of validation accuracy, after "
+                    f"fine-tuning, too (convert.max_int8_drop {self.config.max_int8_drop:g}). Raise "
+                    "convert.int8_epochs, or ship float16."
+                )
+        check_kept(made, precision, self.config, name=network.name)
+        kept = KeptFile(input_type=made.input_type, check=made.check, quantization=made.quantization)
+        return Done(made.model, kept, weights)
+
+    def _fine_tuned(self, context: Context, plan: Plan, others: PrecisionFiles) -> Network:
+        import torch
+
+        from stages.training.quantization import fine_tune_for_int8
+
+        batches = others.train.batches(self.recipe.batch_size, torch.device("cpu"))
+        return fine_tune_for_int8(
+            plan.module(context),
+            batches,
+            self.recipe,
+            epochs=self.config.int8_epochs,
+            seed=derived_seed(self.seed, TrainingStream.INT8),
+            name=plan.network.name,
+            context=context,
+        )
+
+    def _converted(self, context: Context, plan: Plan, done: Mapping[FileKey, Done]) -> ConvertedNetwork:
+        network = plan.network
         return ConvertedNetwork(
             name=network.name,
             role=network.role,
@@ -124,13 +216,9 @@ class Convert(Stage):
             images_seen=network.images_seen,
             validation_accuracy_percent=network.validation_accuracy_percent,
             weights=network.weights,
-            files=(
-                ModelFile(
-                    precision="float32",
-                    output=self.config.output,
-                    blob=context.store.put_bytes(model, ".tflite"),
-                    check=check,
-                ),
+            files=tuple(
+                done[plan.key, precision].stored(context, precision, self.config.output)
+                for precision in self._precisions(plan)
             ),
         )
 
@@ -168,15 +256,63 @@ class Plan:
         ]
         return sha256_hex(canonical_json(parts))[:32]
 
+    def module(self, context: Context) -> Network:
+        """The network in PyTorch, with its trained weights. Raises IntegrityError."""
+        from stages.nn.network import load_network
 
-def _done_before(context: Context, plans: Sequence[Plan]) -> dict[str, tuple[bytes, ConversionCheck]]:
-    """Models that an interrupted run has converted and checked."""
+        return load_network(self.network.net, context.store.read_bytes(self.network.weights))
+
+
+class KeptFile(Record):
+    """What is known of a file, beside its content."""
+
+    input_type: ElementType = "float32"
+    check: ConversionCheck
+    quantization: Quantization | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A file that is made and checked; ``weights`` are the fine-tuned ones, empty where there are none."""
+
+    model: bytes
+    kept: KeptFile
+    weights: bytes = b""
+
+    def save(self, context: Context, key: FileKey) -> None:
+        """For a run that is interrupted later; what is read first is written last."""
+        name = ".".join(key)
+        if self.weights:
+            context.scratch.save(f"{name}.weights", self.weights)
+        context.scratch.save(f"{name}.tflite", self.model)
+        context.scratch.save(f"{name}.json", self.kept.model_dump_json().encode())
+
+    def stored(self, context: Context, precision: Precision, output: ModelOutput) -> ModelFile:
+        """The document's part, with its files in the store."""
+        found = self.kept.quantization
+        if found is not None and self.weights:
+            blob = context.store.put_bytes(self.weights, ".safetensors")
+            found = found.model_copy(update={"weights": blob})
+        return ModelFile(
+            precision=precision,
+            input_type=self.kept.input_type,
+            output=output,
+            blob=context.store.put_bytes(self.model, ".tflite"),
+            check=self.kept.check,
+            quantization=found,
+        )
+
+
+def _done_before(context: Context, wanted: Sequence[FileKey]) -> dict[FileKey, Done]:
+    """Files that an interrupted run has made and checked."""
     done = {}
-    for key in {plan.key for plan in plans}:
-        model, check = context.scratch.load(f"{key}.tflite"), context.scratch.load(f"{key}.json")
-        if model is not None and check is not None:
+    for key in wanted:
+        name = ".".join(key)
+        kept, model = context.scratch.load(f"{name}.json"), context.scratch.load(f"{name}.tflite")
+        if kept is not None and model is not None:
+            weights = context.scratch.load(f"{name}.weights") or b""
             try:
-                done[key] = model, ConversionCheck.model_validate_json(check)
+                done[key] = Done(model, KeptFile.model_validate_json(kept), weights)
             except ValidationError:  # written by another version of nasflow: convert again
                 continue
     return done

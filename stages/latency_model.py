@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from android_bench.device import Device, LatencyMeasurement, RuntimeOptions
@@ -30,7 +31,6 @@ from stages.latency.model import (
 from stages.latency.table_check import pick_sample
 from stages.measurement.rounds import measure_rounds
 from stages.measurement.work import Work
-from stages.space.block_spec import ModelOutput
 from stages.space.network_name import network_name
 from stages.space.search_space import SearchSpace
 
@@ -80,9 +80,10 @@ class FitLatency(Stage):
 
     def run(self, context: Context, **inputs: Any) -> LatencyModel:
         """Measure what is not yet measured, then fit. Raises DeviceError, BadMeasurementError, UsageError."""
-        from stages.conversion.flatbuffer import network_model
+        from stages.conversion.measured import measured_network
 
         table: LatencyTable = inputs["table"]
+        written = partial(measured_network, precision=table.precision, seed=self.seed, output=table.output)
         block_ms, implementations, _ = net_block_ms(table)
         check_covers(self.space, block_ms)
         check_told_apart(self.space, table)
@@ -94,12 +95,9 @@ class FitLatency(Stage):
         )
         sample = pick_sample(list(fastest_rows(table)[0].values()), invoke_ms_of(table))
         work = Work(
-            {
-                name: network_model(net, seed=self.seed, implementations=implementations, output=table.output)
-                for name, net in nets.items()
-            }
-            | {sample_name(row): self._block(row, table.output) for row in sample},
-            anchor=(table.anchor.name, network_model(table.anchor.net, seed=self.seed, output=table.output)),
+            {name: written(net, implementations=implementations) for name, net in nets.items()}
+            | {sample_name(row): self._block(row, table) for row in sample},
+            anchor=(table.anchor.name, written(table.anchor.net)),
             # Another device's time says nothing about how fast this one is at present.
             reference_ms=None if table.foreign else table.anchor.measurement.median_ms,
         )
@@ -135,11 +133,18 @@ class FitLatency(Stage):
         )
         return model
 
-    def _block(self, row: TableRow, output: ModelOutput) -> bytes:
+    def _block(self, row: TableRow, table: LatencyTable) -> bytes:
         """The very model that the table's row was measured with."""
-        from stages.conversion.flatbuffer import block_model
+        from stages.conversion.measured import measured_block
 
-        return block_model(row.block, row.implementation, copies=row.copies, seed=self.seed, output=output)
+        return measured_block(
+            row.block,
+            row.implementation,
+            table.precision,
+            copies=row.copies,
+            seed=self.seed,
+            output=table.output,
+        )
 
     def _tell(self, context: Context, model: LatencyModel) -> None:
         """What disagreed: kinds of blocks with the table, and held-out networks with the model."""

@@ -23,6 +23,7 @@ from pipeline.stage import TOOL, Context, Stage
 from pipeline.store.scratch import PartOfScratch
 from stages.conversion.config import ConvertConfig, converter_versions
 from stages.conversion.covering import covering_networks
+from stages.conversion.suitable import check_runs_in
 from stages.documents import LatencyModel, Precheck, PrecheckedNetwork
 from stages.measurement.paired import PairedRounds
 from stages.space.block_spec import BlockSpec, Implementation
@@ -76,6 +77,10 @@ class PrecheckStage(Stage):
         """Of ``convert`` what is looked at here."""
         looked_at = {"output", "max_relative_diff", "require_one_partition"}
         return {**super().settings(), "convert": self.convert.model_dump(mode="json", include=looked_at)}
+
+    def check(self) -> None:
+        """Raises UsageError where the precision is none for the space."""
+        check_runs_in(self.space, self.runtime.precision, one_partition=self.convert.require_one_partition)
 
     def estimate_seconds(self) -> float:
         """TensorFlow's start, the conversions, the rounds."""
@@ -210,6 +215,8 @@ class _Conversions:
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = self.stack.enter_context(TensorflowConverter())
             self.tools = converter, self.stack.enter_context(LocalDevice())
+        from stages.conversion.inspection import inspect_model
+        from stages.conversion.quantize import in_precision
         from stages.conversion.trial import try_network
 
         limits, scratch = self.stage.convert, self.context.scratch
@@ -222,13 +229,16 @@ class _Conversions:
             one_partition=limits.require_one_partition,
             output=limits.output,
         )
+        precision = self.stage.runtime.precision
+        converted, written = (in_precision(model, precision) for model in (tried.converted, tried.written))
+        structure = tried.structure if precision == "float32" else inspect_model(converted)
         conversion = _Conversion(
-            operators=tried.structure.operators,
-            delegate_partitions=tried.structure.delegate_partitions,
+            operators=structure.operators,
+            delegate_partitions=structure.delegate_partitions,
             max_relative_diff=tried.max_relative_diff,
         )
-        scratch.save(f"{subject.name}.converted", tried.converted)
-        scratch.save(f"{subject.name}.written", tried.written)
+        scratch.save(f"{subject.name}.converted", converted)
+        scratch.save(f"{subject.name}.written", written)
         scratch.save(f"{subject.name}.json", conversion.model_dump_json().encode())
         return conversion
 

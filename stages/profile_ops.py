@@ -75,9 +75,11 @@ class ProfileOps(Stage):
 
     def run(self, context: Context, **inputs: Any) -> LatencyTable:
         """Measure what is not yet measured. Raises DeviceError, BadMeasurementError."""
-        from stages.conversion.flatbuffer import empty_model, network_model
+        from stages.conversion.flatbuffer import empty_model
+        from stages.conversion.measured import measured_network
 
         blocks, variants = self.space.distinct_blocks(), self._variants()
+        precision = self.runtime.precision
         anchor, anchor_net = self.anchor()
         ways = f", in {len(variants)} ways" if len(variants) > len(blocks) else ""
         context.say(f"{len(blocks)} distinct blocks{ways}; {self.config.rounds} rounds, {anchor} between.")
@@ -86,7 +88,10 @@ class ProfileOps(Stage):
         models |= {variant_name(*variant): self._model(*variant) for variant in variants}
         work = Work(
             models,
-            anchor=(anchor, network_model(anchor_net, seed=self.seed, output=self.model_output)),
+            anchor=(
+                anchor,
+                measured_network(anchor_net, precision, seed=self.seed, output=self.model_output),
+            ),
             rivals=[[variant_name(block, way) for way in block.implementations] for block in blocks],
             repeatable={variant_name(*variant): self._repeatable(*variant) for variant in variants},
             invoke=EMPTY,
@@ -96,6 +101,7 @@ class ProfileOps(Stage):
         return LatencyTable(
             device=self.device.info(),
             runtime=self.runtime,
+            precision=precision,
             output=self.model_output,
             rows=tuple(
                 TableRow(
@@ -120,9 +126,16 @@ class ProfileOps(Stage):
         return Repeatable(model, block.copy_bytes)
 
     def _model(self, block: BlockSpec, implementation: Implementation, copies: int = 1) -> bytes:
-        from stages.conversion.flatbuffer import block_model
+        from stages.conversion.measured import measured_block
 
-        return block_model(block, implementation, copies=copies, seed=self.seed, output=self.model_output)
+        return measured_block(
+            block,
+            implementation,
+            self.runtime.precision,
+            copies=copies,
+            seed=self.seed,
+            output=self.model_output,
+        )
 
     def _variants(self) -> list[tuple[BlockSpec, Implementation]]:
         return [(block, way) for block in self.space.distinct_blocks() for way in block.implementations]

@@ -35,6 +35,7 @@ class TrainingStream(IntEnum):
     BATCHES = 2
     FITTED_IMAGES = 3
     DROP_PATH = 4
+    INT8 = 5
 
 
 def derived_seed(*parts: int) -> int:

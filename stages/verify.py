@@ -18,9 +18,16 @@ from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from pipeline.stage import TOOL, Context, Stage
 from stages.data.config import DataConfig, open_dataset
-from stages.documents import ConvertedNetworks, LatencyModel, PrunedNetworks, Verification
+from stages.documents import (
+    ConvertedNetworks,
+    LatencyModel,
+    ModelFile,
+    Precision,
+    PrunedNetworks,
+    Verification,
+)
 from stages.measurement.paired import PairedRounds
-from stages.verification.answers import class_bytes, predicted_classes
+from stages.verification.answers import answers_of, class_bytes
 from stages.verification.prediction import evaluate_latency, not_as_expected, verdict
 from stages.verification.rivals import accuracy_relation, counting
 from stages.verification.statistics import Contender, EqualAccuracy, equal_accuracy_speedup
@@ -80,7 +87,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -125,8 +132,9 @@ class Verify(Stage):
         answers with nonsense.
         """
         from android_bench.local.device import LocalDevice
-        from stages.conversion.flatbuffer import network_model
+        from stages.conversion.measured import measured_network
         from stages.verification.classes import majority_share
+        from stages.verification.files import verified_files
         from stages.verification.images import images_report
         from stages.verification.side_by_side import Comparison, Tested
 
@@ -134,22 +142,29 @@ class Verify(Stage):
         latency: LatencyModel = inputs["latency"]
         pruned: PrunedNetworks = inputs["pruned"]
         found, rivals = _the_found_one(converted), self._rivals(converted)
+        precision = latency.precision
+        files = {network.name: network.file(precision) for network in converted.networks}
+        shown = _files_of(converted, found, precision)
+        others = {name: file for name, file in shown.items() if name not in files}
         dataset = open_dataset(self.data)
         test = dataset.load("test")
         with LocalDevice() as here:
-            answers, answer_seconds = predicted_classes(context, converted.networks, test, here)
-        tested = Tested(len(dataset.class_names), test.labels, answers)
+            answers, answer_seconds = answers_of(context, files | others, test, here)
+        tested = Tested(
+            len(dataset.class_names), test.labels, {name: given.classes_N for name, given in answers.items()}
+        )
         requests = {
-            network.name: self._request(network.name, context.store.read_bytes(network.file().blob))
-            for network in converted.networks
+            name: self._request(name, context.store.read_bytes(file.blob))
+            for name, file in (files | others).items()
         }
         anchor = f"{latency.reference.name}+anchor"
         requests[anchor] = self._request(
-            anchor, network_model(latency.reference.net, seed=self.seed, output=latency.output)
+            anchor,
+            measured_network(latency.reference.net, latency.precision, seed=self.seed, output=latency.output),
         )
         rounds = PairedRounds(context.scratch, self.device, requests, self.seed)
         outcome = self._measure_until_sure(context, converted, tested, rounds)
-        comparison = Comparison(tested, rounds, latency, found, outcome.reference, rivals)
+        comparison = Comparison(tested, rounds, latency, found, outcome.reference, rivals, precision)
         found_latency = evaluate_latency(
             next(network.net for network in converted.networks if network.name == found),
             pruned.found.target_ms,
@@ -171,6 +186,7 @@ class Verify(Stage):
             images=images_report(dataset, self.data, tested.images_K.tolist()),
             equal_points=self.config.equal_points,
             networks=tuple(comparison.verified(network, context.store) for network in converted.networks),
+            precisions=verified_files(shown, answers, tested, rounds),
             reference=outcome.reference,
             reference_reason=outcome.reason,
             ratio=outcome.ratio.value,
@@ -249,6 +265,12 @@ class Verify(Stage):
                 )
                 return outcome
             wanted = min(most, len(rounds) + max(1, config.rounds // 2))
+
+
+def _files_of(converted: ConvertedNetworks, found: str, precision: Precision) -> dict[str, ModelFile]:
+    """The found network's files by what they are called; the one that is compared has the network's name."""
+    files = next(network.files for network in converted.networks if network.name == found)
+    return {found if f.precision == precision else f"{found}+{f.precision}": f for f in files}
 
 
 def _the_found_one(converted: ConvertedNetworks) -> str:

@@ -79,13 +79,19 @@ class LocalDevice:
     def run_model(
         self,
         model: bytes,
-        inputs_NHWC: NDArray[np.float32],
+        inputs_NHWC: NDArray[Any],
         options: RuntimeOptions = DEFAULT_OPTIONS,
     ) -> NDArray[np.float32]:
-        """Outputs (N, ...) of a float32 model with batch size 1, image by image. Raises DeviceError."""
+        """Outputs (N, ...) of a model with batch size 1, image by image. Raises DeviceError.
+
+        Inputs are float32, uint8 or int8, as the model takes them (other numbers: float32). Outputs that are
+        integers are multiplied by their scale.
+        """
         import numpy as np
 
-        inputs = np.ascontiguousarray(inputs_NHWC, np.float32)
+        inputs = np.ascontiguousarray(inputs_NHWC)
+        if inputs.dtype not in (np.uint8, np.int8):
+            inputs = inputs.astype(np.float32, copy=False)
         size = max(1, _CHUNK_BYTES // max(1, inputs[:1].nbytes))
         outputs = []
         for start in range(0, max(1, len(inputs)), size):
@@ -94,7 +100,7 @@ class LocalDevice:
                 "the given model",
                 model,
                 options,
-                {"op": "run", "shape": chunk.shape},
+                {"op": "run", "shape": chunk.shape, "type": str(chunk.dtype)},
                 chunk.tobytes(),
                 self.timeout_seconds,
             )

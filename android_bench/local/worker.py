@@ -11,7 +11,8 @@ a payload of raw bytes. It ends when its input does.
 ``load``        ``model`` (SHA-256), ``threads``; the file             ``{}``
 ``benchmark``   ``model``, ``threads``, ``warmup_ms``, ``min_ms``,     quantiles and ``runs``
                 ``min_runs``, ``max_runs``
-``run``         ``model``, ``threads``, ``shape`` (N, ...); float32    ``shape`` (N, ...); float32
+``run``         ``model``, ``threads``, ``shape`` (N, ...), ``type``;  ``shape`` (N, ...); float32
+                values of that type
 ==============  =====================================================  =============================
 
 Any of them may be answered by ``{"unknown": true}`` (load the model first) or ``{"error": "..."}``.
@@ -235,8 +236,11 @@ def benchmark(interpreter: Any, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def run(interpreter: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Outputs (N, ...) for inputs (N, ...), one invocation for each. Raises ModelError."""
+def run(interpreter: Any, inputs: NDArray[Any]) -> NDArray[np.float32]:
+    """Outputs (N, ...) for inputs (N, ...), one invocation for each; of integers what they stand for.
+
+    Raises ModelError.
+    """
     import numpy as np
 
     sources, targets = interpreter.get_input_details(), interpreter.get_output_details()
@@ -246,17 +250,21 @@ def run(interpreter: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         )
     source, target = sources[0], targets[0]
     expected = (1, *inputs.shape[1:])
-    if tuple(source["shape"]) != expected or {source["dtype"], target["dtype"]} != {np.float32}:
+    if tuple(source["shape"]) != expected or np.dtype(source["dtype"]) != inputs.dtype:
         raise ModelError(
-            f"the model takes {np.dtype(source['dtype'])} {tuple(map(int, source['shape']))} and returns "
-            f"{np.dtype(target['dtype'])}; the input is float32 {expected}"
+            f"the model takes {np.dtype(source['dtype'])} {tuple(map(int, source['shape']))}; the input is "
+            f"{inputs.dtype} {expected}"
         )
+    kind, (scale, zero) = np.dtype(target["dtype"]), target["quantization"]
+    if kind != np.float32 and (kind.itemsize != 1 or not scale > 0):
+        raise ModelError(f"the model returns {kind} with the scale {scale:g}, which stands for no number")
     outputs = np.empty((len(inputs), *target["shape"][1:]), np.float32)
     try:
         for index, one in enumerate(inputs):
             interpreter.set_tensor(source["index"], one[np.newaxis])
             interpreter.invoke()
-            outputs[index] = interpreter.get_tensor(target["index"])[0]
+            answer = interpreter.get_tensor(target["index"])[0]
+            outputs[index] = answer if kind == np.float32 else (answer.astype(np.float32) - zero) * scale
     except (ValueError, RuntimeError) as error:
         raise ModelError(str(error).rstrip(".")) from error
     fill_inputs(interpreter)
@@ -275,7 +283,7 @@ def answer(models: Models, request: dict[str, Any], payload: bytes) -> tuple[dic
         return benchmark(interpreter, request), b""
     import numpy as np
 
-    outputs = run(interpreter, np.frombuffer(payload, np.float32).reshape(request["shape"]))
+    outputs = run(interpreter, np.frombuffer(payload, request["type"]).reshape(request["shape"]))
     return {"shape": outputs.shape}, outputs.tobytes()
 
 

@@ -80,6 +80,12 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
         pipeline = project.pipeline(told, device)
         stage, profile = _stage(pipeline, FitLatency), _stage(pipeline, ProfileOps)
         file = read_latency_file(source, stage.space, profile.anchor())
+        if file.table.precision != stage.runtime.precision:
+            raise UsageError(
+                f"{source} holds the latencies of {file.table.precision} models, and what is searched is "
+                f"{stage.runtime.precision}: the order of networks differs between precisions.",
+                hint="Measure this device (nasflow latency), or set runtime.precision as in the file.",
+            )
         foreign = tuple(
             plain_line(difference)
             for difference in differences(

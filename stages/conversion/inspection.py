@@ -63,11 +63,11 @@ def check_signature(
     name: str,
     input_shape_NHWC: tuple[int, ...],
     classes: int,
-    element_type: str = "float32",
+    input_type: str = "float32",
 ) -> None:
     """Refuse a model with another signature. Raises ConversionError."""
     seen = (structure.input_shape, structure.input_type, structure.output_shape, structure.output_type)
-    expected = (input_shape_NHWC, element_type, (1, classes), element_type)
+    expected = (input_shape_NHWC, input_type, (1, classes), "float32")
     if seen != expected:
         raise ConversionError(
             f"network {name} was converted to a model from {seen[1]} {list(seen[0])} to {seen[3]} "

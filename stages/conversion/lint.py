@@ -41,6 +41,8 @@ _COMPUTED_IN: Mapping[str, int] = {
     "float16": schema.TensorType.FLOAT32,
     "int8": schema.TensorType.INT8,
 }
+_FLOAT_END = "SOFTMAX"
+"""At the end of a graph it computes in float32 in every precision: XNNPACK takes none over in int8."""
 _ON_GPU = frozenset(
     {*_WEIGHTED, *_ACTIVATIONS, *_MOVING, "ADD", "MUL", "MEAN", "HARD_SWISH", "SOFTMAX"}
     | {"AVERAGE_POOL_2D", "LOGISTIC", "QUANTIZE", "DEQUANTIZE"}
@@ -64,7 +66,8 @@ def lint_graph(
     operators = _operators(model)
     if delegate == "cpu":
         structure = structure if structure is not None else inspect_model(model)
-        outside = [_Outside(name, "") for name in structure.undelegated]
+        beside = _beside(precision, structure)
+        outside = [_Outside(name, "") for name in structure.undelegated if name not in beside]
         pieces = structure.delegate_partitions
     else:
         outside = [_Outside(o.name, o.written) for o in operators if o.name not in _ON_GPU]
@@ -81,6 +84,11 @@ def lint_graph(
         delegate_partitions=pieces,
         findings=tuple(findings),
     )
+
+
+def _beside(precision: GraphPrecision, structure: ModelStructure) -> frozenset[str]:
+    """Operators that need not be delegated: XNNPACK leaves out the one that makes int8 of an app's pixels."""
+    return frozenset({"QUANTIZE"} if precision == "int8" and structure.input_type == "uint8" else ())
 
 
 def check_graph(lint: GraphLint, *, name: str, one_partition: bool = True) -> None:
@@ -160,6 +168,12 @@ def _operators(model: bytes) -> list[_Operator]:
     constants = {i for i, t in enumerate(graph.tensors) if content.buffers[t.buffer].data is not None}
     made: dict[int, _Operator] = {}
     found = []
+    last = set(map(int, graph.outputs))
+    last |= {
+        int(operator.inputs[0])
+        for operator in graph.operators
+        if names[operator.opcodeIndex] == _FLOAT_END and int(operator.outputs[0]) in last
+    }
     for operator in graph.operators:
         inputs = [int(index) for index in operator.inputs if index >= 0]
         output = int(operator.outputs[0])
@@ -168,7 +182,7 @@ def _operators(model: bytes) -> list[_Operator]:
         at: set[Edge] = set()
         at |= {"constant"} if not moving else set()
         at |= {"input"} if source in graph.inputs else set()
-        at |= {"output"} if output in graph.outputs else set()
+        at |= {"output"} if output in last else set()
         one = _Operator(
             name=names[operator.opcodeIndex],
             written=bytes(graph.tensors[output].name).decode(errors="replace"),
@@ -196,7 +210,9 @@ def _broken_rules(operator: _Operator, precision: str) -> Iterator[LintCode]:
     if operator.name in _CHANGING:
         if not operator.at & _CHANGES_AT[precision]:
             yield "changes_type"
-    elif operator.element_type != _COMPUTED_IN[precision]:
+    elif operator.element_type != _COMPUTED_IN[precision] and not (
+        operator.name == _FLOAT_END and "output" in operator.at
+    ):
         yield "other_type"
     before = operator.behind
     if before is None or not operator.sole or before.activation != schema.ActivationFunctionType.NONE:

@@ -9,6 +9,7 @@ from stages.documents.conversion import (
     Edge,
     EdgeCheck,
     ModelFile,
+    Quantization,
 )
 from stages.documents.folds import ArchitectureAgreement, CrossValidation, FoldFigures, PooledNetwork
 from stages.documents.images import ClassImages, ImagesReport
@@ -25,7 +26,16 @@ from stages.documents.latency import (
     TableRow,
     Timing,
 )
-from stages.documents.origin import ComputeCost, MadeBy, MadeByAll, Origin, Precision, PretrainedFrom, Role
+from stages.documents.origin import (
+    ComputeCost,
+    ElementType,
+    MadeBy,
+    MadeByAll,
+    Origin,
+    Precision,
+    PretrainedFrom,
+    Role,
+)
 from stages.documents.search import (
     ConsideredNetwork,
     PathEvaluations,
@@ -42,6 +52,7 @@ from stages.documents.verification import (
     FoundLatency,
     Verdict,
     Verification,
+    VerifiedFile,
     VerifiedNetwork,
 )
 
@@ -58,6 +69,7 @@ __all__ = [
     "CrossValidation",
     "Edge",
     "EdgeCheck",
+    "ElementType",
     "EpochPoint",
     "FoldFigures",
     "FoundLatency",
@@ -79,6 +91,7 @@ __all__ = [
     "PretrainedFrom",
     "PrunedNetwork",
     "PrunedNetworks",
+    "Quantization",
     "ReferenceLatency",
     "Role",
     "SearchEpoch",
@@ -91,5 +104,6 @@ __all__ = [
     "TrainedNetworks",
     "Verdict",
     "Verification",
+    "VerifiedFile",
     "VerifiedNetwork",
 ]

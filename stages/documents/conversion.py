@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.artifact import Blob, Document, Record
-from stages.documents.origin import Origin, Precision, PretrainedFrom, Role
+from stages.documents.origin import ElementType, Origin, Precision, PretrainedFrom, Role
 from stages.space.block_spec import ModelOutput
 from stages.space.search_space import NetConfig
 
@@ -58,7 +58,10 @@ class GraphLint(Record):
 
 
 class ConversionCheck(Record):
-    """The proof that a TFLite model computes what the PyTorch network computes."""
+    """The proof that a TFLite model computes what the PyTorch network computes.
+
+    Of a file in another precision than float32: how its answers differ from the float32 file's.
+    """
 
     images: int
     max_abs_diff: float
@@ -74,16 +77,42 @@ class ConversionCheck(Record):
     )
 
 
+class Quantization(Record):
+    """How a file in another precision was made of the float32 file, and what it costs on validation images.
+
+    Int8 is made of the trained network, and where that costs too much of a fine-tuned one as well: the better
+    of both by these images is kept.
+    """
+
+    calibration_images: int = Field(ge=0, description="training images that ranges were read off; 0: none")
+    images: int = Field(description="validation images on which both files were asked")
+    accuracy_percent: float
+    float32_accuracy_percent: float
+    fine_tuned: bool = Field(description="whether its weights were fine-tuned in the steps of int8")
+    other_accuracy_percent: float | None = Field(
+        default=None, description="of the file that was not kept; None: there was no other"
+    )
+    weights: Blob | None = Field(default=None, description="the fine-tuned ones")
+
+    @property
+    def points_lost(self) -> float:
+        """Accuracy of the float32 file less its own, in percentage points."""
+        return self.float32_accuracy_percent - self.accuracy_percent
+
+
 class ModelFile(Record):
     """A network's `.tflite` file in one precision, and the proof that it computes the same.
 
-    ``output`` is what the file answers; the check compares logits, whatever it is.
+    ``output`` is what the file answers, in float32. The check of float32 compares logits with PyTorch's; that
+    of other precisions compares answers with the float32 file's.
     """
 
     precision: Precision
+    input_type: ElementType = "float32"
     output: ModelOutput
     blob: Blob
     check: ConversionCheck
+    quantization: Quantization | None = Field(default=None, description="None: the float32 file")
 
 
 class ConvertedNetwork(Record):
@@ -107,5 +136,5 @@ class ConvertedNetwork(Record):
 class ConvertedNetworks(Document):
     """Output of ``convert``."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     networks: tuple[ConvertedNetwork, ...]

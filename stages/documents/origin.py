@@ -10,7 +10,10 @@ from pydantic import Field
 from pipeline.artifact import Record
 from stages.space.weights_origin import WeightsOrigin
 
-Precision = Literal["float32"]
+Precision = Literal["float32", "float16", "int8", "dynamic_range"]
+"""``float16``: of the weights. ``dynamic_range``: weights in int8, activations quantized as they come."""
+ElementType = Literal["float32", "uint8", "int8"]
+"""Of a model's input and output. ``int8`` is what lies between: for models that stand for a part."""
 Role = Literal["found", "random", "front", "full", "baseline", "baseline_published"]
 """``front``: found for another target. ``full``: the whole network that a pretrained space was cut from.
 ``baseline``: MobileNetV2 with the space's stride plan; ``baseline_published``: with its own."""

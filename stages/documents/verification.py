@@ -10,7 +10,7 @@ from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
 from pipeline.artifact import Blob, Document, Record
 from stages.documents.images import ImagesReport
 from stages.documents.latency import ReferenceLatency
-from stages.documents.origin import Origin, PretrainedFrom, Role
+from stages.documents.origin import ElementType, Origin, Precision, PretrainedFrom, Role
 from stages.space.equal_latency import equal_latency
 from stages.space.search_space import NetConfig
 
@@ -122,10 +122,35 @@ class VerifiedNetwork(Record):
     )
 
 
+class VerifiedFile(Record):
+    """The found network's file in one precision, on all test images and on the device.
+
+    ``accuracy_points`` is its accuracy minus the float32 file's in percentage points, on the same images;
+    ``latency_ratio`` its latency over that file's, in the same rounds. Both None for the float32 file.
+    """
+
+    precision: Precision
+    input_type: ElementType
+    model: Blob
+    fine_tuned: bool
+    operators: int
+    delegate_partitions: int
+    accuracy_percent: float
+    accuracy_interval_95: tuple[float, float]
+    accuracy_points: float | None
+    accuracy_points_interval_95: tuple[float, float] | None
+    calibration_error_percent: float = Field(
+        description="expected calibration error of its probabilities in 15 bins"
+    )
+    measurement: LatencyMeasurement
+    latency_ratio: float | None
+    latency_ratio_interval_95: tuple[float, float] | None
+
+
 class Verification(Document):
     """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
 
-    schema_version: int = 5
+    schema_version: int = 6
     device: DeviceInfo
     runtime: RuntimeOptions
     test_images: int
@@ -143,6 +168,9 @@ class Verification(Document):
         "None: an earlier version",
     )
     networks: tuple[VerifiedNetwork, ...]
+    precisions: tuple[VerifiedFile, ...] = Field(
+        default=(), description="the found network's files; the first is float32"
+    )
     reference: str
     reference_reason: str
     ratio: float

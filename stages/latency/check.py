@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from statistics import median
 from typing import Literal
 
@@ -69,19 +70,14 @@ def check_model(
     The anchor shows fluctuations meanwhile, but is not told the old level: a device that has become slower
     for good is what this is to find.
     """
-    from stages.conversion.flatbuffer import network_model
+    from stages.conversion.measured import measured_network
 
+    written = partial(measured_network, precision=model.precision, seed=seed, output=model.output)
     points = pick_networks(model, networks)
     nets = {f"network_{index}": space.network(point.choices) for index, point in enumerate(points)}
     work = Work(
-        {
-            name: network_model(net, seed=seed, implementations=model.implementations, output=model.output)
-            for name, net in nets.items()
-        },
-        anchor=(
-            model.reference.name,
-            network_model(model.reference.net, seed=seed, output=model.output),
-        ),
+        {name: written(net, implementations=model.implementations) for name, net in nets.items()},
+        anchor=(model.reference.name, written(model.reference.net)),
     )
     measured = measure_rounds(context, device, work, config, runtime, seed)
     checked = []

@@ -20,7 +20,7 @@ from android_bench.device import DeviceInfo, RuntimeOptions
 from nasflow.base.errors import BadMeasurementError, IntegrityError, NasflowError, UsageError
 from nasflow.base.files import disk_faults
 from pipeline.artifact import Document, flat
-from stages.documents import LatencyModel, LatencyTable, Precision
+from stages.documents import LatencyModel, LatencyTable
 from stages.latency.calibration import FEWEST
 from stages.latency.model import NetworkTimings, check_of_table, fit_model
 from stages.measurement.rounds import assess_again
@@ -263,7 +263,6 @@ def differences(
     model: LatencyModel,
     device: DeviceInfo,
     runtime: RuntimeOptions,
-    precision: Precision = "float32",
     output: ModelOutput = "probabilities",
 ) -> tuple[str, ...]:
     """In what the device and the settings that a table was measured with differ from those at hand.
@@ -282,7 +281,7 @@ def differences(
                 ("threads", str(document.runtime.threads), str(runtime.threads)),
                 ("cores", _cores(document.device, document.runtime), _cores(device, runtime)),
                 ("delegate", document.runtime.delegate, runtime.delegate),
-                ("precision", document.precision, precision),
+                ("precision", document.precision, runtime.precision),
                 ("output of networks", document.output, output),
             ]
         )

@@ -86,14 +86,15 @@ class CandidateTimer:
         return self.latency.reference.name if self.latency.foreign else None
 
     def _series(self, paths: Sequence[Path], context: Context) -> Measured:
-        from stages.conversion.flatbuffer import network_model
+        from stages.conversion.measured import measured_network
 
         reference = self.latency.reference
         models = {
-            network_name(path): network_model(
+            network_name(path): measured_network(
                 self.space.network(path),
                 seed=self.seed,
                 implementations=self.latency.implementations,
+                precision=self.latency.precision,
                 output=self.latency.output,
             )
             for path in paths
@@ -102,7 +103,9 @@ class CandidateTimer:
             models,
             anchor=(
                 reference.name,
-                network_model(reference.net, seed=self.seed, output=self.latency.output),
+                measured_network(
+                    reference.net, self.latency.precision, seed=self.seed, output=self.latency.output
+                ),
             ),
             reference_ms=None if self.latency.foreign else reference.measurement.median_ms,
         )

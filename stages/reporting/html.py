@@ -21,6 +21,7 @@ from stages.reporting.cost import FINDING, PARTS, TRAINING
 from stages.reporting.folds_text import class_rows, folds_sentences
 from stages.reporting.images_text import class_parts, images_sentences
 from stages.reporting.notation import ROLES, amount, hours, milliseconds, signed
+from stages.reporting.precisions import HEADINGS, precision_rows
 from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
@@ -95,6 +96,8 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         measured_at=_measured_at(run.verify),
         conditions=_conditions(run.verify),
         found_check=run.found_conversion.file().check,
+        file_headings=HEADINGS,
+        file_rows=precision_rows(result.precisions),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from android_bench.device import ModelPrecision
 from nasflow.base.version import nasflow_version, package_version
 from pipeline.artifact import Document, Record
 from stages.documents import (
@@ -27,6 +28,7 @@ from stages.documents import (
 from stages.reporting.classes import ClassResult, class_results
 from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.notation import architecture_line
+from stages.reporting.precisions import PrecisionResult, precision_result
 from stages.reporting.rank_agreement import RankAgreement, rank_agreement
 from stages.reporting.run_documents import RunDocuments
 from stages.space.block_spec import ModelOutput
@@ -45,6 +47,9 @@ class DeviceResult(Record):
     threads: int
     cpu: str
     delegate: str
+    precision: ModelPrecision = Field(
+        default="float32", description="of the files that are compared, and that were searched for"
+    )
     virtual: bool
     cores: tuple[int, ...] | None = None
     core_mhz: float | None = None
@@ -98,7 +103,7 @@ class FoundNetwork(Record):
 
 
 class FileResult(Record):
-    """How the found network's file in one precision compares with PyTorch."""
+    """How the found network's float32 file compares with PyTorch, and its others with that file."""
 
     precision: Precision
     output: ModelOutput
@@ -169,12 +174,15 @@ class RunFacts(Record):
 class ResultDocument(Document):
     """The figures of one run."""
 
-    schema_version: int = 4
+    schema_version: int = 5
     device: DeviceResult
     latency_model: LatencyModelResult
     search: SearchOutcome
     network: FoundNetwork
     conversion: tuple[FileResult, ...]
+    precisions: tuple[PrecisionResult, ...] = Field(
+        default=(), description="the found network's files, verified; the first is float32"
+    )
     verification: VerificationResult
     images: ImagesReport | None = None
     cross_validation: CrossValidation | None = Field(
@@ -234,6 +242,7 @@ def build_result(
             threads=verify.runtime.threads,
             cpu=verify.runtime.cpu,
             delegate=verify.runtime.delegate,
+            precision=verify.runtime.precision,
             virtual=verify.device.virtual,
             cores=conditions.cores if conditions else None,
             core_mhz=conditions.core_mhz if conditions else None,
@@ -265,6 +274,7 @@ def build_result(
             weights_sha256=run.found_conversion.weights.sha256,
         ),
         conversion=tuple(map(_file, run.found_conversion.files)),
+        precisions=tuple(map(precision_result, verify.precisions)),
         verification=VerificationResult(
             test_images=verify.test_images,
             majority_percent=verify.majority_percent,

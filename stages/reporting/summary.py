@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nasflow.base.text import plain_line
 from stages.reporting.accuracy_text import balance_matters
 from stages.reporting.notation import ROLES, amount, milliseconds
+from stages.reporting.precisions import HEADINGS, precision_rows
 from stages.reporting.result import NetworkResult, ResultDocument
 from stages.reporting.text import headline, sentences
 
@@ -91,6 +92,8 @@ def summary_text(result: ResultDocument, *, width: int = 140) -> str:
     networks = result.verification.networks
     for columns in _tables(width, networks):
         parts += [*_plain_table(columns, networks), ""]
+    for of_files in _file_tables(width, result):
+        parts += [*_aligned(of_files), ""]
     for subject, sentence in _lines(result):
         parts.append(
             textwrap.fill(
@@ -113,15 +116,35 @@ def _lines(result: ResultDocument) -> list[tuple[str, str]]:
 
 def _plain_table(columns: tuple[Column, ...], networks: tuple[NetworkResult, ...]) -> list[str]:
     rows = [[c.heading for c in columns], *([c.cell(n) for c in columns] for n in networks)]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
+    return _aligned(rows, [column.left for column in columns])
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Sequence[bool] = (True,)) -> list[str]:
+    """Rows as lines, the first of them headings; columns are aligned to the right where not ``left``."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    to_left = [*left, *[False] * (len(widths) - len(left))]
     lines = [
         "  ".join(
-            cell.ljust(width) if column.left else cell.rjust(width)
-            for cell, width, column in zip(row, widths, columns, strict=True)
+            cell.ljust(width) if at_left else cell.rjust(width)
+            for cell, width, at_left in zip(row, widths, to_left, strict=True)
         ).rstrip()
         for row in rows
     ]
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def _file_tables(width: int, result: ResultDocument) -> list[list[tuple[str, ...]]]:
+    """The found network's files, headings first, in as many tables as the width takes."""
+    if not (rows := precision_rows(result.precisions)):
+        return []
+    whole = [HEADINGS, *rows]
+    needed = [max(len(row[index]) for row in whole) + 2 for index in range(len(HEADINGS))]
+    groups = [[0]]
+    for index in range(1, len(HEADINGS)):
+        if sum(needed[i] for i in groups[-1]) + needed[index] > width and len(groups[-1]) > 1:
+            groups.append([0])
+        groups[-1].append(index)
+    return [[tuple(row[index] for index in group) for row in whole] for group in groups]
 
 
 def summary_renderable(result: ResultDocument, *, width: int = 140) -> RenderableType:
@@ -147,6 +170,13 @@ def summary_renderable(result: ResultDocument, *, width: int = 140) -> Renderabl
             )
             table.add_row(*(Text(column.cell(network)) for column in columns), style=style)
         parts.append(Padding(table, (0, 0, 1, 0)))
+    for headings, *rows in _file_tables(width, result):
+        files = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+        for index, heading in enumerate(headings):
+            files.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
+        for row in rows:
+            files.add_row(*map(Text, row))
+        parts.append(Padding(files, (0, 0, 1, 0)))
     listing = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     listing.add_column(style="dim", no_wrap=True)
     listing.add_column(overflow="fold")

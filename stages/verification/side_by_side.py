@@ -15,6 +15,7 @@ from stages.documents import (
     AgainstRandom,
     ConvertedNetwork,
     LatencyModel,
+    Precision,
     VerifiedNetwork,
 )
 from stages.measurement.paired import PairedRounds
@@ -66,6 +67,8 @@ class Comparison:
     reference: str
     rivals: Sequence[str]
     """Networks that might have been the reference."""
+    precision: Precision = "float32"
+    """Of the files that are compared."""
 
     def verified(self, network: ConvertedNetwork, store: BlobStore) -> VerifiedNetwork:
         """One network's figures; its answers go into the store."""
@@ -95,7 +98,7 @@ class Comparison:
             parameters=network.net.parameters,
             macs=network.net.macs,
             against_found=None if name == self.found else self._against_found(name),
-            model=network.file().blob,
+            model=network.file(self.precision).blob,
             correct=store.put_bytes(np.packbits(correct_N).tobytes(), ".bits"),
             answers=store.put_bytes(class_bytes(answers_N), ".labels"),
         )

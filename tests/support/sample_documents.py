@@ -30,6 +30,7 @@ from stages.documents import (
     ConvertedNetworks,
     Edge,
     EdgeCheck,
+    ElementType,
     EpochPoint,
     HeldOutError,
     LatencyModel,
@@ -37,6 +38,7 @@ from stages.documents import (
     ModelFile,
     Precheck,
     PrecheckedNetwork,
+    Precision,
     PredictionPoint,
     PrunedNetwork,
     PrunedNetworks,
@@ -49,6 +51,7 @@ from stages.documents import (
     TrainedNetwork,
     TrainedNetworks,
     Verification,
+    VerifiedFile,
     VerifiedNetwork,
 )
 from stages.space.block_spec import BlockSpec
@@ -772,6 +775,7 @@ class _Sample:
             images=images_report(open_dataset(DataConfig()), DataConfig(), IMAGES_BY_CLASS),
             equal_points=3.0,
             networks=tuple(self.verified(n, rounds, latency, convert) for n in convert.networks),
+            precisions=self.files(convert, rounds["found"]),
             reference=reference,
             reference_reason=f"{reference} is the fastest MobileNetV2 that is not significantly less "
             "accurate than the found network (-0.32 points, 95 % interval -0.78 to +0.14).",
@@ -785,6 +789,39 @@ class _Sample:
             rounds=ROUNDS,
             seconds=37.2,
         )
+
+    def files(self, convert: ConvertedNetworks, found_ms: list[float]) -> tuple[VerifiedFile, ...]:
+        """The found network in three precisions."""
+        plain = next(n for n in convert.networks if n.role == "found").file().blob
+        kinds: list[tuple[Precision, ElementType, float, float, float]] = [
+            ("float32", "float32", 1.0, 1.0, 0.0),
+            ("float16", "float32", 0.53, 1.0, 0.01),
+            ("int8", "uint8", 0.31, 0.52, -0.24),
+        ]
+        accuracy = self.accuracies["found"]
+        files = []
+        for precision, takes, size, time, points in kinds:
+            beside = precision != "float32"
+            blob = _blob(f"found {precision}", round(size * plain.size_bytes), ".tflite")
+            files.append(
+                VerifiedFile(
+                    precision=precision,
+                    input_type=takes,
+                    model=blob if beside else plain,
+                    fine_tuned=False,
+                    operators=66,
+                    delegate_partitions=1,
+                    accuracy_percent=accuracy + points,
+                    accuracy_interval_95=(accuracy + points - 0.6, accuracy + points + 0.6),
+                    accuracy_points=points if beside else None,
+                    accuracy_points_interval_95=(points - 0.2, points + 0.2) if beside else None,
+                    calibration_error_percent=2.1,
+                    measurement=self.joined([time * ms for ms in found_ms]),
+                    latency_ratio=time if beside else None,
+                    latency_ratio_interval_95=(time - 0.01, time + 0.01) if beside else None,
+                )
+            )
+        return tuple(files)
 
     def against_random(self, rounds: dict[str, list[float]], latency: LatencyModel) -> AgainstRandom:
         points = self.accuracies["found"] - self.accuracies["random"]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from android_bench.device import (
     PHONE_OVERHEAD,
@@ -81,7 +81,7 @@ class ScriptedDevice:
     def run_model(
         self,
         model: bytes,
-        inputs_NHWC: NDArray[np.float32],
+        inputs_NHWC: NDArray[Any],
         options: RuntimeOptions = ONE_THREAD,
     ) -> NDArray[np.float32]:
         raise AssertionError("accuracy is computed on this computer, not on the device")

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from android_bench.device import (
     LOCAL_OVERHEAD,
@@ -109,7 +109,7 @@ class SimulatedDevice:
     def run_model(
         self,
         model: bytes,
-        inputs_NHWC: NDArray[np.float32],
+        inputs_NHWC: NDArray[Any],
         options: RuntimeOptions = ONE_THREAD,
     ) -> NDArray[np.float32]:
         raise AssertionError("the simulated phone only measures")

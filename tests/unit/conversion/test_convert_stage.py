@@ -20,7 +20,7 @@ from pipeline.store.store import Store
 from stages.conversion.config import ConvertConfig
 from stages.conversion.edge_images import extreme_images
 from stages.conversion.softmax import probabilities_of
-from stages.convert import Convert, Plan
+from stages.convert import Convert, KeptFile, Plan
 from stages.data.config import DataConfig
 from stages.documents import ConversionCheck, ConvertedNetworks, Role, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, save_weights
@@ -35,7 +35,7 @@ SPACE = SearchSpace(
     head_width=16,
     candidates=(Candidate(kernel=3, expansion=1), Candidate(kernel=5, expansion=2)),
 )
-STAGE = Convert(config=ConvertConfig(images=64), data=DataConfig())
+STAGE = Convert(config=ConvertConfig(images=64, precisions=()), data=DataConfig())
 
 
 class Run:
@@ -95,8 +95,8 @@ def test_a_stopped_run_goes_on_with_the_networks_that_are_left(tmp_path: Path) -
         first.convert(*networks(first))
     # What stands in scratch is taken as it is: mark it, to see that it is not made again.
     key = Plan(networks(first)[0]).key
-    assert first.scratch.load(f"{key}.tflite") is not None
-    first.scratch.save(f"{key}.tflite", b"made before the stop")
+    assert first.scratch.load(f"{key}.float32.tflite") is not None
+    first.scratch.save(f"{key}.float32.tflite", b"made before the stop")
 
     second = Run(tmp_path)
     found, baseline = second.convert(*networks(second)).networks
@@ -180,8 +180,10 @@ def test_where_all_is_done_no_process_is_started(tmp_path: Path, monkeypatch: py
     )
     found, baseline = networks(run)
     for network in (found, baseline):
-        run.scratch.save(f"{Plan(network).key}.tflite", network.name.encode())
-        run.scratch.save(f"{Plan(network).key}.json", check.model_dump_json().encode())
+        run.scratch.save(f"{Plan(network).key}.float32.tflite", network.name.encode())
+        run.scratch.save(
+            f"{Plan(network).key}.float32.json", KeptFile(check=check).model_dump_json().encode()
+        )
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
 
     document = run.convert(found, baseline)

@@ -29,7 +29,7 @@ def test_the_result_has_the_promised_fields() -> None:
             "verdict",
         },
     }
-    assert result["schema_version"] == 4
+    assert result["schema_version"] == 5
     for section, fields in promised.items():
         assert fields <= set(result[section]), section
     held_out = {"networks", "share_within_5_percent", "share_within_10_percent", "mape_percent", "spearman"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ from stages.documents import (
 )
 from stages.space.block_spec import BlockSpec
 from stages.space.search_space import NetConfig
-from stages.verification.answers import classes_in, predicted_classes
+from stages.verification.answers import answers_of, classes_in
 from stages.verification.prediction import verdict
 from stages.verification.statistics import Estimate
 from stages.verify import Verify, VerifyConfig
@@ -438,7 +438,7 @@ def test_mobilenets_from_random_weights_are_no_reference_for_a_pretrained_find(
 def test_the_output_is_a_document_whose_blobs_are_known(run: Run) -> None:
     result = run(ScriptedDevice(TRUE_MS))
     assert Verification.model_validate_json(document_bytes(result)) == result
-    assert len(blobs_of(result)) == 3 * len(NETWORKS) + 1
+    assert len(blobs_of(result)) == 3 * len(NETWORKS) + 2, "the found model is also one of its files"
 
 
 def test_a_device_that_leaves_a_network_out_is_an_error(run: Run) -> None:
@@ -453,6 +453,10 @@ def images(count: int) -> GreyImages:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (count, 32, 32), dtype=np.uint8)
     return GreyImages(pixels, random.integers(0, 10, count))
+
+
+def files_of(networks: Sequence[ConvertedNetwork]) -> dict[str, ModelFile]:
+    return {network.name: network.file() for network in networks}
 
 
 def test_answers_are_those_of_litert_and_are_asked_once(store: MemoryStore) -> None:
@@ -470,15 +474,16 @@ def test_answers_are_those_of_litert_and_are_asked_once(store: MemoryStore) -> N
         expected.append(int(interpreter.get_tensor(target["index"]).argmax()))
     scratch = MemoryScratch()
     with LocalDevice() as device:
-        answers, seconds = predicted_classes(
-            memory_context("verify", store=store, scratch=scratch), networks, test, device
+        answers, seconds = answers_of(
+            memory_context("verify", store=store, scratch=scratch), files_of(networks), test, device
         )
-    assert answers["found"].tolist() == expected
+    assert answers["found"].classes_N.tolist() == expected
     assert seconds > 0
-    again, _ = predicted_classes(
-        memory_context("verify", store=store, scratch=scratch), networks, test, ScriptedDevice({})
+    again, _ = answers_of(
+        memory_context("verify", store=store, scratch=scratch), files_of(networks), test, ScriptedDevice({})
     )
-    assert again["found"].tolist() == expected
+    assert again["found"].classes_N.tolist() == expected
+    assert again["found"].calibration_error_percent == answers["found"].calibration_error_percent
 
 
 def test_a_model_that_answers_nan_is_refused(store: MemoryStore) -> None:
@@ -489,7 +494,7 @@ def test_a_model_that_answers_nan_is_refused(store: MemoryStore) -> None:
         LocalDevice() as device,
         pytest.raises(DeviceError, match=r"found: the \.tflite model answered with NaN"),
     ):
-        predicted_classes(memory_context("verify", store=store), networks, images(3), device)
+        answers_of(memory_context("verify", store=store), files_of(networks), images(3), device)
 
 
 # --- verdict and declarations ------------------------------------------------------------------------

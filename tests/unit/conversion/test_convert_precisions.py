@@ -1,0 +1,197 @@
+"""The stage makes the found network's files in other precisions, and fine-tunes what int8 costs too much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.memory_context import Told, memory_context
+from support.toy_search import latency_model
+from torch.nn import functional
+from unit.conversion.test_convert_stage import SPACE
+
+from nasflow.base.errors import ConversionError, UsageError
+from pipeline.events import Event, Message
+from pipeline.store.store import Store
+from stages.conversion.config import ConvertConfig
+from stages.conversion.precision_files import same_but_for_noise
+from stages.conversion.suitable import check_runs_in
+from stages.convert import Convert
+from stages.data.config import DataConfig, open_dataset
+from stages.documents import ConvertedNetwork, ConvertedNetworks, TrainedNetwork, TrainedNetworks
+from stages.nn.network import Network, load_network, save_weights
+from stages.space import SpaceConfig, load_space
+from stages.training.recipe import TrainingConfig
+
+DATA = DataConfig(train_images=3000, architecture_images=300, choice_images=500)
+RECIPE = TrainingConfig(pretrained_rate=0.003)
+NET = SPACE.network([1])
+
+
+def _ignore(_event: Event) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture(scope="module")
+def trained() -> Network:
+    """A network that has learned for two seconds: 60 % where chance is 10 %."""
+    torch.manual_seed(0)
+    network = Network(NET).train()
+    optimizer = torch.optim.AdamW(network.parameters())
+    batches = open_dataset(DATA).load("train").batches(64, torch.device("cpu"))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=3 * len(batches))
+    for epoch in range(3):
+        for x_NCHW, labels in batches.training(0, epoch):
+            optimizer.zero_grad()
+            functional.cross_entropy(network(x_NCHW), labels).backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def spoilt(network: Network, factor: float = 100.0) -> Network:
+    """The same function in float32: one channel is large before the head, whose kernels are small for it.
+
+    In int8 all channels share their steps, and the others are left with few.
+    """
+    changed = load_network(network.net, save_weights(network))
+    project, head = changed.blocks[-3].layers[-1], changed.blocks[-2]
+    with torch.no_grad():
+        project[1].weight[0] *= factor
+        project[1].bias[0] *= factor
+        head[0].weight[:, 0] /= factor
+    return changed.eval()
+
+
+def convert(
+    folder: Path, network: Network, *, told: Told | None = None, precision: str = "float32", **config: object
+) -> ConvertedNetworks:
+    store = Store(folder, _ignore)
+
+    def one(name: str, role: str) -> TrainedNetwork:
+        return TrainedNetwork.model_validate(
+            {
+                "name": name,
+                "role": role,
+                "net": NET.model_dump(mode="json"),
+                "weights": store.put_bytes(save_weights(network), ".safetensors").model_dump(),
+                "origin": "fresh",
+                "images_seen": 1,
+                "curve": (),
+                "best_epoch": 0,
+                "validation_accuracy_percent": 10.0,
+                "seconds": 1.0,
+            }
+        )
+
+    stage = Convert(
+        config=ConvertConfig.model_validate({"images": 32, "calibration_images": 100, **config}),
+        data=DATA,
+        recipe=RECIPE,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    return stage.run(
+        memory_context("convert", store=store, told=told),
+        finetuned=TrainedNetworks(networks=(one("found", "found"),)),
+        baselines=TrainedNetworks(networks=(one("mobilenet", "baseline"),)),
+        latency=latency_model(SPACE),
+    )
+
+
+def texts(told: Told) -> list[str]:
+    return [event.text for event in told.events if isinstance(event, Message)]
+
+
+def of(network: ConvertedNetwork) -> list[str]:
+    return [file.precision for file in network.files]
+
+
+def test_what_may_ship_is_made_in_each_precision_and_the_rest_in_the_one_that_is_compared(
+    tmp_path: Path, trained: Network
+) -> None:
+    found, baseline = convert(tmp_path, trained, precisions=("int8", "float16")).networks
+    assert (of(found), of(baseline)) == (["float32", "float16", "int8"], ["float32"])
+    plain, half, int8 = found.files
+    assert (plain.input_type, half.input_type, int8.input_type) == ("float32", "float32", "uint8")
+    assert plain.quantization is None
+    assert int8.quantization is not None
+    assert int8.quantization.calibration_images == 100
+    assert int8.quantization.images == 500
+    assert int8.quantization.float32_accuracy_percent > 40
+    assert abs(int8.quantization.points_lost) < 3
+    assert int8.check.snr_db > 15
+    assert half.check.snr_db > 40
+    assert int8.blob.size_bytes < plain.blob.size_bytes
+
+
+def test_a_search_in_int8_has_every_network_in_int8(tmp_path: Path, trained: Network) -> None:
+    found, baseline = convert(tmp_path, trained, precisions=(), precision="int8").networks
+    assert of(found) == of(baseline) == ["float32", "int8"]
+
+
+def test_int8_takes_floats_where_that_is_wanted(tmp_path: Path, trained: Network) -> None:
+    found, _ = convert(tmp_path, trained, precisions=("int8",), input_type="float32").networks
+    assert found.file("int8").input_type == "float32"
+    assert found.file("int8").check.operator_counts["QUANTIZE"] == 1
+
+
+def test_what_int8_costs_too_much_is_fine_tuned_and_the_better_file_kept(
+    tmp_path: Path, trained: Network
+) -> None:
+    told = Told()
+    found, _ = convert(
+        tmp_path, spoilt(trained), told=told, precisions=("int8",), min_int8_top1_percent=50
+    ).networks
+    file = found.file("int8").quantization
+    assert file is not None
+    assert file.fine_tuned
+    assert file.other_accuracy_percent is not None
+    assert file.float32_accuracy_percent - file.other_accuracy_percent > 10, "int8 as it was costs much"
+    assert file.accuracy_percent > file.other_accuracy_percent + 10
+    assert file.weights is not None
+    assert any("fine-tuning in the steps of int8" in text for text in texts(told))
+
+
+def test_without_epochs_nothing_is_fine_tuned(tmp_path: Path, trained: Network) -> None:
+    settings = {"precisions": ("int8",), "int8_epochs": 0, "min_int8_top1_percent": 0, "min_int8_snr_db": -50}
+    found, _ = convert(tmp_path, spoilt(trained), **settings).networks
+    file = found.file("int8").quantization
+    assert file is not None
+    assert (file.fine_tuned, file.other_accuracy_percent) == (False, None)
+
+
+def test_answers_too_far_from_float32_end_the_run_with_both_figures(tmp_path: Path, trained: Network) -> None:
+    with pytest.raises(ConversionError, match=r"found in int8 does not answer .* dB \(needed 90\)") as raised:
+        convert(tmp_path, trained, precisions=("int8",), min_int8_snr_db=90)
+    assert "convert.min_int8_snr_db" in raised.value.hint
+
+
+def test_dynamic_range_is_made_with_a_warning(tmp_path: Path, trained: Network) -> None:
+    told = Told()
+    found, _ = convert(tmp_path, trained, told=told, precisions=("dynamic_range",)).networks
+    assert found.file("dynamic_range").check.delegate_partitions > 1
+    assert any("slower in dynamic_range" in text for text in told.warnings)
+
+
+def test_a_space_with_h_swish_is_refused_in_int8_unless_it_may_fall_apart() -> None:
+    space = load_space(SpaceConfig(name="mobile_v3"))
+    with pytest.raises(UsageError, match="does not take over h-swish in int8") as raised:
+        check_runs_in(space, "int8", one_partition=True)
+    assert "convert.require_one_partition: false" in raised.value.hint
+    check_runs_in(space, "int8", one_partition=False)
+    check_runs_in(space, "float16", one_partition=True)
+    check_runs_in(load_space(SpaceConfig(name="proxyless_mobile")), "int8", one_partition=True)
+
+
+def test_a_class_that_is_held_for_as_likely_is_the_same_but_a_wrong_one_is_not() -> None:
+    generator = np.random.default_rng(0)
+    undecided_NK = (0.1 + generator.normal(0, 1e-4, (200, 10))).astype(np.float32)
+    noisy_NK = (undecided_NK + generator.normal(0, 1e-3, (200, 10))).astype(np.float32)
+    assert (noisy_NK.argmax(1) == undecided_NK.argmax(1)).mean() < 0.5
+    assert same_but_for_noise(undecided_NK, noisy_NK).mean() > 0.95
+    sure_NK = np.eye(10, dtype=np.float32)[generator.integers(0, 10, 200)]
+    turned_NK = sure_NK.copy()
+    turned_NK[:50] = np.roll(sure_NK[:50], 1, axis=1)
+    assert same_but_for_noise(sure_NK, turned_NK).mean() == 0.75
