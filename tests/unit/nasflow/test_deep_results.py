@@ -24,7 +24,6 @@ from nasflow.commands.run import run_pipeline
 from nasflow.publish import FILES
 from pipeline.artifact import Document
 from pipeline.store.scratch import FolderScratch
-from stages.conversion.ways import split_indices
 from stages.convert import Plan
 from stages.documents import LatencyModel, PrunedNetworks, TrainedNetworks, Verification
 from stages.measurement.paired import PairedRounds
@@ -84,7 +83,7 @@ def test_convert_and_verify_keep_networks_of_any_depth_under_short_names(layers:
     with tempfile.TemporaryDirectory() as folder:
         scratch = FolderScratch(Path(folder), "convert", lambda _text: None)
         for network in finetune.networks:
-            plan = Plan(network, split_indices(network.net, {b.key: "split" for b in network.net.blocks}))
+            plan = Plan(network, {block.key: "split" for block in network.net.blocks})
             scratch.save(f"{plan.key}.tflite", b"model")
             assert scratch.load(f"{plan.key}.tflite") == b"model"
         names = [network.name for network in finetune.networks]
