@@ -14,6 +14,7 @@ from stages.packaging.tflite_file import TensorFacts
 from stages.reporting.cost import PARTS
 from stages.reporting.images_text import class_parts, images_sentences
 from stages.reporting.notation import ROLES, amount, display_name, hours, milliseconds
+from stages.reporting.precisions import HEADINGS, precision_rows
 from stages.reporting.text import headline, sentences, verdict_sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -81,6 +82,8 @@ def model_card(shipment: Shipment) -> bytes:
             }
             for row in verification.networks
         ],
+        file_headings=HEADINGS,
+        file_rows=[[markdown(cell) for cell in row] for row in precision_rows(result.precisions)],
         sentences=[(s, markdown(said)) for s, said in sentences(result) if s not in _SAID_ELSEWHERE],
         verdict=_verdict(shipment),
         limits=_limits(shipment),
@@ -181,7 +184,6 @@ def _file_row(model: ReadyModel) -> dict[str, Any]:
         "output": model.facts.output.type,
         "size": human_bytes(len(model.content)),
         "agreement": f"same class as {compared} on {share}",
-        "verified": model.verified,
     }
 
 
@@ -217,13 +219,14 @@ def _limits(shipment: Shipment) -> list[str]:
         "Its accuracy holds for images like the test images; its latencies for the device, the runtime and "
         "the number of threads above.",
     ]
-    others = [f"`{model.name}`" for model in shipment.models if not model.verified]
+    measured = {file.model_sha256 for file in result.precisions}
+    others = [
+        f"`{model.name}`"
+        for model in shipment.models
+        if not model.verified and model.source.blob.sha256 not in measured
+    ]
     if others:
-        said.append(
-            f"Accuracy and latency were measured with `{shipment.verified.name}`. {' and '.join(others)} "
-            f"{'was' if len(others) == 1 else 'were'} converted beside it: measure before you rely on "
-            f"{'it' if len(others) == 1 else 'them'}."
-        )
+        said.append(f"Nothing was measured with {' and '.join(others)}: measure before you rely on it.")
     if fit := _fit(shipment):
         said.append(fit)
     if refused := shipment.verified.facts.refused_by_apps():

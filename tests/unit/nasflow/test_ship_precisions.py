@@ -1,0 +1,104 @@
+"""``nasflow ship`` of a network in several precisions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.sample_documents import sample_documents
+from support.small_classifiers import small_classifier
+from support.toy_pipeline import ToyPipeline
+
+from nasflow.cli.app import main
+from nasflow.cli.request import RunOptions, Selection
+from nasflow.commands.project import open_project
+from nasflow.commands.run import run_pipeline
+from pipeline.artifact import Blob, sha256_hex
+from stages.documents import ConvertedNetworks, Precision, Verification
+
+MODELS: dict[Precision, bytes] = {
+    "float32": small_classifier(10),
+    "float16": small_classifier(10, seed=1),
+    "int8": small_classifier(10, input_type="uint8", seed=2),
+}
+
+
+def finish(folder: Path, verified: Precision) -> None:
+    """A finished run whose found network has the files of :data:`MODELS`."""
+    documents = sample_documents()
+    convert, verify = documents["convert"], documents["verify"]
+    assert isinstance(convert, ConvertedNetworks)
+    assert isinstance(verify, Verification)
+    blobs = {
+        precision: Blob(sha256=sha256_hex(precision.encode()), suffix=".tflite", size_bytes=len(model))
+        for precision, model in MODELS.items()
+    }
+    (found,) = (network for network in convert.networks if network.role == "found")
+    files = tuple(
+        found.file().model_copy(update={"precision": precision, "blob": blob})
+        for precision, blob in blobs.items()
+    )
+    changed = {
+        "convert": convert.model_copy(
+            update={
+                "networks": tuple(
+                    n.model_copy(update={"files": files}) if n is found else n for n in convert.networks
+                )
+            }
+        ),
+        "verify": verify.model_copy(
+            update={
+                "networks": tuple(
+                    n.model_copy(update={"model": blobs[verified]}) if n.role == "found" else n
+                    for n in verify.networks
+                ),
+                "precisions": tuple(
+                    file.model_copy(update={"model": blobs[file.precision]})
+                    for file in verify.precisions
+                    if file.precision != "float16"
+                ),
+            }
+        ),
+    }
+    (folder / "pipeline.yaml").write_text("training: {precision: '32'}\n", encoding="utf-8")
+    contents = {blob.sha256: MODELS[precision] for precision, blob in blobs.items()}
+    toy = ToyPipeline(documents={**documents, **changed}, blobs=contents)
+    run_pipeline(RunOptions(), open_project(Selection(folder / "pipeline.yaml"), toy))
+
+
+@pytest.mark.parametrize("verified", ["float32", "int8"])
+def test_the_verified_file_is_the_model_and_the_others_are_named_after_their_precision(
+    verified: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finish(tmp_path, verified)
+    monkeypatch.chdir(tmp_path)
+    assert main(["ship", "--version", "1.0.0", "--name", "flowers", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    package = Path(document["folder"])
+    others = MODELS.keys() - {verified}
+    models = {path.name for path in package.glob("*.tflite")}
+    assert models == {"model.tflite", *(f"model_{precision}.tflite" for precision in others)}
+    made_from = json.loads((package / "provenance.json").read_bytes())
+    assert {f["precision"] for f in made_from["files"] if f["verified"]} == {verified}
+    assert {f["precision"]: f["converted_sha256"] for f in made_from["files"]} == {
+        precision: sha256_hex(model) for precision, model in MODELS.items()
+    }
+    archive = (package / "flowers-1.0.0.aar").read_bytes()
+    assert (package / "model.tflite").read_bytes() in archive
+    assert not [name for name in models - {"model.tflite"} if (package / name).read_bytes() in archive]
+
+
+def test_the_card_shows_what_was_measured_of_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finish(tmp_path, "float32")
+    monkeypatch.chdir(tmp_path)
+    assert main(["ship", "--version", "1.0.0", "--name", "flowers", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    card = Path(document["files"]["MODEL_CARD.md"]).read_text(encoding="utf-8")
+    (of_int8,) = (line for line in card.splitlines() if line.startswith("| int8 |"))
+    assert "| uint8 |" in of_int8
+    assert "91.60" in of_int8
+    assert "Nothing was measured with `model_float16.tflite`: measure before you rely on it." in card
+    assert "same class as the float32 file" in card
