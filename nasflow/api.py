@@ -61,7 +61,7 @@ def run(
     with closing(device if device is not None else project.open_device()) as measured:
         pipeline = project.pipeline(on_event, measured)
         pipeline.check(until)
-        settled = decided(project, pipeline, on_event)
+        settled = decided(project, pipeline, on_event, until)
         if settled != project:
             project, pipeline = settled, settled.pipeline(on_event, measured)
         with pipeline.store.lock():

@@ -70,17 +70,17 @@ class Project:
         return self.build(self.config, self.base_dir, emit, device=device)
 
 
-def decided(project: Project, pipeline: Pipeline, emit: Emit) -> Project:
+def decided(project: Project, pipeline: Pipeline, emit: Emit, until: str | None = None) -> Project:
     """The project with what is decided about training on this computer, before the first run of its settings.
 
-    That is told by ``emit``. Raises MachineError.
+    That is told by ``emit``. ``until``: the last stage that is wanted. Raises MachineError.
     """
 
     def tell(text: str, warning: bool) -> None:
         emit(Message("", text, level="warning" if warning else "info"))
 
     asked = project.asked or project.config
-    config = decide(asked, project.base_dir, project.artifacts, pipeline, tell)
+    config = decide(asked, project.base_dir, project.artifacts, pipeline, tell, until)
     return replace(project, config=config)
 
 

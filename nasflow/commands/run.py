@@ -117,7 +117,7 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
             emit(Message("", notice, level="warning"))
         with _errors_logged_in(log):
             pipeline.check(options.until)
-            settled = decided(project, pipeline, emit)
+            settled = decided(project, pipeline, emit, options.until)
             if settled != project:
                 project, pipeline = settled, settled.pipeline(emit, device)
         with _errors_logged_in(log), _resumable(pipeline, options), pipeline.store.lock():

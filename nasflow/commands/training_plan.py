@@ -19,6 +19,7 @@ from nasflow.config import PipelineConfig
 from nasflow.reference import QUICK_START
 from pipeline.artifact import Record, canonical_json, sha256_hex
 from pipeline.runner import Pipeline
+from pipeline.selection import needed_for
 from stages.baseline import Baseline
 from stages.data.config import open_dataset
 from stages.nas.config import architecture_share
@@ -98,14 +99,18 @@ def decide(
     artifacts: Path,
     pipeline: Pipeline,
     tell: Callable[[str, bool], None],
+    until: str | None = None,
 ) -> PipelineConfig:
     """The configuration with what is decided for it: as before, else after a short measurement.
 
     ``pipeline`` is that of the configuration, and runs nothing here. ``tell`` is given what a person should
-    know before the run, and whether it is a warning. Raises MachineError.
+    know before the run, and whether it is a warning. Nothing is decided where no stage that ``until`` needs
+    trains. Raises MachineError, DatasetMissingError where images are needed and missing.
     """
     undecided = config.training.precision == "auto" and bf16_hardware().capable
-    if not undecided and not shortens(config):
+    trains = any(isinstance(stage, Search | Baseline) for stage in needed_for(pipeline.stages, until))
+    trains &= any(isinstance(stage, Baseline) for stage in pipeline.stages)  # whose networks are tried
+    if not trains or (not undecided and not shortens(config)):
         return config
     kept = _read(artifacts)
     plan = kept.plans.get(_digest(config))
@@ -134,6 +139,9 @@ def _decided(
     if undecided:
         from stages.training.precision import try_precisions
 
+        baseline.check_files()
+        if config.offline:
+            open_dataset(data).check_at_hand()
         choice = try_precisions(reference, recipe, data, config.seed)
         seen = [tried.step_ms for tried in (choice.float32, choice.bfloat16) if tried is not None]
         if seen:

@@ -64,9 +64,8 @@ class GateOptions:
 
         from stages.documents.gate import GatePlan
 
-        given = {name: value for name, value in self.limits.items() if value is not None}
         try:
-            plan = GatePlan.model_validate(given)
+            plan = GatePlan.model_validate(self.limits)
         except ValidationError as error:
             first = error.errors()[0]
             name = "--" + str((first["loc"] or ("blocks",))[0]).replace("_", "-")
@@ -190,7 +189,7 @@ def command(
         Path | None,
         typer.Argument(
             metavar="MODEL",
-            help="A .tflite file or a finished run's folder to be judged; without one, the stage runs.",
+            help="A .tflite file or a finished run's folder; without one, the stage runs.",
             show_default=False,
         ),
     ] = None,
@@ -251,10 +250,11 @@ def command(
     full_length: FullLength = False,
 ) -> Action:
     """Measure all networks side by side; with a model file: is it as fast as it should be?"""
+    limits = {"max_ratio": max_ratio, "max_ms": max_ms, "max_blocks": max_blocks}
     options = GateOptions(
         candidate,
         against,
-        {"max_ratio": max_ratio, "max_ms": max_ms, "max_blocks": max_blocks},
+        {name: limit for name, limit in limits.items() if limit is not None},
         result,
         junit,
         summary,

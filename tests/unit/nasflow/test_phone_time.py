@@ -106,7 +106,9 @@ def test_what_is_fresh_on_the_phone_of_the_last_run_takes_nothing(tmp_path: Path
 
 
 def test_a_run_tells_it_first_and_a_dry_run_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "pipeline.yaml").write_text("device: android:nobody\n", encoding="utf-8")
+    # The precision is given: on some processors it would be tried first.
+    settings = 'device: android:nobody\ntraining: {precision: "32"}\n'
+    (tmp_path / "pipeline.yaml").write_text(settings, encoding="utf-8")
     selection = Selection(tmp_path / "pipeline.yaml")
     with pytest.raises(NoUsableDeviceError, match="nobody"):
         run_pipeline(RunOptions(selection), open_project(selection))
