@@ -12,7 +12,6 @@ import typer
 
 from nasflow.base.errors import InconclusiveError, NasflowError, UsageError
 from nasflow.base.files import disk_faults, make_folder, write_atomic
-from nasflow.cli import console
 from nasflow.cli.options import (
     AsJson,
     Config,
@@ -143,10 +142,9 @@ def _told(result: GateResult, options: GateOptions) -> Outcome:
         github.append_summary(options.summary, result)
     if options.history is not None:
         history.append_entry(options.history, history.HistoryEntry.of(result))
-    if annotation := github.annotation(result):
-        console.write_note(annotation)
     text = words.self_test(result) if options.self_test else words.text(result)
-    return _outcome(result, options, text)
+    annotation = github.annotation(result)  # GitHub reads standard output
+    return _outcome(result, options, f"{annotation}\n{text}" if annotation else text)
 
 
 def _outcome(result: GateResult, options: GateOptions, text: str) -> Outcome:
