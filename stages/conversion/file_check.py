@@ -49,6 +49,7 @@ _READ_OPTIONS = {
     "ADD": schema.AddOptions,
     "MUL": schema.MulOptions,
 }
+_WITHOUT_OPTIONS = frozenset({"ADD", "MUL"})  # may have none: no activation is fused then
 
 
 class UnsoundError(ValueError):
@@ -217,6 +218,8 @@ def _check_options(operator: Any, name: str, what: str, content: bytes) -> None:
     if name not in _READ_OPTIONS:
         return
     kind, table = _READ_OPTIONS[name], operator.BuiltinOptions()
+    if table is None and name in _WITHOUT_OPTIONS:
+        return
     if table is None or _OPTIONS.get(operator.BuiltinOptionsType()) != kind.__name__:
         raise UnsoundError(f"{what} has no {kind.__name__}")
     inputs = numbers(operator.InputsAsNumpy())

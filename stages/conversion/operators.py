@@ -79,9 +79,10 @@ def read_operators(model: bytes) -> tuple[Placed, ...]:
 def _operator(name: str, operator: Any, graph: Any) -> Operator:
     outputs = numbers(operator.OutputsAsNumpy())
     output = _shape(graph.Tensors(outputs[0])) if outputs else ()
-    if name not in _FUSING:
+    table = operator.BuiltinOptions()
+    if name not in _FUSING or table is None:
         return Operator(name, output)
-    table, options = operator.BuiltinOptions(), _FUSING[name]()
+    options = _FUSING[name]()
     options.Init(table.Bytes, table.Pos)
     activation = _ACTIVATIONS[options.FusedActivationFunction()]
     if name not in _CONVOLUTIONS:

@@ -157,7 +157,7 @@ def test_the_action_measures_on_the_phone_and_names_its_files(
     (step,) = (step for step in action["runs"]["steps"] if step.get("id") == "gate")
     program = folder.path / "temp" / "nasflow" / "bin" / "nasflow"
     program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m nasflow "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nasflow "$@"\n')
     program.chmod(0o755)
     given = {
         "MODEL": "large.tflite",

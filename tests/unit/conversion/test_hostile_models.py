@@ -110,7 +110,7 @@ def with_shape(*shape: int) -> Callable[[Any], None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (with_input(10_000), r"operator 2 \(DEPTHWISE_CONV_2D\): an input is tensor 10000, and there are 22"),
+        (with_input(10_000), r"operator 2 \(DEPTHWISE_CONV_2D\): an input is tensor 10000, and there are 23"),
         (with_input(-2), r"an input is tensor -2"),
         (with_input(14), r"operator 2 \(DEPTHWISE_CONV_2D\) reads tensor 14, which operator 5 writes"),
         (with_shape(1, 46_341, 46_341, 3), r"tensor 0 \(input\) .* 1x46341x46341x3, which takes 25.8 GB"),
