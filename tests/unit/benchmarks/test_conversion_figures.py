@@ -70,6 +70,7 @@ def test_the_growth_of_another_process_is_seen() -> None:
         growth = resident_growth(step, (None, child.pid))
         print(file=child.stdin, flush=True)
     if growth is None:
+        assert sys.platform != "linux", "Linux tells how much memory a process has"
         pytest.skip("this system does not tell")
     assert growth[1] >= MEGABYTES_64
     assert growth[0] < MEGABYTES_64
