@@ -23,7 +23,7 @@ class Search(Stage):
     """ProxylessNAS with binarized paths (arXiv 1812.00332)."""
 
     name: ClassVar[str] = "search"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     after: ClassVar[tuple[str, ...]] = ("precheck",)
     output: ClassVar[type[SearchResult]] = SearchResult

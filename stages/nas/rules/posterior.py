@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 UPDATES = 20
 """Of the posterior, in a search: their distances grow with the number of evaluations."""
 FIRST_SHARE, FIRST_CONTRASTS = 1 / 20, 20  # of the steps, and differences within steps, before the first
-REFIT_GROWTH = 1.5  # evaluations that the variances are found of, over those that they were found of before
 NETWORKS, LAST_NETWORKS = 16, 64  # drawn from the posterior, at an update and at the last one
 KEPT = 0.5  # weight of the probabilities before an update: fewer networks then give as steady ones
 DECIDED, LAST_STARTS = 0.6, 32
@@ -97,7 +96,7 @@ class PosteriorRule:
         last = self.step == max(self._moments)
         seen = self.evaluations()
         known = len(seen.paths_NL)
-        if self._variances is None or LIKELIHOOD_NETWORKS > self._variances_of <= known / REFIT_GROWTH:
+        if self._variances is None or self._variances_of < LIKELIHOOD_NETWORKS:
             self._variances, self._variances_of = likely_variances(seen, self.sizes), known
         share_TC = best_shares(
             seen,
