@@ -43,9 +43,9 @@ class FinetuneAndFresh(Finetune):
 
 
 def with_fresh(stages: Sequence[Stage], config: PipelineConfig) -> list[Stage]:
-    """The stages; the found network is trained from random weights too, for longer by search and trials."""
-    search, trials = config.search, config.prune.trial_epochs * config.prune.candidates
-    epochs = config.training.epochs + search.warmup_epochs + search.epochs + trials
+    """The stages; the found network is trained from random weights too, for longer by the search."""
+    search = config.search
+    epochs = config.training.epochs + search.warmup_epochs + search.epochs
     return [
         FinetuneAndFresh(
             config=stage.config,

@@ -44,7 +44,6 @@ EPOCHS: Mapping[str, Sequence[str]] = {
         "search.warmup_epochs=2",
         "search.epochs=4",
         "search.architecture_every=2",
-        "prune.trial_epochs=1",
         "training.epochs=6",
     ),
 }

@@ -56,7 +56,6 @@ SETTINGS: Mapping[str, Any] = {
     "prune": {
         "candidates": 2,
         "recalibration_batches": 1,
-        "trial_epochs": 0,
         "random_networks": 1,
     },
     "baseline": {"widths": [0.1], "published_widths": []},

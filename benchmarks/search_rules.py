@@ -8,6 +8,8 @@ end. The seeds from 100 on served to choose the rules' constants, 0 to 7 to conf
 
 Controls: noise in place of losses (*blind*), shuffled labels, and probabilities that each layer's candidates
 have exchanged. Beside the rules a ceiling: the path of the least recorded loss, in the mean of all steps.
+And what a training of their own would choose among the most probable networks (*trials*), at its best: a
+whole training of each, judged on the validation images.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +32,7 @@ from benchmarks._tabular_ruler import (
     targets_ms,
     under_target,
 )
-from benchmarks.tabular_space import TrainedSpace, tabular_latency, tabular_space
+from benchmarks.tabular_space import TrainedSpace, block_keys, tabular_latency, tabular_space
 from pipeline.artifact import sha256_hex
 from stages.nas.latency_window import LatencyWindow
 from stages.nas.rules.base import PathRule, Rows
@@ -50,6 +53,7 @@ CHOSEN_BY, CONFIRMED_BY = (100, 101, 102, 103), tuple(range(8))
 STEPS_OF_A_ROW, PATHS_PER_STEP, WINDOW_RATE = 2, 4, 0.1
 PERMUTATIONS, DRAWS, SPREAD = 20, 10_000, 0.07
 CHANCE, MEAN, LOWER_END, LOW = 50.0, 88.0, 82.0, 60.0
+TRIED = (2, 3, 5)  # of the most probable networks
 RULES: Mapping[str, Callable[[Sequence[LatencyWindow], int, int], PathRule]] = {
     "posterior": lambda windows, steps, seed: PosteriorRule(windows, steps, PATHS_PER_STEP, seed),
     "window": lambda windows, _, seed: WindowRule(windows, PATHS_PER_STEP, WINDOW_RATE, seed),
@@ -167,7 +171,7 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
         target_ms = targets_ms()[target]
         return 100 * beaten_share(best_under_target(of_paths, target_ms), target_ms, truth)
 
-    # [supernet, target], the mean over repeats, of what a replay's probabilities are worth
+    # [repeat, supernet, target]: what a replay's probabilities are worth
     found: dict[str, Array] = {}
     permuted: dict[str, Array] = {}
     for job, of_targets in results.items():
@@ -178,6 +182,14 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
         table = found.setdefault(name, np.full((3, len(supernets), count), np.nan))
         for target, rows in zip(job.targets, of_targets, strict=True):
             table[job.repeat, row, target] = percentile(scores(rows), target)
+            if name == "posterior":
+                for count_tried, worth in tried_percentiles(
+                    scores(rows), targets_ms()[target], truth
+                ).items():
+                    of_tried = found.setdefault(
+                        f"posterior_then_{count_tried}_trained", np.full_like(table, np.nan)
+                    )
+                    of_tried[job.repeat, row, target] = worth
             if job.losses == "true" and not together and job.repeat == 0:
                 worth = [
                     percentile(scores([random.permutation(r) for r in rows]), target)
@@ -202,6 +214,26 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
         "percentiles": {
             name: _figures(np.nanmean(table, axis=0), confirmed, random) for name, table in tables.items()
         },
+    }
+
+
+def tried_percentiles(of_paths: Array, target_ms: float, truth: TrainedSpace) -> dict[int, float]:
+    """By how many of the most probable networks are trained: what the best on validation images is worth.
+
+    The mean over all ways to take one of each network's trainings. What a network is worth is the mean of
+    its trainings, this one among them, which is kind to the choice.
+    """
+    import numpy as np
+
+    paths = all_choices()
+    probable = sorted(under_target(target_ms), key=lambda number: -of_paths[number])
+    by_network = {block_keys(paths[number]): number for number in reversed(probable)}
+    numbers = sorted(by_network.values(), key=probable.index)[: max(TRIED)]
+    worth = [100 * beaten_share(paths[number], target_ms, truth) for number in numbers]
+    seen = [[run.validation_percent for run in truth.runs[block_keys(paths[number])]] for number in numbers]
+    return {
+        count: float(np.mean([worth[int(np.argmax(one))] for one in product(*seen[:count])]))
+        for count in TRIED
     }
 
 

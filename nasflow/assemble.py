@@ -118,7 +118,6 @@ def build_stages(
         runtime=runtime,
         seed=seed,
         device=device,
-        recipe=training,
     )
     trained = prune.most_networks
     compared = trained + config.baseline.networks

@@ -82,6 +82,7 @@ class PipelineConfig(Record):
         "prune.shortlist": None,
         "prune.select_by": None,
         "prune.judge_by": None,
+        "prune.trial_epochs": None,
         "finetune": "training",
     }
 

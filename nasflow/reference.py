@@ -19,8 +19,8 @@ CONFIGURATION_MD = "docs/configuration.md"
 QUICK_START = PipelineConfig.model_validate(
     {
         "target": {"ratio": 0.11},
+        "search": {"epochs": 3},
         "training": {"epochs": 2, "start": "fresh", "budget_minutes": 10},
-        "prune": {"trial_epochs": 1},
         "baseline": {"widths": [0.35, 0.5], "published_widths": [0.35]},
     }
 )

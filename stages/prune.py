@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from android_bench.device import Device, RuntimeOptions
@@ -14,7 +14,6 @@ from stages.nas.config import PruneConfig
 from stages.nas.targets import TargetConfig, check_pick
 from stages.space.equal_latency import check_others
 from stages.space.search_space import SearchSpace
-from stages.training.recipe import Recipe, pass_seconds, teacher_identity
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Prune(Stage):
     """The most probable networks under the target, measured whole; the first that keeps it is kept."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
@@ -33,23 +32,15 @@ class Prune(Stage):
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
-    recipe: Recipe = field(default=Recipe(), metadata={"section": "training"})
-    """How trials are trained, but for ``epochs``."""
 
     def settings(self) -> dict[str, Any]:
-        """Of the section ``target`` what was not searched for; of the recipe what trials look at."""
+        """Of the section ``target`` what was not searched for."""
         searched = {"ms", "relative_to", "ratio"}
-        settings = {**super().settings(), "target": self.target.model_dump(mode="json", exclude=searched)}
-        if self.config.trial_epochs:
-            settings["recipe"] = self.recipe.model_dump(mode="json", exclude={"epochs", "start"})
-        else:
-            del settings["recipe"]
-        return settings
+        return {**super().settings(), "target": self.target.model_dump(mode="json", exclude=searched)}
 
     def environment(self) -> Mapping[str, str]:
-        """The images, the device that candidates are measured on, and the teacher of trials."""
-        teacher = teacher_identity(self.recipe) if self.config.trial_epochs else {}
-        return {**self.device.info().identity(), **open_dataset(self.data).identity(), **teacher}
+        """The images, and the device that candidates are measured on."""
+        return {**self.device.info().identity(), **open_dataset(self.data).identity()}
 
     def check(self) -> None:
         """Raises UsageError where the space has too few networks to draw the random ones from."""
@@ -67,16 +58,8 @@ class Prune(Stage):
 
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer."""
-        macs = self.space.network(self.space.middle_path()).macs
-        images = open_dataset(self.data).counts["train"]
         measured = 2.0 * (self.config.candidates * self._targets + self.config.random_networks)
-        epochs = self.config.candidates * self._targets * self.config.trial_epochs
-        tried = epochs * pass_seconds(images, macs)
-        return self.device_seconds()[0] + 3.0 + measured + tried
-
-    def without_trials(self) -> Prune:
-        """The same stage with no trainings."""
-        return replace(self, config=self.config.model_copy(update={"trial_epochs": 0}))
+        return self.device_seconds()[0] + 3.0 + measured
 
     def device_seconds(self) -> tuple[float, float]:
         """The candidates of all targets, as if each layer took its middle one."""
@@ -90,11 +73,6 @@ class Prune(Stage):
         return 1 + len(self.target.further) + self.target.front
 
     @property
-    def most_trials(self) -> int:
-        """Networks that are trained for a short while: the candidates of each target."""
-        return self.config.candidates * self._targets if self.config.trial_epochs else 0
-
-    @property
     def most_networks(self) -> int:
         """One for each target, and the random ones; fewer where targets share a network, or have none."""
         return self._targets + self.config.random_networks
@@ -102,7 +80,7 @@ class Prune(Stage):
     def run(self, context: Context, **inputs: Any) -> PrunedNetworks:
         """Rank, measure, cut out, and draw the random networks beside it.
 
-        Raises InfeasibleTargetError, InconclusiveError, DeviceError, TrainingDivergedError.
+        Raises InfeasibleTargetError, InconclusiveError, DeviceError.
         """
         search: SearchResult = inputs["search"]
         latency: LatencyModel = inputs["latency"]
@@ -116,7 +94,6 @@ class Prune(Stage):
             self.seed,
             search=search,
             latency=latency,
-            recipe=self.recipe,
             device=self.device,
             runtime=self.runtime,
             context=context,

@@ -25,7 +25,6 @@ class PickStream(IntEnum):
     RANDOM_NETWORKS = 1
     RECALIBRATION = 2
     PROBABILITIES = 3
-    TRIALS = 5
 
 
 class TrainingStream(IntEnum):

@@ -116,15 +116,6 @@ def planned_trainings(
 def _of_stage(stage: Stage, images: Images, found: PrunedNetworks | None) -> Iterator[PlannedTraining]:
     if isinstance(stage, Search):
         yield from _of_search(stage, images)
-    elif isinstance(stage, Prune) and stage.config.trial_epochs:
-        yield PlannedTraining(
-            stage.name,
-            "trials",
-            stage.most_trials,
-            assumed=True,
-            **_passes(stage.config.trial_epochs, images.train, stage.recipe.batch_size),
-            net=stage.space.network(stage.space.middle_path()),
-        )
     elif isinstance(stage, Finetune):
         passes = _passes(stage.config.epochs, images.train, stage.config.batch_size)
         if found is None:

@@ -20,11 +20,10 @@ from nasflow.commands.training_costs import Costs, costs_of, costs_of_run
 from pipeline.events import Message
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
-from stages.documents import PrunedNetworks, SearchResult, TrainedNetworks
-from stages.prune import Prune
+from stages.documents import SearchResult, TrainedNetworks
 from stages.training.made_here import COMPUTERS, differences, trained_by
 
-TRAINED = (SearchResult, PrunedNetworks, TrainedNetworks)
+TRAINED = (SearchResult, TrainedNetworks)
 
 
 def show_status(selection: Selection, project: Project | None = None) -> Outcome:
@@ -80,7 +79,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
         Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
     ]
     costs = costs_of_run(project, pipeline, stages)
-    stages = tuple(_timed(stage, pipeline, costs) for stage in stages)
+    stages = tuple(_timed(stage, costs) for stage in stages)
     stale = [stage for stage in stages if not stage.fresh]
     closing = (
         f"{work_ahead(stale)}. Nothing was run: leave out --dry-run to run them."
@@ -111,14 +110,12 @@ def plan(options: RunOptions, project: Project) -> Outcome:
     )
 
 
-def _timed(status: StageStatus, pipeline: Pipeline, costs: Costs | None) -> StageStatus:
+def _timed(status: StageStatus, costs: Costs | None) -> StageStatus:
     """With the time that its trainings take, as it was measured here, where it has never run."""
     timed = set() if costs is None else {cost.training.stage for cost in costs.costs}
     if status.fresh or costs is None or status.record is not None or status.name not in timed:
         return status
-    (stage,) = (stage for stage in pipeline.stages if stage.name == status.name)
-    besides = stage.without_trials().estimate_seconds() if isinstance(stage, Prune) else 0.0
-    return replace(status, estimate_seconds=besides + costs.seconds_of(status.name))
+    return replace(status, estimate_seconds=costs.seconds_of(status.name))
 
 
 def _plan_without_images(options: RunOptions, project: Project, error: DatasetMissingError) -> Outcome:

@@ -32,7 +32,6 @@ FILE_NAME = "training_plan.json"
 KEYS = {
     "warmup": "search.warmup_epochs",
     "search": "search.epochs",
-    "trial": "prune.trial_epochs",
     "training": "training.epochs",
 }
 SLOW = 1.25
@@ -59,7 +58,6 @@ def lengths_of(config: PipelineConfig) -> Lengths:
     return Lengths(
         warmup=config.search.warmup_epochs,
         search=config.search.epochs,
-        trial=config.prune.trial_epochs,
         training=config.training.epochs,
     )
 
@@ -184,15 +182,13 @@ def _workload(pipeline: Pipeline, search: Search, baseline: Baseline, prune: Pru
     from nasflow.base.processes import usable_cores
 
     middle = prune.space.network(prune.space.middle_path()).macs
-    other = [s for s in pipeline.stages if s.name not in ("search", "prune", "finetune", "baseline")]
-    pruning = prune.without_trials().estimate_seconds()
+    other = [s for s in pipeline.stages if s.name not in ("search", "finetune", "baseline")]
     return Workload(
         images=images,
         cores=usable_cores(),
-        trials=(middle,) * prune.config.candidates,
         found=(middle,) * prune.most_networks,
         baselines=tuple(net.macs for _, _, net in baseline.networks()),
-        other_seconds=sum(stage.estimate_seconds() for stage in other) + pruning,
+        other_seconds=sum(stage.estimate_seconds() for stage in other),
         architecture_share=architecture_share(search.config, images),
     )
 
@@ -210,7 +206,6 @@ def _applied(config: PipelineConfig, plan: TrainingPlan) -> PipelineConfig:
             "search": config.search.model_copy(
                 update={"warmup_epochs": lengths.warmup, "epochs": lengths.search}
             ),
-            "prune": config.prune.model_copy(update={"trial_epochs": lengths.trial}),
         }
     )
 

@@ -38,7 +38,6 @@ _MEASURING_SECONDS = 300.0
 _STEPS_OF_EPOCH = 6
 _ARCHITECTURE_EVERY, _EVALUATIONS, _MOST_PATHS = 4, 400, 20
 _BATCH_SIZES = (64, 32, 16, 8)
-_CANDIDATES = 3
 _SHORT_STEPS = 4_000  # of a training, below which its weights are averaged over fewer of them
 PACKAGE = "nasflow[pretrained]"
 
@@ -84,7 +83,6 @@ class Plan:
     epochs: int
     search_epochs: int
     warmup_epochs: int
-    trial_epochs: int
     architecture_every: int
     paths_per_step: int
 
@@ -107,7 +105,6 @@ class Plan:
             epochs=epochs,
             search_epochs=search_epochs,
             warmup_epochs=max(1, search_epochs // 2),
-            trial_epochs=max(1, epochs // 5),
             architecture_every=every,
             paths_per_step=max(usual, min(_MOST_PATHS, -(-_EVALUATIONS // learned))),
         )
@@ -119,7 +116,7 @@ class Plan:
         return EVALUATION * steps * self.paths_per_step * images / max(1, seen.train_images)
 
     def core_seconds(self, seen: Seen) -> float:
-        """A rough estimate of the processor time of search, ranking, trials and trainings."""
+        """A rough estimate of the processor time of search and trainings."""
         largest, typical = largest_macs(self.space), typical_macs(self.space)
         side = self.space.resolution
         baselines = [
@@ -131,7 +128,6 @@ class Plan:
         passes = (
             search_passes(self.warmup_epochs, self.search_epochs) * largest
             + self._evaluated_passes(seen) * typical
-            + _CANDIDATES * self.trial_epochs * typical
             + self.epochs * (typical + sum(beside))
         )
         return SECONDS_PER_MAC * seen.train_images * passes
@@ -188,7 +184,6 @@ def first_settings(seen: Seen) -> FirstSettings:
             "architecture_every": plan.architecture_every,
             "paths_per_step": plan.paths_per_step,
         },
-        "prune": {"trial_epochs": plan.trial_epochs, "candidates": _CANDIDATES},
         "baseline": {"widths": list(plan.widths), "published_widths": []},
     }
     reasons = _reasons(seen, plan, values, few=few, start=start, seconds=seconds, hours=hours)
@@ -228,7 +223,7 @@ def _plan(space: Mapping[str, Any], seen: Seen, resolution: int, epochs: int, *,
         channels=3,
         natural_resolution=seen.shorter_side,
     )
-    return Plan(fitted, 1, 1, 1, 1, 1, 1).of(epochs, seen, start=start)
+    return Plan(fitted, 1, 1, 1, 1, 1).of(epochs, seen, start=start)
 
 
 def _seconds(plan: Plan, seen: Seen) -> float:

@@ -1,7 +1,7 @@
 """What a data set offers: its classes, the images of a part, and batches of them.
 
 Images are in four parts. Weights learn from ``train``; a search's architecture steps and the values of paths
-look at ``architecture``; every later choice (best epoch, trials, candidates) at ``choice``; ``verify`` alone
+look at ``architecture``; every later choice (best epoch, int8's way) at ``choice``; ``verify`` alone
 reads ``test``.
 """
 

@@ -82,10 +82,6 @@ class ConsideredNetwork(Record):
     log_probability: float
     predicted_ms: float
     measurement: LatencyMeasurement
-    trial_accuracy_percent: float | None = Field(
-        None, description="on validation images, after a short training from fresh weights"
-    )
-    trial_loss: float | None = Field(None, description="mean cross entropy there, nats")
 
 
 class PrunedNetwork(Record):
@@ -107,7 +103,7 @@ class PrunedNetworks(Document):
     ``anchor`` was measured between the considered networks.
     """
 
-    schema_version: int = 4
+    schema_version: int = 5
     target_ms: float
     considered: tuple[ConsideredNetwork, ...]
     anchor: ReferenceLatency
@@ -119,4 +115,3 @@ class PrunedNetworks(Document):
     compute_cost: ComputeCost | None = Field(
         default=None, description="of the pick, without the device's time"
     )
-    made_by: MadeByAll = ()

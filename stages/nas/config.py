@@ -156,13 +156,6 @@ class PruneConfig(MeasurementConfig):
         description="networks, the most probable ones under the target, that are measured on the device: the "
         "most probable of those that keep the target there is the one",
     )
-    trial_epochs: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="first train those that keep it for so many epochs, from fresh weights or the space's "
-        "pretrained ones, and decide by that; 0: the probabilities decide",
-    )
     random_networks: int = Field(
         1,
         ge=0,

@@ -26,7 +26,6 @@ from stages.nas.candidate_times import CandidateTimer, CandidateTimes
 from stages.nas.config import PruneConfig
 from stages.nas.ranking import Path, Ranking
 from stages.nas.targets import TargetConfig
-from stages.nas.trials import TRIALS, Trials
 from stages.nn.blocks import to_channels_last
 from stages.nn.kept_statistics import keep_statistics
 from stages.nn.network import Network, save_weights
@@ -35,7 +34,6 @@ from stages.seeds import PickStream, derived_seed
 from stages.space.equal_latency import TOLERANCE, equal_latency, random_networks_near
 from stages.training.cost import ComputeClock
 from stages.training.optimisation import Evaluation, evaluate
-from stages.training.recipe import Recipe
 from stages.training.runtime import start_runtime
 
 BATCH_SIZE = 128
@@ -52,19 +50,15 @@ def pick_networks(
     *,
     search: SearchResult,
     latency: LatencyModel,
-    recipe: Recipe | None = None,
     device: Device,
     runtime: RuntimeOptions,
     context: Context,
 ) -> PrunedNetworks:
     """The most probable network of each target, and random companions, with their weights.
 
-    ``recipe`` is that of the trials (``prune.trial_epochs``). Raises InfeasibleTargetError,
-    InconclusiveError, DeviceError, TrainingDivergedError.
+    Raises InfeasibleTargetError, InconclusiveError, DeviceError.
     """
-    return _Picker(
-        config, target, data, seed, search, latency, recipe or Recipe(), device, runtime, context
-    ).pick()
+    return _Picker(config, target, data, seed, search, latency, device, runtime, context).pick()
 
 
 @dataclass
@@ -75,7 +69,6 @@ class _Picker:
     seed: int
     search: SearchResult
     latency: LatencyModel
-    recipe: Recipe
     device: Device
     runtime: RuntimeOptions
     context: Context
@@ -93,28 +86,18 @@ class _Picker:
         self.ranking = Ranking(self.target.minimum_share, self.seed, self.search, self.latency, self.context)
         self.target_ms = self.target.pick_ms or self.search.target_ms
         self.evaluated: dict[Path, tuple[Evaluation, Network]] = {}
-        self.trials: Trials | None = None
-        if epochs := self.config.trial_epochs:
-            recipe = self.recipe.model_copy(update={"epochs": epochs, "drop_path": 0.0})
-            seed = derived_seed(self.seed, PickStream.TRIALS)
-            self.trials = Trials(recipe, self.data, seed, self.context, self.search.space)
         self.compute_cost = self._compute_cost()
         self._keep_cost()
 
     def _compute_cost(self) -> ComputeClock:
         """A clock that goes on behind the laps of a killed run."""
         clock, scratch = ComputeClock(self.torch_device), self.context.scratch
-        laps = scratch.rows(COMPUTE_COST)
-        if not laps and scratch.rows(TRIALS):
-            clock.add(None)  # a version that kept no laps has evaluated them: this one begins with a lap
-        for lap in laps:
+        for lap in scratch.rows(COMPUTE_COST):
             clock.add(ComputeCost.model_validate(lap))
         return clock
 
     def _keep_cost(self) -> None:
-        self._keep_lap(self.compute_cost.lap())
-
-    def _keep_lap(self, lap: ComputeCost | None) -> None:
+        lap = self.compute_cost.lap()
         if lap is not None and self.compute_cost.known:
             self.context.scratch.append(COMPUTE_COST, lap.model_dump())
 
@@ -158,7 +141,6 @@ class _Picker:
             front=tuple(front),
             seconds=times.measured.seconds,
             compute_cost=self.compute_cost.total(),
-            made_by=self.trials.made_by if self.trials is not None else (),
             pretrained=self.search.pretrained,
         )
 
@@ -184,35 +166,20 @@ class _Picker:
 
         Raises InfeasibleTargetError, and InconclusiveError where it cannot be told whether one keeps it.
         """
-        keep = [path for path in paths if times.timed(path).ms <= target_ms][: self.config.candidates]
+        keep = [path for path in paths if times.timed(path).ms <= target_ms]
         if not keep:
             raise times.no_network(paths, target_ms, self.device.info().model)
-        if self.trials is not None:
-            networks = {path: self.search.space.network(path) for path in keep}
-            self._keep_cost()
-            self.trials.evaluate(networks, lambda cost: self._keep_lap(self.compute_cost.lap_of(cost)))
-            self.compute_cost.skip()
-        considered = []
-        for path in paths:
-            trial = self._trial(path) if path in keep else None
-            considered.append(
-                ConsideredNetwork(
-                    choices=path,
-                    target_ms=target_ms,
-                    log_probability=self.ranking.log_probability(path, target_ms),
-                    predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
-                    measurement=times.of(path),
-                    trial_accuracy_percent=trial.accuracy_percent if trial else None,
-                    trial_loss=trial.loss if trial else None,
-                )
+        considered = [
+            ConsideredNetwork(
+                choices=path,
+                target_ms=target_ms,
+                log_probability=self.ranking.log_probability(path, target_ms),
+                predicted_ms=self.latency.predict_ms(self.search.space.network(path)),
+                measurement=times.of(path),
             )
-        if (trials := self.trials) is None:
-            return keep[0], considered
-        return min(keep, key=lambda path: trials.evaluation(path).loss), considered
-
-    def _trial(self, path: Path) -> Evaluation | None:
-        """On all validation images, after a short training of its own; None where there was to be none."""
-        return self.trials.evaluation(path) if self.trials is not None else None
+            for path in paths
+        ]
+        return keep[0], considered
 
     def _evaluate(self, path: Path) -> tuple[Evaluation, Network]:
         """On all validation images, with the supernet's weights and the network's own statistics.
@@ -271,17 +238,8 @@ class _Picker:
         own = [c for c in considered if c.target_ms == found.target_ms]
         times: Mapping[Path, float] = {c.choices: c.measurement.median_ms for c in own}
         over = sum(ms > found.target_ms for ms in times.values())
-        tried = {c.choices: c.trial_accuracy_percent for c in own if c.trial_accuracy_percent is not None}
-        if tried:
-            start = "fresh" if self.search.pretrained is None else "pretrained"
-            self.context.say(
-                f"trained {len(tried)} of them from {start} weights (prune.trial_epochs: "
-                f"{self.config.trial_epochs}): {min(tried.values()):.2f} to {max(tried.values()):.2f} % on "
-                f"validation images, the picked one {tried[found.choices]:.2f} %."
-            )
-        kept = "the best of these" if tried else "the most probable network that keeps the target"
         self.context.say(
-            f"kept {kept} ({len(own)} measured, {over} above it): "
+            f"kept the most probable network that keeps the target ({len(own)} measured, {over} above it): "
             f"{times[found.choices]:.4g} ms measured, {found.predicted_ms:.4g} ms predicted "
             f"({found.predicted_ms / found.target_ms:.0%} of the target), "
             f"{found.supernet_accuracy_percent:.2f} % on validation images with the supernet's weights."

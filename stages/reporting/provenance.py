@@ -168,14 +168,7 @@ def _choosing(run: RunDocuments) -> str:
 def _choice(run: RunDocuments) -> str:
     prune = run.prune
     considered = [c for c in prune.considered if c.target_ms == prune.target_ms]
-    tried = sum(c.trial_accuracy_percent is not None for c in considered)
-    last = "the most probable of those that kept the target there was taken."
-    if tried:
-        last = (
-            f"the {tried} most probable of those that kept the target there were trained for a short while, "
-            "and the best of them on the part choice was taken."
-        )
     return (
         f"The {len(considered)} networks that the search finds most probable within the target were measured "
-        f"whole; {last}"
+        "whole; the most probable of those that kept the target there was taken."
     )

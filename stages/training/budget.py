@@ -15,7 +15,6 @@ class Lengths(Record):
 
     warmup: int = Field(ge=0, description="of the search's warm-up")
     search: int = Field(ge=1)
-    trial: int = Field(ge=0, description="of each candidate before the last choice")
     training: int = Field(ge=1, description="of every network that is compared")
 
 
@@ -35,14 +34,13 @@ class Pace(Record):
 class Workload:
     """What a whole run trains, and what it does besides.
 
-    ``trials``, ``found`` and ``baselines`` are the networks' multiply-accumulates, ``other_seconds`` what
+    ``found`` and ``baselines`` are the networks' multiply-accumulates, ``other_seconds`` what
     measuring, converting and verifying take. ``architecture_share``: what steps of the architecture add to an
     epoch of weight steps.
     """
 
     images: int
     cores: int
-    trials: tuple[int, ...]
     found: tuple[int, ...]
     baselines: tuple[int, ...]
     other_seconds: float
@@ -52,9 +50,8 @@ class Workload:
         """Of the whole run."""
         passes = lengths.warmup + (1 + self.architecture_share) * lengths.search
         search = passes * self.images * 1e-3 * pace.supernet_image_ms
-        trials = lengths.trial * self._together(self.trials, pace)
         compared = self._together(self.found, pace) + self._together(self.baselines, pace)
-        return self.other_seconds + search + trials + lengths.training * compared
+        return self.other_seconds + search + lengths.training * compared
 
     def _together(self, networks: Sequence[int], pace: Pace) -> float:
         """One epoch of several networks side by side, the largest begun first."""
@@ -86,7 +83,7 @@ def fit(asked: Lengths, workload: Workload, pace: Pace, budget_seconds: float) -
 
 def shorter(asked: Lengths) -> Iterator[Lengths]:
     """``asked``, then one epoch less each time: of the longer of search and training down to one each, then
-    of the trials down to none, last of the warm-up.
+    of the warm-up down to none.
     """
     lengths = asked
     yield lengths
@@ -96,10 +93,9 @@ def shorter(asked: Lengths) -> Iterator[Lengths]:
         else:
             lengths = lengths.model_copy(update={"training": lengths.training - 1})
         yield lengths
-    for name in ("trial", "warmup"):
-        while left := getattr(lengths, name):
-            lengths = lengths.model_copy(update={name: left - 1})
-            yield lengths
+    while lengths.warmup:
+        lengths = lengths.model_copy(update={"warmup": lengths.warmup - 1})
+        yield lengths
 
 
 def _relative(macs: int) -> float:

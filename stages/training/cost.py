@@ -49,17 +49,6 @@ class ComputeClock:
         self.add(lap)
         return lap
 
-    def lap_of(self, computed: ComputeCost | None) -> ComputeCost | None:
-        """As :meth:`lap`, where ``computed`` was by a clock of its own, maybe in another process.
-
-        The wall clock is this one's: several may have computed at a time.
-        """
-        seconds = self._wall() - self._wall_mark
-        self.skip()
-        lap = computed.model_copy(update={"seconds": seconds}) if computed is not None else None
-        self.add(lap)
-        return lap
-
     def add(self, earlier: ComputeCost | None) -> None:
         """Count laps of an earlier run. None: nobody knows what it took, nor then what all took."""
         if earlier is None or self._total is None:

@@ -10,7 +10,7 @@ from android_bench.local.host import local_info
 from nasflow.base.processes import usable_cores
 from nasflow.base.version import package_version
 from pipeline.artifact import Document
-from stages.documents import MadeBy, PrunedNetworks, SearchResult, TrainedNetworks
+from stages.documents import MadeBy, SearchResult, TrainedNetworks
 
 DECIDING = ("torch", "processor", "instructions", "threads", "accelerator", "precision")
 """Fields of which each changes the numbers that training computes."""
@@ -38,7 +38,7 @@ def known_here() -> dict[str, str | int]:
 
 def trained_by(document: Document) -> tuple[MadeBy, ...]:
     """All that made the output of a stage that trains, each once, in order; nothing for other documents."""
-    if isinstance(document, SearchResult | PrunedNetworks):
+    if isinstance(document, SearchResult):
         return document.made_by
     networks = document.networks if isinstance(document, TrainedNetworks) else ()
     return tuple(dict.fromkeys(made_by for network in networks for made_by in network.made_by))

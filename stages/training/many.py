@@ -10,8 +10,9 @@ from stages.data.config import DataConfig
 from stages.documents import Origin, Role, TrainedNetwork, TrainedNetworks
 from stages.space.search_space import NetConfig
 from stages.space.weights_origin import WeightsOrigin
+from stages.training.loop import Trained
 from stages.training.recipe import Recipe
-from stages.training.task import Course, Outcome, Task
+from stages.training.task import Course, Task
 from stages.training.together import train_together
 
 
@@ -39,8 +40,8 @@ def train_all(
     """
     networks: dict[int, TrainedNetwork] = {}
 
-    def finished(index: int, outcome: Outcome) -> None:
-        networks[index] = network = _network(jobs[index], outcome, context)
+    def finished(index: int, trained: Trained) -> None:
+        networks[index] = network = _network(jobs[index], trained, context)
         context.say(f"{network.name}: {network.validation_accuracy_percent:.2f} % on validation images.")
 
     tasks = [Task(job.name, job.net, job.weights, pretrained=job.pretrained is not None) for job in jobs]
@@ -48,8 +49,7 @@ def train_all(
     return TrainedNetworks(networks=tuple(networks[index] for index in range(len(jobs))))
 
 
-def _network(job: Job, outcome: Outcome, context: Context) -> TrainedNetwork:
-    trained = outcome.trained
+def _network(job: Job, trained: Trained, context: Context) -> TrainedNetwork:
     return TrainedNetwork(
         name=job.name,
         role=job.role,

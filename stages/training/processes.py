@@ -25,8 +25,9 @@ from nasflow.base import errors
 from nasflow.base.errors import MachineError, NasflowError
 from pipeline import events, signals
 from pipeline.stage import Context, Scratch
+from stages.training.loop import Trained
 from stages.training.schedule import Schedule
-from stages.training.task import Course, Outcome, Task, course_as_json, outcome_of_json, task_as_json
+from stages.training.task import Course, Task, course_as_json, task_as_json, trained_of_json
 
 WORKER = "stages.training.worker"
 GRACE_SECONDS = 20.0
@@ -68,7 +69,7 @@ class TrainingProcesses:
         tasks: Sequence[Task],
         order: Sequence[int],
         context_of: Callable[[int], Context],
-        finished: Callable[[int, Outcome], None],
+        finished: Callable[[int, Trained], None],
     ) -> None:
         """Do all tasks, begun in ``order``. Raises what a task raises, and MachineError."""
         waiting = list(order)
@@ -85,7 +86,7 @@ class TrainingProcesses:
                 raise process.failure()
             header, payload = frame
             if header["op"] == "done":
-                finished(process.task, outcome_of_json(header["outcome"], payload))
+                finished(process.task, trained_of_json(header["trained"], payload))
                 process.task = None
                 if waiting:
                     process.begin(waiting.pop(0), tasks)

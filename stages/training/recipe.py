@@ -67,7 +67,7 @@ class Recipe(Record):
         lt=1,
         exclude_if=lambda rate: rate == 0,
         description="chance with which the last residual block is left out for an image in training "
-        "(stochastic depth), falling to 0 at the first; not in trials; 0: none",
+        "(stochastic depth), falling to 0 at the first; 0: none",
     )
     teacher: TeacherConfig = Field(
         TeacherConfig(),
@@ -113,8 +113,8 @@ class TrainingConfig(Recipe):
         exclude=True,
         examples=[10],
         description="minutes that a whole run should take: on a slow computer there are fewer epochs than "
-        "'nasflow init' writes. Its speed is measured once, before the first run. It applies where search, "
-        "trials and training have those epochs; unset, or 'nasflow run --full-length': it does not",
+        "'nasflow init' writes. Its speed is measured once, before the first run. It applies where search "
+        "and training have those epochs; unset, or 'nasflow run --full-length': it does not",
     )
 
 

@@ -13,12 +13,11 @@ from stages.data import config as data_config
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Batches
 from stages.documents import ComputeCost, EpochPoint, MadeBy
-from stages.nn.network import Network, load_network, load_weights
+from stages.nn.network import Network, load_weights
 from stages.seeds import TrainingStream, derived_seed
 from stages.space.search_space import NetConfig
 from stages.training import recipe as recipes
 from stages.training.loop import Trained, train
-from stages.training.optimisation import Evaluation, evaluate
 from stages.training.recipe import Recipe
 from stages.training.runtime import CHECKPOINT_SECONDS, TrainingRuntime
 
@@ -30,16 +29,13 @@ class Task:
     """One network to train; without ``weights`` from a fresh initialisation.
 
     ``name`` is also its checkpoint's. ``pretrained``: its weights descend from published ones, which decides
-    over how they learn. ``evaluated``: its loss on the images for choices is wanted as well.
-    ``done``: an earlier run has its outcome, and it is here to be counted alone.
+    over how they learn.
     """
 
     name: str
     net: NetConfig
     weights: bytes | None = None
     pretrained: bool = False
-    evaluated: bool = False
-    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,17 +56,9 @@ class Course:
         )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a task came to; ``evaluation`` of the best weights where it was asked for."""
-
-    trained: Trained
-    evaluation: Evaluation | None
-
-
 def perform(
     task: Task, course: Course, images: tuple[Batches, Batches], context: Context, runtime: TrainingRuntime
-) -> Outcome:
+) -> Trained:
     """Do the task, or go on from its checkpoint in the context's scratch. Raises TrainingDivergedError."""
     # An equal random state for the fresh weights of each task.
     torch.manual_seed(derived_seed(course.seed, TrainingStream.FRESH_WEIGHTS))
@@ -78,7 +66,7 @@ def perform(
     if task.weights is not None:
         load_weights(network, task.weights)
     training, validation = images
-    trained = train(
+    return train(
         network,
         training,
         validation,
@@ -89,10 +77,6 @@ def perform(
         runtime=runtime,
         pretrained=task.pretrained,
     )
-    if not task.evaluated:
-        return Outcome(trained, None)
-    best = load_network(task.net, trained.weights).to(runtime.device)
-    return Outcome(trained, evaluate(best, validation.in_order(), runtime.sums))
 
 
 def whole_json(record: BaseModel) -> dict[str, Any]:
@@ -147,35 +131,30 @@ def task_as_json(task: Task) -> dict[str, Any]:
         "net": task.net.model_dump(mode="json"),
         "fresh": task.weights is None,
         "pretrained": task.pretrained,
-        "evaluated": task.evaluated,
     }
 
 
 def task_of_json(plain: dict[str, Any], weights: bytes) -> Task:
     """What :func:`task_as_json` described."""
     net = NetConfig.model_validate(plain["net"])
-    return Task(
-        plain["name"], net, None if plain["fresh"] else weights, plain["pretrained"], plain["evaluated"]
-    )
+    return Task(plain["name"], net, None if plain["fresh"] else weights, plain["pretrained"])
 
 
-def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
+def trained_as_json(trained: Trained) -> dict[str, Any]:
     """For another process; the weights travel as bytes beside it."""
-    trained, evaluation = outcome.trained, outcome.evaluation
     return {
         "curve": [point.model_dump() for point in trained.curve],
         "best_epoch": trained.best_epoch,
         "images_seen": trained.images_seen,
         "compute_cost": trained.compute_cost.model_dump() if trained.compute_cost is not None else None,
         "made_by": [made_by.model_dump() for made_by in trained.made_by],
-        "evaluation": [evaluation.accuracy_percent, evaluation.loss] if evaluation is not None else None,
     }
 
 
-def outcome_of_json(plain: dict[str, Any], weights: bytes) -> Outcome:
-    """What :func:`outcome_as_json` described."""
-    cost, evaluation = plain["compute_cost"], plain["evaluation"]
-    trained = Trained(
+def trained_of_json(plain: dict[str, Any], weights: bytes) -> Trained:
+    """What :func:`trained_as_json` described."""
+    cost = plain["compute_cost"]
+    return Trained(
         weights=weights,
         curve=tuple(EpochPoint.model_validate(point) for point in plain["curve"]),
         best_epoch=plain["best_epoch"],
@@ -183,4 +162,3 @@ def outcome_of_json(plain: dict[str, Any], weights: bytes) -> Outcome:
         compute_cost=ComputeCost.model_validate(cost) if cost is not None else None,
         made_by=tuple(MadeBy.model_validate(made_by) for made_by in plain["made_by"]),
     )
-    return Outcome(trained, Evaluation(*evaluation) if evaluation is not None else None)

@@ -7,29 +7,30 @@ from collections.abc import Callable, Sequence
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
 from stages.data.config import open_dataset
+from stages.training.loop import Trained
 from stages.training.processes import TrainingProcesses
 from stages.training.runtime import start_runtime
 from stages.training.schedule import compute_threads, longest_first, schedule
-from stages.training.task import Course, Outcome, Task, course_as_json, perform, task_as_json
+from stages.training.task import Course, Task, course_as_json, perform, task_as_json
 
-Finished = Callable[[int, Outcome], None]
+Finished = Callable[[int, Trained], None]
 
 
 def train_together(tasks: Sequence[Task], course: Course, context: Context, finished: Finished) -> None:
-    """Do all tasks that are not done; ``finished`` is called with each index and outcome at once.
+    """Do all tasks; ``finished`` is called with each index and what was trained, at once.
 
     All start from equal random states and see the same images in the same order. Each keeps a checkpoint of
     its own in the context's scratch and goes on from there. Side by side or not, the numbers are the same.
     Raises TrainingDivergedError, and MachineError where a process was killed.
     """
-    left = [index for index in longest_first(tasks) if not tasks[index].done]
-    if not left:
+    if not tasks:
         return
+    order = longest_first(tasks)
     plan = schedule(tasks, open_dataset(course.data).counts["train"], course)
-    progress = _Progress(context, [task.done for task in tasks])
-    if min(plan.slots, len(left)) > 1:
+    progress = _Progress(context, len(tasks))
+    if min(plan.slots, len(tasks)) > 1:
         with TrainingProcesses(course, plan, context) as processes:
-            processes.perform(tasks, left, progress.of, finished)
+            processes.perform(tasks, order, progress.of, finished)
         return
     with compute_threads(plan.threads):
         runtime = start_runtime(
@@ -39,8 +40,7 @@ def train_together(tasks: Sequence[Task], course: Course, context: Context, fini
             together=True,
         )
         images = course.images(runtime)
-        for index in sorted(left):
-            task = tasks[index]
+        for index, task in enumerate(tasks):
             runtime.tell("train", course=course_as_json(course), task=task_as_json(task))
             if task.weights is not None:
                 runtime.of_first(task.weights)
@@ -50,8 +50,8 @@ def train_together(tasks: Sequence[Task], course: Course, context: Context, fini
 class _Progress:
     """Counts what all tasks have done together."""
 
-    def __init__(self, context: Context, done: Sequence[bool]) -> None:
-        self._context, self._done = context, [float(whole) for whole in done]
+    def __init__(self, context: Context, tasks: int) -> None:
+        self._context, self._done = context, [0.0] * tasks
 
     def of(self, index: int) -> Context:
         """A context for one task, whose progress is added to that of the others."""

@@ -12,7 +12,7 @@ what was asked; its payload are the weights to start from.
 ``load``    ``name``                                    ``found``; the entry
 ``append``  ``name``, ``row``                           ``{}``
 ``rows``    ``name``                                    ``rows``
-``done``    ``outcome``; the weights                    the next task, or the end
+``done``    ``trained``; the weights                    the next task, or the end
 ``error``   ``error``: class and fields                 the end
 ==========  ==========================================  ========================
 
@@ -126,7 +126,7 @@ def serve(pipe: Pipe) -> NoReturn:
 
     from stages.training.processes import error_as_json
     from stages.training.runtime import start_runtime
-    from stages.training.task import course_of_json, outcome_as_json, perform, task_of_json
+    from stages.training.task import course_of_json, perform, task_of_json, trained_as_json
 
     def emit(event: Event) -> None:
         pipe.send({"op": "event", "kind": type(event).__name__, "fields": asdict(event)})
@@ -145,8 +145,8 @@ def serve(pipe: Pipe) -> NoReturn:
         images = course.images(runtime)
         while True:
             header, weights = pipe.receive()
-            outcome = perform(task_of_json(header, weights), course, images, context, runtime)
-            pipe.send({"op": "done", "outcome": outcome_as_json(outcome)}, outcome.trained.weights)
+            trained = perform(task_of_json(header, weights), course, images, context, runtime)
+            pipe.send({"op": "done", "trained": trained_as_json(trained)}, trained.weights)
     except RunInterruptedError:
         raise
     except NasflowError as error:

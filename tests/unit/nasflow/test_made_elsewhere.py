@@ -26,9 +26,7 @@ ELSEWHERE = HERE.model_copy(
 )
 
 
-def documents(
-    search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...], prune: tuple[MadeBy, ...] = ()
-) -> dict[str, object]:
+def documents(search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...]) -> dict[str, object]:
     found = sample_documents()
     assert isinstance(found["search"], SearchResult)
     trained = found["finetune"]
@@ -36,7 +34,6 @@ def documents(
     networks = tuple(network.model_copy(update={"made_by": finetune}) for network in trained.networks)
     return {
         **found,
-        "prune": found["prune"].model_copy(update={"made_by": prune}),
         "search": found["search"].model_copy(update={"made_by": search}),
         "finetune": trained.model_copy(update={"networks": networks}),
     }
@@ -48,10 +45,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def project(
-    folder: Path, search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...], prune: tuple[MadeBy, ...] = ()
-) -> Project:
-    toy = ToyPipeline(documents=documents(search, finetune, prune))
+def project(folder: Path, search: tuple[MadeBy, ...], finetune: tuple[MadeBy, ...]) -> Project:
+    toy = ToyPipeline(documents=documents(search, finetune))
     return open_project(Selection(folder / "pipeline.yaml"), toy)
 
 
@@ -87,13 +82,13 @@ def test_how_many_threads_a_training_had_is_not_told_for_it_follows_from_the_num
 
 
 @pytest.mark.parametrize("name", COMPUTERS)
-def test_status_compares_each_thing_that_changes_the_numbers_also_of_trials(folder: Path, name: str) -> None:
+def test_status_compares_each_thing_that_changes_the_numbers(folder: Path, name: str) -> None:
     there = HERE.model_copy(update={name: "other"})
-    chosen = project(folder, (HERE,), (HERE,), prune=(there,))
+    chosen = project(folder, (HERE,), (there,))
     run_pipeline(RunOptions(), chosen)
     elsewhere = show_status(Selection(), chosen).document["made_elsewhere"]
-    assert elsewhere == {"prune": differences(there, dict(HERE), (name,))}
-    assert len(elsewhere["prune"]) == 1
+    assert elsewhere == {"finetune": differences(there, dict(HERE), (name,))}
+    assert len(elsewhere["finetune"]) == 1
 
 
 @pytest.mark.parametrize("name", DECIDING)

@@ -17,7 +17,7 @@ from pipeline.runner import Pipeline
 from stages.training.budget import Lengths, Pace
 from stages.training.precision import Hardware, PrecisionChoice, Tried
 
-SHORTEST = Lengths(warmup=0, search=1, trial=0, training=1)
+SHORTEST = Lengths(warmup=0, search=1, training=1)
 
 
 def ignore(_event: object) -> None:

@@ -16,7 +16,7 @@ from support.toy_search import DATA, SPACE, latency_model, prune_sections, toy_d
 
 from android_bench.device import RuntimeOptions
 from stages.documents import PathEvaluations, PrunedNetworks, SearchResult, TargetProbabilities
-from stages.nas import pick, trials
+from stages.nas import pick
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
 from stages.nn.network import save_weights
@@ -209,19 +209,11 @@ def test_nothing_but_the_kept_networks_is_evaluated_in_the_supernet(
     monkeypatch: pytest.MonkeyPatch, randoms: int, further: tuple[float, ...]
 ) -> None:
     seen = counted(monkeypatch)
-    monkeypatch.setattr(trials, "train_together", None)
     outcome = Searched().pruned(candidates=6, random_networks=randoms, further=further)
     assert len(outcome.considered) > 5
     assert len(seen) == 1 + randoms + len(further)
     kept = (outcome.found, *outcome.front, *outcome.randoms)
     assert all(0 <= network.supernet_accuracy_percent <= 100 for network in kept)
-
-
-def test_the_best_by_trial_is_kept_where_that_is_asked_for_whatever_is_most_probable() -> None:
-    outcome = Searched().pruned(candidates=3, trial_epochs=1)
-    tried = {c.choices: c.trial_loss for c in outcome.considered if c.trial_loss is not None}
-    assert list(tried) == ranked(FIRST, TARGET_MS)[:3]
-    assert tried[outcome.found.choices] == min(tried.values())
 
 
 # --- from a real search ----------------------------------------------------------------------------

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from stages.training.budget import Lengths, Pace, Workload, fit, shorter
 
-ASKED = Lengths(warmup=1, search=2, trial=1, training=2)
+ASKED = Lengths(warmup=1, search=2, training=2)
 WORKLOAD = Workload(
     images=55_000,
     cores=2,
-    trials=(6_000_000,) * 5,
     found=(6_000_000,) * 2,
     baselines=(6_000_000, 12_000_000, 1_000_000),
     other_seconds=120.0,
@@ -41,8 +40,8 @@ def test_a_fast_computer_takes_all_epochs() -> None:
 
 
 def test_each_step_is_one_epoch_shorter_and_takes_less() -> None:
-    steps = list(shorter(Lengths(warmup=2, search=3, trial=2, training=4)))
-    assert steps[-1] == Lengths(warmup=0, search=1, trial=0, training=1)
+    steps = list(shorter(Lengths(warmup=2, search=3, training=4)))
+    assert steps[-1] == Lengths(warmup=0, search=1, training=1)
     for longer, lengths in pairwise(steps):
         assert sum(dict(longer).values()) == sum(dict(lengths).values()) + 1
         assert WORKLOAD.seconds(lengths, pace(1)) < WORKLOAD.seconds(longer, pace(1))
@@ -52,7 +51,6 @@ def test_side_by_side_the_largest_network_decides_where_there_are_cores_enough()
     many = Workload(
         images=1000,
         cores=8,
-        trials=(),
         found=(),
         baselines=WORKLOAD.baselines,
         other_seconds=0.0,
@@ -61,7 +59,6 @@ def test_side_by_side_the_largest_network_decides_where_there_are_cores_enough()
     alone = Workload(
         images=1000,
         cores=8,
-        trials=(),
         found=(),
         baselines=WORKLOAD.baselines[1:2],
         other_seconds=0.0,

@@ -16,7 +16,6 @@ from stages.nas.config import PruneConfig, SearchConfig
 from stages.nas.pick import COMPUTE_COST
 from stages.nas.search_loop import CHECKPOINT, run_search
 from stages.nas.targets import TargetConfig
-from stages.nas.trials import TRIALS
 from stages.prune import Prune
 from stages.training.checkpoint import pack, unpack
 from stages.training.cost import ComputeClock
@@ -135,11 +134,9 @@ def searched(store: MemoryStore) -> SearchResult:
     return search(MemoryScratch(), store)
 
 
-def pick(
-    searched: SearchResult, store: MemoryStore, scratch: MemoryScratch, trial_epochs: int = 0
-) -> PrunedNetworks:
+def pick(searched: SearchResult, store: MemoryStore, scratch: MemoryScratch) -> PrunedNetworks:
     stage = Prune(
-        config=PruneConfig(candidates=2, trial_epochs=trial_epochs),
+        config=PruneConfig(candidates=2),
         target=TargetConfig(minimum_share=0.5),
         space=SPACE,
         data=DATA,
@@ -162,14 +159,3 @@ def test_a_pick_keeps_its_laps_and_goes_on_behind_them(searched: SearchResult, s
     second = pick(searched, store, scratch).compute_cost
     assert second is not None
     assert LONG < second.processor_seconds < 2 * LONG
-
-
-def test_a_pick_behind_trials_of_an_older_version_does_not_know_what_they_took(
-    searched: SearchResult, store: MemoryStore
-) -> None:
-    scratch = MemoryScratch()
-    pick(searched, store, scratch, trial_epochs=1)
-    del scratch.logs[COMPUTE_COST]
-    assert scratch.rows(TRIALS)
-    for _ in range(2):
-        assert pick(searched, store, scratch, trial_epochs=1).compute_cost is None

@@ -19,8 +19,9 @@ from stages.nas.search_loop import run_search
 from stages.nn.network import Network, save_weights
 from stages.nn.supernet import Supernet
 from stages.training.distillation import ARCHITECTURE, WEIGHTS, Distillation, TeacherConfig
+from stages.training.loop import Trained
 from stages.training.recipe import Recipe
-from stages.training.task import Course, Outcome, Task, course_as_json, course_of_json
+from stages.training.task import Course, Task, course_as_json, course_of_json
 from stages.training.together import train_together
 
 NET = SPACE.network((0, 1, 1, 1))
@@ -49,11 +50,11 @@ def test_the_loss_is_that_of_the_paper(tmp_path: Path) -> None:
 
 def test_a_student_comes_to_answer_as_its_teacher(tmp_path: Path) -> None:
     config = kept_teacher(tmp_path)
-    outcomes: list[Outcome] = []
+    outcomes: list[Trained] = []
     recipe = Recipe(epochs=6, batch_size=25, warmup_epochs=0.0, learning_rate=0.05, teacher=config)
     task = Task("student", SPACE.network((0, 0, 0, 0)))
     train_together([task], Course(recipe, DATA, 0), memory_context("x"), lambda _i, o: outcomes.append(o))
-    losses = [point.train_loss for point in outcomes[0].trained.curve]
+    losses = [point.train_loss for point in outcomes[0].curve]
     assert losses[-1] < losses[0] - 0.05
 
 

@@ -13,9 +13,10 @@ from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
 from stages.nn.network import load_network
 from stages.space.search_space import NetConfig
+from stages.training.loop import Trained
 from stages.training.precision import Tried, bf16_hardware, choose, try_precision
 from stages.training.recipe import Recipe
-from stages.training.task import Course, Outcome, Task
+from stages.training.task import Course, Task
 from stages.training.together import train_together
 
 NET: NetConfig = SPACE.network((0, 1, 1, 1))
@@ -57,18 +58,17 @@ def test_a_trial_in_either_precision_starts_and_learns_alike() -> None:
 
 
 def test_a_network_trained_in_bfloat16_has_float32_weights_and_says_so() -> None:
-    outcomes: list[Outcome] = []
+    outcomes: list[Trained] = []
     for precision in ("32", "bf16"):
         course = Course(RECIPE.model_copy(update={"precision": precision}), DATA, 0)
-        task = Task(precision, NET, evaluated=True)
+        task = Task(precision, NET)
         train_together([task], course, memory_context("x"), lambda _index, outcome: outcomes.append(outcome))
     full, half = outcomes
-    assert full.trained.weights != half.trained.weights
-    assert full.evaluation is not None and half.evaluation is not None
-    assert half.evaluation.loss == pytest.approx(full.evaluation.loss, rel=0.1)
-    assert [made_by.precision for made_by in half.trained.made_by] == ["bf16"]
-    assert [made_by.precision for made_by in full.trained.made_by] == ["32"]
-    network: nn.Module = load_network(NET, half.trained.weights)
+    assert full.weights != half.weights
+    assert half.curve[-1].train_loss == pytest.approx(full.curve[-1].train_loss, rel=0.1)
+    assert [made_by.precision for made_by in half.made_by] == ["bf16"]
+    assert [made_by.precision for made_by in full.made_by] == ["32"]
+    network: nn.Module = load_network(NET, half.weights)
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 

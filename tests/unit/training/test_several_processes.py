@@ -26,9 +26,10 @@ from stages.documents import PathEvaluations, SearchResult
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
 from stages.training.launch import launched_by
+from stages.training.loop import Trained
 from stages.training.recipe import Recipe
 from stages.training.runtime import TrainingRuntime, start_runtime
-from stages.training.task import Course, Outcome, Task
+from stages.training.task import Course, Task
 from stages.training.together import train_together
 
 TESTS = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ ESTIMATORS = ("posterior", "window", "two_path")
 
 def train_and_search() -> tuple[bytes, bytes, dict[str, SearchResult], list[float]]:
     """A network's weights, a supernet's, what each estimator learned, and what the posterior learned from."""
-    outcomes: list[Outcome] = []
+    outcomes: list[Trained] = []
     course = Course(Recipe(epochs=2, batch_size=100, clip=2.0), DATA, 0)
     task = Task("toy", SPACE.network((0, 1, 1, 1)))
     train_together([task], course, memory_context("x"), lambda _index, outcome: outcomes.append(outcome))
@@ -64,7 +65,7 @@ def train_and_search() -> tuple[bytes, bytes, dict[str, SearchResult], list[floa
     evaluations = found["posterior"].evaluations
     assert evaluations is not None
     return (
-        outcomes[0].trained.weights,
+        outcomes[0].weights,
         store.read_bytes(found["posterior"].supernet),
         found,
         list(PathEvaluations.model_validate_json(store.read_bytes(evaluations)).value),

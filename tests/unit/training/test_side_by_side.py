@@ -26,10 +26,11 @@ from stages.data.config import DataConfig, SizedData
 from stages.nn.network import Network, save_weights
 from stages.training import schedule as scheduling
 from stages.training.checkpoint import unpack
+from stages.training.loop import Trained
 from stages.training.processes import TrainingProcesses, error_as_json, error_of_json
 from stages.training.recipe import Recipe
 from stages.training.schedule import Schedule, longest_first, schedule
-from stages.training.task import Course, Outcome, Task, course_as_json, course_of_json
+from stages.training.task import Course, Task, course_as_json, course_of_json
 from stages.training.together import train_together
 
 TESTS = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ DATA = DataConfig(train_images=1000, architecture_images=100)
 RECIPE = Recipe(epochs=1, batch_size=50, side_by_side=2)
 TASKS = (
     Task("small", SPACE.network((0, 2, 0, 2))),
-    Task("large", SPACE.network((0, 1, 1, 1)), evaluated=True),
+    Task("large", SPACE.network((0, 1, 1, 1))),
     Task("middle", SPACE.network((0, 1, 1, 2))),
 )
 ONE = Schedule(slots=1, threads=1)
@@ -49,8 +50,8 @@ def course(**recipe: float | None) -> Course:
 
 def trained(
     side_by_side: int, scratch: MemoryScratch | None = None, told: Told | None = None
-) -> dict[int, Outcome]:
-    outcomes: dict[int, Outcome] = {}
+) -> dict[int, Trained]:
+    outcomes: dict[int, Trained] = {}
     context = memory_context("finetune", scratch=scratch, told=told)
     train_together(TASKS, course(side_by_side=side_by_side), context, outcomes.__setitem__)
     return outcomes
@@ -60,7 +61,7 @@ def _context(_index: int) -> Context:
     return memory_context("finetune")
 
 
-def _ignored(_index: int, _outcome: Outcome) -> None:
+def _ignored(_index: int, _trained: Trained) -> None:
     """For those who do not look at outcomes."""
 
 
@@ -92,12 +93,10 @@ def test_side_by_side_gives_the_bits_of_one_after_another_and_tells_and_keeps_th
     together, alone = trained(2, scratch, told), trained(1)
     assert together.keys() == alone.keys() == {0, 1, 2}
     for index, outcome in together.items():
-        assert outcome.trained.weights == alone[index].trained.weights
-        assert outcome.evaluation == alone[index].evaluation
-        assert outcome.trained.made_by == alone[index].trained.made_by
-        cost = outcome.trained.compute_cost
+        assert outcome.weights == alone[index].weights
+        assert outcome.made_by == alone[index].made_by
+        cost = outcome.compute_cost
         assert cost is not None and cost.processor_seconds > 0
-    assert together[1].evaluation is not None and together[0].evaluation is None
     assert set(scratch.entries) == {f"{task.name}.checkpoint" for task in TASKS}
     progress = [event for event in told.events if isinstance(event, Progress)]
     assert [(e.done, e.total) for e in progress] == [(n / 1, 3.0) for n in (1, 2, 3)]
@@ -121,17 +120,17 @@ def test_a_stopped_run_ends_its_processes_which_keep_their_last_step_and_goes_on
     assert set(scratch.entries) == {"large.checkpoint", "middle.checkpoint"}
     kept = [unpack(entry)[1]["now"] for entry in scratch.entries.values()]
     assert all(now["epoch"] == 1 or now["step"] >= 20 for now in kept)
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, Trained] = {}
     resumed = Told()
     train_together(
         TASKS, long, memory_context("finetune", scratch=scratch, told=resumed), outcomes.__setitem__
     )
     said = [event.text for event in resumed.events if isinstance(event, Message)]
     assert sorted(text.split(":")[0] for text in said if "resuming" in text) == ["large", "middle"]
-    whole: dict[int, Outcome] = {}
+    whole: dict[int, Trained] = {}
     one_by_one = Course(long.recipe.model_copy(update={"side_by_side": 1}), DATA, 0)
     train_together(TASKS, one_by_one, memory_context("finetune"), whole.__setitem__)
-    assert [outcomes[i].trained.weights for i in range(3)] == [whole[i].trained.weights for i in range(3)]
+    assert [outcomes[i].weights for i in range(3)] == [whole[i].weights for i in range(3)]
 
 
 def test_a_killed_process_is_named_with_its_signal_and_what_to_do() -> None:
