@@ -183,13 +183,11 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
         for target, rows in zip(job.targets, of_targets, strict=True):
             table[job.repeat, row, target] = percentile(scores(rows), target)
             if name == "posterior":
-                for count_tried, worth in tried_percentiles(
-                    scores(rows), targets_ms()[target], truth
-                ).items():
-                    of_tried = found.setdefault(
-                        f"posterior_then_{count_tried}_trained", np.full_like(table, np.nan)
-                    )
-                    of_tried[job.repeat, row, target] = worth
+                tried = tried_percentiles(scores(rows), targets_ms()[target], truth)
+                for networks, of_best in tried.items():
+                    tried_name = f"posterior_then_{networks}_trained"
+                    of_tried = found.setdefault(tried_name, np.full_like(table, np.nan))
+                    of_tried[job.repeat, row, target] = of_best
             if job.losses == "true" and not together and job.repeat == 0:
                 worth = [
                     percentile(scores([random.permutation(r) for r in rows]), target)

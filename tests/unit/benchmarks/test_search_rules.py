@@ -16,6 +16,7 @@ from benchmarks.search_rules import (
     replay,
     scores,
     summarise,
+    tried_percentiles,
 )
 from benchmarks.tabular_space import TrainedSpace
 
@@ -55,3 +56,17 @@ def test_figures_and_bars_name_what_misses_them(rule: str) -> None:
     assert figures["percentiles"]["least_recorded_loss"]["confirmed"][0] > 70
     missed = {bar.name for bar in _bars(figures) if not bar.holds}
     assert "posterior_mean_over_targets" in missed
+
+
+def test_a_training_of_the_most_probable_ones_is_worth_no_more_than_the_best_of_them(rule: str) -> None:
+    """And where all are equally probable as much as a trained random one: better than the first of them."""
+    del rule
+    truth, target_ms = TrainedSpace.read(), targets_ms()[0]
+    worth = {path: truth.test_percent(path) for path in all_choices()}
+    by_truth = np.array(list(worth.values()))
+    falling = tried_percentiles(by_truth, target_ms, truth)
+    assert 50 < falling[5] <= falling[3] <= falling[2] <= 100, (
+        "the best one is there, and is not always chosen"
+    )
+    rising = tried_percentiles(-by_truth, target_ms, truth)
+    assert 0 < rising[2] < rising[5] < 50, "of the worst ones, training finds better ones"
