@@ -105,7 +105,7 @@ def predict_latency(
     True
     """
     from nasflow.cli.request import Selection
-    from nasflow.commands.latency import measured_model
+    from nasflow.commands.measured_model import measured_model
     from nasflow.commands.project import open_project
 
     project = open_project(Selection(Path(config)), tell=lambda _notice: None)

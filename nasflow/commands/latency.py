@@ -1,11 +1,11 @@
-"""``nasflow latency export|import|predict|check``: use and share what was learned about a device."""
+"""``nasflow latency export|import|adapt|predict|check``: use and share what was learned about a device."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -19,19 +19,17 @@ from nasflow.cli.options import AsJson, Config, Device, DryRun, Force, From, Off
 from nasflow.cli.request import Action, Outcome, Selection, StageName
 from nasflow.cli.screen import screen
 from nasflow.commands.first_look import Told
+from nasflow.commands.latency_adapt import HELD_OUT, NETWORKS, adapt_model, refuse_other_precision
+from nasflow.commands.measured_model import latest_model, measured_model, stage_of
 from nasflow.commands.project import open_project
 from nasflow.commands.run import command as run_command
-from pipeline.runner import Pipeline
-from pipeline.stage import Context, Stage
+from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
-from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileOps
 from stages.space.search_space import NetConfig
 
-MEASURE = "Measure this device first: nasflow latency."
 EXIT_CODES = {"holds": 0, "fails": 1, "inconclusive": InconclusiveError.exit_code}
-Kind = TypeVar("Kind", bound=Stage)
 
 
 def export_model(selection: Selection, target: Path | None, *, force: bool) -> Outcome:
@@ -42,11 +40,18 @@ def export_model(selection: Selection, target: Path | None, *, force: bool) -> O
     told = Told()
     pipeline = project.pipeline(told)
     table, model = measured_model(pipeline)
+    if model.adaptation is not None:
+        raise UsageError(
+            f"This latency model was adapted from one of {plain_line(model.adaptation.device.model)} by "
+            f"{model.adaptation.networks} networks; a file holds what was measured of one device.",
+            hint="Share the file that it was adapted from, or measure this device: nasflow latency --force "
+            "profile.",
+        )
     path = target if target is not None else Path(f"latency-{_slug(model.device.model)}.json")
     if path.exists() and not force:
         raise UsageError(f"{path} already exists.", hint="Choose another file, or replace it with --force.")
     content = export(
-        _stage(pipeline, FitLatency).space,
+        stage_of(pipeline, FitLatency).space,
         table,
         model,
         at=datetime.now(UTC),
@@ -78,14 +83,9 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
     told = Told()
     with closing(project.open_device()) as device:
         pipeline = project.pipeline(told, device)
-        stage, profile = _stage(pipeline, FitLatency), _stage(pipeline, ProfileOps)
+        stage, profile = stage_of(pipeline, FitLatency), stage_of(pipeline, ProfileOps)
         file = read_latency_file(source, stage.space, profile.anchor())
-        if file.table.precision != stage.runtime.precision:
-            raise UsageError(
-                f"{source} holds the latencies of {file.table.precision} models, and what is searched is "
-                f"{stage.runtime.precision}: the order of networks differs between precisions.",
-                hint="Measure this device (nasflow latency), or set runtime.precision as in the file.",
-            )
+        refuse_other_precision(source, file.table, stage.runtime)
         foreign = tuple(
             plain_line(difference)
             for difference in differences(
@@ -174,17 +174,26 @@ def predict(selection: Selection, network: Path) -> Outcome:
     return Outcome(document, "\n".join([*message_lines(told.events), *lines]))
 
 
-def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
-    """Measure some networks again; exit code 1 where the model no longer holds, 3 where none can tell."""
+def check(selection: Selection, source: Path | None, *, networks: int, as_json: bool) -> Outcome:
+    """Measure some networks again; exit code 1 where the model no longer holds, 3 where none can tell.
+
+    ``source``: the file of a model that was measured on another device, say; None: this device's own.
+    """
     from stages.latency.check import check_model, verdict
-    from stages.latency.exchange import differences
+    from stages.latency.exchange import differences, read_latency_file
 
     project = open_project(selection)
     with closing(project.open_device()) as device, closing(screen(as_json=as_json)) as reporter:
         pipeline = project.pipeline(reporter, device)
-        stage = _stage(pipeline, FitLatency)
-        table, model = _latest(pipeline)
-        output = _stage(pipeline, ProfileOps).model_output
+        stage = stage_of(pipeline, FitLatency)
+        profile = stage_of(pipeline, ProfileOps)
+        if source is None:
+            table, model = latest_model(pipeline)
+        else:
+            file = read_latency_file(source, stage.space, profile.anchor())
+            table, model = file.table, file.model
+            refuse_other_precision(source, table, stage.runtime)
+        output = profile.model_output
         changed = [
             plain_line(difference)
             for difference in differences(table, model, device.info(), stage.runtime, output=output)
@@ -207,8 +216,11 @@ def check(selection: Selection, *, networks: int, as_json: bool) -> Outcome:
         f"{n.change_percent:+7.1f}%"
         for n in found.networks
     ]
-    lines += ["", *(f"Changed since: {change}." for change in changed), verdict(found)]
-    if found.outcome == "fails":
+    since = "Changed since" if source is None else "Differs"
+    lines += ["", *(f"{since}: {change}." for change in changed), verdict(found)]
+    if found.outcome == "fails" and source is not None:
+        lines.append(f"Adapt it to this device by a few networks: nasflow latency adapt {source}")
+    elif found.outcome == "fails":
         lines.append("Measure the device again: nasflow latency --force profile")
     document = {**found.model_dump(mode="json"), "changed": changed}
     return Outcome(document, "\n".join(lines), EXIT_CODES[found.outcome])
@@ -228,45 +240,6 @@ def read_network(path: Path) -> NetConfig:
             hint="Use a file such as artifacts/latest/network.json (NetConfig in artifacts/README.md).",
             raw=str(error),
         ) from error
-
-
-def measured_model(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
-    """Table and model of the present configuration, and of the device where it can be reached.
-
-    Raises UsageError.
-    """
-    for status in pipeline.status(until="latency"):
-        if status.problem is not None:  # the device is not at hand, and is not needed for this
-            break
-        if not status.fresh:
-            raise UsageError(
-                f"There is no latency model for this configuration yet (stage {status.name}: "
-                f"{status.why.rstrip('.')}).",
-                hint=MEASURE,
-            )
-    return _latest(pipeline)
-
-
-def _latest(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
-    """Table and model as they were measured last, also where the device has changed since.
-
-    Raises UsageError where there are none of this space, or not of one another.
-    """
-    profile, latency = (status.record for status in pipeline.status(until="latency"))
-    stage = _stage(pipeline, FitLatency)
-    space = stage.space.model_dump(mode="json")
-    if (
-        profile is None
-        or latency is None
-        or latency.inputs.get("table") != profile.output.sha256
-        or latency.settings.get("space") != space
-    ):
-        raise UsageError(f"Space {stage.space.name} has not been measured on this device yet.", hint=MEASURE)
-    return pipeline.store.document(profile, LatencyTable), pipeline.store.document(latency, LatencyModel)
-
-
-def _stage(pipeline: Pipeline, kind: type[Kind]) -> Kind:
-    return next(stage for stage in pipeline.stages if isinstance(stage, kind))
 
 
 def _slug(text: str) -> str:
@@ -334,8 +307,61 @@ def predict_command(
     return lambda: predict(chosen, network)
 
 
+@group.command(name="adapt")
+def adapt_command(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File that 'nasflow latency export' wrote elsewhere.")
+    ],
+    device: Device = None,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    networks: Annotated[
+        int,
+        typer.Option(
+            "--networks",
+            min=3,
+            max=1000,
+            metavar="N",
+            help="Number of networks to measure here, chosen to tell most about all others.",
+        ),
+    ] = NETWORKS,
+    held_out: Annotated[
+        int,
+        typer.Option(
+            "--held-out",
+            min=3,
+            max=1000,
+            metavar="N",
+            help="Number of other networks to measure, on which the error is stated.",
+        ),
+    ] = HELD_OUT,
+    force: Annotated[bool, typer.Option("--force", help="Replace what was measured on this device.")] = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> Action:
+    """Adapt another device's latency model to this one by a few measurements.
+
+    Minutes less than a full measurement, and less exact: its error on networks that it has not seen is
+    told, beside that of the model as it was.
+    """
+
+    chosen = selection(config, assignments, device, seed, offline=offline)
+    return lambda: adapt_model(
+        chosen, file, networks=networks, held_out=held_out, force=force, as_json=as_json
+    )
+
+
 @group.command(name="check")
 def check_command(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            help="Check the model in a file that 'nasflow latency export' wrote on another device; "
+            "default: the model of this one.",
+        ),
+    ] = None,
     device: Device = None,
     config: Config = None,
     assignments: Set = None,
@@ -349,12 +375,12 @@ def check_command(
 ) -> Action:
     """Measure some networks again, to check the latency model.
 
-    Use it after an update of the device. The exit code is 1 if the model no longer holds, 3 if the timings
-    vary too much for a conclusion.
+    Use it after an update of the device, or to see whether one phone's model holds on another. The exit code
+    is 1 if the model does not hold, 3 if the timings vary too much for a conclusion.
     """
 
     chosen = selection(config, assignments, device, seed, offline=offline)
-    return lambda: check(chosen, networks=networks, as_json=as_json)
+    return lambda: check(chosen, file, networks=networks, as_json=as_json)
 
 
 @group.callback()

@@ -14,7 +14,9 @@ from stages.documents.conversion import (
 from stages.documents.folds import ArchitectureAgreement, CrossValidation, FoldFigures, PooledNetwork
 from stages.documents.images import ClassImages, ImagesReport
 from stages.documents.latency import (
+    Adaptation,
     HeldOutError,
+    KindRatio,
     LatencyModel,
     LatencyTable,
     Precheck,
@@ -57,6 +59,7 @@ from stages.documents.verification import (
 )
 
 __all__ = [
+    "Adaptation",
     "AgainstFound",
     "AgainstRandom",
     "ArchitectureAgreement",
@@ -75,6 +78,7 @@ __all__ = [
     "FoundLatency",
     "HeldOutError",
     "ImagesReport",
+    "KindRatio",
     "LatencyModel",
     "LatencyTable",
     "MadeBy",

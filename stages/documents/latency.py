@@ -132,6 +132,32 @@ class TableCheck(Record):
         return 1 + self.change_percent.get(kind, 0.0) / 100 if self.corrected else 1.0
 
 
+class KindRatio(Record):
+    """How much longer a kind of block takes on the device than on the one that a model was adapted from."""
+
+    kind: str
+    blocks: int
+    ratio: float = Field(gt=0)
+    ratio_interval_95: tuple[float, float]
+
+
+class Adaptation(Record):
+    """Where a latency model came from that was adapted to another device by a few networks.
+
+    ``unadapted_error``: how far the old model is off on the networks that were held out.
+    """
+
+    device: DeviceInfo
+    runtime: RuntimeOptions
+    networks: int = Field(ge=1)
+    kinds: tuple[KindRatio, ...]
+    unadapted_error: HeldOutError
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class LatencyModel(Document):
     """Output of ``latency``: what a network takes, from what its blocks take.
 
@@ -171,6 +197,12 @@ class LatencyModel(Document):
     feasible_ms: tuple[float, float] = Field(description="fastest and slowest network of the space")
     timings: tuple[Timing, ...] = Field(description="in order of time, the anchor's among them")
     foreign: tuple[str, ...] = ()
+    adaptation: Adaptation | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="set where the model was not fitted to this device's own blocks: ``block_ms`` are then "
+        "another device's, each times its ratio, and ``scale`` is 1",
+    )
     seconds: float = Field(description="device time of profile and latency together")
 
     def block_latency_ms(self, block: BlockSpec) -> float:

@@ -35,11 +35,11 @@ def block_kinds(blocks: Sequence[BlockSpec]) -> dict[str, Kind]:
     Of the blocks that no depthwise convolution rules, the half that computes least for each byte that it
     moves counts as bound by memory.
     """
-    others = [block for block in blocks if _depthwise_share(block) <= _DEPTHWISE_SHARE]
+    others = [block for block in blocks if depthwise_share(block) <= _DEPTHWISE_SHARE]
     middle = median(map(_macs_per_byte, others)) if others else 0.0
     return {
         block.key: "depthwise"
-        if _depthwise_share(block) > _DEPTHWISE_SHARE
+        if depthwise_share(block) > _DEPTHWISE_SHARE
         else "memory"
         if _macs_per_byte(block) <= middle
         else "dense"
@@ -47,7 +47,7 @@ def block_kinds(blocks: Sequence[BlockSpec]) -> dict[str, Kind]:
     }
 
 
-def _depthwise_share(block: BlockSpec) -> float:
+def depthwise_share(block: BlockSpec) -> float:
     """Rough share of a block's time that its depthwise convolution takes."""
     if block.kind != "mbconv":
         return 0.0

@@ -235,6 +235,8 @@ def _limits(shipment: Shipment) -> list[str]:
         said.append("It has learned from grey pictures of single garments, bright on black: give it such.")
     if result.latency_model.foreign:
         said.append("The latency model that it was searched with was not measured on this device.")
+    if result.latency_model.adapted_from:
+        said.append("The latency model that it was searched with was adapted from another device's.")
     return said
 
 

@@ -40,8 +40,9 @@ def provenance(run: RunDocuments) -> list[Provenance]:
         ),
         Provenance(
             "Latency model",
-            f"Scale {latency.scale:.3f} and overhead {1000 * latency.overhead_ms:.1f} µs fitted to "
-            f"{len(latency.calibration)} random networks; its error is that on {len(latency.held_out)} "
+            _adapted(latency)
+            or f"Scale {latency.scale:.3f} and overhead {1000 * latency.overhead_ms:.1f} µs fitted to "
+            f"{len(latency.calibration)} random networks; its error is that on "
             "other random networks, which were not used in the fit. The time is that of profile and "
             "latency together.",
             latency.seconds,
@@ -121,6 +122,17 @@ def _invocation(latency: LatencyModel) -> str:
     return (
         f" What every invocation costs, {1000 * latency.invoke_ms:.2f} µs, is measured on a model that does "
         "next to nothing and subtracted."
+    )
+
+
+def _adapted(latency: LatencyModel) -> str:
+    if (adaptation := latency.adaptation) is None:
+        return ""
+    return (
+        f"Adapted from a model of {adaptation.device.model}: the ratio of each block's time was inferred "
+        f"from {adaptation.networks} networks chosen to tell most; its error is that on "
+        f"{len(latency.held_out)} random networks, which were not used for that. The time is that of these "
+        "networks alone."
     )
 
 

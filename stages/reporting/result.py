@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Literal
 
@@ -66,6 +67,11 @@ class LatencyModelResult(Record):
     overhead_ms: float
     interval_percent: float = Field(description="half-width of a prediction's 95 % interval")
     foreign: tuple[str, ...] = Field(description="in what the device that measured differs; empty: nothing")
+    adapted_from: str = Field(
+        default="",
+        exclude_if=operator.not_,
+        description="the device whose model was adapted to this one by the calibration networks",
+    )
     held_out: HeldOutError
     seconds: float
 
@@ -256,6 +262,7 @@ def build_result(
             overhead_ms=run.latency.overhead_ms,
             interval_percent=run.latency.interval_percent,
             foreign=run.latency.foreign,
+            adapted_from=run.latency.adaptation.device.model if run.latency.adaptation else "",
             held_out=run.latency.held_out_error,
             seconds=run.latency.seconds,
         ),

@@ -92,6 +92,15 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     if result.latency_model.foreign:
         differing = "; ".join(result.latency_model.foreign)
         said.append(("Foreign", f"The latency table was not measured on this device: {differing}."))
+    if result.latency_model.adapted_from:
+        model = result.latency_model
+        said.append(
+            (
+                "Adapted",
+                f"The latency model is one of {model.adapted_from}, adapted to this device by "
+                f"{model.calibration_networks} networks measured here.",
+            )
+        )
     said.append(("Verdict", verdict_sentence(result)))
     if warm := _head_start(result):
         said.append(("Weights", warm))

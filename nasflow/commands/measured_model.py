@@ -1,0 +1,54 @@
+"""The latency model that a project has of its device."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from nasflow.base.errors import UsageError
+from pipeline.runner import Pipeline
+from pipeline.stage import Stage
+from stages.documents import LatencyModel, LatencyTable
+from stages.latency_model import FitLatency
+
+MEASURE = "Measure this device first: nasflow latency."
+Kind = TypeVar("Kind", bound=Stage)
+
+
+def measured_model(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
+    """Table and model of the present configuration, and of the device where it can be reached.
+
+    Raises UsageError.
+    """
+    for status in pipeline.status(until="latency"):
+        if status.problem is not None:  # the device is not at hand, and is not needed for this
+            break
+        if not status.fresh:
+            raise UsageError(
+                f"There is no latency model for this configuration yet (stage {status.name}: "
+                f"{status.why.rstrip('.')}).",
+                hint=MEASURE,
+            )
+    return latest_model(pipeline)
+
+
+def latest_model(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
+    """Table and model as they were measured last, also where the device has changed since.
+
+    Raises UsageError where there are none of this space, or not of one another.
+    """
+    profile, latency = (status.record for status in pipeline.status(until="latency"))
+    stage = stage_of(pipeline, FitLatency)
+    space = stage.space.model_dump(mode="json")
+    if (
+        profile is None
+        or latency is None
+        or latency.inputs.get("table") != profile.output.sha256
+        or latency.settings.get("space") != space
+    ):
+        raise UsageError(f"Space {stage.space.name} has not been measured on this device yet.", hint=MEASURE)
+    return pipeline.store.document(profile, LatencyTable), pipeline.store.document(latency, LatencyModel)
+
+
+def stage_of(pipeline: Pipeline, kind: type[Kind]) -> Kind:
+    """The pipeline's stage of that kind."""
+    return next(stage for stage in pipeline.stages if isinstance(stage, kind))
