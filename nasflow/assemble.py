@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from android_bench.device import Device
+from android_bench.device import Device, RuntimeOptions
 from nasflow.base.files import expand_home
 from nasflow.config import PipelineConfig
 from nasflow.devices import phone
@@ -41,9 +41,25 @@ def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], No
     """
     if config.device.partition(":")[0] == "android":
         return phone(config.device, config.android, base_dir, tell, offline=config.offline)
+    if config.device == "onnxruntime":
+        return onnx_runtime(config.runtime)
     from android_bench.local.device import LocalDevice
 
     return LocalDevice()
+
+
+def onnx_runtime(options: RuntimeOptions) -> Device:
+    """This computer with ONNX Runtime. Raises UsageError for options that it cannot follow."""
+    from android_bench.local.onnx_device import OnnxRuntimeDevice
+
+    def translate(model: bytes, name: str) -> bytes:
+        from stages.conversion.onnx_file import onnx_of
+
+        return onnx_of(model, name)
+
+    device = OnnxRuntimeDevice(translate)
+    device.refuse(options)
+    return device
 
 
 def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:

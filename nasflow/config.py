@@ -28,7 +28,7 @@ from stages.space import SpaceConfig
 from stages.training.recipe import TrainingConfig
 from stages.verify import VerifyConfig
 
-_DEVICE_KINDS = ("local", "android")
+_DEVICE_KINDS = ("local", "onnxruntime", "android")
 
 
 def _several_targets(value: Any) -> Mapping[str, Any]:
@@ -89,8 +89,9 @@ class PipelineConfig(Record):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of every random choice")
     device: str = Field(
         "local",
-        description="where latency is measured: local (this computer's CPU), android (the connected phone), "
-        "android:SERIAL or android:HOST:PORT (a specific phone)",
+        description="where latency is measured: local (this computer's CPU, with LiteRT), onnxruntime (this "
+        "computer's CPU, with ONNX Runtime), android (the connected phone), android:SERIAL or "
+        "android:HOST:PORT (a specific phone)",
     )
     artifacts: str = Field(
         "artifacts", min_length=1, description="folder of all results, relative to this file"
@@ -142,10 +143,12 @@ class PipelineConfig(Record):
     @classmethod
     def _known_device(cls, value: str) -> str:
         kind = value.partition(":")[0]
-        if kind not in _DEVICE_KINDS or value in {"local:", "android:"} or value.startswith("local:"):
+        here = kind in ("local", "onnxruntime") and value != kind
+        if kind not in _DEVICE_KINDS or value == "android:" or here:
             meant = f" (did you mean 'android:{value}'?)" if split_host_port(value) else ""
             raise ValueError(
-                f"there is no such device{meant}: use 'local' (this computer), 'android' (the connected "
-                "phone), 'android:SERIAL' or 'android:HOST:PORT' (a specific phone)"
+                f"there is no such device{meant}: use 'local' (this computer), 'onnxruntime' (this "
+                "computer with ONNX Runtime), 'android' (the connected phone), 'android:SERIAL' or "
+                "'android:HOST:PORT' (a specific phone)"
             )
         return value

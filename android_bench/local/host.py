@@ -19,16 +19,21 @@ _BOARD = Path("/proc/device-tree/model")
 _FREQUENCY = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
 
 
-@cache
 def local_info() -> DeviceInfo:
-    """This computer, the same in every run. Raises NoUsableDeviceError where LiteRT is not installed."""
+    """This computer with LiteRT. Raises NoUsableDeviceError where that is not installed."""
+    return this_computer(runtime_version())
+
+
+@cache
+def this_computer(runtime: str) -> DeviceInfo:
+    """This computer with an inference ``runtime`` (name and version), the same in every run."""
     cpu = parse_cpuinfo(_head(_CPUINFO))
     return DeviceInfo(
         kind="local",
         model=_head(_BOARD).strip("\0 \n") or cpu.get("model name") or platform.processor() or "CPU",
         soc=" ".join([platform.machine(), *(f"{key} {cpu[key]}" for key in _SOC_KEYS if key in cpu)]),
         os_build=platform.platform(),
-        runtime=runtime_version(),
+        runtime=runtime,
     )
 
 

@@ -32,7 +32,7 @@ Failure = Callable[[str, str, str], NasflowError]
 
 
 def _device_error(subject: str, how: str, raw: str) -> NasflowError:
-    return DeviceError(f"the LiteRT process {how} while it ran {subject}.", hint=_HINT, raw=raw)
+    return DeviceError(f"the LiteRT process {how} while it ran {subject}.", hint=HINT, raw=raw)
 
 
 class WorkerProcess:
@@ -143,7 +143,7 @@ class WorkerProcess:
         return raw
 
 
-_HINT = "Its output is in the log. Run the command again: it continues from what is already measured."
+HINT = "Its output is in the log. Run the command again: it continues from what is already measured."
 
 
 _MEANINGS = {

@@ -213,8 +213,6 @@ def fill_inputs(interpreter: Any) -> None:
 
 def benchmark(interpreter: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Quantiles of the invocations in milliseconds."""
-    import numpy as np
-
     try:
         durations_ns = time_invocations(
             interpreter.invoke,
@@ -226,6 +224,13 @@ def benchmark(interpreter: Any, request: dict[str, Any]) -> dict[str, Any]:
         )
     except (ValueError, RuntimeError) as error:
         raise ModelError(str(error).rstrip(".")) from error
+    return quantiles_ms(durations_ns)
+
+
+def quantiles_ms(durations_ns: list[int]) -> dict[str, Any]:
+    """Of counted invocations, in milliseconds, and how many they are."""
+    import numpy as np
+
     least, p5, median, p95 = np.quantile(durations_ns, [0, 0.05, 0.5, 0.95]) / 1e6
     return {
         "median_ms": float(median),

@@ -27,7 +27,8 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="Where to measure: local (this computer), android, android:SERIAL or android:HOST:PORT.",
+        help="Where to measure: local (this computer), onnxruntime (this computer, with ONNX Runtime), "
+        "android, android:SERIAL or android:HOST:PORT.",
     ),
 ]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]

@@ -21,6 +21,7 @@ from stages.data.config import open_dataset
 from stages.data.dataset import PARTS
 
 if TYPE_CHECKING:
+    from android_bench.device import Device
     from nasflow.config import PipelineConfig
     from stages.data.config import DataConfig
 
@@ -59,8 +60,11 @@ def examine_all(config: Path | None, here: Path, overrides: Sequence[str] = ()) 
     yield check_folder(artifacts)
     yield check_disk(artifacts)
     yield check_memory()
-    yield check_load(settings.runtime.threads if settings and settings.device == "local" else 1)
+    computes_here = settings is not None and settings.device in ("local", "onnxruntime")
+    yield check_load(settings.runtime.threads if settings and computes_here else 1)
     yield check_runtime()
+    if settings is not None and settings.device == "onnxruntime":
+        yield check_onnx_runtime(settings)
 
 
 def check_python() -> Check:
@@ -288,22 +292,31 @@ def check_runtime() -> Check:
     return _guarded("runtime", _runtime)
 
 
+def check_onnx_runtime(settings: PipelineConfig) -> Check:
+    """The same of ONNX Runtime, for those who measure with it."""
+    from nasflow.assemble import onnx_runtime
+
+    return _guarded("onnxruntime", lambda: _measured("onnxruntime", onnx_runtime(settings.runtime)))
+
+
 def _runtime() -> Check:
-    from android_bench.device import BenchmarkRequest
     from android_bench.local.device import LocalDevice
+
+    return _measured("runtime", LocalDevice())
+
+
+def _measured(name: str, device: Device) -> Check:
+    from android_bench.device import BenchmarkRequest
     from stages.conversion.flatbuffer import network_model
     from stages.space.mobilenet_v2 import mobilenet_v2
 
     net = mobilenet_v2(resolution=32, classes=10, width=0.35)
-    device = LocalDevice()
     try:
         info = device.info()
         measured = device.benchmark(BenchmarkRequest(name="doctor", model=network_model(net)))
     finally:
         device.close()
-    return Check(
-        "runtime", "ok", f"{info.runtime}: MobileNetV2 0.35 at 32 pixels in {measured.median_ms:.3f} ms"
-    )
+    return Check(name, "ok", f"{info.runtime}: MobileNetV2 0.35 at 32 pixels in {measured.median_ms:.3f} ms")
 
 
 _REINSTALL = "Install the packages that failed above; in a clone: make install"

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
-from android_bench.local import device as local_device
 from android_bench.local import worker as local_worker
+from android_bench.local import worker_device
 from android_bench.local.device import LocalDevice
 from android_bench.local.process import WorkerProcess
 from android_bench.local.worker import read_frame, write_frame
@@ -176,8 +176,8 @@ def test_the_workers_own_words_are_kept(tmp_path: Path) -> None:
 )
 def test_outputs_that_do_not_fit_together_are_refused(shape: object, size: int) -> None:
     with pytest.raises(DeviceError, match="the LiteRT process answered"):
-        local_device._values(bytes(size), shape, 2)
-    assert local_device._values(bytes(24), [2, 3], 2).shape == (2, 3)
+        worker_device._values(bytes(size), shape, 2)
+    assert worker_device._values(bytes(24), [2, 3], 2).shape == (2, 3)
 
 
 def test_the_info_is_the_same_every_time_and_needs_no_worker(device: LocalDevice) -> None:
