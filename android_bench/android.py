@@ -77,6 +77,7 @@ class AndroidDevice:
     """Runs models on one phone's official benchmark tool (a :class:`~android_bench.device.Device`).
 
     ``runner`` is the program to push, or what obtains it for a phone's ABIs; a virtual phone brings its own.
+    ``npu_libraries`` is the folder on the phone with what LiteRT loads for its NPU.
     ``patience_s`` is how long the phone may be away. One client measures on a phone at a time: ``owner``
     (this process) holds a lock on it from the first measurement to :meth:`close`. ``load_s`` is how long a
     piece of the load lasts under which a phone's clocks settle.
@@ -90,6 +91,7 @@ class AndroidDevice:
         *,
         runner: Runner | Callable[[Sequence[str]], Runner],
         limits: Limits | None = None,
+        npu_libraries: str = "",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         tell: Callable[[str], None] = lambda _text: None,
@@ -99,6 +101,7 @@ class AndroidDevice:
     ) -> None:
         self._runner = runner
         self._limits = limits or Limits()
+        self._npu_libraries = npu_libraries
         self._clock, self._sleep, self._tell = clock, sleep, tell
         self._link = PhoneLink(transport, clock=clock, sleep=sleep, tell=tell, patience_s=patience_s)
         self._lock = PhoneLock(owner=owner, clock=clock, sleep=sleep)
@@ -162,7 +165,7 @@ class AndroidDevice:
             masks = [
                 self._link.do(self._cores.mask, request.options, reading.policies) for request in requests
             ]
-            commands = _commands(tool, requests, masks)
+            commands = _commands(tool, requests, masks, self._npu_libraries)
             cores = [cores_of(mask, reading.policies) for mask in masks]
             self._clocks.cores = all_of(cores)
             keys = keys_of(commands)
@@ -448,7 +451,10 @@ def _model_path(model: bytes) -> str:
 
 
 def _commands(
-    tool: PhoneTool, requests: Sequence[BenchmarkRequest], masks: Sequence[int | None]
+    tool: PhoneTool,
+    requests: Sequence[BenchmarkRequest],
+    masks: Sequence[int | None],
+    libraries: str,
 ) -> list[tuple[str, ...]]:
     return [
         command(
@@ -458,6 +464,7 @@ def _commands(
             model=_model_path(request.model),
             result=_RESULT,
             mask=mask,
+            libraries=libraries,
         )
         for request, mask in zip(requests, masks, strict=True)
     ]

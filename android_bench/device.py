@@ -61,8 +61,10 @@ class RuntimeOptions(Frozen):
         description="cores of a phone to use: auto (its fastest cluster), all, big, little, prime, or a "
         "mask such as 0xf0",
     )
-    delegate: Literal["cpu", "gpu"] = Field(
-        default="cpu", description="what runs the model: cpu (with XNNPACK), or gpu on a phone"
+    delegate: Literal["cpu", "gpu", "npu"] = Field(
+        default="cpu",
+        description="what runs the model: cpu (with XNNPACK), or a phone's gpu or npu, which must then run "
+        "all of it; on a GPU, float16 (runtime.precision) is what its driver computes with anyway",
     )
     precision: ModelPrecision = Field(
         default="float32",

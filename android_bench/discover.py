@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from android_bench.adb.ways import Way, open_transport
 from android_bench.found_phone import FoundPhone, Identity, joined, name_of
+from android_bench.phone.offers import Offers, read_offers
 from android_bench.transport import STATE_ADVICE, PhoneNotReadyError, Transport, split_host_port
 from nasflow.base.errors import DeviceError, NoUsableDeviceError
 from nasflow.base.text import plain_text
@@ -38,12 +39,13 @@ def find_phones(
     key: Path | None = None,
     server: ServerAddress | int | None = None,
     timeout_s: float = 5.0,
+    offers: bool = False,
 ) -> tuple[FoundPhone, ...]:
     """Every phone that a running adb server knows, that is on USB, or that answers at an address, once.
 
-    Each is asked what it is, which takes up to ``timeout_s`` for one that is silent. Starts no server,
-    searches no network. ``server`` is as in :func:`open_transport`. Raises UsageError for an address of a
-    server that is none.
+    Each is asked what it is, which takes up to ``timeout_s`` for one that is silent; with ``offers`` also
+    what it has to compute with. Starts no server, searches no network. ``server`` is as in
+    :func:`open_transport`. Raises UsageError for an address of a server that is none.
     """
     from android_bench.adb.address import ServerAddress
 
@@ -52,7 +54,7 @@ def find_phones(
     for index, way in enumerate(ways):
         if way.usable:
             with closing(open_found(way, key=key, server=address)) as transport:
-                ways[index] = ask(way, transport, timeout_s)
+                ways[index] = ask(way, transport, timeout_s, offers=offers)
     return joined(ways)
 
 
@@ -65,7 +67,9 @@ def open_found(
     return open_transport(phone.serial, how, key=key, server=server, chosen=phone.connection)
 
 
-def ask(phone: FoundPhone, transport: Transport, timeout_s: float = 5.0) -> FoundPhone:
+def ask(
+    phone: FoundPhone, transport: Transport, timeout_s: float = 5.0, *, offers: bool = False
+) -> FoundPhone:
     """The phone with what it tells about itself, or with the state in which it does not answer."""
     properties = dict.fromkeys(_PROPERTIES, "") | {"model": phone.model}
     try:
@@ -76,6 +80,7 @@ def ask(phone: FoundPhone, transport: Transport, timeout_s: float = 5.0) -> Foun
                     properties[field] = " ".join(value.split())
                     break
         boot = transport.run(_BOOT_ID, timeout_s=timeout_s)
+        offered = read_offers(transport, timeout_s) if offers else Offers()
     except PhoneNotReadyError as error:
         return replace(phone, state=error.state)
     except DeviceError:  # lost, or it answers with nonsense: the other phones are looked at all the same
@@ -87,6 +92,9 @@ def ask(phone: FoundPhone, transport: Transport, timeout_s: float = 5.0) -> Foun
         model=properties["model"],
         soc=properties["soc"],
         android=properties["android"],
+        cores=offered.cores,
+        gpu=offered.gpu,
+        npu=offered.npu,
         identity=Identity(properties["serial"], properties["product"], boot_id),
     )
 

@@ -42,6 +42,7 @@ class FoundPhone:
     """One phone that is connected somehow. What it did not tell is empty.
 
     ``serial``, ``way`` and ``state`` are those of the best way to it; ``others`` are its other ways.
+    ``cores``, ``gpu`` and ``npu`` are what it offers to compute with, where it was asked for that.
     ``connection`` is an adb server's line for it.
     """
 
@@ -51,6 +52,9 @@ class FoundPhone:
     model: str = ""
     soc: str = ""
     android: str = ""
+    cores: str = ""
+    gpu: str = ""
+    npu: str = ""
     connection: Listed | None = field(default=None, compare=False)
     identity: Identity = field(default=Identity(), compare=False)
     others: tuple[FoundPhone, ...] = ()

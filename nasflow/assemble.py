@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from android_bench.device import Device, RuntimeOptions
 from nasflow.base.files import expand_home
@@ -16,6 +17,7 @@ from pipeline.store.store import Store
 from stages.baseline import Baseline
 from stages.convert import Convert
 from stages.data.config import DataConfig, SizedData, open_dataset
+from stages.documents import Precision
 from stages.finetune import Finetune
 from stages.latency_model import FitLatency
 from stages.measurement.config import with_shared
@@ -180,7 +182,15 @@ def build_stages(
             seed=seed,
             networks=compared,
         ),
-        Verify(config=config.verify, data=data, runtime=runtime, seed=seed, device=device, networks=compared),
+        Verify(
+            config=config.verify,
+            data=data,
+            runtime=runtime,
+            seed=seed,
+            device=device,
+            networks=compared,
+            measurable=("float32",) if config.device == "onnxruntime" else get_args(Precision),
+        ),
     )
 
 

@@ -28,6 +28,12 @@ class AndroidConfig(Record):
         min_length=1,
         description="Google's benchmark_model: auto (the runtime's version, downloaded once), or a path",
     )
+    npu_libraries: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._-]+)*$",
+        description="with runtime.delegate npu: folder on the phone with LiteRT's dispatch library and "
+        "compiler plugin for its NPU, as in /data/local/tmp/npu; empty: where the tool looks itself",
+    )
     min_battery_percent: float = Field(
         30.0, ge=0, le=100, description="do not measure a phone whose battery is below this"
     )
@@ -82,6 +88,7 @@ def phone(
                 max_thermal_status=config.max_thermal_status,
                 cooling_s=60 * config.cooling_minutes,
             ),
+            npu_libraries=config.npu_libraries,
             tell=tell,
             patience_s=60 * config.patience_minutes,
         )

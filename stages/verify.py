@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import Field
 
@@ -98,6 +98,8 @@ class Verify(Stage):
     device: Device = field(metadata=TOOL)
     networks: int = field(default=6, metadata=TOOL)
     """How many are expected, for the estimate."""
+    measurable: tuple[Precision, ...] = field(default=get_args(Precision), metadata=TOOL)
+    """Precisions that the device runs, which is part of its identity; files in others are left out."""
 
     def environment(self) -> Mapping[str, str]:
         """The device, the images, and the runtime of this computer that says what the networks answer."""
@@ -144,7 +146,11 @@ class Verify(Stage):
         found, rivals = _the_found_one(converted), self._rivals(converted)
         precision = latency.precision
         files = {network.name: network.file(precision) for network in converted.networks}
-        shown = _files_of(converted, found, precision)
+        files_of_found = _files_of(converted, found, precision)
+        shown = {n: file for n, file in files_of_found.items() if file.precision in self.measurable}
+        if left_out := sorted(files_of_found.keys() - shown.keys()):
+            runtime = self.device.info().runtime
+            context.say(f"not measured, as {runtime} runs float32 alone: {', '.join(left_out)}.")
         others = {name: file for name, file in shown.items() if name not in files}
         dataset = open_dataset(self.data)
         test = dataset.load("test")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from android_bench.runner.identity import HINT_RUNNER
 from android_bench.runner.output import Delegation
-from nasflow.base.errors import BadMeasurementError
+from nasflow.base.errors import BadMeasurementError, UsageError
 
 _CPU_NAMES = ("xnnpack", "cpu")
 
@@ -21,14 +22,30 @@ _CPU_NAMES = ("xnnpack", "cpu")
 class Delegate:
     """One row.
 
-    ``flags``: by the kind of the tool (``classic``, ``litert``). ``refusal``: why what the tool said does not
-    confirm it, and what to do; None where it does. ``on_gpu``: its failures are a GPU's.
+    ``flags``: by the kind of the tool (``classic``, ``litert``); a kind that is missing cannot be asked for
+    it. ``refusal``: why what the tool said does not confirm it, and what to do; None where it does.
+    ``accelerator``: whose failures its failures are (``GPU``), empty for the CPU's. ``library_flags``: those
+    that name the folder of its libraries on the phone.
     """
 
     name: str
     flags: Mapping[str, Mapping[str, str]]
     refusal: Callable[[str, Sequence[Delegation]], tuple[str, str] | None]
-    on_gpu: bool = False
+    accelerator: str = ""
+    library_flags: tuple[str, ...] = ()
+
+    def asked(self, kind: str, libraries: str = "") -> dict[str, str]:
+        """The flags by which a tool of that ``kind`` is asked for it. Raises UsageError where it has none.
+
+        ``libraries``: the folder on the phone that holds what this delegate loads; empty: the tool's own way.
+        """
+        if kind not in self.flags:
+            raise UsageError(
+                f"the {kind} benchmark_model cannot run models on the phone's {self.accelerator}.",
+                hint="Use LiteRT's benchmark_model (android.runner: auto), or set runtime.delegate to cpu.",
+            )
+        named = dict.fromkeys(self.library_flags, libraries) if libraries else {}
+        return {**self.flags[kind], **named}
 
     def check(self, kind: str, delegations: Sequence[Delegation]) -> None:
         """Raises BadMeasurementError where a tool of that ``kind`` does not say that it was computed so."""
@@ -48,8 +65,8 @@ def _not_cpu(_kind: str, delegations: Sequence[Delegation]) -> tuple[str, str] |
     return f"the CPU was requested, but {others[0][:60]} ran the model.", HINT_RUNNER
 
 
-def _not_gpu(kind: str, delegations: Sequence[Delegation]) -> tuple[str, str] | None:
-    """A GPU must be seen to have computed all of the graph."""
+def _not_all_of_it(accelerator: str, kind: str, delegations: Sequence[Delegation]) -> tuple[str, str] | None:
+    """An accelerator must be seen to have computed all of the graph."""
     seen = [d.extent for d in delegations if not _on_cpu(d.delegate)]
     helped = any(_on_cpu(d.delegate) and d.extent != "none" for d in delegations)
     if seen and set(seen) == {"all"} and not helped:
@@ -61,11 +78,12 @@ def _not_gpu(kind: str, delegations: Sequence[Delegation]) -> tuple[str, str] | 
     else:
         reason = f"the {kind} runner does not report that it was used"
     return (
-        f"the GPU was requested, but {reason}.",
+        f"the {accelerator} was requested, but {reason}.",
         "Set runtime.delegate to cpu, or use the classic benchmark_model, which reports what runs the model.",
     )
 
 
+_GPU, _NPU = "GPU", "NPU"
 _GPU_FLAGS = {"use_gpu": "true", "require_full_delegation": "true"}
 
 DELEGATES: Mapping[str, Delegate] = {
@@ -79,8 +97,23 @@ DELEGATES: Mapping[str, Delegate] = {
                 # LiteRT's tool aborts where the CPU is allowed and full delegation is required.
                 "litert": {**_GPU_FLAGS, "use_cpu": "false"},
             },
-            _not_gpu,
-            on_gpu=True,
+            partial(_not_all_of_it, _GPU),
+            accelerator=_GPU,
+        ),
+        # As LiteRT's own test asks for it (litert/tools/benchmark_litert_model_qualcomm_test.cc).
+        Delegate(
+            "npu",
+            {
+                "litert": {
+                    "use_npu": "true",
+                    "use_gpu": "false",
+                    "use_cpu": "false",
+                    "require_full_delegation": "true",
+                }
+            },
+            partial(_not_all_of_it, _NPU),
+            accelerator=_NPU,
+            library_flags=("dispatch_library_path", "compiler_plugin_library_path"),
         ),
     )
 }

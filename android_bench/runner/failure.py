@@ -178,7 +178,7 @@ _KNOWN = (
     ),
 )
 
-_ON_GPU = "The phone's GPU cannot run all of this model, or its driver has a fault: use the CPU."
+_ON_ACCELERATOR = "The phone's {} cannot run all of this model, or its driver has a fault: use the CPU."
 
 
 def cannot_run(completed: Completed, name: str) -> NoUsableDeviceError | None:
@@ -193,15 +193,18 @@ def cannot_run(completed: Completed, name: str) -> NoUsableDeviceError | None:
     )
 
 
-def run_failed(completed: Completed, model: str, *, on_gpu: bool = False) -> DeviceError:
-    """The error for a timing of ``model`` that did not end with exit code 0."""
+def run_failed(completed: Completed, model: str, *, accelerator: str = "") -> DeviceError:
+    """The error for a timing of ``model`` that did not end with exit code 0.
+
+    ``accelerator``: what should have run it (``GPU``), empty for the CPU.
+    """
     cause = _not_run(completed) or _recognised(completed)
     what = cause.what if cause else "failed"
     hint = cause.hint if cause else f"{_SEE_LAST_LINE} {_OTHER_RUNNER}"
     if not _has_words(completed):
         hint = hint.replace(_SEE_LAST_LINE, "Run the same command again.")
-    if on_gpu and (cause is None or cause.crashed) and completed.exit_code != KILLED:
-        hint = _ON_GPU
+    if accelerator and (cause is None or cause.crashed) and completed.exit_code != KILLED:
+        hint = _ON_ACCELERATOR.format(accelerator)
     kind = KilledByPhoneError if completed.exit_code == KILLED else DeviceError
     return kind(
         f"benchmark_model {what} (exit code {completed.exit_code}) while it timed {model}. "

@@ -41,12 +41,14 @@ def command(
     model: str,
     result: str,
     mask: int | None = None,
+    libraries: str = "",
     max_seconds: float = MAX_SECONDS,
 ) -> tuple[str, ...]:
     """The words that time one model; ``binary``, ``model`` and ``result`` are paths on the phone.
 
-    ``mask`` comes from :func:`cpu_mask`. Delete the result file first: an old one must not be read.
-    ``request.max_runs`` has no equal and is left out. Raises UsageError where the tool cannot do it.
+    ``mask`` comes from :func:`cpu_mask`; ``libraries`` is the folder of a delegate's libraries on the phone.
+    Delete the result file first: an old one must not be read. ``request.max_runs`` has no equal and is left
+    out. Raises UsageError where the tool cannot do it.
     """
     options = request.options
     flags = {
@@ -59,7 +61,7 @@ def command(
         "max_secs": _seconds(1000 * max_seconds),
         "result_file_path": result,
     }
-    flags |= DELEGATES[options.delegate].flags[tool.kind]
+    flags |= DELEGATES[options.delegate].asked(tool.kind, libraries)
     if missing := flags.keys() - tool.flags:
         raise UsageError(
             f"the {tool.kind} benchmark_model does not support {_flags(missing)}.", hint=HINT_RUNNER
@@ -149,7 +151,7 @@ def finished_run(
     asked for. Both name the model and keep all that was printed.
     """
     if completed.exit_code != 0:
-        raise run_failed(completed, request.name, on_gpu=DELEGATES[request.options.delegate].on_gpu)
+        raise run_failed(completed, request.name, accelerator=DELEGATES[request.options.delegate].accelerator)
     try:
         found = _confirmed(tool, completed, result, request)
     except BadMeasurementError as error:

@@ -39,7 +39,7 @@ def list_devices(addresses: Sequence[str]) -> Outcome:
             )
     wanted = wanted_name()
     asked = [*addresses, *([wanted] if split_host_port(wanted) else [])]
-    phones = find_phones(addresses=asked)
+    phones = find_phones(addresses=asked, offers=True)
     shown = [_shown(phone, name_of(phone, phones)) for phone in phones]
     return Outcome(
         document={
@@ -54,7 +54,8 @@ def list_devices(addresses: Sequence[str]) -> Outcome:
 def _shown(phone: FoundPhone, name: str) -> dict[str, Any]:
     """A phone's fields, and what to call it; its own words without escapes, on one line, and short."""
     details = {
-        field: _line(getattr(phone, field)) for field in ("serial", "way", "state", "model", "soc", "android")
+        field: _line(getattr(phone, field))
+        for field in ("serial", "way", "state", "model", "soc", "android", "cores", "gpu", "npu")
     }
     return {
         **details,
@@ -86,6 +87,7 @@ def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for phone, row in zip(phones, rows, strict=True):
         lines.append("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip())
+        lines += [f"  offers {offered}" for offered in filter(None, [_offered(phone)])]
         lines += [f"  also as {_other(way)}" for way in phone["other_ways"]]
         if phone["advice"]:
             lines.append(f"  -> {phone['advice']}")
@@ -94,6 +96,12 @@ def _lines(phones: Sequence[dict[str, Any]]) -> list[str]:
         alone = len(phones) == 1 and split_host_port(ready["serial"]) is None
         lines += ["", f"Next: nasflow doctor --device {'android' if alone else shlex.quote(ready['device'])}"]
     return lines
+
+
+def _offered(phone: dict[str, Any]) -> str:
+    """``cores 4 x 1.70 GHz, 1 x 2.91 GHz; GPU Mali-G715 (ARM); NPU Qualcomm Hexagon``: what is known."""
+    named = (("cores", phone["cores"]), ("GPU", phone["gpu"]), ("NPU", phone["npu"]))
+    return "; ".join(f"{name} {what}" for name, what in named if what)
 
 
 def _other(way: dict[str, Any]) -> str:

@@ -92,6 +92,9 @@ def test_every_line_that_waits_for_a_phone_has_its_test() -> None:
         "An AI pack in an app bundle, and which phone gets which network",
         "The example app",
         # Of a command's own refusal, to be read.
+        "A phone's NPU (`runtime.delegate: npu`)",
+        # Held against what is known of the phones at hand.
+        "What `nasflow devices` tells of a phone's GPU and NPU",
         "Which operators a phone's GPU takes over (the table in `stages/conversion/lint.py`)",
     }
     waiting = (ROOT / "docs" / "verified.md").read_text(encoding="utf-8").partition("## Not verified")[2]

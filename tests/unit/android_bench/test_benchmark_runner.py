@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from android_bench.device import BenchmarkRequest, Conditions, CpuPolicy, RuntimeOptions
 from android_bench.runner.abi import check_abi, elf_abi
+from android_bench.runner.delegates import DELEGATES
 from android_bench.runner.identity import RunnerTool, identify, listed_flags
 from android_bench.runner.output import parse_output
 from android_bench.runner.tool import command, cpu_mask, finished_run, longest_run_s
@@ -523,3 +524,59 @@ def test_any_words_give_an_error_and_never_a_measurement(
 def test_any_help_is_a_tool_or_an_error(text: str, exit_code: int) -> None:
     with pytest.raises(UsageError):
         identify(Completed(text.encode("utf-8", "surrogatepass"), b"", exit_code))
+
+
+NPU = RuntimeOptions(delegate="npu")
+NPU_WORDS = (
+    b"VERBOSE: Replacing 31 out of 31 node(s) with delegate (DispatchDelegate) node, yielding 1 partitions\n"
+)
+
+
+def test_an_npu_is_asked_for_as_a_whole_and_with_its_libraries() -> None:
+    words = command(
+        LITERT, request(options=NPU), binary="/b", model="/m", result="/r", libraries="/data/local/tmp/npu"
+    )
+    assert {
+        "--use_npu=true",
+        "--use_gpu=false",
+        "--use_cpu=false",
+        "--require_full_delegation=true",
+        "--dispatch_library_path=/data/local/tmp/npu",
+        "--compiler_plugin_library_path=/data/local/tmp/npu",
+    } <= set(words)
+    without = command(LITERT, request(options=NPU), binary="/b", model="/m", result="/r")
+    assert not [word for word in without if "library_path" in word]
+    on_gpu = command(LITERT, request(options=GPU), binary="/b", model="/m", result="/r", libraries="/npu")
+    assert "/npu" not in " ".join(on_gpu)
+
+
+def test_the_classic_tool_has_no_npu() -> None:
+    with pytest.raises(UsageError, match="the classic benchmark_model cannot run models on the phone's NPU"):
+        command(CLASSIC, request(options=NPU), binary="/b", model="/m", result="/r")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (b"", "does not report that it was used"),
+        (NPU_WORDS.replace(b"Replacing 31", b"Replacing 30"), "only a part"),
+        (COMPLETELY.replace(b"GPU", b"XNNPACK"), "fell back"),
+    ],
+)
+def test_an_npu_that_did_not_compute_everything_is_not_measured(words: bytes, reason: str) -> None:
+    done = Completed(words + CLASSIC_RUN.stdout, CLASSIC_RUN.stderr, 0)
+    with pytest.raises(BadMeasurementError, match=f"the NPU was requested, but .*{reason}"):
+        finished_run(LITERT, done, CLASSIC_RUN.result, request(options=NPU))
+
+
+def test_an_npu_that_refuses_a_model_is_told_in_the_tools_words() -> None:
+    words = b"ERROR: No dispatch library found\nERROR: Benchmarking failed.\n"
+    with pytest.raises(DeviceError, match="No dispatch library found") as caught:
+        finished_run(LITERT, Completed(words, b"", 1), None, request(options=NPU))
+    assert "phone's NPU cannot run all of this model" in caught.value.hint
+
+
+def test_each_delegate_has_latencies_of_its_own() -> None:
+    kinds = [RuntimeOptions.model_validate({"delegate": name}) for name in DELEGATES]
+    assert len({kind.model_dump_json() for kind in kinds}) == len(DELEGATES) == 3
+    assert [kind.describe() for kind in kinds] == ["1 thread", "1 thread, gpu", "1 thread, npu"]

@@ -13,8 +13,8 @@ from nasflow.base.errors import DeviceError, KilledByPhoneError
 STARTED = b"INFO: STARTING!\nINFO: Log parameter values verbosely: [0]\n"
 
 
-def failed(code: int, words: bytes = b"", *, out: bytes = STARTED, on_gpu: bool = False) -> DeviceError:
-    return run_failed(Completed(out, words, code), "mbconv_k3", on_gpu=on_gpu)
+def failed(code: int, words: bytes = b"", *, out: bytes = STARTED, accelerator: str = "") -> DeviceError:
+    return run_failed(Completed(out, words, code), "mbconv_k3", accelerator=accelerator)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_an_abort_for_want_of_memory_is_told_as_such() -> None:
     )
     assert "SIGABRT: it could not allocate memory" in error.message
     assert "Close other apps" in error.hint
-    assert "Close other apps" in failed(134, b"std::bad_alloc", on_gpu=True).hint
+    assert "Close other apps" in failed(134, b"std::bad_alloc", accelerator="GPU").hint
 
 
 @pytest.mark.parametrize("code", [255, 134])
@@ -165,10 +165,11 @@ def test_words_of_a_tool_that_has_started_are_not_taken_for_the_shells() -> None
     assert cannot_run(Completed(STARTED, words, 1), "x") is None
 
 
-def test_on_a_gpu_a_crash_and_a_refusal_point_to_the_gpu_and_a_kill_does_not() -> None:
+@pytest.mark.parametrize("accelerator", ["GPU", "NPU"])
+def test_on_an_accelerator_a_crash_and_a_refusal_point_to_it_and_a_kill_does_not(accelerator: str) -> None:
     for code, words in ((1, b"ERROR: Failed to apply GPU delegate."), (139, b""), (134, b"")):
-        assert "use the CPU" in failed(code, words, on_gpu=True).hint
-    assert "Close other apps" in failed(137, on_gpu=True).hint
+        assert f"{accelerator} cannot run all" in failed(code, words, accelerator=accelerator).hint
+    assert "Close other apps" in failed(137, accelerator=accelerator).hint
 
 
 def test_the_last_complaint_is_quoted_before_the_last_line_and_never_what_says_nothing() -> None:

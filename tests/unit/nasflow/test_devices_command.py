@@ -43,7 +43,8 @@ def found(monkeypatch: pytest.MonkeyPatch, *phones: FoundPhone) -> list[Sequence
     """Let these be connected; the addresses that are asked for come into the list."""
     asked: list[Sequence[str]] = []
 
-    def find(*, addresses: Sequence[str]) -> tuple[FoundPhone, ...]:
+    def find(*, addresses: Sequence[str], offers: bool) -> tuple[FoundPhone, ...]:
+        assert offers
         asked.append(addresses)
         return phones
 
@@ -65,6 +66,19 @@ def test_each_phone_has_a_line_and_what_to_do_stands_below_it(
         "",
         "Next: nasflow doctor --device android:R5CT1",
     ]
+
+
+def test_what_a_phone_offers_to_compute_with_stands_below_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    full = replace(PIXEL, cores="4 x 1.70 GHz, 1 x 2.91 GHz", gpu="Mali-G715 (ARM)", npu="")
+    found(monkeypatch, full)
+    assert main(["devices"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1] == "  offers cores 4 x 1.70 GHz, 1 x 2.91 GHz; GPU Mali-G715 (ARM)"
+    assert main(["devices", "--json"]) == 0
+    (phone,) = json.loads(capfd.readouterr().out)["phones"]
+    assert (phone["gpu"], phone["npu"]) == ("Mali-G715 (ARM)", "")
 
 
 def test_the_other_ways_to_a_phone_stand_below_it_and_in_the_document(
@@ -118,6 +132,9 @@ def test_the_json_document_has_every_field(
         "model": "Pixel 8 Pro",
         "soc": "Tensor G3",
         "android": "15",
+        "cores": "",
+        "gpu": "",
+        "npu": "",
         "usable": True,
         "advice": "",
         "device": "android:R5CT1",
