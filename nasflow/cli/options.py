@@ -31,6 +31,15 @@ Device = Annotated[
         "android, android:SERIAL or android:HOST:PORT.",
     ),
 ]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        metavar="LIST",
+        help="Search once, choose a network for each of several devices, and measure every network on every "
+        "device: local,local@threads=2,onnxruntime (settings of the section runtime behind @).",
+    ),
+]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
 From = Annotated[
     StageName | None,

@@ -20,6 +20,7 @@ from nasflow.cli.options import (
     AsJson,
     Config,
     Device,
+    Devices,
     DryRun,
     Force,
     From,
@@ -272,6 +273,7 @@ def command(
     as_json: AsJson = False,
     front: Front = False,
     full_length: FullLength = False,
+    devices: Devices = None,
 ) -> Action:
     """Run every stage that is not up to date; write the report."""
     options = RunOptions(
@@ -284,7 +286,20 @@ def command(
         dry_run=dry_run,
         as_json=as_json,
     )
-    return lambda: run_pipeline(options)
+    if devices is None:
+        return lambda: run_pipeline(options)
+    if device is not None or from_stage or until or force or dry_run or front:
+        raise typer.BadParameter(
+            "--devices compares devices after one search: it goes with --config, --set, --seed, --offline, "
+            "--full-length and --json alone"
+        )
+
+    def compare() -> Outcome:
+        from nasflow.commands.cross_run import run_on_devices
+
+        return run_on_devices(options, devices)
+
+    return compare
 
 
 def stage_command(stage: StageName) -> Callable[..., Action]:

@@ -12,6 +12,7 @@ from stages.documents.conversion import (
     Quantization,
 )
 from stages.documents.folds import ArchitectureAgreement, CrossValidation, FoldFigures, PooledNetwork
+from stages.documents.hardware import CrossCell, CrossTable, HardwareNetwork, HardwareTarget
 from stages.documents.images import ClassImages, ImagesReport
 from stages.documents.latency import (
     Adaptation,
@@ -69,6 +70,8 @@ __all__ = [
     "ConversionCheck",
     "ConvertedNetwork",
     "ConvertedNetworks",
+    "CrossCell",
+    "CrossTable",
     "CrossValidation",
     "Edge",
     "EdgeCheck",
@@ -76,6 +79,8 @@ __all__ = [
     "EpochPoint",
     "FoldFigures",
     "FoundLatency",
+    "HardwareNetwork",
+    "HardwareTarget",
     "HeldOutError",
     "ImagesReport",
     "KindRatio",
