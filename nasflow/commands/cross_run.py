@@ -6,18 +6,18 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from nasflow.base.files import write_atomic
 from nasflow.base.text import plain_line
 from nasflow.cli.request import Outcome, RunOptions, Selection
 from nasflow.cli.screen import screen
-from nasflow.commands.measured_model import stage_of
+from nasflow.commands.measured_model import latest_model, stage_of
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.run import run_pipeline
 from nasflow.hardware_targets import NamedTarget, labels, parse_targets
 from pipeline.artifact import document_bytes
 from pipeline.events import Emit, Message
+from pipeline.runner import Pipeline
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
@@ -57,7 +57,6 @@ def _selected(chosen: Selection, target: NamedTarget) -> Selection:
 
 
 def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit) -> CrossTable:
-    from stages.conversion.measured import measured_network
     from stages.nas.across_hardware import Hardware, hardware_networks
     from stages.verification.cross_table import measure_target
 
@@ -71,7 +70,7 @@ def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit) -> C
         own = pipelines[first.name]
         store: Store = own.store
         search = _latest_search(own)
-        hardware = [Hardware(name, _latest_model(pipeline)) for name, pipeline in pipelines.items()]
+        hardware = [Hardware(name, latest_model(pipeline)[1]) for name, pipeline in pipelines.items()]
         context = Context("search", "", store, FleetingScratch(), emit)
         stage, verify = stage_of(own, Search), stage_of(own, Verify)
         stack.enter_context(store.lock())
@@ -80,7 +79,7 @@ def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit) -> C
         seconds = 0.0
         for target, one in zip(targets, hardware, strict=True):
             emit(Message("", f"{len(networks)} networks side by side on {target.name}."))
-            written = partial(_written, model=one.model, seed=stage.seed, write_network=measured_network)
+            written = partial(_written, model=one.model, seed=stage.seed)
             found, spent = measure_target(
                 target,
                 networks,
@@ -100,27 +99,24 @@ def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit) -> C
     )
 
 
-def _written(network: HardwareNetwork, *, model: LatencyModel, seed: int, write_network: Any) -> bytes:
-    content: bytes = write_network(
+def _written(network: HardwareNetwork, *, model: LatencyModel, seed: int) -> bytes:
+    """The network as that target's latency model was measured: its precision and its ways."""
+    from stages.conversion.measured import measured_network
+
+    return measured_network(
         network.net,
         model.precision,
         output=model.output,
         seed=seed,
         implementations=model.implementations,
     )
-    return content
 
 
-def _latest_search(pipeline: Any) -> SearchResult:
+def _latest_search(pipeline: Pipeline) -> SearchResult:
+    """The search that has just been made, or was up to date."""
     record = next(status.record for status in pipeline.status(until="search") if status.name == "search")
-    found: SearchResult = pipeline.store.document(record, SearchResult)
-    return found
-
-
-def _latest_model(pipeline: Any) -> LatencyModel:
-    record = pipeline.status(until="latency")[-1].record
-    found: LatencyModel = pipeline.store.document(record, LatencyModel)
-    return found
+    assert record is not None
+    return pipeline.store.document(record, SearchResult)
 
 
 def _lines(table: CrossTable, path: Path) -> list[str]:
