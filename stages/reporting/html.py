@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasflow.base.files import write_atomic
 from nasflow.base.text import plain_line
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification
@@ -35,11 +34,6 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 _SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Folds", "Test images", "Classes")
 _FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
-
-
-def write_report(documents: Mapping[str, Document], result: ResultDocument, path: Path) -> None:
-    """Write the report of a finished run. Raises UsageError, MachineError."""
-    write_atomic(path, render_report(documents, result).encode())
 
 
 def render_report(documents: Mapping[str, Document], result: ResultDocument) -> str:
