@@ -10,7 +10,7 @@ from nasflow.commands.first_look import Told
 from nasflow.commands.folds import stored_folds, together
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.summary import file_lines, summary
-from nasflow.publish import publish
+from nasflow.publish import images_of, publish
 from pipeline.artifact import Document
 from pipeline.events import Message
 from pipeline.runner import Pipeline
@@ -38,6 +38,7 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
             project.config,
             told,
             folds=together([documents, *(others or ())]),
+            data=images_of(pipeline),
             again=True,
         )
     return Outcome(

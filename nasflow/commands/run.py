@@ -39,7 +39,7 @@ from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, decided, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
-from nasflow.publish import COMPLETE, Published, publish
+from nasflow.publish import COMPLETE, Published, images_of, publish
 from pipeline.artifact import Document
 from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
 from pipeline.reporters.reporters import LogFileReporter, Reporter
@@ -137,7 +137,13 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
                 further = run_other_folds(project, pipeline.store, device, others, options.force)
                 folds = together([documents, *further])
                 published = publish(
-                    documents, pipeline.store, project.latest, project.config, emit, folds=folds
+                    documents,
+                    pipeline.store,
+                    project.latest,
+                    project.config,
+                    emit,
+                    folds=folds,
+                    data=images_of(pipeline),
                 )
     return _outcome(recorder, documents, published, log.path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from stages.reporting.accuracy_text import (
     speedup_terms,
     test_images_sentence,
 )
+from stages.reporting.conditions import Phase, phases
 from stages.reporting.cost import FINDING, PARTS, TRAINING
 from stages.reporting.folds_text import class_rows, folds_sentences
 from stages.reporting.images_text import class_parts, images_sentences
@@ -25,6 +27,7 @@ from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.text import headline, sentences, verdict_reason
+from stages.reporting.thumbnails import Thumbnail, Thumbnails
 from stages.space.weights_origin import WeightsOrigin
 from stages.verification.prediction import not_as_expected
 
@@ -36,8 +39,10 @@ _SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Folds", "Test
 _FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
-def render_report(documents: Mapping[str, Document], result: ResultDocument) -> str:
-    """The report as HTML; equal documents give equal text.
+def render_report(
+    documents: Mapping[str, Document], result: ResultDocument, shown_images: Thumbnails | None = None
+) -> str:
+    """The report as HTML; equal documents give equal text. ``shown_images``: copies of test images.
 
     Raises UsageError where a stage's document is missing.
     """
@@ -85,6 +90,8 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         markers=_markers(),
         strokes=CLASSES,
         figures=_figures(run, result),
+        image_groups=_image_groups(shown_images),
+        device_phases=phases(run),
         kernels=_kernels(run),
         provenance=provenance(run),
         measured_at=_measured_at(run.verify),
@@ -99,6 +106,7 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
     """Every figure twice: for the page's width and for a phone's; the style sheet shows one."""
     from stages.reporting.figures.architecture import architecture_figure
     from stages.reporting.figures.classes import class_accuracy_figure, confusion_figure
+    from stages.reporting.figures.durations import durations_figure
     from stages.reporting.figures.evolution import evolution_figure
     from stages.reporting.figures.layers import layers_figure
     from stages.reporting.figures.prediction import prediction_figure
@@ -151,6 +159,10 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
             "confusion_found": (_HALF, lambda w: confusion_figure(run.found, classes, width=w)),
             "confusion_reference": (_HALF, lambda w: confusion_figure(run.reference, classes, width=w)),
         }
+    for number, phase in enumerate(phases(run)):
+        drawn[f"conditions_{number}"] = (_HALF, partial(_drawn_phase, phase))
+    if seconds := result.stage_seconds:
+        drawn["durations"] = (_FULL, lambda w: durations_figure(seconds, width=w))
     return {name: _twice(draw, wide) for name, (wide, draw) in drawn.items()}
 
 
@@ -159,6 +171,19 @@ def _twice(draw: Callable[[float], Markup], wide: float) -> Markup:
 
     template = Markup('<div class="wide">{}</div><div class="narrow">{}</div>')
     return template.format(draw(wide), draw(_PHONE))
+
+
+def _drawn_phase(phase: Phase, width: float) -> Markup:
+    from stages.reporting.figures.conditions import conditions_figure
+
+    return conditions_figure(phase, width=width)
+
+
+def _image_groups(shown: Thumbnails | None) -> list[tuple[str, tuple[Thumbnail, ...]]]:
+    if shown is None:
+        return []
+    groups = [("Surest wrong answers", shown.wrong), ("Surest right answers", shown.right)]
+    return [(title, images) for title, images in groups if images]
 
 
 def _in_order(run: RunDocuments) -> list[TrainedNetwork]:
