@@ -3,6 +3,7 @@
 ::
 
     report.html            the report, self-contained
+    summary.md             the same in short, for a page that takes Markdown
     result.json            its figures (see artifacts/README.md)
     network.tflite         the found network, ready for an app
     network.json           its architecture (NetConfig)
@@ -37,9 +38,9 @@ from stages.reporting.run_documents import RunDocuments
 if TYPE_CHECKING:
     from nasflow.config import PipelineConfig
 
-REPORT, RESULT, MODEL = "report.html", "result.json", "network.tflite"
+REPORT, SUMMARY, RESULT, MODEL = "report.html", "summary.md", "result.json", "network.tflite"
 ARCHITECTURE, WEIGHTS, MANIFEST = "network.json", "network.safetensors", "manifest.json"
-FILES = (REPORT, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
+FILES = (REPORT, SUMMARY, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
 COMPLETE = frozenset(field.name for field in fields(RunDocuments))
 """The stages whose documents a publication needs."""
 
@@ -146,6 +147,7 @@ def _contents(
     documents: Mapping[str, Document], result: ResultDocument, store: Store, data: DataConfig | None
 ) -> dict[str, bytes]:
     from stages.reporting.html import render_report
+    from stages.reporting.markdown import summary_markdown
     from stages.reporting.thumbnails import thumbnails
 
     run = RunDocuments.of(documents)
@@ -158,6 +160,7 @@ def _contents(
         WEIGHTS: store.read_bytes(network.weights),
         ARCHITECTURE: _readable(network.net),
         RESULT: _readable(result),
+        SUMMARY: summary_markdown(result).encode(),
         REPORT: render_report(documents, result, shown).encode(),
     }
 

@@ -65,11 +65,20 @@ _COSTS = (
 )
 
 
+def network_columns(networks: tuple[NetworkResult, ...]) -> tuple[Column, ...]:
+    """Everything that a table of the networks can show."""
+    return (_NAME, *_figures(networks), *_COSTS)
+
+
+def _figures(networks: tuple[NetworkResult, ...]) -> tuple[Column, ...]:
+    if not balance_matters(networks):
+        return _FIGURES
+    return (*_FIGURES[:2], Column("balanced %", _balanced), *_FIGURES[2:])
+
+
 def _tables(width: int, networks: tuple[NetworkResult, ...]) -> list[tuple[Column, ...]]:
     """One table where it fits; else figures and costs apart, and each cut where the line ends."""
-    figures: tuple[Column, ...] = _FIGURES
-    if balance_matters(networks):
-        figures = (*_FIGURES[:2], Column("balanced %", _balanced), *_FIGURES[2:])
+    figures = _figures(networks)
 
     def needed(column: Column) -> int:
         return max(len(column.heading), *(len(column.cell(n)) for n in networks)) + 2
@@ -94,7 +103,7 @@ def summary_text(result: ResultDocument, *, width: int = 140) -> str:
         parts += [*_plain_table(columns, networks), ""]
     for of_files in _file_tables(width, result):
         parts += [*_aligned(of_files), ""]
-    for subject, sentence in _lines(result):
+    for subject, sentence in spoken_lines(result):
         parts.append(
             textwrap.fill(
                 f"{subject:<{_LABEL_WIDTH}}{sentence}",
@@ -106,7 +115,8 @@ def summary_text(result: ResultDocument, *, width: int = 140) -> str:
     return "\n".join(parts)
 
 
-def _lines(result: ResultDocument) -> list[tuple[str, str]]:
+def spoken_lines(result: ResultDocument) -> list[tuple[str, str]]:
+    """(subject, sentence): all that the tables do not say, on one line each."""
     device = result.device
     threads = f"{device.threads} thread{'s' if device.threads != 1 else ''}"
     measured_on = f"{device.model}, {device.soc}, {device.runtime}, {threads}."
@@ -180,6 +190,6 @@ def summary_renderable(result: ResultDocument, *, width: int = 140) -> Renderabl
     listing = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     listing.add_column(style="dim", no_wrap=True)
     listing.add_column(overflow="fold")
-    for subject, sentence in _lines(result):
+    for subject, sentence in spoken_lines(result):
         listing.add_row(Text(subject), Text(sentence))
     return Group(*parts, listing)
