@@ -32,11 +32,12 @@ from stages.space.weights_origin import WeightsOrigin
 from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Folds", "Test images", "Classes")
-_FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
+FULL_WIDTH, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
 def render_report(
@@ -46,21 +47,13 @@ def render_report(
 
     Raises UsageError where a stage's document is missing.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from stages.reporting.figures.classes import MOST_ROWS
     from stages.reporting.figures.evolution import candidate_legend
     from stages.reporting.figures.series import CLASSES
 
     run = RunDocuments.of(documents)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_line)
+    environment = page_templates()
+    environment.filters.update(ms=milliseconds, amount=amount, signed=signed)
     environment.filters.update(hours=hours, ranks=_ranks)
     environment.filters["speedup_terms"] = speedup_terms
     folds = result.cross_validation
@@ -102,6 +95,21 @@ def render_report(
     )
 
 
+def page_templates() -> Environment:
+    """The templates of pages. Foreign text is escaped; the filter ``plain`` makes it one harmless line."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = plain_line
+    return environment
+
+
 def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
     """Every figure twice: for the page's width and for a phone's; the style sheet shows one."""
     from stages.reporting.figures.architecture import architecture_figure
@@ -124,14 +132,14 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
     trained = _in_order(run)
     drawn: dict[str, tuple[float, Callable[[float], Markup]]] = {
         "architecture": (
-            _FULL,
+            FULL_WIDTH,
             lambda w: architecture_figure(run.found.net, run.search.space, run.latency, width=w),
         ),
         "layers": (
-            _FULL,
+            FULL_WIDTH,
             lambda w: layers_figure(run.search.space, run.latency, run.prune.found.choices, width=w),
         ),
-        "tradeoff": (_FULL, lambda w: tradeoff_figure(run.verify, width=w)),
+        "tradeoff": (FULL_WIDTH, lambda w: tradeoff_figure(run.verify, width=w)),
         "prediction": (_HALF, lambda w: prediction_figure(run.latency, run.verify.networks, width=w)),
         "rounds": (_HALF, lambda w: rounds_figure(run.verify.networks, width=w)),
         "loss": (_HALF, lambda w: loss_figure(trained, width=w)),
@@ -140,11 +148,11 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
         "entropy": (_HALF, lambda w: entropy_figure(run.search, width=w)),
         "supernet": (_HALF, lambda w: supernet_accuracy_figure(run.search, width=w)),
         "evolution": (
-            _FULL,
+            FULL_WIDTH,
             lambda w: evolution_figure(run.search, run.prune.found.choices, width=w),
         ),
         "probabilities": (
-            _FULL,
+            FULL_WIDTH,
             lambda w: probabilities_figure(run.search, run.prune.found.choices, width=w),
         ),
     }
@@ -153,7 +161,7 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
     if classes := result.verification.classes:
         drawn |= {
             "class_accuracy": (
-                _FULL,
+                FULL_WIDTH,
                 lambda w: class_accuracy_figure(classes, run.reference.role, width=w),
             ),
             "confusion_found": (_HALF, lambda w: confusion_figure(run.found, classes, width=w)),
@@ -162,11 +170,12 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
     for number, phase in enumerate(phases(run)):
         drawn[f"conditions_{number}"] = (_HALF, partial(_drawn_phase, phase))
     if seconds := result.stage_seconds:
-        drawn["durations"] = (_FULL, lambda w: durations_figure(seconds, width=w))
-    return {name: _twice(draw, wide) for name, (wide, draw) in drawn.items()}
+        drawn["durations"] = (FULL_WIDTH, lambda w: durations_figure(seconds, width=w))
+    return {name: twice(draw, wide) for name, (wide, draw) in drawn.items()}
 
 
-def _twice(draw: Callable[[float], Markup], wide: float) -> Markup:
+def twice(draw: Callable[[float], Markup], wide: float) -> Markup:
+    """A drawing for the page's width and one for a phone's; the style sheet shows one of them."""
     from markupsafe import Markup
 
     template = Markup('<div class="wide">{}</div><div class="narrow">{}</div>')

@@ -102,17 +102,20 @@ def summary_text(result: ResultDocument, *, width: int = 140) -> str:
     for columns in _tables(width, networks):
         parts += [*_plain_table(columns, networks), ""]
     for of_files in _file_tables(width, result):
-        parts += [*_aligned(of_files), ""]
+        parts += [*aligned(of_files), ""]
     for subject, sentence in spoken_lines(result):
-        parts.append(
-            textwrap.fill(
-                f"{subject:<{_LABEL_WIDTH}}{sentence}",
-                width,
-                subsequent_indent=" " * _LABEL_WIDTH,
-                break_on_hyphens=False,
-            )
-        )
+        parts.append(wrapped(subject, sentence, width))
     return "\n".join(parts)
+
+
+def wrapped(subject: str, sentence: str, width: int) -> str:
+    """A sentence behind its subject, in lines of ``width`` characters."""
+    return textwrap.fill(
+        f"{subject:<{_LABEL_WIDTH}}{sentence}",
+        width,
+        subsequent_indent=" " * _LABEL_WIDTH,
+        break_on_hyphens=False,
+    )
 
 
 def spoken_lines(result: ResultDocument) -> list[tuple[str, str]]:
@@ -126,10 +129,10 @@ def spoken_lines(result: ResultDocument) -> list[tuple[str, str]]:
 
 def _plain_table(columns: tuple[Column, ...], networks: tuple[NetworkResult, ...]) -> list[str]:
     rows = [[c.heading for c in columns], *([c.cell(n) for c in columns] for n in networks)]
-    return _aligned(rows, [column.left for column in columns])
+    return aligned(rows, [column.left for column in columns])
 
 
-def _aligned(rows: Sequence[Sequence[str]], left: Sequence[bool] = (True,)) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[bool] = (True,)) -> list[str]:
     """Rows as lines, the first of them headings; columns are aligned to the right where not ``left``."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     to_left = [*left, *[False] * (len(widths) - len(left))]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from support.sample_documents import (
+    DEVICE,
     of_few_photos,
     sample_documents,
     sample_folds,
@@ -17,7 +18,7 @@ from support.sample_documents import (
     with_random_networks,
 )
 
-from android_bench.device import Conditions
+from android_bench.device import Conditions, DeviceInfo
 from pipeline.artifact import Document
 from stages.documents import (
     ConvertedNetworks,
@@ -27,6 +28,8 @@ from stages.documents import (
     TrainedNetworks,
     Verification,
 )
+from stages.reporting.comparison import ComparedRun, compare_runs
+from stages.reporting.comparison_page import render_comparison
 from stages.reporting.html import render_report
 from stages.reporting.result import RunFacts, build_result
 from stages.reporting.thumbnails import Thumbnails, thumbnails
@@ -172,4 +175,33 @@ def few_photos() -> str:
     return render_report(documents, result, copies(documents, 128, 3))
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"ten_classes": ten_classes, "few_photos": few_photos}
+def three_runs() -> str:
+    """Runs of two seeds and on another device, side by side."""
+    phone = DeviceInfo(
+        kind="android", model="A Phone", soc="its chip", os_build="o", runtime="r", virtual=True
+    )
+    return render_comparison(
+        compare_runs([compared("fashion", 0), compared("fashion-seed-1", 1), compared("phone", 1, phone)])
+    )
+
+
+def compared(name: str, seed: int, device: DeviceInfo = DEVICE) -> ComparedRun:
+    """The sample's run as it is read for a comparison."""
+    documents = sample_documents(device=device, found_accuracy=91.84 - 0.2 * seed, slowdown=1 + 0.1 * seed)
+    verify = documents["verify"]
+    assert isinstance(verify, Verification)
+    return ComparedRun(
+        name=name,
+        result=build_result(documents, FACTS.model_copy(update={"seed": seed})),
+        verification=verify,
+        correct_N=np.arange(10_000) >= 816 + 20 * seed,
+        images={"dataset": "fashion_mnist"},
+        settings={"search": {"config": {"epochs": 8}, "seed": seed}},
+    )
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "ten_classes": ten_classes,
+    "few_photos": few_photos,
+    "three_runs": three_runs,
+}

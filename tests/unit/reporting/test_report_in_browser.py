@@ -37,7 +37,7 @@ def test_a_report_asks_for_nothing_and_can_be_read(
 ) -> None:
     address = addresses[name]
     with opened(browser, address, width, medium) as (page, heard):
-        seen = sight(page, rules=name == "few_photos")  # which has all sections; axe-core takes seconds
+        seen = sight(page, rules=name != "ten_classes")  # like few_photos, and axe-core takes seconds
     assert heard.requests == [address]
     assert heard.complaints == []
     assert seen.beyond == []
