@@ -41,7 +41,8 @@ from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
 from nasflow.publish import COMPLETE, Published, images_of, publish
 from pipeline.artifact import Document
-from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
+from pipeline.events import Event, Message, Planned, StageFinished, StageSkipped, StageStarted
+from pipeline.reporters.event_file import EventFileReporter
 from pipeline.reporters.reporters import LogFileReporter, Reporter
 from pipeline.runner import Pipeline
 from stages.training.launch import launched_by
@@ -113,6 +114,7 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
         for message in recorder.messages:
             log(message)
         listeners.append(log)
+        listeners.append(stack.enter_context(closing(EventFileReporter(log.folder))))
         for notice in project.notices:
             emit(Message("", notice, level="warning"))
         with _errors_logged_in(log):
@@ -125,6 +127,8 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
                 emit(Message("", phone.describe()))
             stages = pipeline.status(options.until, options.from_stage, options.force)
             stale = [stage for stage in stages if not stage.fresh]
+            guesses = (0.0 if stage.fresh else stage.estimate_seconds for stage in stages)
+            emit(Planned("", tuple(stage.name for stage in stages), tuple(guesses)))
             check_images(project, pipeline, stale)
             check_targets(pipeline, stages)
             for text in doubtful_settings(project.config, pipeline, stale):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Folds", "Test images", "Classes")
-FULL_WIDTH, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
+FULL_WIDTH, HALF_WIDTH, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
 def render_report(
@@ -140,13 +140,13 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
             lambda w: layers_figure(run.search.space, run.latency, run.prune.found.choices, width=w),
         ),
         "tradeoff": (FULL_WIDTH, lambda w: tradeoff_figure(run.verify, width=w)),
-        "prediction": (_HALF, lambda w: prediction_figure(run.latency, run.verify.networks, width=w)),
-        "rounds": (_HALF, lambda w: rounds_figure(run.verify.networks, width=w)),
-        "loss": (_HALF, lambda w: loss_figure(trained, width=w)),
-        "accuracy": (_HALF, lambda w: accuracy_figure(trained, width=w)),
-        "expected_latency": (_HALF, lambda w: expected_latency_figure(run.search, width=w)),
-        "entropy": (_HALF, lambda w: entropy_figure(run.search, width=w)),
-        "supernet": (_HALF, lambda w: supernet_accuracy_figure(run.search, width=w)),
+        "prediction": (HALF_WIDTH, lambda w: prediction_figure(run.latency, run.verify.networks, width=w)),
+        "rounds": (HALF_WIDTH, lambda w: rounds_figure(run.verify.networks, width=w)),
+        "loss": (HALF_WIDTH, lambda w: loss_figure(trained, width=w)),
+        "accuracy": (HALF_WIDTH, lambda w: accuracy_figure(trained, width=w)),
+        "expected_latency": (HALF_WIDTH, lambda w: expected_latency_figure(run.search, width=w)),
+        "entropy": (HALF_WIDTH, lambda w: entropy_figure(run.search, width=w)),
+        "supernet": (HALF_WIDTH, lambda w: supernet_accuracy_figure(run.search, width=w)),
         "evolution": (
             FULL_WIDTH,
             lambda w: evolution_figure(run.search, run.prune.found.choices, width=w),
@@ -157,18 +157,18 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
         ),
     }
     if run.search.history[-1].multiplier is not None:
-        drawn["multiplier"] = (_HALF, lambda w: multiplier_figure(run.search, width=w))
+        drawn["multiplier"] = (HALF_WIDTH, lambda w: multiplier_figure(run.search, width=w))
     if classes := result.verification.classes:
         drawn |= {
             "class_accuracy": (
                 FULL_WIDTH,
                 lambda w: class_accuracy_figure(classes, run.reference.role, width=w),
             ),
-            "confusion_found": (_HALF, lambda w: confusion_figure(run.found, classes, width=w)),
-            "confusion_reference": (_HALF, lambda w: confusion_figure(run.reference, classes, width=w)),
+            "confusion_found": (HALF_WIDTH, lambda w: confusion_figure(run.found, classes, width=w)),
+            "confusion_reference": (HALF_WIDTH, lambda w: confusion_figure(run.reference, classes, width=w)),
         }
     for number, phase in enumerate(phases(run)):
-        drawn[f"conditions_{number}"] = (_HALF, partial(_drawn_phase, phase))
+        drawn[f"conditions_{number}"] = (HALF_WIDTH, partial(_drawn_phase, phase))
     if seconds := result.stage_seconds:
         drawn["durations"] = (FULL_WIDTH, lambda w: durations_figure(seconds, width=w))
     return {name: twice(draw, wide) for name, (wide, draw) in drawn.items()}
