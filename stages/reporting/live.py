@@ -110,8 +110,9 @@ class LiveRun:
         return self.stages.setdefault(name, StageView(name))
 
     def _point(self, event: Metric) -> None:
-        # "found training loss" is the curve of "found"; "search expected ms" that of the search.
+        # "found training loss" is a curve of "found" among others, "search expected ms" the search's alone.
         series, _, title = event.name.partition(" ")
+        title = event.name if series == event.stage else title
         curves: Mapping[str, dict[str, list[tuple[int, float]]]] = self.curves
         known = title in curves and series in curves[title]
         if not known and sum(map(len, curves.values())) >= MOST_CURVES:

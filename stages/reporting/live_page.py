@@ -139,7 +139,7 @@ def _title(run: LiveRun, closed: bool) -> str:
     stage = run.at_work
     if stage is not None and not closed:
         place = list(run.stages).index(stage.name) + 1
-        return f"{stage.name} is at work: stage {place} of {len(run.stages)}"
+        return f"Stage {stage.name} is at work, {place} of {len(run.stages)}"
     if run.reading is not None and not closed:
         return f"{run.reading.unit} are read"
     return "The run has ended" if closed else "The run begins"
@@ -156,13 +156,13 @@ def _lead(run: LiveRun, closed: bool, at: datetime) -> str:
     return f"{said}ago; about {human_duration(left)} left."
 
 
-def _curves(run: LiveRun) -> list[tuple[str, Markup]]:
+def _curves(run: LiveRun) -> list[Markup]:
     def drawn(title: str) -> Markup:
         from stages.reporting.figures.live import curves_figure
 
         return twice(lambda width: curves_figure(title, run.curves[title], width=width), HALF_WIDTH)
 
-    return [(title, drawn(title)) for title in run.curves]
+    return list(map(drawn, run.curves))
 
 
 def _probabilities(run: LiveRun) -> Markup | None:

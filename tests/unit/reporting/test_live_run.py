@@ -191,13 +191,13 @@ def test_before_there_is_a_pace_the_guess_is_used() -> None:
 def test_the_page_shows_stages_curves_probabilities_and_messages() -> None:
     html = fragment(after(SEARCHING))
     for words in (
-        "search is at work: stage 3 of 4",
+        "Stage search is at work, 3 of 4",
         "20 of 100 steps",
         "up to date",
         "28 s",
         "setting search.epochs changed",
         "training loss by epoch. Now: found 0.25; mobilenet_v2_0.5 0.25.",
-        "expected ms by epoch. Now: search 0.55.",
+        "search expected ms by epoch. Now: search 0.55.",
         "Most probable candidates: layer 2 k3 e3 0.70; layer 3 k3 e3 0.70",
         "After epoch 6 of the search",
         "the device&#39;s speed changed",
@@ -297,7 +297,7 @@ def test_the_page_follows_the_newest_run(tmp_path: Path, recorded: Recorded) -> 
         later.mkdir()
         with closing(EventFileReporter(later)) as other:
             other(StageStarted("verify", "never run"))
-            assert "verify is at work" in asked(port, "/now")[1]
+            assert "Stage verify is at work" in asked(port, "/now")[1]
 
 
 def test_the_last_report_is_served_and_nothing_else_of_the_disk(tmp_path: Path) -> None:
@@ -444,8 +444,8 @@ def test_the_page_brings_itself_up_to_date_and_says_when_the_server_has_ended(
         opened(browser, f"http://127.0.0.1:{port}/", 1280, "light") as (page, heard),
     ):
         reporter(StageStarted("search", "never run"))
-        page.locator("h1", has_text="search is at work").wait_for(timeout=60_000)
-        assert page.title().startswith("search is at work")
+        page.locator("h1", has_text="Stage search is at work").wait_for(timeout=60_000)
+        assert page.title().startswith("Stage search is at work")
         assert heard.complaints == []
         page.route("**/now", lambda route: route.abort())  # as if nobody answered any more
         page.locator("#told", has_text="has ended").wait_for(timeout=60_000)
