@@ -45,7 +45,7 @@ $(STAMP): pyproject.toml constraints.txt
 	of_debian() { "$$PYTHON" -c 'import sys; sys.exit(sys.base_prefix != "/usr")'; }
 	if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
 	    missing=
-	    for package in dataset-fashion-mnist bubblewrap mksh aapt android-framework-res; do
+	    for package in dataset-fashion-mnist bubblewrap mksh aapt android-framework-res chromium; do
 	        installed "$$package" || missing="$$missing $$package"
 	    done
 	    if ! has_venv && of_debian; then missing="$$missing python3-venv"; fi
@@ -59,6 +59,7 @@ $(STAMP): pyproject.toml constraints.txt
 	        case "$$missing" in *fashion*) say "(without dataset-fashion-mnist the first run downloads the images)";; esac
 	        case "$$missing" in *bubblewrap*) say "(without bubblewrap there is no virtual phone, and its tests are skipped)";; esac
 	        case "$$missing" in *aapt*|*framework*) say "(without aapt and android-framework-res, tests of packages for Android are skipped)";; esac
+	        case "$$missing" in *chromium*) say "(without chromium, tests that look at pages in a browser are skipped)";; esac
 	        case "$$missing" in *mksh*) say "(without mksh, Android's shell, the virtual phone takes /bin/sh, and tests that ask for it are skipped)";; esac
 	    fi
 	else

@@ -52,7 +52,7 @@ def run(
     """
     from nasflow.cli.request import Selection
     from nasflow.commands.project import decided, open_project
-    from nasflow.publish import publish
+    from nasflow.publish import images_of, publish
 
     project = open_project(
         Selection(Path(config), tuple(settings)),
@@ -68,7 +68,8 @@ def run(
             documents = pipeline.run(until)
             if not documents.keys() >= COMPLETE:
                 return None
-            return publish(documents, pipeline.store, project.latest, project.config, on_event)
+            images = images_of(pipeline)
+            return publish(documents, pipeline.store, project.latest, project.config, on_event, data=images)
 
 
 def load_network(folder: str | Path) -> nn.Module:

@@ -24,6 +24,7 @@ from stages.nas.config import PruneConfig, SearchConfig
 from stages.nas.targets import TargetConfig
 from stages.precheck import PrecheckConfig
 from stages.profile_ops import ProfileConfig
+from stages.reporting.config import ReportConfig
 from stages.space import SpaceConfig
 from stages.training.recipe import TrainingConfig
 from stages.verify import VerifyConfig
@@ -138,6 +139,8 @@ class PipelineConfig(Record):
     verify: VerifyConfig = Field(
         VerifyConfig(), description="stage 9: compare all networks on the device and on the test images"
     )
+
+    report: ReportConfig = Field(ReportConfig(), description="what report.html shows beside the figures")
 
     @field_validator("device")
     @classmethod

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nasflow.base.errors import IntegrityError, UsageError
 from nasflow.base.files import read_or_none
-from nasflow.publish import COMPLETE, RESULT, read_manifest
+from nasflow.publish import COMPLETE, RESULT, read_manifest, record_of
 from pipeline.artifact import Document, sha256_hex
 from pipeline.events import Emit
 from pipeline.store.store import StageRecord, Store
@@ -50,13 +50,12 @@ def read_finished(latest: Path, emit: Emit) -> FinishedRun:
 
 
 def _record(store: Store, stage: str, digest: str) -> StageRecord:
-    """The record of the run that made a document; of several the first, which later ones do not replace."""
-    made = [record for record in store.records(stage) if record.output.sha256 == digest]
-    if not made:
+    record = record_of(store, stage, digest)
+    if record is None:
         raise UsageError(
             f"{store.root} no longer holds what stage {stage} made for {store.root / 'latest'}.", hint=_AGAIN
         )
-    return min(made, key=lambda record: (record.finished_at, record.fingerprint))
+    return record
 
 
 def _result(latest: Path, sha256: str) -> ResultDocument:

@@ -3,6 +3,7 @@
 ::
 
     report.html            the report, self-contained
+    summary.md             the same in short, for a page that takes Markdown
     result.json            its figures (see artifacts/README.md)
     network.tflite         the found network, ready for an app
     network.json           its architecture (NetConfig)
@@ -27,7 +28,9 @@ from pydantic import Field, ValidationError
 from nasflow.base.files import hash_or_none, read_or_none, write_atomic
 from pipeline.artifact import Document, Record, canonical_json, document_bytes, sha256_hex
 from pipeline.events import Emit, Message
-from pipeline.store.store import Store
+from pipeline.runner import Pipeline
+from pipeline.store.store import StageRecord, Store
+from stages.data.config import DataConfig, open_dataset
 from stages.documents import CrossValidation
 from stages.reporting.result import ResultDocument, build_result, run_facts
 from stages.reporting.run_documents import RunDocuments
@@ -35,9 +38,9 @@ from stages.reporting.run_documents import RunDocuments
 if TYPE_CHECKING:
     from nasflow.config import PipelineConfig
 
-REPORT, RESULT, MODEL = "report.html", "result.json", "network.tflite"
+REPORT, SUMMARY, RESULT, MODEL = "report.html", "summary.md", "result.json", "network.tflite"
 ARCHITECTURE, WEIGHTS, MANIFEST = "network.json", "network.safetensors", "manifest.json"
-FILES = (REPORT, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
+FILES = (REPORT, SUMMARY, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
 COMPLETE = frozenset(field.name for field in fields(RunDocuments))
 """The stages whose documents a publication needs."""
 
@@ -75,17 +78,20 @@ def publish(
     emit: Emit,
     *,
     folds: CrossValidation | None = None,
+    data: DataConfig | None = None,
     again: bool = False,
 ) -> Published:
     """Bring ``folder`` up to date with a finished run's documents; write nothing that is.
 
-    ``folds``: what the runs of all folds say together.
+    ``folds``: what the runs of all folds say together. ``data``: the images of the run, some of which the
+    report shows where ``report.images`` says so.
 
     A file that was changed or damaged is told and written anew; ``again`` writes all of them. Raises
     UsageError where a stage's document is missing, IntegrityError where a blob is damaged,
     MachineError.
     """
-    made_from = _made_from(documents, config, folds)
+    shown = data if data is not None and shows_images(config, data) else None
+    made_from = _made_from(documents, config, folds, images=shown is not None)
     manifest = read_manifest(folder)
     of_these = manifest is not None and manifest.made_from == made_from and bool(manifest.documents)
     known = manifest.sha256 if manifest is not None and of_these else {}
@@ -100,8 +106,8 @@ def publish(
                 result = ResultDocument.model_validate_json((folder / RESULT).read_bytes())
                 return Published(folder, result, ())
     facts = run_facts(seed=config.seed, dataset=config.data.source)
-    result = build_result(documents, facts, folds)
-    contents = _contents(documents, result, store)
+    result = build_result(documents, facts, folds, _stage_seconds(documents, store))
+    contents = _contents(documents, result, store, shown)
     for name, content in contents.items():
         write_atomic(folder / name, content)
     manifest = Manifest(
@@ -114,27 +120,58 @@ def publish(
     return Published(folder, result, written)
 
 
-def _contents(documents: Mapping[str, Document], result: ResultDocument, store: Store) -> dict[str, bytes]:
-    from stages.reporting.html import render_report
+def images_of(pipeline: Pipeline) -> DataConfig | None:
+    """The images that a pipeline's last stage tests on; None where it tests on none."""
+    data = getattr(pipeline.stages[-1], "data", None)
+    return data if isinstance(data, DataConfig) else None
 
-    network = RunDocuments.of(documents).found_conversion
+
+def record_of(store: Store, stage: str, digest: str) -> StageRecord | None:
+    """The record of the run that made a document; of several the first, which later ones do not replace."""
+    made = [record for record in store.records(stage) if record.output.sha256 == digest]
+    return min(made, key=lambda record: (record.finished_at, record.fingerprint)) if made else None
+
+
+def _stage_seconds(documents: Mapping[str, Document], store: Store) -> dict[str, float]:
+    records = {name: record_of(store, name, digest) for name, digest in _digests(documents).items()}
+    return {name: record.seconds for name, record in records.items() if record is not None}
+
+
+def shows_images(config: PipelineConfig, data: DataConfig) -> bool:
+    """Whether the report shows some of these images: of a user's own folder only if asked for."""
+    own = data.source != "fashion_mnist" and data.path is not None
+    return config.report.shows_images(own=own) and open_dataset(data).is_at_hand()
+
+
+def _contents(
+    documents: Mapping[str, Document], result: ResultDocument, store: Store, data: DataConfig | None
+) -> dict[str, bytes]:
+    from stages.reporting.html import render_report
+    from stages.reporting.markdown import summary_markdown
+    from stages.reporting.thumbnails import thumbnails
+
+    run = RunDocuments.of(documents)
+    network, shown = run.found_conversion, None
+    if data is not None and run.verify.surest_right + run.verify.surest_wrong:
+        dataset = open_dataset(data)
+        shown = thumbnails(run.verify, dataset.load("test"), dataset.class_names)
     return {
         MODEL: store.read_bytes(network.file(result.device.precision).blob),
         WEIGHTS: store.read_bytes(network.weights),
         ARCHITECTURE: _readable(network.net),
         RESULT: _readable(result),
-        REPORT: render_report(documents, result).encode(),
+        SUMMARY: summary_markdown(result).encode(),
+        REPORT: render_report(documents, result, shown).encode(),
     }
 
 
 def _made_from(
-    documents: Mapping[str, Document], config: PipelineConfig, folds: CrossValidation | None
+    documents: Mapping[str, Document], config: PipelineConfig, folds: CrossValidation | None, *, images: bool
 ) -> str:
     together = {} if folds is None else {"folds": folds}
     digests = _digests({**documents, **together})
-    return sha256_hex(
-        canonical_json({"documents": digests, "seed": config.seed, "dataset": config.data.source})
-    )
+    made_from = {"documents": digests, "seed": config.seed, "dataset": config.data.source, "images": images}
+    return sha256_hex(canonical_json(made_from))
 
 
 def _digests(documents: Mapping[str, Document]) -> dict[str, str]:

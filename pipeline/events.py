@@ -60,6 +60,24 @@ class Metric(Event):
 
 
 @dataclass(frozen=True)
+class Planned(Event):
+    """What is ahead of a run: its stages in order, and for each a guess of its seconds, 0 if it is fresh."""
+
+    stages: tuple[str, ...]
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Distribution(Event):
+    """The probabilities of the candidates ``labels`` at one step: of a layer, say, which is its ``name``."""
+
+    name: str
+    labels: tuple[str, ...]
+    values: tuple[float, ...]
+    step: int
+
+
+@dataclass(frozen=True)
 class Message(Event):
     """A sentence for the user. ``level``: info or warning."""
 

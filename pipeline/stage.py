@@ -11,7 +11,7 @@ where that is not so, ``field(metadata={"section": "finetune"})`` says what a us
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from pipeline.artifact import Blob, Document, canonical_json, sha256_hex
-from pipeline.events import Emit, Message, Metric, Progress
+from pipeline.events import Distribution, Emit, Message, Metric, Progress
 
 TOOL: Mapping[str, bool] = {"tool": True}
 
@@ -70,6 +70,10 @@ class Context:
     def metric(self, name: str, value: float, step: int) -> None:
         """Tell one point of a curve."""
         self.emit(Metric(self.stage, name, value, step))
+
+    def distribution(self, name: str, labels: Sequence[str], values: Sequence[float], step: int) -> None:
+        """Tell the probabilities of candidates at one step."""
+        self.emit(Distribution(self.stage, name, tuple(labels), tuple(values), step))
 
     def say(self, text: str) -> None:
         """Tell the user something worth knowing."""

@@ -87,7 +87,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -139,6 +139,7 @@ class Verify(Stage):
         from stages.verification.files import verified_files
         from stages.verification.images import images_report
         from stages.verification.side_by_side import Comparison, Tested
+        from stages.verification.surest import surest
 
         converted: ConvertedNetworks = inputs["converted"]
         latency: LatencyModel = inputs["latency"]
@@ -183,6 +184,7 @@ class Verify(Stage):
                 f"{wrong} The latency model that it was chosen by can be measured again; search and training "
                 "must then be repeated: nasflow run --force profile --force latency."
             )
+        surest_right, surest_wrong = surest(answers[found], tested.labels_N)
         return Verification(
             device=self.device.info(),
             runtime=self.runtime,
@@ -202,6 +204,9 @@ class Verify(Stage):
             against_random=comparison.against_random(converted.networks),
             anchor=latency.reference.model_copy(update={"measurement": rounds.combined(anchor)}),
             found_latency=found_latency,
+            surest_right=surest_right,
+            surest_wrong=surest_wrong,
+            conditions=rounds.conditions(),
             max_ratio=self.config.max_ratio,
             verdict=verdict(
                 outcome.ratio,

@@ -11,6 +11,7 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]",  # the short ones
     re.DOTALL,
 )
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -99,6 +100,11 @@ def plain_text(foreign: bytes | str, *, limit: int = 4000) -> str:
     text = _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _CONTROLS.sub("", text).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def markdown_text(text: object) -> str:
+    """Foreign text as Markdown that shows it as it is, on one line: no link, picture, table or HTML."""
+    return _MARKDOWN.sub(r"\\\1", plain_line(str(text)))
 
 
 def plain_line(foreign: bytes | str, *, limit: int = 4000) -> str:

@@ -48,6 +48,7 @@ SUMMARIES: Mapping[str, str] = {
     "verify": f"{_STAGE_HELP['verify']} With a model file: is it as fast as it should be?",
     "bench": "Time any models on a device, side by side.",
     "clean": "Delete unreferenced files.",
+    "compare": "Set finished runs side by side.",
     "data": "Check images of your own, and write down their parts.",
     "devices": "List the phones that are connected.",
     "doctor": "Check this computer (and a phone), and suggest fixes.",

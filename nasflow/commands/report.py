@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from nasflow.base.errors import UsageError
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
@@ -10,7 +14,7 @@ from nasflow.commands.first_look import Told
 from nasflow.commands.folds import stored_folds, together
 from nasflow.commands.project import Project, open_project
 from nasflow.commands.summary import file_lines, summary
-from nasflow.publish import publish
+from nasflow.publish import images_of, publish
 from pipeline.artifact import Document
 from pipeline.events import Message
 from pipeline.runner import Pipeline
@@ -38,6 +42,7 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
             project.config,
             told,
             folds=together([documents, *(others or ())]),
+            data=images_of(pipeline),
             again=True,
         )
     return Outcome(
@@ -67,8 +72,28 @@ def command(
     config: Config = None,
     assignments: Set = None,
     seed: Seed = None,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve", help="Show a run while it goes on: a page on this computer alone, until Ctrl-C."
+        ),
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65535, metavar="N", help="Of --serve; default: any that is free."),
+    ] = None,
     as_json: AsJson = False,
 ) -> Action:
-    """Write the report again from what is stored."""
+    """Write the report again from what is stored; or show a run while it goes on."""
+    chosen = selection(config, assignments, device, seed)
+    if not serve:
+        if port is not None:
+            raise typer.BadParameter("--port is for --serve")
+        return lambda: rewrite_report(chosen)
 
-    return lambda: rewrite_report(selection(config, assignments, device, seed))
+    def served() -> Outcome:
+        from nasflow.commands.report_server import serve_report
+
+        return serve_report(chosen, port or 0, as_json=as_json)
+
+    return served

@@ -40,9 +40,10 @@ from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, decided, open_project
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
-from nasflow.publish import COMPLETE, Published, publish
+from nasflow.publish import COMPLETE, Published, images_of, publish
 from pipeline.artifact import Document
-from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
+from pipeline.events import Event, Message, Planned, StageFinished, StageSkipped, StageStarted
+from pipeline.reporters.event_file import EventFileReporter
 from pipeline.reporters.reporters import LogFileReporter, Reporter
 from pipeline.runner import Pipeline
 from stages.training.launch import launched_by
@@ -114,6 +115,7 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
         for message in recorder.messages:
             log(message)
         listeners.append(log)
+        listeners.append(stack.enter_context(closing(EventFileReporter(log.folder))))
         for notice in project.notices:
             emit(Message("", notice, level="warning"))
         with _errors_logged_in(log):
@@ -126,6 +128,8 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
                 emit(Message("", phone.describe()))
             stages = pipeline.status(options.until, options.from_stage, options.force)
             stale = [stage for stage in stages if not stage.fresh]
+            guesses = (0.0 if stage.fresh else stage.estimate_seconds for stage in stages)
+            emit(Planned("", tuple(stage.name for stage in stages), tuple(guesses)))
             check_images(project, pipeline, stale)
             check_targets(pipeline, stages)
             for text in doubtful_settings(project.config, pipeline, stale):
@@ -138,7 +142,13 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
                 further = run_other_folds(project, pipeline.store, device, others, options.force)
                 folds = together([documents, *further])
                 published = publish(
-                    documents, pipeline.store, project.latest, project.config, emit, folds=folds
+                    documents,
+                    pipeline.store,
+                    project.latest,
+                    project.config,
+                    emit,
+                    folds=folds,
+                    data=images_of(pipeline),
                 )
     return _outcome(recorder, documents, published, log.path)
 

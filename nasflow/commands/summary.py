@@ -17,10 +17,10 @@ _WIDTH_ELSEWHERE = 140
 def summary(result: ResultDocument) -> str:
     """The table and the sentences: in colour on a terminal, plain elsewhere."""
     if not _colour_is_welcome():
-        return summary_text(result, width=_width())
+        return summary_text(result, width=width_here())
     from rich.console import Console
 
-    console = Console(width=_width())
+    console = Console(width=width_here())
     with console.capture() as capture:
         console.print(summary_renderable(result, width=console.width))
     return capture.get().rstrip()
@@ -39,7 +39,8 @@ def _colour_is_welcome() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
-def _width() -> int:
+def width_here() -> int:
+    """Characters of a line: the terminal's, or what fits most pages."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_ELSEWHERE
 
 

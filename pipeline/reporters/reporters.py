@@ -19,9 +19,11 @@ from typing import Any, Protocol, TextIO
 from nasflow.base.files import disk_faults, make_folder
 from nasflow.base.text import Remaining, clock_time, human_count, human_duration, share
 from pipeline.events import (
+    Distribution,
     Event,
     Message,
     Metric,
+    Planned,
     Progress,
     StageFailed,
     StageFinished,
@@ -126,8 +128,15 @@ class JsonLinesReporter:
     def __call__(self, event: Event) -> None:
         """Write the event; NaN and infinity, which JSON lacks, become null."""
         fields = {name: _finite(value) for name, value in asdict(event).items()}
-        line = {"time": _timestamp(self._now()), "event": _kind(event), **fields}
+        line = {"time": _timestamp(self._now()), "event": event_kind(type(event)), **fields}
         self._stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+        self._stream.flush()
+
+    def closed(self) -> None:
+        """Write that nothing more will come."""
+        self._stream.write(
+            json.dumps({"time": _timestamp(self._now()), "event": "closed", "stage": ""}) + "\n"
+        )
         self._stream.flush()
 
     def close(self) -> None:
@@ -152,14 +161,16 @@ class LogFileReporter:
         self._stream = QuietStream(self._file)
 
     def __call__(self, event: Event) -> None:
-        """Add one line."""
+        """Add one line; what only a drawing can show is left out."""
+        if isinstance(event, Distribution | Planned):
+            return
         if isinstance(event, Progress):
             text = _progress_sentence(event, None)
         elif isinstance(event, Metric):
             text = f"{event.name} = {event.value:g} at {event.step}"
         else:
             text = _sentence(event) or str(asdict(event))
-        self.write(f"{event.stage or '-':<8}  {_kind(event):<14}  {text}")
+        self.write(f"{event.stage or '-':<8}  {event_kind(type(event)):<14}  {text}")
 
     def write(self, text: str) -> None:
         """Add text that is no event, such as a traceback; its first line gets the time."""
@@ -200,8 +211,9 @@ def _progress_sentence(event: Progress, left: float | None) -> str:
     return ", ".join(parts)
 
 
-def _kind(event: Event) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
+def event_kind(kind: type[Event]) -> str:
+    """What a kind of event is called in JSON: ``stage_started``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 def _timestamp(at: datetime) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
+from android_bench.device import Conditions, DeviceInfo, LatencyMeasurement, RuntimeOptions
 from pipeline.artifact import Blob, Document, Record
 from stages.documents.images import ImagesReport
 from stages.documents.latency import ReferenceLatency
@@ -122,6 +122,18 @@ class VerifiedNetwork(Record):
     )
 
 
+class SureAnswer(Record):
+    """What the found network answers for one test image, of which it is very sure.
+
+    ``image``: its place among the test images, from 0; ``label`` and ``answer``: indices of classes.
+    """
+
+    image: int = Field(ge=0)
+    label: int = Field(ge=0)
+    answer: int = Field(ge=0)
+    probability: float = Field(ge=0, le=1, description="which it gives its answer")
+
+
 class VerifiedFile(Record):
     """The found network's file in one precision, on all test images and on the device.
 
@@ -181,6 +193,15 @@ class Verification(Document):
     anchor: ReferenceLatency | None = Field(default=None, description="timed between them; None: not then")
     found_latency: FoundLatency | None = Field(
         default=None, description="None where it was not compared (by an earlier version)"
+    )
+    surest_right: tuple[SureAnswer, ...] = Field(
+        default=(), description="the found network's right answers of which it is surest, one of a class"
+    )
+    surest_wrong: tuple[SureAnswer, ...] = Field(
+        default=(), description="its wrong answers of which it is surest"
+    )
+    conditions: tuple[Conditions, ...] = Field(
+        default=(), description="the device's state beside the timings, in order of time"
     )
     max_ratio: float | None
     verdict: Verdict

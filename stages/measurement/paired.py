@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, combine
+from android_bench.device import BenchmarkRequest, Conditions, Device, LatencyMeasurement, combine
 from pipeline.stage import Scratch
 from stages.measurement.timing import random_order, time_each
 
@@ -54,6 +54,16 @@ class PairedRounds:
     def combined(self, name: str) -> LatencyMeasurement:
         """One network's rounds joined."""
         return combine(self._of(name))
+
+    def conditions(self) -> tuple[Conditions, ...]:
+        """The device's state beside the timings of all rounds, each moment once, in order of time."""
+        seen = {
+            timing.conditions.at: timing.conditions
+            for row in self._rows
+            for fields in row["measured"].values()
+            if (timing := LatencyMeasurement.model_validate(fields)).conditions is not None
+        }
+        return tuple(seen[at] for at in sorted(seen))
 
     def _of(self, name: str) -> list[LatencyMeasurement]:
         return [LatencyMeasurement.model_validate(row["measured"][name]) for row in self._rows]

@@ -382,6 +382,11 @@ class SearchLoop:
             }
         )
         self.state.history.append(point)
+        for index, layer in enumerate(self.space.layers()):
+            if len(layer.blocks) > 1:
+                labels = [layer.label(choice) for choice in range(len(layer.blocks))]
+                shares = [round(share, 4) for share in point.probabilities[index]]
+                self.context.distribution(f"layer {index + 1}", labels, shares, now.epoch)
         self.context.metric("search expected ms", point.expected_ms, now.epoch)
         self.context.metric("search validation accuracy %", point.validation_accuracy_percent, now.epoch)
         self.state.now = Progress(

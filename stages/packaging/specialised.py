@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nasflow.base.errors import UsageError
+from nasflow.base.text import markdown_text
 from pipeline.artifact import sha256_hex
 from stages.packaging.ai_pack import (
     DEFAULT_GROUP,
@@ -20,7 +21,6 @@ from stages.packaging.ai_pack import (
 from stages.packaging.labels import LABELS
 from stages.packaging.package import SUMS, build_package
 from stages.packaging.shipment import Shipment
-from stages.packaging.texts import markdown
 from stages.reporting.notation import milliseconds
 
 _TOLD = ("MODEL_CARD.md", "NOTICE", "provenance.json", "result.json")
@@ -131,13 +131,13 @@ def _devices(facts: DeviceFacts | None) -> str:
     if facts is None:
         return "all others"
     if facts.soc_model:
-        return markdown(f"with {facts.soc_manufacturer} {facts.soc_model}")
-    return markdown(f"{facts.brand} {facts.device}")
+        return markdown_text(f"with {facts.soc_manufacturer} {facts.soc_model}")
+    return markdown_text(f"{facts.brand} {facts.device}")
 
 
 def _figures(shipment: Shipment) -> str:
     network, device = shipment.result.network, shipment.result.device
-    return markdown(
+    return markdown_text(
         f"{network.architecture}: {network.accuracy_percent:.2f} %, {milliseconds(network.median_ms)} on "
         f"{device.model}"
     )

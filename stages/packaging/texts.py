@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasflow.base.text import human_bytes, plain_line
+from nasflow.base.text import human_bytes, markdown_text, plain_line
 from stages.packaging.aar import LABELS_ASSET, MODEL_ASSET, NOTICE_ASSET, asset_path
 from stages.packaging.shipment import ReadyModel, Shipment
 from stages.packaging.tflite_file import TensorFacts
@@ -20,14 +20,8 @@ from stages.reporting.text import headline, sentences, verdict_sentence
 TEMPLATES = Path(__file__).parent / "templates"
 MEDIAPIPE_ANDROID, LITERT_ANDROID = "0.10.21", "2.3.0"
 _SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Pretrained")
-_MARKS = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _MOST_CONFUSIONS = 2
-
-
-def markdown(text: object) -> str:
-    """Foreign text as Markdown that shows it as it is, on one line: no link, picture, table or HTML."""
-    return _MARKS.sub(r"\\\1", plain_line(str(text)))
 
 
 def model_card(shipment: Shipment) -> bytes:
@@ -42,7 +36,7 @@ def model_card(shipment: Shipment) -> bytes:
         "MODEL_CARD.md.j2",
         name=shipment.coordinates.name,
         version=shipment.coordinates.version,
-        headline=markdown(headline(result)),
+        headline=markdown_text(headline(result)),
         unverified=shipment.unverified,
         classes=model.facts.classes,
         architecture=network.architecture.replace("|", r"\|"),  # it stands in a table
@@ -50,18 +44,18 @@ def model_card(shipment: Shipment) -> bytes:
         output=_tensor(model.facts.output) + (", probabilities" if model.facts.probabilities else ", logits"),
         parameters=amount(network.parameters),
         macs=amount(network.macs),
-        author=markdown(shipment.description.author),
-        licence=markdown(shipment.description.licence),
+        author=markdown_text(shipment.description.author),
+        licence=markdown_text(shipment.description.licence),
         files=[_file_row(each) for each in shipment.models],
         apps=_apps(model),
         images=[
-            (subject, markdown(said))
+            (subject, markdown_text(said))
             for subject, said in [hub_sentence(shipment.data_settings), *images_sentences(images)]
             if said
         ],
         parts=parts,
         part_rows=[
-            {"name": markdown(each.name), "counts": [_count(getattr(each, part)) for part in parts]}
+            {"name": markdown_text(each.name), "counts": [_count(getattr(each, part)) for part in parts]}
             for each in images.classes
         ],
         test_images=f"{verification.test_images:,}",
@@ -70,10 +64,10 @@ def model_card(shipment: Shipment) -> bytes:
         accuracy_low=f"{network.accuracy_interval_95[0]:.2f}",
         accuracy_high=f"{network.accuracy_interval_95[1]:.2f}",
         rows=_class_rows(shipment),
-        device=markdown(f"{device.model}, {device.soc}, {device.os_build}, {device.runtime}, {threads}"),
+        device=markdown_text(f"{device.model}, {device.soc}, {device.os_build}, {device.runtime}, {threads}"),
         networks=[
             {
-                "name": markdown(display_name(row.name)),
+                "name": markdown_text(display_name(row.name)),
                 "role": ROLES[row.role],
                 "accuracy": f"{row.accuracy_percent:.2f}",
                 "ms": milliseconds(row.median_ms),
@@ -83,8 +77,8 @@ def model_card(shipment: Shipment) -> bytes:
             for row in verification.networks
         ],
         file_headings=HEADINGS,
-        file_rows=[[markdown(cell) for cell in row] for row in precision_rows(result.precisions)],
-        sentences=[(s, markdown(said)) for s, said in sentences(result) if s not in _SAID_ELSEWHERE],
+        file_rows=[[markdown_text(cell) for cell in row] for row in precision_rows(result.precisions)],
+        sentences=[(s, markdown_text(said)) for s, said in sentences(result) if s not in _SAID_ELSEWHERE],
         verdict=_verdict(shipment),
         limits=_limits(shipment),
         cost=[
@@ -112,7 +106,7 @@ def package_readme(shipment: Shipment, archive: str) -> bytes:
         "README.md.j2",
         name=coordinates.name,
         version=coordinates.version,
-        headline=markdown(headline(shipment.result)),
+        headline=markdown_text(headline(shipment.result)),
         unverified=shipment.unverified,
         gradle=coordinates.gradle,
         model_asset=asset_path(coordinates, MODEL_ASSET),
@@ -194,18 +188,18 @@ def _class_rows(shipment: Shipment) -> list[dict[str, Any]]:
         taken = [f"{c.images:,} {c.answered}" for c in found.confusions[:_MOST_CONFUSIONS]] if found else []
         rows.append(
             {
-                "name": markdown(each.name),
+                "name": markdown_text(each.name),
                 "images": f"{each.images:,}",
                 "accuracy": f"{found.accuracy_percent:.1f}" if found else "-",
                 "interval": "{:.1f} to {:.1f}".format(*found.accuracy_interval_95) if found else "-",
-                "confusions": markdown(", ".join(taken)) or "-",
+                "confusions": markdown_text(", ".join(taken)) or "-",
             }
         )
     return rows
 
 
 def _verdict(shipment: Shipment) -> str:
-    said = markdown(verdict_sentence(shipment.result))
+    said = markdown_text(verdict_sentence(shipment.result))
     if shipment.result.verification.verdict == "ungated":
         return f"No gate was set for this run: nothing was required of its latency. {said}"
     return f"{said} {shipment.unverified}".rstrip()
@@ -268,7 +262,7 @@ def _pretrained(shipment: Shipment) -> str:
     if origin is None:
         return "None: its weights began as random numbers."
     words = [origin.name, origin.version, f"licence {origin.licence or 'not known'}", origin.url]
-    return f"{markdown(', '.join(filter(None, words)))}. The file `NOTICE` goes with the network."
+    return f"{markdown_text(', '.join(filter(None, words)))}. The file `NOTICE` goes with the network."
 
 
 def _tensor(tensor: TensorFacts) -> str:
@@ -284,7 +278,7 @@ def _render(template: str, **values: Any) -> bytes:
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=False,  # Markdown, not HTML: foreign text goes through markdown()
+        autoescape=False,  # Markdown, not HTML: foreign text goes through markdown_text()
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

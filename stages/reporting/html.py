@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasflow.base.files import write_atomic
 from nasflow.base.text import plain_line
 from pipeline.artifact import Document
 from stages.documents import Role, TrainedNetwork, Verification
@@ -17,6 +17,7 @@ from stages.reporting.accuracy_text import (
     speedup_terms,
     test_images_sentence,
 )
+from stages.reporting.conditions import Phase, phases
 from stages.reporting.cost import FINDING, PARTS, TRAINING
 from stages.reporting.folds_text import class_rows, folds_sentences
 from stages.reporting.images_text import class_parts, images_sentences
@@ -26,42 +27,33 @@ from stages.reporting.provenance import provenance
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.text import headline, sentences, verdict_reason
+from stages.reporting.thumbnails import Thumbnail, Thumbnails
 from stages.space.weights_origin import WeightsOrigin
 from stages.verification.prediction import not_as_expected
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Folds", "Test images", "Classes")
-_FULL, _HALF, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
+FULL_WIDTH, HALF_WIDTH, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
-def write_report(documents: Mapping[str, Document], result: ResultDocument, path: Path) -> None:
-    """Write the report of a finished run. Raises UsageError, MachineError."""
-    write_atomic(path, render_report(documents, result).encode())
-
-
-def render_report(documents: Mapping[str, Document], result: ResultDocument) -> str:
-    """The report as HTML; equal documents give equal text.
+def render_report(
+    documents: Mapping[str, Document], result: ResultDocument, shown_images: Thumbnails | None = None
+) -> str:
+    """The report as HTML; equal documents give equal text. ``shown_images``: copies of test images.
 
     Raises UsageError where a stage's document is missing.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from stages.reporting.figures.classes import MOST_ROWS
     from stages.reporting.figures.evolution import candidate_legend
     from stages.reporting.figures.series import CLASSES
 
     run = RunDocuments.of(documents)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(ms=milliseconds, amount=amount, signed=signed, plain=plain_line)
+    environment = page_templates()
+    environment.filters.update(ms=milliseconds, amount=amount, signed=signed)
     environment.filters.update(hours=hours, ranks=_ranks)
     environment.filters["speedup_terms"] = speedup_terms
     folds = result.cross_validation
@@ -91,6 +83,8 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
         markers=_markers(),
         strokes=CLASSES,
         figures=_figures(run, result),
+        image_groups=_image_groups(shown_images),
+        device_phases=phases(run),
         kernels=_kernels(run),
         provenance=provenance(run),
         measured_at=_measured_at(run.verify),
@@ -101,10 +95,26 @@ def render_report(documents: Mapping[str, Document], result: ResultDocument) -> 
     )
 
 
+def page_templates() -> Environment:
+    """The templates of pages. Foreign text is escaped; the filter ``plain`` makes it one harmless line."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = plain_line
+    return environment
+
+
 def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
     """Every figure twice: for the page's width and for a phone's; the style sheet shows one."""
     from stages.reporting.figures.architecture import architecture_figure
     from stages.reporting.figures.classes import class_accuracy_figure, confusion_figure
+    from stages.reporting.figures.durations import durations_figure
     from stages.reporting.figures.evolution import evolution_figure
     from stages.reporting.figures.layers import layers_figure
     from stages.reporting.figures.prediction import prediction_figure
@@ -122,49 +132,67 @@ def _figures(run: RunDocuments, result: ResultDocument) -> dict[str, Markup]:
     trained = _in_order(run)
     drawn: dict[str, tuple[float, Callable[[float], Markup]]] = {
         "architecture": (
-            _FULL,
+            FULL_WIDTH,
             lambda w: architecture_figure(run.found.net, run.search.space, run.latency, width=w),
         ),
         "layers": (
-            _FULL,
+            FULL_WIDTH,
             lambda w: layers_figure(run.search.space, run.latency, run.prune.found.choices, width=w),
         ),
-        "tradeoff": (_FULL, lambda w: tradeoff_figure(run.verify, width=w)),
-        "prediction": (_HALF, lambda w: prediction_figure(run.latency, run.verify.networks, width=w)),
-        "rounds": (_HALF, lambda w: rounds_figure(run.verify.networks, width=w)),
-        "loss": (_HALF, lambda w: loss_figure(trained, width=w)),
-        "accuracy": (_HALF, lambda w: accuracy_figure(trained, width=w)),
-        "expected_latency": (_HALF, lambda w: expected_latency_figure(run.search, width=w)),
-        "entropy": (_HALF, lambda w: entropy_figure(run.search, width=w)),
-        "supernet": (_HALF, lambda w: supernet_accuracy_figure(run.search, width=w)),
+        "tradeoff": (FULL_WIDTH, lambda w: tradeoff_figure(run.verify, width=w)),
+        "prediction": (HALF_WIDTH, lambda w: prediction_figure(run.latency, run.verify.networks, width=w)),
+        "rounds": (HALF_WIDTH, lambda w: rounds_figure(run.verify.networks, width=w)),
+        "loss": (HALF_WIDTH, lambda w: loss_figure(trained, width=w)),
+        "accuracy": (HALF_WIDTH, lambda w: accuracy_figure(trained, width=w)),
+        "expected_latency": (HALF_WIDTH, lambda w: expected_latency_figure(run.search, width=w)),
+        "entropy": (HALF_WIDTH, lambda w: entropy_figure(run.search, width=w)),
+        "supernet": (HALF_WIDTH, lambda w: supernet_accuracy_figure(run.search, width=w)),
         "evolution": (
-            _FULL,
+            FULL_WIDTH,
             lambda w: evolution_figure(run.search, run.prune.found.choices, width=w),
         ),
         "probabilities": (
-            _FULL,
+            FULL_WIDTH,
             lambda w: probabilities_figure(run.search, run.prune.found.choices, width=w),
         ),
     }
     if run.search.history[-1].multiplier is not None:
-        drawn["multiplier"] = (_HALF, lambda w: multiplier_figure(run.search, width=w))
+        drawn["multiplier"] = (HALF_WIDTH, lambda w: multiplier_figure(run.search, width=w))
     if classes := result.verification.classes:
         drawn |= {
             "class_accuracy": (
-                _FULL,
+                FULL_WIDTH,
                 lambda w: class_accuracy_figure(classes, run.reference.role, width=w),
             ),
-            "confusion_found": (_HALF, lambda w: confusion_figure(run.found, classes, width=w)),
-            "confusion_reference": (_HALF, lambda w: confusion_figure(run.reference, classes, width=w)),
+            "confusion_found": (HALF_WIDTH, lambda w: confusion_figure(run.found, classes, width=w)),
+            "confusion_reference": (HALF_WIDTH, lambda w: confusion_figure(run.reference, classes, width=w)),
         }
-    return {name: _twice(draw, wide) for name, (wide, draw) in drawn.items()}
+    for number, phase in enumerate(phases(run)):
+        drawn[f"conditions_{number}"] = (HALF_WIDTH, partial(_drawn_phase, phase))
+    if seconds := result.stage_seconds:
+        drawn["durations"] = (FULL_WIDTH, lambda w: durations_figure(seconds, width=w))
+    return {name: twice(draw, wide) for name, (wide, draw) in drawn.items()}
 
 
-def _twice(draw: Callable[[float], Markup], wide: float) -> Markup:
+def twice(draw: Callable[[float], Markup], wide: float) -> Markup:
+    """A drawing for the page's width and one for a phone's; the style sheet shows one of them."""
     from markupsafe import Markup
 
     template = Markup('<div class="wide">{}</div><div class="narrow">{}</div>')
     return template.format(draw(wide), draw(_PHONE))
+
+
+def _drawn_phase(phase: Phase, width: float) -> Markup:
+    from stages.reporting.figures.conditions import conditions_figure
+
+    return conditions_figure(phase, width=width)
+
+
+def _image_groups(shown: Thumbnails | None) -> list[tuple[str, tuple[Thumbnail, ...]]]:
+    if shown is None:
+        return []
+    groups = [("Surest wrong answers", shown.wrong), ("Surest right answers", shown.right)]
+    return [(title, images) for title, images in groups if images]
 
 
 def _in_order(run: RunDocuments) -> list[TrainedNetwork]:

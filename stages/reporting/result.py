@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field
@@ -198,6 +199,9 @@ class ResultDocument(Document):
     trained_by: dict[str, tuple[MadeBy, ...]] = Field(
         default={}, description="by stage; several where an interrupted run went on elsewhere"
     )
+    stage_seconds: dict[str, float] = Field(
+        default={}, description="time of each stage's work, interrupted runs included; empty: not known"
+    )
 
 
 _REPORTED_PACKAGES = (
@@ -230,8 +234,11 @@ def build_result(
     documents: Mapping[str, Document],
     facts: RunFacts | None = None,
     folds: CrossValidation | None = None,
+    stage_seconds: Mapping[str, float] = MappingProxyType({}),
 ) -> ResultDocument:
     """Gather a run's figures from its stages' documents; ``folds``: those of all folds, of which it is one.
+
+    ``stage_seconds``: how long each stage's work took.
 
     Raises UsageError where a stage's document is missing.
     """
@@ -305,6 +312,7 @@ def build_result(
         cross_validation=folds,
         run=facts,
         trained_by=_trained_by(run),
+        stage_seconds=dict(stage_seconds),
     )
 
 

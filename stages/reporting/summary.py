@@ -65,11 +65,20 @@ _COSTS = (
 )
 
 
+def network_columns(networks: tuple[NetworkResult, ...]) -> tuple[Column, ...]:
+    """Everything that a table of the networks can show."""
+    return (_NAME, *_figures(networks), *_COSTS)
+
+
+def _figures(networks: tuple[NetworkResult, ...]) -> tuple[Column, ...]:
+    if not balance_matters(networks):
+        return _FIGURES
+    return (*_FIGURES[:2], Column("balanced %", _balanced), *_FIGURES[2:])
+
+
 def _tables(width: int, networks: tuple[NetworkResult, ...]) -> list[tuple[Column, ...]]:
     """One table where it fits; else figures and costs apart, and each cut where the line ends."""
-    figures: tuple[Column, ...] = _FIGURES
-    if balance_matters(networks):
-        figures = (*_FIGURES[:2], Column("balanced %", _balanced), *_FIGURES[2:])
+    figures = _figures(networks)
 
     def needed(column: Column) -> int:
         return max(len(column.heading), *(len(column.cell(n)) for n in networks)) + 2
@@ -93,20 +102,24 @@ def summary_text(result: ResultDocument, *, width: int = 140) -> str:
     for columns in _tables(width, networks):
         parts += [*_plain_table(columns, networks), ""]
     for of_files in _file_tables(width, result):
-        parts += [*_aligned(of_files), ""]
-    for subject, sentence in _lines(result):
-        parts.append(
-            textwrap.fill(
-                f"{subject:<{_LABEL_WIDTH}}{sentence}",
-                width,
-                subsequent_indent=" " * _LABEL_WIDTH,
-                break_on_hyphens=False,
-            )
-        )
+        parts += [*aligned(of_files), ""]
+    for subject, sentence in spoken_lines(result):
+        parts.append(wrapped(subject, sentence, width))
     return "\n".join(parts)
 
 
-def _lines(result: ResultDocument) -> list[tuple[str, str]]:
+def wrapped(subject: str, sentence: str, width: int) -> str:
+    """A sentence behind its subject, in lines of ``width`` characters."""
+    return textwrap.fill(
+        f"{subject:<{_LABEL_WIDTH}}{sentence}",
+        width,
+        subsequent_indent=" " * _LABEL_WIDTH,
+        break_on_hyphens=False,
+    )
+
+
+def spoken_lines(result: ResultDocument) -> list[tuple[str, str]]:
+    """(subject, sentence): all that the tables do not say, on one line each."""
     device = result.device
     threads = f"{device.threads} thread{'s' if device.threads != 1 else ''}"
     measured_on = f"{device.model}, {device.soc}, {device.runtime}, {threads}."
@@ -116,10 +129,10 @@ def _lines(result: ResultDocument) -> list[tuple[str, str]]:
 
 def _plain_table(columns: tuple[Column, ...], networks: tuple[NetworkResult, ...]) -> list[str]:
     rows = [[c.heading for c in columns], *([c.cell(n) for c in columns] for n in networks)]
-    return _aligned(rows, [column.left for column in columns])
+    return aligned(rows, [column.left for column in columns])
 
 
-def _aligned(rows: Sequence[Sequence[str]], left: Sequence[bool] = (True,)) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[bool] = (True,)) -> list[str]:
     """Rows as lines, the first of them headings; columns are aligned to the right where not ``left``."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     to_left = [*left, *[False] * (len(widths) - len(left))]
@@ -180,6 +193,6 @@ def summary_renderable(result: ResultDocument, *, width: int = 140) -> Renderabl
     listing = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     listing.add_column(style="dim", no_wrap=True)
     listing.add_column(overflow="fold")
-    for subject, sentence in _lines(result):
+    for subject, sentence in spoken_lines(result):
         listing.add_row(Text(subject), Text(sentence))
     return Group(*parts, listing)

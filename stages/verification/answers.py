@@ -26,11 +26,13 @@ _CHUNK_BYTES = 32 * 2**20  # of images unpacked at once
 class Answers:
     """What one file answers for the test images.
 
-    ``classes_N``: index of the class, int64 (images,). ``calibration_error_percent``: how far the
-    probabilities of those classes are from how often they are right (:func:`calibration_error`).
+    ``classes_N``: index of the class, int64 (images,); ``probability_N`` what it says of that class, 0..1,
+    float32 (images,). ``calibration_error_percent``: how far these probabilities are from how often the
+    classes are right (:func:`calibration_error`).
     """
 
     classes_N: NDArray[np.int64]
+    probability_N: NDArray[np.float32]
     calibration_error_percent: float
 
 
@@ -42,6 +44,8 @@ def answers_of(
     A file's answers are on the disk before the next one is asked. Raises DeviceError where a model does not
     run, or answers with something that is not a number.
     """
+    import numpy as np
+
     done = {row["model"]: row for row in context.scratch.rows("answers")}
     for index, (name, file) in enumerate(files.items()):
         sha256 = file.blob.sha256
@@ -51,6 +55,7 @@ def answers_of(
             done[sha256] = {
                 "model": sha256,
                 "answers": base64.b64encode(class_bytes(answers.classes_N)).decode(),
+                "probabilities": base64.b64encode(answers.probability_N.astype("<f4").tobytes()).decode(),
                 "calibration_error_percent": answers.calibration_error_percent,
                 "seconds": time.monotonic() - started,
             }
@@ -60,7 +65,8 @@ def answers_of(
     for name, file in files.items():
         row = done[file.blob.sha256]
         classes_N = classes_in(base64.b64decode(row["answers"]))
-        answered[name] = Answers(classes_N, row["calibration_error_percent"])
+        probability_N = np.frombuffer(base64.b64decode(row["probabilities"]), "<f4").astype(np.float32)
+        answered[name] = Answers(classes_N, probability_N, row["calibration_error_percent"])
     return answered, float(sum(row["seconds"] for row in done.values()))
 
 
@@ -111,4 +117,5 @@ def _ask(name: str, model: bytes, file: ModelFile, test: Images, device: Device)
             confidence_N[part] = 1 / np.exp(outputs_NK - largest_N1).sum(axis=1)
         else:
             confidence_N[part] = largest_N1[:, 0]
-    return Answers(classes_N, 100 * calibration_error(confidence_N, np.equal(classes_N, test.labels)))
+    error = calibration_error(confidence_N, np.equal(classes_N, test.labels))
+    return Answers(classes_N, confidence_N.astype(np.float32), 100 * error)

@@ -50,6 +50,7 @@ LEARNED_FROM = "search prune finetune baseline convert verify"
         ("convert.max_relative_diff=0.002", "precheck convert verify"),
         ("verify.rounds=4", "verify"),
         ("verify.max_ratio=0.9", "verify"),
+        ("report.images=false", ""),
     ],
 )
 def test_one_key_makes_exactly_these_stages_stale(

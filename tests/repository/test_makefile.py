@@ -12,7 +12,7 @@ from shlex import quote
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DEBIAN_PACKAGES = "dataset-fashion-mnist bubblewrap mksh aapt android-framework-res"
+DEBIAN_PACKAGES = "dataset-fashion-mnist bubblewrap mksh aapt android-framework-res chromium"
 
 
 @pytest.fixture

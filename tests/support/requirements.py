@@ -24,6 +24,7 @@ def _android_packaging() -> bool:
 _CHECKS: Mapping[str, Callable[[], bool]] = {
     "aapt and android-framework-res": _android_packaging,
     "bubblewrap": _bubblewrap,
+    "chromium": lambda: shutil.which("chromium") is not None,
     "mksh": lambda: shutil.which("mksh") is not None,
     "bash": lambda: shutil.which("bash") is not None,
 }

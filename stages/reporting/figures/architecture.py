@@ -41,7 +41,7 @@ class _Columns:
     @classmethod
     def of(cls, width: float) -> _Columns:
         if width < 600:
-            return cls(28, 76, 90, width - 158, width - 128, width - 118, width - 48)
+            return cls(32, 76, 90, width - 158, width - 128, width - 118, width - 48)
         return cls(50, 112, 150, 0.52 * width, 0.52 * width + 48, 0.52 * width + 76, width - 62)
 
 
@@ -82,7 +82,7 @@ def architecture_figure(net: NetConfig, space: SearchSpace, latency: LatencyMode
         parts.append(text(columns.layer, y + 14, row.label, class_="tick end"))
         parts += _row(row, y, columns, widest, slowest)
     parts.append(_total(net, latency, columns, _HEAD + _ROW * len(rows)))
-    return figure(width, height, label, parts)
+    return figure(width, height, label, parts, links=True)
 
 
 def _row(row: Place, y: float, columns: _Columns, widest: int, slowest: float) -> Iterator[Markup]:

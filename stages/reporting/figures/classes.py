@@ -9,6 +9,7 @@ from markupsafe import Markup
 from stages.documents import Role, VerifiedNetwork
 from stages.reporting.classes import ClassAccuracy, ClassResult
 from stages.reporting.figures.axes import Scale
+from stages.reporting.figures.heat import heat_tone
 from stages.reporting.figures.series import CLASSES, marker
 from stages.reporting.figures.svg import element, figure, group, line, rectangle, text, text_width, tooltip
 
@@ -72,7 +73,7 @@ def confusion_figure(network: VerifiedNetwork, classes: Sequence[ClassResult], *
     left = _room_for_names(names, width)
     # A slanted name of the last columns reaches beyond them.
     beyond = 0.58 * min(88.0, max((text_width(name, _SMALL) for name in names[-2:]), default=0.0))
-    step = (width - left - max(2.0, beyond - 12)) / max(1, len(drawn))
+    step = (width - left - max(2.0, beyond - 4)) / max(1, len(drawn))
     row_height = min(step, 34.0)
     top = 14 + _slanted_height(names)
     parts = [text(left - 8, top - 8, "class", class_="tick end")]
@@ -114,7 +115,7 @@ def _cell(
     share = images / total if total else 0.0
     tone = "heat" if right else "wrong"
     # A few per cent of confusions must be seen beside a diagonal of nearly all.
-    opacity = share if right else share**0.5
+    opacity, ink = heat_tone(share if right else share**0.5)
     parts = [
         rectangle(x + 0.5, y + 0.5, width - 1, height - 1, class_="heatground"),
         element(
@@ -125,14 +126,13 @@ def _cell(
             width=width - 1,
             height=height - 1,
             class_=tone,
-            fill_opacity=round(opacity, 3),
+            fill_opacity=opacity,
         ),
     ]
     said = f"{images}"
     size = 11.5 if text_width(said, 11.5) <= width - 3 else 9.5
     if images and text_width(said, size) <= width - 2 and height >= size + 2:
-        shade = "dark" if opacity > 0.55 else "strong"
-        style = f"heattext {shade} middle{' tiny' if size < 11 else ''}"
+        style = f"heattext {ink} middle{' tiny' if size < 11 else ''}"
         parts.append(text(x + width / 2, y + height / 2 + 4, said, class_=style))
     return group(parts)
 

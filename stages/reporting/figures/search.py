@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from stages.documents import SearchEpoch, SearchResult
 from stages.reporting.figures.axes import Frame, Scale, fitted
+from stages.reporting.figures.heat import heat_tone
 from stages.reporting.figures.svg import (
     element,
     figure,
@@ -97,7 +98,7 @@ def probabilities_figure(search: SearchResult, choices: Sequence[int], *, width:
     searched = [index for index, layer in enumerate(layers) if len(layer.blocks) > 1]
     labels = list(dict.fromkeys(layers[p].label(i) for p in searched for i in range(len(layers[p].blocks))))
     labels.sort(key=lambda label: label == "skip")
-    left = 118.0 if width >= 600 else 66.0
+    left = 118.0 if width >= 600 else 76.0
     step = (width - left - 4) / max(1, len(labels))
     wrapped = [_wrapped(label, step - 4) for label in labels]
     top = _TOP + _LINE * (max(map(len, wrapped), default=1) - 1)
@@ -137,14 +138,12 @@ def _wrapped(label: str, room: float) -> list[str]:
 
 def _cell(x: float, y: float, step: float, probability: float, chosen: bool, name: str) -> Markup:
     title = f"{name}: {probability:.3f}{', taken' if chosen else ''}"
-    tone = "dark" if probability > 0.5 else "light"
+    opacity, ink = heat_tone(probability)
     return group(
         [
             rectangle(x + 1, y + 1, step - 2, _CELL - 2, rx=2, class_="heatground"),
-            rectangle(
-                x + 1, y + 1, step - 2, _CELL - 2, rx=2, class_="heat", fill_opacity=round(probability, 3)
-            ),
-            text(x + step / 2, y + 16, f"{probability:.2f}", class_=f"heattext {tone} middle"),
+            rectangle(x + 1, y + 1, step - 2, _CELL - 2, rx=2, class_="heat", fill_opacity=opacity),
+            text(x + step / 2, y + 16, f"{probability:.2f}", class_=f"heattext {ink} middle"),
             element(
                 "rect",
                 tooltip(title),

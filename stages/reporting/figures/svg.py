@@ -59,8 +59,13 @@ def group(children: Iterable[str | Markup], **attributes: Value) -> Markup:
     return element("g", *children, **attributes)
 
 
-def figure(width: float, height: float, label: str, children: Iterable[Markup]) -> Markup:
-    """A whole drawing. ``label`` is what a screen reader says in its place."""
+def figure(
+    width: float, height: float, label: str, children: Iterable[Markup], *, links: bool = False
+) -> Markup:
+    """A whole drawing. ``label`` is what a screen reader says in its place.
+
+    With ``links`` in it, it is a group: what stands in an image cannot be reached with a keyboard.
+    """
     return element(
         "svg",
         *children,
@@ -68,7 +73,7 @@ def figure(width: float, height: float, label: str, children: Iterable[Markup]) 
         viewBox=f"0 0 {_number(width)} {_number(height)}",
         width=width,
         height=height,
-        role="img",
+        role="group" if links else "img",
         aria_label=plain_line(label),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.packaging.texts import hub_sentence, markdown
+from nasflow.base.text import markdown_text
+from stages.packaging.texts import hub_sentence
 
 
 @pytest.mark.parametrize(
@@ -38,4 +39,4 @@ def test_a_data_set_of_the_hub_is_named_and_a_folder_is_not(settings: dict[str, 
     ],
 )
 def test_foreign_text_stays_text_in_markdown(text: str, shown: str) -> None:
-    assert markdown(text) == shown
+    assert markdown_text(text) == shown

@@ -19,6 +19,7 @@ from stages.documents import SearchEpoch, SearchResult
 from stages.reporting.figures.architecture import architecture_figure, indices
 from stages.reporting.figures.axes import Scale, fitted, log_ticks, nice_ticks, tick_label
 from stages.reporting.figures.evolution import candidate_legend, evolution_figure
+from stages.reporting.figures.heat import heat_tone
 from stages.reporting.figures.labels import beside_points, spread
 from stages.reporting.figures.layers import layers_figure
 from stages.reporting.figures.prediction import prediction_figure
@@ -77,7 +78,10 @@ def test_a_drawing_is_whole_and_stays_in_its_frame(name: str, width: float) -> N
     root = parsed(DRAWINGS[name](width))
     view = [float(part) for part in (root.get("viewBox") or "").split()]
     assert view[:3] == [0, 0, width]
-    assert root.get("role") == "img"
+    # What has links is a group: nothing in an image can be reached with a keyboard.
+    assert root.get("role") == (
+        "group" if root.find(".//{http://www.w3.org/2000/svg}a") is not None else "img"
+    )
     assert len(root.get("aria-label") or "") > 30
     for node in root.iter():
         for attribute in ("x", "x1", "x2", "cx"):
@@ -467,3 +471,11 @@ def test_labels_of_near_points_do_not_cover_each_other() -> None:
 def test_probabilities_of_the_sample_sum_to_one() -> None:
     for row in RUN.search.log_probabilities:
         assert sum(map(math.exp, row)) == pytest.approx(1)
+
+
+def test_no_cell_has_a_middle_tone_on_which_no_text_can_be_read() -> None:
+    opacities = [heat_tone(share / 100)[0] for share in range(101)]
+    assert opacities == sorted(opacities)
+    assert (opacities[0], opacities[-1]) == (0, 1)
+    assert not [opacity for opacity in opacities if 0.46 < opacity < 0.82]
+    assert (heat_tone(0.5)[1], heat_tone(0.51)[1]) == ("strong", "dark")
