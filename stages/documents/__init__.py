@@ -8,6 +8,7 @@ from stages.documents.conversion import (
     ConvertedNetworks,
     Edge,
     EdgeCheck,
+    FileEdge,
     ModelFile,
     Quantization,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "CrossValidation",
     "Edge",
     "EdgeCheck",
+    "FileEdge",
     "ElementType",
     "EpochPoint",
     "FoldFigures",
