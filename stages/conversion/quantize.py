@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nasflow.base.errors import ConversionError
+from stages.conversion.int8_scales import with_workable_scales
 from stages.conversion.model_file import packed, unpacked
 from stages.documents.origin import ElementType, Precision
 
@@ -89,7 +90,8 @@ def int8_model(model: bytes, ranges: Ranges, *, io: ElementType = "uint8") -> by
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
 
-    missing = sorted(computed_tensors(model).keys() - ranges.keys())
+    computed = computed_tensors(model)
+    missing = sorted(computed.keys() - ranges.keys())
     if missing:
         raise ConversionError(
             f"no range of values is known for {len(missing)} tensors of the model, {missing[0]} among them.",
@@ -106,7 +108,8 @@ def int8_model(model: bytes, ranges: Ranges, *, io: ElementType = "uint8") -> by
         recipe.add_quantization_config(".*", TFLOperationName.INPUT, _unsigned())
     for operator in in_float:
         recipe.add_quantization_config(".*", operator, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    return _quantized(model, recipe, {**ranges, input_name(model): INPUT_RANGE})
+    seen = {**{name: ranges[name] for name in computed}, input_name(model): INPUT_RANGE}
+    return _quantized(model, recipe, with_workable_scales(model, seen))
 
 
 def computed_tensors(model: bytes) -> dict[str, int]:

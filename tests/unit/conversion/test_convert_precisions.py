@@ -170,7 +170,9 @@ def test_without_epochs_nothing_is_fine_tuned(tmp_path: Path, trained: Network) 
 def test_answers_too_far_from_float32_end_the_run_with_both_figures_and_the_block(
     tmp_path: Path, trained: Network
 ) -> None:
-    said = r"found in int8 does not answer .* dB on 8 real and extreme images \(needed 90\).* is block 0 \(stem"
+    said = (
+        r"found in int8 does not answer .* dB on 8 real and extreme images \(needed 90\).* is block 0 \(stem"
+    )
     with pytest.raises(ConversionError, match=said) as raised:
         convert(tmp_path, trained, precisions=("int8",), min_int8_snr_db=90)
     assert raised.value.exit_code == 6
@@ -180,9 +182,7 @@ def test_answers_too_far_from_float32_end_the_run_with_both_figures_and_the_bloc
 def test_the_block_that_int8_spoils_is_named(tmp_path: Path, trained: Network) -> None:
     """Its kernels are small for one channel, beside whose values all others are few steps."""
     with pytest.raises(ConversionError, match="The first block whose output is below that is ") as raised:
-        convert(
-            tmp_path, spoilt(trained, 1000), precisions=("int8",), int8_epochs=0, min_int8_snr_db=15
-        )
+        convert(tmp_path, spoilt(trained, 1000), precisions=("int8",), int8_epochs=0, min_int8_snr_db=15)
     head = len(NET.blocks) - 2
     assert f"is block {head} ({NET.blocks[head].key}), with" in raised.value.message
 
