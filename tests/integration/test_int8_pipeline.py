@@ -18,6 +18,8 @@ from stages.conversion.inspection import inspect_model
 from stages.data.config import DataConfig, open_dataset
 
 IN_INT8 = ("--set", "runtime.precision=int8")
+# What share of MobileNetV2 a network takes in int8 differs between CPUs: a target that all of them meet.
+ANY_TARGET = ("--set", "search.target.ratio=9")
 IMAGES = 40
 # The tiny space with h-swish, which XNNPACK does not take over in int8.
 HSWISH = """
@@ -26,7 +28,7 @@ resolution: 32
 classes: 10
 stem: {width: 8, kernel: 3, stride: 2}
 stages:
-  - {width: 8, layers: 2, stride: 2}
+  - {width: 8, layers: 3, stride: 2}
 head_width: 32
 candidates:
   - {kernel: 3, expansion: 2, activation: hswish}
@@ -36,7 +38,7 @@ candidates:
 
 def test_a_run_in_int8_compares_and_ships_int8_files(project: ProjectFolder, tmp_path: Path) -> None:
     """Half a minute and more: all but the training of MobileNetV2 is made again. MediaPipe loads, too."""
-    run = project.ask("run", *IN_INT8)
+    run = project.ask("run", *IN_INT8, *ANY_TARGET)
     assert run.exit_code == 0, run.document
     assert {"profile", "latency", "search", "convert", "verify"} <= set(run.ran)
     result: dict[str, Any] = json.loads((project.latest / RESULT).read_bytes())
@@ -79,13 +81,14 @@ def test_h_swish_in_int8_is_refused_before_anything_is_measured_or_priced_as_it_
     project: ProjectFolder,
 ) -> None:
     (project.path / "hswish.yaml").write_text(HSWISH, encoding="utf-8")
-    asked = (*IN_INT8, "--set", "space.name=hswish.yaml", "--until", "profile")
+    asked = (*IN_INT8, "--set", "space.name=hswish.yaml")
     refused = project.ask("run", *asked)
     assert (refused.exit_code, refused.document["error"]["type"]) == (2, "UsageError")
     assert "does not take over h-swish in int8" in refused.document["error"]["message"]
     assert not [event for event in refused.events if event["event"] == "stage_started"]
 
-    priced = project.ask("run", *asked, "--set", "convert.require_one_partition=false")
+    pieces = ("--set", "convert.require_one_partition=false")
+    priced = project.ask("run", *asked, *pieces, "--until", "profile")
     assert priced.exit_code == 0, priced.document
     records = (project.artifacts / "records" / "profile").glob("*.json")
     newest = json.loads(max(records, key=lambda path: path.stat().st_mtime_ns).read_bytes())
