@@ -2,9 +2,10 @@
 
 MobileNetV2 at 224 pixels goes the whole way to a `.tflite` file. The same network with the same weights is
 written in Keras and converted by TFLiteConverter in a process of its own. Conversions alternate, timings are
-interleaved. Parity is that of each step of the conversion on photos and extreme images, of MobileNetV2 with
-drawn batch normalisation and of EfficientNet-Lite0 with its published weights. ``--full`` adds random
-networks of every space that ships, at 224 pixels.
+interleaved; MobileNetV2's files in float16 and int8 are timed in the same rounds. Parity is that of each step
+of the conversion on photos and extreme images, of MobileNetV2 with drawn batch normalisation and of
+EfficientNet-Lite0 with its published weights, and of their files in float16 and int8 with the float32 file.
+``--full`` adds random networks of every space that ships, at 224 pixels, in each precision.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from android_bench.device import BenchmarkRequest
@@ -32,6 +31,14 @@ from android_bench.local.device import LocalDevice
 from benchmarks._kept_lines import Job, KeptLines
 from benchmarks._keras_networks import KerasConverter
 from benchmarks._memory import resident_growth
+from benchmarks._other_precisions import (
+    OTHERS,
+    Photos,
+    has_dot_products,
+    in_other_precisions,
+    made_in,
+    snr_bars,
+)
 from benchmarks._pictures import photos
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
 from nasflow.base.errors import ConversionError
@@ -41,7 +48,7 @@ from stages.conversion.config import ConvertConfig, converter_versions
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.flatbuffer import Implementations
 from stages.conversion.lint import lint_graph
-from stages.conversion.parity import Tolerance
+from stages.conversion.parity import Tolerance, evenly_spaced
 from stages.conversion.softmax import append_softmax
 from stages.convert import Convert
 from stages.measurement.paired import PairedRounds
@@ -55,9 +62,9 @@ from stages.verification.statistics import latency_ratio
 
 RESOLUTION, CLASSES = 224, 1000
 OPERATORS = 64  # of MobileNetV2; behind them stands the softmax
-PRECISIONS = ("float32",)
-NETWORKS = 200  # at random, for each precision, with --full
+NETWORKS = 200  # at random, each in every precision, with --full
 MAX_RATIO, MAX_TIME_RATIO, MAX_BYTES = 1.03, 1.5, int(1.5 * 2**30)
+MAX_INT8_RATIO = 0.6  # of float32's latency, on a CPU with dot products of int8
 MAX_DIFF = 1e-4  # of a probability, between the two of the same network
 CONFIG = ConvertConfig()
 LIMITS = Limits(
@@ -65,20 +72,7 @@ LIMITS = Limits(
     tolerance=Tolerance(CONFIG.max_relative_diff, CONFIG.min_top1_agreement_percent, CONFIG.min_snr_db),
     one_partition=True,
 )
-
-
-@dataclass(frozen=True)
-class Photos:
-    """Photos as a data set's part offers them."""
-
-    pixels_NHWC: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.pixels_NHWC)
-
-    def batch_NHWC(self, indices: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """(n, H, W, C), -1 to 1."""
-        return (self.pixels_NHWC[indices].astype(np.float32) - 127.5) / 127.5
+FEW = 32  # photos on which random networks are compared
 
 
 @cache
@@ -100,13 +94,17 @@ def run(full: bool) -> Outcome:
         say(f"conversion: {figures['seconds']}")
         figures["memory_bytes"] = _memory(mobilenet, converter)
         figures["latency"] = _latency(here, ours, native, 100 if full else 40)
+        figures["cpu_has_int8_dot_products"] = has_dot_products()
         say(f"conversion: {figures['latency']}")
         lite0 = load_space(SpaceConfig(name="lite0"))
         subjects = {"mobilenet_v2": mobilenet, "lite0": full_network(lite0, load_pretrained(lite0))}
-        figures["networks"] = {
-            name: _figures_of(*_converted(network, {}, converter, here, name))
-            for name, network in subjects.items()
-        }
+        figures["networks"], figures["precisions"] = {}, {}
+        for name, network in subjects.items():
+            finished, seconds = _converted(network, {}, converter, here, name)
+            figures["networks"][name] = _figures_of(finished, seconds)
+            figures["precisions"][name] = in_other_precisions(
+                finished.model, _photos(), here, one_partition=True
+            )
     figures["operators"] = figures["networks"]["mobilenet_v2"]["operator_counts"]
     bars = _bars(figures)
     if full:
@@ -169,6 +167,7 @@ def _memory(network: Network, converter: TensorflowConverter) -> int | None:
 
 def _latency(here: LocalDevice, ours: bytes, native: bytes, rounds: int) -> dict[str, Any]:
     models = {"ours": ours, "keras": native}
+    models |= {name: made_in(ours, name, _photos()) for name in OTHERS}
     requests = {
         name: BenchmarkRequest(name=name, model=model, warmup_ms=50, min_ms=200)
         for name, model in models.items()
@@ -176,12 +175,17 @@ def _latency(here: LocalDevice, ours: bytes, native: bytes, rounds: int) -> dict
     timed = PairedRounds(FleetingScratch(), here, requests, seed=0)
     while len(timed) < rounds:
         timed.measure()
-    ratio = latency_ratio(timed.medians_ms("ours"), timed.medians_ms("keras"))
+
+    def ratio(above: str, below: str) -> dict[str, Any]:
+        found = latency_ratio(timed.medians_ms(above), timed.medians_ms(below))
+        return {"ratio": found.value, "ratio_interval_95": found.interval}
+
     return {
         "rounds": rounds,
         "median_ms": {name: timed.combined(name).median_ms for name in models},
-        "ratio": ratio.value,
-        "ratio_interval_95": ratio.interval,
+        **ratio("ours", "keras"),
+        "over_float32": {name: ratio(name, "ours") for name in OTHERS},
+        "size_bytes": {name: len(model) for name, model in models.items()},
         "largest_probability_diff": _largest_diff(here, ours, native),
     }
 
@@ -221,6 +225,7 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     others = {name: count for name, count in counts.items() if name != "SOFTMAX"}
     checks = figures["networks"].values()
     edges = [edge for check in checks for edge in check["edges"]]
+    int8_ratio = figures["latency"]["over_float32"]["int8"]["ratio"]
     return [
         at_most("operators_beside_the_softmax", sum(others.values()), OPERATORS),
         at_most("latency_ratio", figures["latency"]["ratio"], MAX_RATIO),
@@ -228,6 +233,8 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
         at_most("conversion_time_ratio", figures["seconds"]["ratio"], MAX_TIME_RATIO),
         *([] if memory is None else [at_most("memory_bytes", memory, MAX_BYTES)]),
         *parity_bars([*checks, *edges], ""),
+        *(snr_bars(list(figures["precisions"].values()), "")),
+        *([at_most("int8_latency_ratio", int8_ratio, MAX_INT8_RATIO)] if has_dot_products() else []),
         at_most("findings", sum(len(c["findings"]) + len(c["findings_on_a_gpu"]) for c in checks), 0),
     ]
 
@@ -254,32 +261,33 @@ def _random_networks() -> tuple[dict[str, Any], list[Bar]]:
     spaces = [load_space(_space(name)).model_dump_json() for name in shipped_spaces()]
     kept = KeptLines("conversion", [str(Convert.version), str(converter_versions()), *spaces])
     names = shipped_spaces()
-    jobs: list[Job] = [
-        (precision, names[number % len(names)], number)
-        for precision in PRECISIONS
-        for number in range(NETWORKS)
-    ]
-    found = dict(kept.results(jobs, convert_one))
+    jobs: list[Job] = [(names[number % len(names)], number) for number in range(NETWORKS)]
+    found = [result for _, result in kept.results(jobs, convert_one)]
     kept.finish()
-    bars: list[Bar] = []
-    figures: dict[str, Any] = {}
-    for precision in PRECISIONS:
-        own = [found[job] for job in jobs if job[0] == precision]
-        whole = [one for one in own if "error" not in one]
-        figures[precision] = {
-            "networks": len(own),
-            "errors": [one["error"] for one in own if "error" in one],
-            "largest_relative_diff": max(one["max_relative_diff"] for one in whole),
-            "median_seconds": median(one["seconds"] for one in whole),
-        }
-        bars.append(at_most(f"{precision}_failed", len(own) - len(whole), 0))
-        bars += parity_bars(whole, f"{precision}_")
+    whole = [one for one in found if "error" not in one]
+    figures = {
+        "networks": len(found),
+        "errors": [one["error"] for one in found if "error" in one],
+        "largest_relative_diff": max(one["max_relative_diff"] for one in whole),
+        "median_seconds": median(one["seconds"] for one in whole),
+        "median_snr_db": {
+            precision: median(one["precisions"][precision]["snr_db"] for one in whole) for precision in OTHERS
+        },
+    }
+    bars = [
+        at_most("random_failed", len(found) - len(whole), 0),
+        *parity_bars(whole, "random_"),
+        *snr_bars([one["precisions"] for one in whole], "random_"),
+    ]
     return figures, bars
 
 
 def convert_one(job: Job) -> dict[str, Any]:
-    """One random network, converted and proved; in a process that keeps its TensorFlow for the next one."""
-    _, name, number = job
+    """One random network, converted and proved, then in the other precisions.
+
+    In a process that keeps its TensorFlow for the next one.
+    """
+    name, number = job
     torch.set_num_threads(1)
     space = load_space(_space(str(name)))
     chance = random.Random(f"{name}/{number}")
@@ -290,13 +298,21 @@ def convert_one(job: Job) -> dict[str, Any]:
         if len(block.implementations) > 1
     }
     began = time.perf_counter()
+    converter, here = _tools()
+    whole = _photos()
+    images = Photos(whole.pixels_NHWC[evenly_spaced(len(whole), FEW)])
     try:
         network = with_drawn_statistics(net, int(number))
-        finished, _ = _converted(network, ways, *_tools(), f"{name}_{number}")
+        steps = convert_network(network, converter, ways, name=f"{name}_{number}")
+        finished = finish_network(steps, images, converter, here, LIMITS, name=f"{name}_{number}")
+        # h-swish falls apart in int8, which runs refuse by default.
+        hswish = any(block.hswish for block in net.blocks)
+        others = in_other_precisions(finished.model, images, here, one_partition=not hswish)
     except ConversionError as error:
-        return {"error": error.message}
+        return {"error": f"{name}/{number}: {error.message}"}
     return {
         **finished.check.model_dump(mode="json", exclude={"operator_counts"}),
+        "precisions": others,
         "seconds": time.perf_counter() - began,
     }
 

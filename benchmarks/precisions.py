@@ -73,7 +73,7 @@ def run(full: bool) -> Outcome:
             rounds.measure()
     figures = {"found": found, "side_by_side": side_by_side(rounds), "order": order}
     shutil.rmtree(folder)
-    return Outcome(figures, _bars(found) if full else [])
+    return Outcome(figures, _bars(found))
 
 
 def _described(net: NetConfig, files: tuple[VerifiedFile, ...]) -> dict[str, Any]:

@@ -5,7 +5,8 @@
     report.html            the report, self-contained
     summary.md             the same in short, for a page that takes Markdown
     result.json            its figures (see artifacts/README.md)
-    network.tflite         the found network, ready for an app
+    network.tflite         the found network, ready for an app, in the precision that was verified
+    network_int8.tflite    the same in another precision (convert.precisions), for each one file
     network.json           its architecture (NetConfig)
     network.safetensors    its weights, for PyTorch
     manifest.json          what these files were made from, and their hashes
@@ -21,17 +22,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import Field, ValidationError
 
-from nasflow.base.files import hash_or_none, read_or_none, write_atomic
-from pipeline.artifact import Document, Record, canonical_json, document_bytes, sha256_hex
+from nasflow.base.files import delete, hash_or_none, read_or_none, write_atomic
+from pipeline.artifact import Blob, Document, Record, canonical_json, document_bytes, sha256_hex
 from pipeline.events import Emit, Message
 from pipeline.runner import Pipeline
 from pipeline.store.store import StageRecord, Store
 from stages.data.config import DataConfig, open_dataset
-from stages.documents import CrossValidation
+from stages.documents import CrossValidation, Precision
 from stages.reporting.result import ResultDocument, build_result, run_facts
 from stages.reporting.run_documents import RunDocuments
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 REPORT, SUMMARY, RESULT, MODEL = "report.html", "summary.md", "result.json", "network.tflite"
 ARCHITECTURE, WEIGHTS, MANIFEST = "network.json", "network.safetensors", "manifest.json"
 FILES = (REPORT, SUMMARY, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
+"""What every publication has; :func:`other_model` names what may be beside it."""
 COMPLETE = frozenset(field.name for field in fields(RunDocuments))
 """The stages whose documents a publication needs."""
 
@@ -62,12 +64,18 @@ class Published:
 
     folder: Path
     result: ResultDocument
+    names: tuple[str, ...]
     written: tuple[str, ...]
 
     @property
     def files(self) -> dict[str, Path]:
         """Every file by its name."""
-        return {name: self.folder / name for name in FILES}
+        return {name: self.folder / name for name in self.names}
+
+
+def other_model(precision: Precision) -> str:
+    """The name of the found network's file in a precision that is not the verified one."""
+    return f"network_{precision}.tflite"
 
 
 def publish(
@@ -95,29 +103,44 @@ def publish(
     manifest = read_manifest(folder)
     of_these = manifest is not None and manifest.made_from == made_from and bool(manifest.documents)
     known = manifest.sha256 if manifest is not None and of_these else {}
-    hashes = {name: hash_or_none(folder / name) for name in FILES}
+    models = _models(documents)
+    names = (*FILES, *(name for name in models if name != MODEL))
+    hashes = {name: hash_or_none(folder / name) for name in names}
     if known and not again:
-        for name in FILES:
+        for name in names:
             if hashes[name] not in (None, known.get(name)):
                 text = f"{folder / name} was changed or damaged; it is written again."
                 emit(Message("", text, level="warning"))
-        if all(hashes[name] == known.get(name) for name in FILES):
+        if all(hashes[name] is not None and hashes[name] == known.get(name) for name in names):
             with suppress(ValidationError):  # written by another version of nasflow: made anew
                 result = ResultDocument.model_validate_json((folder / RESULT).read_bytes())
-                return Published(folder, result, ())
+                return Published(folder, result, names, ())
     facts = run_facts(seed=config.seed, dataset=config.data.source)
     result = build_result(documents, facts, folds, _stage_seconds(documents, store))
-    contents = _contents(documents, result, store, shown)
+    contents = _contents(documents, result, store, models, shown)
     for name, content in contents.items():
         write_atomic(folder / name, content)
+    for precision in get_args(Precision):  # of another run, whose precisions were others
+        if other_model(precision) not in models:
+            delete(folder / other_model(precision))
     manifest = Manifest(
         made_from=made_from,
         documents=_digests(documents),
         sha256={n: sha256_hex(c) for n, c in contents.items()},
     )
     write_atomic(folder / MANIFEST, _readable(manifest))
-    written = tuple(name for name in FILES if hashes[name] != manifest.sha256[name])
-    return Published(folder, result, written)
+    written = tuple(name for name in names if hashes[name] != manifest.sha256[name])
+    return Published(folder, result, names, written)
+
+
+def _models(documents: Mapping[str, Document]) -> dict[str, Blob]:
+    """The found network's files by the names that they are published under."""
+    run = RunDocuments.of(documents)
+    verified = run.verify.runtime.precision
+    return {
+        MODEL if file.precision == verified else other_model(file.precision): file.blob
+        for file in run.found_conversion.files
+    }
 
 
 def images_of(pipeline: Pipeline) -> DataConfig | None:
@@ -144,7 +167,11 @@ def shows_images(config: PipelineConfig, data: DataConfig) -> bool:
 
 
 def _contents(
-    documents: Mapping[str, Document], result: ResultDocument, store: Store, data: DataConfig | None
+    documents: Mapping[str, Document],
+    result: ResultDocument,
+    store: Store,
+    models: Mapping[str, Blob],
+    data: DataConfig | None,
 ) -> dict[str, bytes]:
     from stages.reporting.html import render_report
     from stages.reporting.markdown import summary_markdown
@@ -156,7 +183,7 @@ def _contents(
         dataset = open_dataset(data)
         shown = thumbnails(run.verify, dataset.load("test"), dataset.class_names)
     return {
-        MODEL: store.read_bytes(network.file(result.device.precision).blob),
+        **{name: store.read_bytes(blob) for name, blob in models.items()},
         WEIGHTS: store.read_bytes(network.weights),
         ARCHITECTURE: _readable(network.net),
         RESULT: _readable(result),

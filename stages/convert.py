@@ -53,7 +53,7 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     inputs: ClassVar[Mapping[str, str]] = {
         "finetuned": "finetune",
         "baselines": "baseline",
@@ -158,7 +158,7 @@ class Convert(Stage):
     ) -> Done:
         """A file of a network; int8 that costs too much beside one with fine-tuned weights."""
         from stages.conversion.chain import convert_network
-        from stages.conversion.precision_files import better_of, check_kept
+        from stages.conversion.precision_files import better_of
         from stages.conversion.softmax import with_output
 
         network, weights = plan.network, b""
@@ -185,7 +185,7 @@ class Convert(Stage):
                     f"fine-tuning, too (convert.max_int8_drop {self.config.max_int8_drop:g}). Raise "
                     "convert.int8_epochs, or ship float16."
                 )
-        check_kept(made, precision, self.config, name=network.name)
+        others.check_kept(made, network.net, plan.implementations, name=network.name)
         kept = KeptFile(input_type=made.input_type, check=made.check, quantization=made.quantization)
         return Done(made.model, kept, weights)
 

@@ -18,8 +18,8 @@ from nasflow.base.files import disk_faults
 from stages.conversion.converter import manner_of_death
 
 if TYPE_CHECKING:
+    from stages.conversion.parity import Unlabelled
     from stages.conversion.quantize import Ranges
-    from stages.data.dataset import Images
 
 WORKER = "stages.conversion.calibration_worker"
 
@@ -51,7 +51,7 @@ def calibration_indices(
     return np.sort(order[:count])
 
 
-def calibrated_ranges(model: bytes, images: Images, indices: NDArray[np.int64], *, name: str) -> Ranges:
+def calibrated_ranges(model: bytes, images: Unlabelled, indices: NDArray[np.int64], *, name: str) -> Ranges:
     """Least and greatest value of all that a float32 model computes for chosen images, by tensor.
 
     In a child process, which what runs a model may bring down. ``name`` is the network's. Raises

@@ -92,13 +92,27 @@ def convert_network(
     """A network with all models that a conversion makes of it; their outputs are logits (1, classes).
 
     ``implementations`` say how blocks are computed that can be computed in several ways. Raises as
-    :func:`convert_module` does.
+    :func:`convert_module` does, and where a weight is NaN or infinite.
     """
     net = module.net
+    _check_finite(module, name)
     onnx_model = _exported(module, (1, net.input_channels, net.resolution, net.resolution), name)
     split = split_indices(net, implementations)
     tflite = converter.convert(onnx_model, name=name, depthwise=depthwise_weights(module), split=split)
     return Steps(module, onnx_model, tflite, implementations)
+
+
+def _check_finite(module: Network, name: str) -> None:
+    """Raises ConversionError that names the first block with a weight that is no number."""
+    for weight, tensor in module.state_dict().items():
+        bad = tensor.numel() - int(tensor.isfinite().sum())
+        if bad:
+            _, index, part = weight.split(".", 2)
+            raise ConversionError(
+                f"network {name}: {bad} of {tensor.numel()} numbers of {part} in block {index} "
+                f"({module.net.blocks[int(index)].key}) are NaN or infinite.",
+                hint="Train it again: nasflow run --from finetune.",
+            )
 
 
 def _exported(module: nn.Module, shape_NCHW: tuple[int, int, int, int], name: str) -> bytes:

@@ -67,7 +67,8 @@ class ConvertConfig(Record):
     )
     min_float16_snr_db: float = Field(
         30.0,
-        description="decibels by which a float16 file's answers must exceed their difference from float32's",
+        description="decibels by which a float16 file's answers must exceed their difference from float32's, "
+        "on validation images and on a few extreme ones (black, white, noise, saturated)",
     )
     min_int8_snr_db: float = Field(5.0, description="the same of int8 and dynamic range")
     min_float16_top1_percent: float = Field(

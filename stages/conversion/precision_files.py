@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 from nasflow.base.errors import ConversionError
 from stages.conversion.calibrate import calibrated_ranges, calibration_indices
 from stages.conversion.config import ConvertConfig
+from stages.conversion.edge_images import edge_images
+from stages.conversion.flatbuffer import Implementations
 from stages.conversion.inspection import ModelStructure, check_signature, inspect_model
 from stages.conversion.lint import check_graph, lint_graph
+from stages.conversion.lossy_block import Remaking, first_lossy_block
 from stages.conversion.parity import compare
 from stages.conversion.quantize import in_precision
 from stages.data.model_input import model_input
-from stages.documents import ConversionCheck, ElementType, Precision, Quantization
+from stages.documents import ConversionCheck, EdgeCheck, ElementType, Precision, Quantization
 
 if TYPE_CHECKING:
     from android_bench.device import Device
@@ -33,14 +37,26 @@ class MadeFile:
     """A file and what was found about it. ``quantization`` lacks the fine-tuned weights' blob.
 
     ``same_percent``: share of images of the float32 file's class, or of one that it holds for as good
-    (:func:`same_but_for_noise`).
+    (:func:`same_but_for_noise`). ``making``: of what it was made, and how.
     """
 
     model: bytes
-    input_type: ElementType
+    precision: Precision
     check: ConversionCheck
     quantization: Quantization
     same_percent: float
+    making: Remaking
+
+    @property
+    def input_type(self) -> ElementType:
+        """What it takes."""
+        return self.making.input_type
+
+    @property
+    def few(self) -> EdgeCheck:
+        """How its answers for a few real and extreme images differ from the float32 file's."""
+        (edge,) = self.check.edges
+        return edge
 
 
 @dataclass
@@ -72,24 +88,39 @@ class PrecisionFiles:
             calibrated = len(indices)
             ranges = calibrated_ranges(float32_model, self.train, indices, name=name)
         element: ElementType = "uint8" if io == "uint8" else "float32"
-        model = in_precision(float32_model, precision, ranges=ranges, io=element)
+        remake = partial(in_precision, precision=precision, ranges=ranges, io=element)
+        model = remake(float32_model)
         structure = self._structure(model, precision, element, net, name)
+        models = ("the float32 model", f"the {precision} model")
+        few_NHWC = edge_images(self.choice)
+        few = compare(
+            self._answers_to(few_NHWC, float32_model, "float32"),
+            self._answers_to(few_NHWC, model, element),
+            name=name,
+            models=models,
+        )
         reference_NK = self._answers(float32_model, "float32")
         seen_NK = self._answers(model, element)
-        parity = compare(
-            reference_NK, seen_NK, name=name, models=("the float32 model", f"the {precision} model")
-        )
+        parity = compare(reference_NK, seen_NK, name=name, models=models)
         labels = self.choice.labels
         return MadeFile(
             model,
-            element,
+            precision,
             ConversionCheck(
                 images=parity.images,
                 max_abs_diff=parity.max_abs_diff,
                 max_relative_diff=parity.max_relative_diff,
                 top1_agreement_percent=parity.top1_agreement_percent,
                 snr_db=parity.snr_db,
-                edges=(),
+                edges=(
+                    EdgeCheck(
+                        edge="tflite_precision",
+                        images=few.images,
+                        max_relative_diff=few.max_relative_diff,
+                        top1_agreement_percent=few.top1_agreement_percent,
+                        snr_db=few.snr_db,
+                    ),
+                ),
                 operators=structure.operators,
                 operator_counts=dict(structure.operator_counts),
                 delegate_partitions=structure.delegate_partitions,
@@ -102,6 +133,39 @@ class PrecisionFiles:
                 fine_tuned=False,
             ),
             _percent(same_but_for_noise(reference_NK, seen_NK)),
+            Remaking(float32_model, self.config.output, remake, element),
+        )
+
+    def check_kept(
+        self, made: MadeFile, net: NetConfig, implementations: Implementations, *, name: str
+    ) -> None:
+        """Refuse a file whose answers are too far from the float32 file's.
+
+        On a few real and extreme images, too: of those the class may change, since nothing is to be seen on
+        them. Raises ConversionError, which names the first block whose output is too far.
+        """
+        config, precision = self.config, made.precision
+        half = precision == "float16"
+        least_db = config.min_float16_snr_db if half else config.min_int8_snr_db
+        least_percent = config.min_float16_top1_percent if half else config.min_int8_top1_percent
+        snr_db, few_db, same = made.check.snr_db, made.few.snr_db, made.same_percent
+        if snr_db >= least_db and few_db >= least_db and same >= least_percent:
+            return
+        few_NHWC = edge_images(self.choice)
+        block = first_lossy_block(made.making, net, implementations, few_NHWC, self.here, least_db)
+        where = ""
+        if block is not None and block.snr_db < least_db:
+            where = f" The first block whose output is below that is {block}."
+        elif block is not None:
+            where = f" No block's output is below that; the lowest is {block}."
+        kind = "float16" if half else "int8"
+        raise ConversionError(
+            f"network {name} in {precision} does not answer what it does in float32: signal-to-noise ratio "
+            f"{snr_db:.1f} dB on {made.check.images} validation images and {few_db:.1f} dB on "
+            f"{made.few.images} real and extreme images (needed {least_db:g}), same class for {same:.2f} % "
+            f"of the validation images (needed {least_percent:g} %).{where}",
+            hint=f"Take {precision} out of convert.precisions, train longer, or lower "
+            f"convert.min_{kind}_snr_db and convert.min_{kind}_top1_percent.",
         )
 
     def _structure(
@@ -126,26 +190,13 @@ class PrecisionFiles:
         parts = []
         for start in range(0, len(self.choice), _CHUNK):
             images_NHWC = self.choice.batch_NHWC(slice(start, start + _CHUNK))
-            parts.append(self.here.run_model(model, model_input(images_NHWC, element)))
-        return np.concatenate(parts).reshape(len(self.choice), -1)
+            parts.append(self._answers_to(images_NHWC, model, element))
+        return np.concatenate(parts)
 
-
-def check_kept(made: MadeFile, precision: Precision, config: ConvertConfig, *, name: str) -> None:
-    """Refuse a file whose answers are too far from the float32 file's. Raises ConversionError."""
-    half = precision == "float16"
-    least_db = config.min_float16_snr_db if half else config.min_int8_snr_db
-    least_percent = config.min_float16_top1_percent if half else config.min_int8_top1_percent
-    snr_db, same = made.check.snr_db, made.same_percent
-    if snr_db >= least_db and same >= least_percent:
-        return
-    kind = "float16" if half else "int8"
-    raise ConversionError(
-        f"network {name} in {precision} does not answer what it does in float32: signal-to-noise ratio "
-        f"{snr_db:.1f} dB (needed {least_db:g}), same class for {same:.2f} % of {made.check.images} "
-        f"validation images (needed {least_percent:g} %).",
-        hint=f"Take {precision} out of convert.precisions, train longer, or lower convert.min_{kind}_snr_db "
-        f"and convert.min_{kind}_top1_percent.",
-    )
+    def _answers_to(
+        self, images_NHWC: NDArray[np.float32], model: bytes, element: ElementType
+    ) -> NDArray[np.float32]:
+        return self.here.run_model(model, model_input(images_NHWC, element)).reshape(len(images_NHWC), -1)
 
 
 def better_of(kept: MadeFile, tuned: MadeFile) -> tuple[MadeFile, bool]:

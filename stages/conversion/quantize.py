@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nasflow.base.errors import ConversionError
+from stages.conversion.int8_scales import with_workable_scales
 from stages.conversion.model_file import packed, unpacked
 from stages.documents.origin import ElementType, Precision
 
@@ -89,7 +90,8 @@ def int8_model(model: bytes, ranges: Ranges, *, io: ElementType = "uint8") -> by
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
 
-    missing = sorted(computed_tensors(model).keys() - ranges.keys())
+    computed = computed_tensors(model)
+    missing = sorted(computed.keys() - ranges.keys())
     if missing:
         raise ConversionError(
             f"no range of values is known for {len(missing)} tensors of the model, {missing[0]} among them.",
@@ -106,18 +108,20 @@ def int8_model(model: bytes, ranges: Ranges, *, io: ElementType = "uint8") -> by
         recipe.add_quantization_config(".*", TFLOperationName.INPUT, _unsigned())
     for operator in in_float:
         recipe.add_quantization_config(".*", operator, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    return _quantized(model, recipe, {**ranges, input_name(model): INPUT_RANGE})
+    seen = {**{name: ranges[name] for name in computed}, input_name(model): INPUT_RANGE}
+    return _quantized(model, recipe, with_workable_scales(model, seen))
 
 
 def computed_tensors(model: bytes) -> dict[str, int]:
     """Names of a model's input and of all that its operators write, with the fused activation of each."""
-    graph = unpacked(model).subgraphs[0]
-    names = {int(place): schema.ActivationFunctionType.NONE for place in graph.inputs}
-    for operator in graph.operators:
+    graph = schema.Model.GetRootAs(model).Subgraphs(0)  # read in place: unpacking takes longer than the rest
+    names = {int(place): schema.ActivationFunctionType.NONE for place in graph.InputsAsNumpy()}
+    for number in range(graph.OperatorsLength()):
+        operator = schema.OperatorT.InitFromObj(graph.Operators(number))
         fused = getattr(operator.builtinOptions, "fusedActivationFunction", None)
         for place in operator.outputs:
             names[int(place)] = fused or schema.ActivationFunctionType.NONE
-    return {graph.tensors[place].name.decode(): int(fused) for place, fused in names.items()}
+    return {graph.Tensors(place).Name().decode(): int(fused) for place, fused in names.items()}
 
 
 def input_name(model: bytes) -> str:
@@ -161,14 +165,13 @@ def _quantized(model: bytes, recipe: RecipeManager, ranges: Ranges) -> bytes:
         name: {"min": np.array([min(low, 0.0)]), "max": np.array([max(high, 0.0, _WIDEST)])}
         for name, (low, high) in ranges.items()
     }
-    plan = ParamsGenerator(read_model(memoryview(model))).generate_quantization_parameters(
+    content = read_model(memoryview(model))
+    content.signatureDefs = content.signatureDefs or []  # gone through by the library, be there some or not
+    plan = ParamsGenerator(content).generate_quantization_parameters(
         recipe, statistics, enable_progress_bar=False
     )
-    changed = read_model(memoryview(model))
-    changed.signatureDefs = (
-        changed.signatureDefs or []
-    )  # which the library goes through, be there some or not
-    return _with_buffers_inside(bytes(ModelModifier(changed).modify_model(plan, enable_progress_bar=False)))
+    # The library changes a copy of what it is given.
+    return _with_buffers_inside(bytes(ModelModifier(content).modify_model(plan, enable_progress_bar=False)))
 
 
 def _with_buffers_inside(model: bytes) -> bytes:

@@ -8,6 +8,7 @@ from stages.documents.conversion import (
     ConvertedNetworks,
     Edge,
     EdgeCheck,
+    FileEdge,
     ModelFile,
     Quantization,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "EdgeCheck",
     "ElementType",
     "EpochPoint",
+    "FileEdge",
     "FoldFigures",
     "FoundLatency",
     "HardwareNetwork",

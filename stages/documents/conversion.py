@@ -13,12 +13,17 @@ from stages.space.search_space import NetConfig
 
 Edge = Literal["torch_onnx", "onnx_tensorflow", "tensorflow_tflite", "tflite_direct"]
 """A step of a conversion, in their order; the last one is to the model that latencies are measured with."""
+FileEdge = Literal["tflite_precision"]
+"""The step from the float32 file to the file of another precision."""
 
 
 class EdgeCheck(Record):
-    """How the logits on both sides of a step differ, on a few real and extreme images."""
+    """How the logits on both sides of a step differ, on a few real and extreme images.
 
-    edge: Edge
+    From the float32 file to another one answers are compared, which are probabilities where files answer so.
+    """
+
+    edge: Edge | FileEdge
     images: int
     max_relative_diff: float = Field(description="as a share of the largest logit")
     top1_agreement_percent: float

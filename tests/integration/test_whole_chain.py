@@ -16,7 +16,7 @@ from support.command_line import Answer, ProjectFolder
 
 from android_bench.local.device import LocalDevice
 from nasflow.cli.request import STAGE_NAMES
-from nasflow.publish import FILES, MANIFEST, MODEL, REPORT, RESULT
+from nasflow.publish import FILES, MANIFEST, MODEL, REPORT, RESULT, other_model
 from stages.conversion.inspection import inspect_model
 from stages.data.config import DataConfig, open_dataset
 from stages.reporting.result import ResultDocument
@@ -97,11 +97,12 @@ def test_every_choice_is_made_before_the_test_images_are_read(finished: Finished
 def test_it_ends_well_and_everything_lies_where_it_should(finished: Finished, latest: Path) -> None:
     assert finished.with_them.document["verdict"] == "ungated"
     assert finished.with_them.words == [], "standard error holds events alone"
-    assert {path.name for path in latest.iterdir()} == {*FILES, MANIFEST}
+    names = {*FILES, other_model("float16"), other_model("int8")}
+    assert {path.name for path in latest.iterdir()} == {*names, MANIFEST}
     named = finished.with_them.document["files"]
-    assert named == {name: str(latest / name) for name in FILES}
+    assert named == {name: str(latest / name) for name in names}
     hashes = json.loads((latest / MANIFEST).read_bytes())["sha256"]
-    assert hashes == {name: hashlib.sha256((latest / name).read_bytes()).hexdigest() for name in FILES}
+    assert hashes == {name: hashlib.sha256((latest / name).read_bytes()).hexdigest() for name in names}
 
 
 def test_the_result_has_every_promised_field(finished: Finished, result: dict[str, Any]) -> None:

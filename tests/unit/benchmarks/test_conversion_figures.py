@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import torch
 
 from benchmarks._keras_networks import weights_in_order
 from benchmarks._memory import resident_growth
-from benchmarks.conversion import Photos, parity_bars, with_drawn_statistics
+from benchmarks._other_precisions import Photos, has_dot_products, snr_bars
+from benchmarks.conversion import parity_bars, with_drawn_statistics
 from stages.space.mobilenet_v2 import mobilenet_v2
 
 NET = mobilenet_v2(resolution=32, classes=10, width=0.35)
@@ -52,6 +54,36 @@ def test_the_worst_of_all_checks_is_held_against_each_limit() -> None:
         bars = parity_bars([good, {**good, name: value}], "int8_")
         assert [bar.value for bar in bars if not bar.holds] == [value]
         assert all(bar.name.startswith("int8_") for bar in bars)
+
+
+def test_the_worst_ratio_of_each_precision_counts_extreme_images_too() -> None:
+    def one(snr_db: float, few_db: float) -> dict[str, object]:
+        return {"snr_db": snr_db, "few": {"snr_db": few_db}}
+
+    networks = [{"float16": one(60, 50), "int8": one(20, 4)}, {"float16": one(40, 70), "int8": one(30, 30)}]
+    bars = {bar.name: bar for bar in snr_bars(networks, "random_")}
+    assert {name: bar.value for name, bar in bars.items()} == {
+        "random_float16_least_snr_db": 40,
+        "random_int8_least_snr_db": 4,
+    }
+    assert [bar.holds for bar in bars.values()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("flags\t\t: fpu sse avx512_vnni", True),
+        ("flags\t\t: fpu avx_vnni", True),
+        ("flags\t\t: fpu amx_tile amx_int8", True),
+        ("Features\t: fp asimd asimddp", True),
+        ("Features\t: fp asimd", False),
+        ("model name\t: vnni", False),
+    ],
+)
+def test_dot_products_of_int8_are_told_by_the_cpus_flags(line: str, has: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n", encoding="utf-8")
+    assert has_dot_products(tmp_path / "cpuinfo") is has
+    assert not has_dot_products(tmp_path / "nothing")
 
 
 def test_the_growth_of_another_process_is_seen() -> None:

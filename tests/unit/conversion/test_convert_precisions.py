@@ -16,6 +16,7 @@ from nasflow.base.errors import ConversionError, UsageError
 from pipeline.events import Event, Message
 from pipeline.store.store import Store
 from stages.conversion.config import ConvertConfig
+from stages.conversion.edge_images import extreme_images
 from stages.conversion.precision_files import same_but_for_noise
 from stages.conversion.suitable import check_runs_in
 from stages.convert import Convert
@@ -123,6 +124,10 @@ def test_what_may_ship_is_made_in_each_precision_and_the_rest_in_the_one_that_is
     assert abs(int8.quantization.points_lost) < 3
     assert int8.check.snr_db > 15
     assert half.check.snr_db > 40
+    for file, least_db in ((half, 40), (int8, 10)):
+        (edge,) = file.check.edges
+        assert (edge.edge, edge.images) == ("tflite_precision", 8)
+        assert edge.snr_db > least_db
     assert int8.blob.size_bytes < plain.blob.size_bytes
 
 
@@ -162,10 +167,39 @@ def test_without_epochs_nothing_is_fine_tuned(tmp_path: Path, trained: Network) 
     assert (file.fine_tuned, file.other_accuracy_percent) == (False, None)
 
 
-def test_answers_too_far_from_float32_end_the_run_with_both_figures(tmp_path: Path, trained: Network) -> None:
-    with pytest.raises(ConversionError, match=r"found in int8 does not answer .* dB \(needed 90\)") as raised:
+def test_answers_too_far_from_float32_end_the_run_with_both_figures_and_the_block(
+    tmp_path: Path, trained: Network
+) -> None:
+    said = (
+        r"found in int8 does not answer .* dB on 8 real and extreme images \(needed 90\).* is block 0 \(stem"
+    )
+    with pytest.raises(ConversionError, match=said) as raised:
         convert(tmp_path, trained, precisions=("int8",), min_int8_snr_db=90)
+    assert raised.value.exit_code == 6
     assert "convert.min_int8_snr_db" in raised.value.hint
+
+
+def test_the_block_that_int8_spoils_is_named(tmp_path: Path, trained: Network) -> None:
+    """Its kernels are small for one channel, beside whose values all others are few steps."""
+    with pytest.raises(ConversionError, match="The first block whose output is below that is ") as raised:
+        convert(tmp_path, spoilt(trained, 1000), precisions=("int8",), int8_epochs=0, min_int8_snr_db=15)
+    head = len(NET.blocks) - 2
+    assert f"is block {head} ({NET.blocks[head].key}), with" in raised.value.message
+
+
+def test_what_differs_on_extreme_images_alone_is_refused(
+    tmp_path: Path, trained: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges that hold for real images, where the others reach further."""
+    monkeypatch.setattr("stages.conversion.precision_files.edge_images", lambda _: extreme_images(32, 3)[3:])
+    found, _ = convert(tmp_path / "a", trained, precisions=("int8",)).networks
+    check = found.file("int8").check
+    (edge,) = check.edges
+    assert (edge.edge, edge.images) == ("tflite_precision", 2)
+    between = (edge.snr_db + check.snr_db) / 2
+    assert edge.snr_db < between < check.snr_db
+    with pytest.raises(ConversionError, match=rf"{edge.snr_db:.1f} dB on 2 real and extreme"):
+        convert(tmp_path / "b", trained, precisions=("int8",), min_int8_snr_db=between)
 
 
 def test_dynamic_range_is_made_with_a_warning(tmp_path: Path, trained: Network) -> None:

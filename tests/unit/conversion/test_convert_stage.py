@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from support.toy_search import latency_model
 
 from android_bench.local.device import LocalDevice
-from nasflow.base.errors import IntegrityError, RunInterruptedError, UsageError
+from nasflow.base.errors import (
+    ConversionError,
+    IntegrityError,
+    MachineError,
+    RunInterruptedError,
+    UsageError,
+)
 from pipeline.events import Event, Progress
 from pipeline.stage import Context
 from pipeline.store.scratch import FolderScratch
@@ -208,6 +217,46 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(IntegrityError, match="belong to another network"):
         run.convert(found.model_copy(update={"weights": baseline.weights}))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_named_by_their_block(tmp_path: Path, value: float) -> None:
+    run = Run(tmp_path)
+    net = SPACE.network([0])
+    module = Network(net)
+    with torch.no_grad():
+        module.blocks[1].layers[0][0].weight.flatten()[3] = value
+
+    with pytest.raises(ConversionError, match="network found: 1 of ") as raised:
+        run.convert(run.trained("found", "found", net, module))
+
+    assert raised.value.exit_code == 6
+    assert f"in block 1 ({net.blocks[1].key}) are NaN or infinite" in raised.value.message
+
+
+def test_a_disk_that_is_full_in_the_midst_of_a_conversion_is_told_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images that int8 is calibrated on are written for the process that does it."""
+
+    save = np.save
+
+    def full(path: Path, images: NDArray[np.float32]) -> None:
+        if "calibrate" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, images)
+
+    run = Run(tmp_path)
+    found, _ = networks(run)
+    data = DataConfig(train_images=500, architecture_images=100, choice_images=100)
+    stage = Convert(config=ConvertConfig(images=8, precisions=("int8",)), data=data)
+    monkeypatch.setattr("stages.conversion.calibrate.np.save", full)
+    with pytest.raises(MachineError, match="no space is left on the disk") as raised:
+        run.convert(found, stage=stage)
+    assert raised.value.exit_code == 8
+    key = Plan(found).key
+    assert run.scratch.load(f"{key}.float32.tflite") is not None, "made before, and taken the next time"
+    assert run.scratch.load(f"{key}.int8.tflite") is None
 
 
 def test_the_packages_that_convert_are_part_of_what_decides_the_output() -> None:

@@ -138,6 +138,7 @@ def test_every_class_is_calibrated_on_alike() -> None:
 def test_images_of_one_class_alone_are_refused() -> None:
     with pytest.raises(UsageError, match=r"all of one class \(cat\); the network has 2") as raised:
         calibration_indices(np.array([1, 1, 1]), 10, ["dog", "cat"], seed=0)
+    assert raised.value.exit_code == 2
     assert "convert.precisions" in raised.value.hint
 
 

@@ -227,6 +227,8 @@ def test_foreign_text_cannot_change_the_cards_form(ask: Ask, tmp_path: Path) -> 
         (["a", "b", "c", "d", "e", "e"], 6, "several classes have the same name: e"),
         (["a", "b", "", "d", "e", "f"], 6, "name of class 3 is empty"),
         (["a", "b", "c\nd", "d", "e", "f"], 6, "name of class 3, 'c\\nd'"),
+        (["a", "b", "c", "d", "\x1b[31me", "f"], 6, "name of class 5, '\\x1b[31me'"),
+        (["a", "b", "c", "d", "e", "f"], 5, "there are 6 class names, but the model has 5 outputs"),
         (["a", "b", "c", "d", "e", "f"], 7, "there are 6 class names, but the model has 7 outputs"),
     ],
 )
@@ -250,8 +252,9 @@ def test_labels_that_do_not_fit_are_refused(
     assert not (folder / "artifacts" / "shipped").exists()
 
 
-def test_a_weight_that_is_no_number_is_refused(ask: Ask, tmp_path: Path) -> None:
-    folder = finish(tmp_path / "flowers2", model=small_classifier(10, spoiled=math.nan))
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_weight_that_is_no_number_is_refused(value: float, ask: Ask, tmp_path: Path) -> None:
+    folder = finish(tmp_path / "flowers2", model=small_classifier(10, spoiled=value))
     code, document = ask("--version", "1.0.0", folder=folder)
     assert code == 6
     assert "'conv.weight' (CONV_2D conv) is NaN" in document["error"]["message"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.sample_documents import sample_documents
@@ -24,8 +26,10 @@ MODELS: dict[Precision, bytes] = {
 }
 
 
-def finish(folder: Path, verified: Precision) -> None:
-    """A finished run whose found network has the files of :data:`MODELS`."""
+def finish(
+    folder: Path, verified: Precision, precisions: tuple[Precision, ...] = ("float32", "float16", "int8")
+) -> dict[str, Any]:
+    """A finished run whose found network has files of :data:`MODELS`; the document that it told."""
     documents = sample_documents()
     convert, verify = documents["convert"], documents["verify"]
     assert isinstance(convert, ConvertedNetworks)
@@ -38,6 +42,7 @@ def finish(folder: Path, verified: Precision) -> None:
     files = tuple(
         found.file().model_copy(update={"precision": precision, "blob": blob})
         for precision, blob in blobs.items()
+        if precision in precisions
     )
     changed = {
         "convert": convert.model_copy(
@@ -53,10 +58,11 @@ def finish(folder: Path, verified: Precision) -> None:
                     n.model_copy(update={"model": blobs[verified]}) if n.role == "found" else n
                     for n in verify.networks
                 ),
+                "runtime": verify.runtime.model_copy(update={"precision": verified}),
                 "precisions": tuple(
                     file.model_copy(update={"model": blobs[file.precision]})
                     for file in verify.precisions
-                    if file.precision != "float16"
+                    if file.precision != "float16" and file.precision in precisions
                 ),
             }
         ),
@@ -64,7 +70,39 @@ def finish(folder: Path, verified: Precision) -> None:
     (folder / "pipeline.yaml").write_text("training: {precision: '32'}\n", encoding="utf-8")
     contents = {blob.sha256: MODELS[precision] for precision, blob in blobs.items()}
     toy = ToyPipeline(documents={**documents, **changed}, blobs=contents)
-    run_pipeline(RunOptions(), open_project(Selection(folder / "pipeline.yaml"), toy))
+    outcome = run_pipeline(RunOptions(), open_project(Selection(folder / "pipeline.yaml"), toy))
+    document: dict[str, Any] = dict(outcome.document)
+    return document
+
+
+@pytest.mark.parametrize("verified", ["float32", "int8"])
+def test_the_results_hold_a_file_of_each_precision(verified: Precision, tmp_path: Path) -> None:
+    document = finish(tmp_path, verified)
+    latest = tmp_path / "artifacts" / "latest"
+    names = {"network.tflite": verified}
+    names |= {f"network_{precision}.tflite": precision for precision in MODELS if precision != verified}
+    assert {path.name: path.read_bytes() for path in latest.glob("*.tflite")} == {
+        name: MODELS[precision] for name, precision in names.items()
+    }
+    assert {name for name in document["files"] if name.endswith(".tflite")} == names.keys()
+    sums = json.loads((latest / "manifest.json").read_bytes())["sha256"]
+    assert {name: sums[name] for name in names} == {
+        name: sha256_hex(MODELS[precision]) for name, precision in names.items()
+    }
+
+
+def test_a_lost_file_of_another_precision_is_written_again_and_one_no_longer_made_goes(
+    tmp_path: Path,
+) -> None:
+    finish(tmp_path, "float32")
+    latest = tmp_path / "artifacts" / "latest"
+    lost = latest / "network_int8.tflite"
+    lost.unlink()
+    finish(tmp_path, "float32")
+    assert lost.read_bytes() == MODELS["int8"]
+    shutil.rmtree(tmp_path / "artifacts" / "records")  # a run of other settings makes other documents
+    finish(tmp_path, "float32", ("float32", "int8"))
+    assert {path.name for path in latest.glob("*.tflite")} == {"network.tflite", "network_int8.tflite"}
 
 
 @pytest.mark.parametrize("verified", ["float32", "int8"])
