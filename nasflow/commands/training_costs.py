@@ -199,10 +199,13 @@ class Costs:
             "waiting images come on top."
         )
         times = self.times
-        where = times.device if self.on_gpu else f"this computer's CPU ({times.threads} threads)"
+        where = times.device if self.on_gpu else f"this computer's CPU ({_threads(times.threads)})"
         if times.took_seconds:
             sizes = "/".join(map(str, times.batch_sizes))
-            how = f"from a few steps of {sizes} random images, timed in {human_duration(times.took_seconds)}"
+            how = (
+                f"from a few steps of {sizes} random images (search, architecture, training), timed in "
+                f"{human_duration(times.took_seconds)}"
+            )
         else:
             how = f"from steps that were timed before (training_plan.json), {usable_cores()} cores"
         if self.precision == "auto" and bf16_hardware().capable:
@@ -294,6 +297,10 @@ def _side_by_side(seconds: Sequence[float], at_once: int, most: int | None, *, t
         slots[slots.index(min(slots))] += job
     each = max(1, at_once // len(seconds)) if threads else 1
     return max(slots) / (1 + USE_OF_THREADS * (each - 1))
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _millions(count: int) -> str:

@@ -302,9 +302,9 @@ def shares_of(config: DataConfig, given: Sequence[Given | None]) -> Shares:
     """Which share each part gets of the images that are cut, from the given part of each image that is used.
 
     Cut are those without a part of their own, and those given for training; in cross-validation those of the
-    other folds. Given validation images are cut in two: a number of images is that of one half, and shares are
-    the proportion of both. Raises UsageError where none would be left to train with, and where a number is
-    asked for of a part that is given.
+    other folds. Given validation images are cut in two: a number of images is that of one half, and shares
+    are the proportion of both. Raises UsageError where none would be left to train with, and where a number
+    is asked for of a part that is given.
     """
     if "test" in given and config.folds is None and config.test_images is not None:
         raise UsageError(
@@ -350,8 +350,8 @@ def _share_of_architecture(config: DataConfig, count: int) -> float:
     if numbers and (sum(numbers.values()) > count or max(numbers.values()) >= count):
         named = " and ".join(f"data.{name} {amount:g}" for name, amount in numbers.items())
         raise UsageError(
-            f"{named}: the images have a validation part of their own, of {count:,} images, which is cut into "
-            "these two.",
+            f"{named}: the images have a validation part of their own, of {count:,} images, which is cut "
+            "into these two.",
             hint="Make them smaller, or leave them unset: then each is half of it.",
         )
     if list(numbers) == ["architecture_images"]:

@@ -246,7 +246,7 @@ def test_numbers_of_images_are_those_of_the_parts_that_are_cut(folder: Path) -> 
 
 def test_a_number_of_test_images_beside_a_given_test_part_is_refused(folder: Path) -> None:
     root = in_parts(folder, train=range(12), test=range(12, 24))
-    with pytest.raises(UsageError, match=r"data\.test_images is 0\.5, .* of their own \(36 images\)") as caught:
+    with pytest.raises(UsageError, match=r"data\.test_images is 0\.5, .* their own \(36 images\)") as caught:
         opened(root, test_images=0.5).catalogue  # noqa: B018 - looking is what fails
     assert "unset" in caught.value.hint
     with pytest.raises(ValueError, match="folds and test_images exclude each other"):
@@ -276,9 +276,7 @@ def test_given_validation_images_are_cut_in_two_as_asked_for(
     assert (counts["architecture"], counts["choice"]) == (architecture, choice)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"choice_images": 36}, {"architecture_images": 30, "choice_images": 7}]
-)
+@pytest.mark.parametrize("settings", [{"choice_images": 36}, {"architecture_images": 30, "choice_images": 7}])
 def test_more_images_than_are_given_for_validation_are_refused(
     folder: Path, settings: Mapping[str, float]
 ) -> None:
