@@ -346,7 +346,8 @@ def _share_of_architecture(config: DataConfig, count: int) -> float:
     Raises UsageError where there are not so many.
     """
     keys = ("architecture_images", "choice_images")
-    numbers = {name: amount for name in keys if (amount := getattr(config, name)) is not None and amount >= 1}
+    wanted: dict[str, float | None] = {name: getattr(config, name) for name in keys}
+    numbers = {name: amount for name, amount in wanted.items() if amount is not None and amount >= 1}
     if numbers and (sum(numbers.values()) > count or max(numbers.values()) >= count):
         named = " and ".join(f"data.{name} {amount:g}" for name, amount in numbers.items())
         raise UsageError(
