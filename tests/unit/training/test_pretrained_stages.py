@@ -144,9 +144,11 @@ def test_the_whole_pretrained_network_is_trained_beside_the_baselines(space: Sea
 def test_a_pretrained_mobilenet_v2_of_ones_own_is_trained_as_the_found_network_is_and_counts(
     space: SearchSpace, tmp_path: Path
 ) -> None:
-    shape = {"resolution": space.resolution, "classes": 1000, "input_channels": space.input_channels}
     torch.manual_seed(4)
-    theirs = Network(mobilenet_v2(**shape, width=0.35)).state_dict()
+    net = mobilenet_v2(
+        resolution=space.resolution, classes=1000, input_channels=space.input_channels, width=0.35
+    )
+    theirs = Network(net).state_dict()
     save_file(theirs, tmp_path / "theirs.safetensors")
     path = tmp_path / "mobilenet.yaml"
     path.write_text("weights: theirs.safetensors\nlicence: MIT\n")
