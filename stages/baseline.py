@@ -169,7 +169,10 @@ class Baseline(Stage):
         ]
 
     def check(self) -> None:
-        """Raises UsageError where the images do not fit the space, or nothing would be a fair reference."""
+        """That the images fit the space, there is a fair reference, and its weights are there.
+
+        Raises UsageError, ConfigError.
+        """
         check_fits(open_dataset(self.data), self.space)
         check_teacher(self.recipe, self.space)
         if self.space.pretrained is None and self.config.pretrained is not None:
@@ -178,6 +181,7 @@ class Baseline(Stage):
                 "weights: a pretrained MobileNetV2 would be compared by its weights.",
                 hint="Leave it unset, or take a space with pretrained weights (space.name: lite0).",
             )
+        mobilenet_identity(self.config.pretrained)  # that its files are there
         if self.space.pretrained is not None and not self.config.full and self.config.pretrained is None:
             raise UsageError(
                 f"space {self.space.name} starts from pretrained weights, and baseline.full is false: there "

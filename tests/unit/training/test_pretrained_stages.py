@@ -12,7 +12,7 @@ from safetensors.torch import load, save_file
 from support.memory_context import MemoryStore, memory_context
 from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch, latency_model
 
-from nasflow.base.errors import UsageError
+from nasflow.base.errors import NasflowError, UsageError
 from pipeline.stage import Context
 from stages.baseline import Baseline, BaselineConfig
 from stages.data.config import DataConfig, open_dataset
@@ -182,6 +182,14 @@ def test_a_pretrained_mobilenet_v2_beside_a_space_of_random_weights_is_refused(t
     with pytest.raises(UsageError, match="start from random weights") as caught:
         Baseline(config=config, recipe=STILL, space=SPACE, data=DATA, seed=0).check()
     assert "lite0" in caught.value.hint
+
+
+def test_a_mapping_file_that_is_not_there_is_found_before_anything_runs(
+    space: SearchSpace, tmp_path: Path
+) -> None:
+    config = BaselineConfig(pretrained=str(tmp_path / "mobilenet.yaml"))
+    with pytest.raises(NasflowError, match=r"mobilenet\.yaml"):
+        Baseline(config=config, recipe=STILL, space=space, data=DATA, seed=0).check()
 
 
 def test_each_network_starts_from_a_dense_layer_that_is_fitted_to_its_features(space: SearchSpace) -> None:
