@@ -14,7 +14,7 @@ from pipeline.events import Emit
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
 from pipeline.store.store import Store
-from stages.baseline import Baseline
+from stages.baseline import Baseline, BaselineConfig
 from stages.convert import Convert
 from stages.data.config import DataConfig, SizedData, open_dataset
 from stages.documents import Precision
@@ -109,6 +109,14 @@ def resolve_teacher(training: TrainingConfig, base_dir: Path) -> TrainingConfig:
     return training.model_copy(update={"teacher": training.teacher.model_copy(update={"network": folder})})
 
 
+def resolve_baseline(baseline: BaselineConfig, base_dir: Path) -> BaselineConfig:
+    """The baseline section, the path of its weights' mapping file as an absolute one. Raises UsageError."""
+    if baseline.pretrained is None:
+        return baseline
+    path = str((base_dir / expand_home(baseline.pretrained)).resolve())
+    return baseline.model_copy(update={"pretrained": path})
+
+
 def artifacts_folder(config: PipelineConfig, base_dir: Path) -> Path:
     """Where all results lie. Raises UsageError."""
     return (base_dir / expand_home(config.artifacts)).resolve()
@@ -173,7 +181,13 @@ def build_stages(
         ),
         prune,
         Finetune(config=training, space=space, data=data, seed=seed, networks=trained),
-        Baseline(config=config.baseline, recipe=training, space=space, data=data, seed=seed),
+        Baseline(
+            config=resolve_baseline(config.baseline, base_dir),
+            recipe=training,
+            space=space,
+            data=data,
+            seed=seed,
+        ),
         Convert(
             config=config.convert,
             data=data,

@@ -15,7 +15,7 @@ from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import check_fits
 from stages.documents import Role, TrainedNetworks
-from stages.nn.weights_source import origin_of, weights_identity
+from stages.nn.weights_source import mobilenet_identity, origin_of, weights_identity
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
 from stages.training.recipe import TrainingConfig, check_teacher, pass_seconds, teacher_identity
@@ -44,10 +44,21 @@ class BaselineConfig(Record):
         "the reference, and the MobileNetV2s, which start from random weights, are shown beside it",
     )
 
+    # Left out of fingerprints: what the files hold decides, not where they lie.
+    pretrained: str | None = Field(
+        None,
+        exclude=True,
+        examples=["mobilenet_v2.yaml"],
+        description="a YAML file that names a weights file of MobileNetV2, and says which of its tensors are "
+        "which (names: timm or torchvision): beside a space with pretrained weights it is then trained from "
+        "these, and is a reference, too",
+    )
+    pretrained_width: Width = Field(1.0, description="width of that MobileNetV2")
+
     @property
     def networks(self) -> int:
         """How many there are."""
-        return len(self.widths) + len(self.published_widths)
+        return len(self.widths) + len(self.published_widths) + (self.pretrained is not None)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -59,7 +70,10 @@ class BaselineConfig(Record):
 
 @dataclass(frozen=True)
 class Baseline(Stage):
-    """MobileNetV2 at several widths, from fresh weights, by the same recipe as the found network."""
+    """MobileNetV2 at several widths, from fresh weights, by the same recipe as the found network.
+
+    Beside a pretrained space its whole network, and MobileNetV2 from pretrained weights where there are some.
+    """
 
     name: ClassVar[str] = "baseline"
     version: ClassVar[int] = 3
@@ -78,6 +92,7 @@ class Baseline(Stage):
             **open_dataset(self.data).identity(),
             **teacher_identity(self.recipe),
             **weights_identity(self._pretrained),
+            **mobilenet_identity(self.config.pretrained),
         }
 
     @property
@@ -88,6 +103,8 @@ class Baseline(Stage):
         """Of the recipe all but the start (baselines are always fresh), of the space its shape alone."""
         plain = super().settings()
         del plain["recipe"]["start"]
+        if self.config.pretrained is None:
+            del plain["config"]["pretrained_width"]
         plain["space"] = {
             "resolution": self.space.resolution,
             "classes": self.space.classes,
@@ -105,24 +122,42 @@ class Baseline(Stage):
     def estimate_seconds(self) -> float:
         """A guess for two cores of a desktop computer."""
         images = open_dataset(self.data).counts["train"]
-        nets = [net for _, _, net in self.networks()]
-        if (full := self.full_network()) is not None:
-            nets.append(full)
+        nets = [net for _, net in self.all_networks()]
         return self.recipe.epochs * sum(pass_seconds(images, net.macs) for net in nets)
 
     def full_network(self) -> NetConfig | None:
         """The whole network of a space with pretrained weights; None where it is not trained."""
         return None if self._pretrained is None else self.space.network(self.space.largest_path())
 
-    def networks(self) -> list[tuple[str, Role, NetConfig]]:
-        """Name, role and architecture of each."""
-        space = self.space
-        build = partial(
+    def pretrained_mobilenet(self) -> NetConfig | None:
+        """MobileNetV2 of the person's own weights; None where there are none."""
+        width = self.config.pretrained_width
+        return None if self.config.pretrained is None else self._build()(width=width)
+
+    def all_networks(self) -> list[tuple[str, NetConfig]]:
+        """Name and architecture of all that are trained, in order."""
+        pretrained = {
+            f"{self.space.name}_full": self.full_network(),
+            self._mobilenet_name: self.pretrained_mobilenet(),
+        }
+        named = [(name, net) for name, net in pretrained.items() if net is not None]
+        return named + [(name, net) for name, _, net in self.networks()]
+
+    @property
+    def _mobilenet_name(self) -> str:
+        return f"mobilenet_v2_{self.config.pretrained_width:g}_pretrained"
+
+    def _build(self) -> partial[NetConfig]:
+        return partial(
             mobilenet_v2,
-            resolution=space.resolution,
-            classes=space.classes,
-            input_channels=space.input_channels,
+            resolution=self.space.resolution,
+            classes=self.space.classes,
+            input_channels=self.space.input_channels,
         )
+
+    def networks(self) -> list[tuple[str, Role, NetConfig]]:
+        """Name, role and architecture of each that starts from random weights."""
+        space, build = self.space, self._build()
         strides = fit_strides(space.stride_plan)
         own: list[tuple[str, Role, NetConfig]] = [
             (f"mobilenet_v2_{width:g}", "baseline", build(width=width, strides=strides))
@@ -134,14 +169,24 @@ class Baseline(Stage):
         ]
 
     def check(self) -> None:
-        """Raises UsageError where the images do not fit the space, or nothing would be a fair reference."""
+        """That the images fit the space, there is a fair reference, and its weights are there.
+
+        Raises UsageError, ConfigError.
+        """
         check_fits(open_dataset(self.data), self.space)
         check_teacher(self.recipe, self.space)
-        if self.space.pretrained is not None and not self.config.full:
+        if self.space.pretrained is None and self.config.pretrained is not None:
+            raise UsageError(
+                f"baseline.pretrained is set, and the networks of space {self.space.name} start from random "
+                "weights: a pretrained MobileNetV2 would be compared by its weights.",
+                hint="Leave it unset, or take a space with pretrained weights (space.name: lite0).",
+            )
+        mobilenet_identity(self.config.pretrained)  # that its files are there
+        if self.space.pretrained is not None and not self.config.full and self.config.pretrained is None:
             raise UsageError(
                 f"space {self.space.name} starts from pretrained weights, and baseline.full is false: there "
                 "would be no network with pretrained weights to compare the found one with.",
-                hint="Set baseline.full to true, or space.pretrained to none.",
+                hint="Set baseline.full to true, give baseline.pretrained, or set space.pretrained to none.",
             )
 
     def run(self, context: Context, **inputs: Any) -> TrainedNetworks:
@@ -154,10 +199,30 @@ class Baseline(Stage):
         from stages.training.starting import with_teacher
 
         jobs = [Job(name, role, net, None) for name, role, net in self.networks()]
+        if self.config.pretrained is not None:
+            jobs.insert(0, self._mobilenet(self.config.pretrained))
         if self._pretrained is not None:
             jobs.insert(0, self._full())
         recipe = with_teacher(self.recipe, self.space, self.data, self.seed)
         return train_all(jobs, recipe, self.data, self.seed, context)
+
+    def _mobilenet(self, path: str) -> Job:
+        """The person's own MobileNetV2."""
+        from stages.nn.network import save_weights
+        from stages.training.many import Job
+        from stages.training.starting import pretrained_mobilenet
+
+        net = self.pretrained_mobilenet()
+        assert net is not None
+        network = pretrained_mobilenet(path, net, self.data, self.seed)
+        return Job(
+            self._mobilenet_name,
+            "baseline_published",
+            net,
+            save_weights(network),
+            "pretrained",
+            origin_of(path),
+        )
 
     def _full(self) -> Job:
         """The space's largest network, from its pretrained weights."""

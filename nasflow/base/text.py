@@ -33,6 +33,18 @@ def human_duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def rough_duration(seconds: float) -> str:
+    """As :func:`human_duration`, of an estimate: ``25 min``, ``1 h 40 min``, ``3 h``, ``2 d 5 h``."""
+    if not math.isfinite(seconds) or seconds < 60:
+        return human_duration(seconds)
+    minutes = seconds / 60
+    step = 1 if minutes < 10 else 5 if minutes < 60 else 10 if minutes < 10 * 60 else 60
+    minutes = step * round(minutes / step)
+    if minutes < 60:
+        return f"{minutes} min"
+    return human_duration(60 * minutes).replace(" 00 min", "").replace(" 0 h", "")
+
+
 def human_bytes(size_bytes: float) -> str:
     """``812 B``, ``3.4 MB``: powers of 1000."""
     if size_bytes < 1000:

@@ -14,7 +14,7 @@ import typer
 from nasflow.base.errors import UsageError
 from nasflow.base.files import write_atomic
 from nasflow.base.processes import usable_cores
-from nasflow.base.text import human_duration
+from nasflow.base.text import rough_duration
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson
 from nasflow.cli.request import Action, Outcome, program
@@ -100,7 +100,7 @@ def write_for_images(folder: Path, images: Path, *, force: bool) -> Outcome:
         "",
         *_wrapped(chosen),
         "",
-        f"Wrote {target}, which explains every key; about {human_duration(chosen.seconds)} on this computer.",
+        f"Wrote {target}, which explains every key; about {rough_duration(chosen.seconds)} on this computer.",
         f"Next: {step}",
     ]
     return Outcome(document, "\n".join(lines))
@@ -125,6 +125,7 @@ def look(catalogue: Catalogue) -> Seen:
         imbalance=float(present.max() / present.min()) if len(present) else 1.0,
         cores=usable_cores(),
         pretrained=pretrained_at_hand(),
+        own_parts=any(image.part in ("validation", "test") for image in catalogue.inventory.listing.images),
     )
 
 

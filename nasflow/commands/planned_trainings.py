@@ -126,10 +126,7 @@ def _of_stage(stage: Stage, images: Images, found: PrunedNetworks | None) -> Ite
             yield PlannedTraining(stage.name, network.name, 1, **passes, net=network.net)
     elif isinstance(stage, Baseline):
         passes = _passes(stage.recipe.epochs, images.train, stage.recipe.batch_size)
-        nets = [(name, net) for name, _, net in stage.networks()]
-        if (full := stage.full_network()) is not None:
-            nets.insert(0, (f"{stage.space.name}_full", full))
-        for name, net in nets:
+        for name, net in stage.all_networks():
             yield PlannedTraining(stage.name, name, 1, **passes, net=net)
 
 

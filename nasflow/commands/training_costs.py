@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -199,10 +200,13 @@ class Costs:
             "waiting images come on top."
         )
         times = self.times
-        where = times.device if self.on_gpu else f"this computer's CPU ({times.threads} threads)"
+        where = times.device if self.on_gpu else f"this computer's CPU ({_threads(times.threads)})"
         if times.took_seconds:
             sizes = "/".join(map(str, times.batch_sizes))
-            how = f"from a few steps of {sizes} random images, timed in {human_duration(times.took_seconds)}"
+            how = (
+                f"from a few steps of {sizes} random images (search, architecture, training), timed in "
+                f"{human_duration(times.took_seconds)}"
+            )
         else:
             how = f"from steps that were timed before (training_plan.json), {usable_cores()} cores"
         if self.precision == "auto" and bf16_hardware().capable:
@@ -212,7 +216,8 @@ class Costs:
         unit = "GPU-hours" if self.on_gpu else "CPU-hours"
         hours = _hours(3600 * self.device_hours)
         gpu = "" if self.on_gpu else " There is no GPU here: GPU-hours are not known."
-        notes.append(f"On {where}, {how}: {hours} {unit}, about {wall}{folds}.{gpu}")
+        busy = busy_note() if times.took_seconds and not self.on_gpu else ""
+        notes.append(f"On {where}, {how}: {hours} {unit}, about {wall}{folds}.{gpu}{busy}")
         return notes
 
 
@@ -294,6 +299,22 @@ def _side_by_side(seconds: Sequence[float], at_once: int, most: int | None, *, t
         slots[slots.index(min(slots))] += job
     each = max(1, at_once // len(seconds)) if threads else 1
     return max(slots) / (1 + USE_OF_THREADS * (each - 1))
+
+
+def busy_note() -> str:
+    """Whether other programs made the timed steps slower; the timing itself counts as one for each core."""
+    try:
+        load, cores = os.getloadavg()[0], usable_cores()
+    except (AttributeError, OSError):  # not on this system
+        return ""
+    if load < 2 * cores:
+        return ""
+    named = f"{cores} core{'' if cores == 1 else 's'}"
+    return f" Other programs ran meanwhile (load {load:.0f} on {named}): an idle computer takes less."
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _millions(count: int) -> str:

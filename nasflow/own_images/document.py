@@ -33,6 +33,8 @@ def as_document(findings: Findings) -> dict[str, Any]:
         "left_out": dict(Counter(splitting.left_out.values())) if splitting is not None else None,
         "formats": dict(Counter(image.format for image in readable)),
         "shorter_side_pixels": _spread(sides),
+        "small": [shown(image.path) for image in findings.small],
+        "long": [shown(image.path) for image in findings.long],
         "size_bytes": _spread(sorted(image.size_bytes for image in readable)),
         "ignored": [shown(name) for name in listing.ignored],
         "to_convert": [shown(name) for name in listing.to_convert],

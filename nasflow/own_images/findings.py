@@ -26,11 +26,14 @@ from stages.data.copies import Copies
 from stages.data.dataset import PARTS, Part
 from stages.data.decoder import Decoder
 from stages.data.inventory import InspectedImage, Inventory, Progress
+from stages.data.reading import LONGEST_RATIO
 from stages.data.splitting import Conflict, Item, Splitting, find_conflicts
 
 MEASURED_SECONDS = 2.0
 _MOST_MEASURED = 500
 _SMALLEST_USUAL, _LARGEST_USUAL = 32, 224
+SMALL_PART = 4
+"""A shorter side of less than this part of the networks' input is small."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,22 @@ class Findings:
     def readable(self) -> list[InspectedImage]:
         """The images that can be used."""
         return [image for image in self.inventory.images if image.broken is None]
+
+    @property
+    def smallest_usual(self) -> int:
+        """Pixels of a shorter side, below which an image is said to be small."""
+        return self.resolution // SMALL_PART
+
+    @property
+    def small(self) -> list[InspectedImage]:
+        """Images of which networks of this resolution are shown little but enlarged pixels."""
+        return [i for i in self.readable if min(i.width or 0, i.height or 0) < self.smallest_usual]
+
+    @property
+    def long(self) -> list[InspectedImage]:
+        """Images of which the middle is shown alone, because they are too long."""
+        sides = ((image, sorted((image.width or 0, image.height or 0))) for image in self.readable)
+        return [image for image, (shorter, longer) in sides if longer > LONGEST_RATIO * shorter]
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasflow.base.errors import MachineError
-from nasflow.base.text import human_duration
+from nasflow.base.text import rough_duration
 from nasflow.own_images.estimate import (
     EVALUATION,
     SECONDS_PER_MAC,
@@ -59,6 +59,8 @@ class Seen:
     cores: int
     pretrained: bool
     """Whether the package with pretrained weights is installed."""
+    own_parts: bool = False
+    """Whether the images have a test or validation part of their own, which excludes cross-validation."""
 
     @property
     def batch_size(self) -> int:
@@ -267,7 +269,7 @@ def _reasons(
     )
     yield (
         f"training.epochs {plan.epochs}, search.epochs {plan.search_epochs}",
-        f"the whole takes about {human_duration(seconds)} on the {seen.cores} "
+        f"the whole takes about {rough_duration(seconds)} on the {seen.cores} "
         f"core{'s' if seen.cores > 1 else ''} of this computer, as a rough estimate: multiplications x "
         "images x epochs",
     )
@@ -304,7 +306,7 @@ def _reasons(
         if few
         else "of MobileNetV2's latency on the same device: faster than it",
     )
-    if seen.test_images < FEW_TEST_IMAGES:
+    if seen.test_images < FEW_TEST_IMAGES and not seen.own_parts:
         yield (
             "data.folds 5 (not set)",
             f"{seen.test_images} test images show large differences only: with folds, every image is tested "

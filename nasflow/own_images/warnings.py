@@ -29,7 +29,8 @@ def image_warnings(catalogue: Catalogue) -> Iterator[str]:
     if count := left_out.get("conflicting-labels", 0):
         yield f"{_images(count)} with exact copies in another class {_are(count)} left out: {SHOWS}."
     if count := left_out.get("exact-copy", 0):
-        yield f"{_images(count)} {_are(count)} exact copies of others, and left out: {SHOWS}."
+        copies = "is an exact copy of another" if count == 1 else "are exact copies of others"
+        yield f"{_images(count)} {copies}, and left out: {SHOWS}."
     linked = left_out.get("linked-to-test", 0) + left_out.get("linked-to-validation", 0)
     if linked:
         yield (

@@ -10,7 +10,9 @@ from statistics import median
 from nasflow.base.text import human_bytes
 from nasflow.own_images.findings import Findings
 from stages.data.catalogue import allowed_broken, described
+from stages.data.inventory import InspectedImage
 from stages.data.names import shown, shown_list
+from stages.data.reading import LONGEST_RATIO
 from stages.verification.power import what_can_be_shown
 
 MOST_CLASSES = 16
@@ -99,7 +101,7 @@ def subjects(findings: Findings) -> Iterator[tuple[str, str]]:
         yield "Decoding", _decoding(findings)
     counts = findings.counts()
     if counts is not None and counts["test"]:
-        yield "Test", _test(counts["test"], folds=findings.config.folds)
+        yield "Test", _test(counts["test"], findings)
 
 
 def _files(findings: Findings) -> Iterator[tuple[str, str]]:
@@ -115,6 +117,23 @@ def _files(findings: Findings) -> Iterator[tuple[str, str]]:
     )
     formats = Counter(image.format or "?" for image, _ in readable)
     yield "Formats", ", ".join(f"{name} {count:,}" for name, count in formats.most_common())
+    if small := findings.small:
+        yield (
+            "Small",
+            f"{_images(len(small))} with a shorter side below {findings.smallest_usual} pixels, enlarged to "
+            f"{findings.resolution}: {_sized(small)}",
+        )
+    if long := findings.long:
+        yield (
+            "Long",
+            f"{_images(len(long))} more than {LONGEST_RATIO:g} times as long as wide, of which the middle is "
+            f"shown: {_sized(long)}",
+        )
+
+
+def _sized(images: Sequence[InspectedImage]) -> str:
+    named = [f"{shown(image.path)} ({image.width:,} x {image.height:,})" for image in images[:_SHOWN]]
+    return ", ".join(named) + (f" and {len(images) - _SHOWN:,} more" if len(images) > _SHOWN else "")
 
 
 def _broken(findings: Findings) -> str:
@@ -144,8 +163,11 @@ def _copies(findings: Findings) -> Iterator[tuple[str, str]]:
             "leave_out": ". One of each exact set is used; near copies stay in one part",
             "keep_together": ". All are used; those of one picture stay in one part",
         }[findings.config.copies]
+        sets = [*findings.exact, *((first, second) for first, second, _ in findings.pairs)]
+        text += f": {_named_sets(findings, sets)}"
     yield "Copies", text
-    for kind, consequence in (("exact", "all of them are left out"), ("near", "look at them: --html FILE")):
+    number = {image.path: index for index, image in enumerate(findings.inventory.images)}
+    for kind, consequence in (("exact", "all left out"), ("near", "to be looked at")):
         found = [conflict for conflict in findings.conflicts if conflict.kind == kind]
         if not found:
             continue
@@ -157,8 +179,17 @@ def _copies(findings: Findings) -> Iterator[tuple[str, str]]:
         yield (
             "Conflicts",
             f"{len(found):,} picture{'s' if len(found) > 1 else ''} with {kind} copies in different classes "
-            f"({named}): {consequence}",
+            f"({named}), {consequence}: "
+            + _named_sets(findings, [[number[key] for key in conflict.keys] for conflict in found]),
         )
+
+
+def _named_sets(findings: Findings, sets: Sequence[Sequence[int]]) -> str:
+    """Some sets of copies by the names of their files: without them nobody could act."""
+    images = findings.inventory.images
+    named = [" = ".join(shown(images[number].path) for number in members[:_SHOWN]) for members in sets]
+    more = f"; and {len(named) - _SHOWN:,} more" if len(named) > _SHOWN else ""
+    return "; ".join(named[:_SHOWN]) + more
 
 
 def _images(count: int) -> str:
@@ -195,6 +226,8 @@ def balance_sentence(findings: Findings) -> str:
     """How unequal the classes are, and what to set."""
     counts = [of["train"] for of in findings.parts_of_classes().values()]
     ratio, balance = imbalance(counts), findings.config.balance
+    if min(counts) == max(counts):
+        return f"{counts[0]:,} training images a class"
     text = f"{min(counts):,} to {max(counts):,} training images a class ({ratio:.1f} to 1)"
     if ratio <= UNEQUAL:
         return f"{text}: data.balance {balance} is fine" if balance == "none" else f"{text}, {balance}"
@@ -217,8 +250,10 @@ def _decoding(findings: Findings) -> str:
     )
 
 
-def _test(images: int, *, folds: int | None) -> str:
-    text = what_can_be_shown(images).sentence().rstrip(".")
-    if images < FEW_TEST_IMAGES and folds is None:
-        text += ". data.folds: 5 tests on every image in turn"
-    return text
+def _test(images: int, findings: Findings) -> str:
+    text, config = what_can_be_shown(images).sentence().rstrip("."), findings.config
+    if images >= FEW_TEST_IMAGES or config.folds is not None or config.split_file is not None:
+        return text
+    if any(image.part in ("validation", "test") for image in findings.inventory.listing.images):
+        return f"{text}. Without parts of their own, data.folds: 5 would test on every image in turn"
+    return f"{text}. data.folds: 5 tests on every image in turn"

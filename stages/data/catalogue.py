@@ -302,9 +302,16 @@ def shares_of(config: DataConfig, given: Sequence[Given | None]) -> Shares:
     """Which share each part gets of the images that are cut, from the given part of each image that is used.
 
     Cut are those without a part of their own, and those given for training; in cross-validation those of the
-    other folds. Shares of parts that are given decide nothing. Raises UsageError where none would be left to
-    train with.
+    other folds. Given validation images are cut in two: a number of images is that of one half, and shares
+    are the proportion of both. Raises UsageError where none would be left to train with, and where a number
+    is asked for of a part that is given.
     """
+    if "test" in given and config.folds is None and config.test_images is not None:
+        raise UsageError(
+            f"data.test_images is {config.test_images:g}, but the images have a test part of their own "
+            f"({given.count('test'):,} images): it is used as it is.",
+            hint="Leave data.test_images unset, or take the test part out of the folder or the table.",
+        )
     count = sum(part in (None, "train") for part in given)
     if config.folds is not None:
         count = count * (config.folds - 1) // config.folds
@@ -313,11 +320,12 @@ def shares_of(config: DataConfig, given: Sequence[Given | None]) -> Shares:
         return usual if amount is None else amount if amount < 1 else amount / max(1, count)
 
     test = 0.0 if "test" in given or config.folds is not None else share(config.test_images, TEST_SHARE)
-    architecture = share(config.architecture_images, CHOICE_SHARE)
-    choice = architecture if config.choice_images is None else share(config.choice_images, CHOICE_SHARE)
-    if "validation" in given:  # these two share them, in proportion
-        whole = (architecture + choice) / (2 * CHOICE_SHARE)
-        architecture, choice = architecture / whole, choice / whole
+    if "validation" in given:
+        architecture = 2 * CHOICE_SHARE * _share_of_architecture(config, given.count("validation"))
+        choice = 2 * CHOICE_SHARE - architecture
+    else:
+        architecture = share(config.architecture_images, CHOICE_SHARE)
+        choice = architecture if config.choice_images is None else share(config.choice_images, CHOICE_SHARE)
     if architecture + choice + test >= 1:
         set_keys = {
             name: getattr(config, name) for name in ("architecture_images", "choice_images", "test_images")
@@ -330,6 +338,29 @@ def shares_of(config: DataConfig, given: Sequence[Given | None]) -> Shares:
             hint="Make them smaller: each is a share below 1, or a number of images.",
         )
     return Shares(architecture, choice, test or min(TEST_SHARE, (1 - architecture - choice) / 2))
+
+
+def _share_of_architecture(config: DataConfig, count: int) -> float:
+    """Which share of ``count`` given validation images is for the architecture; the others are for choices.
+
+    Raises UsageError where there are not so many.
+    """
+    keys = ("architecture_images", "choice_images")
+    wanted: dict[str, float | None] = {name: getattr(config, name) for name in keys}
+    numbers = {name: amount for name, amount in wanted.items() if amount is not None and amount >= 1}
+    if numbers and (sum(numbers.values()) > count or max(numbers.values()) >= count):
+        named = " and ".join(f"data.{name} {amount:g}" for name, amount in numbers.items())
+        raise UsageError(
+            f"{named}: the images have a validation part of their own, of {count:,} images, which is cut "
+            "into these two.",
+            hint="Make them smaller, or leave them unset: then each is half of it.",
+        )
+    if list(numbers) == ["architecture_images"]:
+        return numbers["architecture_images"] / count
+    if list(numbers) == ["choice_images"]:
+        return 1 - numbers["choice_images"] / count
+    architecture = config.architecture_images or CHOICE_SHARE
+    return architecture / (architecture + (config.choice_images or architecture))
 
 
 def _some_of_each_class(

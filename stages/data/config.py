@@ -67,7 +67,7 @@ class DataConfig(Record):
         None,
         examples=[0.2],
         description="images that verify alone reads, after the last choice; unset: those that the source "
-        "calls test, else a fifth",
+        "calls test, else a fifth. Where there are such, and with folds, it must be unset",
     )
     train_images: int | None = Field(
         None,
@@ -145,6 +145,8 @@ class DataConfig(Record):
             raise ValueError(f"fold is {self.fold}; of {self.folds} folds the last is {self.folds - 1}")
         if self.folds is not None and self.split_file is not None:
             raise ValueError("folds and split_file exclude each other: a split file holds one test part")
+        if self.folds is not None and self.test_images is not None:
+            raise ValueError("folds and test_images exclude each other: each fold is a test part")
         if self.source == "fashion_mnist":
             self._check_fashion()
         return self

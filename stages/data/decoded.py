@@ -7,11 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from stages.data.geometry import Picture, Pixels, pixels_of
 VERSION = 1
 _PIXELS, _INDEX = "pixels.bin", "index.npy"
 _AHEAD = 4
+_LOCKS = 64
 _ANEW = "Delete its folder and run again: the images are then decoded anew."
 
 
@@ -99,10 +101,32 @@ def decoded_once(
     key = sha256_hex("\n".join((f"{VERSION} {settings}", *names)).encode())[:32]
     folder = files.cache_folder() / "images" / key
     if not (folder / _INDEX).is_file():
-        delete_old(folder.parent)
-        _write(folder, decode, len(names), workers or usable_cores(), progress)
+        with _alone(folder):
+            if not (folder / _INDEX).is_file():  # another process was quicker
+                delete_old(folder.parent)
+                _write(folder, decode, len(names), workers or usable_cores(), progress)
     mark_used(folder)
     return DecodedOnce(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let processes that want the same images decode them once: the others wait until they are there.
+
+    Where a file system cannot lock files, each decodes them, and the first to finish is kept.
+    """
+    from filelock import FileLock
+
+    locks = files.cache_folder() / "image-locks"
+    with files.disk_faults(locks, "keep decoded images in"):
+        files.make_folder(locks)
+    lock = FileLock(locks / f"{crc32(folder.name.encode()) % _LOCKS}.lock")
+    with suppress(OSError, NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write(

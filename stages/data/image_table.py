@@ -12,7 +12,7 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
@@ -29,6 +29,17 @@ _NEEDED = ("file_name", "label")
 _COLUMNS_HINT = "A table needs the columns file_name and label, and may have split and group."
 
 Row = dict[str, object]
+
+
+def table_hint(root: Path, names: Iterable[str]) -> str:
+    """What to do where one of the files in ``root`` may be a table of its images; empty where none is."""
+    table = next((name for name in names if "/" not in name and suffix_of(name) in TABLE_SUFFIXES), None)
+    if table is None:
+        return ""
+    return (
+        f"If {shown(table)} names their classes, give it as the path: {shown(root / table)} (columns "
+        "file_name and label). Else: "
+    )
 
 
 def list_table(table: Path) -> Listing:
@@ -74,15 +85,20 @@ def read_table(table: Path, *, root: Path, folder: str, part: Part | None) -> li
         )
     if missing:
         raise UsageError(
-            f"{shown(table)} names {len(missing)} files that do not exist: {shown_list(missing)}.",
+            f"{shown(table)} names {_files(missing)} that {'does' if len(missing) == 1 else 'do'} not exist: "
+            f"{shown_list(missing)}.",
             hint=f"Paths are relative to {shown(table.parent)}. Correct or delete these rows.",
         )
     if repeated:
         raise UsageError(
-            f"{shown(table)} names {len(repeated)} files more than once: {shown_list(repeated)}.",
+            f"{shown(table)} names {_files(repeated)} more than once: {shown_list(repeated)}.",
             hint="Keep one row for each file: an image has one class.",
         )
     return _with_parts(table, images)
+
+
+def _files(names: list[str]) -> str:
+    return f"{len(names):,} file{'' if len(names) == 1 else 's'}"
 
 
 def _with_parts(table: Path, images: list[ListedImage]) -> list[ListedImage]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nasflow.base.errors import UsageError
-from stages.data.image_table import TABLE_NAMES, TABLE_SUFFIXES, read_table
+from stages.data.image_table import TABLE_NAMES, read_table, table_hint
 from stages.data.listed import (
     LAYOUT_HINT,
     PART_WORDS,
@@ -30,7 +30,6 @@ from stages.data.walking import (
     Identity,
     folder_identity,
     read_folder,
-    suffix_of,
     walk,
 )
 
@@ -163,13 +162,7 @@ class _ClassFolders:
     def _without_classes(self, folder: str) -> UsageError:
         where = self.root / folder
         count = len(self.top.images if not folder else self._second_level[folder].images)
-        tables = [name for name in self.top.others if suffix_of(name) in TABLE_SUFFIXES]
-        hint = LAYOUT_HINT
-        if tables:
-            hint = (
-                f"If {shown(tables[0])} names their classes, give it as the path: "
-                f"{shown(self.root / tables[0])} (columns file_name and label). Else: {LAYOUT_HINT}"
-            )
+        hint = f"{table_hint(self.root, self.top.others)}{LAYOUT_HINT}"
         lie = "1 image lies" if count == 1 else f"{count} images lie"
         return UsageError(f"{lie} directly in {shown(where)}, without class folders.", hint=hint)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nasflow.base.errors import DatasetMissingError, UsageError
-from stages.data.image_table import TABLE_SUFFIXES, list_table
+from stages.data.image_table import TABLE_SUFFIXES, list_table, table_hint
 from stages.data.layout import list_folder
 from stages.data.listed import LAYOUT_HINT, ListedImage, Listing, Part, no_images
 from stages.data.names import shown, shown_list
@@ -96,4 +96,4 @@ def _one_class_hint(listing: Listing) -> str:
     nested = {image.path.split("/")[1] for image in listing.images if image.path.count("/") >= 2}
     if len(first) >= 2 and len(nested) >= 2:
         return f"If the folders in it are the classes, name that folder: {shown(listing.root / first[0])}"
-    return LAYOUT_HINT
+    return f"{table_hint(listing.root, listing.ignored)}{LAYOUT_HINT}"

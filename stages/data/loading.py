@@ -87,7 +87,8 @@ class PhotoBatches:
     def _changed(self, loaded: Loaded, seed: int, mix: bool) -> tuple[Tensor, Tensor]:
         """A share of a batch as the network takes it.
 
-        Changes to whole batches need the images of all shares: these are exchanged as 8-bit pixels.
+        Where images are mixed with those of other shares, all of them are exchanged, as 8-bit pixels. The
+        changes to them are made to this share's images and their partners alone.
         """
         pixels_NHWC, factors_N3, labels_N = (
             None if tensor is None else tensor.to(self.device, non_blocking=True) for tensor in loaded
@@ -97,13 +98,19 @@ class PhotoBatches:
         if gather is None or not self._change.acts(mix):
             x_NCHW = on_device(pixels_NHWC, self.device, factors_N3)
             return self._change(x_NCHW, labels_N, seed=seed, mix=mix)
-        pixels_NHWC, labels_N = gather(pixels_NHWC, self.batch_size), gather(labels_N, self.batch_size)
-        if factors_N3 is not None:
-            factors_N3 = gather(factors_N3, self.batch_size)
-        x_NCHW = on_device(pixels_NHWC, self.device, factors_N3)
-        x_NCHW, labels = self._change(x_NCHW, labels_N, seed=seed, mix=mix)
         share = self.sharing.of(self.batch_size)
-        return x_NCHW[share], labels[share]
+        _, height, width, channels = pixels_NHWC.shape
+        change = self._change.drawn((self.batch_size, channels, height, width), seed=seed, mix=mix)
+        labels_N = gather(labels_N, self.batch_size)
+        rows_N = torch.arange(share.start, share.stop)
+        partners_N = change.partners(share)
+        if len(partners_N):  # in all processes, or in none
+            rows_N = torch.cat([rows_N, partners_N[(partners_N < share.start) | (partners_N >= share.stop)]])
+            chosen_N = rows_N.to(self.device)
+            pixels_NHWC = gather(pixels_NHWC, self.batch_size)[chosen_N]
+            if factors_N3 is not None:
+                factors_N3 = gather(factors_N3, self.batch_size)[chosen_N]
+        return change(on_device(pixels_NHWC, self.device, factors_N3), rows_N, labels_N, share)
 
     def in_order(self, batch_size: int = 500, *, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """All photos once, as evaluation shows them, in order, from batch ``first`` on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from stages.nn.weights_source import (
     read_map,
 )
 from stages.space import SpaceConfig, load_space
+from stages.space.mobilenet_v2 import STAGES as MOBILENET_STAGES
 from stages.space.search_space import NetConfig, SearchSpace
 from stages.space.weights_origin import WeightsOrigin
 
@@ -60,7 +61,7 @@ def load_pretrained(space: SearchSpace, folder: Path | None = None) -> Pretraine
             stored = convert(PACKAGES[space.pretrained], kept)
         state = rename(stored, wanted, {}, origin.name)
     else:
-        state = _own(space, Path(space.pretrained), wanted)
+        state = _own(Path(space.pretrained), wanted, _layers(space), _largest(space))
     fold_channels(state, space.input_channels)
     (classes,) = (len(tensor) for name, tensor in state.items() if name.endswith(".dense.bias"))
     return PretrainedWeights(origin=origin, net=_largest(space, classes), state=state)
@@ -71,19 +72,37 @@ def full_network(space: SearchSpace, weights: PretrainedWeights, seed: int = 0) 
 
     Where it has another number of classes than these, its dense layer is fresh: N(0, 0.01) from ``seed``.
     """
+    return _with_classes(_largest(space), weights.state, seed)
+
+
+def _with_classes(net: NetConfig, weights: Mapping[str, Tensor], seed: int) -> Network:
+    """A network with these weights; a dense layer of other classes is fresh."""
     with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
-        network = Network(_largest(space))
-    state = dict(weights.state)
-    if space.classes != weights.net.classes:
-        generator = torch.Generator().manual_seed(seed)
-        for name, like in network.state_dict().items():
-            if name.endswith(".dense.weight"):
-                state[name] = 0.01 * torch.randn(like.shape, generator=generator)
-            elif name.endswith(".dense.bias"):
-                state[name] = torch.zeros_like(like)
+        network = Network(net)
+    state = dict(weights)
+    generator = torch.Generator().manual_seed(seed)
+    for name, like in network.state_dict().items():
+        if state[name].shape == like.shape:
+            continue
+        if name.endswith(".dense.weight"):
+            state[name] = 0.01 * torch.randn(like.shape, generator=generator)
+        elif name.endswith(".dense.bias"):
+            state[name] = torch.zeros_like(like)
     network.load_state_dict(state)
     to_channels_last(network)
     return network.eval()
+
+
+def mobilenet(path: Path, net: NetConfig, seed: int = 0) -> Network:
+    """MobileNetV2 with the weights that a mapping file names, for inputs as ours; see :func:`full_network`.
+
+    ``net``: as :func:`stages.space.mobilenet_v2.mobilenet_v2` makes it, at its published strides. Other
+    libraries pad evenly where a stride of 2 is: their convolutions look at other rows and columns by one
+    pixel, which hardly matters inside a picture. Raises UsageError, IntegrityError, ConfigError.
+    """
+    state = _own(path, _wanted(net), [repeats for _, _, repeats, _ in MOBILENET_STAGES], net)
+    fold_channels(state, net.input_channels)
+    return _with_classes(net, state, seed)
 
 
 def convert(packaged: PackagedWeights, kept: Path) -> dict[str, Tensor]:
@@ -95,7 +114,7 @@ def convert(packaged: PackagedWeights, kept: Path) -> dict[str, Tensor]:
     packaged.check(hash_or_none(path))
     space = load_space(SpaceConfig(name=packaged.space))
     net = _largest(space)
-    names = prefixes(packaged.layout, space, net)
+    names = prefixes(packaged.layout, _layers(space), net)
     state = rename(_read(path), _wanted(net), names, path.name)
     fold_input(state, [packaged.mean], [packaged.std])
     data = save_state(state)
@@ -127,11 +146,15 @@ def _kept(path: Path) -> dict[str, Tensor] | None:
     return load(data)
 
 
-def _own(space: SearchSpace, path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _layers(space: SearchSpace) -> list[int]:
+    return [stage.layers for stage in space.stages]
+
+
+def _own(
+    path: Path, wanted: Mapping[str, Tensor], layers: Sequence[int], net: NetConfig
+) -> dict[str, Tensor]:
     mapping, file = read_map(path)
-    names = (
-        mapping.names if isinstance(mapping.names, dict) else prefixes(mapping.names, space, _largest(space))
-    )
+    names = mapping.names if isinstance(mapping.names, dict) else prefixes(mapping.names, layers, net)
     state = rename(_read(file), wanted, names, file.name)
     fold_epsilon(state, mapping.bn_epsilon)
     fold_input(state, mapping.mean, mapping.std)

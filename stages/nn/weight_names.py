@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from nasflow.base.errors import IntegrityError
 from stages.nn.weights_source import NamesLayout
-from stages.space.search_space import NetConfig, SearchSpace
+from stages.space.search_space import NetConfig
 
 STEM_WEIGHT = "blocks.0.0.weight"
 _COUNTER = ".num_batches_tracked"  # of BN: not a weight, and not in every file
 _SHOWN = 3
 
 
-def prefixes(layout: NamesLayout, space: SearchSpace, net: NetConfig) -> dict[str, str]:
-    """For each convolution, BN and dense layer of a network of the space: our prefix, and the layout's."""
-    return dict(_LAYOUTS[layout](space, net))
+def prefixes(layout: NamesLayout, layers: Sequence[int], net: NetConfig) -> dict[str, str]:
+    """For each convolution, BN and dense layer of a network: our prefix, and the layout's.
+
+    ``layers``: how many blocks each of its stages has, stem and head not counted.
+    """
+    return dict(_LAYOUTS[layout](layers, net))
 
 
-def _efficientnet_pytorch(space: SearchSpace, net: NetConfig) -> Iterator[tuple[str, str]]:
+def _efficientnet_pytorch(_layers: Sequence[int], net: NetConfig) -> Iterator[tuple[str, str]]:
     """github.com/lukemelas/EfficientNet-PyTorch and its relatives: blocks numbered through."""
     for ours, block, number in _places(net):
         if block == "stem":
@@ -38,9 +41,9 @@ def _efficientnet_pytorch(space: SearchSpace, net: NetConfig) -> Iterator[tuple[
                 yield f"{ours}.layers.{index}.1", f"_blocks.{number}.{norm}"
 
 
-def _timm(space: SearchSpace, net: NetConfig) -> Iterator[tuple[str, str]]:
-    """timm's EfficientNet family: blocks numbered within their stage."""
-    within = [(stage, index) for stage, spec in enumerate(space.stages) for index in range(spec.layers)]
+def _timm(layers: Sequence[int], net: NetConfig) -> Iterator[tuple[str, str]]:
+    """timm's EfficientNet family, MobileNetV2 among it: blocks numbered within their stage."""
+    within = [(stage, index) for stage, count in enumerate(layers) for index in range(count)]
     for ours, block, number in _places(net):
         if block == "stem":
             yield from ((f"{ours}.0", "conv_stem"), (f"{ours}.1", "bn1"))
@@ -57,9 +60,25 @@ def _timm(space: SearchSpace, net: NetConfig) -> Iterator[tuple[str, str]]:
                 yield f"{ours}.layers.{index}.1", f"blocks.{stage}.{place}.bn{index + 1}"
 
 
-_LAYOUTS: Mapping[str, Callable[[SearchSpace, NetConfig], Iterator[tuple[str, str]]]] = {
+def _torchvision(_layers: Sequence[int], net: NetConfig) -> Iterator[tuple[str, str]]:
+    """torchvision's MobileNetV2 (its ``models/mobilenetv2.py``): all numbered through in ``features``."""
+    for ours, block, number in _places(net):
+        if block in ("stem", "head"):
+            place = 0 if block == "stem" else number + 1
+            yield from ((f"{ours}.{part}", f"features.{place}.{part}") for part in (0, 1))
+        elif block == "classifier":
+            yield f"{ours}.dense", "classifier.1"
+        else:
+            theirs, last = f"features.{number + 1}.conv", _parts(net, number) - 1
+            for index in range(last):
+                yield from ((f"{ours}.layers.{index}.{part}", f"{theirs}.{index}.{part}") for part in (0, 1))
+            yield from ((f"{ours}.layers.{last}.{part}", f"{theirs}.{last + part}") for part in (0, 1))
+
+
+_LAYOUTS: Mapping[str, Callable[[Sequence[int], NetConfig], Iterator[tuple[str, str]]]] = {
     "efficientnet_pytorch": _efficientnet_pytorch,
     "timm": _timm,
+    "torchvision": _torchvision,
 }
 
 

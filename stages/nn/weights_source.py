@@ -22,12 +22,13 @@ from stages.space.weights_origin import WeightsOrigin
 CONVERSION_VERSION = 1
 """Raised where the conversion of a package's file gives other numbers than before."""
 
-NamesLayout = Literal["efficientnet_pytorch", "timm"]
+NamesLayout = Literal["efficientnet_pytorch", "timm", "torchvision"]
 
 
 class WeightsMap(Record):
-    """A weights file of one's own, and which of its tensors are which (``space.pretrained``).
+    """A weights file of one's own, and which of its tensors are which.
 
+    For ``space.pretrained`` and ``baseline.pretrained``.
     ``names`` is a layout that is known by name, or says for our names, or their beginnings up to a dot, what
     stands there instead: ``{blocks.0.0: conv_stem, blocks.1.layers.0.0: features.1.conv}``.
     """
@@ -153,3 +154,8 @@ def identity(origin: WeightsOrigin) -> dict[str, str]:
 def weights_identity(pretrained: str | None) -> dict[str, str]:
     """As :func:`identity`, of what a space names; nothing without. Raises as :func:`origin_of`."""
     return {} if pretrained is None else identity(origin_of(pretrained))
+
+
+def mobilenet_identity(path: str | None) -> dict[str, str]:
+    """As :func:`weights_identity`, of ``baseline.pretrained``."""
+    return {} if path is None else {"mobilenet": identity(origin_of(path))["pretrained"]}

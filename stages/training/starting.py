@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.artifact import sha256_hex
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Images
 from stages.nn.network import Network, save_weights
-from stages.nn.pretrained import full_network, load_pretrained
+from stages.nn.pretrained import full_network, load_pretrained, mobilenet
 from stages.nn.probe import features, fit_classifier
 from stages.nn.start import IMAGES, PretrainedStart
 from stages.nn.supernet import Supernet
@@ -59,6 +60,13 @@ class FittedStart:
 def pretrained_full(space: SearchSpace, data: DataConfig, seed: int) -> Network:
     """The space's largest network, started as :class:`FittedStart` does. Raises what that does."""
     network = full_network(space, load_pretrained(space), _dense_seed(seed))
+    _fit_dense(network, open_dataset(data).load("train"), seed)
+    return network
+
+
+def pretrained_mobilenet(path: str, net: NetConfig, data: DataConfig, seed: int) -> Network:
+    """A person's own MobileNetV2 (``baseline.pretrained``), its dense layer fitted as that of all others."""
+    network = mobilenet(Path(path), net, _dense_seed(seed))
     _fit_dense(network, open_dataset(data).load("train"), seed)
     return network
 

@@ -49,11 +49,14 @@ def counting(networks: Sequence[Network], *, published: bool = False) -> list[st
     They are what people would have taken. Where the found network's weights descend from published ones, only
     networks whose weights do count: the whole network that its space was cut from, and MobileNetV2s with
     pretrained weights. Against one that started from random numbers, the speed-up would be that of the
-    weights. ``published``: MobileNetV2s with their own strides count, too.
+    weights. ``published``: MobileNetV2s with their own strides count, too; pretrained ones always do, since
+    their weights were made for these strides.
     """
     pretrained = any(is_pretrained(network) for network in networks if network.role == "found")
     roles = REFERENCES if published else REFERENCES - {"baseline_published"}
-    return [n.name for n in networks if n.role in roles and (is_pretrained(n) or not pretrained)]
+    if pretrained:
+        return [n.name for n in networks if n.role in REFERENCES and is_pretrained(n)]
+    return [n.name for n in networks if n.role in roles]
 
 
 def accuracy_relation(low: float, high: float, margin: float) -> AccuracyRelation:

@@ -223,19 +223,66 @@ def test_a_given_split_that_leaks_is_told_and_one_without_a_class_in_a_part_is_r
         given_back("lacks.jsonl").catalogue  # noqa: B018 - looking is what fails
 
 
-def test_numbers_of_images_are_those_of_the_parts_that_are_cut(folder: Path) -> None:
-    """With a given test part, and in folds, other images than those that are cut do not count."""
+def in_parts(folder: Path, **parts: range) -> Path:
+    """A folder of parts with these images of each class."""
     root = folder.parent / "parts"
-    for part, numbers in (("train", range(12)), ("test", range(12, 24))):
+    for part, numbers in parts.items():
         for name in CLASSES:
             (root / part / name).mkdir(parents=True)
             for number in numbers:
                 os.link(folder / name / f"{number:02d}.png", root / part / name / f"{number:02d}.png")
+    return root
+
+
+def test_numbers_of_images_are_those_of_the_parts_that_are_cut(folder: Path) -> None:
+    """With a given test part, and in folds, other images than those that are cut do not count."""
+    root = in_parts(folder, train=range(12), test=range(12, 24))
     assert opened(root, architecture_images=6, choice_images=6).counts["choice"] == 12
     assert opened(root, architecture_images=0.4, choice_images=0.45).counts["test"] == 36
     folds = opened(folder, architecture_images=6, choice_images=6, folds=4)
     assert (folds.counts["choice"], folds.counts["test"]) == (12, 18)
     assert opened(folder, test_images=30).counts["test"] == 30
+
+
+def test_a_number_of_test_images_beside_a_given_test_part_is_refused(folder: Path) -> None:
+    root = in_parts(folder, train=range(12), test=range(12, 24))
+    with pytest.raises(UsageError, match=r"data\.test_images is 0\.5, .* their own \(36 images\)") as caught:
+        opened(root, test_images=0.5).catalogue  # noqa: B018 - looking is what fails
+    assert "unset" in caught.value.hint
+    with pytest.raises(ValueError, match="folds and test_images exclude each other"):
+        DataConfig(source="folder", path="x", folds=5, test_images=20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "architecture", "choice"),
+    [
+        ({}, 18, 18),
+        ({"architecture_images": 9}, 9, 27),
+        ({"choice_images": 9}, 27, 9),
+        ({"architecture_images": 12, "choice_images": 6}, 24, 12),
+        ({"architecture_images": 0.2, "choice_images": 0.1}, 24, 12),
+    ],
+)
+def test_given_validation_images_are_cut_in_two_as_asked_for(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Mapping[str, float],
+    architecture: int,
+    choice: int,
+) -> None:
+    monkeypatch.setattr("stages.data.splitting.SHARED_BELOW", 10)
+    root = in_parts(folder, train=range(8), val=range(8, 20), test=range(20, 24))
+    counts = opened(root, **settings).counts
+    assert (counts["architecture"], counts["choice"]) == (architecture, choice)
+
+
+@pytest.mark.parametrize("settings", [{"choice_images": 36}, {"architecture_images": 30, "choice_images": 7}])
+def test_more_images_than_are_given_for_validation_are_refused(
+    folder: Path, settings: Mapping[str, float]
+) -> None:
+    root = in_parts(folder, train=range(8), val=range(8, 20), test=range(20, 24))
+    with pytest.raises(UsageError, match=r"validation part of their own, of 36 images"):
+        opened(root, **settings).catalogue  # noqa: B018 - looking is what fails
 
 
 def test_parts_that_leave_nothing_to_train_with_are_named_by_their_keys(folder: Path) -> None:

@@ -281,8 +281,8 @@ def test_tables_with_a_mistake_are_refused_with_the_line(
         (('{"file_name": "1.jpg"',), "line 1, is not valid JSON"),
         (('{"file_name": "1.jpg", "text": "a"}',), "has no column label"),
         (("[" * 100_000,), "line 1, is not valid JSON"),
-        (('{"file_name": "\\u0000", "label": 1}',), "files that do not exist"),
-        (('{"file_name": "\\ud800", "label": 1}',), "files that do not exist"),
+        (('{"file_name": "\\u0000", "label": 1}',), "that does not exist"),
+        (('{"file_name": "\\ud800", "label": 1}',), "that does not exist"),
     ],
 )
 def test_jsonl_with_a_mistake_is_refused_with_the_line(
@@ -325,6 +325,12 @@ def test_the_folders_of_a_table_without_splits_give_the_parts(tmp_path: Path) ->
     rows = ["train/1.jpg,a", "train/2.jpg,b", "train/3.jpg,b", "test/1.jpg,a", "test/2.jpg,b"]
     (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]), encoding="utf-8")
     assert [image.part for image in list_images(tmp_path).images] == ["test"] * 2 + ["train"] * 3
+
+
+def test_a_table_of_another_name_beside_one_folder_of_images_is_pointed_at(tmp_path: Path) -> None:
+    error = refused(tree(tmp_path, "images/1.jpg", "images/2.jpg", "labels.csv"))
+    assert "one class only: images" in error.message
+    assert str(tmp_path / "labels.csv") in error.hint
 
 
 def test_two_tables_in_a_folder_are_refused(tmp_path: Path) -> None:

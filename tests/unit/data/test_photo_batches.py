@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from PIL import Image
 from nasflow.base.errors import IntegrityError, MachineError
 from nasflow.base.processes import usable_cores
 from stages.data.augmentation import PRESETS, Augmentation, AugmentationConfig
+from stages.data.batch_augmentation import BatchAugmentation
 from stages.data.decoded import DecodedEachTime, DecodedOnce, decoded_once
 from stages.data.geometry import Pixels
 from stages.data.loading import PhotoBatches
@@ -157,6 +161,44 @@ def test_in_order_photos_are_those_that_devices_are_given() -> None:
     assert torch.equal(third[0], shown[2][0])
 
 
+@pytest.mark.parametrize(
+    "augmentation",
+    [PRESETS["strong"], Augmentation(randaugment=2, erasing=0.5), Augmentation(mixup=1.0)],
+    ids=["all", "not mixed", "mixup"],
+)
+def test_shares_of_a_batch_are_changed_as_the_whole_of_it_by_their_own_images_and_partners_alone(
+    augmentation: Augmentation,
+) -> None:
+    count, shares = 11, (slice(0, 4), slice(4, 8), slice(8, 11))
+    x_NCHW = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    labels_N = torch.arange(count) % 3
+    for seed in range(8):
+        whole, of_all = BatchAugmentation(augmentation, 3)(x_NCHW, labels_N, seed=seed, mix=True)
+        for share in shares:
+            change = BatchAugmentation(augmentation, 3).drawn(x_NCHW.shape, seed=seed, mix=True)
+            own_N, partners_N = torch.arange(share.start, share.stop), change.partners(share)
+            rows_N = torch.cat([own_N, partners_N[~torch.isin(partners_N, own_N)]])
+            assert len(rows_N) <= 2 * len(own_N)
+            changed, labels = change(x_NCHW[rows_N], rows_N, labels_N, share)
+            torch.testing.assert_close(changed, whole[share])
+            torch.testing.assert_close(labels, of_all[share])
+
+
+def test_pixels_are_exchanged_only_where_images_are_mixed_with_those_of_others() -> None:
+    exchanged: list[tuple[int, ...]] = []
+
+    def gather(share: torch.Tensor, count: int) -> torch.Tensor:
+        exchanged.append(tuple(share.shape[1:]))
+        return torch.cat([share, share])[:count]
+
+    sharing = Sharing(0, 2, gather)
+    for augmentation, pixels in ((Augmentation(randaugment=2, erasing=0.5), 0), (Augmentation(mixup=1.0), 5)):
+        exchanged.clear()
+        list(photos(augmentation).batches(6, CPU, sharing).training(1, 0))
+        assert exchanged.count(()) == 5, "labels"
+        assert sum(shape != () for shape in exchanged) <= pixels
+
+
 def test_mixed_labels_add_up_and_say_what_the_pixels_are() -> None:
     only_mixup = Augmentation(mixup=1.0)
     mixed = [batch for epoch in range(4) for batch in photos(only_mixup).batches(6, CPU).training(0, epoch)]
@@ -258,6 +300,39 @@ def test_cached_or_not_photos_are_the_same_bits(tmp_path: Path, monkeypatch: pyt
         for (x, labels), (y, others) in pairs:
             assert torch.equal(x, y)
             assert torch.equal(labels, others)
+
+
+def test_sets_that_several_want_at_the_same_time_are_decoded_by_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    decoded: Counter[int] = Counter()
+    together = threading.Barrier(4)
+
+    def decode(number: int) -> Pixels:
+        decoded[number] += 1
+        return one_colour(number)
+
+    def want(_: int) -> DecodedOnce:
+        together.wait(timeout=60)
+        return decoded_once(decode, ["a", "b", "c"], "16 3", workers=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        sets = list(pool.map(want, range(4)))
+    assert decoded == Counter({0: 1, 1: 1, 2: 1})
+    assert all(np.array_equal(one.read(2), one_colour(2)) for one in sets)
+
+
+def test_where_files_cannot_be_locked_images_are_decoded_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def refuse(_file: int, _kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert np.array_equal(decoded_once(one_colour, ["a", "b"], "16 3").read(1), one_colour(1))
 
 
 def test_an_unfinished_cache_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

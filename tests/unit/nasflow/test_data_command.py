@@ -95,6 +95,42 @@ def test_the_screen_says_it_in_words(photos: Path, capfd: pytest.CaptureFixture[
     assert max(map(len, said.splitlines())) < 140
 
 
+def test_images_to_be_looked_at_are_named_on_the_screen(
+    photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mosaic(7000).resize((5, 5)).save(photos / "cat" / "icon.png")
+    mosaic(7001).resize((700, 80)).save(photos / "cat" / "panorama.png")
+    assert main(["data", "check", str(photos)]) == 0
+    said = " ".join(capfd.readouterr().out.split())
+    for words in (
+        "ape/000.png = ape/again.png",
+        "bee/002.png = bee/larger.png",
+        "in different classes (ape and bee 1), all left out: ape/001.png = bee/wrong.png",
+        "1 image with a shorter side below",
+        "cat/icon.png (5 x 5)",
+        "cat/panorama.png (700 x 80)",
+    ):
+        assert words in said, words
+    found = checked(capfd, str(photos))
+    assert (found["small"], found["long"]) == (["cat/icon.png"], ["cat/panorama.png"])
+
+
+def test_folds_are_not_proposed_where_the_images_have_a_test_part(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = photo_folder(tmp_path / "all", {"ape": 24, "bee": 24})
+    for name in ("ape", "bee"):
+        for number in range(24):
+            target = tmp_path / "parts" / ("test" if number < 6 else "train") / name / f"{number:03d}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name / f"{number:03d}.png", target)
+    assert main(["data", "check", str(tmp_path / "parts")]) == 0
+    said = " ".join(capfd.readouterr().out.split())
+    assert "Without parts of their own, data.folds: 5 would test on every image" in said
+    assert main(["init", "--data", str(tmp_path / "parts"), str(tmp_path / "project")]) == 0
+    assert "data.folds 5 (not set)" not in capfd.readouterr().out
+
+
 def test_the_sheet_is_one_file_with_pictures_and_escapes_names(
     photos: Path, own_cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,10 @@ from support.memory_context import MemoryStore, memory_context
 from support.toy_search import SPACE, latency_model
 
 from benchmarks._memory import learned_tensors, traced_peak
+from nasflow.base.processes import usable_cores
 from nasflow.cli.app import main
 from nasflow.commands.planned_trainings import Images, counted_images, planned_trainings
+from nasflow.commands.training_costs import busy_note
 from stages.baseline import Baseline, BaselineConfig
 from stages.data.config import DataConfig
 from stages.documents import SearchResult, TrainedNetworks
@@ -142,6 +144,17 @@ def test_imagenet_is_planned_without_its_images(
     text = capfd.readouterr().out
     assert "does not exist" in text and "5,120, as data.train_images says" in text
     assert ("GPU-hours are not known" in text) == (unit == "cpu_hours")
+
+
+@pytest.mark.parametrize(
+    ("running", "said"), [(1.0, ""), (50.0 * usable_cores(), " Other programs ran meanwhile")]
+)
+def test_steps_that_were_timed_beside_other_programs_are_said_to_be(
+    monkeypatch: pytest.MonkeyPatch, running: float, said: str
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (running, 0.0, 0.0))
+    assert busy_note().startswith(said)
+    assert bool(busy_note()) is bool(said)
 
 
 def test_what_trains_nothing_still_needs_the_images_of_a_folder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from torch.nn import functional
 from nasflow.base.errors import ConfigError, IntegrityError, MachineError, NasflowError, UsageError
 from stages.nn.input_fold import fold_channels, fold_epsilon, fold_input
 from stages.nn.network import Network
-from stages.nn.pretrained import convert, full_network, load_pretrained
+from stages.nn.pretrained import convert, full_network, load_pretrained, mobilenet
 from stages.nn.weight_names import prefixes, rename
-from stages.nn.weights_source import PACKAGES, identity, origin_of
+from stages.nn.weights_source import PACKAGES, NamesLayout, identity, origin_of
 from stages.space import SpaceConfig, load_space
+from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.space.padding import same_padding
 from stages.space.search_space import SearchSpace
 
@@ -70,7 +72,7 @@ def as_published() -> tuple[dict[str, Tensor], Network]:
     state = torch.load(PACKAGED.path(), weights_only=True)
     net = LITE0.network(LITE0.largest_path())
     network = Network(net)
-    names = prefixes("efficientnet_pytorch", LITE0, net)
+    names = prefixes("efficientnet_pytorch", [stage.layers for stage in LITE0.stages], net)
     network.load_state_dict(rename(state, network.state_dict(), names, "the package"))
     return state, network.eval()
 
@@ -193,7 +195,7 @@ def own(folder: Path, state: dict[str, Tensor], **mapping: Any) -> SearchSpace:
 
 def timm_state() -> tuple[dict[str, str], dict[str, Tensor]]:
     """The toy weights under timm's names."""
-    names = prefixes("timm", SPACE, toy_weights().net)
+    names = prefixes("timm", [stage.layers for stage in SPACE.stages], toy_weights().net)
     renamed = {}
     for ours, tensor in toy_weights().state.items():
         prefix, _, rest = ours.rpartition(".")
@@ -215,6 +217,74 @@ def test_timms_names_are_known(tmp_path: Path) -> None:
         if not name.endswith("num_batches_tracked")
     )
     assert (loaded.origin.licence, loaded.origin.url) == ("MIT", "https://example.org")
+
+
+# As torchvision's mobilenetv2.py and timm's _efficientnet_blocks.py have them, at width 1.
+TORCHVISION = {
+    "features.0.0.weight": (32, 3, 3, 3),
+    "features.1.conv.0.0.weight": (32, 1, 3, 3),
+    "features.1.conv.1.weight": (16, 32, 1, 1),
+    "features.1.conv.2.running_var": (16,),
+    "features.2.conv.0.0.weight": (96, 16, 1, 1),
+    "features.2.conv.1.0.weight": (96, 1, 3, 3),
+    "features.2.conv.1.1.bias": (96,),
+    "features.17.conv.2.weight": (320, 960, 1, 1),
+    "features.17.conv.3.weight": (320,),
+    "features.18.0.weight": (1280, 320, 1, 1),
+    "features.18.1.running_mean": (1280,),
+    "classifier.1.weight": (1000, 1280),
+}
+TIMM = {
+    "conv_stem.weight": (32, 3, 3, 3),
+    "bn1.weight": (32,),
+    "blocks.0.0.conv_dw.weight": (32, 1, 3, 3),
+    "blocks.0.0.conv_pw.weight": (16, 32, 1, 1),
+    "blocks.0.0.bn2.weight": (16,),
+    "blocks.1.0.conv_pw.weight": (96, 16, 1, 1),
+    "blocks.5.2.conv_pwl.weight": (160, 960, 1, 1),
+    "blocks.6.0.bn3.weight": (320,),
+    "conv_head.weight": (1280, 320, 1, 1),
+    "bn2.running_var": (1280,),
+    "classifier.weight": (1000, 1280),
+}
+
+
+@pytest.mark.parametrize(("layout", "known"), [("torchvision", TORCHVISION), ("timm", TIMM)])
+def test_a_mobilenet_v2_of_another_library_becomes_ours(
+    tmp_path: Path, layout: NamesLayout, known: Mapping[str, tuple[int, ...]]
+) -> None:
+    net = mobilenet_v2(resolution=64, classes=1000)
+    names = prefixes(layout, [1, 2, 3, 4, 3, 3, 1], net)
+    torch.manual_seed(1)
+    true = Network(net)
+    state = {
+        f"{names[ours.rpartition('.')[0]]}.{ours.rpartition('.')[2]}": tensor.clone()
+        for ours, tensor in true.state_dict().items()
+    }
+    assert {name: tuple(state[name].shape) for name in known} == known
+    assert len(state) == 52 * 6 + 2, "52 convolutions with normalisation, and a dense layer with bias"
+    save_file(state, tmp_path / "theirs.safetensors")
+    mapping: dict[str, Any] = {
+        "weights": "theirs.safetensors",
+        "names": layout,
+        "mean": [0.485, 0.456, 0.406],
+    }
+    mapping |= {"std": [0.229, 0.224, 0.225], "bn_epsilon": 1e-5}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(mapping))
+    loaded = mobilenet(tmp_path / "own.yaml", mobilenet_v2(resolution=96, classes=7))
+    assert loaded.net.classes == 7
+    wanted = true.state_dict()
+    for name, tensor in loaded.state_dict().items():
+        if ".layers." in name and name.endswith(".0.weight"):
+            assert torch.equal(tensor, wanted[name]), name
+
+
+def test_a_mobilenet_v2_of_another_width_is_refused(tmp_path: Path) -> None:
+    narrow = Network(mobilenet_v2(resolution=64, classes=5, width=0.5))
+    save_file(narrow.state_dict(), tmp_path / "w.safetensors")
+    (tmp_path / "own.yaml").write_text("weights: w.safetensors\n")
+    with pytest.raises(IntegrityError, match="of another shape"):
+        mobilenet(tmp_path / "own.yaml", mobilenet_v2(resolution=64, classes=5))
 
 
 def test_names_may_be_given_one_by_one_or_by_their_beginnings(tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ from pathlib import Path
 import pytest
 
 from nasflow.base.errors import MachineError
-from nasflow.base.text import Remaining, clock_time, human_bytes, human_count, human_duration, share
+from nasflow.base.text import (
+    Remaining,
+    clock_time,
+    human_bytes,
+    human_count,
+    human_duration,
+    rough_duration,
+    share,
+)
 from pipeline.events import (
     Event,
     Message,
@@ -145,6 +153,24 @@ def test_what_an_interrupted_run_had_done_is_no_pace() -> None:
 )
 def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (12.3, "12 s"),
+        (91, "2 min"),
+        (1491, "25 min"),
+        (3500, "1 h"),
+        (5_900, "1 h 40 min"),
+        (40_000, "11 h"),
+        (190_000, "2 d 5 h"),
+        (86_400, "1 d"),
+        (float("nan"), "unknown time"),
+    ],
+)
+def test_an_estimate_does_not_look_more_exact_than_it_is(seconds: float, text: str) -> None:
+    assert rough_duration(seconds) == text
 
 
 @pytest.mark.parametrize(

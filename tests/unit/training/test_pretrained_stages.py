@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load, save_file
 from support.memory_context import MemoryStore, memory_context
 from support.toy_search import EACH_STEP, SPACE, Stopped, StoppingScratch, latency_model
 
-from nasflow.base.errors import UsageError
+from nasflow.base.errors import NasflowError, UsageError
 from pipeline.stage import Context
 from stages.baseline import Baseline, BaselineConfig
 from stages.data.config import DataConfig, open_dataset
@@ -29,11 +30,13 @@ from stages.nn.network import Network, load_network, save_weights
 from stages.nn.pretrained import full_network, load_pretrained
 from stages.nn.supernet import Supernet
 from stages.nn.weights_source import weights_identity
+from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.space.search_space import Candidate, SearchSpace
 from stages.training.distillation import TeacherConfig
 from stages.training.optimisation import accuracy_percent
 from stages.training.recipe import TrainingConfig, resolved_start
 from stages.training.starting import FittedStart, pretrained_full, with_teacher
+from stages.verification.rivals import counting
 
 DATA = DataConfig(train_images=200, architecture_images=100)
 STILL = TrainingConfig(epochs=1, batch_size=50, pretrained_rate=1e-9, ema_decay=0.0)
@@ -136,6 +139,57 @@ def test_the_whole_pretrained_network_is_trained_beside_the_baselines(space: Sea
     without = config.model_copy(update={"full": False})
     with pytest.raises(UsageError, match="no network with pretrained weights to compare"):
         Baseline(config=without, recipe=STILL, space=space, data=DATA, seed=0).check()
+
+
+def test_a_pretrained_mobilenet_v2_of_ones_own_is_trained_as_the_found_network_is_and_counts(
+    space: SearchSpace, tmp_path: Path
+) -> None:
+    torch.manual_seed(4)
+    net = mobilenet_v2(
+        resolution=space.resolution, classes=1000, input_channels=space.input_channels, width=0.35
+    )
+    theirs = Network(net).state_dict()
+    save_file(theirs, tmp_path / "theirs.safetensors")
+    path = tmp_path / "mobilenet.yaml"
+    path.write_text("weights: theirs.safetensors\nlicence: MIT\n")
+    config = BaselineConfig(
+        widths=(0.35,), published_widths=(), pretrained=str(path), pretrained_width=0.35, full=False
+    )
+    stage = Baseline(config=config, recipe=STILL, space=space, data=DATA, seed=0)
+    stage.check()
+    assert [name for name, _ in stage.all_networks()] == [
+        "mobilenet_v2_0.35_pretrained",
+        "mobilenet_v2_0.35",
+    ]
+    store = MemoryStore()
+    document = trained(stage, store)
+    own, fresh = document.networks
+    assert (own.role, own.origin, own.net.classes) == ("baseline_published", "pretrained", space.classes)
+    assert own.pretrained is not None and own.pretrained.licence == "MIT"
+    kept = weights_of(document, own.name, store)
+    torch.testing.assert_close(kept["blocks.0.0.weight"], theirs["blocks.0.0.weight"], atol=1e-5, rtol=1e-5)
+    found = own.model_copy(update={"name": "found", "role": "found"})
+    assert counting([found, own, fresh]) == [own.name]
+    # Another file is another result; where it lies is none.
+    before = stage.environment()["mobilenet"]
+    path.write_text("weights: theirs.safetensors\nlicence: none\n")
+    assert stage.environment()["mobilenet"] != before
+    assert str(tmp_path) not in json.dumps(stage.settings())
+
+
+def test_a_pretrained_mobilenet_v2_beside_a_space_of_random_weights_is_refused(tmp_path: Path) -> None:
+    config = BaselineConfig(pretrained=str(tmp_path / "mobilenet.yaml"))
+    with pytest.raises(UsageError, match="start from random weights") as caught:
+        Baseline(config=config, recipe=STILL, space=SPACE, data=DATA, seed=0).check()
+    assert "lite0" in caught.value.hint
+
+
+def test_a_mapping_file_that_is_not_there_is_found_before_anything_runs(
+    space: SearchSpace, tmp_path: Path
+) -> None:
+    config = BaselineConfig(pretrained=str(tmp_path / "mobilenet.yaml"))
+    with pytest.raises(NasflowError, match=r"mobilenet\.yaml"):
+        Baseline(config=config, recipe=STILL, space=space, data=DATA, seed=0).check()
 
 
 def test_each_network_starts_from_a_dense_layer_that_is_fitted_to_its_features(space: SearchSpace) -> None:
