@@ -13,7 +13,7 @@ from nasflow.gate.subjects import Subject
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.events import Emit, Message, Progress
 from pipeline.store.scratch import FolderScratch
-from stages.documents.gate import GatePlan, GateResult
+from stages.documents.gate import GatePlan, GateResult, OutputsCompared
 from stages.verification.gate import looks_of, verdict_of, with_drops
 from stages.verification.gate_blocks import GateBlocks, Timed
 
@@ -58,8 +58,11 @@ class Gate:
         folder: Path = user_cache_path("nasflow") / "gates" / sha256_hex(canonical_json(decided_by))[:24]
         return FolderScratch(folder, SOURCE, emit)
 
-    def measure(self, device: Device, emit: Emit) -> GateResult:
-        """Go on until the gate decides. Raises DeviceError; what was measured by then is kept."""
+    def measure(self, device: Device, emit: Emit, outputs: OutputsCompared | None = None) -> GateResult:
+        """Go on until the gate decides. Raises DeviceError; what was measured by then is kept.
+
+        ``outputs``: what was found of the candidate's answers.
+        """
         scratch = self.scratch(device, emit)
         measured = GateBlocks(scratch, device, self.requests(), self.plan.seed)
         if measured.blocks:
@@ -77,6 +80,7 @@ class Gate:
             runtime=self.runtime,
             blocks=with_drops(measured.blocks),
             looks=looks_of(self.plan, measured.blocks),
+            outputs=outputs,
             verdict=verdict,
             seconds=sum(block.seconds for block in measured.blocks),
         )

@@ -29,7 +29,9 @@ class Subject:
     @property
     def model(self) -> GateModel:
         """What a result says of it."""
-        return GateModel(name=self.name, sha256=sha256_hex(self.content), size_bytes=len(self.content))
+        return GateModel(
+            name=self.name, sha256=sha256_hex(self.content), size_bytes=len(self.content), takes=self.takes
+        )
 
     @property
     def takes(self) -> str:

@@ -59,6 +59,12 @@ def details(result: GateResult) -> list[str]:
         f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe()}: {count} blocks "
         f"in {result.seconds:.0f} s.",
     ]
+    if result.candidate.takes != result.baseline.takes:
+        lines.append(
+            f"The models do different work: the candidate takes {plain_line(result.candidate.takes)}, the "
+            f"baseline {plain_line(result.baseline.takes)}."
+        )
+    lines.append(answers(result))
     reasons = Counter(block.dropped for block in result.blocks if block.dropped is not None)
     lines += [f"{number} blocks did not count: {_DROPPED[why]}." for why, number in reasons.items()]
     if info.virtual:
@@ -69,6 +75,19 @@ def details(result: GateResult) -> list[str]:
             "(--max-blocks), as does a quieter device."
         )
     return lines
+
+
+def answers(result: GateResult) -> str:
+    """Whether the candidate answers the same on the device as on this computer."""
+    outputs = result.outputs
+    if outputs is None:
+        return "Outputs not compared on the device."
+    kind = "given" if outputs.given else "random"
+    return (
+        f"The candidate's outputs for {outputs.inputs} {kind} inputs are those "
+        f"of this computer: they differ by {outputs.largest_share:.2g} of the largest value (allowed: "
+        f"{outputs.allowed_share:g})."
+    )
 
 
 def noise_floor(result: GateResult) -> str:

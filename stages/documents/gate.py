@@ -20,6 +20,7 @@ class GateModel(Record):
     name: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int = Field(ge=1)
+    takes: str = Field(default="", max_length=10_000, description="type and shape of its inputs")
 
 
 class BlockTiming(Record):
@@ -65,6 +66,18 @@ class GateLook(Record):
     verdict: GateVerdict | None = Field(description="None: more blocks were to be measured")
 
 
+class OutputsCompared(Record):
+    """That the candidate answers on the device what it answers on this computer.
+
+    Shares are of an output's largest value. ``given``: to inputs that a person gave, and not to random ones.
+    """
+
+    inputs: int = Field(ge=1)
+    given: bool
+    largest_share: float = Field(ge=0)
+    allowed_share: float = Field(gt=0)
+
+
 class GatePlan(Record):
     """What was decided before anything was measured."""
 
@@ -92,5 +105,8 @@ class GateResult(Document):
     runtime: RuntimeOptions
     blocks: tuple[Block, ...]
     looks: tuple[GateLook, ...]
+    outputs: OutputsCompared | None = Field(
+        default=None, description="None: the device's runner cannot write them"
+    )
     verdict: GateVerdict
     seconds: float = Field(ge=0)

@@ -134,7 +134,7 @@ def test_a_gate_on_a_phone_that_fails_says_so_in_its_junit_file(
 
 @pytest.mark.needs("bubblewrap")
 def test_a_gate_on_a_phone_goes_on_where_it_was_stopped(phone: VirtualPhone, folder: ProjectFolder) -> None:
-    words = ("verify", "small.tflite", "--against", "large.tflite", "--max-ratio", "0.9")
+    words = ("verify", "small.tflite", "--against", "large.tflite", "--max-ratio", "0.9", "--max-blocks", "6")
     on_it = ("--device", f"android:{phone.address}")
     with folder.started(*words, *on_it) as running:
         running.wait_for(lambda event: event["event"] == "progress")
@@ -144,6 +144,7 @@ def test_a_gate_on_a_phone_goes_on_where_it_was_stopped(phone: VirtualPhone, fol
     assert answer.exit_code == 0, answer.document
     assert any(text.startswith("going on after") for text in answer.texts)
     assert answer.document["device"]["virtual"] is True
+    assert answer.document["outputs"]["inputs"] == 4, "the classic tool writes what the model answers"
     kept = folder.path / "home" / "cache" / "nasflow" / "gates"
     assert not list(kept.iterdir()), "a finished gate keeps no blocks"
 
