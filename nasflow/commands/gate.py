@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasflow.assemble import resolve_data
 from nasflow.base.errors import InconclusiveError, NasflowError, UsageError
 from nasflow.base.files import disk_faults, make_folder, write_atomic
 from nasflow.cli.request import Outcome, Selection
 from nasflow.cli.screen import screen
-from nasflow.commands.project import standalone
+from nasflow.commands.project import Project, standalone
 
 if TYPE_CHECKING:
+    from stages.data.config import DataConfig
     from stages.documents.gate import GatePlan, GateResult
 
 RESULT = Path("gate.json")
@@ -35,6 +37,7 @@ class GateOptions:
     self_test: bool = False
     inputs: Path | None = None
     require_outputs: bool = False
+    data: Path | None = None
 
     @property
     def outputs(self) -> list[Path]:
@@ -60,7 +63,13 @@ class GateOptions:
                 f"{name}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']}).",
                 hint="A ratio of 0.8 asks for at most 0.8 times the baseline's latency.",
             ) from error
-        if plan.max_ratio is None and plan.max_ms is None and not self.self_test:
+        if (plan.max_accuracy_drop is None) != (self.data is None):
+            raise UsageError(
+                "--max-accuracy-drop and --data belong together.",
+                hint="--max-accuracy-drop 0.5 --data FOLDER: half a percentage point, on the folder's "
+                "images.",
+            )
+        if plan.max_ratio is plan.max_ms is plan.max_accuracy_drop is None and not self.self_test:
             raise UsageError(
                 "a gate needs a limit.",
                 hint="Give --max-ratio 0.8 (of the baseline's latency), --max-ms 12.5, or both.",
@@ -93,6 +102,8 @@ def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
 
 
 def _measured(chosen: Selection, options: GateOptions, plan: GatePlan, *, as_json: bool) -> GateResult:
+    from nasflow.commands.first_look import look_at_images
+    from nasflow.gate.accuracy import accuracy_compared
     from nasflow.gate.answers import answers_compared
     from nasflow.gate.measure import SOURCE, Gate
     from nasflow.gate.subjects import anchor, baseline_of, candidate_of, remarks
@@ -116,6 +127,18 @@ def _measured(chosen: Selection, options: GateOptions, plan: GatePlan, *, as_jso
 
         for remark in remarks(candidate, baseline) if not options.self_test else ():
             tell(remark)
+        accuracy = None
+        if options.data is not None and plan.max_accuracy_drop is not None:
+            data = _images_in(options.data, project)
+            looked_at = project.config.model_copy(update={"data": data})
+            accuracy = accuracy_compared(
+                candidate,
+                baseline,
+                data,
+                plan.max_accuracy_drop,
+                reporter,
+                lambda: look_at_images(looked_at, Path.cwd(), reporter),
+            )
         gate = Gate(candidate, baseline, small, plan, project.config.runtime)
         with closing(project.open_device(tell)) as device:
             outputs = None
@@ -129,7 +152,18 @@ def _measured(chosen: Selection, options: GateOptions, plan: GatePlan, *, as_jso
                     required=options.require_outputs,
                     tell=tell,
                 )
-            return gate.measure(device, reporter, outputs)
+            return gate.measure(device, reporter, outputs, accuracy)
+
+
+def _images_in(folder: Path, project: Project) -> DataConfig:
+    """A folder's images, in the parts that ``pipeline.yaml`` makes of it, or else those of the defaults."""
+    from stages.data.config import DataConfig
+
+    given = resolve_data(project.config.data, project.base_dir)
+    settings = given if given.source == "folder" else DataConfig()
+    update = {"source": "folder", "path": str(folder.absolute()), "folds": None}
+    fields = {name: getattr(settings, name) for name in DataConfig.model_fields}
+    return DataConfig.model_validate(fields | update)
 
 
 def _told(result: GateResult, options: GateOptions) -> Outcome:

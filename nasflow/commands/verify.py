@@ -84,6 +84,14 @@ def command(
         bool,
         typer.Option("--require-outputs", help="Refuse a device whose answers cannot be compared."),
     ] = False,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option("--max-accuracy-drop", metavar="D", help="Pass up to D points below the baseline."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="Whose test images show the accuracy."),
+    ] = None,
     recompute_file: Annotated[
         Path | None,
         typer.Option("--recompute", metavar="FILE", help="Reach the verdict of a result file again."),
@@ -101,7 +109,12 @@ def command(
     full_length: FullLength = False,
 ) -> Action:
     """Measure all networks side by side; with a model file: is it as fast as it should be?"""
-    limits = {"max_ratio": max_ratio, "max_ms": max_ms, "max_blocks": max_blocks}
+    limits = {
+        "max_ratio": max_ratio,
+        "max_ms": max_ms,
+        "max_blocks": max_blocks,
+        "max_accuracy_drop": max_accuracy_drop,
+    }
     options = GateOptions(
         candidate,
         against,
@@ -114,6 +127,7 @@ def command(
         self_test,
         inputs,
         require_outputs,
+        data,
     )
     if recompute_file is not None:
         return lambda: recompute(recompute_file, options)
@@ -137,8 +151,8 @@ def command(
         )
     if from_stage or force or dry_run or front or full_length:
         raise typer.BadParameter("--from, --force, --dry-run, --front and --full-length belong to the stage")
-    if against is None and not self_test and max_ratio is not None:
-        raise typer.BadParameter("--max-ratio needs --against MODEL")
+    if against is None and not self_test and (max_ratio is not None or max_accuracy_drop is not None):
+        raise typer.BadParameter("--max-ratio and --max-accuracy-drop need --against MODEL")
     if against is None and not self_test:
         options = GateOptions(**{**vars(options), "against": "mobilenet_v2"})
     chosen = selection(config, assignments, device, seed, offline=offline)

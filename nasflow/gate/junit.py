@@ -49,6 +49,15 @@ def properties(result: GateResult) -> Mapping[str, str]:
         found["max_ratio"] = repr(result.plan.max_ratio)
     if result.plan.max_ms is not None:
         found["max_ms"] = repr(result.plan.max_ms)
+    if result.accuracy is not None:
+        low, high = result.accuracy.drop_points_interval_95
+        found |= {
+            "max_accuracy_drop": repr(result.plan.max_accuracy_drop),
+            "accuracy_drop": f"{result.accuracy.drop_points:.6g}",
+            "accuracy_drop_low": f"{low:.6g}",
+            "accuracy_drop_high": f"{high:.6g}",
+            "test_images": str(result.accuracy.images),
+        }
     look = last_look(result)
     if look is not None:
         found |= {

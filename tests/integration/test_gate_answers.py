@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
 from support.command_line import Answer, ProjectFolder
 from support.operator_models import one_operator
+from support.small_classifiers import answers, small_classifier
 
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.faults import FaultPlan
@@ -109,6 +111,42 @@ def test_a_file_that_cannot_be_written_is_noticed_before_anything_is_measured(fo
         assert answer.exit_code == 8, answer.document
         assert "below-a-file" in answer.document["error"]["message"]
         assert nothing_was_measured(answer)
+
+
+def test_a_gate_may_ask_for_accuracy_alone_and_tells_it_everywhere(folder: ProjectFolder) -> None:
+    """60 images of one colour, each in the folder of the class that the candidate answers."""
+    models = {name: small_classifier(classes=3, seed=seed) for name, seed in (("good", 8), ("bad", 31))}
+    colours = np.random.default_rng(1).integers(0, 256, (60, 1, 1, 3), np.uint8)
+    images = colours.repeat(32, axis=1).repeat(32, axis=2)
+    for number, label in enumerate(answers(models["good"], images).argmax(axis=1)):
+        for part in ("test", "train") if number % 2 == 0 else ("test",):
+            place = folder.path / "images" / part / f"class {label}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[number]).save(place / f"{number}.png")
+    for name, model in models.items():
+        (folder.path / f"{name}.tflite").write_bytes(model)
+    (folder.path / "labels.txt").write_text("class 0\nclass 1\nclass 2\n")
+    words = ("verify", "bad.tflite", "--against", "good.tflite", "--max-blocks", "6", "--junit", "j.xml")
+    limit = ("--max-accuracy-drop", "5")
+    (folder.path / "pipeline.yaml").write_text("data: {source: folder, path: images, copies: ignore}\n")
+    answer = folder.ask(*words, *limit, "--data", "images")
+    assert answer.exit_code == 1, answer.document
+    accuracy = answer.document["accuracy"]
+    assert (accuracy["images"], accuracy["classes"], accuracy["verdict"]) == (60, 3, "fail")
+    assert accuracy["both_correct"] + accuracy["only_baseline"] == 60
+    assert len(answer.document["looks"]) == 1, "latency has no limit, and is shown"
+    (failure,) = ElementTree.parse(folder.path / "j.xml").getroot().iter("failure")
+    assert "beyond the limit of 5" in str(failure.get("message"))
+    again = folder.ask("verify", "--recompute", "gate.json")
+    assert (again.exit_code, again.document["accuracy"]) == (1, accuracy)
+
+    for wrong in (limit, ("--data", "images"), ("--max-accuracy-drop", "nan", "--data", "images")):
+        refused = folder.ask(*words, *wrong)
+        assert refused.exit_code == 2
+        assert "--max-accuracy-drop" in refused.document["error"]["message"]
+    nobody = folder.ask("verify", "bad.tflite", "--against", "mobilenet_v2", *limit, "--data", "images")
+    assert nobody.exit_code == 2
+    assert "does not say what its outputs stand for" in nobody.document["error"]["message"]
 
 
 @pytest.mark.needs("bubblewrap")

@@ -99,7 +99,7 @@ def test_what_cannot_be_judged_is_refused_before_anything_is_measured(folder: Pr
         (("small.tflite", *against, "--max-ratio", "-1"), "--max-ratio"),
         (("small.tflite", *against, "--max-ratio", "nan"), "--max-ratio"),
         (("small.tflite", *against, "--max-ratio", "1", "--max-blocks", "3"), "--max-blocks"),
-        (("small.tflite", "--max-ratio", "1"), "needs --against"),
+        (("small.tflite", "--max-ratio", "1"), "need --against"),
         (("--max-ratio", "1"), "need a model"),
         (("small.tflite", *against, "--max-ratio", "1", "--dry-run"), "belong to the stage"),
         (("nothere.tflite", *against, "--max-ratio", "1"), "does not exist"),
