@@ -179,4 +179,4 @@ def _in_zip(model: bytes, name: str) -> bytes:
                     raise ValueError("a label file is not that long")
                 with archive.open(entry) as file:
                     return file.read(MOST_LABEL_BYTES + 1)
-    raise ValueError("the label file is not there")
+    raise ValueError("the label file is missing")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.documents.gate import AccuracyCompared, GateVerdict
-from stages.verification.statistics import Estimate, paired_difference
+from stages.verification.estimate import Estimate
+from stages.verification.statistics import paired_difference
 
 if TYPE_CHECKING:
     import numpy as np
