@@ -15,8 +15,10 @@ from nasflow.cli.screen import screen
 from nasflow.commands.project import Project, standalone
 
 if TYPE_CHECKING:
+    from nasflow.gate.measure import Gate
+    from pipeline.events import Emit
     from stages.data.config import DataConfig
-    from stages.documents.gate import GatePlan, GateResult
+    from stages.documents.gate import AccuracyCompared, GatePlan, GateResult, GateVerdict
 
 RESULT = Path("gate.json")
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": InconclusiveError.exit_code}
@@ -38,6 +40,18 @@ class GateOptions:
     inputs: Path | None = None
     require_outputs: bool = False
     data: Path | None = None
+    all_phones: bool = False
+
+    @property
+    def name(self) -> str:
+        """What a CI calls the gate."""
+        return "self-test" if self.self_test else f"{self.candidate} against {self.against}"
+
+    def exit_code(self, verdict: GateVerdict) -> int:
+        """Of the command that came to this."""
+        if self.self_test or (verdict == "inconclusive" and self.allow_inconclusive):
+            return 0
+        return EXIT_CODES[verdict]
 
     @property
     def outputs(self) -> list[Path]:
@@ -83,6 +97,8 @@ def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
     Raises UsageError, DeviceError, ConversionError for a file that LiteRT cannot open; then the JUnit file
     says so, too.
     """
+    from nasflow.commands.gate_all import attached_phones, gate_all
+
     plan = options.plan()
     for path in options.outputs:
         _check_writable(path)
@@ -91,26 +107,40 @@ def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
 
         read_history(options.history)  # a file that cannot be read is told before anything is measured
     try:
-        result = _measured(chosen, options, plan, as_json=as_json)
+        with closing(screen(as_json=as_json)) as reporter:
+            project = standalone(chosen)
+            phones = attached_phones(project) if options.all_phones else ()
+            prepared = _prepared(project, options, plan, reporter)
+            if options.all_phones:
+                return gate_all(
+                    project, phones, options, lambda phone: _on(phone, prepared, options, reporter)
+                )
+            result = _on(project, prepared, options, reporter)
     except NasflowError as error:
         if options.junit is not None:
             from nasflow.gate import junit
 
-            junit.write(options.junit, junit.error_case(error, _name(options)))
+            junit.write(options.junit, [(junit.error_case(error, options.name), {})])
         raise
     return _told(result, options)
 
 
-def _measured(chosen: Selection, options: GateOptions, plan: GatePlan, *, as_json: bool) -> GateResult:
+@dataclass(frozen=True)
+class _Prepared:
+    """What is the same on every device."""
+
+    gate: Gate
+    accuracy: AccuracyCompared | None
+
+
+def _prepared(project: Project, options: GateOptions, plan: GatePlan, emit: Emit) -> _Prepared:
     from nasflow.commands.first_look import look_at_images
     from nasflow.gate.accuracy import accuracy_compared
-    from nasflow.gate.answers import answers_compared
     from nasflow.gate.measure import SOURCE, Gate
     from nasflow.gate.subjects import anchor, baseline_of, candidate_of, remarks
     from pipeline.events import Message
     from stages.conversion.inspector import Depth, ModelInspector
 
-    project = standalone(chosen)
     # A phone's runtime is another one, perhaps with operators that this computer's lacks.
     depth: Depth = "invoke" if project.config.device == "local" else "read"
     with ModelInspector() as inspector:
@@ -120,39 +150,46 @@ def _measured(chosen: Selection, options: GateOptions, plan: GatePlan, *, as_jso
         if not options.self_test:
             assert options.against is not None  # the command sees to it
             baseline = baseline_of(options.against, candidate, inspector, depth)
-    with closing(screen(as_json=as_json)) as reporter:
+    for remark in remarks(candidate, baseline) if not options.self_test else ():
+        emit(Message(SOURCE, remark))
+    accuracy = None
+    if options.data is not None and plan.max_accuracy_drop is not None:
+        data = _images_in(options.data, project)
+        looked_at = project.config.model_copy(update={"data": data})
+        accuracy = accuracy_compared(
+            candidate,
+            baseline,
+            data,
+            plan.max_accuracy_drop,
+            emit,
+            lambda: look_at_images(looked_at, Path.cwd(), emit),
+        )
+    return _Prepared(Gate(candidate, baseline, small, plan, project.config.runtime), accuracy)
 
-        def tell(text: str) -> None:
-            reporter(Message(SOURCE, text))
 
-        for remark in remarks(candidate, baseline) if not options.self_test else ():
-            tell(remark)
-        accuracy = None
-        if options.data is not None and plan.max_accuracy_drop is not None:
-            data = _images_in(options.data, project)
-            looked_at = project.config.model_copy(update={"data": data})
-            accuracy = accuracy_compared(
-                candidate,
-                baseline,
-                data,
-                plan.max_accuracy_drop,
-                reporter,
-                lambda: look_at_images(looked_at, Path.cwd(), reporter),
+def _on(project: Project, prepared: _Prepared, options: GateOptions, emit: Emit) -> GateResult:
+    """The gate on the device that the project names."""
+    from nasflow.gate.answers import answers_compared
+    from nasflow.gate.measure import SOURCE
+    from pipeline.events import Message
+
+    def tell(text: str) -> None:
+        emit(Message(SOURCE, text))
+
+    gate = prepared.gate
+    with closing(project.open_device(tell)) as device:
+        outputs = None
+        if not options.self_test:
+            outputs = answers_compared(
+                gate.candidate,
+                gate.baseline,
+                device,
+                gate.runtime,
+                folder=options.inputs,
+                required=options.require_outputs,
+                tell=tell,
             )
-        gate = Gate(candidate, baseline, small, plan, project.config.runtime)
-        with closing(project.open_device(tell)) as device:
-            outputs = None
-            if not options.self_test:
-                outputs = answers_compared(
-                    candidate,
-                    baseline,
-                    device,
-                    project.config.runtime,
-                    folder=options.inputs,
-                    required=options.require_outputs,
-                    tell=tell,
-                )
-            return gate.measure(device, reporter, outputs, accuracy)
+        return gate.measure(device, emit, outputs, prepared.accuracy)
 
 
 def _images_in(folder: Path, project: Project) -> DataConfig:
@@ -171,7 +208,7 @@ def _told(result: GateResult, options: GateOptions) -> Outcome:
 
     write_atomic(options.result, result.model_dump_json(indent=1).encode() + b"\n")
     if options.junit is not None:
-        junit.write(options.junit, junit.case_of(result, _name(options)), junit.properties(result))
+        junit.write(options.junit, [(junit.case_of(result, options.name), junit.properties(result))])
     if options.summary is not None:
         github.append_summary(options.summary, result)
     if options.history is not None:
@@ -182,9 +219,7 @@ def _told(result: GateResult, options: GateOptions) -> Outcome:
 
 
 def _outcome(result: GateResult, options: GateOptions, text: str) -> Outcome:
-    exit_code = EXIT_CODES[result.verdict]
-    if options.self_test or (result.verdict == "inconclusive" and options.allow_inconclusive):
-        exit_code = 0
+    exit_code = options.exit_code(result.verdict)
     document = result.model_dump(mode="json") | {"exit_code": exit_code, "result": str(options.result)}
     return Outcome(document, f"{text}\nResult   {options.result}", exit_code)
 
@@ -197,10 +232,6 @@ def recompute(path: Path, options: GateOptions) -> Outcome:
     result = recomputed(read_result(path))
     outcome = _outcome(result, options, text(result))
     return Outcome({**outcome.document, "result": str(path)}, text(result), outcome.exit_code)
-
-
-def _name(options: GateOptions) -> str:
-    return f"{options.candidate} against {options.against}" if not options.self_test else "self-test"
 
 
 def _check_writable(path: Path) -> None:

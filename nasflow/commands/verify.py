@@ -92,6 +92,9 @@ def command(
         Path | None,
         typer.Option("--data", metavar="FOLDER", help="Whose test images show the accuracy."),
     ] = None,
+    all_phones: Annotated[
+        bool, typer.Option("--all", help="With --device android: on every phone attached, one by one.")
+    ] = False,
     recompute_file: Annotated[
         Path | None,
         typer.Option("--recompute", metavar="FILE", help="Reach the verdict of a result file again."),
@@ -128,6 +131,7 @@ def command(
         inputs,
         require_outputs,
         data,
+        all_phones,
     )
     if recompute_file is not None:
         return lambda: recompute(recompute_file, options)
@@ -151,6 +155,8 @@ def command(
         )
     if from_stage or force or dry_run or front or full_length:
         raise typer.BadParameter("--from, --force, --dry-run, --front and --full-length belong to the stage")
+    if all_phones and self_test:
+        raise typer.BadParameter("--all and --self-test exclude each other")
     if against is None and not self_test and (max_ratio is not None or max_accuracy_drop is not None):
         raise typer.BadParameter("--max-ratio and --max-accuracy-drop need --against MODEL")
     if against is None and not self_test:

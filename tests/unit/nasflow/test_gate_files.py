@@ -67,7 +67,7 @@ def test_pass_fail_and_inconclusive_are_what_a_ci_calls_them(
     tmp_path: Path, ratio: float, tag: str | None
 ) -> None:
     gate = result(ratio)
-    junit.write(tmp_path / "j.xml", junit.case_of(gate, "ours"), junit.properties(gate))
+    junit.write(tmp_path / "j.xml", [(junit.case_of(gate, "ours"), junit.properties(gate))])
     root = ElementTree.parse(tmp_path / "j.xml").getroot()
     (case,) = root.iter("testcase")
     assert [child.tag for child in case if child.tag != "system-out"] == ([tag] if tag else [])
@@ -79,7 +79,7 @@ def test_pass_fail_and_inconclusive_are_what_a_ci_calls_them(
 
 def test_a_lost_phone_is_an_error_with_its_reference(tmp_path: Path) -> None:
     case = junit.error_case(DeviceLostError("the phone is gone.", hint="Plug it in."), "ours")
-    junit.write(tmp_path / "j.xml", case)
+    junit.write(tmp_path / "j.xml", [(case, {})])
     (error,) = ElementTree.parse(tmp_path / "j.xml").getroot().iter("error")
     assert (error.get("type"), error.get("message")) == ("device-lost", "the phone is gone. Plug it in.")
 
