@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from android_bench.device import Device, RuntimeOptions
 from android_bench.local.device import LocalDevice
 from android_bench.outputs import NUMBERS, Example, Outputs, WritesOutputs
-from nasflow.base.errors import DeviceError, UsageError
+from nasflow.base.errors import ConversionError, DeviceError, UsageError
 from nasflow.base.text import plain_line
 from nasflow.gate.inputs import given_examples, random_examples
 from nasflow.gate.subjects import Subject
+from stages.conversion.inspector import ModelInspector
 from stages.verification.same_answers import check_finite, compare_answers
 
 if TYPE_CHECKING:
@@ -72,11 +73,18 @@ def answers_compared(
 def _here(subject: Subject, examples: Sequence[Example] | None, kind: str) -> Outputs | None:
     """This computer's answers, by LiteRT's own kernels; None where it cannot compute the model.
 
-    A model that is measured here has to run here. One for a phone may need what only its runtime has.
+    A model that is measured here has to run here, and has done so in a process with limits. One for a phone
+    may need what only its runtime has, and is tried in such a process first.
     """
     types = {tensor.type for tensor in subject.seen.outputs}
     if examples is None or not types <= NUMBERS:
         return None
+    if kind != "local":
+        try:
+            with ModelInspector() as inspector:
+                inspector.inspect(subject.content, name=subject.name, depth="invoke")
+        except ConversionError:
+            return None
     with LocalDevice() as computer:
         try:
             return computer.outputs(subject.content, examples, plain=True, name=subject.name)
