@@ -20,6 +20,7 @@ from android_bench.device import (
     LatencyMeasurement,
     RuntimeOptions,
 )
+from android_bench.outputs import Example
 from android_bench.phone.clocks import LOAD_S, MOST_PIECES, Clocks, wait_for_clocks
 from android_bench.phone.conditions import (
     Limits,
@@ -41,11 +42,13 @@ from android_bench.phone.job import (
 )
 from android_bench.phone.link import PATIENCE_S, PhoneLink
 from android_bench.phone.lock import STALE_S, Owner, PhoneLock
+from android_bench.phone.outputs import MODEL_SUFFIX, answer_on_phone
 from android_bench.phone.performance_mode import forget_answer, has_fixed_performance, note_answer
 from android_bench.phone.remote_files import RemoteFiles, remote_path
 from android_bench.phone.settings import make_steady, repair
 from android_bench.phone.stretches import Stretches
 from android_bench.phone.tool import PhoneTool, find_tool, is_runner_name
+from android_bench.runner.outputs import writes_outputs
 from android_bench.runner.tool import command, finished_run, longest_run_s
 from android_bench.transport import Transport
 from nasflow.base.errors import DeviceError, DeviceLostError, NasflowError, NoUsableDeviceError, UsageError
@@ -66,8 +69,7 @@ _SETTLED_READINGS = 4  # over 1.5 s: fixed-performance mode takes hold some 0.3 
 _TIMEOUT_S = 30.0
 _LAST_LOOK_S = 5.0
 _OLDEST_S = 86_400.0
-_MODEL_NAME = re.compile(r"[0-9a-f]{64}\.tflite")
-_MODEL_SUFFIX = ".tflite"
+_MODEL_NAME = re.compile(r"[0-9a-f]{64}\.(?:tflite|in|out)")
 _RESULT = "result.pb"
 
 Result = tuple[int, LatencyMeasurement]
@@ -197,6 +199,25 @@ class AndroidDevice:
             "benchmark_model times models on a phone, but does not return outputs.",
             hint="Compare outputs on this computer: it runs the same .tflite file.",
         )
+
+    def output_bytes(
+        self, model: bytes, examples: Sequence[Example], options: RuntimeOptions
+    ) -> list[bytes] | None:
+        """For each example the bytes of all outputs; None where the tool on the phone cannot write them.
+
+        Raises DeviceError, DeviceLostError, NoUsableDeviceError (another run measures on it, too).
+        """
+        tool = self._prepared()
+        if not all(writes_outputs(tool.tool, example) for example in examples):
+            return None
+        self._occupy()
+        tool = self._prepared()
+        mask = self._link.do(self._cores.mask, options, self._link.do(read_clocks))
+        found = []
+        for example in examples:
+            self._link.do(self._lock.renew)
+            found.append(self._link.do(answer_on_phone, self._files, tool, model, example, options, mask))
+        return found
 
     def close(self) -> None:
         """End what runs, delete the models, put the settings back. May be called twice.
@@ -424,7 +445,7 @@ class AndroidDevice:
         self._link.do(replace(job, warm_up=warm_up).start, secrets.token_hex(8))
 
     def _put_model(self, _transport: Transport, model: bytes) -> None:
-        self._files.put(model, suffix=_MODEL_SUFFIX)
+        self._files.put(model, suffix=MODEL_SUFFIX)
 
     def _remove_job(self) -> None:
         """End the present job and delete its folder, unless the phone is away."""
@@ -447,7 +468,7 @@ def _twice(action: Callable[[], object]) -> None:
 
 
 def _model_path(model: bytes) -> str:
-    return remote_path(hashlib.sha256(model).hexdigest() + _MODEL_SUFFIX)
+    return remote_path(hashlib.sha256(model).hexdigest() + MODEL_SUFFIX)
 
 
 def _commands(

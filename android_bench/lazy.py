@@ -15,6 +15,7 @@ from android_bench.device import (
     Overhead,
     RuntimeOptions,
 )
+from android_bench.outputs import Example, WritesOutputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +65,13 @@ class LazyDevice:
     ) -> NDArray[np.float32]:
         """Outputs (N, ...) of a model with batch size 1, image by image."""
         return self._device().run_model(model, inputs_NHWC, options)
+
+    def output_bytes(
+        self, model: bytes, examples: Sequence[Example], options: RuntimeOptions
+    ) -> list[bytes] | None:
+        """The outputs' bytes for each example; None where the device cannot write them."""
+        device = self._device()
+        return device.output_bytes(model, examples, options) if isinstance(device, WritesOutputs) else None
 
     def renew(self) -> None:
         """Nothing where it was never needed."""

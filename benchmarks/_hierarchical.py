@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._ablation import Finished
-from stages.verification.statistics import Estimate
+from stages.verification.estimate import Estimate
 
 REPLICATES, SEED = 4000, 17
 

@@ -33,7 +33,8 @@ from pipeline.reporters.reporters import PlainReporter
 from pipeline.runner import Pipeline
 from pipeline.store.store import Store
 from stages.documents import Verification
-from stages.verification.statistics import Estimate, latency_ratio
+from stages.verification.estimate import Estimate
+from stages.verification.statistics import latency_ratio
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "few_photos" / "pipeline.yaml"
 RESOLUTION, FOLDS, RANDOM_NETWORKS = 128, 5, 5

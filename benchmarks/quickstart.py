@@ -25,7 +25,8 @@ from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 from pipeline.reporters.reporters import PlainReporter
 from stages.documents import EpochPoint
-from stages.verification.statistics import Contender, EqualAccuracy, Estimate, equal_accuracy_speedup
+from stages.verification.estimate import Estimate
+from stages.verification.statistics import Contender, EqualAccuracy, equal_accuracy_speedup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -28,8 +28,10 @@ from stages.documents import (
 )
 from stages.measurement.paired import PairedRounds
 from stages.verification.answers import answers_of, class_bytes
+from stages.verification.counted import Counted, counting_at
 from stages.verification.prediction import evaluate_latency, not_as_expected, verdict
 from stages.verification.rivals import accuracy_relation, counting
+from stages.verification.sequential import planned_looks
 from stages.verification.statistics import Contender, EqualAccuracy, equal_accuracy_speedup
 
 if TYPE_CHECKING:
@@ -48,10 +50,18 @@ class VerifyConfig(Record):
         "'nasflow run' exits with 0 (pass), 1 (fail) or 3 (inconclusive); unset: figures, no verdict",
     )
     rounds: int = Field(
-        12, ge=3, le=1000, description="rounds in which every network is timed once, in random order"
+        12,
+        ge=3,
+        le=1000,
+        description="rounds before the first look at the ratio; in each, every network is timed once, in "
+        "random order. One that saw throttling or sleep is measured again",
     )
     max_rounds: int = Field(
-        48, ge=3, le=1000, description="go on up to so many rounds while the ratio is not precise enough"
+        48,
+        ge=3,
+        le=1000,
+        description="go on up to so many rounds while the ratio is neither decided by max_ratio nor precise "
+        "enough; the error of the interval is shared by the looks",
     )
     precision_percent: float = Field(
         2.0,
@@ -120,10 +130,10 @@ class Verify(Stage):
         return self.device_seconds()[0] + self.networks * 5.0
 
     def device_seconds(self) -> tuple[float, float]:
-        """The rounds."""
+        """The rounds; a disturbed device is measured longer. The anchor is timed twice in each."""
         config, overhead = self.config, self.device.overhead
         timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
-        one_round_s = ((self.networks + 1) * timing_ms + overhead.list_ms) / 1000
+        one_round_s = ((self.networks + 2) * timing_ms + overhead.list_ms) / 1000
         return config.rounds * one_round_s, max(config.rounds, config.max_rounds) * one_round_s
 
     def run(self, context: Context, **inputs: Any) -> Verification:
@@ -169,15 +179,16 @@ class Verify(Stage):
             anchor,
             measured_network(latency.reference.net, latency.precision, seed=self.seed, output=latency.output),
         )
-        rounds = PairedRounds(context.scratch, self.device, requests, self.seed)
-        outcome = self._measure_until_sure(context, converted, tested, rounds)
-        comparison = Comparison(tested, rounds, latency, found, outcome.reference, rivals, precision)
+        rounds = PairedRounds(context.scratch, self.device, requests, self.seed, anchor=anchor)
+        outcome, counted = self._measure_until_sure(context, converted, tested, rounds)
+        comparison = Comparison(tested, counted, latency, found, outcome.reference, rivals, precision)
         found_latency = evaluate_latency(
             next(network.net for network in converted.networks if network.name == found),
             pruned.found.target_ms,
             latency,
-            rounds.medians_ms(found),
-            rounds.medians_ms(anchor),
+            counted.medians_ms(found),
+            counted.medians_ms(anchor),
+            counted.error,
         )
         if wrong := not_as_expected(found_latency):
             context.warn(
@@ -194,7 +205,7 @@ class Verify(Stage):
             images=images_report(dataset, self.data, tested.images_K.tolist()),
             equal_points=self.config.equal_points,
             networks=tuple(comparison.verified(network, context.store) for network in converted.networks),
-            precisions=verified_files(shown, answers, tested, rounds),
+            precisions=verified_files(shown, answers, tested, counted),
             reference=outcome.reference,
             reference_reason=outcome.reason,
             ratio=outcome.ratio.value,
@@ -202,7 +213,7 @@ class Verify(Stage):
             equal_accuracy_speedup=outcome.speedup.value,
             equal_accuracy_speedup_interval_95=outcome.speedup.interval,
             against_random=comparison.against_random(converted.networks),
-            anchor=latency.reference.model_copy(update={"measurement": rounds.combined(anchor)}),
+            anchor=latency.reference.model_copy(update={"measurement": counted.combined(anchor)}),
             found_latency=found_latency,
             surest_right=surest_right,
             surest_wrong=surest_wrong,
@@ -216,7 +227,9 @@ class Verify(Stage):
                     -100 * outcome.difference.high, -100 * outcome.difference.low, self.config.equal_points
                 ),
             ),
-            rounds=len(rounds),
+            rounds=len(counted),
+            rounds_dropped=len(rounds) - len(counted),
+            interval_error=counted.error,
             seconds=answer_seconds + rounds.seconds,
         )
 
@@ -251,31 +264,36 @@ class Verify(Stage):
         converted: ConvertedNetworks,
         tested: Tested,
         rounds: PairedRounds,
-    ) -> EqualAccuracy:
-        """Stop when the interval is narrow, never because it is favourable: that would bias it."""
+    ) -> tuple[EqualAccuracy, Counted]:
+        """Rounds up to each planned look, as in a gate, until the interval says enough.
+
+        It does where it is narrow, and where it lies wholly on one side of the gate: looks share the error,
+        so that whoever stops at any of them is right as often as is said.
+        """
         config, found, rivals = self.config, _the_found_one(converted), self._rivals(converted)
         roles = {network.role for network in converted.networks if network.name in rivals}
         kind = "reference with pretrained weights" if "full" in roles else "MobileNetV2"
-        wanted, most = config.rounds, max(config.rounds, config.max_rounds)
-        while True:
-            while len(rounds) < wanted:
+        looks = planned_looks(config.rounds, max(config.rounds, config.max_rounds))
+        for look in looks:
+            while (at_look := counting_at(rounds, look)) is None:
                 rounds.measure()
-                context.progress(len(rounds), wanted, "rounds")
+                context.progress(min(len(rounds), look.blocks), look.blocks, "rounds")
+            counted = at_look
             first, *others = (
-                Contender(name, tested.correct(name), rounds.medians_ms(name)) for name in (found, *rivals)
+                Contender(name, tested.correct(name), counted.medians_ms(name)) for name in (found, *rivals)
             )
-            outcome = equal_accuracy_speedup(first, others, kind)
+            outcome = equal_accuracy_speedup(first, others, kind, look.error)
             unsure_percent = 50 * (outcome.ratio.high - outcome.ratio.low) / outcome.ratio.value
-            if unsure_percent <= config.precision_percent:
-                return outcome
-            if len(rounds) >= most:
-                context.warn(
-                    f"after {len(rounds)} rounds the latency ratio is known to ±{unsure_percent:.1f} %, "
-                    f"not to ±{config.precision_percent:g} %: other programs (or heat) disturb the device. "
-                    "Close them, let it cool, and run 'nasflow run --force verify'."
-                )
-                return outcome
-            wanted = min(most, len(rounds) + max(1, config.rounds // 2))
+            decided = config.max_ratio is not None and not outcome.ratio.holds(config.max_ratio)
+            if decided or unsure_percent <= config.precision_percent or not counted.enough:
+                break
+        if unsure_percent > config.precision_percent and not decided:
+            context.warn(
+                f"after {len(rounds)} rounds the latency ratio is known to ±{unsure_percent:.1f} %, "
+                f"not to ±{config.precision_percent:g} %: other programs (or heat) disturb the device. "
+                "Close them, let it cool, and run 'nasflow run --force verify'."
+            )
+        return outcome, counted
 
 
 def _files_of(converted: ConvertedNetworks, found: str, precision: Precision) -> dict[str, ModelFile]:

@@ -13,7 +13,12 @@ a payload of raw bytes. It ends when its input does.
                 ``min_runs``, ``max_runs``
 ``run``         ``model``, ``threads``, ``shape`` (N, ...), ``type``;  ``shape`` (N, ...); float32
                 values of that type
+``outputs``     ``model``, ``threads``, ``inputs`` (a ``shape`` and a  ``outputs`` (``shape``,
+                ``type`` each); their values one after the other       ``type``, ``scale``, ``zero``
+                                                                       each), ``quantized``; values
 ==============  =====================================================  =============================
+
+``load`` and ``outputs`` take ``plain``, too: LiteRT's own kernels then compute, and no delegate.
 
 Any of them may be answered by ``{"unknown": true}`` (load the model first) or ``{"error": "..."}``.
 
@@ -147,36 +152,43 @@ class Models:
     """Interpreters that are ready, the least recently used given up first."""
 
     def __init__(self, max_models: int = MAX_MODELS, max_bytes: int = MAX_MODEL_BYTES) -> None:
-        self._ready: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
+        self._ready: OrderedDict[tuple[str, int, bool], tuple[Any, int]] = OrderedDict()
         self._max_models, self._max_bytes = max_models, max_bytes
 
-    def load(self, name: str, threads: int, content: bytes) -> None:
+    def load(self, name: str, threads: int, content: bytes, *, plain: bool = False) -> None:
         """Make an interpreter, its input filled with fixed random numbers."""
-        interpreter = open_interpreter(content, threads)
+        interpreter = open_interpreter(content, threads, plain=plain)
         fill_inputs(interpreter)
-        self._ready[name, threads] = (interpreter, len(content))
+        self._ready[name, threads, plain] = (interpreter, len(content))
         while len(self._ready) > 1 and (
             len(self._ready) > self._max_models
             or sum(size for _, size in self._ready.values()) > self._max_bytes
         ):
             self._ready.popitem(last=False)
 
-    def get(self, name: str, threads: int) -> Any | None:
+    def get(self, name: str, threads: int, *, plain: bool = False) -> Any | None:
         """The interpreter, or None where it was never loaded or was given up."""
-        if (name, threads) not in self._ready:
+        key = (name, threads, plain)
+        if key not in self._ready:
             return None
-        self._ready.move_to_end((name, threads))
-        return self._ready[name, threads][0]
+        self._ready.move_to_end(key)
+        return self._ready[key][0]
 
 
-def open_interpreter(content: bytes, threads: int) -> Any:
-    """LiteRT's interpreter; boards that have only its former name get that. Raises ModelError."""
+def open_interpreter(content: bytes, threads: int, *, plain: bool = False) -> Any:
+    """LiteRT's interpreter; boards that have only its former name get that. ``plain``: without delegates.
+
+    Raises ModelError.
+    """
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError:
-        from tflite_runtime.interpreter import Interpreter
+        from tflite_runtime.interpreter import Interpreter, OpResolverType
+    kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else OpResolverType.AUTO
     try:
-        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter = Interpreter(
+            model_content=content, num_threads=threads, experimental_op_resolver_type=kernels
+        )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ModelError(str(error).rstrip(".")) from error
@@ -194,21 +206,31 @@ def fill_inputs(interpreter: Any) -> None:
 
     generator = np.random.default_rng(INPUT_SEED)
     for details in interpreter.get_input_details():
-        shape, kind = tuple(details["shape"]), np.dtype(details["dtype"])
-        if kind.kind == "f":
-            values = generator.uniform(-1, 1, shape).astype(kind)
-        elif kind.kind == "b":
-            values = generator.integers(0, 2, shape).astype(kind)
-        elif kind.kind in "iu" and kind.itemsize > 2:
-            values = generator.integers(0, INDEX_END, shape, kind)
-        elif kind.kind in "iu":
-            limits = np.iinfo(kind)
-            values = generator.integers(limits.min, limits.max, shape, kind, endpoint=True)
-        else:
+        kind = np.dtype(details["dtype"])
+        values = made_up(generator, tuple(details["shape"]), kind)
+        if values is None:
             raise ModelError(
                 f"input {details['name']} has type {kind.name}; only numbers and truth values can be made up"
             )
         interpreter.set_tensor(details["index"], values)
+
+
+def made_up(
+    generator: np.random.Generator, shape: tuple[int, ...], kind: np.dtype[Any]
+) -> NDArray[Any] | None:
+    """Random values of an input as :func:`fill_inputs` has them; None for a type that is no number."""
+    import numpy as np
+
+    if kind.kind == "f":
+        return generator.uniform(-1, 1, shape).astype(kind)
+    if kind.kind == "b":
+        return generator.integers(0, 2, shape).astype(kind)
+    if kind.kind in "iu" and kind.itemsize > 2:
+        return generator.integers(0, INDEX_END, shape, kind)
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return generator.integers(limits.min, limits.max, shape, kind, endpoint=True)
+    return None
 
 
 def benchmark(interpreter: Any, request: dict[str, Any]) -> dict[str, Any]:
@@ -276,16 +298,62 @@ def run(interpreter: Any, inputs: NDArray[Any]) -> NDArray[np.float32]:
     return outputs
 
 
+def answers_to(interpreter: Any, request: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+    """Every output for one set of inputs, as their bytes one after the other. Raises ModelError.
+
+    ``quantized``: something in the model is of 8 or 16 bits.
+    """
+    import numpy as np
+
+    sources, given = interpreter.get_input_details(), request["inputs"]
+    if len(given) != len(sources):
+        raise ModelError(f"the model has {len(sources)} inputs, and {len(given)} are given")
+    try:
+        at = 0
+        for source, one in zip(sources, given, strict=True):
+            kind = np.dtype(one["type"])
+            count = int(np.prod(one["shape"], dtype=np.int64))
+            values = np.frombuffer(payload, kind, count, at).reshape(one["shape"])
+            interpreter.set_tensor(source["index"], values)
+            at += values.nbytes
+        interpreter.invoke()
+        targets = interpreter.get_output_details()
+        for target in targets:
+            if np.dtype(target["dtype"]).kind not in "fbiu":
+                raise ModelError(f"output {target['name']} is of another type than numbers")
+        found = [(target, interpreter.get_tensor(target["index"])) for target in targets]
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(str(error).rstrip(".")) from error
+    about = [
+        {
+            "shape": values.shape,
+            "type": str(values.dtype),
+            "scale": float(target["quantization"][0]),
+            "zero": int(target["quantization"][1]),
+        }
+        for target, values in found
+    ]
+    types = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
+    fill_inputs(interpreter)
+    return (
+        {"outputs": about, "quantized": bool(types & {"int8", "uint8", "int16", "uint16", "int4"})},
+        b"".join(values.tobytes() for _, values in found),
+    )
+
+
 def answer(models: Models, request: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
     """Do what one request asks. Raises ModelError."""
+    plain = request.get("plain", False)
     if request["op"] == "load":
-        models.load(request["model"], request["threads"], payload)
+        models.load(request["model"], request["threads"], payload, plain=plain)
         return {}, b""
-    interpreter = models.get(request["model"], request["threads"])
+    interpreter = models.get(request["model"], request["threads"], plain=plain)
     if interpreter is None:
         return {"unknown": True}, b""
     if request["op"] == "benchmark":
         return benchmark(interpreter, request), b""
+    if request["op"] == "outputs":
+        return answers_to(interpreter, request, payload)
     import numpy as np
 
     outputs = run(interpreter, np.frombuffer(payload, request["type"]).reshape(request["shape"]))

@@ -162,7 +162,8 @@ class WorkerDevice(ABC):
         about = {"model": digest, "threads": options.threads}
         for attempt in ("question", "load", "question"):
             loading = attempt == "load"
-            request = {"op": "load", **about} if loading else {**question, **about}
+            plain = {"plain": True} if question.get("plain") else {}
+            request = {"op": "load", **about, **plain} if loading else {**question, **about}
             content = self.translated(model, name) if loading else payload
             if self._worker is None or not self._worker.alive:
                 self.close()

@@ -35,20 +35,14 @@ from android_bench.virtual_phone.benchmark_clock import (
     time_runs,
 )
 from android_bench.virtual_phone.benchmark_flags import ParsedFlags, abseil_help, parse_flags, usage
+from android_bench.virtual_phone.benchmark_inputs import Layer, fill, layers_of, save_outputs
 from android_bench.virtual_phone.clocks import POWER_FOLDER, ToolLoad
 from android_bench.virtual_phone.phone_time import CLOCK_FILE, WallClock, asleep_from_s
+from android_bench.virtual_phone.tool_ends import ToolAborted, ToolFailed
 from android_bench.virtual_phone.tool_faults import refused, strike
 
 # Outside of a sandbox the command table says where the phone's files lie.
 STATE_FILE = Path(os.environ.get("NASFLOW_TOOL_STATE", "/system/etc/phone/tool.json"))
-
-
-class ToolFailed(Exception):
-    """The tool ends with exit code 1; the arguments are lines for standard error."""
-
-
-class ToolAborted(Exception):
-    """The tool aborts; the message goes to standard error."""
 
 
 def main(arguments: Sequence[str], *, state_file: Path = STATE_FILE) -> int:
@@ -91,9 +85,10 @@ def _run(arguments: Sequence[str], flavour: str, program: str, state: dict[str, 
     graph = flags.text("graph")
     if flavour == "classic" and not graph:  # BenchmarkTfLiteModel::ValidateParams
         raise ToolFailed("Please specify the name of your TF Lite input file with --graph")
+    layers = layers_of(flags) if flavour == "classic" else ()
     for line in flags.logged(flavour):
         _say(line)
-    measured = _measure(graph, flags, flavour, state)
+    measured = _measure(graph, flags, flavour, state, layers)
     result_path, result = flags.text("result_file_path"), text.result_protobuf(measured)
     if flavour == "classic":
         for line in text.classic_summary(measured):
@@ -122,7 +117,9 @@ def _log(line: str, severity: str = "INFO", source: str = "benchmark_litert_mode
     sys.stderr.write(f"{severity}: [{source}] {line}\n")
 
 
-def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]) -> text.Measured:
+def _measure(
+    graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any], layers: Sequence[Layer]
+) -> text.Measured:
     threads = int(flags.number("num_threads"))
     before_kib = _resident_kib()
     slowness = Slowness(
@@ -147,12 +144,14 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
         _say(f"Loaded model {graph}")
         if flags.is_on("list_signatures"):
             _list_signatures(signatures)
+        fill(interpreter, layers, lambda line: _say(line, "WARN"))
         _tell_classic_delegate(flags, interpreter)
     else:
         _check_litert_accelerators(flags)
     _say(f"The input model file size (MB): {len(content) / 1e6:g}")
     _say(f"Initialized session in {init_us / 1e3:g}ms.")
-    if flags.text("result_file_path"):  # a timing, and not the load before a stretch
+    if any(flags.values.get(name) for name in ("result_file_path", "output_filepath")):
+        # Asked for something, and not the load before a stretch.
         strike(state, "run")
     invoke: Callable[[], object] = interpreter.invoke
     if (load := _load(state)) is not None:
@@ -171,6 +170,9 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
         return times
 
     warmup = loop("warmup_runs", "warmup_min_secs")
+    runs = loop("num_runs", "min_secs")
+    if flavour == "classic" and flags.text("output_filepath"):
+        save_outputs(interpreter, flags.text("output_filepath"), state["free_bytes"])
     return text.Measured(
         graph=graph,
         model_bytes=len(content),
@@ -179,7 +181,7 @@ def _measure(graph: str, flags: ParsedFlags, flavour: str, state: dict[str, Any]
         ),
         init_us=init_us,
         warmup_us=warmup,
-        runs_us=loop("num_runs", "min_secs"),
+        runs_us=runs,
         init_kib=init_kib,
         overall_kib=max(0, _resident_kib() - before_kib),
         signature=signatures[0] if signatures else "",

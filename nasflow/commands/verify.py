@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from nasflow.base.errors import InconclusiveError, NasflowError, UsageError
-from nasflow.base.files import disk_faults, make_folder, write_atomic
 from nasflow.cli.options import (
     AsJson,
     Config,
@@ -26,160 +22,9 @@ from nasflow.cli.options import (
     Set,
     selection,
 )
-from nasflow.cli.request import Action, Outcome, Selection, StageName
-from nasflow.cli.screen import screen
-from nasflow.commands.project import standalone
+from nasflow.cli.request import Action, StageName
+from nasflow.commands.gate import RESULT, GateOptions, gate, recompute
 from nasflow.commands.run import command as run_command
-
-if TYPE_CHECKING:
-    from stages.documents.gate import GatePlan, GateResult
-
-RESULT = Path("gate.json")
-EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": InconclusiveError.exit_code}
-
-
-@dataclass(frozen=True)
-class GateOptions:
-    """What is compared, and where the result goes."""
-
-    candidate: Path | None = None
-    against: str | None = None
-    limits: dict[str, Any] = field(default_factory=dict)
-    result: Path = RESULT
-    junit: Path | None = None
-    summary: Path | None = None
-    history: Path | None = None
-    allow_inconclusive: bool = False
-    self_test: bool = False
-
-    @property
-    def outputs(self) -> list[Path]:
-        """Every file that is to be written."""
-        return [path for path in (self.result, self.junit, self.summary, self.history) if path is not None]
-
-    def plan(self) -> GatePlan:
-        """The limits and the blocks. Raises UsageError for such as make no sense."""
-        from pydantic import ValidationError
-
-        from stages.documents.gate import GatePlan
-
-        try:
-            plan = GatePlan.model_validate(self.limits)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = "--" + str((first["loc"] or ("blocks",))[0]).replace("_", "-")
-            raise UsageError(
-                f"{name}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']}).",
-                hint="A ratio of 0.8 asks for at most 0.8 times the baseline's latency.",
-            ) from error
-        if plan.max_ratio is None and plan.max_ms is None and not self.self_test:
-            raise UsageError(
-                "a gate needs a limit.",
-                hint="Give --max-ratio 0.8 (of the baseline's latency), --max-ms 12.5, or both.",
-            )
-        return plan
-
-
-def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
-    """Measure both models until their gate decides; write everything that was asked for.
-
-    Raises UsageError, DeviceError, ConversionError for a file that LiteRT cannot open; then the JUnit file
-    says so, too.
-    """
-    plan = options.plan()
-    for path in options.outputs:
-        _check_writable(path)
-    if options.history is not None:
-        from nasflow.gate.history import read_history
-
-        read_history(options.history)  # a file that cannot be read is told before anything is measured
-    try:
-        result = _measured(chosen, options, plan, as_json=as_json)
-    except NasflowError as error:
-        if options.junit is not None:
-            from nasflow.gate import junit
-
-            junit.write(options.junit, junit.error_case(error, _name(options)))
-        raise
-    return _told(result, options)
-
-
-def _measured(chosen: Selection, options: GateOptions, plan: GatePlan, *, as_json: bool) -> GateResult:
-    from nasflow.gate.measure import SOURCE, Gate
-    from nasflow.gate.subjects import anchor, baseline_of, candidate_of, remarks
-    from pipeline.events import Message
-    from stages.conversion.inspector import Depth, ModelInspector
-
-    project = standalone(chosen)
-    # A phone's runtime is another one, perhaps with operators that this computer's lacks.
-    depth: Depth = "invoke" if project.config.device == "local" else "read"
-    with ModelInspector() as inspector:
-        small = anchor(inspector)
-        candidate = small if options.candidate is None else candidate_of(options.candidate, inspector, depth)
-        baseline = candidate
-        if not options.self_test:
-            assert options.against is not None  # the command sees to it
-            baseline = baseline_of(options.against, candidate, inspector, depth)
-    with closing(screen(as_json=as_json)) as reporter:
-
-        def tell(text: str) -> None:
-            reporter(Message(SOURCE, text))
-
-        for remark in remarks(candidate, baseline) if not options.self_test else ():
-            tell(remark)
-        gate = Gate(candidate, baseline, small, plan, project.config.runtime)
-        with closing(project.open_device(tell)) as device:
-            return gate.measure(device, reporter)
-
-
-def _told(result: GateResult, options: GateOptions) -> Outcome:
-    from nasflow.gate import github, history, junit, words
-
-    write_atomic(options.result, result.model_dump_json(indent=1).encode() + b"\n")
-    if options.junit is not None:
-        junit.write(options.junit, junit.case_of(result, _name(options)), junit.properties(result))
-    if options.summary is not None:
-        github.append_summary(options.summary, result)
-    if options.history is not None:
-        history.append_entry(options.history, history.HistoryEntry.of(result))
-    text = words.self_test(result) if options.self_test else words.text(result)
-    annotation = github.annotation(result)  # GitHub reads standard output
-    return _outcome(result, options, f"{annotation}\n{text}" if annotation else text)
-
-
-def _outcome(result: GateResult, options: GateOptions, text: str) -> Outcome:
-    exit_code = EXIT_CODES[result.verdict]
-    if options.self_test or (result.verdict == "inconclusive" and options.allow_inconclusive):
-        exit_code = 0
-    document = result.model_dump(mode="json") | {"exit_code": exit_code, "result": str(options.result)}
-    return Outcome(document, f"{text}\nResult   {options.result}", exit_code)
-
-
-def recompute(path: Path, options: GateOptions) -> Outcome:
-    """The verdict of a result file from its own timings. Raises UsageError, IntegrityError."""
-    from nasflow.gate.recompute import read_result, recomputed
-    from nasflow.gate.words import text
-
-    result = recomputed(read_result(path))
-    outcome = _outcome(result, options, text(result))
-    return Outcome({**outcome.document, "result": str(path)}, text(result), outcome.exit_code)
-
-
-def _name(options: GateOptions) -> str:
-    return f"{options.candidate} against {options.against}" if not options.self_test else "self-test"
-
-
-def _check_writable(path: Path) -> None:
-    """Raises UsageError, MachineError for a file that could not be written when all is measured."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder.", hint="Give the name of a file.")
-    with disk_faults(path, "write"):
-        make_folder(path.absolute().parent)
-        there = path.exists()
-        with path.open("ab"):
-            pass
-        if not there:
-            path.unlink()
 
 
 def command(
@@ -231,6 +76,25 @@ def command(
         bool,
         typer.Option("--self-test", help="Compare a model with itself: what a gate here could show at all."),
     ] = False,
+    inputs: Annotated[
+        Path | None,
+        typer.Option("--inputs", metavar="DIR", help="Compare answers to these .npy files, not random ones."),
+    ] = None,
+    require_outputs: Annotated[
+        bool,
+        typer.Option("--require-outputs", help="Refuse a device whose answers cannot be compared."),
+    ] = False,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option("--max-accuracy-drop", metavar="D", help="Pass up to D points below the baseline."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="Whose test images show the accuracy."),
+    ] = None,
+    all_phones: Annotated[
+        bool, typer.Option("--all", help="With --device android: on every phone attached, one by one.")
+    ] = False,
     recompute_file: Annotated[
         Path | None,
         typer.Option("--recompute", metavar="FILE", help="Reach the verdict of a result file again."),
@@ -248,7 +112,12 @@ def command(
     full_length: FullLength = False,
 ) -> Action:
     """Measure all networks side by side; with a model file: is it as fast as it should be?"""
-    limits = {"max_ratio": max_ratio, "max_ms": max_ms, "max_blocks": max_blocks}
+    limits = {
+        "max_ratio": max_ratio,
+        "max_ms": max_ms,
+        "max_blocks": max_blocks,
+        "max_accuracy_drop": max_accuracy_drop,
+    }
     options = GateOptions(
         candidate,
         against,
@@ -259,6 +128,10 @@ def command(
         history,
         allow_inconclusive,
         self_test,
+        inputs,
+        require_outputs,
+        data,
+        all_phones,
     )
     if recompute_file is not None:
         return lambda: recompute(recompute_file, options)
@@ -282,8 +155,10 @@ def command(
         )
     if from_stage or force or dry_run or front or full_length:
         raise typer.BadParameter("--from, --force, --dry-run, --front and --full-length belong to the stage")
-    if against is None and not self_test and max_ratio is not None:
-        raise typer.BadParameter("--max-ratio needs --against MODEL")
+    if all_phones and self_test:
+        raise typer.BadParameter("--all and --self-test exclude each other")
+    if against is None and not self_test and (max_ratio is not None or max_accuracy_drop is not None):
+        raise typer.BadParameter("--max-ratio and --max-accuracy-drop need --against MODEL")
     if against is None and not self_test:
         options = GateOptions(**{**vars(options), "against": "mobilenet_v2"})
     chosen = selection(config, assignments, device, seed, offline=offline)

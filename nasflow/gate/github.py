@@ -19,8 +19,8 @@ _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|~!"})
 
 def markdown(result: GateResult) -> str:
     """A heading, the details, and every look as a table."""
-    lines = [f"### {_escaped(headline(result))}", ""]
-    lines += [f"- {_escaped(line)}" for line in details(result)]
+    lines = [f"### {escaped(headline(result))}", ""]
+    lines += [f"- {escaped(line)}" for line in details(result)]
     if result.looks:
         lines += ["", "| blocks | ratio | interval | candidate, ms |", "|---:|---:|---:|---:|"]
         lines += [
@@ -36,7 +36,12 @@ def append_summary(path: Path, result: GateResult) -> None:
 
     Nothing is added where the file would grow beyond what GitHub shows. Raises MachineError.
     """
-    text = markdown(result).encode()
+    append_text(path, markdown(result))
+
+
+def append_text(path: Path, markdown_text: str) -> None:
+    """As :func:`append_summary`, of any Markdown."""
+    text = markdown_text.encode()
     with disk_faults(path, "write"), path.open("ab") as file:
         if file.tell() + len(text) <= MOST_BYTES:
             file.write(text)
@@ -50,5 +55,6 @@ def annotation(result: GateResult, environment: Mapping[str, str] = os.environ) 
     return f"::{_LEVELS[result.verdict]} title=nasflow verify::{words}"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text that no markup works in."""
     return plain_line(text).translate(_SPECIAL)

@@ -33,6 +33,8 @@ class HistoryEntry(Record):
     verdict: GateVerdict
     max_ratio: float | None = None
     max_ms: float | None = None
+    max_accuracy_drop: float | None = None
+    accuracy_drop: float | None = Field(default=None, description="percentage points")
     ratio: float | None = Field(default=None, gt=0)
     ratio_interval: tuple[float, float] | None = None
     candidate_ms: float | None = Field(default=None, gt=0)
@@ -53,6 +55,8 @@ class HistoryEntry(Record):
             verdict=result.verdict,
             max_ratio=result.plan.max_ratio,
             max_ms=result.plan.max_ms,
+            max_accuracy_drop=result.plan.max_accuracy_drop,
+            accuracy_drop=None if result.accuracy is None else result.accuracy.drop_points,
             ratio=None if look is None else look.ratio,
             ratio_interval=None if look is None else look.ratio_interval,
             candidate_ms=None if look is None else look.candidate_ms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
@@ -49,6 +49,15 @@ def properties(result: GateResult) -> Mapping[str, str]:
         found["max_ratio"] = repr(result.plan.max_ratio)
     if result.plan.max_ms is not None:
         found["max_ms"] = repr(result.plan.max_ms)
+    if result.accuracy is not None:
+        low, high = result.accuracy.drop_points_interval_95
+        found |= {
+            "max_accuracy_drop": repr(result.plan.max_accuracy_drop),
+            "accuracy_drop": f"{result.accuracy.drop_points:.6g}",
+            "accuracy_drop_low": f"{low:.6g}",
+            "accuracy_drop_high": f"{high:.6g}",
+            "test_images": str(result.accuracy.images),
+        }
     look = last_look(result)
     if look is not None:
         found |= {
@@ -60,12 +69,13 @@ def properties(result: GateResult) -> Mapping[str, str]:
     return found
 
 
-def write(path: Path, case: TestCase, figures: Mapping[str, str] | None = None) -> None:
-    """One suite of one case, with the figures. Raises MachineError where the file cannot be written."""
+def write(path: Path, cases: Sequence[tuple[TestCase, Mapping[str, str]]]) -> None:
+    """One suite of these cases, each with its figures. Raises MachineError where it cannot be written."""
     suite = TestSuite(SUITE)
-    for key, value in (figures or {}).items():
-        suite.add_property(key, _clean(value))
-    suite.add_testcase(case)
+    for case, figures in cases:
+        for key, value in figures.items():
+            suite.add_property(_clean(key), _clean(value))
+        suite.add_testcase(case)
     document = JUnitXml()
     document.add_testsuite(suite)
     content: bytes = document.tostring()  # type: ignore[no-untyped-call]

@@ -13,8 +13,8 @@ from nasflow.gate.subjects import Subject
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.events import Emit, Message, Progress
 from pipeline.store.scratch import FolderScratch
-from stages.documents.gate import GatePlan, GateResult
-from stages.verification.gate import looks_of, verdict_of, with_drops
+from stages.documents.gate import AccuracyCompared, GatePlan, GateResult, OutputsCompared
+from stages.verification.gate import joined_verdict, looks_of, verdict_of, with_drops
 from stages.verification.gate_blocks import GateBlocks, Timed
 
 SOURCE = "verify"
@@ -58,8 +58,17 @@ class Gate:
         folder: Path = user_cache_path("nasflow") / "gates" / sha256_hex(canonical_json(decided_by))[:24]
         return FolderScratch(folder, SOURCE, emit)
 
-    def measure(self, device: Device, emit: Emit) -> GateResult:
-        """Go on until the gate decides. Raises DeviceError; what was measured by then is kept."""
+    def measure(
+        self,
+        device: Device,
+        emit: Emit,
+        outputs: OutputsCompared | None = None,
+        accuracy: AccuracyCompared | None = None,
+    ) -> GateResult:
+        """Go on until the gate decides. Raises DeviceError; what was measured by then is kept.
+
+        ``outputs`` and ``accuracy``: what was found of the models' answers before.
+        """
         scratch = self.scratch(device, emit)
         measured = GateBlocks(scratch, device, self.requests(), self.plan.seed)
         if measured.blocks:
@@ -77,7 +86,9 @@ class Gate:
             runtime=self.runtime,
             blocks=with_drops(measured.blocks),
             looks=looks_of(self.plan, measured.blocks),
-            verdict=verdict,
+            outputs=outputs,
+            accuracy=accuracy,
+            verdict=joined_verdict(verdict, accuracy),
             seconds=sum(block.seconds for block in measured.blocks),
         )
         scratch.clear()

@@ -10,7 +10,8 @@ from nasflow.base.errors import IntegrityError, UsageError
 from nasflow.base.files import read_or_none
 from nasflow.base.text import plain_line
 from stages.documents.gate import GateResult
-from stages.verification.gate import looks_of, verdict_of, with_drops
+from stages.verification.accuracy_gate import recomputed_accuracy
+from stages.verification.gate import joined_verdict, looks_of, verdict_of, with_drops
 
 
 def read_result(path: Path) -> GateResult:
@@ -40,11 +41,15 @@ def read_result(path: Path) -> GateResult:
 
 def recomputed(result: GateResult) -> GateResult:
     """The same timings, and what follows from them. Raises IntegrityError where the file says otherwise."""
-    verdict = verdict_of(result.plan, result.blocks) or "inconclusive"
+    accuracy, most_points = result.accuracy, result.plan.max_accuracy_drop
+    if accuracy is not None and most_points is not None:
+        accuracy = recomputed_accuracy(accuracy, most_points)
+    verdict = joined_verdict(verdict_of(result.plan, result.blocks) or "inconclusive", accuracy)
     again = result.model_copy(
         update={
             "blocks": with_drops(result.blocks),
             "looks": looks_of(result.plan, result.blocks),
+            "accuracy": accuracy,
             "verdict": verdict,
         }
     )

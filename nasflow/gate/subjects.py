@@ -20,16 +20,19 @@ _ANCHOR_PIXELS, _ANCHOR_WIDTH = 96, 0.35
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and what it is; ``name`` is for people."""
+    """A model and what it is; ``name`` is for people, ``path`` its file, where it has one."""
 
     name: str
     content: bytes
     seen: InspectedModel
+    path: Path | None = None
 
     @property
     def model(self) -> GateModel:
         """What a result says of it."""
-        return GateModel(name=self.name, sha256=sha256_hex(self.content), size_bytes=len(self.content))
+        return GateModel(
+            name=self.name, sha256=sha256_hex(self.content), size_bytes=len(self.content), takes=self.takes
+        )
 
     @property
     def takes(self) -> str:
@@ -114,4 +117,4 @@ def _opened(path: Path, inspector: ModelInspector, depth: Depth) -> Subject:
         file = inside[0]
     content = read_model(file)
     name = plain_line(str(file))
-    return Subject(name, content, inspector.inspect(content, name=name, depth=depth))
+    return Subject(name, content, inspector.inspect(content, name=name, depth=depth), file)

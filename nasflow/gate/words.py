@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from nasflow.base.text import plain_line
-from stages.documents.gate import GateLook, GateResult
+from stages.documents.gate import AccuracyCompared, GateLook, GateResult
 from stages.verification.gate import block_deviation
 from stages.verification.sequential import FEWEST_BLOCKS, smallest_shown
 
@@ -41,12 +41,25 @@ def headline(result: GateResult) -> str:
         said.append(
             f"{look.candidate_ms:.4g} ms ({low:.4g} to {high:.4g}), {side} the limit of {plan.max_ms:g} ms"
         )
+    if result.accuracy is not None and plan.max_accuracy_drop is not None:
+        said.append(accuracy_side(result.accuracy, plan.max_accuracy_drop))
     if not said:
         said.append(
             f"{look.ratio:.3f} times the baseline's latency "
             f"({look.ratio_interval[0]:.3f} to {look.ratio_interval[1]:.3f})"
         )
     return f"{verdict}: {'; '.join(said)}."
+
+
+def accuracy_side(found: AccuracyCompared, most: float) -> str:
+    """``accuracy 0.41 points lower (-0.20 to 1.02), around the limit of 0.5``."""
+    low, high = found.drop_points_interval_95
+    side = {"pass": "within", "fail": "beyond", "inconclusive": "around"}[found.verdict]
+    # A drop below 0 is a gain: said with its sign, so that interval and value read alike.
+    return (
+        f"accuracy lower by {found.drop_points:.2f} points ({low:.2f} to {high:.2f}), {side} the limit of "
+        f"{most:g}"
+    )
 
 
 def details(result: GateResult) -> list[str]:
@@ -59,16 +72,41 @@ def details(result: GateResult) -> list[str]:
         f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe()}: {count} blocks "
         f"in {result.seconds:.0f} s.",
     ]
+    if result.candidate.takes != result.baseline.takes:
+        lines.append(
+            f"The models do different work: the candidate takes {plain_line(result.candidate.takes)}, the "
+            f"baseline {plain_line(result.baseline.takes)}."
+        )
+    lines.append(answers(result))
+    if result.accuracy is not None:
+        found = result.accuracy
+        lines.append(
+            f"Accuracy on {found.images:,} test images of {found.classes} classes, on this computer: "
+            f"candidate {found.candidate_percent:.2f} %, baseline {found.baseline_percent:.2f} %."
+        )
     reasons = Counter(block.dropped for block in result.blocks if block.dropped is not None)
     lines += [f"{number} blocks did not count: {_DROPPED[why]}." for why, number in reasons.items()]
     if info.virtual:
         lines.append("A simulated phone: these are this computer's latencies.")
     if result.verdict == "inconclusive":
         lines.append(
-            "The interval holds the limit: what is shown allows for either answer. More blocks tell more "
-            "(--max-blocks), as does a quieter device."
+            "An interval holds its limit: what is shown allows for either answer. More blocks tell more of "
+            "latency (--max-blocks), as does a quieter device; more test images tell more of accuracy."
         )
     return lines
+
+
+def answers(result: GateResult) -> str:
+    """Whether the candidate answers the same on the device as on this computer."""
+    outputs = result.outputs
+    if outputs is None:
+        return "Outputs not compared on the device."
+    kind = "given" if outputs.given else "random"
+    return (
+        f"The candidate's outputs for {outputs.inputs} {kind} inputs are those "
+        f"of this computer: they differ by {outputs.largest_share:.2g} of the largest value (allowed: "
+        f"{outputs.allowed_share:g})."
+    )
 
 
 def noise_floor(result: GateResult) -> str:

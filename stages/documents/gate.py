@@ -20,6 +20,7 @@ class GateModel(Record):
     name: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int = Field(ge=1)
+    takes: str = Field(default="", max_length=10_000, description="type and shape of its inputs")
 
 
 class BlockTiming(Record):
@@ -65,11 +66,58 @@ class GateLook(Record):
     verdict: GateVerdict | None = Field(description="None: more blocks were to be measured")
 
 
+class OutputsCompared(Record):
+    """That the candidate answers on the device what it answers on this computer.
+
+    Shares are of an output's largest value. ``given``: to inputs that a person gave, and not to random ones.
+    """
+
+    inputs: int = Field(ge=1)
+    given: bool
+    largest_share: float = Field(ge=0)
+    allowed_share: float = Field(gt=0)
+
+
+class AccuracyCompared(Record):
+    """What both models answer for the same images. Shares of images, in percent; differences in points.
+
+    ``drop_points``: by how much the candidate's accuracy is below the baseline's. ``only_candidate`` images
+    are answered correctly by it alone. ``data_sha256`` stands for the images and which of them were taken.
+    """
+
+    images: int = Field(ge=2)
+    classes: int = Field(ge=2)
+    both_correct: int = Field(ge=0)
+    only_candidate: int = Field(ge=0)
+    only_baseline: int = Field(ge=0)
+    drop_points: float = Field(ge=-100, le=100)
+    drop_points_interval_95: tuple[float, float]
+    data_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    verdict: GateVerdict
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> AccuracyCompared:
+        if self.both_correct + self.only_candidate + self.only_baseline > self.images:
+            raise ValueError("more images are answered correctly than there are")
+        return self
+
+    @property
+    def candidate_percent(self) -> float:
+        """The candidate's accuracy."""
+        return 100 * (self.both_correct + self.only_candidate) / self.images
+
+    @property
+    def baseline_percent(self) -> float:
+        """The baseline's accuracy."""
+        return 100 * (self.both_correct + self.only_baseline) / self.images
+
+
 class GatePlan(Record):
     """What was decided before anything was measured."""
 
     max_ratio: float | None = Field(default=None, gt=0, le=1000)
     max_ms: float | None = Field(default=None, gt=0, le=1e6)
+    max_accuracy_drop: float | None = Field(default=None, ge=0, le=100, description="percentage points")
     min_blocks: int = Field(default=10, ge=6, le=1000)
     max_blocks: int = Field(default=30, ge=6, le=1000)
     seed: int = 0
@@ -92,5 +140,9 @@ class GateResult(Document):
     runtime: RuntimeOptions
     blocks: tuple[Block, ...]
     looks: tuple[GateLook, ...]
+    outputs: OutputsCompared | None = Field(
+        default=None, description="None: the device's runner cannot write them"
+    )
+    accuracy: AccuracyCompared | None = None
     verdict: GateVerdict
     seconds: float = Field(ge=0)

@@ -162,7 +162,7 @@ class VerifiedFile(Record):
 class Verification(Document):
     """Output of ``verify``. ``ratio`` is the found network's latency over the reference's."""
 
-    schema_version: int = 6
+    schema_version: int = 7
     device: DeviceInfo
     runtime: RuntimeOptions
     test_images: int
@@ -205,5 +205,13 @@ class Verification(Document):
     )
     max_ratio: float | None
     verdict: Verdict
-    rounds: int
+    rounds: int = Field(description="that count")
+    rounds_dropped: int = Field(
+        default=0, description="that were disturbed, or were measured before the device was seen to be slow"
+    )
+    interval_error: float = Field(
+        default=0.05,
+        description="with what probability an interval of latencies may miss the truth; those of all looks "
+        "add up to 5 %",
+    )
     seconds: float

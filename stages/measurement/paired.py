@@ -3,67 +3,132 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from android_bench.device import BenchmarkRequest, Conditions, Device, LatencyMeasurement, combine
 from pipeline.stage import Scratch
+from stages.documents.gate import Dropped
+from stages.measurement.disturbed import Moment, dropped
 from stages.measurement.timing import random_order, time_each
+
+_LOG = "rounds"
+
+
+@dataclass(frozen=True)
+class Round:
+    """The timings of one moment, in the order in which they were made."""
+
+    timings: tuple[tuple[str, LatencyMeasurement], ...]
+    seconds: float
+
+    def of(self, name: str) -> list[LatencyMeasurement]:
+        """One network's timings."""
+        return [measured for timed, measured in self.timings if timed == name]
+
+    def median_ms(self, name: str) -> float:
+        """The median of one network's timings."""
+        return median(measured.median_ms for measured in self.of(name))
+
+    def measurement(self, name: str) -> LatencyMeasurement:
+        """One network's timings as those of one round."""
+        joined = combine(self.of(name))
+        return joined.model_copy(update={"rounds": 1, "round_medians_ms": (joined.median_ms,)})
 
 
 class PairedRounds:
-    """Whole rounds only: one that was cut off is measured again, so that a round is one moment."""
+    """Whole rounds only: one that was cut off is measured again, so that a round is one moment.
+
+    A round times each network ``timings`` times, in turn and in random order: what grows during it strikes
+    all, now the one harder and now the other. The ``anchor``, one of ``requests``, comes first and last: it
+    shows the device's speed, by which a round may not count (:meth:`dropped`).
+    """
 
     def __init__(
-        self, scratch: Scratch, device: Device, requests: Mapping[str, BenchmarkRequest], seed: int
+        self,
+        scratch: Scratch,
+        device: Device,
+        requests: Mapping[str, BenchmarkRequest],
+        seed: int,
+        *,
+        anchor: str | None = None,
+        timings: int = 1,
     ) -> None:
-        self._scratch = scratch
-        self._device = device
-        self._requests = requests
-        self._seed = seed
-        self._rows: list[dict[str, Any]] = scratch.rows("rounds")
+        self._scratch, self._device, self._requests = scratch, device, requests
+        self._seed, self._anchor, self._timings = seed, anchor, timings
+        self.rounds = [_round(row) for row in scratch.rows(_LOG)]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rounds)
 
     @property
     def seconds(self) -> float:
         """Time that the rounds took, earlier runs included."""
-        return float(sum(row["seconds"] for row in self._rows))
+        return sum(one.seconds for one in self.rounds)
 
-    def measure(self) -> None:
-        """Time every network once, in random order; the round is on the disk when this returns.
+    def order(self, number: int) -> list[str]:
+        """In which order round ``number`` times the networks."""
+        names = [name for name in self._requests if name != self._anchor] * self._timings
+        between = random_order(names, self._seed, number)
+        return between if self._anchor is None else [self._anchor, *between, self._anchor]
 
-        Raises DeviceError where the device is lost or leaves a network out.
+    def measure(self) -> Round:
+        """One round more; it is on the disk when this returns.
+
+        Raises DeviceError where the device is lost or leaves a network out: the round is then measured anew.
         """
-        names = random_order(self._requests, self._seed, len(self))
         started = time.monotonic()
-        measured = {
-            name: measurement.model_dump(mode="json")
-            for name, measurement in time_each(self._device, self._requests, names)
-        }
-        self._device.renew()
-        row = {"measured": measured, "seconds": time.monotonic() - started}
-        self._scratch.append("rounds", row)
-        self._rows.append(row)
+        timings = tuple(time_each(self._device, self._requests, self.order(len(self))))
+        self._device.renew()  # a process's luck with its memory is a round's, and not a network's
+        one = Round(timings, time.monotonic() - started)
+        self._scratch.append(
+            _LOG,
+            {
+                "timings": [[name, measured.model_dump(mode="json")] for name, measured in timings],
+                "seconds": one.seconds,
+            },
+        )
+        self.rounds.append(one)
+        return one
 
-    def medians_ms(self, name: str) -> list[float]:
-        """One network's median of every round."""
-        return [measurement.median_ms for measurement in self._of(name)]
+    def dropped(self) -> list[Dropped | None]:
+        """Why each round does not count, by its conditions and its anchor; None: it does."""
+        if self._anchor is None:
+            return [None] * len(self)
+        anchor = self._anchor
+        return dropped(
+            [
+                Moment(one.median_ms(anchor), [measured.conditions for _, measured in one.timings])
+                for one in self.rounds
+            ]
+        )
 
-    def combined(self, name: str) -> LatencyMeasurement:
-        """One network's rounds joined."""
-        return combine(self._of(name))
+    def medians_ms(self, name: str, among: Sequence[int] | None = None) -> list[float]:
+        """One network's median of every round, or of those ``among`` them."""
+        return [one.median_ms(name) for one in self._some(among)]
+
+    def combined(self, name: str, among: Sequence[int] | None = None) -> LatencyMeasurement:
+        """One network's rounds joined: all of them, or those ``among`` them."""
+        return combine([one.measurement(name) for one in self._some(among)])
 
     def conditions(self) -> tuple[Conditions, ...]:
         """The device's state beside the timings of all rounds, each moment once, in order of time."""
         seen = {
-            timing.conditions.at: timing.conditions
-            for row in self._rows
-            for fields in row["measured"].values()
-            if (timing := LatencyMeasurement.model_validate(fields)).conditions is not None
+            measured.conditions.at: measured.conditions
+            for one in self.rounds
+            for _, measured in one.timings
+            if measured.conditions is not None
         }
         return tuple(seen[at] for at in sorted(seen))
 
-    def _of(self, name: str) -> list[LatencyMeasurement]:
-        return [LatencyMeasurement.model_validate(row["measured"][name]) for row in self._rows]
+    def _some(self, among: Sequence[int] | None) -> Sequence[Round]:
+        return self.rounds if among is None else [self.rounds[index] for index in among]
+
+
+def _round(row: Mapping[str, Any]) -> Round:
+    if "timings" not in row:  # of version 0.2.0's beginnings: one timing of each network, by its name
+        row = {**row, "timings": list(row["measured"].items())}
+    timings = tuple((str(name), LatencyMeasurement.model_validate(it)) for name, it in row["timings"])
+    return Round(timings, float(row["seconds"]))

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from stages.documents import CrossValidation, PooledNetwork
 from stages.reporting.notation import display_name, signed
+from stages.verification.estimate import Estimate
 from stages.verification.rivals import accuracy_relation
-from stages.verification.statistics import Estimate, wilson_interval
+from stages.verification.statistics import wilson_interval
 
 
 def folds_sentences(folds: CrossValidation) -> list[tuple[str, str]]:

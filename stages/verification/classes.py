@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.verification.statistics import Estimate, normal_quantile, score_interval, wilson_interval
+from stages.verification.estimate import Estimate
+from stages.verification.statistics import normal_quantile, score_interval, wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

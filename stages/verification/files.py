@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stages.documents import ModelFile, VerifiedFile
-from stages.measurement.paired import PairedRounds
 from stages.verification.answers import Answers
+from stages.verification.counted import Counted
+from stages.verification.estimate import Estimate
 from stages.verification.side_by_side import Tested
-from stages.verification.statistics import Estimate, latency_ratio, paired_difference, wilson_interval
+from stages.verification.statistics import paired_difference, wilson_interval
 
 
 def verified_files(
-    files: Mapping[str, ModelFile], answers: Mapping[str, Answers], tested: Tested, rounds: PairedRounds
+    files: Mapping[str, ModelFile], answers: Mapping[str, Answers], tested: Tested, counted: Counted
 ) -> tuple[VerifiedFile, ...]:
-    """Figures of each file by its name in ``tested`` and ``rounds``; one of them is float32."""
+    """Figures of each file by its name in ``tested`` and ``counted``; one of them is float32."""
     (plain,) = (name for name, file in files.items() if file.precision == "float32")
     found = []
     for name, file in files.items():
         correct_N = tested.correct(name)
         accuracy = wilson_interval(int(correct_N.sum()), len(correct_N))
         difference = paired_difference(correct_N, tested.correct(plain)) if name != plain else None
-        ratio = latency_ratio(rounds.medians_ms(name), rounds.medians_ms(plain)) if name != plain else None
+        ratio = counted.ratio(name, plain) if name != plain else None
         found.append(
             VerifiedFile(
                 precision=file.precision,
@@ -35,7 +36,7 @@ def verified_files(
                 accuracy_points=None if difference is None else 100 * difference.value,
                 accuracy_points_interval_95=None if difference is None else _percent(difference),
                 calibration_error_percent=answers[name].calibration_error_percent,
-                measurement=rounds.combined(name),
+                measurement=counted.combined(name),
                 latency_ratio=None if ratio is None else ratio.value,
                 latency_ratio_interval_95=None if ratio is None else ratio.interval,
             )

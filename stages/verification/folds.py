@@ -25,7 +25,8 @@ from stages.documents import (
     Verification,
     VerifiedNetwork,
 )
-from stages.verification.statistics import Estimate, normal_quantile
+from stages.verification.estimate import Estimate
+from stages.verification.statistics import normal_quantile
 
 Interval = tuple[float, float]
 

@@ -11,60 +11,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from stages.documents.gate import Block, Dropped, GateLook, GatePlan, GateVerdict
+from stages.documents.gate import AccuracyCompared, Block, Dropped, GateLook, GatePlan, GateVerdict
+from stages.measurement.disturbed import MOST_MEASURED, Moment, dropped
 from stages.measurement.interval import NORMAL_MAD
+from stages.verification.estimate import Estimate
 from stages.verification.sequential import Look, planned_looks, ratio_interval
-from stages.verification.statistics import Estimate
-
-SLOWED = 1.15
-"""A block counts unless its anchor takes so many times what it takes in the fastest block."""
-MOST_MEASURED = 3  # times the blocks that may count: a device that throttles on and on ends there
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """A block in numbers. ``seen``: what its conditions say against it."""
+    """A block in numbers: the logarithms of both models' times, and what it is judged by."""
 
     candidate: float
     baseline: float
-    anchor_ms: float
-    seen: Dropped | None
+    judged_by: Moment
 
     @classmethod
     def of(cls, block: Block) -> _Moment:
         return cls(
             math.log(block.median_ms("candidate")),
             math.log(block.median_ms("baseline")),
-            block.median_ms("anchor"),
-            _seen(block),
+            Moment(block.median_ms("anchor"), [timing.conditions for timing in block.timings]),
         )
-
-
-def _seen(block: Block) -> Dropped | None:
-    for timing in block.timings:
-        conditions = timing.conditions
-        if conditions is not None and (conditions.thermal_status or 0) > 0:
-            return "throttled"
-        if conditions is not None and conditions.awake is False:
-            return "asleep"
-    return None
 
 
 def _dropped(moments: Sequence[_Moment]) -> list[Dropped | None]:
     """Which do not count, and why."""
-    fastest_ms = min((moment.anchor_ms for moment in moments), default=math.inf)
-    return [
-        moment.seen or ("disturbed" if moment.anchor_ms > SLOWED * fastest_ms else None) for moment in moments
-    ]
+    return dropped([moment.judged_by for moment in moments])
 
 
 def with_drops(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """The blocks, with what does not count marked.
-
-    Judged by the conditions around the timings and by the anchor alone, never by the two models: what is
-    left then says the same of their ratio. All blocks are judged anew with each new one, for a device that
-    has been slow from the beginning shows it only when it recovers.
-    """
+    """The blocks, with what does not count marked (:func:`stages.measurement.disturbed.dropped`)."""
     reasons = _dropped([_Moment.of(block) for block in blocks])
     return tuple(
         block.model_copy(update={"dropped": reason}) for block, reason in zip(blocks, reasons, strict=True)
@@ -104,6 +81,12 @@ def verdict_of(plan: GatePlan, blocks: Sequence[Block]) -> GateVerdict | None:
     return "inconclusive" if exhausted(plan, blocks) else None
 
 
+def joined_verdict(latency: GateVerdict, accuracy: AccuracyCompared | None) -> GateVerdict:
+    """A gate fails where one of its limits is broken, and passes where all are kept."""
+    both = {latency} if accuracy is None else {latency, accuracy.verdict}
+    return "fail" if "fail" in both else "inconclusive" if "inconclusive" in both else "pass"
+
+
 def _look(plan: GatePlan, look: Look, moments: Sequence[_Moment], *, last: bool) -> GateLook:
     ratio = ratio_interval([moment.candidate - moment.baseline for moment in moments], look.error)
     candidate_ms = ratio_interval([moment.candidate for moment in moments], look.error)
@@ -115,8 +98,8 @@ def _look(plan: GatePlan, look: Look, moments: Sequence[_Moment], *, last: bool)
     verdict: GateVerdict | None = None
     if "fail" in sides:
         verdict = "fail"
-    elif sides and all(side == "pass" for side in sides):
-        verdict = "pass"
+    elif (sides or plan.max_accuracy_drop is not None) and all(side == "pass" for side in sides):
+        verdict = "pass"  # without a limit of latency, one look shows what it is
     elif last:
         verdict = "inconclusive"
     return GateLook(

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from stages.documents import FoundLatency, LatencyModel, Verdict
 from stages.measurement.interval import interval_percent
 from stages.space.search_space import NetConfig
+from stages.verification.estimate import Estimate
+from stages.verification.power import CONFIDENCE
 from stages.verification.rivals import AccuracyRelation
-from stages.verification.statistics import Estimate, latency_ratio
+from stages.verification.statistics import latency_ratio
 
 
 def evaluate_latency(
@@ -22,15 +24,17 @@ def evaluate_latency(
     latency: LatencyModel,
     found_ms: Sequence[float],
     anchor_ms: Sequence[float],
+    error: float = 1 - CONFIDENCE,
 ) -> FoundLatency:
     """The found network's time against prediction and target.
 
     ``found_ms[i]`` and ``anchor_ms[i]`` are medians of round i, of the found network and of the latency
     model's reference. Both at once slow down with the device, so that their ratio tells the time at the speed
     that prediction and target stand for: also that of another device, whose model this one's was imported as.
-    The reference's own uncertainty is in the interval.
+    The reference's own uncertainty is in the interval. ``error``: with what probability the ratio's may miss
+    the truth.
     """
-    ratio = latency_ratio(found_ms, anchor_ms)
+    ratio = latency_ratio(found_ms, anchor_ms, error)
     reference = latency.reference.measurement
     width = interval_percent(reference.round_medians_ms) / 200
     unsure = width if math.isfinite(width) else 0.0

@@ -22,14 +22,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stages.verification.estimate import Estimate
 from stages.verification.power import CONFIDENCE
-from stages.verification.statistics import Estimate
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 FEWEST_BLOCKS = 6
+"""Of a gate. Fewer do give an interval, which is Student's and wide."""
+_FEWEST_PLANNED, _FEWEST_OF_AN_INTERVAL = 3, 2
 _GROWTH, _LEAST_GROWTH = 1.4, 1.2  # of the blocks, from one look to the next
 _TRIMMED = 0.1  # of the blocks, at each end
 _BLOCKS_PER_WAVE, _FEWEST_WAVES = 4, 4
@@ -49,9 +51,9 @@ def planned_looks(first: int, most: int) -> tuple[Look, ...]:
     >>> [look.blocks for look in planned_looks(10, 30)]
     [10, 14, 20, 30]
 
-    Raises ValueError for fewer than six blocks, and where ``most`` is below ``first``.
+    Raises ValueError for fewer than three blocks, and where ``most`` is below ``first``.
     """
-    if not FEWEST_BLOCKS <= first <= most:
+    if not _FEWEST_PLANNED <= first <= most:
         raise ValueError(f"a gate of {first} to {most} blocks cannot be planned")
     counts = [first]
     while counts[-1] < most:
@@ -67,20 +69,21 @@ def planned_looks(first: int, most: int) -> tuple[Look, ...]:
 def ratio_interval(log_ratios: Sequence[float], error: float) -> Estimate:
     """The ratio behind a series of log-ratios, in order of time, and its interval.
 
-    The interval misses the ratio with probability ``error``. Raises ValueError for fewer than six, and for
-    such as are not finite.
+    The interval misses the ratio with probability ``error``. Up to five blocks it is Student's: there are as
+    many waves as their variance has degrees of freedom. Raises ValueError for fewer than two, and for such as
+    are not finite.
     """
     import numpy as np
     from scipy.special import stdtrit
 
     logs_B = np.asarray(log_ratios, np.float64)
-    if len(logs_B) < FEWEST_BLOCKS or not np.isfinite(logs_B).all():
+    if len(logs_B) < _FEWEST_OF_AN_INTERVAL or not np.isfinite(logs_B).all():
         raise ValueError(f"{len(logs_B)} log-ratios do not give an interval")
     cut = int(_TRIMMED * len(logs_B))
     ordered_B = np.sort(logs_B)
     centre = float(ordered_B[cut : len(logs_B) - cut].mean())
     winsorised_B = np.clip(logs_B, ordered_B[cut], ordered_B[-1 - cut])
-    waves = max(_FEWEST_WAVES, len(logs_B) // _BLOCKS_PER_WAVE)
+    waves = min(len(logs_B) - 1, max(_FEWEST_WAVES, len(logs_B) // _BLOCKS_PER_WAVE))
     variance = _long_run_variance(winsorised_B, waves)
     left = len(logs_B) - 2 * cut
     deviation = math.sqrt(variance * (len(logs_B) - 1) / (left * (left - 1)))

@@ -18,13 +18,13 @@ from stages.documents import (
     Precision,
     VerifiedNetwork,
 )
-from stages.measurement.paired import PairedRounds
 from stages.space.search_space import NetConfig
 from stages.verification.answers import class_bytes
 from stages.verification.classes import balanced_accuracy, balanced_difference, by_class, confusion
+from stages.verification.counted import Counted
+from stages.verification.estimate import Estimate
 from stages.verification.rivals import REFERENCES
 from stages.verification.statistics import (
-    Estimate,
     difference_from_mean,
     latency_ratio,
     paired_difference,
@@ -61,7 +61,7 @@ class Comparison:
     """All that was asked and measured, and who is compared with whom."""
 
     tested: Tested
-    rounds: PairedRounds
+    counted: Counted
     latency: LatencyModel
     found: str
     reference: str
@@ -94,7 +94,7 @@ class Comparison:
             correct_by_class=tuple(correct_K.tolist()),
             confusion=confusion(tested.labels_N, answers_N, tested.classes) if shown else None,
             predicted_ms=_prediction(network.net, self.latency),
-            measurement=self.rounds.combined(name),
+            measurement=self.counted.combined(name),
             parameters=network.net.parameters,
             macs=network.net.macs,
             against_found=None if name == self.found else self._against_found(name),
@@ -104,11 +104,11 @@ class Comparison:
         )
 
     def _against_found(self, name: str) -> AgainstFound:
-        tested, rounds = self.tested, self.rounds
+        tested = self.tested
         its, found = tested.correct(name), tested.correct(self.found)
         difference = paired_difference(its, found)
         balanced = balanced_difference(its, found, tested.labels_N, tested.classes)
-        ratio = latency_ratio(rounds.medians_ms(name), rounds.medians_ms(self.found))
+        ratio = self.counted.ratio(name, self.found)
         return AgainstFound(
             accuracy_points=100 * difference.value,
             accuracy_points_interval_95=_percent(difference),
@@ -125,13 +125,14 @@ class Comparison:
         drawn = [network for network in networks if network.role == "random"]
         if not drawn:
             return None
-        found, rounds, latency = self.found, self.rounds, self.latency
+        found, counted, latency = self.found, self.counted, self.latency
         correct = np.stack([self.tested.correct(network.name) for network in drawn])
         difference = difference_from_mean(self.tested.correct(found), correct)
         (own_ms,) = (latency.predict_ms(n.net) for n in networks if n.name == found)
         predicted = [latency.predict_ms(network.net) / own_ms for network in drawn]
-        by_round = zip(*(rounds.medians_ms(network.name) for network in drawn), strict=True)
-        measured = latency_ratio([fmean(times_ms) for times_ms in by_round], rounds.medians_ms(found))
+        by_round = zip(*(counted.medians_ms(network.name) for network in drawn), strict=True)
+        means_ms = [fmean(times_ms) for times_ms in by_round]
+        measured = latency_ratio(means_ms, counted.medians_ms(found), counted.error)
         return AgainstRandom(
             networks=len(drawn),
             accuracy_points=100 * difference.value,

@@ -11,36 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nasflow.base.errors import UsageError
+from stages.verification.estimate import Estimate
 from stages.verification.power import CONFIDENCE
+from stages.verification.sequential import ratio_interval
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _TAIL = (1 - CONFIDENCE) / 2
-_FEWEST_ROUNDS_FOR_RANKS = 6  # with five, even the full range covers only 1 - 2/32 = 93.75 %
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Lower and upper bound."""
-        return (self.low, self.high)
-
-    def holds(self, value: float) -> bool:
-        """Whether ``value`` lies in the interval: then nothing may be claimed against it."""
-        return self.low <= value <= self.high
-
-    def inverse(self) -> Estimate:
-        """The same statement about 1 / value."""
-        return Estimate(1 / self.value, 1 / self.high, 1 / self.low)
 
 
 def wilson_interval(correct: int, total: int) -> Estimate:
@@ -134,14 +113,15 @@ def _difference_over_seeds(difference_SN: NDArray[np.float64]) -> Estimate:
     return Estimate(value, max(-1.0, value - half), min(1.0, value + half))
 
 
-def latency_ratio(numerator_ms: Sequence[float], denominator_ms: Sequence[float]) -> Estimate:
+def latency_ratio(
+    numerator_ms: Sequence[float], denominator_ms: Sequence[float], error: float = 1 - CONFIDENCE
+) -> Estimate:
     """How many times as long the first network takes as the second.
 
-    ``numerator_ms[i]`` and ``denominator_ms[i]`` are medians of the same interleaved round: what slows
-    the device down for a while strikes both and cancels in their ratio. The value is the quotient of the
-    medians over all rounds. The interval is Wilcoxon's signed-rank interval of the rounds' log ratios
-    (Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, section 3.3): it needs no random
-    numbers and a few disturbed rounds hardly move it. With less than six rounds it is Student's.
+    ``numerator_ms[i]`` and ``denominator_ms[i]`` are medians of the same interleaved round, in order of time:
+    what slows the device down for a while strikes both and cancels in their ratio. Value and interval are
+    those of :func:`stages.verification.sequential.ratio_interval`, which misses the ratio with probability
+    ``error``.
     """
     import numpy as np
 
@@ -151,30 +131,7 @@ def latency_ratio(numerator_ms: Sequence[float], denominator_ms: Sequence[float]
     above, below = np.asarray(numerator_ms, np.float64), np.asarray(denominator_ms, np.float64)
     if not (np.all(above > 0) and np.all(below > 0)):
         raise ValueError("latencies must be above 0 ms")
-    value = float(np.median(above) / np.median(below))
-    logs = np.log(above / below)
-    low, high = _signed_rank_interval(logs) if rounds >= _FEWEST_ROUNDS_FOR_RANKS else _t_interval(logs)
-    return Estimate(value, min(value, math.exp(low)), max(value, math.exp(high)))
-
-
-def _t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    centre = float(values.mean())
-    half = _t_quantile(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return centre - half, centre + half
-
-
-def _signed_rank_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Order statistics of the Walsh averages, cut where Wilcoxon's exact distribution allows."""
-    import numpy as np
-
-    count = len(values)
-    first, second = np.triu_indices(count)
-    walsh = np.sort((values[first] + values[second]) / 2)
-    ways = np.ones(1)  # ways[w]: share of the sign patterns whose positive ranks sum to w
-    for rank in range(1, count + 1):
-        ways = np.convolve(ways, np.concatenate(([0.5], np.zeros(rank - 1), [0.5])))
-    cut = int(np.searchsorted(np.cumsum(ways), _TAIL, side="right"))  # this many are left off each side
-    return float(walsh[cut - 1]), float(walsh[-cut])
+    return ratio_interval(np.log(above / below).tolist(), error)
 
 
 @dataclass(frozen=True)
@@ -215,14 +172,18 @@ class EqualAccuracy:
 
 
 def equal_accuracy_speedup(
-    found: Contender, baselines: Sequence[Contender], kind: str = "MobileNetV2"
+    found: Contender,
+    baselines: Sequence[Contender],
+    kind: str = "MobileNetV2",
+    error: float = 1 - CONFIDENCE,
 ) -> EqualAccuracy:
     """Compare the found network with the baseline that is fastest at equal accuracy.
 
     The reference is the fastest baseline that is not significantly less accurate than the found network
     (its paired 95 % interval does not lie wholly below zero). Where all are, it is the fastest of those
-    that are not significantly less accurate than the best of them. ``kind``: what they are called. Raises
-    UsageError without baselines.
+    that are not significantly less accurate than the best of them. ``kind``: what they are called;
+    ``error``: with what probability the ratio's interval may miss the truth. Raises UsageError without
+    baselines.
     """
     if not baselines:
         raise UsageError(
@@ -236,7 +197,7 @@ def equal_accuracy_speedup(
         rivals = [b for b in baselines if b is best or paired_difference(b.correct, best.correct).high >= 0]
     reference = min(rivals, key=lambda b: b.median_ms)
     difference = paired_difference(reference.correct, found.correct)
-    ratio = latency_ratio(found.round_ms, reference.round_ms)
+    ratio = latency_ratio(found.round_ms, reference.round_ms, error)
     return EqualAccuracy(
         reference=reference.name,
         found_beats_all=beats_all,

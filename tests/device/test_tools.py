@@ -10,16 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from device.conftest import FOLDER, Line, Phone
 
+from android_bench.device import DEFAULT_OPTIONS
+from android_bench.local.device import LocalDevice
 from android_bench.phone.tool import VIRTUAL_TOOL
+from android_bench.runner.identity import QUESTION, identify
 from android_bench.runner.output import parse_output
+from android_bench.runner.outputs import check_outputs_run, outputs_command, writes_outputs
 from android_bench.runner.result import cross_check, parse_result
 from nasflow.base.errors import NasflowError
 from nasflow.base.text import plain_text
 from stages.conversion.flatbuffer import empty_model, network_model
 from stages.space.mobilenet_v2 import mobilenet_v2
+from stages.verification.same_answers import compare_answers
 
 pytestmark = pytest.mark.phone
 
@@ -78,6 +84,35 @@ def test_tools(phone: Phone, line: Line, tools: list[str]) -> None:
         )
     if len(tools) < 2 and not phone.virtual:
         line.found("only one of the two tools: name the other by --runner PATH")
+
+
+@pytest.mark.verifies("What the classic `benchmark_model` writes with `--output_filepath` on a phone")
+def test_outputs(phone: Phone, line: Line, tools: list[str]) -> None:
+    model = network_model(mobilenet_v2(resolution=96, classes=10, width=0.35))
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 96, 96, 3)).astype(np.float32)
+    paths = [f"{FOLDER}/{name}" for name in ("outputs.tflite", "outputs.in", "outputs.out")]
+    for content, path in zip((model, image.tobytes()), paths, strict=False):
+        phone.transport.push(content, path, timeout_s=60)
+    with LocalDevice() as here:
+        expected = here.outputs(model, [(image,)], plain=True)
+    for tool in tools:
+        name, kind = tool.rpartition("/")[2], identify(phone.run(tool, QUESTION))
+        if not writes_outputs(kind, (image,)):
+            line.found(f"{name}: the {kind.kind} tool writes no outputs")
+            continue
+        words = outputs_command(
+            kind,
+            DEFAULT_OPTIONS,
+            binary=tool,
+            model=paths[0],
+            example=(image,),
+            files=paths[1:2],
+            output=paths[2],
+        )
+        check_outputs_run(kind, phone.run(*words, timeout_s=120), DEFAULT_OPTIONS, name)
+        found = phone.transport.pull(paths[2], timeout_s=60)
+        compared = compare_answers(name, expected, [found], DEFAULT_OPTIONS, given=False)
+        line.found(f"{name}: outputs differ by {compared.largest_share:.2g} of the largest value")
 
 
 @pytest.mark.verifies("`benchmark_model` leaves zeros out of its result file")

@@ -99,7 +99,7 @@ def test_what_cannot_be_judged_is_refused_before_anything_is_measured(folder: Pr
         (("small.tflite", *against, "--max-ratio", "-1"), "--max-ratio"),
         (("small.tflite", *against, "--max-ratio", "nan"), "--max-ratio"),
         (("small.tflite", *against, "--max-ratio", "1", "--max-blocks", "3"), "--max-blocks"),
-        (("small.tflite", "--max-ratio", "1"), "needs --against"),
+        (("small.tflite", "--max-ratio", "1"), "need --against"),
         (("--max-ratio", "1"), "need a model"),
         (("small.tflite", *against, "--max-ratio", "1", "--dry-run"), "belong to the stage"),
         (("nothere.tflite", *against, "--max-ratio", "1"), "does not exist"),
@@ -134,7 +134,7 @@ def test_a_gate_on_a_phone_that_fails_says_so_in_its_junit_file(
 
 @pytest.mark.needs("bubblewrap")
 def test_a_gate_on_a_phone_goes_on_where_it_was_stopped(phone: VirtualPhone, folder: ProjectFolder) -> None:
-    words = ("verify", "small.tflite", "--against", "large.tflite", "--max-ratio", "0.9")
+    words = ("verify", "small.tflite", "--against", "large.tflite", "--max-ratio", "0.9", "--max-blocks", "6")
     on_it = ("--device", f"android:{phone.address}")
     with folder.started(*words, *on_it) as running:
         running.wait_for(lambda event: event["event"] == "progress")
@@ -144,6 +144,7 @@ def test_a_gate_on_a_phone_goes_on_where_it_was_stopped(phone: VirtualPhone, fol
     assert answer.exit_code == 0, answer.document
     assert any(text.startswith("going on after") for text in answer.texts)
     assert answer.document["device"]["virtual"] is True
+    assert answer.document["outputs"]["inputs"] == 4, "the classic tool writes what the model answers"
     kept = folder.path / "home" / "cache" / "nasflow" / "gates"
     assert not list(kept.iterdir()), "a finished gate keeps no blocks"
 

@@ -17,7 +17,7 @@ from nasflow.commands.history import history
 from nasflow.gate import github, junit, words
 from nasflow.gate.history import HistoryEntry, append_entry, read_history
 from nasflow.gate.recompute import recomputed
-from stages.documents.gate import Block, BlockTiming, GateModel, GatePlan, GateResult
+from stages.documents.gate import Block, BlockTiming, GateModel, GatePlan, GateResult, OutputsCompared
 from stages.verification.gate import looks_of, verdict_of, with_drops
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,7 +67,7 @@ def test_pass_fail_and_inconclusive_are_what_a_ci_calls_them(
     tmp_path: Path, ratio: float, tag: str | None
 ) -> None:
     gate = result(ratio)
-    junit.write(tmp_path / "j.xml", junit.case_of(gate, "ours"), junit.properties(gate))
+    junit.write(tmp_path / "j.xml", [(junit.case_of(gate, "ours"), junit.properties(gate))])
     root = ElementTree.parse(tmp_path / "j.xml").getroot()
     (case,) = root.iter("testcase")
     assert [child.tag for child in case if child.tag != "system-out"] == ([tag] if tag else [])
@@ -79,7 +79,7 @@ def test_pass_fail_and_inconclusive_are_what_a_ci_calls_them(
 
 def test_a_lost_phone_is_an_error_with_its_reference(tmp_path: Path) -> None:
     case = junit.error_case(DeviceLostError("the phone is gone.", hint="Plug it in."), "ours")
-    junit.write(tmp_path / "j.xml", case)
+    junit.write(tmp_path / "j.xml", [(case, {})])
     (error,) = ElementTree.parse(tmp_path / "j.xml").getroot().iter("error")
     assert (error.get("type"), error.get("message")) == ("device-lost", "the phone is gone. Plug it in.")
 
@@ -128,6 +128,26 @@ def test_the_sentence_names_ratio_interval_side_and_limit() -> None:
     assert "around the limit of 0.8" in words.headline(result(0.8))
     assert "--max-blocks" in words.text(result(0.8))
     assert "A simulated phone" in words.text(result(0.5, virtual=True))
+
+
+def test_whether_the_outputs_were_compared_is_said_in_any_case() -> None:
+    gate = result(0.5)
+    assert "Outputs not compared on the device." in words.details(gate)
+    compared = OutputsCompared(inputs=4, given=False, largest_share=1e-5, allowed_share=1e-3)
+    (said,) = (
+        line for line in words.details(gate.model_copy(update={"outputs": compared})) if "outputs" in line
+    )
+    assert said == (
+        "The candidate's outputs for 4 random inputs are those of this computer: they differ by 1e-05 of the "
+        "largest value (allowed: 0.001)."
+    )
+
+
+def test_a_history_keeps_the_order_of_its_gates_when_the_clock_was_set_back(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    for ratio, days in ((0.5, 0), (0.7, -400)):
+        append_entry(path, HistoryEntry.of(result(ratio), AT + timedelta(days=days)))
+    assert "the ratio went from 0.500 to 0.700 in 2 gates: slower" in history(path, None).text
 
 
 def test_the_noise_floor_names_the_smallest_difference() -> None:

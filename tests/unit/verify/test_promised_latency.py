@@ -11,8 +11,8 @@ from stages.documents import FoundLatency, LatencyModel, PrunedNetworks, Verdict
 from stages.reporting.html import render_report
 from stages.reporting.result import build_result
 from stages.reporting.summary import summary_text
+from stages.verification.estimate import Estimate
 from stages.verification.prediction import evaluate_latency, not_as_expected, verdict
-from stages.verification.statistics import Estimate
 
 DOCUMENTS = sample_documents()
 LATENCY, PRUNED = DOCUMENTS["latency"], DOCUMENTS["prune"]

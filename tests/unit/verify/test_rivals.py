@@ -8,9 +8,9 @@ import pytest
 
 from stages.documents import FoundLatency, Origin, Role
 from stages.space.weights_origin import WeightsOrigin
+from stages.verification.estimate import Estimate
 from stages.verification.prediction import verdict
 from stages.verification.rivals import accuracy_relation, counting
-from stages.verification.statistics import Estimate
 
 LITE0 = WeightsOrigin(name="lite0", sha256="0" * 64)
 

@@ -36,7 +36,7 @@ def disturbed(random: np.random.Generator, blocks: int) -> np.ndarray:
     return random.normal(size=blocks) + far
 
 
-@given(first=st.integers(6, 200), more=st.integers(0, 800))
+@given(first=st.integers(3, 200), more=st.integers(0, 800))
 def test_the_errors_of_all_looks_add_up_to_5_percent(first: int, more: int) -> None:
     looks = planned_looks(first, first + more)
     counts = [look.blocks for look in looks]
@@ -46,7 +46,7 @@ def test_the_errors_of_all_looks_add_up_to_5_percent(first: int, more: int) -> N
     assert all(look.error > 0 for look in looks)
 
 
-@pytest.mark.parametrize(("first", "most"), [(5, 30), (10, 9), (0, 0)])
+@pytest.mark.parametrize(("first", "most"), [(2, 30), (10, 9), (0, 0)])
 def test_a_gate_of_too_few_blocks_cannot_be_planned(first: int, most: int) -> None:
     with pytest.raises(ValueError, match="cannot be planned"):
         planned_looks(first, most)
@@ -98,7 +98,7 @@ def test_one_block_far_out_hardly_moves_the_ratio() -> None:
     assert ratio_interval(far, 0.05).value == pytest.approx(ratio_interval(logs, 0.05).value, abs=0.01)
 
 
-@pytest.mark.parametrize("logs", [[0.0] * 5, [0.0] * 9 + [math.nan], [0.0] * 9 + [math.inf]])
+@pytest.mark.parametrize("logs", [[0.0], [0.0] * 9 + [math.nan], [0.0] * 9 + [math.inf]])
 def test_what_gives_no_interval_is_refused(logs: list[float]) -> None:
     with pytest.raises(ValueError, match="do not give an interval"):
         ratio_interval(logs, 0.05)

@@ -1,0 +1,55 @@
+"""The rounds of a stage that count at a look, and how many are measured: by the rules of the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from android_bench.device import LatencyMeasurement
+from stages.measurement.disturbed import MOST_MEASURED
+from stages.measurement.paired import PairedRounds
+from stages.verification.estimate import Estimate
+from stages.verification.sequential import Look
+from stages.verification.statistics import latency_ratio
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Which rounds count, and with what probability an interval from them may miss the truth.
+
+    ``enough``: as many count as were planned; else the device was disturbed so often that all are taken.
+    """
+
+    rounds: PairedRounds
+    among: Sequence[int]
+    error: float
+    enough: bool = True
+
+    def __len__(self) -> int:
+        return len(self.among)
+
+    def medians_ms(self, name: str) -> list[float]:
+        """One network's median of each round."""
+        return self.rounds.medians_ms(name, self.among)
+
+    def combined(self, name: str) -> LatencyMeasurement:
+        """One network's rounds joined."""
+        return self.rounds.combined(name, self.among)
+
+    def ratio(self, above: str, below: str) -> Estimate:
+        """How many times as long one network takes as another."""
+        return latency_ratio(self.medians_ms(above), self.medians_ms(below), self.error)
+
+
+def counting_at(rounds: PairedRounds, look: Look) -> Counted | None:
+    """The rounds that count at a look; None: more are to be measured first.
+
+    Rounds that are dropped are measured again, up to a limit: a device that is disturbed on and on is then
+    shown as it is.
+    """
+    among = [index for index, reason in enumerate(rounds.dropped()) if reason is None]
+    if len(among) >= look.blocks:
+        return Counted(rounds, among[: look.blocks], look.error)
+    if len(rounds) >= MOST_MEASURED * look.blocks:
+        return Counted(rounds, range(len(rounds)), look.error, enough=False)
+    return None
