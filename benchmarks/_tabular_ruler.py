@@ -93,6 +93,27 @@ def beaten_share(pick: Choices, target_ms: float, truth: TrainedSpace) -> float:
     return sum((other < own) + 0.5 * (other == own) for other in others) / len(others)
 
 
+def chance_percentile(truth: TrainedSpace) -> float:
+    """What a path is worth that is drawn from a target's networks, all equally likely: the mean over targets.
+
+    Not 50: each network is held against those of its own latency, of which some have many and some few.
+    """
+    of_targets = [
+        [beaten_share(all_choices()[n], target_ms, truth) for n in under_target(target_ms)]
+        for target_ms in targets_ms()
+    ]
+    return 100 * sum(sum(shares) / len(shares) for shares in of_targets) / len(of_targets)
+
+
+def points_below_best(picks: Sequence[tuple[Choices, float]], truth: TrainedSpace) -> float:
+    """How far picks (with their targets) are below the most accurate network under the target: mean, points."""
+    best = {
+        target_ms: max(truth.test_percent(all_choices()[n]) for n in under_target(target_ms))
+        for target_ms in {target_ms for _, target_ms in picks}
+    }
+    return sum(best[target_ms] - truth.test_percent(pick) for pick, target_ms in picks) / len(picks)
+
+
 def random_over_pick(picks: Sequence[tuple[Choices, float]]) -> float:
     """Mean latency of the networks that picks (and their targets) are held against, over the pick's own."""
     ratios = [
