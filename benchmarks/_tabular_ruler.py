@@ -106,7 +106,7 @@ def chance_percentile(truth: TrainedSpace) -> float:
 
 
 def points_below_best(picks: Sequence[tuple[Choices, float]], truth: TrainedSpace) -> float:
-    """How far picks (with their targets) are below the most accurate network under the target: mean, points."""
+    """How far picks (with targets) are below the most accurate network under the target: mean, in points."""
     best = {
         target_ms: max(truth.test_percent(all_choices()[n]) for n in under_target(target_ms))
         for target_ms in {target_ms for _, target_ms in picks}
