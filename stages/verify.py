@@ -97,7 +97,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 

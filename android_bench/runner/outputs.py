@@ -60,7 +60,7 @@ def outputs_command(
         "input_layer_value_files": ",".join(f"{n}:{file}" for n, file in zip(names, files, strict=True)),
         "output_filepath": output,
     }
-    flags |= DELEGATES[options.delegate].flags[tool.kind]
+    flags |= DELEGATES[options.delegate].asked(tool.kind)
     prefix = () if mask is None else ("taskset", f"{mask:x}")
     return (*prefix, binary, *(f"--{name}={value}" for name, value in flags.items()))
 
@@ -68,7 +68,7 @@ def outputs_command(
 def check_outputs_run(tool: RunnerTool, completed: Completed, options: RuntimeOptions, name: str) -> None:
     """Raises DeviceError where the tool failed, BadMeasurementError where it did not do what was asked."""
     if completed.exit_code != 0:
-        raise run_failed(completed, name, on_gpu=DELEGATES[options.delegate].on_gpu)
+        raise run_failed(completed, name, accelerator=DELEGATES[options.delegate].accelerator)
     output = parse_output(completed.stdout, completed.stderr)
     if output.unknown_flags:
         raise BadMeasurementError(

@@ -20,7 +20,8 @@ from nasflow.base.text import plain_line
 from pipeline.artifact import Record
 from stages.documents import Verdict, Verification
 from stages.reporting.result import DeviceResult, ResultDocument
-from stages.verification.statistics import Estimate, latency_ratio, paired_difference
+from stages.verification.estimate import Estimate
+from stages.verification.statistics import latency_ratio, paired_difference
 
 if TYPE_CHECKING:
     import numpy as np
