@@ -165,7 +165,11 @@ def test_the_action_measures_on_the_phone_and_names_its_files(
         "AGAINST": "small.tflite",
         "MAX_RATIO": "1",
         "MAX_MS": "",
+        "MAX_ACCURACY_DROP": "",
+        "DATA": "",
         "DEVICE": f"android:{phone.address}",
+        "ALL_PHONES": "false",
+        "REQUIRE_OUTPUTS": "true",
         "ALLOW_INCONCLUSIVE": "false",
         "HISTORY": "",
     }
