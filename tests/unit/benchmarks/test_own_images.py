@@ -73,12 +73,12 @@ def test_the_control_takes_over_all_that_does_not_search(folder: Path, tmp_path:
     assert changed == {"search", "prune"}
 
 
-def test_the_found_network_from_random_weights_gets_the_passes_of_search_and_trials(folder: Path) -> None:
+def test_the_found_network_from_random_weights_gets_the_passes_of_the_search_too(folder: Path) -> None:
     config = configuration("photos", folder, 0, 0)
     stages = with_fresh(build_stages(config, folder, ScriptedDevice({})), config)
     (finetune,) = (stage for stage in stages if isinstance(stage, FinetuneAndFresh))
     passes = config.search.warmup_epochs + config.search.epochs
-    assert finetune.fresh_epochs >= config.training.epochs + passes
+    assert finetune.fresh_epochs == config.training.epochs + passes
     assert config.prune.random_networks == RANDOM_NETWORKS
 
 
