@@ -16,6 +16,8 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,31 +68,37 @@ def configuration(
 
 def run(full: bool) -> Outcome:
     """Photos, two splits; with ``full`` drawings too, five splits of two seeds. The control has one seed."""
-    names, folds, seeds = (tuple(SETS), range(FOLDS), (0, 1)) if full else (("photos",), range(2), (0,))
     root = user_cache_path("nasflow") / "benchmarks" / f"own_images-{'full' if full else 'quick'}"
     say(f"own_images: results are kept in {root}")
     reporter = PlainReporter(sys.stderr)
     store = Store(root / "artifacts", reporter)  # of all runs: the latency model is that of all splits
-    runs: list[Run] = []
-    for name in names:
-        folder = SETS[name].link(root / name)
-        for fold in folds:
-            for seed in seeds:
-                say(f"own_images: {name}, split {fold}, seed {seed}")
-                config = configuration(name, folder, fold, seed, () if full else QUICK)
-                stages = build_stages(config, root, open_device(config, root))
-                finished = Finished.run(Pipeline(with_fresh(stages, config), store, reporter))
-                control = None
-                if seed == seeds[0] and (full or fold == folds[0]):
-                    say("own_images: the control, labels shuffled before the search")
-                    shuffled = with_shuffled_search(stages, root / f"{name}-shuffled-{fold}")
-                    control = Finished.run(Pipeline(shuffled, store, reporter))
-                runs.append(Run(name, fold, seed, finished, control))
-                say(str(_row(runs[-1])))
+    runs: dict[tuple[str, int, int], Run] = {}
+    for name, fold, seed, control in order_of_runs(full):
+        of_what = "control, labels shuffled before the search" if control else "all networks"
+        say(f"own_images: {name}, split {fold}, seed {seed}: {of_what}")
+        config = configuration(name, SETS[name].link(root / name), fold, seed, () if full else QUICK)
+        stages = build_stages(config, root, open_device(config, root))
+        if control:
+            shuffled = with_shuffled_search(stages, root / f"{name}-shuffled-{fold}")
+            controlled = Finished.run(Pipeline(shuffled, store, reporter))
+            runs[name, fold, seed] = replace(runs[name, fold, seed], control=controlled)
+        else:
+            finished = Finished.run(Pipeline(with_fresh(stages, config), store, reporter))
+            runs[name, fold, seed] = Run(name, fold, seed, finished)
+        say(str(_row(runs[name, fold, seed])))
+        say(f"own_images: {len(runs)} runs so far: {_figures(list(runs.values()))}")
     reporter.close()
-    outcome = summarise(runs, full=full)
+    outcome = summarise(list(runs.values()), full=full)
     shutil.rmtree(root)
     return outcome
+
+
+def order_of_runs(full: bool) -> list[tuple[str, int, int, bool]]:
+    """Set, split, seed, whether it is the control. A seed of every split first: that says the most so far."""
+    names, folds, seeds = (tuple(SETS), range(FOLDS), (0, 1)) if full else (("photos",), range(2), (0,))
+    first, *further = ([(name, fold, seed, False) for name in names for fold in folds] for seed in seeds)
+    controls = [(name, fold, seed, True) for name, fold, seed, _ in (first if full else first[:1])]
+    return [*first, *controls, *chain.from_iterable(further)]
 
 
 def summarise(runs: Sequence[Run], *, full: bool) -> Outcome:
@@ -119,21 +127,20 @@ def _bars(pooled: Mapping[str, Any]) -> list[Bar]:
 
 
 def _figures(runs: Sequence[Run]) -> dict[str, Any]:
-    scores: Mapping[str, Score] = {
-        "found_minus_full_points": Score("found", (FULL,)),
-        "found_minus_random_points": Score("found", None),
-        "found_minus_fresh_points": Score("found", (FRESH,)),
+    runs_of = {
+        "found_minus_full_points": (runs, Score("found", (FULL,))),
+        "found_minus_random_points": (runs, Score("found", None)),
+        "found_minus_fresh_points": (runs, Score("found", (FRESH,))),
     }
-    controlled = [run for run in runs if run.control is not None]
-    control = difference(controlled, Score("found", None, of_control=True))
+    if controlled := [run for run in runs if run.control is not None]:
+        runs_of["shuffled_minus_random_points"] = controlled, Score("found", None, of_control=True)
     return {
         "test_images": sum(run.finished.verification.test_images for run in runs if run.seed == 0),
         "speedup_over_full": _triple(speedup(runs, FULL)),
         **{
-            name: [100 * value for value in _triple(difference(runs, score))]
-            for name, score in scores.items()
+            name: [100 * value for value in _triple(difference(of_runs, score))]
+            for name, (of_runs, score) in runs_of.items()
         },
-        "shuffled_minus_random_points": [100 * value for value in _triple(control)],
     }
 
 

@@ -17,7 +17,7 @@ from benchmarks._ablation import Finished
 from benchmarks._fresh_and_shuffled import FinetuneAndFresh, shuffled, with_fresh, with_shuffled_search
 from benchmarks._hierarchical import Run, Score, difference, speedup
 from benchmarks._pictures import Package
-from benchmarks.own_images import RANDOM_NETWORKS, SETS, configuration
+from benchmarks.own_images import RANDOM_NETWORKS, SETS, configuration, order_of_runs
 from nasflow.assemble import build_stages
 from nasflow.base.errors import DatasetMissingError
 from stages.data.catalogue import Catalogue, catalogue_of
@@ -45,6 +45,21 @@ def _parts(catalogue: Catalogue, part: Part) -> dict[str, str]:
         images.images[number].sha256 or "": images.listing.images[number].label
         for number in catalogue.numbers(part)
     }
+
+
+# --- the order -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("full", "runs", "controls"), [(False, 2, 1), (True, 20, 10)])
+def test_every_run_comes_before_its_control_and_one_seed_of_all_splits_before_another(
+    full: bool, runs: int, controls: int
+) -> None:
+    order = order_of_runs(full)
+    of_runs = [(name, fold, seed) for name, fold, seed, control in order if not control]
+    of_controls = [(name, fold, seed) for name, fold, seed, control in order if control]
+    assert (len(set(of_runs)), len(set(of_controls))) == (runs, controls)
+    assert [seed for _, _, seed in of_runs] == sorted(seed for _, _, seed in of_runs)
+    assert all(order.index((*run, False)) < order.index((*run, True)) for run in of_controls)
 
 
 # --- the pipelines ---------------------------------------------------------------------------------
