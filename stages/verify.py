@@ -29,6 +29,7 @@ from stages.documents import (
 from stages.measurement.paired import PairedRounds
 from stages.verification.answers import answers_of, class_bytes
 from stages.verification.counted import Counted, counting_at
+from stages.verification.estimate import Estimate
 from stages.verification.prediction import evaluate_latency, not_as_expected, verdict
 from stages.verification.rivals import accuracy_relation, counting
 from stages.verification.sequential import planned_looks
@@ -191,9 +192,16 @@ class Verify(Stage):
             counted.error,
         )
         if wrong := not_as_expected(found_latency):
+            # What disturbs a device slows short and long networks differently, which no interval tells.
+            first = (
+                "Other programs disturbed this comparison: repeat it first (nasflow run --force verify). If "
+                "that says the same: the"
+                if _unsure_percent(outcome.ratio) > self.config.precision_percent
+                else "The"
+            )
             context.warn(
-                f"{wrong} The latency model that it was chosen by can be measured again; search and training "
-                "must then be repeated: nasflow run --force profile --force latency."
+                f"{wrong} {first} latency model that it was chosen by can be measured again; search and "
+                "training must then be repeated: nasflow run --force profile --force latency."
             )
         surest_right, surest_wrong = surest(answers[found], tested.labels_N)
         return Verification(
@@ -283,7 +291,7 @@ class Verify(Stage):
                 Contender(name, tested.correct(name), counted.medians_ms(name)) for name in (found, *rivals)
             )
             outcome = equal_accuracy_speedup(first, others, kind, look.error)
-            unsure_percent = 50 * (outcome.ratio.high - outcome.ratio.low) / outcome.ratio.value
+            unsure_percent = _unsure_percent(outcome.ratio)
             decided = config.max_ratio is not None and not outcome.ratio.holds(config.max_ratio)
             if decided or unsure_percent <= config.precision_percent or not counted.enough:
                 break
@@ -294,6 +302,11 @@ class Verify(Stage):
                 "Close them, let it cool, and run 'nasflow run --force verify'."
             )
         return outcome, counted
+
+
+def _unsure_percent(ratio: Estimate) -> float:
+    """Half the width of its interval, in percent of it."""
+    return 50 * (ratio.high - ratio.low) / ratio.value
 
 
 def _files_of(converted: ConvertedNetworks, found: str, precision: Precision) -> dict[str, ModelFile]:
