@@ -327,25 +327,20 @@ def _spelt(cpu_hours: float | None, gpu_hours: float | None) -> str:
 def agreement_sentence(agreement: RankAgreement) -> str:
     """What the ranks say, and how little of it few networks can show."""
     count, tau_b, p_value = len(agreement.networks), agreement.tau_b, agreement.p_value
-    if count == 1:
-        return "Only one network was trained to the end: there is nothing to rank."
-    if tau_b is None:
-        return f"All {count} trained networks have the same accuracy, in the supernet or finally: no ranking."
-    if count == 2:
-        way = "as" if tau_b > 0 else "not as"
+    if smallest_p(count) >= SIGNIFICANT:  # even full agreement could be chance
+        trained = "1 trained network is" if count == 1 else f"{count} trained networks are"
         return (
-            f"The supernet ranks the 2 trained networks {way} the final accuracy does; this is not "
-            "informative with 2 networks."
+            f"{trained} too few to tell whether the supernet ranks networks as their final accuracy does; "
+            "5 or more can (prune.random_networks)."
         )
-    figures = f"Kendall's tau-b of supernet and final accuracy over {count} networks: {_tau(tau_b)}"
-    if p_value is None:
-        return f"{figures}. With 3 networks, a random order agrees fully one time in six."
-    figures += f", p = {_p(p_value)}"
+    if tau_b is None or p_value is None:
+        return f"All {count} trained networks have the same accuracy, in the supernet or finally: no ranking."
+    figures = (
+        f"Kendall's tau-b of supernet and final accuracy over {count} networks: {_tau(tau_b)}, "
+        f"p = {_p(p_value)}"
+    )
     if p_value < SIGNIFICANT:
         return f"{figures}: they {'agree' if tau_b > 0 else 'disagree'} significantly."
-    if smallest_p(count) >= SIGNIFICANT:
-        least = _p(smallest_p(count))
-        return f"{figures}. With so few networks even full agreement is not significant (p = {least})."
     return f"{figures}: not significant."
 
 
