@@ -1,8 +1,7 @@
 """How long the networks take that a pick is made from; those at the edge of a target are timed again.
 
 A network that is measured a little above its target, by less than its timings scatter, may keep it. Where no
-other one of the target does, such networks are timed again, a bounded number of times, before the target is
-given up.
+more probable one does, such networks are timed again, a bounded number of times, before they are passed over.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from statistics import median
 
 from android_bench.device import Device, LatencyMeasurement, RuntimeOptions, combine
@@ -73,7 +73,8 @@ class CandidateTimer:
                 break
             self.context.say(
                 f"{len(unsure)} networks take longer than their target by less than their timings scatter, "
-                f"and no other one keeps it: they are timed again ({number} of at most {PASSES} times)."
+                f"and no more probable one keeps it: they are timed again ({number} of at most {PASSES} "
+                "times)."
             )
             scratch = PartOfScratch(self.context.scratch, f"again_{number}")
             again = self._series(sorted(unsure), replace(self.context, scratch=scratch))
@@ -141,10 +142,9 @@ class CandidateTimes:
         return Timed(ms, ms * max(0.0, 1 - share), ms * (1 + share), predicted_ms)
 
     def unsure(self, paths: Sequence[Path], target_ms: float) -> list[Path]:
-        """The networks that may keep a target which none was measured to keep."""
-        if any(self.timed(path).ms <= target_ms for path in paths):
-            return []
-        return [path for path in paths if self.timed(path).may_keep(target_ms)]
+        """The networks that may keep a target and come before the first that does; most probable first."""
+        before = takewhile(lambda path: self.timed(path).ms > target_ms, paths)
+        return [path for path in before if self.timed(path).may_keep(target_ms)]
 
     def no_network(
         self, paths: Sequence[Path], target_ms: float, device: str
@@ -152,10 +152,7 @@ class CandidateTimes:
         """The error where none of a target's networks was measured to keep it."""
         timed = [self.timed(path) for path in paths]
         fastest = min(timed, key=lambda one: one.ms)
-        hints = [
-            "Measure them again, with the search as it is: nasflow run --force prune (trainings that "
-            "were tried for this selection are done again)."
-        ]
+        hints = ["Measure them again, with the search as it is: nasflow run --force prune."]
         if (offered_ms := target_that_holds_ms(timed, target_ms, self.latency.interval_percent)) is not None:
             hints.append(
                 f"The nearest target that is met is {offered_ms:.{_DIGITS}g} ms, with the search as it is: "
