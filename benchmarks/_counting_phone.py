@@ -15,26 +15,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
-from android_bench.device import (
-    DEFAULT_OPTIONS,
-    LOCAL_OVERHEAD,
-    BenchmarkRequest,
-    Conditions,
-    DeviceInfo,
-    LatencyMeasurement,
-    RuntimeOptions,
-)
+from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement
 from android_bench.runner.identity import RunnerTool
 from android_bench.runner.tool import finished_run
 from android_bench.transport import Completed
 from android_bench.virtual_phone import benchmark_text as text
 from android_bench.virtual_phone.described_cost import operators_ms
-from nasflow.base.errors import UsageError
+from benchmarks._simulated_device import SimulatedDevice, described
 from pipeline.artifact import sha256_hex
 
 if TYPE_CHECKING:
@@ -52,12 +42,12 @@ _TOOL = RunnerTool("classic", frozenset())
 
 
 @dataclass
-class CountingPhone:
+class CountingPhone(SimulatedDevice):
     """A phone of this seed, with a clock that counts whole microseconds where ``counts``."""
 
     seed: int
     counts: bool
-    overhead = LOCAL_OVERHEAD
+    device_info: ClassVar[DeviceInfo] = described("android", "Described phone")
     _timings: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -75,16 +65,6 @@ class CountingPhone:
         if whole:
             total_ms = NETWORK_FACTOR * total_ms + NETWORK_OVERHEAD_MS
         return self._speed * total_ms
-
-    def info(self) -> DeviceInfo:
-        """A phone that is described and not there."""
-        return DeviceInfo(
-            kind="android", model="Described phone", soc="none", os_build="none", runtime="none", virtual=True
-        )
-
-    def conditions(self) -> Conditions:
-        """Nothing is known but the time."""
-        return Conditions(at=datetime.now(UTC))
 
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
         """One timing, in a process of its own."""
@@ -109,28 +89,6 @@ class CountingPhone:
             rounds=1,
             round_medians_ms=(median,),
         )
-
-    def benchmark_many(
-        self, requests: Sequence[BenchmarkRequest]
-    ) -> Iterator[tuple[int, LatencyMeasurement]]:
-        """One after the other."""
-        for index, request in enumerate(requests):
-            yield index, self.benchmark(request)
-
-    def run_model(
-        self,
-        model: bytes,
-        inputs_NHWC: NDArray[Any],
-        options: RuntimeOptions = DEFAULT_OPTIONS,
-    ) -> NDArray[np.float32]:
-        """It has only times. Raises UsageError."""
-        raise UsageError("the described phone computes nothing.")
-
-    def renew(self) -> None:
-        """Every timing is a process of its own."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def _runs(
         self, draw: np.random.Generator, typical_us: float, least_ms: float, least_runs: int

@@ -5,23 +5,19 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from android_bench.device import (
-    DEFAULT_OPTIONS,
-    LOCAL_OVERHEAD,
     BenchmarkRequest,
-    Conditions,
     DeviceInfo,
     LatencyMeasurement,
     RuntimeOptions,
 )
 from android_bench.virtual_phone.described_cost import operators_ms
 from benchmarks._report import say
-from nasflow.base.errors import UsageError
+from benchmarks._simulated_device import SimulatedDevice, described, timed
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
@@ -34,23 +30,19 @@ from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.space import SpaceConfig, load_space
 from stages.space.search_space import NetConfig
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 DEVIATION, CORRELATION, THROTTLED = 0.05, 0.8, 1.25
 SPACE = load_space(SpaceConfig(name="fashion"))
 NETWORKS, SEED = 120, 0
 
 
-class DriftingDevice:
+class DriftingDevice(SimulatedDevice):
     """True times of models, at a speed that fluctuates and is a quarter slower from a certain timing on.
 
     The speed's logarithm is an AR(1) process: standard deviation 5 %, correlation 0.8 from one timing to
     the next.
     """
 
-    overhead = LOCAL_OVERHEAD
+    device_info: ClassVar[DeviceInfo] = described("local", "Drifting device")
 
     def __init__(self, true_ms: Callable[[BenchmarkRequest], float], *, seed: int, throttle_at: int) -> None:
         self._true_ms = true_ms
@@ -59,16 +51,6 @@ class DriftingDevice:
         self._throttle_at = throttle_at
         self.timings = 0
 
-    def info(self) -> DeviceInfo:
-        """A device that is none."""
-        return DeviceInfo(
-            kind="local", model="Drifting device", soc="none", os_build="none", runtime="none", virtual=True
-        )
-
-    def conditions(self) -> Conditions:
-        """Nothing is known but the time."""
-        return Conditions(at=datetime.now(UTC))
-
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
         """One timing; the next finds the device a little faster or slower."""
         throttled = THROTTLED if self.timings >= self._throttle_at else 1.0
@@ -76,37 +58,7 @@ class DriftingDevice:
         self.timings += 1
         innovation = DEVIATION * math.sqrt(1 - CORRELATION**2)
         self._state = CORRELATION * self._state + self._chance.gauss(0, innovation)
-        return LatencyMeasurement(
-            median_ms=ms,
-            p5_ms=0.98 * ms,
-            p95_ms=1.05 * ms,
-            min_ms=0.97 * ms,
-            runs=10,
-            rounds=1,
-            round_medians_ms=(ms,),
-        )
-
-    def benchmark_many(
-        self, requests: Sequence[BenchmarkRequest]
-    ) -> Iterator[tuple[int, LatencyMeasurement]]:
-        """One after the other."""
-        for index, request in enumerate(requests):
-            yield index, self.benchmark(request)
-
-    def run_model(
-        self,
-        model: bytes,
-        inputs_NHWC: NDArray[Any],
-        options: RuntimeOptions = DEFAULT_OPTIONS,
-    ) -> NDArray[np.float32]:
-        """It has no models to run: it only measures. Raises UsageError."""
-        raise UsageError("the drifting device is simulated and computes nothing.")
-
-    def renew(self) -> None:
-        """It has no processes."""
-
-    def close(self) -> None:
-        """Nothing is open."""
+        return timed(ms)
 
 
 def true_ms(model: bytes) -> float:

@@ -1,7 +1,9 @@
 """One list of timings on a virtual phone that fails at a chosen moment: what the benchmark of faults repeats.
 
 The phone is real processes, the connection a real socket; only time is not: it leaps where somebody sleeps,
-and runs fast while the phone is silent.
+and runs fast while the phone is silent. What a phone does by itself, in a time of its own, it does by the
+client's time here (:class:`PhoneRest`), or in step with the client (:class:`Step`): a busy computer then
+changes nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -41,6 +43,11 @@ Row = tuple[str, float, float, float, float, int]
 _FASTER = 50.0
 _LONGEST_WAIT_S = 0.1
 _LOG = "/sdcard/timings"
+_IN_STEP, _WAITS = "/sdcard/in_step", "/sdcard/waits"
+
+
+def _nothing(_: float) -> None:
+    pass
 
 
 def requests() -> list[BenchmarkRequest]:
@@ -59,11 +66,54 @@ def requests() -> list[BenchmarkRequest]:
     ]
 
 
+class PhoneRest:
+    """How long a phone has been at rest, in seconds: those that its client slept while no job ran."""
+
+    def __init__(self) -> None:
+        self.job_runs = False
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        """Now."""
+        return self._now
+
+    def slept(self, seconds: float) -> None:
+        """Take note that the client slept."""
+        if not self.job_runs:
+            self._now += seconds
+
+
+class Step:
+    """Has the phone begin each timing only after the client has judged what was finished before it.
+
+    Else it depends on the computer's speed how many timings a phone begins that are then thrown away.
+    """
+
+    def __init__(self, phone: VirtualPhone) -> None:
+        self._waits = phone.storage(_WAITS)
+        self._switch = phone.storage(_IN_STEP)
+        self._switch.touch()
+        self._had_waited = False
+
+    def looks(self) -> None:
+        """The client is about to look at the job: what it saw the last time, it has judged."""
+        waits = self._waits.exists()
+        if waits and self._had_waited:
+            self._waits.unlink()
+        self._had_waited = waits and not self._had_waited
+
+    def close(self) -> None:
+        """The phone goes on by itself."""
+        self._switch.unlink()
+        self._waits.unlink(missing_ok=True)
+
+
 class LeapingClock:
     """Seconds: real ones, those that somebody slept, and silence at fifty times its real length."""
 
-    def __init__(self, is_silent: Callable[[], bool]) -> None:
+    def __init__(self, is_silent: Callable[[], bool], slept: Callable[[float], None] = _nothing) -> None:
         self._is_silent = is_silent
+        self._slept = slept
         self._now = 0.0
         self._seen = time.monotonic()
         self._due: tuple[float, Callable[[], None]] | None = None
@@ -82,6 +132,7 @@ class LeapingClock:
     def sleep(self, seconds: float) -> None:
         """Let that much pass at once, and a little of it truly: the phone computes meanwhile."""
         self._now += seconds
+        self._slept(seconds)
         threading.Event().wait(min(seconds / 8, _LONGEST_WAIT_S))
         self()
 
@@ -93,11 +144,19 @@ class LeapingClock:
 class Trap:
     """A transport that does all that it is asked for, and springs once, right before a step's first command.
 
-    ``timing`` is right after the command that starts the job.
+    ``timing`` is right after the command that starts the job. ``rest`` is told when a job runs.
     """
 
-    def __init__(self, inner: Transport, moment: Moment, spring: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        inner: Transport,
+        moment: Moment,
+        spring: Callable[[], None],
+        rest: PhoneRest | None = None,
+        step: Step | None = None,
+    ) -> None:
         self._inner, self._moment, self._spring = inner, moment, spring
+        self._rest, self._step = rest or PhoneRest(), step
         self._sprung = self._started = False
         self.serial = inner.serial
         self._at("connect")
@@ -108,9 +167,14 @@ class Trap:
         starts = "setsid" in script
         if starts:
             self._at("start")
+            self._rest.job_runs = True
         elif self._started and "ls -1" in script:
             self._at("poll")
+            if self._step is not None:
+                self._step.looks()
         done = self._inner.run(argv, timeout_s=timeout_s)
+        if "kill -9" in script and not starts:
+            self._rest.job_runs = False
         if starts:
             self._started = True
             self._at("timing")
@@ -162,6 +226,7 @@ class Client:
     phone: VirtualPhone
     key: Path
     asked: Sequence[BenchmarkRequest]
+    rest: PhoneRest = field(default_factory=PhoneRest)
     kept: dict[int, LatencyMeasurement] = field(default_factory=dict)
 
     def attempt(
@@ -169,9 +234,14 @@ class Client:
         moment: Moment = "connect",
         strike: Callable[[], None] = lambda: None,
         heal: Callable[[], None] | None = None,
+        *,
+        in_step: bool = False,
     ) -> Attempt:
-        """Measure what is left. ``strike`` comes at the moment; ``heal`` some time after it was noticed."""
-        clock = LeapingClock(lambda: self.phone.faults.is_silent)
+        """Measure what is left. ``strike`` comes at the moment; ``heal`` some time after it was noticed.
+
+        ``in_step``: see :class:`Step`.
+        """
+        clock = LeapingClock(lambda: self.phone.faults.is_silent, self.rest.slept)
 
         def tell(text: str) -> None:
             if heal is not None and (
@@ -186,12 +256,14 @@ class Client:
             strike()
 
         left = [index for index in range(len(self.asked)) if index not in self.kept]
-        transport = Trap(DirectTransport(self.phone.address, key=self.key, clock=clock), moment, spring)
+        inner = DirectTransport(self.phone.address, key=self.key, clock=clock)
+        step = Step(self.phone) if in_step else None
+        transport = Trap(inner, moment, spring, self.rest, step)
         device = AndroidDevice(
             transport, runner=_no_runner, clock=clock, sleep=clock.sleep, tell=tell, patience_s=PATIENCE_S
         )
         code, words = 0, ""
-        with closing(device):
+        with closing(step) if step else nullcontext(), closing(device):
             try:
                 device.info()
                 for place, measured in device.benchmark_many([self.asked[index] for index in left]):
@@ -218,7 +290,10 @@ def log_timings(phone: VirtualPhone) -> None:
     """
     tool = phone.folder.system / "bin" / "benchmark_model"
     tool.write_text(
-        f'#!/system/bin/sh\ncase "$*" in *--result_file_path=*) echo >>{_LOG} ;; esac\n'
+        '#!/system/bin/sh\ncase "$*" in *--result_file_path=*)\n'
+        f"  [ ! -f {_IN_STEP} ] || : >{_WAITS}\n"
+        f"  while [ -f {_WAITS} ]; do sleep 0.01; done\n"
+        f"  echo >>{_LOG} ;;\nesac\n"
         f'exec /system/bin/benchmark_model_{phone.folder.description.tool} "$@"\n',
         encoding="utf-8",
     )

@@ -11,6 +11,7 @@ from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from benchmarks._report import Bar, at_least, at_most
 from benchmarks.tabular_space import (
     Choices,
     TrainedSpace,
@@ -23,7 +24,7 @@ from stages.nas.targets import TargetConfig, bounds_ms
 from stages.space.equal_latency import equal_latency
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 QUANTILES = (0.5, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85)
 """Of all different networks' latencies: the targets. The first is the one that is searched for."""
 MINIMUM_SHARE = TargetConfig().minimum_share
+PERMUTED = "permuted_probabilities"
+CONTROLS = ("blind", "shuffled_labels", PERMUTED)
+AT_CHANCE = ("blind", PERMUTED)
+"""Those controls that know nothing. Shuffled labels do teach something: networks that are sure of nothing
+have the least loss then, and these are bad ones."""
 
 
 @cache
@@ -103,6 +109,19 @@ def chance_percentile(truth: TrainedSpace) -> float:
         for target_ms in targets_ms()
     ]
     return 100 * sum(sum(shares) / len(shares) for shares in of_targets) / len(of_targets)
+
+
+def control_bars(intervals: Mapping[str, Sequence[float]], chance: float, prefix: str = "") -> list[Bar]:
+    """What is asked of the controls' ``intervals`` (mean, lower end, upper end; by name).
+
+    None is better than ``chance``, and those of ``AT_CHANCE`` are not worse either.
+    """
+    bars = []
+    for control, (_, low, high) in intervals.items():
+        bars.append(at_most(f"{prefix}{control}_lower_end", low, chance))
+        if control in AT_CHANCE:
+            bars.append(at_least(f"{prefix}{control}_upper_end", high, chance))
+    return bars
 
 
 def points_below_best(picks: Sequence[tuple[Choices, float]], truth: TrainedSpace) -> float:

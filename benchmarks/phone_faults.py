@@ -28,6 +28,7 @@ from benchmarks._fault_run import (
     PATIENCE_S,
     Client,
     Moment,
+    PhoneRest,
     Row,
     left_behind,
     log_timings,
@@ -62,7 +63,8 @@ class Pair:
     such a clock. ``limit_s`` is the time-out of the others, and of those how long all may take at most.
     ``spoiled``: how many timings the fault may cost. ``heals``: the fault ends some time after the client has
     noticed it.
-    ``moment`` is where it strikes, if not at the step's own command.
+    ``moment`` is where it strikes, if not at the step's own command. ``in_step``: the phone begins no timing
+    before the client has judged those before it.
     """
 
     fault: str
@@ -74,6 +76,7 @@ class Pair:
     limit_s: float = 0.0
     spoiled: int = 0
     slower: float = 1.0
+    in_step: bool = False
     quick: bool = False
 
 
@@ -143,7 +146,8 @@ PAIRS = (
         "run",
         planned(sustained_share=0.8, sustained_back_s=1),
         moment="connect",
-        spoiled=4,  # on a busy computer time leaps between two looks at the clock
+        spoiled=2,
+        in_step=True,
         slower=1.25,
         quick=True,
     ),
@@ -243,10 +247,11 @@ def examine_all(pairs: Sequence[Pair]) -> tuple[tuple[Row, ...], list[Finding]]:
     """The undisturbed table of one phone, and how each of some pairs ended on it."""
     with ExitStack() as stack:
         key = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phone-faults-"))) / "adbkey"
-        phone = stack.enter_context(running_phone(description=DESCRIPTION))
+        rest = PhoneRest()
+        phone = stack.enter_context(running_phone(description=DESCRIPTION, rest_clock=rest))
         log_timings(phone)
         table = undisturbed(phone, key)
-        return table, [examine(pair, phone, key, table) for pair in pairs]
+        return table, [examine(pair, phone, key, table, rest) for pair in pairs]
 
 
 def _place(finding: Finding) -> int:
@@ -275,8 +280,13 @@ def undisturbed(phone: VirtualPhone, key: Path) -> tuple[Row, ...]:
     return tables[0]
 
 
-def examine(pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...]) -> Finding:
-    """Measure the list with the pair's fault; where that ends early, again without it."""
+def examine(
+    pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...], rest: PhoneRest | None = None
+) -> Finding:
+    """Measure the list with the pair's fault; where that ends early, again without it.
+
+    ``rest`` is the clock of the phone's rests, where it has one of its own.
+    """
     begin = time.perf_counter()
 
     def heal() -> None:
@@ -284,9 +294,12 @@ def examine(pair: Pair, phone: VirtualPhone, key: Path, table: tuple[Row, ...]) 
         phone.start_daemon()
 
     wait_for_quiet(phone)  # the fault is for this client, and not for the end of the last
-    client = Client(phone, key, requests())
+    client = Client(phone, key, requests(), rest or PhoneRest())
     first = last = client.attempt(
-        pair.moment or _MOMENTS[pair.step], lambda: pair.strike(phone), heal if pair.heals else None
+        pair.moment or _MOMENTS[pair.step],
+        lambda: pair.strike(phone),
+        heal if pair.heals else None,
+        in_step=pair.in_step,
     )
     happened = first.fault_seconds is not None and not waiting(phone.faults.plan)
     heal()

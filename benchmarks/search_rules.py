@@ -23,13 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._kept_lines import Job, KeptLines
-from benchmarks._report import Bar, Outcome, at_least, at_most, main
+from benchmarks._report import Bar, Outcome, at_least, main
 from benchmarks._tabular_ruler import (
+    CONTROLS,
     MINIMUM_SHARE,
+    PERMUTED,
     all_choices,
     beaten_share,
     best_under_target,
     chance_percentile,
+    control_bars,
     targets_ms,
     under_target,
 )
@@ -59,7 +62,6 @@ RULES: Mapping[str, Callable[[Sequence[LatencyWindow], int, int], PathRule]] = {
     "posterior": lambda windows, steps, seed: PosteriorRule(windows, steps, PATHS_PER_STEP, seed),
     "window": lambda windows, _, seed: WindowRule(windows, PATHS_PER_STEP, WINDOW_RATE, seed),
 }
-CONTROLS = ("blind", "shuffled_labels", "permuted_probabilities")
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
                     for _ in range(PERMUTATIONS)
                 ]
                 of_rule = permuted.setdefault(
-                    f"{job.rule}_permuted_probabilities", np.full((1, len(supernets), count), np.nan)
+                    f"{job.rule}_{PERMUTED}", np.full((1, len(supernets), count), np.nan)
                 )
                 of_rule[0, row, target] = np.mean(worth)
     ceiling = np.array(
@@ -264,9 +266,8 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
         at_least("posterior_lower_end", low, LOWER_END),
     ]
     for rule in RULES:
-        for control in CONTROLS:
-            lower = percentiles[f"{rule}_{control}"]["mean_over_targets"][1]
-            bars.append(at_most(f"{rule}_{control}_lower_end", lower, figures["chance"]))
+        intervals = {control: percentiles[f"{rule}_{control}"]["mean_over_targets"] for control in CONTROLS}
+        bars += control_bars(intervals, figures["chance"], f"{rule}_")
     return bars
 
 

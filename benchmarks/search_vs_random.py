@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any
 from benchmarks._kept_lines import Job, KeptLines
 from benchmarks._report import Bar, Outcome, at_least, at_most, main
 from benchmarks._tabular_ruler import (
+    CONTROLS,
     MINIMUM_SHARE,
+    PERMUTED,
     all_choices,
     beaten_share,
     best_under_target,
     chance_percentile,
+    control_bars,
     near,
     points_below_best,
     random_over_pick,
@@ -47,11 +50,6 @@ PERMUTATIONS = 50  # for each seed
 DRAWS = 10_000  # bootstraps, rivals
 LOW = 60.0  # percentile
 MEAN, MEAN_LOWER_END, MOST_LOW = 88.0, 82.0, 2  # of the search; the last for twenty supernets
-PERMUTED = "permuted_probabilities"
-CONTROLS = ("blind", "shuffled_labels", PERMUTED)
-MAY_BE_WORSE = ("shuffled_labels", PERMUTED)
-"""Than chance: wrong labels reward networks that are sure of nothing, and a pick by exchanged probabilities
-is no uniform draw."""
 
 
 @dataclass(frozen=True)
@@ -272,12 +270,8 @@ def _bars(kinds: Mapping[str, Any], supernets: int, chance: float) -> list[Bar]:
         # Nothing is concluded from a pick that no network of its latency stands against.
         at_most("search_picks_without_opponents", search["picks_without_opponents"], 0),
     ]
-    for control in CONTROLS:
-        _, low, high = kinds[control]["percentile_over_targets"]
-        bars.append(at_most(f"{control}_lower_end", low, chance))
-        if control not in MAY_BE_WORSE:
-            bars.append(at_least(f"{control}_upper_end", high, chance))
-    return bars
+    intervals = {control: kinds[control]["percentile_over_targets"] for control in CONTROLS}
+    return bars + control_bars(intervals, chance)
 
 
 if __name__ == "__main__":

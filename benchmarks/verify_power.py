@@ -11,18 +11,14 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from android_bench.device import (
-    BenchmarkRequest,
-    Conditions,
-    LatencyMeasurement,
-)
+from android_bench.device import BenchmarkRequest, DeviceInfo, LatencyMeasurement
 from android_bench.local.device import LocalDevice
 from benchmarks._kept_lines import Job, KeptLines
 from benchmarks._report import Bar, Outcome, at_least, at_most, main
+from benchmarks._simulated_device import SimulatedDevice, described, timed
 from pipeline.store.scratch import FleetingScratch
 from stages.documents.gate import GateLook, GatePlan
 from stages.verification.gate import looks_of, verdict_of, with_drops
@@ -47,8 +43,10 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-class SimulatedDevice:
-    """Times whose truth is known; ``drifting`` or not. Only what a gate asks of a device."""
+class GatedDevice(SimulatedDevice):
+    """Times whose truth is known; ``drifting`` or not."""
+
+    device_info: ClassVar[DeviceInfo] = described("local", "Gated device")
 
     def __init__(self, ratio: float, *, drifting: bool, seed: str) -> None:
         self._random = random.Random(seed)
@@ -61,12 +59,9 @@ class SimulatedDevice:
         self.throttled = 0
         """Timings that were made while it was throttled."""
 
-    def benchmark_many(
-        self, requests: Sequence[BenchmarkRequest]
-    ) -> Iterator[tuple[int, LatencyMeasurement]]:
-        """One after the other."""
-        for index, request in enumerate(requests):
-            yield index, self._measured(self._ms[request.name] * self._slowdown())
+    def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
+        """One timing, by its model's name."""
+        return timed(self._ms[request.name] * self._slowdown())
 
     def _slowdown(self) -> float:
         self.timings += 1
@@ -80,21 +75,6 @@ class SimulatedDevice:
         if self._random.random() < DISTURBED_SHARE:
             slowdown *= DISTURBED
         return slowdown
-
-    def _measured(self, ms: float) -> LatencyMeasurement:
-        return LatencyMeasurement(
-            median_ms=ms,
-            p5_ms=0.98 * ms,
-            p95_ms=1.05 * ms,
-            min_ms=0.97 * ms,
-            runs=10,
-            rounds=1,
-            round_medians_ms=(ms,),
-            conditions=Conditions(at=datetime(2026, 1, 1, tzinfo=UTC)),
-        )
-
-    def renew(self) -> None:
-        """It has no processes."""
 
 
 def gate(device: Any, plan: GatePlan, requests: dict[Any, BenchmarkRequest]) -> tuple[GateBlocks, GateLook]:
@@ -114,7 +94,7 @@ def simulated(job: Job) -> list[dict[str, Any]]:
     }
     found = []
     for number in range(BATCH * batch, BATCH * (batch + 1)):
-        device = SimulatedDevice(ratio, drifting=kind == "drifting", seed=f"{name}/{number}")
+        device = GatedDevice(ratio, drifting=kind == "drifting", seed=f"{name}/{number}")
         measured, last = gate(device, GatePlan(max_ratio=limit, seed=number), requests)
         looks = looks_of(GatePlan(max_ratio=limit, seed=number), measured.blocks)
         found.append(

@@ -197,7 +197,7 @@ def ship(
 
 
 def _architecture(path: Path) -> NetConfig:
-    from nasflow.commands.latency import read_network
+    from nasflow.commands.latency_predict import read_network
 
     if not path.is_file():
         raise UsageError(f"{path} does not exist.", hint="Use the folder artifacts/latest of a finished run.")

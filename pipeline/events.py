@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -86,3 +87,14 @@ class Message(Event):
 
 
 Emit = Callable[[Event], None]
+
+
+def event_name(kind: type[Event]) -> str:
+    """What a kind of event is called in JSON: ``stage_started``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+EVENTS: dict[str, type[Event]] = {event_name(kind): kind for kind in Event.__subclasses__()}
+"""Every kind, by its name in JSON; its fields are those of the class."""
+CLOSED = "closed"
+"""What stands in JSON where an event's name else does, when nothing more will come."""

@@ -17,6 +17,7 @@ class LocalDevice(WorkerDevice):
     """Runs `.tflite` models on this computer's CPU with LiteRT."""
 
     engine: ClassVar[str] = "LiteRT"
+    program: ClassVar[tuple[str, ...]] = ("-m", "android_bench.local.litert_worker")
 
     def info(self) -> DeviceInfo:
         """This computer; starts nothing. Raises NoUsableDeviceError where LiteRT is not installed."""
@@ -36,11 +37,14 @@ class LocalDevice(WorkerDevice):
         ``plain``: computed by LiteRT's own kernels, without XNNPACK. Raises DeviceError.
         """
         found = []
+        further = {"plain": True} if plain else {}
         for example in examples:
             about = [{"shape": values.shape, "type": str(values.dtype)} for values in example]
-            question = {"op": "outputs", "inputs": about, **({"plain": True} if plain else {})}
+            question = {"op": "outputs", "inputs": about}
             payload = b"".join(values.tobytes() for values in example)
-            reply, values = self._ask(name, model, options, question, payload, self.timeout_seconds)
+            reply, values = self._ask(
+                name, model, options, question, payload, self.timeout_seconds, **further
+            )
             found.append(_outputs(reply, values))
         if {(one.tensors, one.quantized) for one in found} != {(found[0].tensors, found[0].quantized)}:
             raise DeviceError(f"{name} answers with other shapes from one input to the next.")

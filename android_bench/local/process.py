@@ -13,12 +13,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from android_bench.local import worker as local_worker
-from android_bench.local.worker import FrameError, read_frame, write_frame
-from nasflow.base.errors import DeviceError, NasflowError
+from android_bench.local.frames import FrameError, read_frame, write_frame
+from nasflow.base.errors import NasflowError
 from nasflow.base.text import plain_text
 
 # The runtime's own threads are set for each model; nothing else may start any.
@@ -31,23 +29,19 @@ Failure = Callable[[str, str, str], NasflowError]
 """The error for a subject, how the worker ended (``was killed by SIGSEGV``), and its last output."""
 
 
-def _device_error(subject: str, how: str, raw: str) -> NasflowError:
-    return DeviceError(f"the LiteRT process {how} while it ran {subject}.", hint=HINT, raw=raw)
-
-
 class WorkerProcess:
-    """One running worker (see :mod:`android_bench.local.worker`); dead after its first failure.
+    """One running worker (see :mod:`android_bench.local.serving`); dead after its first failure.
 
     ``program`` is what follows ``python -P``: a script, or ``-m`` and a module. ``failure`` makes the error
     that is raised where it does not answer as it should.
     """
 
-    def __init__(self, program: Sequence[str] | None = None, failure: Failure = _device_error) -> None:
+    def __init__(self, program: Sequence[str], failure: Failure) -> None:
         self._failure = failure
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
-            # -P: the script's own folder must not shadow installed packages.
-            [sys.executable, "-P", *(program or [str(Path(local_worker.__file__).resolve())])],
+            # -P: the folder that the program is started in must not shadow installed packages.
+            [sys.executable, "-P", *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

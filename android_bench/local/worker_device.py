@@ -40,7 +40,7 @@ class WorkerDevice(ABC):
     """
 
     engine: ClassVar[str]
-    program: ClassVar[tuple[str, ...] | None] = None
+    program: ClassVar[tuple[str, ...]]
     overhead = LOCAL_OVERHEAD
 
     def __init__(self, *, timeout_seconds: float = 120.0) -> None:
@@ -153,17 +153,20 @@ class WorkerDevice(ABC):
         question: dict[str, Any],
         payload: bytes,
         timeout_seconds: float,
+        **further: bool,
     ) -> tuple[dict[str, Any], bytes]:
-        """One answer about one model, which is sent first where the worker does not have it."""
+        """One answer about one model, which is sent first where the worker does not have it.
+
+        ``further``: what else the engine is to load the model with.
+        """
         self.refuse(options)
         self.info()  # no runtime, no worker
         digest = hashlib.sha256(model).hexdigest()
         subject = f"{name} ({digest[:8]})"
-        about = {"model": digest, "threads": options.threads}
+        about = {"model": digest, "options": {"threads": options.threads, **further}}
         for attempt in ("question", "load", "question"):
             loading = attempt == "load"
-            plain = {"plain": True} if question.get("plain") else {}
-            request = {"op": "load", **about, **plain} if loading else {**question, **about}
+            request = {"op": "load", **about} if loading else {**question, **about}
             content = self.translated(model, name) if loading else payload
             if self._worker is None or not self._worker.alive:
                 self.close()

@@ -25,7 +25,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from android_bench.local.worker import ModelError, fill_inputs, open_interpreter
+from android_bench.local.litert_worker import fill_inputs, open_interpreter
+from android_bench.local.serving import ModelError
 from android_bench.virtual_phone import benchmark_text as text
 from android_bench.virtual_phone.benchmark_clock import (
     DescribedTime,

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from android_bench.virtual_phone.clocks import PhoneClocks
@@ -25,7 +26,9 @@ class DeviceFolder:
     ``storage`` (``/data/local/tmp``, ``/sdcard``, ``/data/system``) stays from one start to the next.
     """
 
-    def __init__(self, root: Path, description: PhoneDescription) -> None:
+    def __init__(
+        self, root: Path, description: PhoneDescription, rest_clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.root = root.resolve()
         self.description = description
         self.system = self.root / "system"
@@ -43,7 +46,7 @@ class DeviceFolder:
         self._written: dict[str, str] = {}
         self._writing = threading.Lock()
         self._power = self.storage["/data/system"] / "power"
-        self.clocks = PhoneClocks(self._power)
+        self.clocks = PhoneClocks(self._power, rest_clock)
 
     def create(self) -> None:
         """Make the folders and scripts; storage that is there is kept."""

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -263,12 +264,15 @@ def running_phone(
     max_payload_bytes: int = MAX_PAYLOAD_BYTES,
     version: int = VERSION,
     services: int = 1,
+    rest_clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[VirtualPhone]:
     """A virtual phone for as long as the block runs; ``port`` 0 takes any that is free.
 
     ``folder`` keeps its storage and keys; without one they are temporary. ``answer`` is what the owner says
-    to a new key. ``services`` is at how many ports it listens. Raises UsageError, and MachineError where
-    bubblewrap cannot confine its shell here.
+    to a new key. ``services`` is at how many ports it listens. ``rest_clock`` tells the seconds of a rest
+    (``sustained_back_s``).
+
+    Raises UsageError, and MachineError where bubblewrap cannot confine its shell here.
     """
     seen = None
     if control_file is not None and plan is None and control_file.exists():
@@ -277,7 +281,7 @@ def running_phone(
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="virtual-phone-")))
-        device = DeviceFolder(folder, description or PhoneDescription())
+        device = DeviceFolder(folder, description or PhoneDescription(), rest_clock)
         try:
             device.create()
         except OSError as error:

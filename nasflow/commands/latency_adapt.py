@@ -11,7 +11,7 @@ from nasflow.base.errors import UsageError
 from nasflow.base.text import plain_line
 from nasflow.cli.request import Outcome, Selection
 from nasflow.cli.screen import screen
-from nasflow.commands.measured_model import stage_of
+from nasflow.commands.measured_model import refuse_to_replace, stage_of
 from nasflow.commands.project import open_project
 from pipeline.events import Message
 from pipeline.stage import Context
@@ -43,13 +43,8 @@ def adapt_model(
         stage, profile = stage_of(pipeline, FitLatency), stage_of(pipeline, ProfileOps)
         file = read_latency_file(source, stage.space, profile.anchor())
         refuse_other_precision(source, file.table, stage.runtime)
-        known = pipeline.status(until="latency")[0]
-        if known.fresh and known.record is not None and known.record.seconds > 0 and not force:
-            raise UsageError(
-                "This device has been measured already with this configuration; the adapted model would "
-                "replace that measurement.",
-                hint="Keep what was measured, which is more exact, or replace it with --force.",
-            )
+        if not force:
+            refuse_to_replace(pipeline, "the adapted model, which is less exact,")
         context = Context("latency", "", pipeline.store, FleetingScratch(), reporter)
         with pipeline.store.lock():
             adapted = adapt_to_device(
@@ -63,11 +58,8 @@ def adapt_model(
                 held_out=held_out,
                 seed=stage.seed,
             )
-        foreign = tuple(
-            plain_line(difference)
-            for difference in differences(
-                file.table, file.model, device.info(), stage.runtime, output=profile.model_output
-            )
+        foreign = differences(
+            file.table, file.model, device.info(), stage.runtime, output=profile.model_output
         )
         pipeline.adopt({"profile": file.table.model_copy(update={"foreign": foreign}), "latency": adapted})
     return Outcome(_document(source, adapted, foreign), "\n".join(_lines(adapted, foreign)))

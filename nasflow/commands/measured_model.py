@@ -49,6 +49,17 @@ def latest_model(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
     return pipeline.store.document(profile, LatencyTable), pipeline.store.document(latency, LatencyModel)
 
 
+def refuse_to_replace(pipeline: Pipeline, what: str) -> None:
+    """Raises UsageError where this device was measured, which ``what`` would replace."""
+    table = pipeline.status(until="latency")[0]
+    if table.fresh and table.record is not None and table.record.seconds > 0:
+        raise UsageError(
+            f"This device has been measured already with this configuration; {what} would replace that "
+            "measurement.",
+            hint="Keep what was measured, or replace it with --force.",
+        )
+
+
 def stage_of(pipeline: Pipeline, kind: type[Kind]) -> Kind:
     """The pipeline's stage of that kind."""
     return next(stage for stage in pipeline.stages if isinstance(stage, kind))

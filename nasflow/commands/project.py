@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,10 +14,11 @@ from nasflow.base.errors import ConfigError, UsageError
 from nasflow.cli import console
 from nasflow.cli.request import Selection, as_yaml
 from nasflow.commands.first_look import look_at_images
-from nasflow.commands.training_plan import decide, planned
+from nasflow.commands.training_plan import at_measured_pace, decide, planned
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Emit, Message
+from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 
 
@@ -68,6 +69,18 @@ class Project:
         """
         look_at_images(self.config, self.base_dir, emit, warn=warn)
         return self.build(self.config, self.base_dir, emit, device=device)
+
+
+def status_of(
+    project: Project,
+    pipeline: Pipeline,
+    until: str | None = None,
+    from_stage: str | None = None,
+    force: Collection[str] = (),
+) -> tuple[StageStatus, ...]:
+    """Every stage as it stands, with what trainings take at the speed that was measured on this computer."""
+    statuses = pipeline.status(until, from_stage, force)
+    return at_measured_pace(project.asked or project.config, project.artifacts, pipeline, statuses)
 
 
 def decided(project: Project, pipeline: Pipeline, emit: Emit, until: str | None = None) -> Project:

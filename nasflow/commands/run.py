@@ -37,7 +37,7 @@ from nasflow.cli.screen import screen
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
 from nasflow.commands.folds import run_other_folds, together
 from nasflow.commands.phone_time import before_the_phone_is_asked
-from nasflow.commands.project import Project, decided, open_project
+from nasflow.commands.project import Project, decided, open_project, status_of
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
 from nasflow.publish import COMPLETE, Published, images_of, publish
@@ -126,7 +126,7 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
         with _errors_logged_in(log), _resumable(pipeline, options), pipeline.store.lock():
             if phone := before_the_phone_is_asked(project.config, pipeline, options):
                 emit(Message("", phone.describe()))
-            stages = pipeline.status(options.until, options.from_stage, options.force)
+            stages = status_of(project, pipeline, options.until, options.from_stage, options.force)
             stale = [stage for stage in stages if not stage.fresh]
             guesses = (0.0 if stage.fresh else stage.estimate_seconds for stage in stages)
             emit(Planned("", tuple(stage.name for stage in stages), tuple(guesses)))

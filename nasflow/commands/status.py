@@ -15,7 +15,7 @@ from nasflow.commands.beforehand import check_images, check_targets, doubtful_se
 from nasflow.commands.first_look import Told
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.planned_trainings import planned_trainings, stages_without_images
-from nasflow.commands.project import Project, open_project
+from nasflow.commands.project import Project, open_project, status_of
 from nasflow.commands.training_costs import Costs, costs_of, costs_of_run
 from pipeline.events import Message
 from pipeline.freshness import StageStatus
@@ -31,7 +31,7 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
     project = project or open_project(selection)
     told = Told()
     pipeline = project.pipeline(told)
-    stages = pipeline.status()
+    stages = status_of(project, pipeline)
     usage = pipeline.store.usage()
     stale = [stage for stage in stages if not stage.fresh]
     elsewhere = made_elsewhere(pipeline, stages)

@@ -6,7 +6,8 @@ artifacts folder holds them, by the settings that they were decided for. Configu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nasflow.base.text import human_duration
 from nasflow.config import PipelineConfig
 from nasflow.reference import QUICK_START
 from pipeline.artifact import Record, canonical_json, sha256_hex
+from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.selection import needed_for
 from stages.baseline import Baseline
@@ -79,6 +81,32 @@ def kept_pace(config: PipelineConfig, artifacts: Path) -> Pace | None:
     """The speed that was measured for a configuration, as it was asked for; None where none was."""
     plan = _read(artifacts).plans.get(_digest(config))
     return None if plan is None else plan.pace
+
+
+def at_measured_pace(
+    asked: PipelineConfig, artifacts: Path, pipeline: Pipeline, statuses: Sequence[StageStatus]
+) -> tuple[StageStatus, ...]:
+    """The same, trainings that never ran with the seconds that follow from the speed that was measured here.
+
+    ``asked`` is the configuration before what was decided for it, and ``pipeline`` that of the decided one.
+    Without a measured speed, everything stays as it is.
+    """
+    pace = kept_pace(asked, artifacts)
+    if pace is None:
+        return tuple(statuses)
+    stages: dict[type, Any] = {type(stage): stage for stage in pipeline.stages}
+    search, baseline = stages[Search], stages[Baseline]
+    workload = _workload(pipeline, search, baseline, stages[Prune], open_dataset(search.data).counts["train"])
+    lengths = Lengths(
+        warmup=search.config.warmup_epochs, search=search.config.epochs, training=baseline.recipe.epochs
+    )
+    seconds = workload.training_seconds(lengths, pace)
+    return tuple(
+        replace(status, estimate_seconds=seconds[status.name])
+        if status.record is None and status.name in seconds
+        else status
+        for status in statuses
+    )
 
 
 def would_be_planned(config: PipelineConfig, pipeline: Pipeline, images: int, pace: Pace) -> PipelineConfig:
@@ -182,7 +210,7 @@ def _workload(pipeline: Pipeline, search: Search, baseline: Baseline, prune: Pru
     from nasflow.base.processes import usable_cores
 
     middle = prune.space.network(prune.space.middle_path()).macs
-    other = [s for s in pipeline.stages if s.name not in ("search", "finetune", "baseline")]
+    other = [stage for stage in pipeline.stages if stage.name not in ("search", "finetune", "baseline")]
     return Workload(
         images=images,
         cores=usable_cores(),

@@ -23,11 +23,11 @@ _HINT = "numpy.save writes such files: one for each example, of the input's own 
 def random_examples(seen: InspectedModel, seed: int) -> list[tuple[NDArray[Any], ...]] | None:
     """Examples that are the same for every equal seed; None where an input is of no number.
 
-    Values as :func:`android_bench.local.worker.fill_inputs` has them.
+    Values as :func:`android_bench.local.inputs.made_up` has them.
     """
     import numpy as np
 
-    from android_bench.local.worker import made_up
+    from android_bench.local.inputs import made_up
 
     generator = np.random.default_rng(seed)
     examples = []

@@ -17,37 +17,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nasflow.base.files import disk_faults
-from pipeline.events import (
-    Distribution,
-    Event,
-    Message,
-    Metric,
-    Planned,
-    Progress,
-    StageFailed,
-    StageFinished,
-    StageSkipped,
-    StageStarted,
-)
-from pipeline.reporters.reporters import JsonLinesReporter, event_kind
+from pipeline.events import CLOSED, EVENTS, Event, Progress
+from pipeline.reporters.reporters import JsonLinesReporter
 
 NAME = "events.jsonl"
-CLOSED = "closed"
 _PAUSE_S = 2.0
-_KINDS: dict[str, TypeAdapter[Event]] = {
-    event_kind(kind): TypeAdapter(kind)
-    for kind in (
-        Distribution,
-        Message,
-        Metric,
-        Planned,
-        Progress,
-        StageFailed,
-        StageFinished,
-        StageSkipped,
-        StageStarted,
-    )
-}
+_KINDS: dict[str, TypeAdapter[Event]] = {name: TypeAdapter(kind) for name, kind in EVENTS.items()}
 
 
 class EventFileReporter:

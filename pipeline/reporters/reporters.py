@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from typing import Any, Protocol, TextIO
 from nasflow.base.files import disk_faults, make_folder
 from nasflow.base.text import Remaining, clock_time, human_count, human_duration, share
 from pipeline.events import (
+    CLOSED,
     Distribution,
     Event,
     Message,
@@ -29,6 +29,7 @@ from pipeline.events import (
     StageFinished,
     StageSkipped,
     StageStarted,
+    event_name,
 )
 from pipeline.reporters.rich_reporter import RichReporter
 from pipeline.reporters.streams import QuietStream
@@ -128,15 +129,14 @@ class JsonLinesReporter:
     def __call__(self, event: Event) -> None:
         """Write the event; NaN and infinity, which JSON lacks, become null."""
         fields = {name: _finite(value) for name, value in asdict(event).items()}
-        line = {"time": _timestamp(self._now()), "event": event_kind(type(event)), **fields}
+        line = {"time": _timestamp(self._now()), "event": event_name(type(event)), **fields}
         self._stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False, default=str) + "\n")
         self._stream.flush()
 
     def closed(self) -> None:
         """Write that nothing more will come."""
-        self._stream.write(
-            json.dumps({"time": _timestamp(self._now()), "event": "closed", "stage": ""}) + "\n"
-        )
+        line = {"time": _timestamp(self._now()), "event": CLOSED, "stage": ""}
+        self._stream.write(json.dumps(line) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class LogFileReporter:
             text = f"{event.name} = {event.value:g} at {event.step}"
         else:
             text = _sentence(event) or str(asdict(event))
-        self.write(f"{event.stage or '-':<8}  {event_kind(type(event)):<14}  {text}")
+        self.write(f"{event.stage or '-':<8}  {event_name(type(event)):<14}  {text}")
 
     def write(self, text: str) -> None:
         """Add text that is no event, such as a traceback; its first line gets the time."""
@@ -209,11 +209,6 @@ def _progress_sentence(event: Progress, left: float | None) -> str:
     if event.note:
         parts.append(event.note)
     return ", ".join(parts)
-
-
-def event_kind(kind: type[Event]) -> str:
-    """What a kind of event is called in JSON: ``stage_started``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 def _timestamp(at: datetime) -> str:

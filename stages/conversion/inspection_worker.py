@@ -1,6 +1,6 @@
 """The child process that opens model files: ``python -P -m stages.conversion.inspection_worker``.
 
-Serves frames (:mod:`android_bench.local.worker`) until its input ends. A request is ``{"depth",
+Serves frames (:mod:`android_bench.local.frames`) until its input ends. A request is ``{"depth",
 "cpu_seconds"}`` (see :data:`stages.conversion.inspector.Depth`) with the file as payload. The answer is
 ``{"model": ...}``, see :class:`stages.conversion.inspector.InspectedModel`, or ``{"error": ...}``: what is
 wrong with the file, as a part of a sentence. A file that brings the process down is seen by whoever started
@@ -11,8 +11,6 @@ The memory and the processor time of a file are bounded; the process leaves no l
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,8 @@ from typing import Any
 
 from ai_edge_litert.interpreter import Interpreter
 
-from android_bench.local.worker import ModelError, fill_inputs, read_frame, write_frame
+from android_bench.local.litert_worker import fill_inputs
+from android_bench.local.serving import Answer, Header, ModelError, serve
 from nasflow.base.text import plain_line
 from stages.conversion.constants import not_finite_in
 from stages.conversion.file_check import (
@@ -43,26 +42,23 @@ MOST_WRITTEN_BYTES = 64 * 2**20
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Runtimes print: what they write to descriptor 1 must not fall amid the frames.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
     if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_WRITTEN_BYTES, MOST_WRITTEN_BYTES))
-    while (frame := read_frame(sys.stdin.buffer)) is not None:
-        request, content = frame
-        restrict(request["cpu_seconds"], MEMORY_BYTES + MEMORY_OF_FILE * len(content))
-        answer: dict[str, Any]
-        try:
-            answer = {"model": describe(content, request["depth"])}
-        except (UnsoundError, ModelError) as error:
-            answer = {"error": str(error)}
-        except (ValueError, RuntimeError) as error:
-            answer = {"error": f"LiteRT refuses it ({plain_line(str(error), limit=400).rstrip('.')})"}
-        except MemoryError:
-            answer = {"error": "it needs more memory than a model may"}
-        write_frame(answers, answer)
+    serve(inspected)
+
+
+def inspected(request: Header, content: bytes) -> Answer:
+    """The answer about one file. Raises ModelError, which says what is wrong with it."""
+    restrict(request["cpu_seconds"], MEMORY_BYTES + MEMORY_OF_FILE * len(content))
+    try:
+        return {"model": describe(content, request["depth"])}, b""
+    except UnsoundError as error:
+        raise ModelError(str(error)) from error
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"LiteRT refuses it ({plain_line(str(error), limit=400).rstrip('.')})") from error
+    except MemoryError as error:
+        raise ModelError("it needs more memory than a model may") from error
 
 
 def restrict(cpu_seconds: int, memory_bytes: int) -> None:

@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, ValidationError
 from android_bench.device import DeviceInfo, RuntimeOptions
 from nasflow.base.errors import BadMeasurementError, IntegrityError, NasflowError, UsageError
 from nasflow.base.files import disk_faults
+from nasflow.base.text import plain_line
 from pipeline.artifact import Document, flat
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency.calibration import FEWEST
@@ -295,7 +296,7 @@ def _cores(device: DeviceInfo, runtime: RuntimeOptions) -> str:
 
 def _differing(triples: Sequence[tuple[str, str, str]]) -> list[str]:
     return [
-        f"{what}: {there or 'none'} in the table, {here or 'none'} here"
+        plain_line(f"{what}: {there or 'none'} in the table, {here or 'none'} here")
         for what, there, here in triples
         if there != here
     ]

@@ -48,10 +48,16 @@ class Workload:
 
     def seconds(self, lengths: Lengths, pace: Pace) -> float:
         """Of the whole run."""
+        return self.other_seconds + sum(self.training_seconds(lengths, pace).values())
+
+    def training_seconds(self, lengths: Lengths, pace: Pace) -> dict[str, float]:
+        """Of the stages that train, by their names."""
         passes = lengths.warmup + (1 + self.architecture_share) * lengths.search
-        search = passes * self.images * 1e-3 * pace.supernet_image_ms
-        compared = self._together(self.found, pace) + self._together(self.baselines, pace)
-        return self.other_seconds + search + lengths.training * compared
+        return {
+            "search": passes * self.images * 1e-3 * pace.supernet_image_ms,
+            "finetune": lengths.training * self._together(self.found, pace),
+            "baseline": lengths.training * self._together(self.baselines, pace),
+        }
 
     def _together(self, networks: Sequence[int], pace: Pace) -> float:
         """One epoch of several networks side by side, the largest begun first."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from android_bench.local.worker import read_frame, write_frame
+from android_bench.local.frames import read_frame, write_frame
 from nasflow.base import errors
 from nasflow.base.errors import MachineError, NasflowError
 from pipeline import events, signals

@@ -1,6 +1,6 @@
 """A process that trains: ``python -m stages.training.worker``, nothing else.
 
-Frames come on standard input and go to standard output (:func:`android_bench.local.worker.write_frame`): a
+Frames come on standard input and go to standard output (:func:`android_bench.local.frames.write_frame`): a
 JSON header and raw bytes. The first says what all tasks share. Each that follows is a task, or the answer to
 what was asked; its payload are the weights to start from.
 
@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from android_bench.local.worker import read_frame, write_frame
+from android_bench.local.frames import read_frame, write_frame
 from nasflow.base.errors import NasflowError, RunInterruptedError
 from pipeline import signals
 from pipeline.artifact import Blob

@@ -16,6 +16,7 @@ from android_bench.device import BenchmarkRequest, LatencyMeasurement
 from android_bench.virtual_phone.described_phone import PhoneDescription
 from android_bench.virtual_phone.faults import FaultPlan
 from android_bench.virtual_phone.phone import VirtualPhone, running_phone
+from benchmarks._fault_run import PhoneRest, Trap
 from stages.conversion.flatbuffer import empty_model
 
 pytestmark = pytest.mark.needs("bubblewrap")
@@ -26,22 +27,28 @@ MODE = "/data/system/power/fixed_performance"
 
 
 @pytest.fixture
-def phone() -> Iterator[VirtualPhone]:
-    """Its times are described: the same on any computer, however busy."""
-    with running_phone(description=PhoneDescription(run_us=20_000)) as phone:
+def rest() -> PhoneRest:
+    return PhoneRest()
+
+
+@pytest.fixture
+def phone(rest: PhoneRest) -> Iterator[VirtualPhone]:
+    """Its times are described, and its rests are its client's: the same on any computer, however busy."""
+    with running_phone(description=PhoneDescription(run_us=20_000), rest_clock=rest) as phone:
         yield phone
 
 
 class Client:
     """A device on it, and what it told. ``leap``: waiting takes a tenth of its time."""
 
-    def __init__(self, phone: VirtualPhone, key: Path, *, leap: bool) -> None:
+    def __init__(self, phone: VirtualPhone, key: Path, rest: PhoneRest, *, leap: bool) -> None:
         self.now = 0.0
+        self._rest = rest
         self.told: list[str] = []
         self.waited_s = 0.0
         self._leap = leap
         self.device = AndroidDevice(
-            DirectTransport(phone.address, key=key),
+            Trap(DirectTransport(phone.address, key=key), "connect", lambda: None, rest),
             runner=_no_runner,
             clock=self.clock,
             sleep=self.sleep,
@@ -53,6 +60,7 @@ class Client:
 
     def sleep(self, seconds: float) -> None:
         self.waited_s += seconds
+        self._rest.slept(seconds)
         real_s = seconds / 10 if self._leap else seconds
         self.now += seconds - real_s
         threading.Event().wait(real_s)
@@ -67,8 +75,8 @@ def measured(client: Client, count: int) -> list[LatencyMeasurement]:
         return [result for _, result in device.benchmark_many([REQUEST] * count)]
 
 
-def peak(phone: VirtualPhone, key: Path) -> LatencyMeasurement:
-    (found,) = measured(Client(phone, key, leap=True), 1)
+def peak(phone: VirtualPhone, key: Path, rest: PhoneRest) -> LatencyMeasurement:
+    (found,) = measured(Client(phone, key, rest, leap=True), 1)
     assert found.conditions is not None and found.conditions.core_mhz == 2914
     return found
 
@@ -82,12 +90,11 @@ def check_all_at(share: float, results: list[LatencyMeasurement], at_peak: Laten
 
 
 def test_a_phone_that_sustains_less_than_its_peak_gives_all_results_at_what_it_sustains(
-    phone: VirtualPhone, tmp_path: Path
+    phone: VirtualPhone, rest: PhoneRest, tmp_path: Path
 ) -> None:
-    at_peak = peak(phone, tmp_path / "key")
-    # 3 s and not 1 after the load: between two timings a busy computer may take so long.
-    phone.faults.set(FaultPlan(sustained_share=SHARE, sustained_back_s=3))
-    client = Client(phone, tmp_path / "key", leap=True)
+    at_peak = peak(phone, tmp_path / "key", rest)
+    phone.faults.set(FaultPlan(sustained_share=SHARE))
+    client = Client(phone, tmp_path / "key", rest, leap=True)
     results = measured(client, 50)
     assert len(results) == 50
     check_all_at(SHARE, results, at_peak)
@@ -97,11 +104,11 @@ def test_a_phone_that_sustains_less_than_its_peak_gives_all_results_at_what_it_s
 
 
 def test_a_clock_that_falls_late_is_worked_down_to_and_gives_all_results(
-    phone: VirtualPhone, tmp_path: Path
+    phone: VirtualPhone, rest: PhoneRest, tmp_path: Path
 ) -> None:
-    at_peak = peak(phone, tmp_path / "key")
-    phone.faults.set(FaultPlan(sustained_share=SHARE, sustained_after_s=6, sustained_back_s=3))
-    client = Client(phone, tmp_path / "key", leap=True)
+    at_peak = peak(phone, tmp_path / "key", rest)
+    phone.faults.set(FaultPlan(sustained_share=SHARE, sustained_after_s=6))
+    client = Client(phone, tmp_path / "key", rest, leap=True)
     results = measured(client, 100)
     assert len(results) == 100
     slow = [r for r in results if r.conditions and r.conditions.core_mhz != 2914]
@@ -112,11 +119,11 @@ def test_a_clock_that_falls_late_is_worked_down_to_and_gives_all_results(
 
 
 def test_a_mode_that_takes_hold_late_costs_neither_a_stretch_nor_the_time_to_cool(
-    phone: VirtualPhone, tmp_path: Path
+    phone: VirtualPhone, rest: PhoneRest, tmp_path: Path
 ) -> None:
-    at_peak = peak(phone, tmp_path / "key")
+    at_peak = peak(phone, tmp_path / "key", rest)
     phone.faults.set(FaultPlan(fixed_performance_share=SHARE))
-    client = Client(phone, tmp_path / "key", leap=False)
+    client = Client(phone, tmp_path / "key", rest, leap=False)
     assert client.device.info().identity()["fixed_performance"] == "true"
     results = measured(client, 3)
     check_all_at(SHARE, results, at_peak)
@@ -125,13 +132,13 @@ def test_a_mode_that_takes_hold_late_costs_neither_a_stretch_nor_the_time_to_coo
 
 
 def test_who_asks_for_the_phone_while_another_measures_does_not_end_its_mode(
-    phone: VirtualPhone, tmp_path: Path
+    phone: VirtualPhone, rest: PhoneRest, tmp_path: Path
 ) -> None:
-    first = Client(phone, tmp_path / "key", leap=True)
+    first = Client(phone, tmp_path / "key", rest, leap=True)
     results = first.device.benchmark_many([REQUEST])
     assert next(results)[0] == 0
     assert phone.storage(MODE).read_text() == "true\n"
-    with closing(Client(phone, tmp_path / "key", leap=True).device) as second:
+    with closing(Client(phone, tmp_path / "key", rest, leap=True).device) as second:
         assert second.info() == first.device.info()
     assert phone.storage(MODE).read_text() == "true\n"
     first.device.close()

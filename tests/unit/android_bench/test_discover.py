@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from android_bench.adb import wire as adb_wire
-from android_bench.adb.keys import ensure_key
 from android_bench.discover import choose, find_phones, wanted_name
 from android_bench.found_phone import FoundPhone
 from android_bench.transport import STATE_ADVICE, PhoneNotReadyError
@@ -63,20 +62,30 @@ def test_a_phone_at_an_address_tells_what_it_is(tmp_path: Path, no_server: int) 
 
 
 def test_phones_that_cannot_be_used_are_listed_with_their_state(tmp_path: Path, no_server: int) -> None:
-    def silent(line: Line) -> None:
-        line.receive()
+    def hang_up(line: Line) -> None:
         line.receive()
 
-    key = tmp_path / "adbkey"
-    ensure_key(key)
-    with AdbPeer(silent) as peer:
+    with AdbPeer(hang_up) as peer:
         missing = f"127.0.0.1:{no_server}"
         found = find_phones(
-            addresses=[peer.name, missing, peer.name], key=key, server=no_server, timeout_s=0.3
+            addresses=[peer.name, missing, peer.name],
+            key=tmp_path / "adbkey",
+            server=no_server,
+            timeout_s=60.0,
         )
     assert [(phone.serial, phone.state) for phone in found] == [(peer.name, "offline"), (missing, "missing")]
     assert all(phone.advice for phone in found)
     assert not any(phone.usable for phone in found)
+
+
+def test_a_silent_phone_is_waited_for_no_longer_than_wanted(tmp_path: Path, no_server: int) -> None:
+    def silent(line: Line) -> None:
+        line.receive()
+        line.receive()
+
+    with AdbPeer(silent) as peer:
+        found = find_phones(addresses=[peer.name], key=tmp_path / "adbkey", server=no_server, timeout_s=0.3)
+    assert [(phone.serial, phone.state) for phone in found] == [(peer.name, "offline")]
 
 
 @pytest.mark.usefixtures("getprop")

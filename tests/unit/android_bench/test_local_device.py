@@ -17,11 +17,10 @@ import psutil
 import pytest
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
-from android_bench.local import worker as local_worker
 from android_bench.local import worker_device
 from android_bench.local.device import LocalDevice
+from android_bench.local.frames import read_frame, write_frame
 from android_bench.local.process import WorkerProcess
-from android_bench.local.worker import read_frame, write_frame
 from nasflow.base.errors import DeviceError, UsageError
 from stages.conversion.flatbuffer import block_model, empty_model
 from stages.space.block_spec import BlockSpec
@@ -153,7 +152,7 @@ def test_a_worker_that_hangs_is_stopped() -> None:
 def test_the_workers_own_words_are_kept(tmp_path: Path) -> None:
     script = tmp_path / "dying.py"
     script.write_text("import sys\nprint('INFO: delegate created', file=sys.stderr)\n1 / 0\n")
-    worker = WorkerProcess([str(script)])
+    worker = WorkerProcess([str(script)], LocalDevice()._failure)
     with pytest.raises(DeviceError, match="ended with status 1 while it ran some_block") as caught:
         worker.ask({"op": "run"}, b"x" * 1_000_000, subject="some_block", timeout_seconds=30)
     assert "INFO: delegate created" in caught.value.raw
@@ -247,13 +246,12 @@ def test_a_folder_with_modules_of_the_same_names_does_not_disturb(
 
 def test_the_worker_imports_nothing_heavy() -> None:
     stream = io.BytesIO()
-    about = {"model": "a", "threads": 1}
+    about = {"model": "a", "options": {"threads": 1}}
     write_frame(stream, {"op": "load", **about}, empty_model())
     timing = {"warmup_ms": 0, "min_ms": 0.1, "min_runs": 1, "max_runs": 10}
     write_frame(stream, {"op": "benchmark", **about, **timing})
-    script = Path(local_worker.__file__)
     ended = subprocess.run(
-        [sys.executable, "-P", "-X", "importtime", str(script)],
+        [sys.executable, "-P", "-X", "importtime", *LocalDevice.program],
         input=stream.getvalue(),
         capture_output=True,
         check=True,
@@ -265,13 +263,17 @@ def test_the_worker_imports_nothing_heavy() -> None:
     assert measured[0]["runs"] >= 1
     imported = {line.split("|")[-1].strip() for line in ended.stderr.decode().splitlines() if "|" in line}
     assert "ai_edge_litert.interpreter" in imported
-    assert imported.isdisjoint({"torch", "tensorflow", "onnx", "pydantic", "scipy", "android_bench"})
+    assert imported.isdisjoint({"torch", "tensorflow", "onnx", "pydantic", "scipy", "nasflow", "stages"})
+    ours = {name for name in imported if name.startswith("android_bench.")}
+    parts = ("frames", "inputs", "serving", "timing")
+    assert ours == {"android_bench.local", *(f"android_bench.local.{part}" for part in parts)}
 
 
 PARENT = """
 import sys
 from android_bench.device import BenchmarkRequest
 from android_bench.local.device import LocalDevice
+from android_bench.local.frames import read_frame, write_frame
 from stages.conversion.flatbuffer import empty_model
 device = LocalDevice()
 device.benchmark(BenchmarkRequest(name="first", model=empty_model(), min_ms=1))

@@ -1,4 +1,4 @@
-"""The worker's parts: frames, the timing loop, the cache of interpreters."""
+"""The worker's parts: frames, the timing loop, the models that are ready."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench.local.worker import (
-    ModelError,
-    Models,
-    fill_inputs,
-    open_interpreter,
-    read_frame,
-    time_invocations,
-    write_frame,
-)
+from android_bench.local.frames import read_frame, write_frame
+from android_bench.local.litert_worker import LiteRt, fill_inputs, open_interpreter
+from android_bench.local.serving import Loaded, ModelError
+from android_bench.local.timing import time_invocations
 from stages.conversion.flatbuffer import block_model, empty_model
 from stages.space.block_spec import BlockSpec
 
+ONE_THREAD = {"threads": 1}
 HEAD = BlockSpec(kind="head", in_channels=8, out_channels=16, resolution=4)
 
 
@@ -120,24 +116,25 @@ def test_the_garbage_collector_rests_while_time_is_taken_and_works_afterwards() 
 
 
 def test_the_least_recently_used_model_is_given_up() -> None:
-    models = Models(max_models=2)
+    models = Loaded(LiteRt(), max_models=2)
     for name in ("first", "second"):
-        models.load(name, 1, empty_model())
-    assert models.get("first", 1) is not None
-    models.load("third", 1, empty_model())
-    assert models.get("second", 1) is None
-    assert models.get("first", 1) is not None
-    assert models.get("third", 1) is not None
-    assert models.get("third", 2) is None
+        models.load(name, ONE_THREAD, empty_model())
+    assert models.get("first", ONE_THREAD) is not None
+    models.load("third", ONE_THREAD, empty_model())
+    assert models.get("second", ONE_THREAD) is None
+    assert models.get("first", ONE_THREAD) is not None
+    assert models.get("third", ONE_THREAD) is not None
+    assert models.get("third", {"threads": 2}) is None
+    assert models.get("third", {"threads": 1, "plain": True}) is None
 
 
 def test_a_model_above_the_bound_in_bytes_is_kept_alone() -> None:
-    models = Models(max_bytes=10)
-    models.load("first", 1, empty_model())
-    assert models.get("first", 1) is not None
-    models.load("second", 1, empty_model())
-    assert models.get("first", 1) is None
-    assert models.get("second", 1) is not None
+    models = Loaded(LiteRt(), max_bytes=10)
+    models.load("first", ONE_THREAD, empty_model())
+    assert models.get("first", ONE_THREAD) is not None
+    models.load("second", ONE_THREAD, empty_model())
+    assert models.get("first", ONE_THREAD) is None
+    assert models.get("second", ONE_THREAD) is not None
 
 
 @pytest.fixture
@@ -166,6 +163,6 @@ def test_a_board_with_the_runtime_of_the_former_name_runs_models(monkeypatch: py
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     monkeypatch.setitem(sys.modules, "tflite_runtime", runtime)
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", runtime)
-    models = Models()
-    models.load("empty", 1, empty_model())
-    assert models.get("empty", 1) is not None
+    models = Loaded(LiteRt())
+    models.load("empty", ONE_THREAD, empty_model())
+    assert models.get("empty", ONE_THREAD) is not None

@@ -12,10 +12,14 @@ import pytest
 
 from benchmarks import _tabular_ruler, _tabular_search, search_vs_random
 from benchmarks._tabular_ruler import (
+    CONTROLS,
     MINIMUM_SHARE,
+    PERMUTED,
     all_choices,
     beaten_share,
     best_under_target,
+    chance_percentile,
+    control_bars,
     near,
     predicted_ms,
     signal_to_noise,
@@ -24,8 +28,6 @@ from benchmarks._tabular_ruler import (
 )
 from benchmarks._tabular_search import ESTIMATORS, Found, Learned, search_of, search_once
 from benchmarks.search_vs_random import (
-    CONTROLS,
-    PERMUTED,
     Held,
     permuted_pick,
     picks_of,
@@ -194,6 +196,32 @@ def test_a_control_that_beats_chance_fails_the_benchmark(control: str) -> None:
     bars = {bar.name: bar.holds for bar in summarise(found, TRUTH, full=True).bars}
     assert not bars[f"{control}_lower_end"]
     assert bars["search_percentile_over_targets"]
+
+
+def test_controls_that_know_nothing_may_not_be_worse_than_chance_either() -> None:
+    intervals = {
+        "blind": [40.0, 30.0, 49.0],
+        PERMUTED: [51.0, 49.0, 53.0],
+        "shuffled_labels": [7.0, 3.0, 12.0],
+    }
+    bars = {bar.name: (bar.holds, bar.limit) for bar in control_bars(intervals, 52.0)}
+    assert bars == {
+        "blind_lower_end": (True, 52.0),
+        "blind_upper_end": (False, 52.0),
+        f"{PERMUTED}_lower_end": (True, 52.0),
+        f"{PERMUTED}_upper_end": (True, 52.0),
+        "shuffled_labels_lower_end": (True, 52.0),
+    }
+
+
+def test_chance_is_what_a_path_drawn_at_random_is_worth() -> None:
+    random = np.random.default_rng(0)
+    drawn = [
+        100 * beaten_share(all_choices()[random.choice(under_target(target_ms))], target_ms, TRUTH)
+        for target_ms in targets_ms()
+        for _ in range(1000)
+    ]
+    assert chance_percentile(TRUTH) == pytest.approx(np.mean(drawn), abs=1.5)
 
 
 def test_the_first_pick_is_the_products() -> None:

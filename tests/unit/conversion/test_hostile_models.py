@@ -156,7 +156,7 @@ def test_a_file_that_needs_too_much_memory_or_time_is_refused_and_the_next_one_i
 
 WORKER = """
 import sys
-from android_bench.local.worker import LENGTHS, read_frame, write_frame
+from android_bench.local.frames import LENGTHS, read_frame, write_frame
 read_frame(sys.stdin.buffer)
 out = sys.stdout.buffer
 good = {"operator_counts": {}, "inputs": [], "outputs": [], "not_finite": []}

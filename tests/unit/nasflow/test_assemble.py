@@ -22,6 +22,7 @@ from pipeline.events import Event
 from pipeline.stage import Stage
 from stages.data.config import DataConfig
 from stages.measurement.config import MeasurementConfig
+from stages.verify import Verify
 
 OVERRIDES = ("profile", "latency", "prune", "precheck")
 
@@ -147,9 +148,33 @@ def test_every_further_network_counts_in_the_estimates(tmp_path: Path) -> None:
     assert front == listed
     assert {name for name in alone if front[name] > alone[name]} == {"prune", "finetune", "convert", "verify"}
     assert front["finetune"] == pytest.approx(3 * alone["finetune"]), "6 networks in place of 2"
-    assert 1.3 * alone["verify"] < front["verify"] < 10 / 6 * alone["verify"], "10 in place of 6"
     widths = estimates(tmp_path, {"baseline": {"widths": [0.5], "published_widths": []}})
     assert {name for name in alone if widths[name] < alone[name]} == {"baseline", "convert", "verify"}
+
+
+def test_each_further_network_is_timed_once_in_every_round_of_verify_and_answers_once(tmp_path: Path) -> None:
+    alone, front = (
+        next(
+            stage
+            for stage in stages_of(PipelineConfig.model_validate(given), tmp_path)
+            if stage.name == "verify"
+        )
+        for given in ({}, {"target": {"front": 4}})
+    )
+    assert isinstance(alone, Verify)
+    assert isinstance(front, Verify)
+    assert (alone.networks, front.networks) == (6, 10)
+    config, overhead = alone.config, ScriptedDevice({}).overhead
+    timing_s = (config.warmup_ms + config.min_ms + overhead.timing_ms) / 1000
+    for rounds, least, most in zip(
+        (config.rounds, config.max_rounds), alone.device_seconds(), front.device_seconds(), strict=True
+    ):
+        assert least == pytest.approx(rounds * ((6 + 2) * timing_s + overhead.list_ms / 1000)), (
+            "2 of the anchor"
+        )
+        assert most - least == pytest.approx(rounds * 4 * timing_s)
+    answers_s = [stage.estimate_seconds() - stage.device_seconds()[0] for stage in (alone, front)]
+    assert answers_s[1] == pytest.approx(10 / 6 * answers_s[0])
 
 
 def test_how_many_networks_are_expected_concerns_search_and_prune_alone(tmp_path: Path) -> None:

@@ -7,10 +7,19 @@ from pathlib import Path
 import pytest
 
 from nasflow.assemble import build_pipeline
+from nasflow.base.text import human_duration
 from nasflow.cli.request import Selection
 from nasflow.commands import training_plan
 from nasflow.commands.project import open_project
-from nasflow.commands.training_plan import FILE_NAME, decide, lengths_of, planned, shortens
+from nasflow.commands.status import work_ahead
+from nasflow.commands.training_plan import (
+    FILE_NAME,
+    at_measured_pace,
+    decide,
+    lengths_of,
+    planned,
+    shortens,
+)
 from nasflow.config import PipelineConfig
 from nasflow.reference import QUICK_START, pipeline_yaml
 from pipeline.runner import Pipeline
@@ -63,6 +72,21 @@ def test_a_slow_computer_is_told_before_the_run_and_measured_once(tmp_path: Path
     assert again == config and not nothing
     assert snail == ["pace"]
     assert planned(QUICK_START, tmp_path / "artifacts") == config
+
+
+def test_what_was_told_when_it_was_decided_is_what_the_stages_are_said_to_take(
+    tmp_path: Path, snail: list[str]
+) -> None:
+    config, ((text, _),) = decided(QUICK_START, tmp_path)
+    artifacts, pipeline = tmp_path / "artifacts", pipeline_of(config, tmp_path)
+    guessed = pipeline.status()
+    stages = at_measured_pace(QUICK_START, artifacts, pipeline, guessed)
+    seconds = sum(stage.estimate_seconds for stage in stages)
+    assert f"it takes about {human_duration(seconds)}" in text
+    assert f"{len(stages)} stages to run, about {human_duration(seconds)}" == work_ahead(stages)
+    changed = {old.name for old, new in zip(guessed, stages, strict=True) if old != new}
+    assert changed == {"search", "finetune", "baseline"}
+    assert at_measured_pace(PipelineConfig(), artifacts, pipeline, guessed) == guessed, "never measured"
 
 
 def test_the_epochs_that_were_decided_enter_the_fingerprints_and_the_budget_does_not(
