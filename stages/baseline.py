@@ -76,7 +76,7 @@ class Baseline(Stage):
     """
 
     name: ClassVar[str] = "baseline"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {}
     output: ClassVar[type[TrainedNetworks]] = TrainedNetworks
 

@@ -29,7 +29,7 @@ class Finetune(Stage):
     """Cosine schedule with warm-up, label smoothing, averaged weights, best epoch by validation."""
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {"pruned": "prune"}
     output: ClassVar[type[TrainedNetworks]] = TrainedNetworks
 

@@ -31,6 +31,11 @@ class TrainedNetwork(Record):
     images_seen: int
     curve: tuple[EpochPoint, ...]
     best_epoch: int
+    kept_share: float | None = Field(
+        default=None,
+        description="of a network from published weights: how far it is on the way from these to the best "
+        "epoch's, 0 to 1; null: all of it",
+    )
     validation_accuracy_percent: float
     seconds: float
     compute_cost: ComputeCost | None = Field(

@@ -1,5 +1,7 @@
 """Train one network: warm-up and cosine, label smoothing, averaged weights, the best epoch kept.
 
+From published weights only a part of the way is gone (:mod:`stages.training.partway`).
+
 Device, precision and backward are the runtime's (:mod:`stages.training.runtime`).
 """
 
@@ -42,6 +44,7 @@ from stages.training.optimisation import (
     optimizer_of,
     set_learning_rate,
 )
+from stages.training.partway import Kept, best_on_the_way
 from stages.training.recipe import Recipe
 from stages.training.runtime import TrainingRuntime
 
@@ -52,7 +55,10 @@ READ_EVERY = 20
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of :func:`train`: averaged weights of the best epoch by validation accuracy."""
+    """The outcome of :func:`train`: averaged weights of the best epoch by validation accuracy.
+
+    ``kept``: of a network from published weights, what was taken on the way from them to that epoch's.
+    """
 
     weights: bytes
     curve: tuple[EpochPoint, ...]
@@ -60,10 +66,13 @@ class Trained:
     images_seen: int
     compute_cost: ComputeCost | None
     made_by: tuple[MadeBy, ...]
+    kept: Kept | None = None
 
     @property
     def validation_accuracy_percent(self) -> float:
-        """Validation accuracy at the best epoch."""
+        """Validation accuracy of the weights."""
+        if self.kept is not None:
+            return self.kept.validation_accuracy_percent
         return self.curve[self.best_epoch].validation_accuracy_percent
 
 
@@ -120,6 +129,8 @@ class _Run:
             keep_statistics(self.network)
             self.recipe = self.recipe.model_copy(update={"learning_rate": self.recipe.pretrained_rate})
         self.runtime.place(self.network)
+        began = self.network.state_dict() if self.pretrained else {}
+        self.start = {name: tensor.clone() for name, tensor in began.items()}
         self.optimizer = optimizer_of(self.network, self.recipe, pretrained=self.pretrained)
         self.average = AveragedWeights(self.network, self.recipe.ema_decay)
         self.loss = classification_loss(self.training.class_weights_K, self.recipe.label_smoothing)
@@ -146,13 +157,19 @@ class _Run:
             with suppress(MachineError, TrainingDivergedError):
                 self._save()
             raise
+        weights, kept = save_state(self.best), None
+        if self.pretrained:
+            weights, kept = best_on_the_way(
+                self.network.net, self.start, self.best, self.validation, self.runtime
+            )
         return Trained(
-            weights=save_state(self.best),
+            weights=weights,
             curve=tuple(self.curve),
             best_epoch=self.now.best_epoch,
             images_seen=len(self.curve) * self.steps * self.training.batch_size,
             compute_cost=self.compute_cost.total(),
             made_by=self.makers.all,
+            kept=kept,
         )
 
     @property

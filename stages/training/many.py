@@ -42,7 +42,12 @@ def train_all(
 
     def finished(index: int, trained: Trained) -> None:
         networks[index] = network = _network(jobs[index], trained, context)
-        context.say(f"{network.name}: {network.validation_accuracy_percent:.2f} % on validation images.")
+        way = (
+            ""
+            if network.kept_share is None
+            else f", {network.kept_share:.0%} of the way from the published weights"
+        )
+        context.say(f"{network.name}: {network.validation_accuracy_percent:.2f} % on validation images{way}.")
 
     tasks = [Task(job.name, job.net, job.weights, pretrained=job.pretrained is not None) for job in jobs]
     train_together(tasks, Course(recipe, data, seed), context, finished)
@@ -60,6 +65,7 @@ def _network(job: Job, trained: Trained, context: Context) -> TrainedNetwork:
         images_seen=trained.images_seen,
         curve=trained.curve,
         best_epoch=trained.best_epoch,
+        kept_share=None if trained.kept is None else trained.kept.share,
         validation_accuracy_percent=trained.validation_accuracy_percent,
         seconds=sum(point.seconds for point in trained.curve),
         compute_cost=trained.compute_cost,

@@ -18,6 +18,7 @@ from stages.seeds import TrainingStream, derived_seed
 from stages.space.search_space import NetConfig
 from stages.training import recipe as recipes
 from stages.training.loop import Trained, train
+from stages.training.partway import Kept
 from stages.training.recipe import Recipe
 from stages.training.runtime import CHECKPOINT_SECONDS, TrainingRuntime
 
@@ -148,6 +149,7 @@ def trained_as_json(trained: Trained) -> dict[str, Any]:
         "images_seen": trained.images_seen,
         "compute_cost": trained.compute_cost.model_dump() if trained.compute_cost is not None else None,
         "made_by": [made_by.model_dump() for made_by in trained.made_by],
+        "kept": None if trained.kept is None else vars(trained.kept),
     }
 
 
@@ -161,4 +163,5 @@ def trained_of_json(plain: dict[str, Any], weights: bytes) -> Trained:
         images_seen=plain["images_seen"],
         compute_cost=ComputeCost.model_validate(cost) if cost is not None else None,
         made_by=tuple(MadeBy.model_validate(made_by) for made_by in plain["made_by"]),
+        kept=None if plain["kept"] is None else Kept(**plain["kept"]),
     )
