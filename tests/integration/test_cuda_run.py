@@ -1,4 +1,4 @@
-"""The stages that measure, on a GPU's device, PyTorch's CPU in the GPU's place: a table and a model of batches."""
+"""The stages that measure, on a GPU's device with PyTorch's CPU in the GPU's place."""
 
 from __future__ import annotations
 
