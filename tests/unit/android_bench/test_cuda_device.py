@@ -75,7 +75,7 @@ def request(model: bytes, **fields: object) -> BenchmarkRequest:
 
 def test_a_larger_block_takes_longer(device: CudaDevice) -> None:
     empty, small, large = (
-        device.benchmark(request(model)).min_ms
+        device.benchmark(request(model, options=RuntimeOptions(batch=64), min_runs=3)).min_ms
         for model in (empty_model(), block_model(SMALL), block_model(LARGE))
     )
     assert 0 < empty < small < large
@@ -89,10 +89,11 @@ def test_a_latency_is_that_of_the_whole_batch(device: CudaDevice) -> None:
     assert together > 1.2 * alone
 
 
-@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-3), ("float16", 1e-2)])
+@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-5), ("float16", 1e-2)])
 def test_it_answers_as_litert_does_maps_of_features_too(
     device: CudaDevice, precision: str, near: float
 ) -> None:
+    near = near if device.info().kind == "local" else 2e-2  # a GPU's convolutions round to TF32
     net = mobilenet_v2(resolution=32, classes=10, width=0.35)
     inputs = np.random.default_rng(0).uniform(-1, 1, (70, 32, 32, 3)).astype(np.float32)
     features = inputs[:3, :8, :8].repeat(3, axis=3)[..., :8]
