@@ -370,7 +370,7 @@ def test_a_state_set_by_hand_and_an_empty_battery_are_refused(bench: Bench) -> N
 
 
 def test_batches_are_refused_before_the_phone_is_asked(bench: Bench) -> None:
-    with pytest.raises(UsageError, match="a phone computes one image after the other; runtime.batch is 2"):
+    with pytest.raises(UsageError, match=r"one image after the other; runtime\.batch is 2"):
         bench.device().benchmark(requests(1, options=RuntimeOptions(batch=2))[0])
     assert bench.left() == []
 
