@@ -328,11 +328,12 @@ def _runtime() -> Check:
 
 def _measured(name: str, device: Device, options: RuntimeOptions | None = None) -> Check:
     from android_bench.device import DEFAULT_OPTIONS, BenchmarkRequest
-    from stages.conversion.measured import measured_network
+    from stages.conversion.flatbuffer import network_model
+    from stages.conversion.quantize import in_precision
     from stages.space.mobilenet_v2 import mobilenet_v2
 
     net, asked = mobilenet_v2(resolution=32, classes=10, width=0.35), options or DEFAULT_OPTIONS
-    model = measured_network(net, asked.precision)
+    model = in_precision(network_model(net), asked.precision)
     try:
         info = device.info()
         measured = device.benchmark(BenchmarkRequest(name="doctor", model=model, options=asked))
