@@ -155,10 +155,13 @@ class AndroidDevice:
 
         A phone that goes away is waited for. Where it stays away, DeviceLostError is raised, and a later call
         whose list goes on where this one's results ended finds what the phone has finished meanwhile.
-        Raises DeviceError, BadMeasurementError, NoUsableDeviceError (another run measures on it, too).
+        Raises DeviceError, BadMeasurementError, NoUsableDeviceError (another run measures on it, too), and
+        UsageError for batches.
         """
         if not requests:
             return
+        for request in requests:
+            request.options.check_single("a phone")
         try:
             self._prepared()
             self._occupy()

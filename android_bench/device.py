@@ -22,6 +22,8 @@ from pydantic import (
     model_serializer,
 )
 
+from nasflow.base.errors import BadMeasurementError, UsageError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -44,7 +46,13 @@ def _mask_meant(text: str) -> str:
     return " such as 0xf0"
 
 
+def _is_one(value: object) -> bool:
+    """Whether a field is as it was before there was one: it is not written then."""
+    return value == 1
+
+
 ModelPrecision = Literal["float32", "float16", "int8"]
+DeviceKind = Literal["local", "android", "cuda"]
 
 
 class RuntimeOptions(Frozen):
@@ -70,7 +78,15 @@ class RuntimeOptions(Frozen):
         default="float32",
         exclude_if=lambda precision: precision == "float32",
         description="of the models that are measured, searched and verified: float32, float16 (of the "
-        "weights; a CPU computes with them in float32) or int8 (all in 8 bits)",
+        "weights; a CPU computes with them in float32, a CUDA GPU in float16) or int8 (all in 8 bits)",
+    )
+    batch: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        exclude_if=_is_one,
+        description="images that a model computes at once, on a CUDA GPU alone; every latency is then that "
+        "of a whole batch, and so are targets",
     )
 
     @field_validator("cpu", mode="before")
@@ -85,9 +101,10 @@ class RuntimeOptions(Frozen):
             )
         return lower
 
-    def describe(self) -> str:
-        """``1 thread``, ``4 threads, big cores``, ``1 thread, gpu``."""
-        words = [f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
+    def describe(self, device_kind: DeviceKind = "local") -> str:
+        """``1 thread``, ``4 threads, big cores``, ``1 thread, gpu``; of a CUDA GPU ``batch 8, float16``."""
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        words = [f"batch {self.batch}" if device_kind == "cuda" else threads]
         if self.cpu not in ("auto", "all"):
             words.append(f"{self.cpu} cores")
         if self.delegate != "cpu":
@@ -96,6 +113,14 @@ class RuntimeOptions(Frozen):
             words.append(self.precision)
         return ", ".join(words)
 
+    def check_single(self, device: str) -> None:
+        """Raises UsageError for batches, on a ``device`` that computes one image after the other."""
+        if self.batch != 1:
+            raise UsageError(
+                f"{device} computes one image after the other; runtime.batch is {self.batch}.",
+                hint="Remove runtime.batch, or measure on a CUDA GPU: --device cuda.",
+            )
+
 
 DEFAULT_OPTIONS = RuntimeOptions()
 
@@ -103,7 +128,7 @@ DEFAULT_OPTIONS = RuntimeOptions()
 class DeviceInfo(Frozen):
     """Which device measured, and with which runtime."""
 
-    kind: Literal["local", "android"]
+    kind: DeviceKind
     model: str
     soc: str
     os_build: str
@@ -158,6 +183,10 @@ class Conditions(Frozen):
     thermal_status: int | None = Field(default=None, exclude_if=_is_none)
     battery_percent: float | None = None
     awake: bool | None = Field(default=None, exclude_if=_is_none)
+    gpu_mhz: float | None = Field(default=None, exclude_if=_is_none)
+    gpu_celsius: float | None = Field(default=None, exclude_if=_is_none)
+    throttled_by: tuple[str, ...] | None = Field(default=None, exclude_if=_is_none)
+    other_programs: int | None = Field(default=None, exclude_if=_is_none)
 
     def describe_cores(self) -> str:
         """See :func:`describe_cores`."""
@@ -339,8 +368,6 @@ def combine(rounds: Sequence[LatencyMeasurement]) -> LatencyMeasurement:
 def parse_measurement(fields: Mapping[str, Any], *, source: str) -> LatencyMeasurement:
     """A device's answer as a measurement. Raises BadMeasurementError: a silent 0 ms is impossible."""
     from pydantic import ValidationError
-
-    from nasflow.base.errors import BadMeasurementError
 
     try:
         return LatencyMeasurement.model_validate(fields)

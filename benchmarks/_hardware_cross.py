@@ -1,10 +1,10 @@
 """Each target its own network: what other targets' networks lose on it, where all networks are known.
 
 A target is a device with runtime settings: this computer's CPU with one thread, with two, with int8, and
-with ONNX Runtime. Each is measured for real, blocks and whole networks, and has a latency model of its own.
-What networks are worth comes from twelve recorded supernets (:mod:`benchmarks.search_rules`), one for all
-targets at a time: the mean of a path's losses. Accuracy is that of trainings to the end
-(:mod:`benchmarks.tabular_space`).
+with ONNX Runtime; and its CUDA GPU, where it has one. Each is measured for real, blocks and whole networks,
+and has a latency model of its own. What networks are worth comes from twelve recorded supernets
+(:mod:`benchmarks.search_rules`), one for all targets at a time: the mean of a path's losses. Accuracy is that
+of trainings to the end (:mod:`benchmarks.tabular_space`).
 
 A target's networks are its front: the best under each latency by its own model. Two figures say what another
 target's networks lose here. Time: how much longer the first network of that front takes that has no more
@@ -29,13 +29,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from android_bench.device import Device, RuntimeOptions
+from android_bench.local.cuda_device import driver_is_here, find_gpus
 from android_bench.local.device import LocalDevice
 from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, above, at_least, say
 from benchmarks._tabular_ruler import all_choices
 from benchmarks.search_rules import CHOSEN_BY, CONFIRMED_BY, recorded
 from benchmarks.tabular_space import TrainedSpace, silent, tabular_space
-from nasflow.assemble import onnx_runtime
+from nasflow.assemble import cuda_gpu, onnx_runtime
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
@@ -53,6 +54,8 @@ TARGETS: Mapping[str, RuntimeOptions] = {
     "local@precision=int8": RuntimeOptions(precision="int8"),
     "onnxruntime": ONE,
 }
+GPU, GPU_OPTIONS = "cuda@batch=8@precision=float16", RuntimeOptions(batch=8, precision="float16")
+"""As a server computes; the paper's batch."""
 LEVELS, LEAST, MOST = 8, 0.1, 0.9
 """Latencies of a target: so many, evenly between these shares of its networks."""
 GOOD, BEST = 0.5, 0.02
@@ -74,7 +77,7 @@ class Measured:
 
 def cross_figures(full: bool) -> dict[str, Any]:
     """Measure all targets, then compare. Raises DeviceError, BadMeasurementError."""
-    targets = [measured(name, full) for name in TARGETS]
+    targets = [measured(name, options, full) for name, options in targets_here().items()]
     supernets = (*CHOSEN_BY, *CONFIRMED_BY)
     loss_SP = np.array([recorded("true", supernet).mean(axis=0) for supernet in supernets])
     truth = TrainedSpace.read()
@@ -107,11 +110,25 @@ def cross_bars(figures: Mapping[str, Any]) -> list[Bar]:
     ]
 
 
-def measured(name: str, full: bool) -> Measured:
+def targets_here() -> dict[str, RuntimeOptions]:
+    """Those of this computer; says why its GPU is not among them."""
+    gpus, why_none = find_gpus() if driver_is_here() else ((), "NVIDIA's driver is not on this computer")
+    if gpus:
+        return {**TARGETS, GPU: GPU_OPTIONS}
+    say(f"hardware: {GPU} is skipped: {why_none}")
+    return dict(TARGETS)
+
+
+def _device(name: str, options: RuntimeOptions) -> Device:
+    if name == GPU:
+        return cuda_gpu("cuda", options, say)
+    return onnx_runtime(options) if name == "onnxruntime" else LocalDevice()
+
+
+def measured(name: str, options: RuntimeOptions, full: bool) -> Measured:
     """A target's latency model, measured now."""
     say(f"hardware: measuring {name}")
-    options, space = TARGETS[name], tabular_space()
-    device: Device = onnx_runtime(options) if name == "onnxruntime" else LocalDevice()
+    space, device = tabular_space(), _device(name, options)
     profile = ProfileConfig() if full else ProfileConfig(rounds=4, extra_rounds=4)
     latency = LatencyConfig() if full else LatencyConfig(rounds=4, extra_rounds=4)
     with tempfile.TemporaryDirectory() as folder, closing(device):

@@ -2,7 +2,7 @@
 
 ``adapt``: what ten networks measured on a new phone make of an old phone's latency model, on simulated phones
 whose truth is known. ``cross``: what other targets' networks lose on a target, in a space whose networks are
-all known, on this computer with one and two threads, with int8 and with ONNX Runtime.
+all known, on this computer with one and two threads, with int8, with ONNX Runtime, and on its GPU, if any.
 """
 
 from __future__ import annotations

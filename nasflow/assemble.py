@@ -41,9 +41,13 @@ def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], No
 
     ``tell`` is given what a person should know meanwhile (a phone that must cool, a download).
     """
-    if config.device.partition(":")[0] == "android":
+    kind = config.device.partition(":")[0]
+    if kind == "cuda":
+        return cuda_gpu(config.device, config.runtime, tell)
+    if kind == "android":
+        config.runtime.check_single("a phone")
         return phone(config.device, config.android, base_dir, tell, offline=config.offline)
-    if config.device == "onnxruntime":
+    if kind == "onnxruntime":
         return onnx_runtime(config.runtime)
     from android_bench.local.device import LocalDevice
 
@@ -62,6 +66,30 @@ def onnx_runtime(options: RuntimeOptions) -> Device:
     device = OnnxRuntimeDevice(translate)
     device.refuse(options)
     return device
+
+
+def cuda_gpu(name: str, options: RuntimeOptions, tell: Callable[[str], None] = _silent) -> Device:
+    """The GPU that ``cuda`` or ``cuda:N`` stands for. Raises UsageError for options that it cannot follow."""
+    from android_bench.local.cuda_device import CudaDevice
+
+    def translate(model: bytes, name: str) -> bytes:
+        from stages.conversion.onnx_file import onnx_of
+
+        return onnx_of(model, name, half=True)
+
+    device = CudaDevice(translate, target=name if ":" in name else f"{name}:0", tell=tell)
+    device.refuse(options)
+    return device
+
+
+def measurable_precisions(device: str) -> tuple[Precision, ...]:
+    """Those of the files that a device, by its name in the configuration, can run."""
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        from android_bench.local.cuda_device import PRECISIONS
+
+        return PRECISIONS
+    return ("float32",) if kind == "onnxruntime" else get_args(Precision)
 
 
 def resolve_data(data: DataConfig, base_dir: Path) -> DataConfig:
@@ -203,7 +231,7 @@ def build_stages(
             seed=seed,
             device=device,
             networks=compared,
-            measurable=("float32",) if config.device == "onnxruntime" else get_args(Precision),
+            measurable=measurable_precisions(config.device),
         ),
     )
 

@@ -5,6 +5,7 @@ Importing this is light (pydantic, no numpy), so that a mistake in ``pipeline.ya
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -29,7 +30,7 @@ from stages.space import SpaceConfig
 from stages.training.recipe import TrainingConfig
 from stages.verify import VerifyConfig
 
-_DEVICE_KINDS = ("local", "onnxruntime", "android")
+_DEVICES = re.compile(r"local|onnxruntime|cuda(:[0-9]{1,2})?|android(:.+)?", re.DOTALL)
 
 
 def _several_targets(value: Any) -> Mapping[str, Any]:
@@ -91,8 +92,8 @@ class PipelineConfig(Record):
     device: str = Field(
         "local",
         description="where latency is measured: local (this computer's CPU, with LiteRT), onnxruntime (this "
-        "computer's CPU, with ONNX Runtime), android (the connected phone), android:SERIAL or "
-        "android:HOST:PORT (a specific phone)",
+        "computer's CPU, with ONNX Runtime), cuda or cuda:N (a GPU of this computer, with PyTorch), android "
+        "(the connected phone), android:SERIAL or android:HOST:PORT (a specific phone)",
     )
     artifacts: str = Field(
         "artifacts", min_length=1, description="folder of all results, relative to this file"
@@ -145,13 +146,11 @@ class PipelineConfig(Record):
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
-        kind = value.partition(":")[0]
-        here = kind in ("local", "onnxruntime") and value != kind
-        if kind not in _DEVICE_KINDS or value == "android:" or here:
+        if not _DEVICES.fullmatch(value):
             meant = f" (did you mean 'android:{value}'?)" if split_host_port(value) else ""
             raise ValueError(
                 f"there is no such device{meant}: use 'local' (this computer), 'onnxruntime' (this "
-                "computer with ONNX Runtime), 'android' (the connected phone), 'android:SERIAL' or "
-                "'android:HOST:PORT' (a specific phone)"
+                "computer with ONNX Runtime), 'cuda' or 'cuda:N' (a GPU of this computer), 'android' (the "
+                "connected phone), 'android:SERIAL' or 'android:HOST:PORT' (a specific phone)"
             )
         return value

@@ -162,7 +162,8 @@ class Verify(Stage):
         shown = {n: file for n, file in files_of_found.items() if file.precision in self.measurable}
         if left_out := sorted(files_of_found.keys() - shown.keys()):
             runtime = self.device.info().runtime
-            context.say(f"not measured, as {runtime} runs float32 alone: {', '.join(left_out)}.")
+            runs = " and ".join(self.measurable)
+            context.say(f"not measured, as {runtime} runs {runs} alone: {', '.join(left_out)}.")
         others = {name: file for name, file in shown.items() if name not in files}
         dataset = open_dataset(self.data)
         test = dataset.load("test")

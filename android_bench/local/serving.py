@@ -13,7 +13,8 @@ Requests come on standard input, answers go to standard output, as :mod:`android
 ==============  ====================================================  ==================================
 
 ``options`` is what the engine loads a model with: the number of ``threads``, and what else it takes. A model
-that was loaded with other options is another one. An engine may have further operations.
+that was loaded with other options is another one. An engine may have further operations, and its own way to
+answer ``benchmark`` and ``run``.
 
 Any of them may be answered by ``{"unknown": true}`` (load the model first) or ``{"error": "..."}``.
 
@@ -69,7 +70,7 @@ class Engine(Protocol):
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What it can be asked beyond ``load``, ``benchmark`` and ``run``."""
+        """What it can be asked beyond ``load``, ``benchmark`` and ``run``, or what it does in their place."""
 
     def refusals(self) -> tuple[type[Exception], ...]:
         """What it raises for models and inputs that it does not take."""
@@ -135,11 +136,11 @@ def answered(engine: Engine, loaded: Loaded, request: Header, payload: bytes) ->
     model = loaded.get(name, options)
     if model is None:
         return {"unknown": True}, b""
-    if operation == "benchmark":
-        return _benchmark(engine, model, request), b""
     if operation in engine.operations:
         with refusals_told(engine):
             return engine.operations[operation](model, request, payload)
+    if operation == "benchmark":
+        return _benchmark(engine, model, request), b""
     import numpy as np
 
     inputs = np.frombuffer(payload, request["type"]).reshape(request["shape"])

@@ -32,7 +32,7 @@ _WORDS_CHARACTERS = 600
 
 
 class WorkerDevice(ABC):
-    """Runs models on this computer's CPU (a :class:`~android_bench.device.Device`).
+    """Runs models on this computer (a :class:`~android_bench.device.Device`).
 
     The worker process starts with the first measurement and again after a failure. ``timeout_seconds``
     is how long a model may be silent beyond the time that it was asked to take. A subclass says which runtime
@@ -63,6 +63,11 @@ class WorkerDevice(ABC):
                 f"runtime.delegate is {options.delegate}.",
                 hint="Remove runtime.cpu and runtime.delegate, or select a phone: --device android.",
             )
+        options.check_single("this computer's CPU")
+
+    def loaded_with(self, options: RuntimeOptions) -> dict[str, Any]:
+        """What the worker's engine is to load a model with."""
+        return {"threads": options.threads}
 
     def conditions(self) -> Conditions:
         """Load and clock rate, as far as they can be read."""
@@ -131,10 +136,13 @@ class WorkerDevice(ABC):
 
     def renew(self) -> None:
         """End the worker: the next measurement starts another."""
-        self.close()
+        self._stop()
 
     def close(self) -> None:
         """Stop the worker. May be called twice; the next measurement starts another."""
+        self._stop()
+
+    def _stop(self) -> None:
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -163,15 +171,14 @@ class WorkerDevice(ABC):
         self.info()  # no runtime, no worker
         digest = hashlib.sha256(model).hexdigest()
         subject = f"{name} ({digest[:8]})"
-        about = {"model": digest, "options": {"threads": options.threads, **further}}
+        about = {"model": digest, "options": {**self.loaded_with(options), **further}}
         for attempt in ("question", "load", "question"):
             loading = attempt == "load"
             request = {"op": "load", **about} if loading else {**question, **about}
             content = self.translated(model, name) if loading else payload
-            if self._worker is None or not self._worker.alive:
-                self.close()
-                self._worker = WorkerProcess(self.program, self._failure)
-            reply, data = self._worker.ask(request, content, subject=subject, timeout_seconds=timeout_seconds)
+            reply, data = self._running().ask(
+                request, content, subject=subject, timeout_seconds=timeout_seconds
+            )
             if "error" in reply:
                 words = str(reply["error"])
                 raise DeviceError(
@@ -182,6 +189,13 @@ class WorkerDevice(ABC):
             if not loading and "unknown" not in reply:
                 return reply, data
         raise DeviceError(f"the {self.engine} process no longer has {subject}, which it has just loaded.")
+
+    def _running(self) -> WorkerProcess:
+        """The worker, started where none runs."""
+        if self._worker is None or not self._worker.alive:
+            self._stop()
+            self._worker = WorkerProcess(self.program, self._failure)
+        return self._worker
 
     def _failure(self, subject: str, how: str, raw: str) -> NasflowError:
         return DeviceError(f"the {self.engine} process {how} while it ran {subject}.", hint=HINT, raw=raw)

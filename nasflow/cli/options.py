@@ -27,8 +27,8 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="Where to measure: local (this computer), onnxruntime (this computer, with ONNX Runtime), "
-        "android, android:SERIAL or android:HOST:PORT.",
+        help="Where to measure: local (this computer), onnxruntime (this computer, with ONNX Runtime), cuda "
+        "or cuda:N (its GPU), android, android:SERIAL or android:HOST:PORT.",
     ),
 ]
 Devices = Annotated[

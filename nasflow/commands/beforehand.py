@@ -60,6 +60,11 @@ def doubtful_settings(config: PipelineConfig, pipeline: Pipeline, stale: Sequenc
     """What the settings allow and hardly anyone means, of what is to be done."""
     cores, threads = usable_cores(), config.runtime.threads
     measures = any(isinstance(stage, Measures) for stage in _of(pipeline, stale))
+    if measures and config.device.partition(":")[0] == "cuda" and config.runtime.batch == 1:
+        return [
+            "runtime.batch is 1: with one image at a time a GPU mostly waits. If a server computes batches, "
+            "set runtime.batch to their size (8 in the ProxylessNAS paper), and runtime.precision to float16."
+        ]
     if not measures or config.device != "local" or threads <= cores:
         return []
     return [

@@ -131,7 +131,7 @@ def _outcome(info: DeviceInfo, runtime: RuntimeOptions, measured: dict[str, Late
     lines += [_line(name, m, fastest, width) for name, m in measured.items()]
     virtual = " A simulated phone: these are this computer's latencies." if info.virtual else ""
     where = {cores for m in measured.values() if m.conditions and (cores := m.conditions.describe_cores())}
-    words = [plain_line(info.model), plain_line(info.runtime), runtime.describe(), *sorted(where)]
+    words = [plain_line(info.model), plain_line(info.runtime), runtime.describe(info.kind), *sorted(where)]
     lines += ["", f"{', '.join(words)}.{virtual}"]
     return Outcome(
         {

@@ -1,15 +1,17 @@
-"""``nasflow devices``: which phones are connected, and what to do about those that cannot be used."""
+"""``nasflow devices``: which phones are connected, what to do about those that cannot be used, and GPUs."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from android_bench.discover import find_phones, wanted_name
 from android_bench.found_phone import FoundPhone, name_of
+from android_bench.local.cuda_device import Gpu, driver_is_here, find_gpus
 from android_bench.transport import split_host_port
 from nasflow.base.errors import UsageError
 from nasflow.base.text import plain_line
@@ -19,6 +21,7 @@ from nasflow.cli.request import Action, Outcome
 _WAYS = {"usb": "USB", "tcp": "network", "server": "adb server"}
 _FIELD_CHARACTERS = 60
 _NAME_CHARACTERS = 200
+GIB = 2**30
 _NONE_FOUND = (
     "the cable: one that carries data, plugged in at both ends;",
     "the phone: unlocked, with 'USB debugging' on (Settings, System, Developer options; they appear after "
@@ -41,14 +44,25 @@ def list_devices(addresses: Sequence[str]) -> Outcome:
     asked = [*addresses, *([wanted] if split_host_port(wanted) else [])]
     phones = find_phones(addresses=asked, offers=True)
     shown = [_shown(phone, name_of(phone, phones)) for phone in phones]
+    gpus, why_none = find_gpus() if driver_is_here() else ((), "")
     return Outcome(
         document={
+            "gpus": [asdict(gpu) for gpu in gpus],
+            "why_no_gpu": why_none,
             "phones": shown,
             "usable": sum(phone.usable for phone in phones),
             "advice": [] if phones else list(_NONE_FOUND),
         },
-        text="\n".join(_lines(shown)),
+        text="\n".join([*_gpu_lines(gpus, why_none), *_lines(shown)]),
     )
+
+
+def _gpu_lines(gpus: Sequence[Gpu], why_none: str) -> list[str]:
+    """``cuda:0  NVIDIA H200, 140 GiB``; what is wrong where the driver is there and PyTorch has none."""
+    if why_none:
+        return [f"NVIDIA's driver is here, and yet no GPU can be measured: {why_none}.", ""]
+    lines = [f"{gpu.name}  {gpu.model}, {gpu.memory_bytes / GIB:.0f} GiB" for gpu in gpus]
+    return [*lines, f"Next: nasflow doctor --device {gpus[0].name}", ""] if gpus else []
 
 
 def _shown(phone: FoundPhone, name: str) -> dict[str, Any]:
@@ -129,7 +143,7 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> Action:
-    """List the phones that are connected.
+    """List the phones that are connected, and this computer's CUDA GPUs.
 
     They are on USB, at the given addresses, or known to a running adb server. $ANDROID_SERIAL is used as an
     address if it is HOST:PORT. The exit code is 0 even if no phone is connected.

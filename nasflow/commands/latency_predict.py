@@ -56,7 +56,7 @@ def predict_latency(selection: Selection, network: Path) -> Outcome:
     lines += [
         f"{'every invocation':<{width}}  {'':<{names}} {model.overhead_ms:9.4f} ms",
         "",
-        f"{prediction.ms:.4g} ms on {device}, {model.runtime.describe()}; 95 % interval "
+        f"{prediction.ms:.4g} ms on {device}, {model.runtime.describe(model.device.kind)}; 95 % interval "
         f"{prediction.low_ms:.4g} to {prediction.high_ms:.4g} ms.",
     ]
     if model.foreign:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +21,7 @@ from stages.data.config import open_dataset
 from stages.data.dataset import PARTS
 
 if TYPE_CHECKING:
-    from android_bench.device import Device
+    from android_bench.device import Device, RuntimeOptions
     from nasflow.config import PipelineConfig
     from stages.data.config import DataConfig
 
@@ -65,6 +65,8 @@ def examine_all(config: Path | None, here: Path, overrides: Sequence[str] = ()) 
     yield check_runtime()
     if settings is not None and settings.device == "onnxruntime":
         yield check_onnx_runtime(settings)
+    if settings is not None and settings.device.partition(":")[0] == "cuda":
+        yield check_cuda(settings)
 
 
 def check_python() -> Check:
@@ -299,24 +301,47 @@ def check_onnx_runtime(settings: PipelineConfig) -> Check:
     return _guarded("onnxruntime", lambda: _measured("onnxruntime", onnx_runtime(settings.runtime)))
 
 
+def check_cuda(settings: PipelineConfig) -> Check:
+    """The same of a GPU, with the settings that it is to be measured with; and what its state says."""
+    from nasflow.assemble import cuda_gpu
+
+    told: list[str] = []
+
+    def measured() -> Check:
+        gpu = cuda_gpu(settings.device, settings.runtime, told.append)
+        return _measured("cuda", gpu, settings.runtime)
+
+    check = _guarded("cuda", measured)
+    if check.state != "ok" or not told:
+        return check
+    return replace(check, state="warning", found=" ".join([f"{check.found};", *told]), mend=_GPU_MEND)
+
+
+_GPU_MEND = "Timings can be made all the same; they may be noisier than they need be."
+
+
 def _runtime() -> Check:
     from android_bench.local.device import LocalDevice
 
     return _measured("runtime", LocalDevice())
 
 
-def _measured(name: str, device: Device) -> Check:
-    from android_bench.device import BenchmarkRequest
+def _measured(name: str, device: Device, options: RuntimeOptions | None = None) -> Check:
+    from android_bench.device import DEFAULT_OPTIONS, BenchmarkRequest
     from stages.conversion.flatbuffer import network_model
+    from stages.conversion.quantize import in_precision
     from stages.space.mobilenet_v2 import mobilenet_v2
 
-    net = mobilenet_v2(resolution=32, classes=10, width=0.35)
+    net, asked = mobilenet_v2(resolution=32, classes=10, width=0.35), options or DEFAULT_OPTIONS
+    model = in_precision(network_model(net), asked.precision)
     try:
         info = device.info()
-        measured = device.benchmark(BenchmarkRequest(name="doctor", model=network_model(net)))
+        measured = device.benchmark(BenchmarkRequest(name="doctor", model=model, options=asked))
     finally:
         device.close()
-    return Check(name, "ok", f"{info.runtime}: MobileNetV2 0.35 at 32 pixels in {measured.median_ms:.3f} ms")
+    how = f" ({asked.describe(info.kind)})" if options is not None else ""
+    found = f"{info.runtime}: MobileNetV2 0.35 at 32 pixels in {measured.median_ms:.3f} ms{how}"
+    return Check(name, "ok", found)
 
 
 _REINSTALL = "Install the packages that failed above; in a clone: make install"

@@ -69,8 +69,8 @@ def details(result: GateResult) -> list[str]:
     lines = [
         f"Candidate: {plain_line(result.candidate.name)} ({result.candidate.size_bytes:,} bytes).",
         f"Baseline: {plain_line(result.baseline.name)} ({result.baseline.size_bytes:,} bytes).",
-        f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe()}: {count} blocks "
-        f"in {result.seconds:.0f} s.",
+        f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe(info.kind)}: "
+        f"{count} blocks in {result.seconds:.0f} s.",
     ]
     if result.candidate.takes != result.baseline.takes:
         lines.append(
@@ -137,7 +137,7 @@ def self_test(result: GateResult) -> str:
         low, high = look.ratio_interval
         lines.append(f"A model against itself: a ratio of {look.ratio:.4f} ({low:.4f} to {high:.4f}).")
     lines.append(
-        f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe()}: {count} blocks "
-        f"in {result.seconds:.0f} s."
+        f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe(info.kind)}: "
+        f"{count} blocks in {result.seconds:.0f} s."
     )
     return "\n".join(lines)

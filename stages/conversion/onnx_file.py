@@ -2,7 +2,8 @@
 
 The operators are those that our files are made of, written directly or by TensorFlow's converter, in float32:
 one for each, with its activation behind it, as PyTorch's exporter writes them. Maps of features are NCHW in
-place of NHWC, and SAME padding is written out, by TensorFlow's rule (the odd place is behind).
+place of NHWC, and SAME padding is written out, by TensorFlow's rule (the odd place is behind). A file with
+float16 weights becomes, where that is asked for, a model that is float16 throughout.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from nasflow.base.errors import UsageError
 from stages.conversion.file_check import check_file
@@ -27,27 +28,37 @@ _SUPPORTED = {code: name for name, code in vars(schema.BuiltinOperator).items() 
 _TYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32}
 
 
-def onnx_of(model: bytes, name: str = "the model") -> bytes:
-    """The ONNX model. Raises ConversionError for a damaged file, UsageError for what is not translated."""
+def onnx_of(model: bytes, name: str = "the model", *, half: bool = False) -> bytes:
+    """The ONNX model. Raises ConversionError for a damaged file, UsageError for what is not translated.
+
+    ``half``: a file with float16 weights is translated, too, and its model computes, takes and answers
+    float16.
+    """
     check_file(model)
     content = schema.ModelT.InitFromPackedBuf(model)
-    return _Translation(content, name).model()
+    return _Translation(content, name, half=half).model()
 
 
 class _Translation:
     """One graph; tensors are called ``t<index>``, in ONNX as in the file."""
 
-    def __init__(self, content: Any, name: str) -> None:
+    def __init__(self, content: Any, name: str, *, half: bool) -> None:
         self._content, self._graph, self._name = content, content.subgraphs[0], name
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
+        self._float16: dict[int, int] = {}
+        if half:
+            self._float16 = self._stored_in_float16()
+        self._kind = np.dtype(np.float16 if self._float16 else np.float32)
 
     def model(self) -> bytes:
         for operator in self._graph.operators:
-            code = self._content.operatorCodes[operator.opcodeIndex].builtinCode
-            translate = _TRANSLATORS.get(_SUPPORTED.get(code, ""))
+            if operator.outputs[0] in self._float16:
+                continue
+            kind = self._kind_of(operator)
+            translate = _TRANSLATORS.get(kind)
             if translate is None:
-                raise self._refused(f"the operator {_SUPPORTED.get(code, code)}")
+                raise self._refused(f"the operator {kind}")
             translate(self, operator)
         inputs = [self._value(index) for index in self._graph.inputs]
         outputs = [self._value(index) for index in self._graph.outputs]
@@ -55,6 +66,20 @@ class _Translation:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
         model.ir_version = IR_VERSION
         return bytes(model.SerializeToString())
+
+    def _kind_of(self, operator: Any) -> str:
+        code = self._content.operatorCodes[operator.opcodeIndex].builtinCode
+        return str(_SUPPORTED.get(code, f"number {code}"))
+
+    def _stored_in_float16(self) -> dict[int, int]:
+        """The tensors that DEQUANTIZE makes of float16 constants -> these constants."""
+        return {
+            operator.outputs[0]: operator.inputs[0]
+            for operator in self._graph.operators
+            if self._kind_of(operator) == "DEQUANTIZE"
+            and self._graph.tensors[operator.inputs[0]].type == schema.TensorType.FLOAT16
+            and self._is_constant(operator.inputs[0])
+        }
 
     def convolution(self, operator: Any) -> None:
         """CONV_2D: kernel OHWI to OIHW."""
@@ -175,17 +200,18 @@ class _Translation:
         self._add("Softmax", [f"t{operator.inputs[0]}"], operator.outputs[0], axis=1)
 
     def constant(self, index: int) -> NDArray[Any]:
-        """A constant's values. Raises UsageError where it is none, or of another type than float32."""
-        tensor = self._graph.tensors[index]
+        """A constant's values. Raises UsageError where it is none, or of a type that is not translated."""
+        tensor = self._graph.tensors[self._float16.get(index, index)]
         data = self._content.buffers[tensor.buffer].data
-        if data is None or tensor.type not in _TYPES:
+        kind = np.float16 if index in self._float16 else _TYPES.get(tensor.type)
+        if data is None or kind is None:
             raise self._refused("weights that are not float32 constants")
-        kind = _TYPES[tensor.type]
         shape = [] if tensor.shape is None else list(tensor.shape)
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), kind).reshape(shape)
 
     def _is_constant(self, index: int) -> bool:
-        return self._content.buffers[self._graph.tensors[index].buffer].data is not None
+        tensor = self._graph.tensors[self._float16.get(index, index)]
+        return self._content.buffers[tensor.buffer].data is not None
 
     def _add(
         self,
@@ -210,12 +236,14 @@ class _Translation:
 
     def _clip(self, source: str, target: str) -> None:
         low, high = (
-            self._new_constant(f"{word}_of_{target}", np.array(value, np.float32))
+            self._new_constant(f"{word}_of_{target}", np.array(value, self._kind))
             for word, value in (("least", 0.0), ("most", 6.0))
         )
         self._nodes.append(helper.make_node("Clip", [source, low, high], [target]))
 
     def _new_constant(self, name: str, value: NDArray[Any]) -> str:
+        if value.dtype.kind == "f":
+            value = value.astype(self._kind, copy=False)
         if all(known.name != name for known in self._constants):
             self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
@@ -227,11 +255,11 @@ class _Translation:
         shape = [int(size) for size in tensor.shape]
         if len(shape) == 4:
             shape = [shape[0], shape[3], shape[1], shape[2]]
-        return helper.make_tensor_value_info(f"t{index}", TensorProto.FLOAT, shape)
+        return helper.make_tensor_value_info(f"t{index}", helper.np_dtype_to_tensor_dtype(self._kind), shape)
 
     def _refused(self, what: str) -> UsageError:
         return UsageError(
-            f"{self._name} holds {what}, which is not translated for ONNX Runtime.",
+            f"{self._name} holds {what}, which is not translated into ONNX.",
             hint="Measure it with LiteRT: --device local.",
         )
 

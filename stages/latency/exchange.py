@@ -282,6 +282,7 @@ def differences(
                 ("threads", str(document.runtime.threads), str(runtime.threads)),
                 ("cores", _cores(document.device, document.runtime), _cores(device, runtime)),
                 ("delegate", document.runtime.delegate, runtime.delegate),
+                ("batch", str(document.runtime.batch), str(runtime.batch)),
                 ("precision", document.precision, runtime.precision),
                 ("output of networks", document.output, output),
             ]

@@ -29,7 +29,7 @@ class Moment:
     def seen(self) -> Dropped | None:
         """What its conditions say against it."""
         for conditions in self.conditions:
-            if conditions is not None and (conditions.thermal_status or 0) > 0:
+            if conditions is not None and ((conditions.thermal_status or 0) > 0 or conditions.throttled_by):
                 return "throttled"
             if conditions is not None and conditions.awake is False:
                 return "asleep"

@@ -31,7 +31,6 @@ def model_card(shipment: Shipment) -> bytes:
     images = result.images
     assert images is not None  # shipment.prepare has asked
     parts = class_parts(images)
-    threads = f"{device.threads} thread{'s' if device.threads != 1 else ''}"
     return _render(
         "MODEL_CARD.md.j2",
         name=shipment.coordinates.name,
@@ -64,7 +63,9 @@ def model_card(shipment: Shipment) -> bytes:
         accuracy_low=f"{network.accuracy_interval_95[0]:.2f}",
         accuracy_high=f"{network.accuracy_interval_95[1]:.2f}",
         rows=_class_rows(shipment),
-        device=markdown_text(f"{device.model}, {device.soc}, {device.os_build}, {device.runtime}, {threads}"),
+        device=markdown_text(
+            f"{device.model}, {device.soc}, {device.os_build}, {device.runtime}, {device.run_with}"
+        ),
         networks=[
             {
                 "name": markdown_text(display_name(row.name)),

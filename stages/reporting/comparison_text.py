@@ -103,8 +103,7 @@ def _devices(runs: Sequence[RunFigures]) -> str:
     for run in runs:
         device = run.device
         simulated = ", simulated" if device.virtual else ""
-        threads = f"{device.threads} thread{'s' if device.threads != 1 else ''}"
-        words = f"{device.model}, {device.soc}, {device.runtime}, {threads}{simulated}"
+        words = f"{device.model}, {device.soc}, {device.runtime}, {device.run_with}{simulated}"
         by_device.setdefault(plain_line(words), []).append(plain_line(run.name))
     if len(by_device) == 1:
         return f"All on {next(iter(by_device))}."

@@ -28,7 +28,8 @@ class Quantity(NamedTuple):
 
 
 QUANTITIES = (
-    Quantity("clock", "MHz", lambda c: c.cpu_mhz if c.core_mhz is None else c.core_mhz),
+    Quantity("clock", "MHz", lambda c: next(filter(None, (c.gpu_mhz, c.core_mhz, c.cpu_mhz)), None)),
+    Quantity("GPU temperature", "°C", lambda c: c.gpu_celsius),
     Quantity("skin temperature", "°C", lambda c: c.skin_celsius),
     Quantity("thermal status", "", lambda c: c.thermal_status),
     Quantity("battery", "%", lambda c: c.battery_percent),

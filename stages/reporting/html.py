@@ -259,6 +259,10 @@ def _conditions(verification: Verification) -> list[tuple[str, str]]:
         ("Latencies are of", state.describe_cores() or None),
         ("Load, 1 min", None if state.load_1min is None else f"{state.load_1min:.2f}"),
         ("Clock rate of the fastest cores", None if state.cpu_mhz is None else f"{state.cpu_mhz:.0f} MHz"),
+        ("Clock rate of the GPU", None if state.gpu_mhz is None else f"{state.gpu_mhz:.0f} MHz"),
+        ("GPU", None if state.gpu_celsius is None else f"{state.gpu_celsius:.0f} °C"),
+        ("Slowed down by", ", ".join(state.throttled_by or ()) or None),
+        ("Other programs on the GPU", None if state.other_programs is None else str(state.other_programs)),
         ("Skin", None if state.skin_celsius is None else f"{state.skin_celsius:.1f} °C"),
         ("Battery", None if state.battery_percent is None else f"{state.battery_percent:.0f} %"),
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 from pydantic import Field
 
-from android_bench.device import ModelPrecision
+from android_bench.device import DeviceKind, ModelPrecision, RuntimeOptions
 from nasflow.base.version import nasflow_version, package_version
 from pipeline.artifact import Document, Record
 from stages.documents import (
@@ -41,7 +40,7 @@ from stages.training.made_here import trained_by
 class DeviceResult(Record):
     """Which device measured."""
 
-    kind: Literal["local", "android"]
+    kind: DeviceKind
     model: str
     soc: str
     os_build: str
@@ -52,11 +51,19 @@ class DeviceResult(Record):
     precision: ModelPrecision = Field(
         default="float32", description="of the files that are compared, and that were searched for"
     )
+    batch: int = Field(
+        default=1, exclude_if=lambda batch: batch == 1, description="images that were computed at once"
+    )
     virtual: bool
     cores: tuple[int, ...] | None = None
     core_mhz: float | None = None
     core_range_mhz: tuple[float, float] | None = None
     fixed_performance: bool | None = None
+
+    @property
+    def run_with(self) -> str:
+        """``1 thread``; of a CUDA GPU ``batch 8``."""
+        return RuntimeOptions(threads=self.threads, batch=self.batch).describe(self.kind)
 
 
 class LatencyModelResult(Record):
@@ -256,6 +263,7 @@ def build_result(
             cpu=verify.runtime.cpu,
             delegate=verify.runtime.delegate,
             precision=verify.runtime.precision,
+            batch=verify.runtime.batch,
             virtual=verify.device.virtual,
             cores=conditions.cores if conditions else None,
             core_mhz=conditions.core_mhz if conditions else None,

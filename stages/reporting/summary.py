@@ -121,8 +121,7 @@ def wrapped(subject: str, sentence: str, width: int) -> str:
 def spoken_lines(result: ResultDocument) -> list[tuple[str, str]]:
     """(subject, sentence): all that the tables do not say, on one line each."""
     device = result.device
-    threads = f"{device.threads} thread{'s' if device.threads != 1 else ''}"
-    measured_on = f"{device.model}, {device.soc}, {device.runtime}, {threads}."
+    measured_on = f"{device.model}, {device.soc}, {device.runtime}, {device.run_with}."
     said = [*sentences(result), ("Measured on", measured_on)]
     return [(subject, plain_line(sentence)) for subject, sentence in said]
 

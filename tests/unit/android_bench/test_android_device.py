@@ -369,6 +369,12 @@ def test_a_state_set_by_hand_and_an_empty_battery_are_refused(bench: Bench) -> N
             bench.device().benchmark(requests(1)[0])
 
 
+def test_batches_are_refused_before_the_phone_is_asked(bench: Bench) -> None:
+    with pytest.raises(UsageError, match=r"one image after the other; runtime\.batch is 2"):
+        bench.device().benchmark(requests(1, options=RuntimeOptions(batch=2))[0])
+    assert bench.left() == []
+
+
 def test_what_a_killed_client_left_is_cleaned_at_the_next_start(bench: Bench) -> None:
     killed = bench.device()
     results = killed.benchmark_many(requests(3, min_ms=20_000))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import _hardware_cross
 from benchmarks._adapt import KINDS, adapt_bars
 from benchmarks._hardware_cross import brought_to, compare, front, time_to
 from stages.latency.table_check import Kind
@@ -60,3 +61,14 @@ def test_the_bars_are_those_of_the_issue() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_block_has_its_ratio(kind: Kind) -> None:
     assert KINDS[kind] > 0
+
+
+def test_a_gpu_is_a_target_where_there_is_one_and_else_a_line_says_why_not(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_hardware_cross, "driver_is_here", lambda: False)
+    without = _hardware_cross.targets_here()
+    assert "cuda@batch=8@precision=float16 is skipped: NVIDIA's driver is not on" in capfd.readouterr().err
+    monkeypatch.setattr(_hardware_cross, "driver_is_here", lambda: True)
+    monkeypatch.setattr(_hardware_cross, "find_gpus", lambda: ((object(),), ""))
+    assert set(_hardware_cross.targets_here()) - set(without) == {"cuda@batch=8@precision=float16"}

@@ -112,7 +112,7 @@ def test_the_empty_model_is_one_clip() -> None:
 @pytest.mark.parametrize("precision", ["int8", "float16"])
 def test_other_precisions_are_refused_by_name(precision: str) -> None:
     model = in_precision(block_model(MBCONV), precision, io="int8")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="not translated for ONNX Runtime"):
+    with pytest.raises(UsageError, match="not translated into ONNX"):
         onnx_of(model, "the block")
 
 
@@ -126,3 +126,27 @@ def test_an_operator_that_is_not_known_is_named() -> None:
 def test_a_damaged_file_is_refused(content: bytes) -> None:
     with pytest.raises(ConversionError):
         onnx_of(content)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_file_with_float16_weights_becomes_float16_throughout_where_that_is_asked_for(split: bool) -> None:
+    block = MBCONV.model_copy(update={"kernel": 7, "squeeze_excite": True})
+    file = in_precision(block_model(block, "split" if split else "native"), "float16")
+    inputs = images((1, 9, 9, 8))
+    model = onnx.load_from_string(onnx_of(file, half=True))
+    onnx.checker.check_model(model, full_check=True)
+    assert {constant.data_type for constant in model.graph.initializer} <= {
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.INT64,
+    }
+    given, answered = model.graph.input[0], model.graph.output[0]
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    assert answered.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    with LocalDevice() as here:
+        expected = here.run_model(file, inputs)
+    found = answers(model.SerializeToString(), inputs.astype(np.float16))
+    np.testing.assert_allclose(found.astype(np.float32), expected, atol=5e-2)
+
+
+def test_a_float32_file_stays_float32_where_float16_is_asked_for() -> None:
+    assert onnx_of(block_model(MBCONV), half=True) == onnx_of(block_model(MBCONV))

@@ -8,7 +8,8 @@ import pytest
 from support.report_pages import on_a_warm_phone, phone_states
 from support.sample_documents import sample_documents
 
-from android_bench.device import Conditions
+from android_bench.device import Conditions, RuntimeOptions
+from stages.documents import Verification
 from stages.reporting.conditions import Phase, phases
 from stages.reporting.figures.conditions import conditions_figure
 from stages.reporting.html import render_report
@@ -22,7 +23,7 @@ def phase(*states: Conditions) -> Phase:
     return Phase("Blocks timed", states)
 
 
-def at(minutes: float, **state: float | bool) -> Conditions:
+def at(minutes: float, **state: object) -> Conditions:
     return Conditions.model_validate({"at": BEGAN + timedelta(minutes=minutes), **state})
 
 
@@ -96,3 +97,34 @@ def test_moments_are_in_order_and_counted_once() -> None:
     states = phone_states(5, BEGAN)
     documents["verify"] = verify.model_copy(update={"conditions": (*reversed(states), states[2])})
     assert phases(RunDocuments.of(documents))[1].states == states
+
+
+def test_a_gpus_state_is_told_and_drawn() -> None:
+    documents = sample_documents()
+    verify = documents["verify"]
+    assert isinstance(verify, Verification)
+    states = tuple(
+        at(i, cpu_mhz=2400, gpu_mhz=1755 + i, gpu_celsius=60 + i, throttled_by=("heat",), other_programs=1)
+        for i in range(3)
+    )
+    networks = tuple(
+        network.model_copy(
+            update={"measurement": network.measurement.model_copy(update={"conditions": states[2]})}
+        )
+        for network in verify.networks
+    )
+    device = verify.device.model_copy(update={"kind": "cuda", "model": "NVIDIA H200"})
+    documents["verify"] = verify.model_copy(
+        update={
+            "conditions": states,
+            "networks": networks,
+            "device": device,
+            "runtime": RuntimeOptions(batch=8, precision="float16"),
+        }
+    )
+    told = phases(RunDocuments.of(documents))[-1]
+    assert "clock 1755 to 1757 MHz; GPU temperature 60 to 62 °C" in told.sentence()
+    html = render_report(documents, build_result(documents))
+    for words in ("1757 MHz", "62 °C", "<dd>heat</dd>", "Other programs on the GPU", "batch 8</dd>"):
+        assert words in html
+    assert "1 thread" not in html.partition("<dt>Runtime</dt>")[2][:200]
