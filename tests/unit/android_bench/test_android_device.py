@@ -212,7 +212,7 @@ def test_a_phone_that_stays_away_is_lost_in_time_and_the_next_device_goes_on(
 def test_a_list_that_goes_on_behind_what_was_received_is_found_too(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("android_bench.android._STRETCH_TIMINGS", 2)
+    monkeypatch.setattr("android_bench.phone.planned_job._STRETCH_TIMINGS", 2)
     device = bench.device(patience_s=5)
     asked = requests(6)
     results = device.benchmark_many(asked)
