@@ -76,7 +76,7 @@ class Findings:
 
     @property
     def small(self) -> list[InspectedImage]:
-        """Images of which networks of this resolution are shown little but enlarged pixels."""
+        """Images that are enlarged by much for networks of this resolution."""
         return [i for i in self.readable if min(i.width or 0, i.height or 0) < self.smallest_usual]
 
     @property
