@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import time
@@ -21,35 +20,30 @@ from android_bench.device import (
     RuntimeOptions,
 )
 from android_bench.outputs import Example
-from android_bench.phone.clocks import LOAD_S, MOST_PIECES, Clocks, wait_for_clocks
+from android_bench.phone.clocks import LOAD_S, MOST_PIECES, Clocks
 from android_bench.phone.conditions import (
     Limits,
-    Reading,
     read_clocks,
     read_conditions,
-    rebooted,
-    wait_until_ready,
 )
 from android_bench.phone.cores import Cores, all_of, clocked, cores_of
 from android_bench.phone.job import (
-    MAX_TIMINGS,
     PhoneJob,
     keys_of,
     left_jobs,
     remove_folder,
     stop_folder,
-    stretches_of,
 )
-from android_bench.phone.link import PATIENCE_S, PhoneLink
+from android_bench.phone.link import PATIENCE_S, PhoneLink, twice
 from android_bench.phone.lock import STALE_S, Owner, PhoneLock
 from android_bench.phone.outputs import MODEL_SUFFIX, answer_on_phone
-from android_bench.phone.performance_mode import forget_answer, has_fixed_performance, note_answer
-from android_bench.phone.remote_files import RemoteFiles, remote_path
-from android_bench.phone.settings import make_steady, repair
+from android_bench.phone.planned_job import commands_of, is_fresh, job_of
+from android_bench.phone.remote_files import RemoteFiles
+from android_bench.phone.steadiness import Steadiness
 from android_bench.phone.stretches import Stretches
 from android_bench.phone.tool import PhoneTool, find_tool, is_runner_name
 from android_bench.runner.outputs import writes_outputs
-from android_bench.runner.tool import command, finished_run, longest_run_s
+from android_bench.runner.tool import finished_run, longest_run_s
 from android_bench.transport import Transport
 from nasflow.base.errors import DeviceError, DeviceLostError, NasflowError, NoUsableDeviceError, UsageError
 
@@ -59,18 +53,9 @@ if TYPE_CHECKING:
 
     from android_bench.runner.download import Runner
 
-_STRETCH_S = 15.0
-_STRETCH_TIMINGS = 25
-_LOAD_S = 0.3  # a process, a model and its tensors: a guess that only cuts the stretches
-_WARM_UP_MS = 50.0
-"""Each timing's warm-up at least, on cores that the stretch's load has made fast: Linux weighs the load of a
-core with a half-life of 32 ms (PELT), and between two timings a process has to be started."""
-_SETTLED_READINGS = 4  # over 1.5 s: fixed-performance mode takes hold some 0.3 s after the command
 _TIMEOUT_S = 30.0
 _LAST_LOOK_S = 5.0
-_OLDEST_S = 86_400.0
 _MODEL_NAME = re.compile(r"[0-9a-f]{64}\.(?:tflite|in|out)")
-_RESULT = "result.pb"
 
 Result = tuple[int, LatencyMeasurement]
 
@@ -110,12 +95,12 @@ class AndroidDevice:
         self._files = RemoteFiles(transport)
         self._link.on_return = self._files.forget
         self._tool: PhoneTool | None = None
-        self._is_steady = False
-        self._reported_once: set[str] = set()
         self._clocks = Clocks()
+        self._steadiness = Steadiness(
+            self._link, self._lock, self._clocks, self._limits, clock=clock, sleep=sleep, tell=tell
+        )
         self._load_s = load_s
         self._longest_warm_up_s = 2 * MOST_PIECES * load_s  # a process for each piece
-        self._has_mode: bool | None = None
         self._cores = Cores(tell)
         self._folder: str | None = None
         self._started: str | None = None
@@ -135,7 +120,7 @@ class AndroidDevice:
             binary_sha256=tool.sha256,
             serial=self._link.transport.serial,
             virtual=tool.virtual,
-            fixed_performance=self._has_mode,
+            fixed_performance=self._steadiness.has_mode,
         )
 
     def renew(self) -> None:
@@ -166,18 +151,18 @@ class AndroidDevice:
             self._prepared()
             self._occupy()
             tool = self._prepared()
-            reading = self._ready()
+            reading = self._steadiness.ready()
             masks = [
                 self._link.do(self._cores.mask, request.options, reading.policies) for request in requests
             ]
-            commands = _commands(tool, requests, masks, self._npu_libraries)
+            commands = commands_of(tool, requests, masks, self._npu_libraries)
             cores = [cores_of(mask, reading.policies) for mask in masks]
             self._clocks.cores = all_of(cores)
             keys = keys_of(commands)
             start = 0
             while start < len(requests):
                 job, offset = (self._taken_over(keys) if start == 0 else None) or (
-                    self._new_job(commands[start:], keys[start:], requests[start:]),
+                    job_of(commands[start:], keys[start:], requests[start:]),
                     0,
                 )
                 done = 0
@@ -241,17 +226,17 @@ class AndroidDevice:
         try:
             if self._lost:
                 transport.reconnect(timeout_s=_LAST_LOOK_S)
-            _twice(lambda: self._lock.look(transport))
+            twice(lambda: self._lock.look(transport))
             if self._lock.held:
                 self._remove_job()
-                _twice(self._clean)
+                twice(self._clean)
         except NasflowError as error:
             self._tell(f"Files may remain on the phone; the next run deletes them: {error.message}")
             away = isinstance(error, DeviceLostError | NoUsableDeviceError)
-        self._settle(away=away)
+        self._steadiness.put_back(away=away)
         if self._lock.held and not away:
             try:
-                _twice(lambda: self._lock.release(transport))
+                twice(lambda: self._lock.release(transport))
             except NasflowError as error:
                 self._tell(
                     f"The lock on the phone was not released; it expires after {STALE_S} s: {error.message}"
@@ -271,15 +256,13 @@ class AndroidDevice:
             self._tool = self._link.do(find_tool, self._files, self._runner)
             if self._tool.news:
                 self._tell(self._tool.news)
-            self._has_mode, words = self._link.do(has_fixed_performance)
-            if words:
-                self._tell_once([f"The phone has no fixed-performance mode; it sets its own clocks: {words}"])
+            self._steadiness.ask_for_mode()
         return self._tool
 
     def _occupy(self) -> None:
         """Keep other runs out. Where another may have been here meanwhile, everything is made anew."""
         if self._link.do(self._lock.take):
-            self._settle()
+            self._steadiness.put_back()
             self._files.forget()
             self._link.do(lambda _: self._files.remove_partial())
             self._tool = None  # another run may have deleted it meanwhile
@@ -291,93 +274,6 @@ class AndroidDevice:
         mine = tool.path.rpartition("/")[2]
         self._files.remove(name for name in self._files.names() if is_runner_name(name) and name != mine)
 
-    def _pause(self, seconds: float) -> None:
-        """Sleep while the phone is ours."""
-        self._sleep(seconds)
-        self._lock.renew(self._link.transport)
-
-    def _ready(self) -> Reading:
-        """A phone at rest and ready, with its settings made steady."""
-        if not self._is_steady:
-            self._is_steady = True  # a part of it may be done when it fails
-            self._link.do(note_answer, bool(self._has_mode))
-            answers: list[str] = []
-            refused = self._link.do(make_steady, sleep=self._pause, mode_answered=answers.append)
-            self._tell_once(refused)
-            self._mode_answered(answers[-1])
-            self._await_clocks(_SETTLED_READINGS)
-        else:
-            self._await_clocks(1)
-        reading = self._link.do(
-            wait_until_ready,
-            self._limits,
-            clock=self._clock,
-            sleep=self._pause,
-            tell=self._tell,
-            fastest=self._clocks.expected,
-        )
-        self._clocks.rested(reading.policies)
-        return reading
-
-    def _mode_answered(self, reason: str) -> None:
-        """What the phone said when the measurement switched its mode on is what its latencies are of."""
-        if self._has_mode == (not reason):
-            return
-        self._has_mode = not reason
-        self._link.do(note_answer, self._has_mode)
-        self._tell_once(
-            [f"The phone now refuses fixed-performance mode; it sets its own clocks: {reason}"]
-            if reason
-            else ["The phone is now in fixed-performance mode, which it refused before."]
-        )
-
-    def _await_clocks(self, agreeing: int) -> None:
-        wait_for_clocks(
-            lambda: self._link.do(read_clocks),
-            sleep=self._pause,
-            agreeing=agreeing,
-            expected=self._clocks.expected,
-        )
-
-    def _settle(self, *, away: bool = False) -> None:
-        """Put the settings back; a phone that is away keeps its note, and the next run does it.
-
-        Another run that has taken the phone meanwhile has done so already, and made its own.
-        """
-        was_steady, self._is_steady = self._is_steady, False
-        if not was_steady or not self._lock.held:
-            return
-        reason = "the phone is disconnected."
-        if not away:
-            try:
-                _twice(lambda: self._tell_once(repair(self._link.transport)))
-                _twice(lambda: forget_answer(self._link.transport))
-                return
-            except NasflowError as error:
-                reason = error.message
-        self._tell(f"The phone's settings are not restored yet; the next run restores them: {reason}")
-
-    def _tell_once(self, sentences: Sequence[str]) -> None:
-        """Tell what a person should know; not again with the next measurement."""
-        for sentence in sentences:
-            if sentence not in self._reported_once:
-                self._reported_once.add(sentence)
-                self._tell(sentence)
-
-    def _new_job(
-        self,
-        commands: Sequence[tuple[str, ...]],
-        keys: Sequence[str],
-        requests: Sequence[BenchmarkRequest],
-    ) -> PhoneJob:
-        """A job of as many of these timings as one may have."""
-        some = slice(MAX_TIMINGS)
-        seconds = [
-            _LOAD_S + (request.warmup_ms + request.min_ms) / 1000 for request in map(_warmed, requests[some])
-        ]
-        stretches = stretches_of(seconds, longest_s=_STRETCH_S, most=_STRETCH_TIMINGS)
-        return PhoneJob.of(commands[some], stretches, keys=keys[some])
-
     def _taken_over(self, keys: tuple[str, ...]) -> tuple[PhoneJob, int] | None:
         """The job of an earlier client whose end is this list's beginning, and where; others go."""
         found: tuple[PhoneJob, int] | None = None
@@ -386,7 +282,7 @@ class AndroidDevice:
             if found is None and job is not None and keys[0] in job.keys:
                 offset = job.keys.index(keys[0])
                 rest = job.keys[offset:]
-                if rest == keys[: len(rest)] and self._link.do(_is_fresh, job):
+                if rest == keys[: len(rest)] and self._link.do(is_fresh, job):
                     self._tell("Continuing with what the phone has measured in the meantime.")
                     found = job, offset
                     continue
@@ -435,7 +331,7 @@ class AndroidDevice:
         """Have the models on a phone that is ready, and start. A second start may follow a restart."""
         if self._started == job.folder:
             self._files.forget()
-            self._settle()
+            self._steadiness.put_back()
             self._tool = None
             self._prepared()
         self._started = job.folder
@@ -443,7 +339,7 @@ class AndroidDevice:
         for model in {request.model: None for request in requests}:
             self._link.do(self._lock.renew)
             self._link.do(self._put_model, model)
-        self._ready()
+        self._steadiness.ready()
         warm_up = self._clocks.warm_up(job.commands[0], seconds=self._load_s)
         self._link.do(replace(job, warm_up=warm_up).start, secrets.token_hex(8))
 
@@ -457,54 +353,6 @@ class AndroidDevice:
         if folder is None or self._lost or not self._lock.held:
             return
         try:
-            _twice(lambda: remove_folder(self._link.transport, folder))
+            twice(lambda: remove_folder(self._link.transport, folder))
         except DeviceError as error:
             self._tell(f"{folder} remains on the phone; the next run deletes it: {error.message}")
-
-
-def _twice(action: Callable[[], object]) -> None:
-    """Clean up; a connection that breaks meanwhile is made anew once, and a phone not waited for."""
-    try:
-        action()
-    except DeviceLostError:
-        action()
-
-
-def _model_path(model: bytes) -> str:
-    return remote_path(hashlib.sha256(model).hexdigest() + MODEL_SUFFIX)
-
-
-def _commands(
-    tool: PhoneTool,
-    requests: Sequence[BenchmarkRequest],
-    masks: Sequence[int | None],
-    libraries: str,
-) -> list[tuple[str, ...]]:
-    return [
-        command(
-            tool.tool,
-            _warmed(request),
-            binary=tool.path,
-            model=_model_path(request.model),
-            result=_RESULT,
-            mask=mask,
-            libraries=libraries,
-        )
-        for request, mask in zip(requests, masks, strict=True)
-    ]
-
-
-def _warmed(request: BenchmarkRequest) -> BenchmarkRequest:
-    """With the warm-up that a process on a phone needs."""
-    return request.model_copy(update={"warmup_ms": max(request.warmup_ms, _WARM_UP_MS)})
-
-
-def _is_fresh(transport: Transport, job: PhoneJob) -> bool:
-    """Whether a job was begun within the last day, and the phone has not restarted since.
-
-    By its uptime: its clock may be set by hours at any time, and what ran before a restart has no age.
-    """
-    begun, now = job.begun(transport), read_conditions(transport)
-    if begun is None or begun.uptime_s is None or now.uptime_s is None or rebooted(begun, now):
-        return False
-    return 0 <= now.uptime_s - begun.uptime_s <= _OLDEST_S

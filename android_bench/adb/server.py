@@ -1,7 +1,7 @@
 """The way through an adb server that runs already, by adbutils.
 
 The server holds the USB interface, and it knows phones that were paired for wireless debugging. It belongs
-to the person: nothing here ends it, and only :func:`start_server` starts one.
+to the person: nothing here starts or ends one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import select
 import socket
-import subprocess
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -21,7 +20,7 @@ from android_bench.adb.listing import Listed, parse_devices
 from android_bench.adb.services import Stream
 from android_bench.adb.session import AdbTransport
 from android_bench.transport import PhoneNotReadyError, is_mdns_name, split_host_port
-from nasflow.base.errors import DeviceLostError, NoUsableDeviceError
+from nasflow.base.errors import DeviceLostError
 from nasflow.base.text import plain_text
 
 _AUTHORISING_S = 3.0
@@ -106,21 +105,6 @@ def ask_server(server: ServerAddress, question: str, *, timeout_s: float = 3.0) 
         return _answer(server, Deadline(timeout_s), question)
     except (OSError, _ServerRefusal) as error:
         raise DeviceLostError(f"the adb server on {server.describe()} does not answer: {error}.") from error
-
-
-def start_server(server: ServerAddress | int) -> None:
-    """Start Google's adb server. Raises NoUsableDeviceError."""
-    from adbutils import adb_path
-
-    server = ServerAddress.of(server)
-    command = [adb_path(), "-L", server.spec(), "start-server"]
-    try:
-        subprocess.run(command, check=True, timeout=20, capture_output=True, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise NoUsableDeviceError(
-            f"the adb server cannot be started on {server.describe()}: {error}.",
-            hint="Set android.transport to direct, which does not need an adb server.",
-        ) from error
 
 
 class _ServerStream(Stream):

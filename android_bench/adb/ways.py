@@ -25,23 +25,20 @@ def open_transport(
     key: Path | None = None,
     server: ServerAddress | int | None = None,
     chosen: Listed | None = None,
-    start_server: bool = False,
 ) -> Transport:
     """The way to the phone with this serial number or HOST:PORT. Nothing is connected yet.
 
     ``auto`` takes a running adb server that knows the phone (HOST:PORT may be a serial there), else goes
     directly. ``server`` is where that server listens (a port of this computer, or None: where the environment
     says), ``chosen`` its line for this phone where several have the name. ``key`` is the private key of the
-    direct way, made where it is missing. No server is ever started unless ``start_server`` says so, and none
-    is ever ended. Raises NoUsableDeviceError, UsageError.
+    direct way, made where it is missing. No server is ever started or ended. Raises NoUsableDeviceError,
+    UsageError.
     """
     from android_bench.adb import server as adb_server
     from android_bench.adb.address import ServerAddress
 
     address = ServerAddress.of(server)
     if how == "server":
-        if start_server and adb_server.server_devices(address) is None:
-            adb_server.start_server(address)
         return adb_server.ServerTransport(name, server=address, chosen=chosen)
     if how == "auto" and any(found.serial == name for found in adb_server.server_devices(address) or ()):
         return adb_server.ServerTransport(name, server=address, chosen=chosen)

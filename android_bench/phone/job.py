@@ -19,18 +19,12 @@ from typing import Self
 
 from android_bench.phone.clocks import Policies, WarmUp
 from android_bench.phone.conditions import (
-    BATTERY_COMMAND,
-    BOOT_ID_COMMAND,
-    CPUFREQ_COMMAND,
-    DATE_COMMAND,
-    POWER_COMMAND,
-    THERMAL_COMMAND,
     UPTIME_COMMAND,
     Reading,
     read_conditions,
     reading_of,
 )
-from android_bench.phone.screen import SETTLE_S, WAYS_TO_WAKE
+from android_bench.phone.job_script import POLL, START, STATE_COMMANDS, STOP, job_script
 from android_bench.phone.text import parse_cpufreq
 from android_bench.transport import FOLDER, Completed, Transport, quote
 from nasflow.base.errors import DeviceError
@@ -39,15 +33,6 @@ from nasflow.base.text import plain_text
 MAX_TIMINGS = 500
 """A job's folder stays small: a longer list becomes several jobs."""
 
-_COMMANDS = (
-    THERMAL_COMMAND,
-    BATTERY_COMMAND,
-    CPUFREQ_COMMAND,
-    DATE_COMMAND,
-    UPTIME_COMMAND,
-    BOOT_ID_COMMAND,
-    POWER_COMMAND,
-)
 _FOLDER_NAME = re.compile(r"job-[0-9a-f]{32}")
 _TEXT_NAME = re.compile(r"([0-9]{4})\.([0-9]{1,3})\.txt")
 _RESULT_NAME = re.compile(r"([0-9]{4})\.pb")
@@ -55,121 +40,6 @@ _AFTER_NAME = re.compile(r"([0-9]{4})\.after")
 _KEY_LINE = re.compile(r"([0-9]{1,4}) ([0-9a-f]{64})")
 _TIMEOUT_S = 30.0
 _MAX_LISTING = 1_000_000
-_LONGEST_FILE_512 = 20_000  # ulimit counts 512 bytes: a tool that does not stop printing fills no phone
-
-_FUNCTIONS = """\
-ulimit -f {limit} 2>/dev/null
-cd {folder} || exit 1
-echo $$ >pid.part && mv -f pid.part pid
-ours() {{
-  [ "$(cat pid 2>/dev/null)" = $$ ] || exit 1
-}}
-one() {{
-  ours
-  n=$1
-  shift
-  rm -f result.pb $n.*.txt $n.pb
-  "$@" >text.part 2>&1 </dev/null
-  code=$?
-  clocks $n
-  if [ -f result.pb ]; then mv -f result.pb $n.pb; fi
-  mv -f text.part $n.$code.txt
-}}
-clocks() {{
-  {{
-    echo "== {token} $1"
-    for p in /sys/devices/system/cpu/cpufreq/policy*; do
-      for f in related_cpus scaling_cur_freq scaling_max_freq cpuinfo_max_freq; do
-        v=
-        {{ read -r v <"$p/$f"; }} 2>/dev/null
-        echo "${{p##*/}}/$f=$v"
-      done
-    done
-  }} >>$into
-  hot=$(caps)
-}}
-caps() {{
-  for p in /sys/devices/system/cpu/cpufreq/policy*; do
-    v=
-    {{ read -r v <"$p/scaling_max_freq"; }} 2>/dev/null
-    echo "$v"
-  done
-}}
-down() {{
-  v=
-  {{ read -r v </sys/devices/system/cpu/cpufreq/policy$1/scaling_max_freq; }} 2>/dev/null
-  [ -z "$v" ] || [ "$v" -le $2 ]
-}}
-quiet() {{
-  "$@" >/dev/null 2>&1 </dev/null
-}}
-part() {{
-  words=$("$@" 2>/dev/null </dev/null)
-  echo "== {token} $?"
-  echo "$words"
-}}
-state() {{
-  ours
-  {{
-{parts}
-  }} >state.part
-  mv -f state.part $1
-}}
-rouse() {{
-  case "$(cat $1)" in
-  *mWakefulness=Awake*) ;;
-  *mWakefulness=*)
-    {wake}
-    sleep {settle}
-    state $1 ;;
-  esac
-}}
-last=
-hot=
-"""
-
-# Runs the load before a stretch. Where the phone still has the clocks that it had after the timing before,
-# it never came to rest, and a short piece does.
-_WARM_UP = """\
-  ours
-  if [ {least} -eq 0 ] || {{ [ -n "$hot" ] && [ "$hot" = "$(caps)" ]; }}; then
-    quiet {short}
-  else
-    hot= i=0
-    while [ $i -lt {most} ]; do
-      quiet {long}
-      ours
-      i=$((i+1)) before=$hot hot=$(caps)
-      if [ $i -ge {least} ] && {settled}; then break; fi
-    done
-  fi
-  clocks load"""
-
-# Whether process $p is the job in folder $1: a number may belong to another after a restart.
-_IS_JOB = 'case "$(cat pid 2>/dev/null)" in ""|*[!0-9]*) p=0 ;; *) p=$(cat pid) ;; esac; '
-_KILL = (
-    _IS_JOB + 'case "$(tr "\\0" " " 2>/dev/null <"/proc/$p/cmdline")" in '
-    '*"$1/run.sh"*) kill -9 -"$p" ;; esac; '
-)
-# Whether it runs comes first: one that ends meanwhile has then written all that the listing shows.
-_POLL_SCRIPT = (
-    'cd "$1" 2>/dev/null || exit 3; '
-    + _IS_JOB
-    + 'tr "\\0" " " 2>/dev/null <"/proc/$p/cmdline"; echo; echo ==; ls -1; exit 0'
-)
-# $2 is the token of one start. A start that is asked for again, since its answer was lost, starts nothing
-# twice; the first request may still be on its way. pid goes before start is written: both together are this
-# token's.
-_START_SCRIPT = (
-    'cd "$1" || exit 3; '
-    'if [ "$(cat start 2>/dev/null)" = "$2" ]; then '
-    "i=0; while [ ! -f pid ] && [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done; [ ! -f pid ] || exit 0; fi; "
-    + _KILL
-    + 'rm -f pid; echo "$2" >start.part && mv -f start.part start; '
-    'setsid nohup sh "$1/run.sh" >/dev/null 2>&1 </dev/null & '
-    "i=0; while [ ! -f pid ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; [ -f pid ]"
-)
-_STOP_SCRIPT = 'cd "$1" 2>/dev/null || exit 0; ' + _KILL + "exit 0"
 
 
 @dataclass(frozen=True)
@@ -233,32 +103,8 @@ class PhoneJob:
         return self.folder.rpartition("-")[2]
 
     def script(self) -> str:
-        """The job as a shell script; every foreign word is quoted."""
-        parts = "\n".join(f"    part {quote(words)}" for words in _COMMANDS)
-        lines = [
-            _FUNCTIONS.format(
-                limit=_LONGEST_FILE_512,
-                folder=quote([self.folder]),
-                token=self.token,
-                parts=parts,
-                wake="\n    ".join(f"{quote(way)} >/dev/null 2>&1 </dev/null" for way in WAYS_TO_WAKE),
-                settle=f"{SETTLE_S:g}",
-            )
-        ]
-        for number, (first, end) in enumerate(self.stretches):
-            lines.append(f"if [ -f {number:04d}.after ]; then last=; else")
-            lines.append(f'  if [ -n "$last" ]; then cp $last {number:04d}.before')
-            lines.append(f"  else state {number:04d}.before; fi")
-            lines.append(f"  rouse {number:04d}.before")  # on battery a phone falls asleep, client or not
-            lines.append(f"  into={number:04d}.clocks")
-            lines.append("  : >$into")
-            if self.warm_up is not None:
-                lines.append(_warming(self.warm_up))
-            lines += [f"  one {index:04d} {quote(self.commands[index])}" for index in range(first, end)]
-            lines.append(f"  state {number:04d}.after")
-            lines.append(f"  last={number:04d}.after")
-            lines.append("fi")
-        return "\n".join([*lines, ""])
+        """The job as a shell script."""
+        return job_script(self.folder, self.token, self.stretches, self.commands, self.warm_up)
 
     def start(self, transport: Transport, start_token: str = "") -> None:
         """Start it, or go on behind the stretches that are finished. Whatever ran of it ends first.
@@ -277,9 +123,7 @@ class PhoneJob:
             part = f"{self.folder}/{name}.{secrets.token_hex(4)}.part"
             transport.push(text.encode(), part, timeout_s=_TIMEOUT_S)
             _do(transport, "mv", "-f", part, f"{self.folder}/{name}")
-        done = _run(
-            transport, "sh", "-c", _START_SCRIPT, "sh", self.folder, start_token or secrets.token_hex(8)
-        )
+        done = _run(transport, "sh", "-c", START, "sh", self.folder, start_token or secrets.token_hex(8))
         if done.exit_code != 0:
             words = plain_text(done.stderr or done.stdout, limit=300)
             raise DeviceError(
@@ -292,7 +136,7 @@ class PhoneJob:
 
     def poll(self, transport: Transport) -> Progress:
         """How far it is. A folder that is not there is a job that has not begun. Raises DeviceLostError."""
-        done = _run(transport, "sh", "-c", _POLL_SCRIPT, "sh", self.folder)
+        done = _run(transport, "sh", "-c", POLL, "sh", self.folder)
         command_line, _, listing = plain_text(done.stdout, limit=_MAX_LISTING).partition("==")
         codes: dict[int, int] = {}
         finished, results = set(), set()
@@ -361,14 +205,14 @@ class PhoneJob:
 
     def _reading(self, content: bytes) -> Reading:
         _, *parts = re.split(rf"^== {self.token} ", plain_text(content, limit=_MAX_LISTING), flags=re.M)
-        if len(parts) != len(_COMMANDS):
+        if len(parts) != len(STATE_COMMANDS):
             raise DeviceError(
-                f"a note of the phone's state is damaged: {len(parts)} of {len(_COMMANDS)} parts.",
+                f"a note of the phone's state is damaged: {len(parts)} of {len(STATE_COMMANDS)} parts.",
                 hint="Check whether the phone's storage is full, then measure again.",
                 raw=plain_text(content),
             )
         answers: dict[tuple[str, ...], str | None] = {}
-        for words, part in zip(_COMMANDS, parts, strict=True):
+        for words, part in zip(STATE_COMMANDS, parts, strict=True):
             code, _, text = part.partition("\n")
             answers[words] = text if code.strip() == "0" else None
         return reading_of(answers.__getitem__)
@@ -402,7 +246,7 @@ def keys_of(commands: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 
 def stop_folder(transport: Transport, folder: str) -> None:
     """End what runs of the job in this folder."""
-    _run(transport, "sh", "-c", _STOP_SCRIPT, "sh", _checked(folder))
+    _run(transport, "sh", "-c", STOP, "sh", _checked(folder))
 
 
 def remove_folder(transport: Transport, folder: str) -> None:
@@ -420,23 +264,6 @@ def stretches_of(seconds: Sequence[float], *, longest_s: float, most: int) -> tu
             spent_s = 0.0
         spent_s += each_s
     return tuple(zip(cuts, [*cuts[1:], len(seconds)], strict=True))
-
-
-def _warming(warm_up: WarmUp) -> str:
-    return _WARM_UP.format(
-        least=warm_up.least,
-        settled=_settled(warm_up),
-        most=warm_up.most,
-        short=quote(warm_up.short_words),
-        long=quote(warm_up.long_words),
-    )
-
-
-def _settled(warm_up: WarmUp) -> str:
-    """The test whether the clocks are where the warm-up wants them."""
-    if not warm_up.target:
-        return '[ "$hot" = "$before" ]'
-    return " && ".join(f"down {number} {khz}" for number, khz in warm_up.target)
 
 
 def _checked(folder: str) -> str:

@@ -77,3 +77,11 @@ class PhoneLink:
             "from there.",
             raw=lost.raw,
         ) from lost
+
+
+def twice(action: Callable[[], object]) -> None:
+    """Clean up; a connection that breaks meanwhile is made anew once, and a phone not waited for."""
+    try:
+        action()
+    except DeviceLostError:
+        action()

@@ -42,7 +42,6 @@ def command(
     result: str,
     mask: int | None = None,
     libraries: str = "",
-    max_seconds: float = MAX_SECONDS,
 ) -> tuple[str, ...]:
     """The words that time one model; ``binary``, ``model`` and ``result`` are paths on the phone.
 
@@ -58,7 +57,7 @@ def command(
         "warmup_min_secs": _seconds(request.warmup_ms),
         "num_runs": str(request.min_runs),
         "min_secs": _seconds(request.min_ms),
-        "max_secs": _seconds(1000 * max_seconds),
+        "max_secs": _seconds(1000 * MAX_SECONDS),
         "result_file_path": result,
     }
     flags |= DELEGATES[options.delegate].asked(tool.kind, libraries)
@@ -70,9 +69,9 @@ def command(
     return (*prefix, binary, *(f"--{name}={value}" for name, value in flags.items()))
 
 
-def longest_run_s(request: BenchmarkRequest, *, max_seconds: float = MAX_SECONDS) -> float:
-    """How long :func:`command` may take: warm-up and runs end after ``max_seconds`` each, plus loading."""
-    return 2 * max_seconds + (request.warmup_ms + request.min_ms) / 1000 + 60.0
+def longest_run_s(request: BenchmarkRequest) -> float:
+    """How long :func:`command` may take: warm-up and runs end after ``MAX_SECONDS`` each, plus loading."""
+    return 2 * MAX_SECONDS + (request.warmup_ms + request.min_ms) / 1000 + 60.0
 
 
 def cpu_mask(options: RuntimeOptions, policies: Sequence[CpuPolicy]) -> int | None:

@@ -80,7 +80,13 @@ def command(
     ] = False,
     port: Annotated[
         int | None,
-        typer.Option("--port", min=0, max=65535, metavar="N", help="Of --serve; default: any that is free."),
+        typer.Option(
+            "--port",
+            min=0,
+            max=65535,
+            metavar="N",
+            help="Port of the page of --serve; default: any free one.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> Action:

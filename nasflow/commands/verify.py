@@ -74,11 +74,17 @@ def command(
     ] = False,
     self_test: Annotated[
         bool,
-        typer.Option("--self-test", help="Compare a model with itself: what a gate here could show at all."),
+        typer.Option(
+            "--self-test", help="Compare a model with itself: how small a difference a gate here can show."
+        ),
     ] = False,
     inputs: Annotated[
         Path | None,
-        typer.Option("--inputs", metavar="DIR", help="Compare answers to these .npy files, not random ones."),
+        typer.Option(
+            "--inputs",
+            metavar="DIR",
+            help="Compare the answers to these .npy files, and not to random inputs.",
+        ),
     ] = None,
     require_outputs: Annotated[
         bool,
@@ -86,11 +92,15 @@ def command(
     ] = False,
     max_accuracy_drop: Annotated[
         float | None,
-        typer.Option("--max-accuracy-drop", metavar="D", help="Pass up to D points below the baseline."),
+        typer.Option(
+            "--max-accuracy-drop", metavar="D", help="Pass if the accuracy is at most D points lower."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FOLDER", help="Whose test images show the accuracy."),
+        typer.Option(
+            "--data", metavar="FOLDER", help="Images: their test part is what both models are tested on."
+        ),
     ] = None,
     all_phones: Annotated[
         bool, typer.Option("--all", help="With --device android: on every phone attached, one by one.")

@@ -64,7 +64,7 @@ def check_target(path: Path) -> None:
         ) from error
 
 
-def ask_leave(path: Path, *, given: bool, ask: Callable[[], str] = input) -> None:
+def ask_leave(path: Path, *, given: bool) -> None:
     """Have the person's leave, given beforehand or here on a terminal. Raises UsageError without it."""
     if given:
         return
@@ -77,7 +77,7 @@ def ask_leave(path: Path, *, given: bool, ask: Callable[[], str] = input) -> Non
     write(sys.stderr, _ASKED.format(path=path))
     print(_QUESTION, end="", file=sys.stderr, flush=True)  # noqa: T201 - standard output may be a document
     try:
-        answer = ask()
+        answer = input()
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):

@@ -90,8 +90,8 @@ def details(result: GateResult) -> list[str]:
         lines.append("A simulated phone: these are this computer's latencies.")
     if result.verdict == "inconclusive":
         lines.append(
-            "An interval holds its limit: what is shown allows for either answer. More blocks tell more of "
-            "latency (--max-blocks), as does a quieter device; more test images tell more of accuracy."
+            "A limit lies within its interval, so that pass and fail are both possible. For latency, measure "
+            "more blocks (--max-blocks), or stop other programs; for accuracy, use more test images."
         )
     return lines
 

@@ -76,7 +76,7 @@ class Findings:
 
     @property
     def small(self) -> list[InspectedImage]:
-        """Images of which networks of this resolution are shown little but enlarged pixels."""
+        """Images that are enlarged by much for networks of this resolution."""
         return [i for i in self.readable if min(i.width or 0, i.height or 0) < self.smallest_usual]
 
     @property
@@ -128,12 +128,11 @@ def examine(
     resolution: Callable[[Inventory], int | None] | None = None,
     progress: Progress | None = None,
     comparing: Comparing | None = None,
-    measured_seconds: float = MEASURED_SECONDS,
 ) -> Findings:
     """Look at all images of a configuration whose path is absolute.
 
     ``resolution``: of the networks that will take them, in pixels; without: as the images are, up to 224.
-    Decoding is timed for ``measured_seconds``. Raises UsageError where they cannot be listed (one class, an
+    Decoding is timed for ``MEASURED_SECONDS``. Raises UsageError where they cannot be listed (one class, an
     empty folder), DatasetMissingError where they are not there. What else keeps them from being learned from
     is in the findings.
     """
@@ -169,7 +168,7 @@ def examine(
         conflicts=() if copies is None else _conflicts(inventory, copies, number),
         resolution=pixels,
         decoded_bytes=decoder.all_bytes(),
-        decoded_per_second=decoding_speed(decoder, number, measured_seconds) if number else None,
+        decoded_per_second=decoding_speed(decoder, number, MEASURED_SECONDS) if number else None,
     )
 
 

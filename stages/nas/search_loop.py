@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from nasflow.base.errors import MachineError, RunInterruptedError, TrainingDivergedError
 from pipeline import signals
-from pipeline.artifact import Blob
 from pipeline.stage import Context
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Batches
-from stages.documents import LatencyModel, PathEvaluations, SearchEpoch, SearchResult, TargetProbabilities
+from stages.documents import LatencyModel, SearchResult
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.nas.estimators import make_estimator
@@ -30,12 +29,11 @@ from stages.nas.estimators.base import Estimator, Searched, averaged
 from stages.nas.latency_window import LatencyTarget
 from stages.nas.sandwich import sandwich_loss
 from stages.nas.schedule import weights_rate, weights_recipe
+from stages.nas.search_record import SearchPhase, epoch_point, search_result, tell_epoch
 from stages.nas.search_state import Progress, SearchState
 from stages.nas.targets import latency_targets, path_costs_ms
 from stages.nn.kept_statistics import keep_statistics
-from stages.nn.network import save_weights
 from stages.nn.supernet import Supernet
-from stages.nn.weights_source import origin_of
 from stages.seeds import SearchStream, derived_seed
 from stages.space.search_space import SearchSpace
 from stages.training.checkpoint import VERSION
@@ -172,40 +170,7 @@ class SearchLoop:
             with suppress(MachineError, TrainingDivergedError):
                 self._save()
             raise
-        return SearchResult(
-            space=self.space,
-            pretrained=None if self.space.pretrained is None else origin_of(self.space.pretrained),
-            target_ms=self.targets[0].target_ms,
-            log_probabilities=tuple(tuple(p.log().tolist()) for p in self.architecture.probabilities()),
-            further=self._further(),
-            estimator=self.config.estimator,
-            evaluations=self._kept_evaluations(),
-            expected_ms=self.architecture.expected_ms(),
-            supernet=self.context.store.put_bytes(save_weights(self.supernet), ".safetensors"),
-            history=tuple(self.state.history),
-            seconds=self.now.seconds,
-            compute_cost=self.compute_cost.total(),
-            made_by=self.makers.all,
-        )
-
-    def _further(self) -> tuple[TargetProbabilities, ...]:
-        learned = self.estimator.further_log_probabilities()
-        return tuple(
-            TargetProbabilities(target_ms=target.target_ms, log_probabilities=tuple(map(tuple, rows)))
-            for target, rows in zip(self.targets[1:], learned, strict=False)
-        )
-
-    def _kept_evaluations(self) -> Blob | None:
-        seen = self.estimator.evaluations()
-        if seen is None:
-            return None
-        kept = PathEvaluations(
-            step=tuple(seen.step_N.tolist()),
-            choices=tuple(map(tuple, seen.paths_NL.tolist())),
-            value=tuple(seen.observed_N.tolist()),
-            noise=tuple(seen.noise_N.tolist()),
-        )
-        return self.context.store.put_bytes(kept.model_dump_json().encode(), ".json")
+        return search_result(self.config.estimator, self.space, self.targets, self.state, self.context.store)
 
     @property
     def now(self) -> Progress:
@@ -361,34 +326,15 @@ class SearchLoop:
 
     def _begin_epoch(self) -> None:
         """Note what the epoch that ends came to, and go on to the next."""
-        phase = "search"
+        phase: SearchPhase = "search"
         if self._warming_up:
             phase = "warm-up"
             self._check_weights()
             self._probe()
         now = self.now
-        point = SearchEpoch.model_validate(
-            {
-                "epoch": now.epoch,
-                "phase": phase,
-                "train_loss": now.train_loss_sum / max(1, now.step),
-                "validation_loss": now.pair_loss_sum / max(1, now.pair_steps),
-                "validation_accuracy_percent": 100.0 * now.pair_correct / max(1, now.pair_images),
-                "expected_ms": self.architecture.expected_ms(),
-                "multiplier": self.estimator.multiplier,
-                "entropy": self.architecture.entropy(),
-                "probabilities": [p.tolist() for p in self.architecture.probabilities()],
-                "seconds": now.epoch_seconds,
-            }
-        )
+        point = epoch_point(phase, now, self.architecture, self.estimator.multiplier)
         self.state.history.append(point)
-        for index, layer in enumerate(self.space.layers()):
-            if len(layer.blocks) > 1:
-                labels = [layer.label(choice) for choice in range(len(layer.blocks))]
-                shares = [round(share, 4) for share in point.probabilities[index]]
-                self.context.distribution(f"layer {index + 1}", labels, shares, now.epoch)
-        self.context.metric("search expected ms", point.expected_ms, now.epoch)
-        self.context.metric("search validation accuracy %", point.validation_accuracy_percent, now.epoch)
+        tell_epoch(point, self.space, self.context)
         self.state.now = Progress(
             epoch=now.epoch + 1, architecture_steps=now.architecture_steps, seconds=now.seconds
         )

@@ -78,7 +78,7 @@ def comparison_sentences(comparison: RunComparison) -> list[tuple[str, str]]:
         said.append(
             (
                 "Times",
-                "The runs were measured at different times: time/first goes by way of the latency model's "
+                "The runs were measured at different times: time/first is computed by the latency model's "
                 "reference, which each run timed between its networks. To prove a difference, measure both "
                 "side by side: nasflow verify MODEL --against MODEL --max-ratio R.",
             )

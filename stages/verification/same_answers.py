@@ -17,7 +17,7 @@ from nasflow.base.errors import ConversionError
 from stages.documents.gate import OutputsCompared
 
 FLOAT_SHARE, HALF_SHARE, QUANTIZED_SHARE = 1e-3, 0.05, 0.25
-"""Of an output's largest value: computed in float32, on a GPU (in float16 where it likes), and in 8 bits."""
+"""Of an output's largest value: in float32, on a GPU (whose driver may take float16), and in 8 bits."""
 
 
 def check_finite(name: str, numbers: Sequence[object], *, given: bool) -> None:

@@ -9,14 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from support.sample_documents import (
-    DEVICE,
-    of_few_photos,
-    sample_documents,
-    sample_folds,
-    searched_by_pairs,
-    with_random_networks,
-)
+from support.sample_documents import DEVICE, sample_documents
+from support.sample_variants import of_few_photos, sample_folds, searched_by_pairs, with_random_networks
 
 from android_bench.device import Conditions, DeviceInfo
 from pipeline.artifact import Document

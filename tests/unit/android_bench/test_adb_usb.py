@@ -18,7 +18,6 @@ from android_bench.transport import PhoneNotReadyError
 from nasflow.base.errors import DeviceLostError
 
 READ_ENDPOINT, WRITE_ENDPOINT, PACKET_BYTES = 0x81, 0x02, 512
-Transfer = bytes | Exception
 
 
 class Handle:

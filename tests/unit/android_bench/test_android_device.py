@@ -212,7 +212,7 @@ def test_a_phone_that_stays_away_is_lost_in_time_and_the_next_device_goes_on(
 def test_a_list_that_goes_on_behind_what_was_received_is_found_too(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("android_bench.android._STRETCH_TIMINGS", 2)
+    monkeypatch.setattr("android_bench.phone.planned_job._STRETCH_TIMINGS", 2)
     device = bench.device(patience_s=5)
     asked = requests(6)
     results = device.benchmark_many(asked)
@@ -321,7 +321,8 @@ def test_a_tool_that_prints_nonsense_is_no_measurement_and_its_words_are_kept(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "android_bench.android.command", lambda *_, **__: ("echo", "INFO: count=5 \x1b[31mavg=banana")
+        "android_bench.phone.planned_job.command",
+        lambda *_, **__: ("echo", "INFO: count=5 \x1b[31mavg=banana"),
     )
     with pytest.raises(BadMeasurementError) as caught:
         list(bench.device().benchmark_many(requests(1)))
@@ -399,7 +400,7 @@ def test_settings_are_on_while_it_measures_and_as_before_when_a_measurement_fail
     bench.shell(f"settings delete {setting}" if before == "null" else f"settings put {setting} {before}")
     meanwhile = []
     bench.clock.on_sleep = lambda: meanwhile.append(bench.shell(f"settings get {setting}").strip())
-    monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("echo", "avg=banana"))
+    monkeypatch.setattr("android_bench.phone.planned_job.command", lambda *_, **__: ("echo", "avg=banana"))
     device = bench.device()
     with pytest.raises(BadMeasurementError):
         device.benchmark(requests(1)[0])
@@ -442,7 +443,7 @@ def test_what_a_phone_measured_while_it_throttled_alone_is_taken_again(bench: Be
 def test_a_tool_that_hangs_is_given_up_in_time_and_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("sleep", "4321"))
+    monkeypatch.setattr("android_bench.phone.planned_job.command", lambda *_, **__: ("sleep", "4321"))
     monkeypatch.setattr("android_bench.android.longest_run_s", lambda _request: 5.0)
     with pytest.raises(DeviceError, match="not finished a timing on the phone for more than 37 s"):
         bench.device().benchmark(requests(1)[0])

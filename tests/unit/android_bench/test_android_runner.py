@@ -178,6 +178,6 @@ def test_a_model_below_a_microsecond_is_measured_and_one_that_takes_no_time_is_n
     measured = device.benchmark(REQUEST)
     assert measured.resolution_ms == 0.001 and measured.min_ms > 0
     heading = "INFO: Running benchmark for at least 1 iterations\\nINFO: count=9 curr=0(all same)\\n"
-    monkeypatch.setattr("android_bench.android.command", lambda *_, **__: ("printf", 2 * heading))
+    monkeypatch.setattr("android_bench.phone.planned_job.command", lambda *_, **__: ("printf", 2 * heading))
     with pytest.raises(BadMeasurementError, match=r"^empty was not measured.*0 microseconds for every run"):
         device.benchmark(REQUEST)

@@ -277,14 +277,14 @@ def test_a_phone_that_refuses_fixed_performance_when_it_is_measured_is_said_not_
     assert device.info().fixed_performance is True
     bench.phone.faults.set(FaultPlan(refuse_fixed_performance=True))
     for _ in range(2):
-        device._settle()  # as where the phone has started anew
+        device._steadiness.put_back()  # as where the phone has started anew
         measure(device, 1)
         assert device.info().identity()["fixed_performance"] == "false"
         assert bench.shell(f"cat {ANSWER}") == "false"
     (told,) = bench.told
     assert told.startswith("The phone now refuses fixed-performance mode; it sets its own clocks: Failed")
     bench.phone.faults.clear()
-    device._settle()
+    device._steadiness.put_back()
     measure(device, 1)
     assert device.info().fixed_performance is True
 

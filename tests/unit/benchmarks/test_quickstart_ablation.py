@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.memory_context import MemoryScratch, MemoryStore, memory_context
-from support.sample_documents import sample_documents, with_random_networks
+from support.sample_documents import sample_documents
+from support.sample_variants import with_random_networks
 from support.scripted_device import ScriptedDevice
 from support.toy_search import SPACE, Stopped, latency_model
 

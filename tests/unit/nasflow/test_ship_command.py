@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from support.finished_run import finish
-from support.sample_documents import of_few_photos, sample_documents
+from support.sample_documents import sample_documents
+from support.sample_variants import of_few_photos
 from support.small_classifiers import small_classifier
 
 from android_bench.device import DeviceInfo

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.sample_documents import of_few_photos, sample_documents, sample_folds
+from support.sample_documents import sample_documents
+from support.sample_variants import of_few_photos, sample_folds
 
 from stages.documents import Verification
 from stages.reporting.accuracy_text import cannot_tell, relation

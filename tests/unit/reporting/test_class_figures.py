@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 from markupsafe import Markup
-from support.sample_documents import of_few_photos, sample_documents
+from support.sample_documents import sample_documents
+from support.sample_variants import of_few_photos
 
 from stages.documents import Verification
 from stages.reporting.classes import ClassAccuracy, ClassResult, class_results

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markupsafe import Markup
-from support.sample_documents import ROUNDS, SPACE, sample_documents, searched_by_pairs
+from support.sample_documents import ROUNDS, SPACE, sample_documents
+from support.sample_variants import searched_by_pairs
 
 from stages.documents import SearchEpoch, SearchResult
 from stages.reporting.figures.architecture import architecture_figure, indices

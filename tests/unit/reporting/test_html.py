@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 from support.report_pages import FACTS
-from support.sample_documents import sample_documents, searched_by_pairs, with_random_networks
+from support.sample_documents import sample_documents
+from support.sample_variants import searched_by_pairs, with_random_networks
 
 from android_bench.device import DeviceInfo
 from nasflow.base.errors import UsageError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.finished_run import finish
-from support.sample_documents import of_few_photos, sample_documents
+from support.sample_documents import sample_documents
+from support.sample_variants import of_few_photos
 
 from android_bench.device import DeviceInfo
 from stages.reporting.markdown import summary_markdown

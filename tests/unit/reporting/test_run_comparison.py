@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from support.finished_run import finish
 from support.report_pages import FACTS
-from support.sample_documents import DEVICE, of_few_photos, sample_documents
+from support.sample_documents import DEVICE, sample_documents
+from support.sample_variants import of_few_photos
 
 from android_bench.device import DeviceInfo, RuntimeOptions
 from nasflow.base.errors import UsageError

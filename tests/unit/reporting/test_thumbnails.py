@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from support.finished_run import finish
 from support.report_pages import STAGE_SECONDS, copies, few_photos, with_sure_answers
-from support.sample_documents import of_few_photos, sample_documents
+from support.sample_documents import sample_documents
+from support.sample_variants import of_few_photos
 
 from nasflow.config import PipelineConfig
 from nasflow.publish import REPORT, shows_images

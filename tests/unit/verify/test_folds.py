@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.sample_documents import PHOTOS, sample_folds
+from support.sample_variants import PHOTOS, sample_folds
 
 from nasflow.base.errors import UsageError
 from pipeline.artifact import document_bytes
