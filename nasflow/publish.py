@@ -1,5 +1,7 @@
 """What a finished run leaves for people: ``artifacts/latest``, copied out of the store.
 
+Of ``nasflow run --devices A,B --train`` each device has such a folder, ``artifacts/devices/NAME``.
+
 ::
 
     report.html            the report, self-contained
@@ -32,7 +34,7 @@ from pipeline.events import Emit, Message
 from pipeline.runner import Pipeline
 from pipeline.store.store import StageRecord, Store
 from stages.data.config import DataConfig, open_dataset
-from stages.documents import CrossValidation, Precision
+from stages.documents import CrossTable, CrossValidation, Precision
 from stages.reporting.result import ResultDocument, build_result, run_facts
 from stages.reporting.run_documents import RunDocuments
 
@@ -45,6 +47,10 @@ FILES = (REPORT, SUMMARY, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
 """What every publication has; :func:`other_model` names what may be beside it."""
 COMPLETE = frozenset(field.name for field in fields(RunDocuments))
 """The stages whose documents a publication needs."""
+
+
+LATEST, DEVICES, CROSS_TABLE = "latest", "devices", "cross_table.json"
+"""Below ``artifacts``: the last run's results; those of each device of ``--devices``; how all compare."""
 
 
 class Manifest(Record):
@@ -73,6 +79,29 @@ class Published:
         return {name: self.folder / name for name in self.names}
 
 
+def artifacts_of(folder: Path) -> Path:
+    """The folder ``artifacts`` of a publication: ``latest`` lies in it, ``devices/NAME`` one deeper."""
+    above = folder.parent
+    return above.parent if above.name == DEVICES and not (above / "records").is_dir() else above
+
+
+def cross_table_of(artifacts: Path, documents: Mapping[str, Document]) -> CrossTable | None:
+    """The cross table that a run stands in: its device, with its settings and its found network.
+
+    None: there is no such table, or it is of other runs (or another version's).
+    """
+    try:
+        table = CrossTable.model_validate_json(read_or_none(artifacts / CROSS_TABLE) or b"")
+    except ValidationError:
+        return None
+    run = RunDocuments.of(documents)
+    here = run.verify.device.identity(), run.verify.runtime
+    own = [t.name for t in table.targets if (t.device.identity(), t.runtime) == here]
+    found = run.found.net
+    same = table.space == run.search.space.name and any(table.network(name).net == found for name in own)
+    return table if same else None
+
+
 def other_model(precision: Precision) -> str:
     """The name of the found network's file in a precision that is not the verified one."""
     return f"network_{precision}.tflite"
@@ -99,7 +128,8 @@ def publish(
     MachineError.
     """
     shown = data if data is not None and shows_images(config, data) else None
-    made_from = _made_from(documents, config, folds, images=shown is not None)
+    cross = cross_table_of(store.root, documents)
+    made_from = _made_from(documents, config, folds, cross, images=shown is not None)
     manifest = read_manifest(folder)
     of_these = manifest is not None and manifest.made_from == made_from and bool(manifest.documents)
     known = manifest.sha256 if manifest is not None and of_these else {}
@@ -116,7 +146,7 @@ def publish(
                 result = ResultDocument.model_validate_json((folder / RESULT).read_bytes())
                 return Published(folder, result, names, ())
     facts = run_facts(seed=config.seed, dataset=config.data.source)
-    result = build_result(documents, facts, folds, _stage_seconds(documents, store))
+    result = build_result(documents, facts, folds, _stage_seconds(documents, store), cross)
     contents = _contents(documents, result, store, models, shown)
     for name, content in contents.items():
         write_atomic(folder / name, content)
@@ -193,9 +223,15 @@ def _contents(
 
 
 def _made_from(
-    documents: Mapping[str, Document], config: PipelineConfig, folds: CrossValidation | None, *, images: bool
+    documents: Mapping[str, Document],
+    config: PipelineConfig,
+    folds: CrossValidation | None,
+    cross: CrossTable | None,
+    *,
+    images: bool,
 ) -> str:
-    together = {} if folds is None else {"folds": folds}
+    together: dict[str, Document] = {} if folds is None else {"folds": folds}
+    together |= {} if cross is None else {"cross": cross}
     digests = _digests({**documents, **together})
     made_from = {"documents": digests, "seed": config.seed, "dataset": config.data.source, "images": images}
     return sha256_hex(canonical_json(made_from))

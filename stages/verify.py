@@ -98,7 +98,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -214,7 +214,7 @@ class Verify(Stage):
             images=images_report(dataset, self.data, tested.images_K.tolist()),
             equal_points=self.config.equal_points,
             networks=tuple(comparison.verified(network, context.store) for network in converted.networks),
-            precisions=verified_files(shown, answers, tested, counted),
+            precisions=verified_files(shown, answers, tested, counted, context.store),
             reference=outcome.reference,
             reference_reason=outcome.reason,
             ratio=outcome.ratio.value,

@@ -95,12 +95,16 @@ class RunOptions:
     force: tuple[str, ...] = ()
     dry_run: bool = False
     as_json: bool = False
+    part_of: tuple[str, ...] = ()
+    """The words of the command that this run is a part of, and that goes on where it is interrupted."""
 
     def resume_command(self, still_forced: Sequence[str] = ()) -> str:
         """The command that goes on after an interruption: what is done is not asked for again.
 
         ``still_forced``: stages that were to run in any case and have not begun.
         """
+        if self.part_of:
+            return shlex.join([*program(), *self.part_of])
         words = [*program(), "run", *self.selection.arguments()]
         if self.until is not None:
             words += ["--until", self.until]
