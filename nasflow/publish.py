@@ -9,6 +9,7 @@ Of ``nasflow run --devices A,B --train`` each device has such a folder, ``artifa
     result.json            its figures (see artifacts/README.md)
     network.tflite         the found network, ready for an app, in the precision that was verified
     network_int8.tflite    the same in another precision (convert.precisions), for each one file
+    network.onnx           the same as ONNX Runtime ran it, where that was the engine
     network.json           its architecture (NetConfig)
     network.safetensors    its weights, for PyTorch
     manifest.json          what these files were made from, and their hashes
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from nasflow.config import PipelineConfig
 
 REPORT, SUMMARY, RESULT, MODEL = "report.html", "summary.md", "result.json", "network.tflite"
+ONNX = "network.onnx"
 ARCHITECTURE, WEIGHTS, MANIFEST = "network.json", "network.safetensors", "manifest.json"
 FILES = (REPORT, SUMMARY, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
 """What every publication has; :func:`other_model` names what may be beside it."""
@@ -150,9 +152,9 @@ def publish(
     contents = _contents(documents, result, store, models, shown)
     for name, content in contents.items():
         write_atomic(folder / name, content)
-    for precision in get_args(Precision):  # of another run, whose precisions were others
-        if other_model(precision) not in models:
-            delete(folder / other_model(precision))
+    for name in (ONNX, *map(other_model, get_args(Precision))):  # of another run, which had others
+        if name not in models:
+            delete(folder / name)
     manifest = Manifest(
         made_from=made_from,
         documents=_digests(documents),
@@ -167,10 +169,13 @@ def _models(documents: Mapping[str, Document]) -> dict[str, Blob]:
     """The found network's files by the names that they are published under."""
     run = RunDocuments.of(documents)
     verified = run.verify.runtime.precision
-    return {
+    files = {
         MODEL if file.precision == verified else other_model(file.precision): file.blob
         for file in run.found_conversion.files
     }
+    onnx = run.found_conversion.onnx
+    measured = run.verify.device.runtime.startswith("onnxruntime ")
+    return files | {ONNX: onnx} if measured and onnx is not None else files
 
 
 def images_of(pipeline: Pipeline) -> DataConfig | None:
