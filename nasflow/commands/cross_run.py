@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasflow.base.files import write_atomic
 from nasflow.cli.request import Outcome, RunOptions, Selection
@@ -37,6 +37,9 @@ from stages.documents import (
 )
 from stages.search import Search
 from stages.verify import Verify
+
+if TYPE_CHECKING:
+    from stages.verification.cross_table import Setting
 
 PAGE = "cross_table.html"
 
@@ -88,7 +91,7 @@ def _latest_search(pipeline: Pipeline) -> SearchResult:
 def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit, *, trained: bool) -> CrossTable:
     from stages.nas.across_hardware import Hardware, hardware_networks, search_for
     from stages.verification.cross_accuracy import cross_accuracies
-    from stages.verification.cross_table import measure_target
+    from stages.verification.cross_table import Setting, measure_settings
 
     with ExitStack() as stack:
         devices = {
@@ -115,15 +118,17 @@ def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit, *, t
         accuracies = cross_accuracies(verified, store)
         cells: list[CrossCell] = []
         seconds = 0.0
-        for target, one in zip(targets, hardware, strict=True):
-            emit(Message("", f"{len(networks)} networks side by side on {target.name}."))
-            written = partial(_written, model=one.model, seed=stage.seed)
-            found, spent = measure_target(
-                target,
+        settings = [
+            Setting(target, one.model, partial(_written, model=one.model, seed=stage.seed))
+            for target, one in zip(targets, hardware, strict=True)
+        ]
+        for together in _on_one_device(settings, projects):
+            names = [setting.target.name for setting in together]
+            emit(Message("", f"{len(networks)} networks side by side on {', '.join(names)}."))
+            found, spent = measure_settings(
+                together,
                 networks,
-                one.model,
-                devices[target.name],
-                written,
+                devices[names[0]],
                 FleetingScratch(),
                 rounds=verify.config.rounds,
                 min_ms=verify.config.min_ms,
@@ -144,6 +149,14 @@ def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit, *, t
         seconds=seconds,
         test_images=verified[first.name].test_images if trained else 0,
     )
+
+
+def _on_one_device(settings: Sequence[Setting], projects: Mapping[str, Project]) -> list[list[Setting]]:
+    """The settings of each device together."""
+    groups: dict[str, list[Setting]] = {}
+    for setting in settings:
+        groups.setdefault(projects[setting.target.name].config.device, []).append(setting)
+    return list(groups.values())
 
 
 def _found(
