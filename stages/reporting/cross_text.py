@@ -174,4 +174,4 @@ def expansion_words(shares: Shares) -> str:
 
 
 def _percents(named: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in named.items()) or "–"
+    return ", ".join(f"{name} {100 * share:.0f}\N{NO-BREAK SPACE}%" for name, share in named.items()) or "–"

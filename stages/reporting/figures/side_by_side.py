@@ -30,7 +30,7 @@ class Drawn:
 def side_by_side_figure(networks: Sequence[Drawn], *, width: float) -> Markup:
     """Boxes are coloured by kernel and as wide as their blocks have channels (square root)."""
     wide = width >= 600
-    left = 76.0 if wide else 46.0
+    left = 76.0 if wide else 60.0
     most = max(1, int((width - left) // (116 if wide else 70)))
     layers = max((drawn.layers for drawn in networks), default=0)
     by_layer = [dict(zip(drawn.net.layers, drawn.net.blocks, strict=True)) for drawn in networks]
