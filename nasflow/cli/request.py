@@ -103,10 +103,8 @@ class RunOptions:
 
         ``still_forced``: stages that were to run in any case and have not begun.
         """
-        if self.part_of:
-            return shlex.join([*program(), *self.part_of])
-        words = [*program(), "run", *self.selection.arguments()]
-        if self.until is not None:
+        words = [*program(), *(self.part_of or ("run", *self.selection.arguments()))]
+        if self.until is not None and not self.part_of:
             words += ["--until", self.until]
         for stage in still_forced:
             words += ["--force", stage]
@@ -119,7 +117,7 @@ class RunOptions:
 
         Stages know neither how the program was called nor with what options.
         """
-        command = shlex.join([*program(), "run", *self.selection.arguments()])
+        command = shlex.join([*program(), *(self.part_of or ("run", *self.selection.arguments()))])
         return _RUN.sub(lambda _match: command, text)
 
 

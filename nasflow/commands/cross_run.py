@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nasflow.base.errors import UsageError
 from nasflow.base.files import write_atomic
 from nasflow.cli.request import Outcome, RunOptions, Selection
 from nasflow.cli.screen import screen
+from nasflow.commands.cross_measure import compared, latest_search
 from nasflow.commands.cross_train import target_projects, train_each
-from nasflow.commands.measured_model import latest_model, stage_of
 from nasflow.commands.project import Project, open_project
-from nasflow.commands.report import rewrite_report, stored_documents
+from nasflow.commands.report import rewrite_report
 from nasflow.commands.run import run_pipeline
 from nasflow.commands.summary import short, width_here
 from nasflow.hardware_targets import NamedTarget, labels, parse_targets
 from nasflow.publish import CROSS_TABLE, LATEST
 from pipeline.artifact import document_bytes
-from pipeline.events import Emit, Message
-from pipeline.runner import Pipeline
-from pipeline.stage import Context
-from pipeline.store.scratch import FleetingScratch
-from pipeline.store.store import Store
-from stages.documents import (
-    CrossCell,
-    CrossTable,
-    HardwareNetwork,
-    LatencyModel,
-    PrunedNetworks,
-    SearchResult,
-    Verification,
-)
-from stages.search import Search
-from stages.verify import Verify
-
-if TYPE_CHECKING:
-    from stages.verification.cross_table import Setting
+from pipeline.events import Message
+from stages.documents import CrossTable
 
 PAGE = "cross_table.html"
+_MEASURING = ("profile", "latency")
+_SEARCHING = (*_MEASURING, "precheck", "search")
+"""What is run before devices are compared: for each, and for the first."""
 
 
 def run_on_devices(options: RunOptions, devices: str, *, train: bool = False) -> Outcome:
@@ -54,20 +40,23 @@ def run_on_devices(options: RunOptions, devices: str, *, train: bool = False) ->
     targets = parse_targets(devices)
     first, *others = targets
     words = ("run", *options.selection.arguments(), "--devices", devices, *(["--train"] if train else []))
-    options = replace(options, part_of=(*words, *(["--json"] if options.as_json else [])))
+    forced = options.force
+    options = replace(options, part_of=words, force=())
     selections = {target.name: _selected(options.selection, target) for target in targets}
-    for selection in selections.values():  # what a device refuses is told before any work
-        open_project(selection, tell=lambda _notice: None).open_device().close()
-    run_pipeline(replace(options, selection=selections[first.name], until="search"))
+    _check(selections, forced, train=train)
+    shared = replace(options, selection=selections[first.name], until="search", force=_of(forced, _SEARCHING))
+    run_pipeline(shared)
     for target in others:
-        run_pipeline(replace(options, selection=selections[target.name], until="latency"))
+        measured = replace(options, selection=selections[target.name], until="latency")
+        run_pipeline(replace(measured, force=_of(forced, _MEASURING)))
     searching = open_project(selections[first.name], tell=lambda _notice: None)
     with closing(searching.open_device()) as device:
-        search = _latest_search(searching.pipeline(lambda _event: None, device, warn=False))
+        search = latest_search(searching.pipeline(lambda _event: None, device, warn=False))
     projects = target_projects(targets, selections, search)
-    trained = train_each(options, selections, projects) if train else {}
+    rest = replace(options, force=tuple(name for name in forced if name not in _SEARCHING))
+    trained = train_each(rest, selections, projects) if train else {}
     with closing(screen(as_json=options.as_json)) as reporter:
-        table = _compared(projects, first, reporter, trained=bool(trained))
+        table = compared(projects, first, reporter, trained=bool(trained))
         reporter(Message("", f"{labels(targets)} are compared."))
     files = _write(table, projects[first.name].artifacts)
     if trained:
@@ -77,113 +66,29 @@ def run_on_devices(options: RunOptions, devices: str, *, train: bool = False) ->
     return _outcome(table, files, trained, projects)
 
 
+def _check(selections: Mapping[str, Selection], forced: Sequence[str], *, train: bool) -> None:
+    """Raises UsageError for what a device refuses, and for what is not done for several, before any work."""
+    for selection in selections.values():
+        project = open_project(selection, tell=lambda _notice: None)
+        project.open_device().close()
+        if train and project.config.data.folds:
+            raise UsageError(
+                f"--train takes one search for all devices, and data.folds {project.config.data.folds} takes "
+                "one for each fold: a fold's test images would have been searched on.",
+                hint="Leave data.folds out (--set data.folds=null), or run the devices one by one.",
+            )
+    if not train and (late := [name for name in forced if name not in _SEARCHING]):
+        raise UsageError(
+            f"--force {late[0]}: --devices runs up to the search.", hint="Add --train, or leave it out."
+        )
+
+
+def _of(forced: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in forced if name in stages)
+
+
 def _selected(chosen: Selection, target: NamedTarget) -> Selection:
     return replace(chosen, device=None, assignments=(*chosen.assignments, *target.overrides))
-
-
-def _latest_search(pipeline: Pipeline) -> SearchResult:
-    """The search that has just been made, or was up to date."""
-    record = next(status.record for status in pipeline.status(until="search") if status.name == "search")
-    assert record is not None
-    return pipeline.store.document(record, SearchResult)
-
-
-def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit, *, trained: bool) -> CrossTable:
-    from stages.nas.across_hardware import Hardware, hardware_networks, search_for
-    from stages.verification.cross_accuracy import cross_accuracies
-    from stages.verification.cross_table import Setting, measure_settings
-
-    with ExitStack() as stack:
-        devices = {
-            name: stack.enter_context(closing(project.open_device())) for name, project in projects.items()
-        }
-        pipelines = {
-            name: project.pipeline(emit, devices[name], warn=False) for name, project in projects.items()
-        }
-        own = pipelines[first.name]
-        store: Store = own.store
-        hardware = [Hardware(name, latest_model(pipeline)[1]) for name, pipeline in pipelines.items()]
-        context = Context("search", "", store, FleetingScratch(), emit)
-        stage, verify = stage_of(own, Search), stage_of(own, Verify)
-        search = _latest_search(own)
-        searches = {
-            one.name: search
-            if one.name == first.name
-            else search_for(search, first.name, one.model, stage.target, stage.seed, context)
-            for one in hardware
-        }
-        picked, verified = _found(pipelines) if trained else ({}, {})
-        stack.enter_context(store.lock())
-        targets, networks = hardware_networks(searches, hardware, stage.target, stage.seed, context, picked)
-        accuracies = cross_accuracies(verified, store)
-        cells: list[CrossCell] = []
-        seconds = 0.0
-        settings = [
-            Setting(target, one.model, partial(_written, model=one.model, seed=stage.seed))
-            for target, one in zip(targets, hardware, strict=True)
-        ]
-        for together in _on_one_device(settings, projects):
-            names = [setting.target.name for setting in together]
-            emit(Message("", f"{len(networks)} networks side by side on {', '.join(names)}."))
-            found, spent = measure_settings(
-                together,
-                networks,
-                devices[names[0]],
-                FleetingScratch(),
-                rounds=verify.config.rounds,
-                min_ms=verify.config.min_ms,
-                warmup_ms=verify.config.warmup_ms,
-                seed=stage.seed,
-            )
-            cells += [
-                cell.model_copy(update={"accuracy": accuracies.get((cell.network, cell.target))})
-                for cell in found
-            ]
-            seconds += spent
-    folders = {name: project.published for name, project in projects.items()} if trained else {}
-    return CrossTable(
-        space=search.space.name,
-        targets=targets,
-        networks=tuple(n.model_copy(update={"folder": folders.get(n.target, "")}) for n in networks),
-        cells=tuple(cells),
-        seconds=seconds,
-        test_images=verified[first.name].test_images if trained else 0,
-    )
-
-
-def _on_one_device(settings: Sequence[Setting], projects: Mapping[str, Project]) -> list[list[Setting]]:
-    """The settings of each device together."""
-    groups: dict[str, list[Setting]] = {}
-    for setting in settings:
-        groups.setdefault(projects[setting.target.name].config.device, []).append(setting)
-    return list(groups.values())
-
-
-def _found(
-    pipelines: Mapping[str, Pipeline],
-) -> tuple[dict[str, tuple[int, ...]], dict[str, Verification]]:
-    """Each target's picked path, and what was verified of its network."""
-    picked, verified = {}, {}
-    for name, pipeline in pipelines.items():
-        documents = stored_documents(pipeline)
-        pruned, verification = documents["prune"], documents["verify"]
-        assert isinstance(pruned, PrunedNetworks)
-        assert isinstance(verification, Verification)
-        picked[name], verified[name] = pruned.found.choices, verification
-    return picked, verified
-
-
-def _written(network: HardwareNetwork, *, model: LatencyModel, seed: int) -> bytes:
-    """The network as that target's latency model was measured: its precision and its ways."""
-    from stages.conversion.measured import measured_network
-
-    return measured_network(
-        network.net,
-        model.precision,
-        output=model.output,
-        seed=seed,
-        implementations=model.implementations,
-    )
 
 
 def _write(table: CrossTable, artifacts: Path) -> dict[str, Path]:

@@ -302,10 +302,10 @@ def command(
         if train:
             raise typer.BadParameter("--train is for --devices: 'nasflow run' alone always trains")
         return lambda: run_pipeline(options)
-    if device is not None or from_stage or until or force or dry_run or front:
+    if device is not None or from_stage or until or dry_run or front:
         raise typer.BadParameter(
-            "--devices compares devices after one search: it goes with --train, --config, --set, --seed, "
-            "--offline, --full-length and --json alone"
+            "--devices compares devices after one search: it goes with --train, --force, --config, --set, "
+            "--seed, --offline, --full-length and --json alone"
         )
 
     def compare() -> Outcome:

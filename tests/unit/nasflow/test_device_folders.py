@@ -97,3 +97,6 @@ def test_what_goes_on_after_an_interruption_is_the_whole_command() -> None:
     words = ("run", "--config", "a b.yaml", "--devices", "local,onnxruntime", "--train")
     options = RunOptions(Selection(assignments=("device=local",)), until="search", part_of=words)
     assert options.resume_command().endswith("run --config 'a b.yaml' --devices local,onnxruntime --train")
+    assert options.resume_command(["verify"]).endswith("--train --force verify")
+    hint = options.with_selection("Measure again: nasflow run --force profile.")
+    assert hint.endswith("--devices local,onnxruntime --train --force profile.")
