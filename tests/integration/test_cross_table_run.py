@@ -94,10 +94,6 @@ def test_trained_each_device_has_its_own_results_and_the_table_has_accuracies(pr
         (("--devices", "local,onnxruntime", "--device", "local"), "--devices compares devices"),
         (("--train",), "--train is for --devices"),
         (("--devices", "local,onnxruntime", "--force", "verify"), "--devices runs up to the search"),
-        (
-            ("--devices", "local,onnxruntime", "--train", "--set", "data.folds=3"),
-            "would have been searched on",
-        ),
         (("--devices", "local,onnxruntime@precision=int8"), "onnxruntime runs float32 models"),
     ],
 )

@@ -10,8 +10,10 @@ from support.cross_tables import sample_cross_table
 from support.finished_run import finish
 from support.sample_documents import sample_documents
 
+from nasflow.base.errors import UsageError
 from nasflow.cli.app import main
 from nasflow.cli.request import RunOptions, Selection
+from nasflow.commands.cross_run import run_on_devices
 from nasflow.commands.cross_train import folder_names
 from nasflow.commands.ship import find_run
 from nasflow.hardware_targets import NamedTarget, parse_targets
@@ -100,3 +102,11 @@ def test_what_goes_on_after_an_interruption_is_the_whole_command() -> None:
     assert options.resume_command(["verify"]).endswith("--train --force verify")
     hint = options.with_selection("Measure again: nasflow run --force profile.")
     assert hint.endswith("--devices local,onnxruntime --train --force profile.")
+
+
+def test_folds_are_refused_with_train_before_anything_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text("data: {source: folder, path: photos, folds: 3}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="test images would have been searched on"):
+        run_on_devices(RunOptions(Selection(file)), "local,local@threads=2", train=True)
+    assert list(tmp_path.iterdir()) == [file]
