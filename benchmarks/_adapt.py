@@ -18,9 +18,10 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,8 @@ from numpy.typing import NDArray
 from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
 from android_bench.virtual_phone.described_cost import operators_ms
 from benchmarks._drift import DriftingDevice, true_ms
-from benchmarks._report import Bar, above, at_least, at_most, say
+from benchmarks._kept_lines import Job, KeptLines
+from benchmarks._report import Bar, above, at_least, at_most, commit, say
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
@@ -50,6 +52,7 @@ from stages.space.search_space import SearchSpace
 Array = NDArray[np.float64]
 Phone = Literal["kinds", "operators", "blocks"]
 
+KINDS_OF_PHONES: tuple[Phone, ...] = get_args(Phone)
 MEASURED, JUDGED, ROUNDS, NOISE = 10, 100, 8, 0.01
 OWN_SD, INTERACTION_SD = 0.12, 0.08
 KINDS = {"depthwise": 1.4, "dense": 0.8, "memory": 1.0}
@@ -60,7 +63,9 @@ _NEVER = 10**9
 def adapt_figures(full: bool) -> dict[str, Any]:
     """By space and kind of phone, the errors of all methods, each over many phones."""
     names = ("fashion", "proxyless_mobile") if full else ("fashion",)
-    return {name: _of_space(load_space(SpaceConfig(name=name)), 40 if full else 8) for name in names}
+    figures = {name: _of_space(name, 40 if full else 8) for name in names}
+    kept_phones().finish()
+    return figures
 
 
 def adapt_bars(figures: Mapping[str, Any]) -> list[Bar]:
@@ -97,14 +102,33 @@ class _Old:
     designs: Mapping[str, tuple[Choices, ...]]
 
 
-def _of_space(space: SearchSpace, phones: int) -> dict[str, Any]:
-    say(f"hardware: the old phone's model of space {space.name}")
-    old = _old_phone(space)
+def _of_space(name: str, phones: int) -> dict[str, Any]:
+    space = load_space(SpaceConfig(name=name))
     figures: dict[str, Any] = {"blocks_in_space": len(space.distinct_blocks()), "phones": phones}
-    for kind in ("kinds", "operators", "blocks"):
-        say(f"hardware: {phones} phones of kind {kind}, space {space.name}")
-        figures[kind] = _summary([_one_phone(old, kind, seed) for seed in range(phones)])
+    kept = kept_phones()
+    say(f"hardware: {phones} phones of each kind, space {name}")
+    jobs: list[Job] = [(name, kind, seed) for kind in KINDS_OF_PHONES for seed in range(phones)]
+    found = dict(kept.results(jobs, one_phone))
+    for kind in KINDS_OF_PHONES:
+        figures[kind] = _summary([found[name, kind, seed] for seed in range(phones)])
     return figures
+
+
+def kept_phones() -> KeptLines:
+    """What a benchmark that was stopped has found, of the same state of the program."""
+    return KeptLines("hardware", [commit(), Path(__file__).read_text(encoding="utf-8")])
+
+
+def one_phone(job: Job) -> dict[str, Any]:
+    """The errors of all methods on one phone: (space, kind, seed). Called in processes of its own."""
+    name, kind, seed = job
+    return _one_phone(_old_phone_of(str(name)), cast("Phone", kind), int(seed))
+
+
+@cache
+def _old_phone_of(name: str) -> _Old:
+    say(f"hardware: the old phone's model of space {name}")
+    return _old_phone(load_space(SpaceConfig(name=name)))
 
 
 def _old_phone(space: SearchSpace) -> _Old:
@@ -152,7 +176,7 @@ def _random_networks(space: SearchSpace) -> Array:
 
 
 def _one_phone(old: _Old, kind: Phone, seed: int) -> dict[str, Any]:
-    chance = np.random.default_rng([seed, ("kinds", "operators", "blocks").index(kind)])
+    chance = np.random.default_rng([seed, KINDS_OF_PHONES.index(kind)])
     there = old.times * np.append(_ratios(old.space, kind, chance), 1.0)
     truth = old.judged @ there
     errors: dict[str, Array] = {"old": _off(old.judged @ old_times(old.model, old.space), truth)}
@@ -166,7 +190,8 @@ def _one_phone(old: _Old, kind: Phone, seed: int) -> dict[str, Any]:
             within = float(np.mean(error <= model.interval_percent / 100))
             interval_percent = model.interval_percent
     errors |= _other_methods(old, measured["chosen"], truth)
-    return {"errors": errors, "within": within, "interval_percent": interval_percent}
+    lists = {name: error.tolist() for name, error in errors.items()}
+    return {"errors": lists, "within": within, "interval_percent": interval_percent}
 
 
 def _ratios(space: SearchSpace, kind: Phone, chance: np.random.Generator) -> Array:
@@ -254,7 +279,7 @@ def _summary(phones: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Over phones: each method's errors, and what the adapted model saves against it, by phone."""
     methods: dict[str, Any] = {}
     saved: dict[str, Any] = {}
-    ours = np.array([phone["errors"]["adapted"].mean() for phone in phones])
+    ours = np.array([np.mean(phone["errors"]["adapted"]) for phone in phones])
     for name in phones[0]["errors"]:
         errors = np.array([phone["errors"][name] for phone in phones])
         shares = np.mean(errors <= 0.05, axis=1)

@@ -12,21 +12,24 @@ than a certain loss, for eight such losses. Accuracy: how much less the best net
 keeps one of this target's latencies, for eight of them.
 
 Control: in the own front's place that of a latency table whose times belong to other blocks.
+
+Targets are measured one after the other, and only times of one target are compared with each other: one
+thread is timed by its own processor time, two by the clock, which other programs move.
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from android_bench.device import Device, RuntimeOptions
 from android_bench.local.cuda_device import driver_is_here, find_gpus
@@ -37,13 +40,13 @@ from benchmarks._tabular_ruler import all_choices
 from benchmarks.search_rules import CHOSEN_BY, CONFIRMED_BY, recorded
 from benchmarks.tabular_space import TrainedSpace, silent, tabular_space
 from nasflow.assemble import cuda_gpu, onnx_runtime
-from pipeline.stage import Context
-from pipeline.store.scratch import FleetingScratch
+from pipeline.runner import Pipeline
 from pipeline.store.store import Store
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency.config import LatencyConfig
 from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.space.block_spec import Implementation
 
 Array = NDArray[np.float64]
 
@@ -126,20 +129,29 @@ def _device(name: str, options: RuntimeOptions) -> Device:
 
 
 def measured(name: str, options: RuntimeOptions, full: bool) -> Measured:
-    """A target's latency model, measured now."""
+    """A target's latency model, measured now, or by an earlier call that was stopped since."""
     say(f"hardware: measuring {name}")
     space, device = tabular_space(), _device(name, options)
     profile = ProfileConfig() if full else ProfileConfig(rounds=4, extra_rounds=4)
     latency = LatencyConfig() if full else LatencyConfig(rounds=4, extra_rounds=4)
-    with tempfile.TemporaryDirectory() as folder, closing(device):
-        store = Store(Path(folder), silent)
-        table = ProfileOps(profile, space, options, 0, device).run(
-            Context("profile", "", store, FleetingScratch(), silent)
-        )
-        model = FitLatency(latency, space, options, 0, device).run(
-            Context("latency", "", store, FleetingScratch(), silent), table=table
-        )
+    with closing(device):
+        ways: tuple[Implementation, ...] = ("native",) if name == "onnxruntime" else get_args(Implementation)
+        stages = [
+            ProfileOps(profile, space, options, 0, device, ways=ways),
+            FitLatency(latency, space, options, 0, device),
+        ]
+        pipeline = Pipeline(stages, Store(work_folder(full), silent), silent)
+        with pipeline.store.lock():
+            documents = pipeline.run()
+    table, model = documents["profile"], documents["latency"]
+    assert isinstance(table, LatencyTable)
+    assert isinstance(model, LatencyModel)
     return Measured(name, table, model, _path_ms(model))
+
+
+def work_folder(full: bool) -> Path:
+    """Where timings are kept until the benchmark has ended: one that was stopped goes on from there."""
+    return user_cache_path("nasflow") / "benchmarks" / f"hardware-{'full' if full else 'quick'}"
 
 
 def _path_ms(model: LatencyModel) -> Array:

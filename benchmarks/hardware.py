@@ -7,17 +7,19 @@ all known, on this computer with one and two threads, with int8, with ONNX Runti
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 from benchmarks._adapt import adapt_bars, adapt_figures
-from benchmarks._hardware_cross import cross_bars, cross_figures
+from benchmarks._hardware_cross import cross_bars, cross_figures, work_folder
 from benchmarks._report import Outcome, main
 
 
 def run(full: bool) -> Outcome:
-    """All parts."""
+    """All parts. One that was stopped goes on where it was: with the same arguments and the same program."""
     cross, adapted = cross_figures(full), adapt_figures(full)
     bars = [*adapt_bars(adapted), *(cross_bars(cross) if full else [])]
+    shutil.rmtree(work_folder(full))  # the next one measures anew
     return Outcome({"adapt": adapted, "cross": cross}, bars)
 
 

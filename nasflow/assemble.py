@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from android_bench.device import Device, RuntimeOptions
 from nasflow.base.files import expand_home
@@ -26,6 +26,7 @@ from stages.profile_ops import ProfileOps
 from stages.prune import Prune
 from stages.search import Search
 from stages.space import load_space, space_for
+from stages.space.block_spec import Implementation
 from stages.space.search_space import SearchSpace
 from stages.training.distillation import FULL
 from stages.training.recipe import TrainingConfig
@@ -163,6 +164,9 @@ def build_stages(
     space, data = space_and_images(config, base_dir) if fitted is None else fitted
     training = resolve_teacher(config.training, base_dir)
     seed, runtime = config.seed, config.runtime
+    # ONNX Runtime is given what the conversion exports, in which every block is computed as it is written.
+    onnx = config.device == "onnxruntime"
+    engine: Literal["tflite", "onnx"] = "onnx" if onnx else "tflite"
     measured = space.model_copy(update={"pretrained": None})  # other weights take no other time
     prune = Prune(
         config=with_shared(config.prune, config.measurement),
@@ -183,6 +187,7 @@ def build_stages(
             seed=seed,
             device=device,
             model_output=config.convert.output,
+            ways=("native",) if onnx else get_args(Implementation),
         ),
         FitLatency(
             config=with_shared(config.latency, config.measurement),
@@ -198,6 +203,7 @@ def build_stages(
             runtime=runtime,
             seed=seed,
             device=device,
+            engine=engine,
         ),
         Search(
             config=config.search,
@@ -232,6 +238,7 @@ def build_stages(
             device=device,
             networks=compared,
             measurable=measurable_precisions(config.device),
+            engine=engine,
         ),
     )
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nasflow.base.errors import IntegrityError, UsageError
 from nasflow.base.files import read_or_none
-from nasflow.publish import COMPLETE, RESULT, read_manifest, record_of
+from nasflow.publish import COMPLETE, RESULT, artifacts_of, read_manifest, record_of
 from pipeline.artifact import Document, sha256_hex
 from pipeline.events import Emit
 from pipeline.store.store import StageRecord, Store
@@ -32,7 +32,7 @@ class FinishedRun:
 
 
 def read_finished(latest: Path, emit: Emit) -> FinishedRun:
-    """Read what ``latest`` (a folder ``artifacts/latest``) was made from.
+    """Read what ``latest`` (a folder ``artifacts/latest`` or ``artifacts/devices/NAME``) was made from.
 
     Raises UsageError where no run has finished there, or the store beside it no longer has its results,
     IntegrityError where a file is damaged, MachineError.
@@ -42,19 +42,18 @@ def read_finished(latest: Path, emit: Emit) -> FinishedRun:
         raise UsageError(f"No finished run is in {latest}.", hint="Finish one first: nasflow run.")
     if not manifest.documents:
         raise UsageError(f"{latest} was written by an earlier version of nasflow.", hint=_AGAIN)
-    store = Store(latest.parent, emit)
+    store = Store(artifacts_of(latest), emit)
     types: Mapping[str, type[Document]] = get_type_hints(RunDocuments)
-    records = {name: _record(store, name, manifest.documents.get(name, "")) for name in sorted(COMPLETE)}
+    digests = manifest.documents
+    records = {name: _record(store, name, digests.get(name, ""), latest) for name in sorted(COMPLETE)}
     documents = {name: store.document(record, types[name]) for name, record in records.items()}
     return FinishedRun(store, RunDocuments.of(documents), records, _result(latest, manifest.sha256[RESULT]))
 
 
-def _record(store: Store, stage: str, digest: str) -> StageRecord:
+def _record(store: Store, stage: str, digest: str, latest: Path) -> StageRecord:
     record = record_of(store, stage, digest)
     if record is None:
-        raise UsageError(
-            f"{store.root} no longer holds what stage {stage} made for {store.root / 'latest'}.", hint=_AGAIN
-        )
+        raise UsageError(f"{store.root} no longer holds what stage {stage} made for {latest}.", hint=_AGAIN)
     return record
 
 

@@ -1,5 +1,7 @@
 """What a finished run leaves for people: ``artifacts/latest``, copied out of the store.
 
+Of ``nasflow run --devices A,B --train`` each device has such a folder, ``artifacts/devices/NAME``.
+
 ::
 
     report.html            the report, self-contained
@@ -7,6 +9,7 @@
     result.json            its figures (see artifacts/README.md)
     network.tflite         the found network, ready for an app, in the precision that was verified
     network_int8.tflite    the same in another precision (convert.precisions), for each one file
+    network.onnx           the same as ONNX Runtime ran it, where that was the engine
     network.json           its architecture (NetConfig)
     network.safetensors    its weights, for PyTorch
     manifest.json          what these files were made from, and their hashes
@@ -32,7 +35,7 @@ from pipeline.events import Emit, Message
 from pipeline.runner import Pipeline
 from pipeline.store.store import StageRecord, Store
 from stages.data.config import DataConfig, open_dataset
-from stages.documents import CrossValidation, Precision
+from stages.documents import CrossTable, CrossValidation, Precision
 from stages.reporting.result import ResultDocument, build_result, run_facts
 from stages.reporting.run_documents import RunDocuments
 
@@ -40,11 +43,16 @@ if TYPE_CHECKING:
     from nasflow.config import PipelineConfig
 
 REPORT, SUMMARY, RESULT, MODEL = "report.html", "summary.md", "result.json", "network.tflite"
+ONNX = "network.onnx"
 ARCHITECTURE, WEIGHTS, MANIFEST = "network.json", "network.safetensors", "manifest.json"
 FILES = (REPORT, SUMMARY, RESULT, MODEL, ARCHITECTURE, WEIGHTS)
 """What every publication has; :func:`other_model` names what may be beside it."""
 COMPLETE = frozenset(field.name for field in fields(RunDocuments))
 """The stages whose documents a publication needs."""
+
+
+LATEST, DEVICES, CROSS_TABLE = "latest", "devices", "cross_table.json"
+"""Below ``artifacts``: the last run's results; those of each device of ``--devices``; how all compare."""
 
 
 class Manifest(Record):
@@ -73,6 +81,29 @@ class Published:
         return {name: self.folder / name for name in self.names}
 
 
+def artifacts_of(folder: Path) -> Path:
+    """The folder ``artifacts`` of a publication: ``latest`` lies in it, ``devices/NAME`` one deeper."""
+    above = folder.parent
+    return above.parent if above.name == DEVICES and not (above / "records").is_dir() else above
+
+
+def cross_table_of(artifacts: Path, documents: Mapping[str, Document]) -> CrossTable | None:
+    """The cross table that a run stands in: its device, with its settings and its found network.
+
+    None: there is no such table, or it is of other runs (or another version's).
+    """
+    try:
+        table = CrossTable.model_validate_json(read_or_none(artifacts / CROSS_TABLE) or b"")
+    except ValidationError:
+        return None
+    run = RunDocuments.of(documents)
+    here = run.verify.device.identity(), run.verify.runtime
+    own = [t.name for t in table.targets if (t.device.identity(), t.runtime) == here]
+    found = run.found.net
+    same = table.space == run.search.space.name and any(table.network(name).net == found for name in own)
+    return table if same else None
+
+
 def other_model(precision: Precision) -> str:
     """The name of the found network's file in a precision that is not the verified one."""
     return f"network_{precision}.tflite"
@@ -99,7 +130,8 @@ def publish(
     MachineError.
     """
     shown = data if data is not None and shows_images(config, data) else None
-    made_from = _made_from(documents, config, folds, images=shown is not None)
+    cross = cross_table_of(store.root, documents)
+    made_from = _made_from(documents, config, folds, cross, images=shown is not None)
     manifest = read_manifest(folder)
     of_these = manifest is not None and manifest.made_from == made_from and bool(manifest.documents)
     known = manifest.sha256 if manifest is not None and of_these else {}
@@ -116,13 +148,13 @@ def publish(
                 result = ResultDocument.model_validate_json((folder / RESULT).read_bytes())
                 return Published(folder, result, names, ())
     facts = run_facts(seed=config.seed, dataset=config.data.source)
-    result = build_result(documents, facts, folds, _stage_seconds(documents, store))
+    result = build_result(documents, facts, folds, _stage_seconds(documents, store), cross)
     contents = _contents(documents, result, store, models, shown)
     for name, content in contents.items():
         write_atomic(folder / name, content)
-    for precision in get_args(Precision):  # of another run, whose precisions were others
-        if other_model(precision) not in models:
-            delete(folder / other_model(precision))
+    for name in (ONNX, *map(other_model, get_args(Precision))):  # of another run, which had others
+        if name not in models:
+            delete(folder / name)
     manifest = Manifest(
         made_from=made_from,
         documents=_digests(documents),
@@ -137,10 +169,13 @@ def _models(documents: Mapping[str, Document]) -> dict[str, Blob]:
     """The found network's files by the names that they are published under."""
     run = RunDocuments.of(documents)
     verified = run.verify.runtime.precision
-    return {
+    files = {
         MODEL if file.precision == verified else other_model(file.precision): file.blob
         for file in run.found_conversion.files
     }
+    onnx = run.found_conversion.onnx
+    measured = run.verify.device.runtime.startswith("onnxruntime ")
+    return files | {ONNX: onnx} if measured and onnx is not None else files
 
 
 def images_of(pipeline: Pipeline) -> DataConfig | None:
@@ -193,9 +228,15 @@ def _contents(
 
 
 def _made_from(
-    documents: Mapping[str, Document], config: PipelineConfig, folds: CrossValidation | None, *, images: bool
+    documents: Mapping[str, Document],
+    config: PipelineConfig,
+    folds: CrossValidation | None,
+    cross: CrossTable | None,
+    *,
+    images: bool,
 ) -> str:
-    together = {} if folds is None else {"folds": folds}
+    together: dict[str, Document] = {} if folds is None else {"folds": folds}
+    together |= {} if cross is None else {"cross": cross}
     digests = _digests({**documents, **together})
     made_from = {"documents": digests, "seed": config.seed, "dataset": config.data.source, "images": images}
     return sha256_hex(canonical_json(made_from))

@@ -53,7 +53,7 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     inputs: ClassVar[Mapping[str, str]] = {
         "finetuned": "finetune",
         "baselines": "baseline",
@@ -124,6 +124,7 @@ class Convert(Stage):
             converter = stack.enter_context(TensorflowConverter())
             here = stack.enter_context(LocalDevice())
             from stages.conversion.chain import convert_network, finish_network
+            from stages.conversion.onnx_output import with_onnx_output
 
             others = PrecisionFiles(self.config, dataset, images, here, self.seed)
             for index, plan in enumerate(plans):
@@ -139,7 +140,8 @@ class Convert(Stage):
                         finished = finish_network(
                             steps, images, converter, here, self._limits(), name=network.name
                         )
-                        file = Done(model=finished.model, kept=KeptFile(check=finished.check))
+                        exported = with_onnx_output(steps.onnx, self.config.output)
+                        file = Done(finished.model, KeptFile(check=finished.check), onnx=exported)
                     else:
                         float32_model = done[plan.key, "float32"].model
                         file = self._in_precision(context, plan, precision, float32_model, others, converter)
@@ -220,6 +222,7 @@ class Convert(Stage):
                 done[plan.key, precision].stored(context, precision, self.config.output)
                 for precision in self._precisions(plan)
             ),
+            onnx=context.store.put_bytes(done[plan.key, "float32"].onnx, ".onnx"),
         )
 
     def _limits(self) -> Limits:
@@ -273,17 +276,24 @@ class KeptFile(Record):
 
 @dataclass(frozen=True)
 class Done:
-    """A file that is made and checked; ``weights`` are the fine-tuned ones, empty where there are none."""
+    """A file that is made and checked.
+
+    ``weights`` are the fine-tuned ones, ``onnx`` the ONNX model that a float32 file was made of; each is
+    empty where there is none.
+    """
 
     model: bytes
     kept: KeptFile
     weights: bytes = b""
+    onnx: bytes = b""
 
     def save(self, context: Context, key: FileKey) -> None:
         """For a run that is interrupted later; what is read first is written last."""
         name = ".".join(key)
         if self.weights:
             context.scratch.save(f"{name}.weights", self.weights)
+        if self.onnx:
+            context.scratch.save(f"{name}.onnx", self.onnx)
         context.scratch.save(f"{name}.tflite", self.model)
         context.scratch.save(f"{name}.json", self.kept.model_dump_json().encode())
 
@@ -310,9 +320,9 @@ def _done_before(context: Context, wanted: Sequence[FileKey]) -> dict[FileKey, D
         name = ".".join(key)
         kept, model = context.scratch.load(f"{name}.json"), context.scratch.load(f"{name}.tflite")
         if kept is not None and model is not None:
-            weights = context.scratch.load(f"{name}.weights") or b""
+            weights, onnx = (context.scratch.load(f"{name}.{part}") or b"" for part in ("weights", "onnx"))
             try:
-                done[key] = Done(model, KeptFile.model_validate_json(kept), weights)
+                done[key] = Done(model, KeptFile.model_validate_json(kept), weights, onnx)
             except ValidationError:  # written by another version of nasflow: convert again
                 continue
     return done

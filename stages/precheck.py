@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -68,10 +68,13 @@ class PrecheckStage(Stage):
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
+    engine: Literal["tflite", "onnx"] = field(default="tflite", metadata=TOOL)
+    """Which model of a converted network the device is given: the file, or what that was converted from."""
 
     def environment(self) -> Mapping[str, str]:
         """The device, and the packages that convert."""
-        return {**self.device.info().identity(), **converter_versions()}
+        engine = {"engine": self.engine} if self.engine != "tflite" else {}
+        return {**self.device.info().identity(), **converter_versions(), **engine}
 
     def settings(self) -> dict[str, Any]:
         """Of ``convert`` what is looked at here."""
@@ -237,7 +240,7 @@ class _Conversions:
             delegate_partitions=structure.delegate_partitions,
             max_relative_diff=tried.max_relative_diff,
         )
-        scratch.save(f"{subject.name}.converted", converted)
+        scratch.save(f"{subject.name}.converted", tried.onnx if self.stage.engine == "onnx" else converted)
         scratch.save(f"{subject.name}.written", written)
         scratch.save(f"{subject.name}.json", conversion.model_dump_json().encode())
         return conversion

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from pydantic import Field
 
@@ -54,10 +54,13 @@ class ProfileOps(Stage):
     device: Device = field(metadata=TOOL)
     model_output: ModelOutput = field(default="probabilities", metadata={"section": "convert.output"})
     """What the measured models answer, as the converted networks will."""
+    ways: tuple[Implementation, ...] = field(default=get_args(Implementation), metadata=TOOL)
+    """In which blocks can be computed on the device."""
 
     def environment(self) -> Mapping[str, str]:
         """The device: its latencies hold for no other."""
-        return self.device.info().identity()
+        few = {} if self.ways == get_args(Implementation) else {"ways": ", ".join(self.ways)}
+        return {**self.device.info().identity(), **few}
 
     def check(self) -> None:
         """Raises UsageError where some model of the space is too large to be built."""
@@ -92,7 +95,7 @@ class ProfileOps(Stage):
                 anchor,
                 measured_network(anchor_net, precision, seed=self.seed, output=self.model_output),
             ),
-            rivals=[[variant_name(block, way) for way in block.implementations] for block in blocks],
+            rivals=[[variant_name(block, way) for way in self._ways(block)] for block in blocks],
             repeatable={variant_name(*variant): self._repeatable(*variant) for variant in variants},
             invoke=EMPTY,
             kinds={variant_name(block, way): kinds[block.key] for block, way in variants},
@@ -138,7 +141,10 @@ class ProfileOps(Stage):
         )
 
     def _variants(self) -> list[tuple[BlockSpec, Implementation]]:
-        return [(block, way) for block in self.space.distinct_blocks() for way in block.implementations]
+        return [(block, way) for block in self.space.distinct_blocks() for way in self._ways(block)]
+
+    def _ways(self, block: BlockSpec) -> list[Implementation]:
+        return [way for way in block.implementations if way in self.ways]
 
     def anchor(self) -> tuple[str, NetConfig]:
         """Name and architecture of the network that is timed between the blocks."""

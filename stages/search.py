@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pipeline.stage import Context, Stage
+from pipeline.artifact import document_bytes, sha256_hex
+from pipeline.stage import TOOL, Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import check_fits
 from stages.documents import LatencyModel, SearchResult
@@ -106,3 +107,45 @@ class Search(Stage):
             context=context,
             precision=self.precision,
         )
+
+
+@dataclass(frozen=True)
+class SharedSearch(Search):
+    """One search for several devices, as a device other than the first has it.
+
+    Nothing is trained: supernet and evaluations are those of the first target's search, and probabilities
+    are learned from them under this device's latency model.
+    """
+
+    shared: SearchResult | None = field(default=None, metadata=TOOL)
+    """What the first target's search found."""
+    searched_on: str = ""
+    """What the first target is called."""
+
+    @property
+    def _shared(self) -> SearchResult:
+        assert self.shared is not None, "made with the search that is shared"
+        return self.shared
+
+    def environment(self) -> Mapping[str, str]:
+        """What the search was is in its document."""
+        return {"search_sha256": sha256_hex(document_bytes(self._shared))}
+
+    def estimate_seconds(self) -> float:
+        """Learning from evaluations alone."""
+        return 5.0
+
+    def run(self, context: Context, **inputs: Any) -> SearchResult:
+        """Learn this device's probabilities.
+
+        Raises UsageError where the search has kept no evaluations, InfeasibleTargetError.
+        """
+        latency: LatencyModel = inputs["latency"]
+        self.check_targets(latency)
+        from stages.nas.across_hardware import search_for
+
+        found = search_for(self._shared, self.searched_on, latency, self.target, self.seed, context)
+        context.say(
+            f"target {found.target_ms:.4g} ms; probabilities learned from the search on {self.searched_on}."
+        )
+        return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -36,7 +36,12 @@ from stages.verification.sequential import planned_looks
 from stages.verification.statistics import Contender, EqualAccuracy, equal_accuracy_speedup
 
 if TYPE_CHECKING:
+    from stages.data.dataset import Images
     from stages.verification.side_by_side import Tested
+
+
+_ENGINE_IMAGES = 16
+"""Test images on which another engine's answers are held against LiteRT's."""
 
 
 class VerifyConfig(Record):
@@ -98,7 +103,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -111,6 +116,8 @@ class Verify(Stage):
     """How many are expected, for the estimate."""
     measurable: tuple[Precision, ...] = field(default=get_args(Precision), metadata=TOOL)
     """Precisions that the device runs, which is part of its identity; files in others are left out."""
+    engine: Literal["tflite", "onnx"] = field(default="tflite", metadata=TOOL)
+    """Which of a network's float32 models the device is given: its file, or what that was converted from."""
 
     def environment(self) -> Mapping[str, str]:
         """The device, the images, and the runtime of this computer that says what the networks answer."""
@@ -172,10 +179,10 @@ class Verify(Stage):
         tested = Tested(
             len(dataset.class_names), test.labels, {name: given.classes_N for name, given in answers.items()}
         )
-        requests = {
-            name: self._request(name, context.store.read_bytes(file.blob))
-            for name, file in (files | others).items()
-        }
+        models = {name: context.store.read_bytes(file.blob) for name, file in (files | others).items()}
+        if self.engine == "onnx":
+            models |= self._exported(context, converted, models, test)
+        requests = {name: self._request(name, model) for name, model in models.items()}
         anchor = f"{latency.reference.name}+anchor"
         requests[anchor] = self._request(
             anchor,
@@ -214,7 +221,7 @@ class Verify(Stage):
             images=images_report(dataset, self.data, tested.images_K.tolist()),
             equal_points=self.config.equal_points,
             networks=tuple(comparison.verified(network, context.store) for network in converted.networks),
-            precisions=verified_files(shown, answers, tested, counted),
+            precisions=verified_files(shown, answers, tested, counted, context.store),
             reference=outcome.reference,
             reference_reason=outcome.reason,
             ratio=outcome.ratio.value,
@@ -241,6 +248,40 @@ class Verify(Stage):
             interval_error=counted.error,
             seconds=answer_seconds + rounds.seconds,
         )
+
+    def _exported(
+        self, context: Context, converted: ConvertedNetworks, models: Mapping[str, bytes], test: Images
+    ) -> dict[str, bytes]:
+        """Each network's ONNX model, which answers a few test images as its file does.
+
+        Raises ConversionError where it does not, UsageError where an earlier version has kept none.
+        """
+        from android_bench.local.device import LocalDevice
+        from stages.conversion.config import ConvertConfig
+        from stages.conversion.onnx_output import check_onnx_answers
+        from stages.conversion.parity import Tolerance, evenly_spaced
+
+        images_NHWC = test.batch_NHWC(evenly_spaced(len(test), _ENGINE_IMAGES))
+        limits = ConvertConfig()
+        tolerance = Tolerance(
+            max_relative_diff=limits.max_relative_diff,
+            min_top1_agreement_percent=limits.min_top1_agreement_percent,
+            min_snr_db=limits.min_snr_db,
+        )
+        exported = {}
+        with LocalDevice() as here:
+            for network in converted.networks:
+                if network.onnx is None:
+                    raise UsageError(
+                        f"the ONNX model of network {network.name} was not kept.",
+                        hint="Convert again: nasflow run --force convert.",
+                    )
+                name = network.name
+                exported[name] = context.store.read_bytes(network.onnx)
+                check_onnx_answers(
+                    exported[name], models[name], images_NHWC, self.device, here, tolerance, name=name
+                )
+        return exported
 
     def _rivals(self, converted: ConvertedNetworks) -> list[str]:
         """The names of those that may be the reference. Raises UsageError where there are none."""

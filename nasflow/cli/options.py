@@ -40,6 +40,14 @@ Devices = Annotated[
         "device: local,local@threads=2,onnxruntime (settings of the section runtime behind @).",
     ),
 ]
+Train = Annotated[
+    bool,
+    typer.Option(
+        "--train",
+        help="With --devices: train, convert and verify each device's network on its device, too, into "
+        "artifacts/devices/NAME.",
+    ),
+]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
 From = Annotated[
     StageName | None,

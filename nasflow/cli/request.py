@@ -95,14 +95,16 @@ class RunOptions:
     force: tuple[str, ...] = ()
     dry_run: bool = False
     as_json: bool = False
+    part_of: tuple[str, ...] = ()
+    """The words of the command that this run is a part of, and that goes on where it is interrupted."""
 
     def resume_command(self, still_forced: Sequence[str] = ()) -> str:
         """The command that goes on after an interruption: what is done is not asked for again.
 
         ``still_forced``: stages that were to run in any case and have not begun.
         """
-        words = [*program(), "run", *self.selection.arguments()]
-        if self.until is not None:
+        words = [*program(), *(self.part_of or ("run", *self.selection.arguments()))]
+        if self.until is not None and not self.part_of:
             words += ["--until", self.until]
         for stage in still_forced:
             words += ["--force", stage]
@@ -115,7 +117,7 @@ class RunOptions:
 
         Stages know neither how the program was called nor with what options.
         """
-        command = shlex.join([*program(), "run", *self.selection.arguments()])
+        command = shlex.join([*program(), *(self.part_of or ("run", *self.selection.arguments()))])
         return _RUN.sub(lambda _match: command, text)
 
 

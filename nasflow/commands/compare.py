@@ -32,8 +32,16 @@ def compare(paths: Sequence[Path], page: Path | None) -> Outcome:
     from nasflow.finished_run import read_finished
     from stages.reporting.comparison import ComparedRun, compare_runs
     from stages.reporting.comparison_page import render_comparison
-    from stages.reporting.comparison_text import HEADINGS, comparison_sentences, differing_rows, run_rows
+    from stages.reporting.comparison_text import (
+        HEADINGS,
+        comparison_sentences,
+        differing_rows,
+        liked_by_runs,
+        run_rows,
+    )
+    from stages.reporting.cross_text import LIKES, cross_lines, likes_rows
     from stages.reporting.summary import aligned, wrapped
+    from stages.space.preferences import shares_of_probabilities
 
     if len(paths) < 2:
         raise UsageError(
@@ -55,6 +63,9 @@ def compare(paths: Sequence[Path], page: Path | None) -> Outcome:
                 correct_N=_unpacked(correct, verify.test_images),
                 images={key: value for key, value in record.environment.items() if key not in of_device},
                 settings={stage: each.settings for stage, each in finished.records.items()},
+                learned=shares_of_probabilities(
+                    finished.documents.search.space, finished.documents.search.log_probabilities
+                ),
             )
         )
     comparison = compare_runs(compared)
@@ -64,6 +75,10 @@ def compare(paths: Sequence[Path], page: Path | None) -> Outcome:
     lines = [*message_lines(told.events), *aligned([HEADINGS, *run_rows(comparison)]), ""]
     if rows := differing_rows(comparison):
         lines += [*aligned([("setting", *(run.name for run in comparison.runs)), *rows]), ""]
+    if comparison.cross_table is not None:
+        lines += [*cross_lines(comparison.cross_table, width), ""]
+    else:
+        lines += [*aligned([LIKES, *likes_rows(liked_by_runs(comparison))]), ""]
     lines += [wrapped(subject, sentence, width) for subject, sentence in comparison_sentences(comparison)]
     if page is not None:
         lines += ["", f"{'Page':<9}{short(page)}"]

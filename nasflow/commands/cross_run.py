@@ -2,150 +2,125 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
+from nasflow.base.errors import UsageError
 from nasflow.base.files import write_atomic
-from nasflow.base.text import plain_line
 from nasflow.cli.request import Outcome, RunOptions, Selection
 from nasflow.cli.screen import screen
-from nasflow.commands.measured_model import latest_model, stage_of
+from nasflow.commands.cross_measure import compared, latest_search
+from nasflow.commands.cross_train import target_projects, train_each
 from nasflow.commands.project import Project, open_project
+from nasflow.commands.report import rewrite_report
 from nasflow.commands.run import run_pipeline
+from nasflow.commands.summary import short, width_here
 from nasflow.hardware_targets import NamedTarget, labels, parse_targets
+from nasflow.publish import CROSS_TABLE, LATEST
 from pipeline.artifact import document_bytes
-from pipeline.events import Emit, Message
-from pipeline.runner import Pipeline
-from pipeline.stage import Context
-from pipeline.store.scratch import FleetingScratch
-from pipeline.store.store import Store
-from stages.documents import CrossCell, CrossTable, HardwareNetwork, LatencyModel, SearchResult
-from stages.search import Search
-from stages.verify import Verify
+from pipeline.events import Message
+from stages.documents import CrossTable
 
-FILE = "cross_table.json"
+PAGE = "cross_table.html"
+_MEASURING = ("profile", "latency")
+_SEARCHING = (*_MEASURING, "precheck", "search")
+"""What is run before devices are compared: for each, and for the first."""
 
 
-def run_on_devices(options: RunOptions, devices: str) -> Outcome:
+def run_on_devices(options: RunOptions, devices: str, *, train: bool = False) -> Outcome:
     """Search once, for the first device; then measure, choose and compare. Raises what a stage raises.
 
-    Each device is measured as ``nasflow latency`` does it, and what is up to date is kept. The table is
-    written into ``artifacts/cross_table.json``.
+    Each device is measured as ``nasflow latency`` does it, and what is up to date is kept. ``train``: the
+    networks go through the rest of the stages, too, and have a folder each. The table is written into
+    ``artifacts/cross_table.json`` and, as a page, beside it.
     """
     targets = parse_targets(devices)
     first, *others = targets
-    run_pipeline(replace(options, selection=_selected(options.selection, first), until="search"))
+    words = ("run", *options.selection.arguments(), "--devices", devices, *(["--train"] if train else []))
+    forced = options.force
+    options = replace(options, part_of=words, force=())
+    selections = {target.name: _selected(options.selection, target) for target in targets}
+    _check(selections, forced, train=train)
+    shared = replace(options, selection=selections[first.name], until="search", force=_of(forced, _SEARCHING))
+    run_pipeline(shared)
     for target in others:
-        run_pipeline(replace(options, selection=_selected(options.selection, target), until="latency"))
-    with ExitStack() as stack:
-        reporter = stack.enter_context(closing(screen(as_json=options.as_json)))
-        projects = {
-            target.name: open_project(_selected(options.selection, target), tell=lambda _notice: None)
-            for target in targets
-        }
-        table = _compared(projects, first, reporter)
+        measured = replace(options, selection=selections[target.name], until="latency")
+        run_pipeline(replace(measured, force=_of(forced, _MEASURING)))
+    searching = open_project(selections[first.name], tell=lambda _notice: None)
+    with closing(searching.open_device()) as device:
+        search = latest_search(searching.pipeline(lambda _event: None, device, warn=False))
+    projects = target_projects(targets, selections, search)
+    rest = replace(options, force=tuple(name for name in forced if name not in _SEARCHING))
+    trained = train_each(rest, selections, projects) if train else {}
+    with closing(screen(as_json=options.as_json)) as reporter:
+        table = compared(projects, first, reporter, trained=bool(trained))
         reporter(Message("", f"{labels(targets)} are compared."))
-    path = projects[first.name].artifacts / FILE
-    write_atomic(path, document_bytes(table))
-    return Outcome({**table.model_dump(mode="json"), "written": str(path)}, "\n".join(_lines(table, path)))
+    files = _write(table, projects[first.name].artifacts)
+    if trained:
+        for name, project in projects.items():
+            rewrite_report(selections[name], project)
+        rewrite_report(selections[first.name], replace(projects[first.name], published=LATEST))
+    return _outcome(table, files, trained, projects)
+
+
+def _check(selections: Mapping[str, Selection], forced: Sequence[str], *, train: bool) -> None:
+    """Raises UsageError for what a device refuses, and for what is not done for several, before any work."""
+    for selection in selections.values():
+        project = open_project(selection, tell=lambda _notice: None)
+        project.open_device().close()
+        if train and project.config.data.folds:
+            raise UsageError(
+                f"--train takes one search for all devices, and data.folds {project.config.data.folds} takes "
+                "one for each fold: a fold's test images would have been searched on.",
+                hint="Leave data.folds out (--set data.folds=null), or run the devices one by one.",
+            )
+    if not train and (late := [name for name in forced if name not in _SEARCHING]):
+        raise UsageError(
+            f"--force {late[0]}: --devices runs up to the search.", hint="Add --train, or leave it out."
+        )
+
+
+def _of(forced: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in forced if name in stages)
 
 
 def _selected(chosen: Selection, target: NamedTarget) -> Selection:
     return replace(chosen, device=None, assignments=(*chosen.assignments, *target.overrides))
 
 
-def _compared(projects: dict[str, Project], first: NamedTarget, emit: Emit) -> CrossTable:
-    from stages.nas.across_hardware import Hardware, hardware_networks
-    from stages.verification.cross_table import measure_target
+def _write(table: CrossTable, artifacts: Path) -> dict[str, Path]:
+    """The table for programs, and as a page."""
+    from stages.reporting.cross_page import render_cross_table
 
-    with ExitStack() as stack:
-        devices = {
-            name: stack.enter_context(closing(project.open_device())) for name, project in projects.items()
-        }
-        pipelines = {
-            name: project.pipeline(emit, devices[name], warn=False) for name, project in projects.items()
-        }
-        own = pipelines[first.name]
-        store: Store = own.store
-        search = _latest_search(own)
-        hardware = [Hardware(name, latest_model(pipeline)[1]) for name, pipeline in pipelines.items()]
-        context = Context("search", "", store, FleetingScratch(), emit)
-        stage, verify = stage_of(own, Search), stage_of(own, Verify)
-        stack.enter_context(store.lock())
-        targets, networks = hardware_networks(search, hardware, stage.target, stage.seed, context)
-        cells: list[CrossCell] = []
-        seconds = 0.0
-        for target, one in zip(targets, hardware, strict=True):
-            emit(Message("", f"{len(networks)} networks side by side on {target.name}."))
-            written = partial(_written, model=one.model, seed=stage.seed)
-            found, spent = measure_target(
-                target,
-                networks,
-                one.model,
-                devices[target.name],
-                written,
-                FleetingScratch(),
-                rounds=verify.config.rounds,
-                min_ms=verify.config.min_ms,
-                warmup_ms=verify.config.warmup_ms,
-                seed=stage.seed,
-            )
-            cells += found
-            seconds += spent
-    return CrossTable(
-        space=search.space.name, targets=targets, networks=networks, cells=tuple(cells), seconds=seconds
-    )
+    files = {CROSS_TABLE: artifacts / CROSS_TABLE, PAGE: artifacts / PAGE}
+    write_atomic(files[CROSS_TABLE], document_bytes(table))
+    write_atomic(files[PAGE], render_cross_table(table).encode())
+    return files
 
 
-def _written(network: HardwareNetwork, *, model: LatencyModel, seed: int) -> bytes:
-    """The network as that target's latency model was measured: its precision and its ways."""
-    from stages.conversion.measured import measured_network
+def _outcome(
+    table: CrossTable,
+    files: Mapping[str, Path],
+    trained: Mapping[str, Outcome],
+    projects: Mapping[str, Project],
+) -> Outcome:
+    from stages.reporting.cross_text import cross_lines
 
-    return measured_network(
-        network.net,
-        model.precision,
-        output=model.output,
-        seed=seed,
-        implementations=model.implementations,
-    )
-
-
-def _latest_search(pipeline: Pipeline) -> SearchResult:
-    """The search that has just been made, or was up to date."""
-    record = next(status.record for status in pipeline.status(until="search") if status.name == "search")
-    assert record is not None
-    return pipeline.store.document(record, SearchResult)
-
-
-def _lines(table: CrossTable, path: Path) -> list[str]:
-    from stages.reporting.notation import architecture_line
-
-    width = max(len("network of"), *(len(target.name) for target in table.targets))
-    columns = [max(len(target.name), 24) for target in table.targets]
-    head = "  ".join(
-        f"{plain_line(target.name):>{size}}" for target, size in zip(table.targets, columns, strict=True)
-    )
-    lines = ["Time on each device, ms (share of its own network's, 95 % interval):", ""]
-    lines.append(f"{'network of':<{width}}  {head}  {'loss':>6}")
-    for network in table.networks:
-        cells = [table.cell(network.target, target.name) for target in table.targets]
-        row = "  ".join(f"{_words(cell):>{size}}" for cell, size in zip(cells, columns, strict=True))
-        lines.append(f"{plain_line(network.target):<{width}}  {row}  {network.estimated_loss:6.3f}")
-    lines += ["", *(f"{plain_line(n.target):<{width}}  {architecture_line(n.net)}" for n in table.networks)]
-    limits = ", ".join(f"{target.name} {target.target_ms:.4g} ms" for target in table.targets)
-    return [
-        *lines,
-        "",
-        f"Targets: {plain_line(limits)}. The loss is that in the supernet, estimated: none of these networks "
-        "is trained yet.",
-        f"Table    {path}",
-    ]
-
-
-def _words(cell: CrossCell) -> str:
-    low, high = cell.ratio_to_own_interval_95
-    if cell.network == cell.target:
-        return f"{cell.measurement.median_ms:.4f} (own)"
-    return f"{cell.measurement.median_ms:.4f} ({low:.2f} to {high:.2f})"
+    runs = {
+        name: {"folder": str(projects[name].latest), "verdict": outcome.document["verdict"]}
+        for name, outcome in trained.items()
+    }
+    codes = {outcome.exit_code for outcome in trained.values()}
+    document: dict[str, Any] = {
+        **table.model_dump(mode="json"),
+        "written": str(files[CROSS_TABLE]),
+        "page": str(files[PAGE]),
+        "runs": runs,
+    }
+    lines = cross_lines(table, width_here())
+    lines += ["", *(f"{name}: {short(projects[name].latest)}" for name in runs)]
+    lines += [f"{'Table':<9}{short(files[CROSS_TABLE])}", f"{'Page':<9}{short(files[PAGE])}"]
+    return Outcome(document, "\n".join(lines), 1 if 1 in codes else max(codes, default=0))

@@ -16,6 +16,7 @@ from nasflow.cli.request import Selection, as_yaml
 from nasflow.commands.first_look import look_at_images
 from nasflow.commands.training_plan import at_measured_pace, decide, planned
 from nasflow.config import PipelineConfig
+from nasflow.publish import LATEST
 from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Emit, Message
 from pipeline.freshness import StageStatus
@@ -42,6 +43,8 @@ class Project:
     """What the user should change in the configuration: keys that have a new name."""
     asked: PipelineConfig | None = None
     """The configuration before what was decided about training on this computer, where that is known."""
+    published: str = LATEST
+    """Where the results of a finished run are put, below ``artifacts``."""
 
     @property
     def base_dir(self) -> Path:
@@ -56,7 +59,7 @@ class Project:
     @property
     def latest(self) -> Path:
         """Where the results of the last finished run are put for people to find."""
-        return self.artifacts / "latest"
+        return self.artifacts / self.published
 
     def open_device(self, tell: Callable[[str], None] = lambda _text: None) -> Device:
         """The device that the configuration names; nothing is started yet. ``tell``: what it has to say."""

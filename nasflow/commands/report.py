@@ -30,7 +30,7 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     told = Told()
     pipeline = project.pipeline(told)
     with pipeline.store.lock():
-        documents = _stored(pipeline)
+        documents = stored_documents(pipeline)
         others = stored_folds(project, told)
         if others is None:
             text = "the runs of other folds are not up to date: the report leaves cross-validation out."
@@ -54,7 +54,8 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     )
 
 
-def _stored(pipeline: Pipeline) -> dict[str, Document]:
+def stored_documents(pipeline: Pipeline) -> dict[str, Document]:
+    """All stages' documents of the present configuration. Raises UsageError where one is not up to date."""
     documents: dict[str, Document] = {}
     for stage, status in zip(pipeline.stages, pipeline.status(), strict=True):
         if not status.fresh or status.record is None:

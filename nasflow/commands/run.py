@@ -29,6 +29,7 @@ from nasflow.cli.options import (
     Offline,
     Seed,
     Set,
+    Train,
     Until,
     selection,
 )
@@ -284,6 +285,7 @@ def command(
     front: Front = False,
     full_length: FullLength = False,
     devices: Devices = None,
+    train: Train = False,
 ) -> Action:
     """Run every stage that is not up to date; write the report."""
     options = RunOptions(
@@ -297,17 +299,19 @@ def command(
         as_json=as_json,
     )
     if devices is None:
+        if train:
+            raise typer.BadParameter("--train is for --devices: 'nasflow run' alone always trains")
         return lambda: run_pipeline(options)
-    if device is not None or from_stage or until or force or dry_run or front:
+    if device is not None or from_stage or until or dry_run or front:
         raise typer.BadParameter(
-            "--devices compares devices after one search: it goes with --config, --set, --seed, --offline, "
-            "--full-length and --json alone"
+            "--devices compares devices after one search: it goes with --train, --force, --config, --set, "
+            "--seed, --offline, --full-length and --json alone"
         )
 
     def compare() -> Outcome:
         from nasflow.commands.cross_run import run_on_devices
 
-        return run_on_devices(options, devices)
+        return run_on_devices(options, devices, train=train)
 
     return compare
 

@@ -17,7 +17,7 @@ from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.first_look import Told
 from nasflow.commands.project import open_project
 from nasflow.commands.summary import short
-from nasflow.publish import MANIFEST
+from nasflow.publish import MANIFEST, artifacts_of
 from pipeline.config.loader import FILE_NAME
 
 if TYPE_CHECKING:
@@ -48,14 +48,16 @@ class ShipRequest:
 
 
 def find_run(path: Path | None, config: Path | None = None) -> Run:
-    """The run that a RUN names: a project's folder, its configuration, or a folder ``artifacts/latest``.
+    """The run that a RUN names: a project's folder, its configuration, or a folder with a run's results.
 
     None: the project of the present folder, or of ``config``. Raises UsageError, ConfigError.
     """
     if path is not None and path.is_dir():
         if (path / MANIFEST).is_file():
             latest = path.resolve()
-            return Run(latest, latest.parent.parent.name)
+            artifacts = artifacts_of(latest)
+            name = artifacts.parent.name
+            return Run(latest, name if latest.parent == artifacts else f"{name}-{latest.name}")
         config = path / FILE_NAME
     elif path is not None:
         config = path

@@ -82,7 +82,7 @@ def convert_module(
     depthwise convolutions, of those that are computed in parts. Raises ConversionError, also for an operator
     that cannot be translated.
     """
-    onnx_model = _exported(module, (1, channels, resolution, resolution), name)
+    onnx_model = exported(module, (1, channels, resolution, resolution), name)
     return converter.convert(onnx_model, name=name, depthwise=depthwise_weights(module), split=split)
 
 
@@ -96,7 +96,7 @@ def convert_network(
     """
     net = module.net
     _check_finite(module, name)
-    onnx_model = _exported(module, (1, net.input_channels, net.resolution, net.resolution), name)
+    onnx_model = exported(module, (1, net.input_channels, net.resolution, net.resolution), name)
     split = split_indices(net, implementations)
     tflite = converter.convert(onnx_model, name=name, depthwise=depthwise_weights(module), split=split)
     return Steps(module, onnx_model, tflite, implementations)
@@ -115,7 +115,8 @@ def _check_finite(module: Network, name: str) -> None:
             )
 
 
-def _exported(module: nn.Module, shape_NCHW: tuple[int, int, int, int], name: str) -> bytes:
+def exported(module: nn.Module, shape_NCHW: tuple[int, int, int, int], name: str) -> bytes:
+    """The ONNX model of a network, which answers with what the network returns. Raises ConversionError."""
     try:
         # An interruption in the midst of torch's tracing would be reported as an error of the network.
         with signals.deferred():

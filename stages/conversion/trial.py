@@ -19,11 +19,13 @@ from torch import nn
 from android_bench.device import Device
 from nasflow.base.errors import ConversionError, DeviceError
 from stages.conversion.block_weights import random_weights
-from stages.conversion.chain import Converter, convert_module
+from stages.conversion.chain import Converter, convert_module, exported
+from stages.conversion.export import depthwise_weights
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.folding import load_folded
 from stages.conversion.inspection import ModelStructure, check_signature, inspect_model
 from stages.conversion.lint import check_graph, lint_graph
+from stages.conversion.onnx_output import with_onnx_output
 from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.parity import MOST_ROUNDED, ROUNDINGS, allowed_share, in_double
 from stages.conversion.softmax import with_output
@@ -40,9 +42,13 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Tried:
-    """A converted model, the one that is written directly, and how the first one differs from PyTorch."""
+    """A converted model, the one that is written directly, and how the first one differs from PyTorch.
+
+    ``onnx``: what the converted one was made of, answering as it does.
+    """
 
     converted: bytes
+    onnx: bytes
     written: bytes
     structure: ModelStructure
     max_relative_diff: float
@@ -69,12 +75,11 @@ def try_network(
     module.eval()
     written = network_model(net, weights, implementations=implementations, output=output)
     try:
-        logits_model = convert_module(
-            module,
-            converter,
-            resolution=net.resolution,
-            channels=net.input_channels,
+        onnx_model = exported(module, (1, net.input_channels, net.resolution, net.resolution), name)
+        logits_model = converter.convert(
+            onnx_model,
             name=name,
+            depthwise=depthwise_weights(module),
             split=split_indices(net, implementations),
         )
         converted = with_output(logits_model, output, name=name)
@@ -103,7 +108,7 @@ def try_network(
             ),
             raw=error.raw,
         ) from error
-    return Tried(converted, written, structure, difference.relative)
+    return Tried(converted, with_onnx_output(onnx_model, output), written, structure, difference.relative)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from stages.documents.conversion import (
     Quantization,
 )
 from stages.documents.folds import ArchitectureAgreement, CrossValidation, FoldFigures, PooledNetwork
-from stages.documents.hardware import CrossCell, CrossTable, HardwareNetwork, HardwareTarget
+from stages.documents.hardware import CellAccuracy, CrossCell, CrossTable, HardwareNetwork, HardwareTarget
 from stages.documents.images import ClassImages, ImagesReport
 from stages.documents.latency import (
     Adaptation,
@@ -66,6 +66,7 @@ __all__ = [
     "AgainstFound",
     "AgainstRandom",
     "ArchitectureAgreement",
+    "CellAccuracy",
     "ClassImages",
     "ComputeCost",
     "ConsideredNetwork",

@@ -132,6 +132,11 @@ class ConvertedNetwork(Record):
     validation_accuracy_percent: float
     weights: Blob
     files: tuple[ModelFile, ...] = Field(min_length=1)
+    onnx: Blob | None = Field(
+        default=None,
+        description="the float32 network as the conversion exported it, answering as the files do: what "
+        "ONNX Runtime measures; None: an earlier version",
+    )
 
     def file(self, precision: Precision = "float32") -> ModelFile:
         """Its file in one precision. Raises KeyError where it was not converted to that."""

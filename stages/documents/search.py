@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Literal
 
 from pydantic import Field
@@ -72,6 +73,12 @@ class SearchResult(Document):
     )
     made_by: MadeByAll = ()
     pretrained: PretrainedFrom = None
+    searched_on: str = Field(
+        default="",
+        exclude_if=operator.not_,
+        description="of one search for several devices: the target that it was run for; expected latencies "
+        "of its epochs are that one's. Empty: this run's own",
+    )
 
 
 class ConsideredNetwork(Record):

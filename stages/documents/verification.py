@@ -157,6 +157,9 @@ class VerifiedFile(Record):
     measurement: LatencyMeasurement
     latency_ratio: float | None
     latency_ratio_interval_95: tuple[float, float] | None
+    correct: Blob | None = Field(
+        default=None, description="one bit per test image, as a network's; None: an earlier version"
+    )
 
 
 class Verification(Document):

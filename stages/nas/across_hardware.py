@@ -7,18 +7,22 @@ target's own. Probabilities of a target that was not searched for are learned fr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from android_bench.device import DeviceInfo, RuntimeOptions
 from nasflow.base.errors import UsageError
+from pipeline.artifact import Blob
 from pipeline.stage import Context
 from stages.documents import HardwareNetwork, HardwareTarget, LatencyModel, PathEvaluations, SearchResult
 from stages.nas.path_values import Posterior, likely_variances
 from stages.nas.ranking import Ranking, evaluations_of
-from stages.nas.targets import TargetConfig
+from stages.nas.targets import TargetConfig, path_costs_ms
+from stages.space.preferences import Shares, shares_of_probabilities
 
 
 class Hardware(NamedTuple):
@@ -38,17 +42,53 @@ class Hardware(NamedTuple):
         return self.model.runtime
 
 
-def hardware_networks(
+def search_for(
     search: SearchResult,
+    searched_on: str,
+    latency: LatencyModel,
+    target: TargetConfig,
+    seed: int,
+    context: Context,
+) -> SearchResult:
+    """The search as another device has it: its limit, and probabilities learned for it from the evaluations.
+
+    Supernet, evaluations and epochs are those of the search, whose target is called ``searched_on``. Raises
+    UsageError where it has kept no evaluations, InfeasibleTargetError.
+    """
+    check_evaluations(search)
+    limit_ms = target.searched_ms(latency)
+    rows = Ranking(target.minimum_share, seed, search, latency, context).learned(limit_ms)
+    costs_ms, fixed_ms = path_costs_ms(search.space, latency)
+    expected_ms = fixed_ms + sum(
+        math.exp(value) * ms
+        for row, costs in zip(rows, costs_ms, strict=True)
+        for value, ms in zip(row, costs, strict=True)
+    )
+    return search.model_copy(
+        update={
+            "target_ms": limit_ms,
+            "log_probabilities": tuple(map(tuple, rows)),
+            "further": (),
+            "expected_ms": expected_ms,
+            "searched_on": searched_on,
+        }
+    )
+
+
+def hardware_networks(
+    searches: Mapping[str, SearchResult],
     hardware: Sequence[Hardware],
     target: TargetConfig,
     seed: int,
     context: Context,
+    picked: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> tuple[tuple[HardwareTarget, ...], tuple[HardwareNetwork, ...]]:
     """Each target's latency limit and its most probable network.
 
-    ``target`` is applied to each: a ratio refers to the reference network on that device. Raises UsageError
-    where the search has kept no evaluations, InfeasibleTargetError where a target has no network.
+    ``searches``: one search as each target has it (:func:`search_for`). ``target`` is applied to each: a
+    ratio refers to the reference network on that device. ``picked``: the path of those targets whose network
+    is picked already. Raises UsageError where the search has kept no evaluations, InfeasibleTargetError
+    where a target has no network.
     """
     targets = tuple(
         HardwareTarget(
@@ -61,9 +101,13 @@ def hardware_networks(
         for one in hardware
     )
     found: dict[str, tuple[int, ...]] = {}
+    learned: dict[str, Shares] = {}
     for one, limit in zip(hardware, targets, strict=True):
+        search = searches[one.name]
+        learned[one.name] = shares_of_probabilities(search.space, search.log_probabilities)
         ranking = Ranking(target.minimum_share, seed, search, one.model, context)
-        found[one.name] = ranking.best(limit.target_ms, 1)[0]
+        found[one.name] = picked.get(one.name) or ranking.best(limit.target_ms, 1)[0]
+    search = searches[hardware[0].name]
     losses = estimated_losses(search, found, context)
     return targets, tuple(
         HardwareNetwork(
@@ -71,22 +115,29 @@ def hardware_networks(
             choices=choices,
             net=search.space.network(choices),
             estimated_loss=losses[name],
+            learned=learned[name],
         )
         for name, choices in found.items()
     )
 
 
-def estimated_losses(
-    search: SearchResult, networks: Mapping[str, Sequence[int]], context: Context
-) -> dict[str, float]:
-    """What each network's loss is estimated to be, from the search's evaluations. Raises UsageError."""
+def check_evaluations(search: SearchResult) -> Blob:
+    """Where what was learned from is kept. Raises UsageError where the search has kept nothing."""
     if search.evaluations is None:
         raise UsageError(
             f"the search by {search.estimator} has kept no evaluations, which other devices' networks are "
             "chosen by.",
             hint="Search by another estimator: --set search.estimator=posterior.",
         )
-    kept = PathEvaluations.model_validate_json(context.store.read_bytes(search.evaluations))
+    return search.evaluations
+
+
+def estimated_losses(
+    search: SearchResult, networks: Mapping[str, Sequence[int]], context: Context
+) -> dict[str, float]:
+    """What each network's loss is estimated to be, from the search's evaluations. Raises UsageError."""
+    blob = check_evaluations(search)
+    kept = PathEvaluations.model_validate_json(context.store.read_bytes(blob))
     seen = evaluations_of(kept)
     sizes = [len(layer.blocks) for layer in search.space.layers()]
     values = Posterior(seen, sizes, likely_variances(seen, sizes)).mean()

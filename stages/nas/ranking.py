@@ -50,6 +50,10 @@ class Ranking:
         for of_ms, rows in known.items():
             if isclose(of_ms, target_ms, rel_tol=_SAME):
                 return rows
+        return self.learned(target_ms)
+
+    def learned(self, target_ms: float) -> Rows:
+        """For a target on the latency model's device, from the search's evaluations, whatever it had."""
         if target_ms not in self._learned:
             self._learned[target_ms] = self._learn(target_ms)
         return self._learned[target_ms]

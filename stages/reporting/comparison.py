@@ -18,8 +18,10 @@ from pydantic import Field
 from nasflow.base.errors import UsageError
 from nasflow.base.text import plain_line
 from pipeline.artifact import Record
-from stages.documents import Verdict, Verification
+from stages.documents import CrossTable, Verdict, Verification
 from stages.reporting.result import DeviceResult, ResultDocument
+from stages.space.preferences import Shares, shares_of_network
+from stages.space.search_space import NetConfig
 from stages.verification.estimate import Estimate
 from stages.verification.statistics import latency_ratio, paired_difference
 
@@ -42,6 +44,8 @@ class ComparedRun:
     correct_N: NDArray[np.bool_]
     images: Mapping[str, str]
     settings: Mapping[str, Mapping[str, Any]]
+    learned: Shares | None = None
+    """By the probabilities that its search ended with."""
 
 
 class BesideFirst(Record):
@@ -76,6 +80,9 @@ class RunFigures(Record):
     speedup_interval_95: tuple[float, float]
     verdict: Verdict
     beside_first: BesideFirst | None = Field(description="None for the first run")
+    net: NetConfig
+    shares: Shares = Field(description="what the network is made of")
+    learned: Shares | None = Field(default=None, description="by the probabilities of its search")
 
 
 class Differing(Record):
@@ -102,6 +109,9 @@ class RunComparison(Record):
     runs: tuple[RunFigures, ...]
     differing: tuple[Differing, ...]
     seeds: tuple[Seeds, ...] = ()
+    cross_table: CrossTable | None = Field(
+        default=None, description="of the first run that stands in one (nasflow run --devices A,B --train)"
+    )
 
 
 def compare_runs(runs: Sequence[ComparedRun]) -> RunComparison:
@@ -114,6 +124,7 @@ def compare_runs(runs: Sequence[ComparedRun]) -> RunComparison:
         runs=tuple(_figures(run, None if run is first else first) for run in runs),
         differing=tuple(_differing(runs)),
         seeds=tuple(_seeds(runs)),
+        cross_table=next((run.result.cross_table for run in runs if run.result.cross_table), None),
     )
 
 
@@ -139,6 +150,7 @@ def _check_images(first: ComparedRun, other: ComparedRun) -> None:
 
 def _figures(run: ComparedRun, first: ComparedRun | None) -> RunFigures:
     result, network = run.result, run.result.network
+    net = next(one.net for one in run.verification.networks if one.role == "found")
     return RunFigures(
         name=run.name,
         seed=result.run.seed if result.run else None,
@@ -156,6 +168,9 @@ def _figures(run: ComparedRun, first: ComparedRun | None) -> RunFigures:
         speedup_interval_95=result.verification.equal_accuracy_speedup_interval_95,
         verdict=result.verification.verdict,
         beside_first=None if first is None else _beside(run, first),
+        net=net,
+        shares=shares_of_network(net, result.search.layers),
+        learned=run.learned,
     )
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.reporting.comparison import RunComparison, RunFigures
-from stages.reporting.comparison_text import HEADINGS, comparison_sentences, differing_rows, run_rows
+from stages.reporting.comparison_text import (
+    HEADINGS,
+    comparison_sentences,
+    differing_rows,
+    liked_by_runs,
+    run_rows,
+)
+from stages.reporting.cross_page import cross_view, likes_view
 from stages.reporting.html import FULL_WIDTH, page_templates, twice
 
 if TYPE_CHECKING:
@@ -25,6 +32,10 @@ def render_comparison(comparison: RunComparison) -> str:
             sentences=comparison_sentences(comparison),
             drawings=list(map(_drawn, _by_device(comparison))),
             differing=differing_rows(comparison),
+            cross=cross_view(comparison.cross_table) if comparison.cross_table else None,
+            likes=likes_view(
+                [(run.net, one) for run, one in zip(comparison.runs, liked_by_runs(comparison), strict=True)]
+            ),
         )
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nasflow.base.text import plain_line
 from stages.reporting.comparison import RunComparison, RunFigures, Seeds
+from stages.reporting.cross_text import Liked
 from stages.reporting.notation import amount, display_name, milliseconds, signed
 
 HEADINGS = (
@@ -57,6 +58,11 @@ def _row(run: RunFigures) -> tuple[str, ...]:
         amount(run.parameters),
         f"{amount(run.size_bytes)}B",
     )
+
+
+def liked_by_runs(comparison: RunComparison) -> list[Liked]:
+    """What each run's network is made of, and what its search had learned."""
+    return [Liked(plain_line(run.name), run.shares, run.learned, run.net.macs) for run in comparison.runs]
 
 
 def differing_rows(comparison: RunComparison) -> list[tuple[str, ...]]:

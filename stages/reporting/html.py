@@ -28,6 +28,7 @@ from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
 from stages.reporting.text import headline, sentences, verdict_reason
 from stages.reporting.thumbnails import Thumbnail, Thumbnails
+from stages.space.block_spec import BlockSpec
 from stages.space.weights_origin import WeightsOrigin
 from stages.verification.prediction import not_as_expected
 
@@ -47,6 +48,7 @@ def render_report(
 
     Raises UsageError where a stage's document is missing.
     """
+    from stages.reporting.cross_page import cross_view
     from stages.reporting.figures.classes import MOST_ROWS
     from stages.reporting.figures.evolution import candidate_legend
     from stages.reporting.figures.series import CLASSES
@@ -85,13 +87,14 @@ def render_report(
         figures=_figures(run, result),
         image_groups=_image_groups(shown_images),
         device_phases=phases(run),
-        kernels=_kernels(run),
+        kernels=kernel_legend(run.search.space.distinct_blocks()),
         provenance=provenance(run),
         measured_at=_measured_at(run.verify),
         conditions=_conditions(run.verify),
         found_check=run.found_conversion.file().check,
         file_headings=HEADINGS,
         file_rows=precision_rows(result.precisions),
+        cross=cross_view(result.cross_table) if result.cross_table else None,
     )
 
 
@@ -223,9 +226,9 @@ def _markers() -> dict[Role, Markup]:
     }
 
 
-def _kernels(run: RunDocuments) -> list[tuple[str, str]]:
-    """The legend of the drawing: style class and words of every kernel that the space has."""
-    sizes = {b.kernel for b in run.search.space.distinct_blocks() if b.searchable}
+def kernel_legend(blocks: Iterable[BlockSpec]) -> list[tuple[str, str]]:
+    """The legend of a drawing: style class and words of every kernel that blocks of layers have."""
+    sizes = {block.kernel for block in blocks if block.searchable}
     classes: dict[str, list[int]] = {"k3": [], "k5": [], "k7": []}
     for size in sorted(sizes):
         classes["k3" if size <= 3 else "k5" if size <= 5 else "k7"].append(size)

@@ -14,6 +14,7 @@ from pipeline.artifact import Document, Record
 from stages.documents import (
     AgainstFound,
     AgainstRandom,
+    CrossTable,
     CrossValidation,
     FoundLatency,
     HeldOutError,
@@ -202,6 +203,11 @@ class ResultDocument(Document):
     cross_validation: CrossValidation | None = Field(
         default=None, description="all folds together; the rest of the document is one fold's"
     )
+    cross_table: CrossTable | None = Field(
+        default=None,
+        exclude_if=lambda table: table is None,
+        description="of a run for several devices: each device's network on each device",
+    )
     run: RunFacts | None = None
     trained_by: dict[str, tuple[MadeBy, ...]] = Field(
         default={}, description="by stage; several where an interrupted run went on elsewhere"
@@ -242,10 +248,11 @@ def build_result(
     facts: RunFacts | None = None,
     folds: CrossValidation | None = None,
     stage_seconds: Mapping[str, float] = MappingProxyType({}),
+    cross: CrossTable | None = None,
 ) -> ResultDocument:
     """Gather a run's figures from its stages' documents; ``folds``: those of all folds, of which it is one.
 
-    ``stage_seconds``: how long each stage's work took.
+    ``stage_seconds``: how long each stage's work took. ``cross``: the cross table that the run stands in.
 
     Raises UsageError where a stage's document is missing.
     """
@@ -318,6 +325,7 @@ def build_result(
         ),
         images=verify.images,
         cross_validation=folds,
+        cross_table=cross,
         run=facts,
         trained_by=_trained_by(run),
         stage_seconds=dict(stage_seconds),

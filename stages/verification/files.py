@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from pipeline.stage import BlobStore
 from stages.documents import ModelFile, VerifiedFile
 from stages.verification.answers import Answers
 from stages.verification.counted import Counted
@@ -13,7 +16,11 @@ from stages.verification.statistics import paired_difference, wilson_interval
 
 
 def verified_files(
-    files: Mapping[str, ModelFile], answers: Mapping[str, Answers], tested: Tested, counted: Counted
+    files: Mapping[str, ModelFile],
+    answers: Mapping[str, Answers],
+    tested: Tested,
+    counted: Counted,
+    store: BlobStore,
 ) -> tuple[VerifiedFile, ...]:
     """Figures of each file by its name in ``tested`` and ``counted``; one of them is float32."""
     (plain,) = (name for name, file in files.items() if file.precision == "float32")
@@ -39,6 +46,7 @@ def verified_files(
                 measurement=counted.combined(name),
                 latency_ratio=None if ratio is None else ratio.value,
                 latency_ratio_interval_95=None if ratio is None else ratio.interval,
+                correct=store.put_bytes(np.packbits(correct_N).tobytes(), ".bits"),
             )
         )
     return tuple(found)

@@ -44,8 +44,45 @@ def test_each_device_gets_a_network_and_each_network_a_time_on_each_device(proje
     assert len(searches) == 1, "one supernet serves both"
     again = project.call("run", "--devices", "local,onnxruntime", *HERE)
     assert again.returncode == 0
-    assert "none of these networks is trained yet" in again.stdout
+    assert "None of these networks is trained" in " ".join(again.stdout.split())
     assert len(list((project.artifacts / "records" / "search").glob("*.json"))) == 1
+    assert 'id="cross-table"' in (project.artifacts / "cross_table.html").read_text()
+
+
+SHORT = ("--set", "convert.precisions=[float32]", "--set", "prune.random_networks=0")
+
+
+def test_trained_each_device_has_its_own_results_and_the_table_has_accuracies(project: ProjectFolder) -> None:
+    answer = project.ask("run", "--devices", "local,onnxruntime", "--train", *HERE, *SHORT)
+    assert answer.exit_code == 0
+    table = CrossTable.model_validate_json((project.artifacts / "cross_table.json").read_text())
+    assert table.test_images == 10_000
+    for cell in table.cells:
+        assert cell.accuracy is not None
+        low, high = cell.accuracy.interval_95
+        assert low < cell.accuracy.percent < high
+    assert [network.folder for network in table.networks] == ["devices/local", "devices/onnxruntime"]
+
+    here, there = (project.artifacts / network.folder for network in table.networks)
+    for folder in (here, there, project.latest):
+        assert 'id="cross-table"' in (folder / "report.html").read_text()
+        assert (folder / "network.tflite").is_file()
+        own = json.loads((folder / "result.json").read_text())
+        assert own["cross_table"] == table.model_dump(mode="json")
+    assert json.loads((there / "result.json").read_text())["device"]["runtime"].startswith("onnxruntime ")
+    assert (project.latest / "network.tflite").read_bytes() == (here / "network.tflite").read_bytes()
+    assert (there / "network.onnx").read_bytes()[:1] == b"\x08", "what ONNX Runtime was given"
+    assert not (here / "network.onnx").exists()
+    assert "The search was run for local" in (there / "report.html").read_text()
+
+    records = {
+        stage: list((project.artifacts / "records" / stage).glob("*.json"))
+        for stage in ("search", "baseline")
+    }
+    assert len(records["search"]) == 2, "the search, and what the second device takes over of it"
+    assert len(records["baseline"]) == 1, "MobileNetV2s depend on no device"
+    shipped = project.ask("ship", str(there), "--version", "1.0.0")
+    assert shipped.document["name"] == "project-onnxruntime"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +92,9 @@ def test_each_device_gets_a_network_and_each_network_a_time_on_each_device(proje
         (("--devices", "local,local@speed=2"), "is no setting of the section runtime"),
         (("--devices", "local,onnxruntime", "--until", "search"), "--devices compares devices"),
         (("--devices", "local,onnxruntime", "--device", "local"), "--devices compares devices"),
+        (("--train",), "--train is for --devices"),
+        (("--devices", "local,onnxruntime", "--force", "verify"), "--devices runs up to the search"),
+        (("--devices", "local,onnxruntime@precision=int8"), "onnxruntime runs float32 models"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_runs(

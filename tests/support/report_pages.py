@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from support.cross_tables import PHONE, sample_cross_table, shared_with
 from support.sample_documents import DEVICE, sample_documents
 from support.sample_variants import of_few_photos, sample_folds, searched_by_pairs, with_random_networks
 
@@ -24,6 +26,7 @@ from stages.documents import (
 )
 from stages.reporting.comparison import ComparedRun, compare_runs
 from stages.reporting.comparison_page import render_comparison
+from stages.reporting.cross_page import render_cross_table
 from stages.reporting.html import render_report
 from stages.reporting.result import RunFacts, build_result
 from stages.reporting.thumbnails import Thumbnails, thumbnails
@@ -194,8 +197,25 @@ def compared(name: str, seed: int, device: DeviceInfo = DEVICE) -> ComparedRun:
     )
 
 
+def of_several_devices() -> str:
+    """The run of one of four devices, with the cross table, for which another one's search was used."""
+    documents = shared_with(sample_documents())
+    return render_report(documents, build_result(documents, FACTS, cross=sample_cross_table(count=3)))
+
+
+def runs_of_several_devices() -> str:
+    """The same, side by side with another run."""
+    one, other = compared("fashion-local", 0), compared("fashion-phone", 0, PHONE)
+    result = one.result.model_copy(update={"cross_table": sample_cross_table(count=2)})
+    return render_comparison(compare_runs([replace(one, result=result), other]))
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "ten_classes": ten_classes,
     "few_photos": few_photos,
     "three_runs": three_runs,
+    "cross_table": lambda: render_cross_table(sample_cross_table()),
+    "cross_table_untrained": lambda: render_cross_table(sample_cross_table(trained=False, count=2)),
+    "of_several_devices": of_several_devices,
+    "runs_of_several_devices": runs_of_several_devices,
 }

@@ -46,12 +46,18 @@ def quiet(_: int) -> float:
     return 1.0
 
 
+def in_one_way(_: RuntimeOptions) -> float:
+    """A device on which all settings take as long."""
+    return 1.0
+
+
 @dataclass
 class SimulatedDevice:
-    """``disturbance(n)`` multiplies the n-th answer; ``answers`` replaces it, with nonsense if so wished.
+    """``disturbance(n)`` multiplies the n-th answer, ``setting(options)`` those with these options.
 
-    By a clock that counts steps of ``step_ms`` a time is told to the nearest step, which is the median of
-    what such a clock counts; below half a step it stands as half of one.
+    ``answers`` replaces an answer, with nonsense if so wished. By a clock that counts steps of ``step_ms`` a
+    time is told to the nearest step, which is the median of what such a clock counts; below half a step it
+    stands as half of one.
     """
 
     invoke_ms: float = 0.004
@@ -60,6 +66,7 @@ class SimulatedDevice:
     noise: float = 0.0
     step_ms: float = 0.0
     disturbance: Callable[[int], float] = quiet
+    setting: Callable[[RuntimeOptions], float] = in_one_way
     answers: Mapping[int, float] = field(default_factory=dict)
     unplug_at: int | None = None
     leaves_out: int | None = None
@@ -87,7 +94,7 @@ class SimulatedDevice:
             raise DeviceError("Simulated Phone was unplugged.")
         self.order.append(request.name)
         chance = random.Random(f"{self.seed}/{number}/{request.name}").lognormvariate(0, self.noise)
-        ms = self.true_ms(request.model) * chance * self.disturbance(number)
+        ms = self.true_ms(request.model) * chance * self.disturbance(number) * self.setting(request.options)
         if self.step_ms:
             ms = max(self.step_ms / 2, self.step_ms * round(ms / self.step_ms))
         ms = self.answers.get(number, ms)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.simulated_device import SimulatedDevice
 
+from android_bench.device import RuntimeOptions
 from benchmarks import _hardware_cross
 from benchmarks._adapt import KINDS, adapt_bars
 from benchmarks._hardware_cross import brought_to, compare, front, time_to
+from nasflow.base.errors import DeviceError
 from stages.latency.table_check import Kind
 
 MS = np.array([1.0, 2.0, 2.0, 3.0, 4.0])
@@ -40,6 +45,24 @@ def test_a_targets_own_networks_lose_nothing_and_never_less_than_others(seed: in
     times, points = compare(own, other, here, loss, percent)
     assert times >= 0
     assert points >= 0
+
+
+def test_a_measurement_that_was_stopped_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_hardware_cross, "user_cache_path", lambda _name: tmp_path)
+    devices = [SimulatedDevice(noise=0.01, unplug_at=60), SimulatedDevice(noise=0.01), SimulatedDevice()]
+    given = iter(devices)
+    monkeypatch.setattr(_hardware_cross, "LocalDevice", lambda: next(given))
+    with pytest.raises(DeviceError):
+        _hardware_cross.measured("local", RuntimeOptions(), full=False)
+    found = _hardware_cross.measured("local", RuntimeOptions(), full=False)
+    again = _hardware_cross.measured("local", RuntimeOptions(), full=False)
+    assert devices[1].order
+    assert devices[2].order == [], "what is there is not measured again"
+    assert again.model == found.model
+    taken = len(found.table.timings) + len(found.model.timings)
+    assert len(devices[0].order) + len(devices[1].order) < 1.05 * taken
 
 
 def test_the_bars_are_those_of_the_issue() -> None:

@@ -157,7 +157,10 @@ def test_equal_runs_are_said_to_be_of_one_configuration() -> None:
 def test_the_page_has_all_rows_and_a_drawing_for_each_device() -> None:
     phone = DeviceInfo(kind="android", model="<b>P</b>", soc="s", os_build="o", runtime="r", virtual=True)
     html = render_comparison(compare_runs([run("a"), run("b", seed=1), run("c", device=phone)]))
-    assert html.count('<div class="wide"><svg') == 2
+    above, below = html.split('<section id="architectures">')
+    assert above.count('<div class="wide"><svg') == 2
+    assert below.count('<div class="wide"><svg') == 3, "side by side, kernels, expansions"
+    assert below.count('<p class="net">') == 3
     assert "&lt;b&gt;P&lt;/b&gt;" in html
     assert "<b>" not in html
     assert "simulated" in html

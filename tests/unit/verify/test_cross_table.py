@@ -1,8 +1,9 @@
-"""Every target's network on one target, in the same rounds: a simulated device that knows what each costs."""
+"""Every target's network on one device, in the same rounds: a simulated device that knows what each costs."""
 
 from __future__ import annotations
 
 from functools import partial
+from statistics import fmean
 
 import pytest
 from support.latency_spaces import SPACE
@@ -11,28 +12,39 @@ from support.simulated_device import SIMULATED, SimulatedDevice
 
 from android_bench.device import RuntimeOptions
 from stages.conversion.measured import measured_network
-from stages.documents import CrossTable, HardwareNetwork, HardwareTarget, LatencyModel
+from stages.documents import CrossCell, CrossTable, HardwareNetwork, HardwareTarget, LatencyModel
 from stages.latency.config import LatencyConfig
 from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps
-from stages.verification.cross_table import measure_target
+from stages.verification.cross_table import Setting, measure_settings
+
+LAYERS = len(SPACE.layers())
+FAST, SLOW = (0,) * LAYERS, (0, *(3,) * (LAYERS - 1))
+ONE, TWO = RuntimeOptions(), RuntimeOptions(threads=2)
+SHARE_OF_TWO = 0.6
+measure = partial(measure_settings, rounds=8, min_ms=5.0, warmup_ms=1.0, seed=0)
 
 
-@pytest.fixture(scope="module")
-def model() -> LatencyModel:
-    device = SimulatedDevice(noise=0.005)
-    table = ProfileOps(ProfileConfig(rounds=3), SPACE, RuntimeOptions(), 0, device).run(
-        memory_context("profile")
-    )
-    return FitLatency(LatencyConfig(rounds=3), SPACE, RuntimeOptions(), 0, device).run(
+def two_threads_are_faster(options: RuntimeOptions) -> float:
+    return SHARE_OF_TWO if options.threads == 2 else 1.0
+
+
+def model_of(device: SimulatedDevice, options: RuntimeOptions = ONE) -> LatencyModel:
+    """As ``nasflow latency`` measures it."""
+    table = ProfileOps(ProfileConfig(rounds=3), SPACE, options, 0, device).run(memory_context("profile"))
+    return FitLatency(LatencyConfig(rounds=3), SPACE, options, 0, device).run(
         memory_context("latency"), table=table
     )
 
 
-def target(name: str) -> HardwareTarget:
-    return HardwareTarget(
-        name=name, device=SIMULATED, runtime=RuntimeOptions(), target_ms=1.0, interval_percent=2.0
-    )
+@pytest.fixture(scope="module")
+def model() -> LatencyModel:
+    return model_of(SimulatedDevice(noise=0.005))
+
+
+def setting(name: str, model: LatencyModel, options: RuntimeOptions = ONE) -> Setting:
+    target = HardwareTarget(name=name, device=SIMULATED, runtime=options, target_ms=1.0, interval_percent=2.0)
+    return Setting(target, model, write)
 
 
 def network(name: str, choices: tuple[int, ...]) -> HardwareNetwork:
@@ -46,13 +58,10 @@ def write(network: HardwareNetwork) -> bytes:
 def test_each_network_is_held_against_the_targets_own_and_equal_ones_are_timed_once(
     model: LatencyModel,
 ) -> None:
-    layers = len(SPACE.layers())
-    fast, slow = (0,) * layers, (0, *(3,) * (layers - 1))
-    networks = [network("a", fast), network("b", slow), network("c", fast)]
+    networks = [network("a", FAST), network("b", SLOW), network("c", FAST)]
     device = SimulatedDevice(noise=0.005)
-    measure = partial(measure_target, rounds=8, min_ms=5.0, warmup_ms=1.0, seed=0)
-    cells, seconds = measure(target("a"), networks, model, device, write, MemoryScratch())
-    assert set(device.order) == {"a", "b"}, "c has the network of a"
+    cells, seconds = measure([setting("a", model)], networks, device, MemoryScratch())
+    assert len(set(device.order)) == 2, "c has the network of a"
     assert device.renewed == 8
     assert seconds >= 0
     by_name = {cell.network: cell for cell in cells}
@@ -64,14 +73,68 @@ def test_each_network_is_held_against_the_targets_own_and_equal_ones_are_timed_o
     for cell in cells:
         assert cell.measurement.median_ms == pytest.approx(cell.predicted_ms, rel=0.1)
 
-    other, _ = measure(target("b"), networks, model, device, write, MemoryScratch())
+    other, _ = measure([setting("b", model)], networks, device, MemoryScratch())
     assert {cell.network: cell.ratio_to_own for cell in other}["b"] == 1
     table = CrossTable(
         space=SPACE.name,
-        targets=(target("a"), target("b")),
+        targets=(setting("a", model).target, setting("b", model).target),
         networks=tuple(networks),
         cells=(*cells, *other),
         seconds=1.0,
     )
     assert CrossTable.model_validate_json(table.model_dump_json()) == table
     assert table.cell("b", "a") == by_name["b"]
+    assert not table.trained
+
+
+def other_every_round(number: int) -> float:
+    """A device that runs at another speed in each round of four timings."""
+    return (1.0, 1.3, 0.9, 2.0, 1.1)[number // 4 % 5]
+
+
+def test_settings_of_a_device_keep_their_ratio_however_its_speed_changes(model: LatencyModel) -> None:
+    networks = [network("one", FAST), network("two", SLOW)]
+    device = SimulatedDevice(noise=0.005, disturbance=other_every_round, setting=two_threads_are_faster)
+    settings = [setting("one", model, ONE), setting("two", model, TWO)]
+    cells, _ = measure(settings, networks, device, MemoryScratch(), rounds=10)
+    by_name = {(cell.network, cell.target): cell for cell in cells}
+    for one in networks:
+        ratio = level(by_name[one.target, "two"]) / level(by_name[one.target, "one"])
+        assert ratio == pytest.approx(SHARE_OF_TWO, rel=0.03)
+    truth = device.true_ms(write(networks[1])) / device.true_ms(write(networks[0]))
+    assert by_name["two", "one"].ratio_to_own == pytest.approx(truth, rel=0.02)
+    assert by_name["one", "two"].ratio_to_own == pytest.approx(1 / truth, rel=0.02)
+
+
+def level(cell: CrossCell) -> float:
+    """Mean over the rounds: the speeds that the device had, each as often."""
+    return fmean(cell.measurement.round_medians_ms)
+
+
+def slow_half_of_the_time(number: int) -> float:
+    return 1.0 if number // 40 % 2 == 0 else 1.5
+
+
+def test_latency_models_of_two_settings_keep_their_ratio_though_the_device_drifts(
+    model: LatencyModel,
+) -> None:
+    """Each setting is measured in its own sitting, and brought to the device's usual speed by its anchor."""
+    device = SimulatedDevice(
+        noise=0.005, setting=two_threads_are_faster, seed=1, disturbance=slow_half_of_the_time
+    )
+    two = model_of(device, TWO)
+    for net in map(SPACE.network, (FAST, SLOW)):
+        assert two.predict_ms(net) / model.predict_ms(net) == pytest.approx(SHARE_OF_TWO, rel=0.03)
+
+
+def test_a_sitting_that_was_slow_throughout_moves_a_settings_level_and_none_of_its_ratios(
+    model: LatencyModel,
+) -> None:
+    """What no anchor can show: so times of different sittings are not compared, and settings of one device
+    are timed in the same rounds."""
+    slow = model_of(SimulatedDevice(noise=0.005, seed=2, disturbance=lambda _: 1.4))
+    fast_ms, slow_ms = (
+        [one.predict_ms(SPACE.network(path)) for path in (FAST, SLOW)] for one in (model, slow)
+    )
+    assert slow_ms[0] / fast_ms[0] == pytest.approx(1.4, rel=0.03)
+    assert slow_ms[1] / slow_ms[0] == pytest.approx(fast_ms[1] / fast_ms[0], rel=0.03)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.scripted_device import SCRIPTED, ScriptedDevice
 
-from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
+from android_bench.device import DEFAULT_OPTIONS, BenchmarkRequest, LatencyMeasurement, RuntimeOptions
 from android_bench.local.device import LocalDevice
-from nasflow.base.errors import DeviceError, UsageError
+from nasflow.base.errors import ConversionError, DeviceError, UsageError
 from pipeline.artifact import Blob, blobs_of, document_bytes
 from stages.conversion.block_weights import random_weights
 from stages.conversion.flatbuffer import network_model
@@ -481,7 +484,71 @@ def test_mobilenets_from_random_weights_are_no_reference_for_a_pretrained_find(
 def test_the_output_is_a_document_whose_blobs_are_known(run: Run) -> None:
     result = run(ScriptedDevice(TRUE_MS))
     assert Verification.model_validate_json(document_bytes(result)) == result
-    assert len(blobs_of(result)) == 3 * len(NETWORKS) + 2, "the found model is also one of its files"
+    assert len(blobs_of(result)) == 3 * len(NETWORKS) + 3, "the found model is also one of its files"
+
+
+@dataclass
+class OtherEngine(ScriptedDevice):
+    """A device that is given exported models: it answers as their files do, and notes what it times."""
+
+    files: Mapping[bytes, bytes] = field(default_factory=dict)
+    given: dict[str, bytes] = field(default_factory=dict)
+
+    def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
+        self.given[request.name] = request.model
+        return super().benchmark(request)
+
+    def run_model(
+        self, model: bytes, inputs_NHWC: NDArray[Any], options: RuntimeOptions = DEFAULT_OPTIONS
+    ) -> NDArray[np.float32]:
+        with LocalDevice() as here:
+            return here.run_model(self.files[model], inputs_NHWC, options)
+
+
+def exported(store: MemoryStore, networks: ConvertedNetworks) -> tuple[ConvertedNetworks, OtherEngine]:
+    """The networks with an exported model each, and the engine that knows what they compute."""
+    files = {
+        f"exported {network.name}".encode(): store.read_bytes(network.file().blob)
+        for network in networks.networks
+    }
+    with_onnx = tuple(
+        network.model_copy(update={"onnx": store.put_bytes(model, ".onnx")})
+        for network, model in zip(networks.networks, files, strict=True)
+    )
+    return networks.model_copy(update={"networks": with_onnx}), OtherEngine(TRUE_MS, files=files)
+
+
+def verified_by(
+    engine: OtherEngine, networks: ConvertedNetworks, store: MemoryStore, answered: MemoryScratch
+) -> Verification:
+    scratch = resumed(answered)
+    del scratch.logs["rounds"]
+    context = memory_context("verify", store=store, scratch=scratch)
+    verify = replace(stage(engine), engine="onnx")
+    return verify.run(context, converted=networks, latency=latency_model(), pruned=pruned())
+
+
+def test_another_engine_times_what_the_conversion_exported(
+    store: MemoryStore, networks: ConvertedNetworks, answered: MemoryScratch
+) -> None:
+    changed, engine = exported(store, networks)
+    result = verified_by(engine, changed, store, answered)
+    anchor = engine.given.pop(ANCHOR)
+    assert engine.given == {name: f"exported {name}".encode() for name in NETWORKS}
+    assert anchor[4:8] == b"TFL3", "networks that are not converted stay as they were measured"
+    assert {network.model for network in result.networks} == {n.file().blob for n in networks.networks}
+
+
+def test_exported_models_that_answer_otherwise_or_were_not_kept_are_refused(
+    store: MemoryStore, networks: ConvertedNetworks, answered: MemoryScratch
+) -> None:
+    changed, engine = exported(store, networks)
+    wrong = dict(engine.files)
+    wrong[b"exported random"] = wrong[b"exported mobilenet_v2_w1.0"]
+    with pytest.raises(ConversionError, match="network random: script 1 answers otherwise"):
+        verified_by(OtherEngine(TRUE_MS, files=wrong), changed, store, answered)
+    with pytest.raises(UsageError, match="ONNX model of network found was not kept"):
+        verified_by(engine, networks, store, answered)
 
 
 def test_a_device_that_leaves_a_network_out_is_an_error(run: Run) -> None:
