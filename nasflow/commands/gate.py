@@ -178,9 +178,9 @@ def _on(project: Project, prepared: _Prepared, options: GateOptions, emit: Emit)
 
     gate = prepared.gate
     with closing(project.open_device(tell)) as device:
-        outputs = None
+        answers = None
         if not options.self_test:
-            outputs = answers_compared(
+            answers = answers_compared(
                 gate.candidate,
                 gate.baseline,
                 device,
@@ -189,7 +189,7 @@ def _on(project: Project, prepared: _Prepared, options: GateOptions, emit: Emit)
                 required=options.require_outputs,
                 tell=tell,
             )
-        return gate.measure(device, emit, outputs, prepared.accuracy)
+        return gate.measure(device, emit, answers, prepared.accuracy)
 
 
 def _images_in(folder: Path, project: Project) -> DataConfig:

@@ -114,14 +114,15 @@ def _case(one: OnePhone, options: GateOptions) -> tuple[TestCase, dict[str, str]
 
 
 def _markdown(phones: Sequence[OnePhone]) -> str:
-    from nasflow.gate.github import escaped, markdown
+    from nasflow.base.text import markdown_text
+    from nasflow.gate.github import markdown
 
     lines = ["### All phones", "", "| phone | verdict | ratio | interval |", "|---|---|---:|---|"]
     for one in phones:
         verdict, ratio, interval = _cells(one)
-        lines.append(f"| {escaped(one.name)} | {escaped(verdict)} | {ratio} | {interval} |")
+        lines.append(f"| {markdown_text(one.name)} | {markdown_text(verdict)} | {ratio} | {interval} |")
     measured = [(one.name, one.result) for one in phones if one.result is not None]
-    parts = [f"#### {escaped(name)}\n\n{markdown(result)}" for name, result in measured]
+    parts = [f"#### {markdown_text(name)}\n\n{markdown(result)}" for name, result in measured]
     return "\n".join(["\n".join(lines) + "\n", *parts])
 
 
