@@ -136,10 +136,10 @@ def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed
     reference = model.reference
     models = {
         network_name(choices): measured_network(
-            space.network(choices), seed=seed, implementations=model.implementations
+            space.network(choices), model.precision, seed=seed, implementations=model.implementations
         )
         for choices in others
-    } | {reference.name: measured_network(reference.net, seed=seed)}
+    } | {reference.name: measured_network(reference.net, model.precision, seed=seed)}
     usual = LatencyConfig()
     requests = {
         name: BenchmarkRequest(
