@@ -20,6 +20,8 @@ WORTH_A_WARNING_PERCENT = 1.0
 _BY_CHANCE = 0.001
 FEWEST_FOR_A_SIDE = 11
 """Networks from which on the sign test can find one side: 2 * 0.5**11 is the first below 0.1 %."""
+LEAST_SHARE = 0.25
+"""Of the errors' variance, that is never taken for noise of measuring."""
 _RIDGES = (0.1, 1.0, 10.0)
 
 
@@ -57,7 +59,7 @@ class LatencyFit:
             + self.ms_per_activation_megabyte * traits.activation_megabytes
         )
 
-    def interval_percent(self, errors: Sequence[float] = ()) -> float:
+    def interval_percent(self, errors: Sequence[float] = (), noise: float = 0.0) -> float:
         """Half the width of a prediction's 95 % interval, in percent of it.
 
         Student's interval for one further network, by the errors of the networks that it was fitted to and of
@@ -65,12 +67,16 @@ class LatencyFit:
         quarter only, so that their interval would hold 95 % on average, and now and then no more than 75 %.
         The variance of the fit itself is taken as its average over the fitted networks,
         ``coefficients / networks``; errors of others have it in them, those of fitted ones do not.
+
+        ``noise``: relative standard error of a network's measured time. All errors have it in them, and a
+        network's latency has not; 0: of what will be measured as these were.
         """
         from scipy.special import stdtrit
 
         further = 1 + self.coefficients / self.networks
         freedom = self.networks - self.coefficients + len(errors)
-        variance = (self.squares + sum(error**2 for error in errors) / further) / freedom
+        seen = (self.squares + sum(error**2 for error in errors) / further) / freedom
+        variance = max(seen - noise**2, LEAST_SHARE * seen)
         return 100 * float(stdtrit(freedom, 0.975)) * math.sqrt(further * variance)
 
 

@@ -143,6 +143,13 @@ def test_an_interval_without_chance_is_students() -> None:
     )
 
 
+def test_what_measuring_alone_scatters_is_no_part_of_a_latency() -> None:
+    fit = LatencyFit(1.0, 0.0, squares=8 * 0.02**2, networks=10, coefficients=2)
+    whole = fit.interval_percent()
+    assert fit.interval_percent(noise=0.012) == pytest.approx(whole * (1 - 0.6**2) ** 0.5)
+    assert fit.interval_percent(noise=0.5) == pytest.approx(whole / 2), "but never all of it"
+
+
 def test_the_interval_does_not_hang_on_the_network_at_the_edge_of_the_range() -> None:
     """Times of a real run, and sums worked back from its errors: the fastest network is far from the rest."""
     sums = [0.0755, 0.1486, 0.2033, 0.2218, 0.2764, 0.3675, 0.4042, 0.4400, 0.4953, 0.5867]
