@@ -35,10 +35,13 @@ class KeptLines:
         digest = hashlib.sha256("\n".join(self.decided_by).encode()).hexdigest()[:12]
         return user_cache_path("nasflow") / "benchmarks" / f"{self.benchmark}-{digest}.jsonl"
 
-    def results(self, jobs: Sequence[Job], work: Callable[[Job], Any]) -> Iterator[tuple[Job, Any]]:
+    def results(
+        self, jobs: Sequence[Job], work: Callable[[Job], Any], *, workers: int | None = None
+    ) -> Iterator[tuple[Job, Any]]:
         """Each job and what ``work`` gives for it, which JSON can hold; those that are there come first.
 
-        ``work`` is a function of a module: processes of its own call it.
+        ``work`` is a function of a module: processes of its own call it, ``workers`` at a time (None: one on
+        each core).
         """
         kept = {job: result for job, result in self._read() if job in set(jobs)}
         yield from kept.items()
@@ -49,7 +52,7 @@ class KeptLines:
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         fresh = multiprocessing.get_context("spawn")  # such as have not loaded a library before
         with (
-            ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=fresh) as pool,
+            ProcessPoolExecutor(max_workers=workers or os.cpu_count(), mp_context=fresh) as pool,
             self.path.open("a", encoding="utf-8") as file,
         ):
             of_result = {pool.submit(work, job): job for job in left}

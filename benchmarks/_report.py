@@ -62,19 +62,30 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def main(name: str, run: Callable[[bool], Outcome], argv: Sequence[str] | None = None) -> int:
+def main(
+    name: str,
+    run: Callable[..., Outcome],
+    argv: Sequence[str] | None = None,
+    *,
+    counts: Mapping[str, str] | None = None,
+) -> int:
     """Run a benchmark and print its document. Returns 1 where a bar does not hold, else 0.
 
-    An error that the user can mend gives its own exit code and one line on standard error.
+    ``counts``: further options that take a whole number, with their help; ``run`` is given them by name, 0
+    where they are left out. An error that the user can mend gives its own exit code and one line on standard
+    error.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_true", help="minutes at most (the default)")
     depth.add_argument("--full", action="store_true", help="the figures that the documentation shows")
-    full = parser.parse_args(argv).full
+    for option, words in (counts or {}).items():
+        parser.add_argument(f"--{option}", type=int, default=0, metavar="N", help=words)
+    given = parser.parse_args(argv)
+    full = given.full
     environment = describe_environment()
     try:
-        outcome = run(full)
+        outcome = run(full, **{option: getattr(given, option) for option in counts or {}})
     except NasflowError as error:
         say(f"{name}: {error}")
         return error.exit_code

@@ -7,7 +7,7 @@ TensorFlow) only where it is needed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, R
 from nasflow.base.errors import UsageError
 from nasflow.base.files import disk_faults
 from nasflow.publish import ARCHITECTURE, COMPLETE, WEIGHTS, Published
-from pipeline.events import Emit, Event, Message
+from pipeline.events import Emit, Event, Message, Planned
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +43,9 @@ def run(
 
     ``config`` is the path of a ``pipeline.yaml``, ``settings`` changes keys of it (``"search.epochs=20"``).
     ``device`` replaces the one that it names, ``until`` is the last stage to run, ``on_event`` is told of
-    progress. Returns the figures and files of the finished run; None where it stopped earlier.
+    progress, as are ``run.log`` and ``events.jsonl`` of a new folder in ``artifacts/runs``, which
+    ``nasflow report --serve`` shows. Returns the figures and files of the finished run; None where it stopped
+    earlier.
 
     >>> from nasflow import api
     >>> done = api.run(tiny / "pipeline.yaml", device=simulated, until="latency")
@@ -53,23 +55,42 @@ def run(
     from nasflow.cli.request import Selection
     from nasflow.commands.project import decided, open_project
     from nasflow.publish import images_of, publish
+    from pipeline.reporters.event_file import EventFileReporter
+    from pipeline.reporters.reporters import LogFileReporter
+
+    told: list[Event] = []
+    listeners: list[Emit] = [on_event, told.append]
+
+    def emit(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
 
     project = open_project(
         Selection(Path(config), tuple(settings)),
-        tell=lambda notice: on_event(Message("", notice, level="warning")),
+        tell=lambda notice: emit(Message("", notice, level="warning")),
     )
-    with closing(device if device is not None else project.open_device()) as measured:
-        pipeline = project.pipeline(on_event, measured)
+    with ExitStack() as stack:
+        measured = stack.enter_context(closing(device if device is not None else project.open_device()))
+        pipeline = project.pipeline(emit, measured)
+        log = stack.enter_context(closing(LogFileReporter(project.artifacts / "runs")))
+        files = log, stack.enter_context(closing(EventFileReporter(log.folder)))
+        for event in told:
+            for file in files:
+                file(event)
+        listeners[1:] = files
         pipeline.check(until)
-        settled = decided(project, pipeline, on_event, until)
+        settled = decided(project, pipeline, emit, until)
         if settled != project:
-            project, pipeline = settled, settled.pipeline(on_event, measured)
+            project, pipeline = settled, settled.pipeline(emit, measured)
         with pipeline.store.lock():
+            stages = pipeline.status(until)
+            guesses = (0.0 if stage.fresh else stage.estimate_seconds for stage in stages)
+            emit(Planned("", tuple(stage.name for stage in stages), tuple(guesses)))
             documents = pipeline.run(until)
             if not documents.keys() >= COMPLETE:
                 return None
             images = images_of(pipeline)
-            return publish(documents, pipeline.store, project.latest, project.config, on_event, data=images)
+            return publish(documents, pipeline.store, project.latest, project.config, emit, data=images)
 
 
 def load_network(folder: str | Path) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from android_bench.device import Device, RuntimeOptions
 from nasflow.base.files import expand_home
@@ -32,22 +32,31 @@ from stages.training.distillation import FULL
 from stages.training.recipe import TrainingConfig
 from stages.verify import Verify
 
+if TYPE_CHECKING:
+    from android_bench.found_phone import FoundPhone
+
 
 def _silent(_text: str) -> None:
     """For commands that do not measure."""
 
 
-def open_device(config: PipelineConfig, base_dir: Path, tell: Callable[[str], None] = _silent) -> Device:
+def open_device(
+    config: PipelineConfig,
+    base_dir: Path,
+    tell: Callable[[str], None] = _silent,
+    found: FoundPhone | None = None,
+) -> Device:
     """The device that the configuration names; nothing is started or looked for yet.
 
-    ``tell`` is given what a person should know meanwhile (a phone that must cool, a download).
+    ``tell`` is given what a person should know meanwhile (a phone that must cool, a download). ``found``: the
+    phone that is meant, which then is not looked for.
     """
     kind = config.device.partition(":")[0]
     if kind == "cuda":
         return cuda_gpu(config.device, config.runtime, tell)
     if kind == "android":
         config.runtime.check_single("a phone")
-        return phone(config.device, config.android, base_dir, tell, offline=config.offline)
+        return phone(config.device, config.android, base_dir, tell, offline=config.offline, found=found)
     if kind == "onnxruntime":
         return onnx_runtime(config.runtime)
     from android_bench.local.device import LocalDevice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from android_bench.lazy import LazyDevice
 from android_bench.phone.conditions import MOST_THERMAL_STATUS
 from android_bench.transport import Transport
 from pipeline.artifact import Record
+
+if TYPE_CHECKING:
+    from android_bench.found_phone import FoundPhone
 
 
 class AndroidConfig(Record):
@@ -57,12 +60,14 @@ def phone(
     tell: Callable[[str], None],
     *,
     offline: bool = False,
+    found: FoundPhone | None = None,
     wrap: Callable[[Transport], Transport] = lambda transport: transport,
 ) -> Device:
     """The phone that ``android``, ``android:SERIAL`` or ``android:HOST:PORT`` stands for.
 
     Nothing is looked for before it is needed; then NoUsableDeviceError is raised where there is none, or
-    several and none is named. ``project`` is the folder of ``pipeline.yaml``; ``offline`` never downloads.
+    several and none is named; ``found`` is the phone itself, of a search that was made already. ``project``
+    is the folder of ``pipeline.yaml``; ``offline`` never downloads.
     ``wrap`` may put something between the device and the way to its phone.
     """
 
@@ -73,9 +78,11 @@ def phone(
         from android_bench.runner.download import Runner, obtain
         from android_bench.transport import split_host_port
 
-        wanted = wanted_name(name.partition(":")[2])
-        addresses = [wanted] if split_host_port(wanted) else []
-        chosen = choose(wanted, find_phones(config.transport, addresses=addresses))
+        chosen = found
+        if chosen is None:
+            wanted = wanted_name(name.partition(":")[2])
+            addresses = [wanted] if split_host_port(wanted) else []
+            chosen = choose(wanted, find_phones(config.transport, addresses=addresses))
 
         def runner(abis: Sequence[str]) -> Runner:
             return obtain(config.runner, abis=abis, project=project, offline=offline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -34,18 +34,13 @@ from stages.measurement.work import Work
 from stages.space.network_name import network_name
 from stages.space.search_space import SearchSpace
 
-_BLOCKS_OF_A_NETWORK = 4.0
-"""Square root of how many blocks a network has, roughly: their own disagreements cancel out by that."""
-
-Measurements = Sequence[tuple[Choices, LatencyMeasurement]]
-
 
 @dataclass(frozen=True)
 class FitLatency(Stage):
     """Measure whole random networks; fit the model on some and evaluate it on the others."""
 
     name: ClassVar[str] = "latency"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     inputs: ClassVar[Mapping[str, str]] = {"table": "profile"}
     output: ClassVar[type[LatencyModel]] = LatencyModel
 

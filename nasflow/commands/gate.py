@@ -15,6 +15,7 @@ from nasflow.cli.screen import screen
 from nasflow.commands.project import Project, standalone
 
 if TYPE_CHECKING:
+    from android_bench.found_phone import FoundPhone
     from nasflow.gate.measure import Gate
     from pipeline.events import Emit
     from stages.data.config import DataConfig
@@ -41,6 +42,7 @@ class GateOptions:
     require_outputs: bool = False
     data: Path | None = None
     all_phones: bool = False
+    side_by_side: bool = False
 
     @property
     def name(self) -> str:
@@ -113,7 +115,11 @@ def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
             prepared = _prepared(project, options, plan, reporter)
             if options.all_phones:
                 return gate_all(
-                    project, phones, options, lambda phone: _on(phone, prepared, options, reporter)
+                    project,
+                    phones,
+                    options,
+                    lambda phone, emit, found: _on(phone, prepared, options, emit, found),
+                    reporter,
                 )
             result = _on(project, prepared, options, reporter)
     except NasflowError as error:
@@ -167,8 +173,14 @@ def _prepared(project: Project, options: GateOptions, plan: GatePlan, emit: Emit
     return _Prepared(Gate(candidate, baseline, small, plan, project.config.runtime), accuracy)
 
 
-def _on(project: Project, prepared: _Prepared, options: GateOptions, emit: Emit) -> GateResult:
-    """The gate on the device that the project names."""
+def _on(
+    project: Project,
+    prepared: _Prepared,
+    options: GateOptions,
+    emit: Emit,
+    found: FoundPhone | None = None,
+) -> GateResult:
+    """The gate on the device that the project names; ``found``: the phone, where it is found already."""
     from nasflow.gate.answers import answers_compared
     from nasflow.gate.measure import SOURCE
     from pipeline.events import Message
@@ -177,10 +189,10 @@ def _on(project: Project, prepared: _Prepared, options: GateOptions, emit: Emit)
         emit(Message(SOURCE, text))
 
     gate = prepared.gate
-    with closing(project.open_device(tell)) as device:
-        outputs = None
+    with closing(project.open_device(tell, found)) as device:
+        answers = None
         if not options.self_test:
-            outputs = answers_compared(
+            answers = answers_compared(
                 gate.candidate,
                 gate.baseline,
                 device,
@@ -189,7 +201,7 @@ def _on(project: Project, prepared: _Prepared, options: GateOptions, emit: Emit)
                 required=options.require_outputs,
                 tell=tell,
             )
-        return gate.measure(device, emit, outputs, prepared.accuracy)
+        return gate.measure(device, emit, answers, prepared.accuracy)
 
 
 def _images_in(folder: Path, project: Project) -> DataConfig:

@@ -1,4 +1,4 @@
-"""``nasflow verify MODEL --device android --all``: the gate on every attached phone, one after another."""
+"""``nasflow verify MODEL --device android --all``: the gate on every attached phone."""
 
 from __future__ import annotations
 
@@ -17,23 +17,17 @@ from nasflow.base.errors import (
 from nasflow.base.files import write_atomic
 from nasflow.cli.request import Outcome
 from nasflow.commands.project import Project
+from pipeline.events import Emit, Message
 
 if TYPE_CHECKING:
-    from junitparser import TestCase
-
     from android_bench.found_phone import FoundPhone
     from nasflow.commands.gate import GateOptions
+    from nasflow.gate.phones import OnePhone
+    from nasflow.gate.side_by_side import HostLoad, PhoneGate
     from stages.documents.gate import GateResult
 
-
-@dataclass(frozen=True)
-class OnePhone:
-    """A result with its file, or why there is none. ``name``: the phone's number and model."""
-
-    name: str
-    result: GateResult | None = None
-    file: Path | None = None
-    error: NasflowError | None = None
+Measure = Callable[["Project", "Emit", "FoundPhone | None"], "GateResult"]
+"""The gate on the device that a project names; of a phone that is already found, it is not looked for."""
 
 
 def attached_phones(project: Project) -> tuple[FoundPhone, ...]:
@@ -55,45 +49,96 @@ def attached_phones(project: Project) -> tuple[FoundPhone, ...]:
 
 
 def gate_all(
-    project: Project,
-    found: Sequence[FoundPhone],
-    options: GateOptions,
-    measure: Callable[[Project], GateResult],
+    project: Project, found: Sequence[FoundPhone], options: GateOptions, measure: Measure, emit: Emit
 ) -> Outcome:
     """Measure on each phone, whatever becomes of the others; one table, one JUnit suite, a file for each.
 
     Exit code: 1 where the gate fails on any phone; else that of the first error; else 3 where any is
-    inconclusive.
+    inconclusive. Raises RunInterruptedError, MachineError.
     """
+    from nasflow.gate import github, junit
+    from nasflow.gate.phones import markdown_of_all
+    from nasflow.gate.side_by_side import HostLoad, measure_all
+
+    gates = [_gate(project, number, found, options, measure) for number in range(len(found))]
+    kept, load = _Kept(options, [gate.name for gate in gates]), HostLoad()
+    if options.side_by_side:
+        measure_all(gates, emit, load, kept.ended)
+    else:
+        _one_by_one(gates, emit, kept.ended)
+    note = _note(kept.phones, load)
+    if note:
+        emit(Message("verify", note, level="warning"))
+    if options.junit is not None:
+        junit.write(options.junit, [one.case(options.name) for one in kept.phones])
+    if options.summary is not None:
+        github.append_text(options.summary, markdown_of_all(kept.phones, note))
+    return _outcome(kept.phones, options, load if options.side_by_side else None)
+
+
+def _gate(
+    project: Project, number: int, found: Sequence[FoundPhone], options: GateOptions, measure: Measure
+) -> PhoneGate:
     from android_bench.discover import choose
     from android_bench.found_phone import name_of
     from nasflow.base.text import plain_line
-    from nasflow.gate import github, history, junit
+    from nasflow.gate.side_by_side import PhoneGate
 
-    phones: list[OnePhone] = []
-    for number, phone in enumerate(found, 1):
-        called = name_of(phone, found)
-        name = f"{number} {plain_line(phone.model) or 'phone'}"
+    phone = found[number]
+    called = name_of(phone, found)
+    config = project.config.model_copy(update={"device": f"android:{called}"})
+
+    def result(emit: Emit) -> GateResult:
+        if not phone.usable:
+            choose(called, found)  # raises with what to do about its state
+        # Whoever looks for one phone asks all of them, which may be at work.
+        return measure(replace(project, config=config), emit, phone if options.side_by_side else None)
+
+    return PhoneGate(f"{number + 1} {plain_line(phone.model) or 'phone'}", result)
+
+
+def _one_by_one(
+    gates: Sequence[PhoneGate], emit: Emit, ended: Callable[[int, GateResult | NasflowError], None]
+) -> None:
+    for index, gate in enumerate(gates):
+        outcome: GateResult | NasflowError
         try:
-            if not phone.usable:
-                choose(called, found)  # raises with what to do about its state
-            config = project.config.model_copy(update={"device": f"android:{called}"})
-            result = measure(replace(project, config=config))
+            outcome = gate.measure(emit)
         except RunInterruptedError:
             raise
         except NasflowError as error:
-            phones.append(OnePhone(name, error=error))
-            continue
-        file = _file_of(options.result, name)
-        write_atomic(file, result.model_dump_json(indent=1).encode() + b"\n")
-        phones.append(OnePhone(name, result, file))
-        if options.history is not None:
-            history.append_entry(options.history, history.HistoryEntry.of(result))
-    if options.junit is not None:
-        junit.write(options.junit, [_case(one, options) for one in phones])
-    if options.summary is not None:
-        github.append_text(options.summary, _markdown(phones))
-    return _outcome(phones, options)
+            outcome = error
+        ended(index, outcome)
+
+
+@dataclass
+class _Kept:
+    """What came out, in the order of the phones; a result is on the disk as soon as it is there."""
+
+    options: GateOptions
+    names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        self._phones: dict[int, OnePhone] = {}
+
+    @property
+    def phones(self) -> list[OnePhone]:
+        return [self._phones[index] for index in sorted(self._phones)]
+
+    def ended(self, index: int, outcome: GateResult | NasflowError) -> None:
+        """One phone's result or error. Raises MachineError."""
+        from nasflow.gate import history
+        from nasflow.gate.phones import OnePhone
+
+        name = self.names[index]
+        if isinstance(outcome, NasflowError):
+            self._phones[index] = OnePhone(name, error=outcome)
+            return
+        file = _file_of(self.options.result, name)
+        write_atomic(file, outcome.model_dump_json(indent=1).encode() + b"\n")
+        self._phones[index] = OnePhone(name, outcome, file)
+        if self.options.history is not None:
+            history.append_entry(self.options.history, history.HistoryEntry.of(outcome))
 
 
 def _file_of(result: Path, name: str) -> Path:
@@ -102,82 +147,35 @@ def _file_of(result: Path, name: str) -> Path:
     return result.with_name(f"{result.stem}-{slug}{result.suffix}")
 
 
-def _case(one: OnePhone, options: GateOptions) -> tuple[TestCase, dict[str, str]]:
-    from nasflow.gate import junit
-
-    name = f"{options.name} on {one.name}"
-    if one.result is None:
-        assert one.error is not None
-        return junit.error_case(one.error, name), {}
-    figures = {f"{one.name}: {key}": value for key, value in junit.properties(one.result).items()}
-    return junit.case_of(one.result, name), figures
+def _note(phones: Sequence[OnePhone], load: HostLoad) -> str:
+    measured = [one for one in phones if one.result is not None]
+    return load.warning(
+        dropped=sum(one.dropped for one in measured),
+        simulated=any(one.result.device.virtual for one in measured if one.result is not None),
+    )
 
 
-def _markdown(phones: Sequence[OnePhone]) -> str:
-    from nasflow.gate.github import escaped, markdown
-
-    lines = ["### All phones", "", "| phone | verdict | ratio | interval |", "|---|---|---:|---|"]
-    for one in phones:
-        verdict, ratio, interval = _cells(one)
-        lines.append(f"| {escaped(one.name)} | {escaped(verdict)} | {ratio} | {interval} |")
-    measured = [(one.name, one.result) for one in phones if one.result is not None]
-    parts = [f"#### {escaped(name)}\n\n{markdown(result)}" for name, result in measured]
-    return "\n".join(["\n".join(lines) + "\n", *parts])
-
-
-def _cells(one: OnePhone) -> tuple[str, str, str]:
-    from nasflow.gate.words import VERDICTS, last_look
-
-    if one.result is None:
-        assert one.error is not None
-        return f"ERROR ({one.error.reference}): {one.error.message}", "", ""
-    look = last_look(one.result)
-    if look is None:
-        return VERDICTS[one.result.verdict], "", ""
-    low, high = look.ratio_interval
-    return VERDICTS[one.result.verdict], f"{look.ratio:.3f}", f"{low:.3f} to {high:.3f}"
-
-
-def _outcome(phones: Sequence[OnePhone], options: GateOptions) -> Outcome:
-    from nasflow.gate.github import annotation
-
+def _exit_code(phones: Sequence[OnePhone], options: GateOptions) -> int:
     codes = [one.error.exit_code for one in phones if one.error is not None]
     verdicts = [options.exit_code(one.result.verdict) for one in phones if one.result is not None]
-    exit_code = 0
     if 1 in verdicts:
-        exit_code = 1
-    elif codes:
-        exit_code = codes[0]
-    elif InconclusiveError.exit_code in verdicts:
-        exit_code = InconclusiveError.exit_code
-    rows = [("phone", "ratio", "interval", "verdict")]
-    for one in phones:
-        verdict, ratio, interval = _cells(one)
-        rows.append((one.name, ratio, interval, verdict))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return 1
+    if codes:
+        return codes[0]
+    return InconclusiveError.exit_code if InconclusiveError.exit_code in verdicts else 0
+
+
+def _outcome(phones: Sequence[OnePhone], options: GateOptions, load: HostLoad | None) -> Outcome:
+    from nasflow.gate.github import annotation
+    from nasflow.gate.phones import table
+
+    exit_code = _exit_code(phones, options)
     notes = [annotation(one.result) for one in phones if one.result is not None]
-    text = [note for note in notes if note]
-    text += [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    files = [f"Result   {one.file}" for one in phones if one.file is not None]
+    text = "\n".join([*filter(None, notes), *table(phones), "", *files]).rstrip()
     document = {
-        "phones": [
-            {
-                "name": one.name,
-                "result": None if one.file is None else str(one.file),
-                "gate": None if one.result is None else one.result.model_dump(mode="json"),
-                "error": None
-                if one.error is None
-                else {
-                    "reference": one.error.reference,
-                    "message": one.error.message,
-                    "hint": one.error.hint,
-                    "exit_code": one.error.exit_code,
-                },
-            }
-            for one in phones
-        ],
+        "phones": [one.document() for one in phones],
+        "host_load": None if load is None else {"most": load.most, "cores": load.cores, "busy": load.busy},
         "exit_code": exit_code,
     }
-    files = [f"Result   {one.file}" for one in phones if one.file is not None]
-    return Outcome(document, "\n".join([*text, "", *files]).rstrip(), exit_code)
+    return Outcome(document, text, exit_code)

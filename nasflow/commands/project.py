@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from android_bench.device import Device
 from nasflow.assemble import artifacts_folder, build_pipeline, open_device
@@ -21,6 +21,9 @@ from pipeline.config.loader import FILE_NAME, find_config, load_config
 from pipeline.events import Emit, Message
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
+
+if TYPE_CHECKING:
+    from android_bench.found_phone import FoundPhone
 
 
 class Build(Protocol):
@@ -61,9 +64,14 @@ class Project:
         """Where the results of the last finished run are put for people to find."""
         return self.artifacts / self.published
 
-    def open_device(self, tell: Callable[[str], None] = lambda _text: None) -> Device:
-        """The device that the configuration names; nothing is started yet. ``tell``: what it has to say."""
-        return open_device(self.config, self.base_dir, tell)
+    def open_device(
+        self, tell: Callable[[str], None] = lambda _text: None, found: FoundPhone | None = None
+    ) -> Device:
+        """The device that the configuration names; nothing is started yet. ``tell``: what it has to say.
+
+        ``found``: the phone that is meant, where it is found already.
+        """
+        return open_device(self.config, self.base_dir, tell, found)
 
     def pipeline(self, emit: Emit, device: Device | None = None, *, warn: bool = True) -> Pipeline:
         """The pipeline; ``device`` is for one that the caller closes itself.

@@ -105,6 +105,9 @@ def command(
     all_phones: Annotated[
         bool, typer.Option("--all", help="With --device android: on every phone attached, one by one.")
     ] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="With --all: on all phones at once.")
+    ] = False,
     recompute_file: Annotated[
         Path | None,
         typer.Option("--recompute", metavar="FILE", help="Reach the verdict of a result file again."),
@@ -142,6 +145,7 @@ def command(
         require_outputs,
         data,
         all_phones,
+        side_by_side,
     )
     if recompute_file is not None:
         return lambda: recompute(recompute_file, options)
@@ -167,6 +171,8 @@ def command(
         raise typer.BadParameter("--from, --force, --dry-run, --front and --full-length belong to the stage")
     if all_phones and self_test:
         raise typer.BadParameter("--all and --self-test exclude each other")
+    if side_by_side and not all_phones:
+        raise typer.BadParameter("--side-by-side needs --all")
     if against is None and not self_test and (max_ratio is not None or max_accuracy_drop is not None):
         raise typer.BadParameter("--max-ratio and --max-accuracy-drop need --against MODEL")
     if against is None and not self_test:

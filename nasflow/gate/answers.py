@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,14 @@ SEED = 0
 NOT_COMPARED = "outputs not compared on the device"
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What each model's answers on the device differ by from this computer's; None: not compared."""
+
+    candidate: OutputsCompared | None
+    baseline: OutputsCompared | None
+
+
 def answers_compared(
     candidate: Subject,
     baseline: Subject,
@@ -32,42 +41,73 @@ def answers_compared(
     folder: Path | None,
     required: bool,
     tell: Callable[[str], None],
-) -> OutputsCompared | None:
-    """What the candidate's answers on the device differ by from this computer's; None: not compared.
+) -> Answers:
+    """Both models' answers on the device, held against this computer's.
 
-    ``folder``: of a person's inputs (:func:`given_examples`), which the baseline is given, too, where it
-    takes such. Raises ConversionError where a model answers with NaN or infinity, or the device differently;
-    UsageError where ``required`` and the answers cannot be compared, and for inputs that do not fit.
+    A baseline that is computed wrongly there makes no ratio either. ``folder``: of a person's inputs
+    (:func:`given_examples`), which the baseline is given, too, where it takes such. Raises ConversionError
+    where a model answers with NaN or infinity, or the device differently; UsageError where ``required`` and
+    the answers cannot be compared, and for inputs that do not fit.
     """
     given = None if folder is None else given_examples(folder, candidate.seen)
+    comparison = _Comparison(device, options, required=required, tell=tell)
     examples = given or random_examples(candidate.seen, SEED)
-    here = _here(candidate, examples, device.info().kind)
-    if here is not None:
-        check_finite(candidate.name, here.numbers(), given=given is not None)
+    computed = [comparison.here(candidate, examples, given=given is not None)]
     if baseline.content != candidate.content:
         same = candidate.takes == baseline.takes
         its = examples if same else random_examples(baseline.seen, SEED)
-        known = _here(baseline, its, device.info().kind)
-        if known is not None:
-            check_finite(baseline.name, known.numbers(), given=given is not None and same)
-    why, there = "", None
-    if here is None or examples is None:
-        why = f"this computer cannot compute {candidate.name}"
-    elif not isinstance(device, WritesOutputs):
-        why = "this device only tells times"
-    else:
-        there = device.output_bytes(candidate.content, examples, options)
-        why = f"the phone's benchmark_model ({plain_line(device.info().runtime)}) cannot write them"
-    if here is not None and there is not None:
-        return compare_answers(candidate.name, here, there, options, given=given is not None)
-    if required:
-        raise UsageError(
-            f"{NOT_COMPARED}: {why}.",
-            hint="The classic benchmark_model of TensorFlow Lite writes them: name one with android.runner. "
-            "Or leave --require-outputs out.",
-        )
-    tell(f"{NOT_COMPARED}: {why}.")
-    return None
+        computed.append(comparison.here(baseline, its, given=given is not None and same))
+    # Both are known to answer with numbers before a phone is asked for anything.
+    found = [comparison.there(one) for one in computed]
+    return Answers(found[0], found[-1])
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A model's answers to some examples on this computer; None: it cannot compute them."""
+
+    subject: Subject
+    examples: Sequence[Example] | None
+    outputs: Outputs | None
+    given: bool
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """How answers are compared with those of a device."""
+
+    device: Device
+    options: RuntimeOptions
+    required: bool
+    tell: Callable[[str], None]
+
+    def here(self, subject: Subject, examples: Sequence[Example] | None, *, given: bool) -> _Computed:
+        """Raises ConversionError where an answer is NaN or infinite."""
+        outputs = _here(subject, examples, self.device.info().kind)
+        if outputs is not None:
+            check_finite(subject.name, outputs.numbers(), given=given)
+        return _Computed(subject, examples, outputs, given)
+
+    def there(self, computed: _Computed) -> OutputsCompared | None:
+        """Raises as :func:`answers_compared`."""
+        subject, why, there = computed.subject, "", None
+        if computed.outputs is None or computed.examples is None:
+            why = f"this computer cannot compute {subject.name}"
+        elif not isinstance(self.device, WritesOutputs):
+            why = "this device only tells times"
+        else:
+            there = self.device.output_bytes(subject.content, computed.examples, self.options)
+            why = f"the phone's benchmark_model ({plain_line(self.device.info().runtime)}) cannot write them"
+        if computed.outputs is not None and there is not None:
+            return compare_answers(subject.name, computed.outputs, there, self.options, given=computed.given)
+        if self.required:
+            raise UsageError(
+                f"{NOT_COMPARED}: {why}.",
+                hint="The classic benchmark_model of TensorFlow Lite writes them: name one with "
+                "android.runner. Or leave --require-outputs out.",
+            )
+        self.tell(f"{NOT_COMPARED}: {why}.")
+        return None
 
 
 def _here(subject: Subject, examples: Sequence[Example] | None, kind: str) -> Outputs | None:

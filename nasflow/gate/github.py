@@ -7,20 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nasflow.base.files import disk_faults
-from nasflow.base.text import plain_line
+from nasflow.base.text import markdown_text
 from nasflow.gate.words import details, headline
 from stages.documents.gate import GateResult
 
 MOST_BYTES = 1024 * 1024
 """Of one step's summary; GitHub shows none of a larger one (docs.github.com, "Workflow commands")."""
 _LEVELS = {"pass": "notice", "fail": "error", "inconclusive": "warning"}
-_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|~!"})
 
 
 def markdown(result: GateResult) -> str:
     """A heading, the details, and every look as a table."""
-    lines = [f"### {escaped(headline(result))}", ""]
-    lines += [f"- {escaped(line)}" for line in details(result)]
+    lines = [f"### {markdown_text(headline(result))}", ""]
+    lines += [f"- {markdown_text(line)}" for line in details(result)]
     if result.looks:
         lines += ["", "| blocks | ratio | interval | candidate, ms |", "|---:|---:|---:|---:|"]
         lines += [
@@ -39,9 +38,9 @@ def append_summary(path: Path, result: GateResult) -> None:
     append_text(path, markdown(result))
 
 
-def append_text(path: Path, markdown_text: str) -> None:
+def append_text(path: Path, added: str) -> None:
     """As :func:`append_summary`, of any Markdown."""
-    text = markdown_text.encode()
+    text = added.encode()
     with disk_faults(path, "write"), path.open("ab") as file:
         if file.tell() + len(text) <= MOST_BYTES:
             file.write(text)
@@ -53,8 +52,3 @@ def annotation(result: GateResult, environment: Mapping[str, str] = os.environ) 
         return ""
     words = headline(result).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return f"::{_LEVELS[result.verdict]} title=nasflow verify::{words}"
-
-
-def escaped(text: str) -> str:
-    """A text that no markup works in."""
-    return plain_line(text).translate(_SPECIAL)

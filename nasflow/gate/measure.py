@@ -9,11 +9,12 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
+from nasflow.gate.answers import Answers
 from nasflow.gate.subjects import Subject
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.events import Emit, Message, Progress
 from pipeline.store.scratch import FolderScratch
-from stages.documents.gate import AccuracyCompared, GatePlan, GateResult, OutputsCompared
+from stages.documents.gate import AccuracyCompared, GatePlan, GateResult
 from stages.verification.gate import joined_verdict, looks_of, verdict_of, with_drops
 from stages.verification.gate_blocks import GateBlocks, Timed
 
@@ -62,12 +63,13 @@ class Gate:
         self,
         device: Device,
         emit: Emit,
-        outputs: OutputsCompared | None = None,
+        answers: Answers | None = None,
         accuracy: AccuracyCompared | None = None,
     ) -> GateResult:
         """Go on until the gate decides. Raises DeviceError; what was measured by then is kept.
 
-        ``outputs`` and ``accuracy``: what was found of the models' answers before.
+        ``answers`` and ``accuracy``: what was found of the models' answers before. It is not kept with the
+        blocks: a gate that goes on finds it again.
         """
         scratch = self.scratch(device, emit)
         measured = GateBlocks(scratch, device, self.requests(), self.plan.seed)
@@ -86,7 +88,8 @@ class Gate:
             runtime=self.runtime,
             blocks=with_drops(measured.blocks),
             looks=looks_of(self.plan, measured.blocks),
-            outputs=outputs,
+            outputs=None if answers is None else answers.candidate,
+            baseline_outputs=None if answers is None else answers.baseline,
             accuracy=accuracy,
             verdict=joined_verdict(verdict, accuracy),
             seconds=sum(block.seconds for block in measured.blocks),

@@ -42,7 +42,7 @@ def read_result(path: Path) -> GateResult:
 def recomputed(result: GateResult) -> GateResult:
     """The same timings, and what follows from them. Raises IntegrityError where the file says otherwise."""
     accuracy, most_points = result.accuracy, result.plan.max_accuracy_drop
-    if accuracy is not None and most_points is not None:
+    if accuracy is not None and most_points is not None:  # a result has both or neither
         accuracy = recomputed_accuracy(accuracy, most_points)
     verdict = joined_verdict(verdict_of(result.plan, result.blocks) or "inconclusive", accuracy)
     again = result.model_copy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from nasflow.base.text import plain_line
-from stages.documents.gate import AccuracyCompared, GateLook, GateResult
+from stages.documents.gate import AccuracyCompared, GateLook, GateResult, OutputsCompared
 from stages.verification.gate import block_deviation
 from stages.verification.sequential import FEWEST_BLOCKS, smallest_shown
 
@@ -97,15 +97,22 @@ def details(result: GateResult) -> list[str]:
 
 
 def answers(result: GateResult) -> str:
-    """Whether the candidate answers the same on the device as on this computer."""
-    outputs = result.outputs
-    if outputs is None:
+    """Whether the models answer the same on the device as on this computer."""
+    compared = [
+        (who, outputs)
+        for who, outputs in (("candidate", result.outputs), ("baseline", result.baseline_outputs))
+        if outputs is not None
+    ]
+    if not compared:
         return "Outputs not compared on the device."
+    return " ".join(_answers(who, outputs) for who, outputs in compared)
+
+
+def _answers(who: str, outputs: OutputsCompared) -> str:
     kind = "given" if outputs.given else "random"
     return (
-        f"The candidate's outputs for {outputs.inputs} {kind} inputs are those "
-        f"of this computer: they differ by {outputs.largest_share:.2g} of the largest value (allowed: "
-        f"{outputs.allowed_share:g})."
+        f"The {who}'s outputs for {outputs.inputs} {kind} inputs are those of this computer: they differ by "
+        f"{outputs.largest_share:.2g} of the largest value (allowed: {outputs.allowed_share:g})."
     )
 
 

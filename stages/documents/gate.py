@@ -67,7 +67,7 @@ class GateLook(Record):
 
 
 class OutputsCompared(Record):
-    """That the candidate answers on the device what it answers on this computer.
+    """That a model answers on the device what it answers on this computer.
 
     Shares are of an output's largest value. ``given``: to inputs that a person gave, and not to random ones.
     """
@@ -143,6 +143,17 @@ class GateResult(Document):
     outputs: OutputsCompared | None = Field(
         default=None, description="None: the device's runner cannot write them"
     )
-    accuracy: AccuracyCompared | None = None
+    baseline_outputs: OutputsCompared | None = Field(
+        default=None, description="the same of the baseline; None also in results of before it was compared"
+    )
+    accuracy: AccuracyCompared | None = Field(
+        default=None, description="None: the plan has no limit of accuracy"
+    )
     verdict: GateVerdict
     seconds: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _accuracy_where_it_has_a_limit(self) -> GateResult:
+        if (self.plan.max_accuracy_drop is None) != (self.accuracy is None):
+            raise ValueError("a limit of accuracy and the accuracy belong together")
+        return self

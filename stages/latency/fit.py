@@ -20,6 +20,8 @@ WORTH_A_WARNING_PERCENT = 1.0
 _BY_CHANCE = 0.001
 FEWEST_FOR_A_SIDE = 11
 """Networks from which on the sign test can find one side: 2 * 0.5**11 is the first below 0.1 %."""
+LEAST_SHARE = 0.25
+"""Of the errors' variance, that is never taken for noise of measuring."""
 _RIDGES = (0.1, 1.0, 10.0)
 
 
@@ -34,18 +36,19 @@ class Traits:
 
 @dataclass(frozen=True)
 class LatencyFit:
-    """Coefficients of :class:`stages.documents.LatencyModel`.
+    """Coefficients of :class:`stages.documents.LatencyModel`, and what they leave of their networks' times.
 
-    ``interval_percent`` is half the width of the interval that holds 95 % of further networks, from what the
-    fit leaves of those that it was fitted to. Ten networks know their own scatter to a quarter only; so the
-    interval is a tolerance interval, wide enough with 90 % confidence (see :func:`tolerance`).
+    ``squares``: sum of the squared relative errors of the ``networks`` that it was fitted to, by so many
+    ``coefficients``.
     """
 
     scale: float
     overhead_ms: float
     ms_per_weight_megabyte: float = 0.0
     ms_per_activation_megabyte: float = 0.0
-    interval_percent: float = 0.0
+    squares: float = 0.0
+    networks: int = 0
+    coefficients: int = 0
 
     def predict_ms(self, traits: Traits) -> float:
         """Latency of a network."""
@@ -55,6 +58,26 @@ class LatencyFit:
             + self.ms_per_weight_megabyte * traits.weight_megabytes
             + self.ms_per_activation_megabyte * traits.activation_megabytes
         )
+
+    def interval_percent(self, errors: Sequence[float] = (), noise: float = 0.0) -> float:
+        """Half the width of a prediction's 95 % interval, in percent of it.
+
+        Student's interval for one further network, by the errors of the networks that it was fitted to and of
+        others: ``errors``, measured over predicted less 1. Ten networks alone know their own scatter to a
+        quarter only, so that their interval would hold 95 % on average, and now and then no more than 75 %.
+        The variance of the fit itself is taken as its average over the fitted networks,
+        ``coefficients / networks``; errors of others have it in them, those of fitted ones do not.
+
+        ``noise``: relative standard error of a network's measured time. All errors have it in them, and a
+        network's latency has not; 0: of what will be measured as these were.
+        """
+        from scipy.special import stdtrit
+
+        further = 1 + self.coefficients / self.networks
+        freedom = self.networks - self.coefficients + len(errors)
+        seen = (self.squares + sum(error**2 for error in errors) / further) / freedom
+        variance = max(seen - noise**2, LEAST_SHARE * seen)
+        return 100 * float(stdtrit(freedom, 0.975)) * math.sqrt(further * variance)
 
 
 def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> LatencyFit:
@@ -81,22 +104,8 @@ def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> Laten
     left = [_error(fit, t, ms, "by the latency model") for t, ms in zip(traits, measured_ms, strict=True)]
     # Not the left-out errors: without the fastest network its prediction is an extrapolation, far off, and
     # no other network is predicted so.
-    deviation = _root_mean_square(left) * math.sqrt(count / (count - coefficients))
-    return replace(fit, interval_percent=100 * tolerance(count, coefficients) * deviation)
-
-
-def tolerance(count: int, coefficients: int = 1, *, share: float = 0.95, confidence: float = 0.90) -> float:
-    """Factor of a standard deviation estimated from ``count`` values: half the width of a tolerance interval.
-
-    Normal errors about a mean, or a fit of several ``coefficients``, two-sided (Howe 1969): with
-    ``confidence``, the interval holds ``share`` of further values. The variance of the fit itself is taken as
-    its average over the fitted values, ``coefficients / count``.
-    """
-    from scipy.stats import chi2, norm
-
-    freedom = count - coefficients
-    reach = float(norm.ppf((1 + share) / 2)) * math.sqrt(1 + coefficients / count)
-    return reach * math.sqrt(freedom / float(chi2.ppf(1 - confidence, freedom)))
+    squares = sum(error**2 for error in left)
+    return replace(fit, squares=squares, networks=count, coefficients=coefficients)
 
 
 def one_sided(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> float | None:
@@ -212,9 +221,9 @@ def fit_line(
 
 
 def held_out_error(
-    predicted_ms: Sequence[float], measured_ms: Sequence[float], interval_percent: float
+    predicted_ms: Sequence[float], measured_ms: Sequence[float], interval_percent: float | Sequence[float]
 ) -> HeldOutError:
-    """How far predictions are off.
+    """How far predictions are off. ``interval_percent``: of all predictions, or of each.
 
     Raises BadMeasurementError where one is of no time, or ranks are undefined.
     """
@@ -235,7 +244,7 @@ def held_out_error(
         share_within_5_percent=float(np.mean(errors <= 0.05)),
         share_within_10_percent=float(np.mean(errors <= 0.10)),
         share_within_interval=float(
-            np.mean(np.abs(measured / predicted - 1) <= interval_percent / 100 + 1e-12)
+            np.mean(np.abs(measured / predicted - 1) <= np.asarray(interval_percent) / 100 + 1e-12)
         ),
         mape_percent=float(100 * np.mean(errors)),
         spearman=float(stats.spearmanr(predicted_ms, measured_ms).statistic),

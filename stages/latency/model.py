@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from statistics import fmean, median
 
 from android_bench.device import DeviceInfo, LatencyMeasurement, RuntimeOptions
 from nasflow.base.errors import BadMeasurementError, UsageError
@@ -20,6 +21,7 @@ from stages.documents import (
 from stages.latency.calibration import Choices, range_ms
 from stages.latency.fit import Traits, fit_latency, held_out_error
 from stages.latency.table_check import block_kinds, check_table
+from stages.measurement.interval import interval_percent, scatter
 from stages.space.block_spec import BlockSpec, Implementation
 from stages.space.search_space import NetConfig, SearchSpace
 
@@ -66,7 +68,9 @@ def fit_model(
     fit = fit_latency([traits(c) for c, _ in calibration], [m.median_ms for _, m in calibration])
     # What differs from one sitting to the next is in no error that was measured in one.
     between = 1.96 * math.hypot(networks.shift_percent, check.disagreement_percent / _BLOCKS_OF_A_NETWORK)
-    fit = replace(fit, interval_percent=math.hypot(fit.interval_percent, between))
+
+    def half_width(errors: Sequence[float], noise: float = 0.0) -> float:
+        return math.hypot(fit.interval_percent(errors, noise), between)
 
     def points(measurements: Measurements) -> tuple[PredictionPoint, ...]:
         return tuple(
@@ -75,6 +79,9 @@ def fit_model(
         )
 
     assessment = points(held_out)
+    errors = [_error(point) for point in assessment]
+    # A network that is held against an interval takes no part in it; and it was measured with noise.
+    of_others = [half_width([*errors[:index], *errors[index + 1 :]]) for index in range(len(errors))]
     model = LatencyModel(
         device=networks.device,
         runtime=networks.runtime,
@@ -87,13 +94,13 @@ def fit_model(
         overhead_ms=fit.overhead_ms,
         ms_per_weight_megabyte=fit.ms_per_weight_megabyte,
         ms_per_activation_megabyte=fit.ms_per_activation_megabyte,
-        interval_percent=fit.interval_percent,
+        interval_percent=half_width(errors, _noise([m for _, m in (*calibration, *held_out)])),
         calibration=points(calibration),
         held_out=assessment,
         held_out_error=held_out_error(
             [p.predicted_ms for p in assessment],
             [p.measurement.median_ms for p in assessment],
-            fit.interval_percent,
+            of_others,
         ),
         reference=networks.reference,
         feasible_ms=(0.0, 0.0),
@@ -112,6 +119,21 @@ def fit_model(
             hint="Some of it was measured while the device was busy: nasflow run --force profile.",
         )
     return model.model_copy(update={"feasible_ms": (fit.overhead_ms + fastest, fit.overhead_ms + slowest)})
+
+
+def _error(point: PredictionPoint) -> float:
+    """Relative. Infinite where a prediction is of no time: :func:`held_out_error` refuses that."""
+    return point.measurement.median_ms / point.predicted_ms - 1 if point.predicted_ms > 0 else math.inf
+
+
+def _noise(measured: Sequence[LatencyMeasurement]) -> float:
+    """Relative standard error of a network's median (root mean square); 0 where no round was repeated."""
+    rounds = [one.round_medians_ms for one in measured if len(one.round_medians_ms) > 1]
+    if not rounds:
+        return 0.0
+    usual = median(scatter(medians_ms) for medians_ms in rounds)
+    # A 95 % interval is four standard errors wide.
+    return math.sqrt(fmean((interval_percent(medians_ms, usual) / 400) ** 2 for medians_ms in rounds))
 
 
 def check_of_table(

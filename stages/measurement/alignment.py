@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 WINDOW = 25
 """Timings that a shift is the median of: some five readings of the anchor lie between them."""
 
-SITTING = 50
-"""Timings that a short sitting takes: twelve rounds of four networks, as ``verify`` does at least."""
+STRETCH = 50
+"""Timings that are averaged: about a round of ``latency``, which has processes of its own."""
+
+SITTING = 12
+"""Rounds of a short sitting, as ``verify`` has at least."""
 
 FEWEST_MODELS = 6
+_FEWEST_STRETCHES = 4
 _WORTH = 0.75  # a shift of which less than that share is more than chance is none
 _LEAST = 0.005  # standard deviation of a shift that matters
 _PASSES = 20
@@ -43,7 +47,7 @@ _STILL = 1e-5
 class Alignment:
     """``shifts[i]``: logarithm of how much slower than usual beside the anchor the model of timing i was.
 
-    ``percent`` is the standard deviation of what all models have, averaged over SITTING timings, and of what
+    ``percent`` is the standard deviation of what all models have, averaged over a sitting, and of what
     kinds of models have beside it (``kinds_percent``): by how much models timed in one sitting differ from
     those timed in another by the anchor's measure. 0: the anchor speaks for all.
     """
@@ -87,13 +91,21 @@ def align(
 
 
 def _between_sittings(shifts: NDArray[np.float64]) -> float:
-    """Standard deviation of the averages over SITTING timings; of single ones where there are too few."""
+    """Standard deviation of the averages over a sitting; of all shifts where there are too few.
+
+    What differs from one stretch to the next without memory, as an anchor's luck with its place in the memory
+    of a process does, is averaged over a sitting's rounds. What lasts longer is not: its variance is what the
+    stretches have beyond half the mean square of their successive differences (von Neumann 1941).
+    """
     import numpy as np
 
-    sittings = len(shifts) // SITTING
-    if sittings < 2:
+    stretches = len(shifts) // STRETCH
+    if stretches < _FEWEST_STRETCHES:
         return float(shifts.std()) if len(shifts) else 0.0
-    return float(np.std([part.mean() for part in np.array_split(shifts, sittings)], ddof=1))
+    means = np.array([part.mean() for part in np.array_split(shifts, stretches)])
+    without_memory = float(np.mean(np.diff(means) ** 2)) / 2
+    lasting = max(0.0, float(means.var(ddof=1)) - without_memory)
+    return math.sqrt(lasting + without_memory / SITTING)
 
 
 def _shift(

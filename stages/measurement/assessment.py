@@ -64,11 +64,7 @@ class Assessment:
     def __post_init__(self) -> None:
         for index, row in enumerate(self.rows):
             self._of[row.name].append(index)
-        scatters = [
-            scatter([m.median_ms for m in self._corrected(indices)])
-            for indices in self._of.values()
-            if len(indices) > 2
-        ]
+        scatters = [scatter(self._corrected_ms(indices)) for indices in self._of.values() if len(indices) > 2]
         self._usual_scatter = median(scatters) if scatters else None
 
     @property
@@ -84,7 +80,7 @@ class Assessment:
 
     def medians_ms(self, name: str) -> list[float]:
         """A model's undisturbed rounds; all of them where too few are."""
-        return [m.median_ms for m in self._corrected(self._places(name))]
+        return self._corrected_ms(self._places(name))
 
     def width_percent(self, name: str) -> float:
         """Width of the interval of a model's own time, in percent of it."""
@@ -178,6 +174,17 @@ class Assessment:
         return [index for index in self._places(name) if not self.drift.disturbed[index]]
 
     def _corrected(self, indices: Sequence[int]) -> list[LatencyMeasurement]:
+        return [
+            self.rows[index].measurement.divided(self.drift.factors[index]) for index in self._chosen(indices)
+        ]
+
+    def _corrected_ms(self, indices: Sequence[int]) -> list[float]:
+        """The medians of :meth:`_corrected` alone: they are asked for again and again."""
+        return [
+            self.rows[index].measurement.median_ms / self.drift.factors[index]
+            for index in self._chosen(indices)
+        ]
+
+    def _chosen(self, indices: Sequence[int]) -> Sequence[int]:
         whole = [index for index in indices if not self.drift.disturbed[index]]
-        chosen = whole if 2 * len(whole) >= len(indices) else indices
-        return [self.rows[index].measurement.divided(self.drift.factors[index]) for index in chosen]
+        return whole if 2 * len(whole) >= len(indices) else indices

@@ -18,8 +18,10 @@ from pydantic import Field
 from nasflow.base.errors import UsageError
 from nasflow.base.text import plain_line
 from pipeline.artifact import Record
+from stages.data.names import shown_list
 from stages.documents import CrossTable, Verdict, Verification
 from stages.reporting.result import DeviceResult, ResultDocument
+from stages.space.block_spec import ModelOutput
 from stages.space.preferences import Shares, shares_of_network
 from stages.space.search_space import NetConfig
 from stages.verification.estimate import Estimate
@@ -52,13 +54,14 @@ class BesideFirst(Record):
     """A run's found network beside the first run's. ``accuracy_points``: its accuracy minus that one's.
 
     ``latency_ratio``: its latency over that one's, both against the latency model's reference in their own
-    rounds; None where the two devices, or what their models are made of, differ.
+    rounds; None where the two are of different devices or models, and ``not_compared`` says of which.
     """
 
     accuracy_points: float
     accuracy_points_interval_95: tuple[float, float]
     latency_ratio: float | None
     latency_ratio_interval_95: tuple[float, float] | None
+    not_compared: str = Field(default="", description="why there is no ratio of latencies, in words")
 
 
 class RunFigures(Record):
@@ -79,6 +82,9 @@ class RunFigures(Record):
     speedup: float = Field(description="at equal accuracy, over the run's own reference")
     speedup_interval_95: tuple[float, float]
     verdict: Verdict
+    output: ModelOutput | None = Field(
+        default=None, description="what the measured file answers: logits, or a softmax more"
+    )
     beside_first: BesideFirst | None = Field(description="None for the first run")
     net: NetConfig
     shares: Shares = Field(description="what the network is made of")
@@ -146,6 +152,24 @@ def _check_images(first: ComparedRun, other: ComparedRun) -> None:
             f"tested on others ({counts} test images).",
             hint=f"{hint} 'nasflow data split' writes a split down for all of them (data.split_file).",
         )
+    classes = [_classes(run) for run in (first, other)]
+    if all(classes) and classes[0] != classes[1]:
+        counts = " and ".join(f"{len(names)}" for names in classes)
+        differ = sorted(set(classes[0]) ^ set(classes[1])) or ["their order"]
+        raise UsageError(
+            f"{names} cannot be compared: their classes differ ({counts}; {shown_list(differ)}).",
+            hint="Accuracies among other classes say nothing about the networks.",
+        )
+
+
+def _classes(run: ComparedRun) -> tuple[str, ...]:
+    return tuple(one.name for one in run.result.verification.classes)
+
+
+def _output(run: ComparedRun) -> ModelOutput | None:
+    """What the file that was measured answers."""
+    precision = run.result.device.precision
+    return next((file.output for file in run.result.conversion if file.precision == precision), None)
 
 
 def _figures(run: ComparedRun, first: ComparedRun | None) -> RunFigures:
@@ -167,6 +191,7 @@ def _figures(run: ComparedRun, first: ComparedRun | None) -> RunFigures:
         speedup=result.verification.equal_accuracy_speedup,
         speedup_interval_95=result.verification.equal_accuracy_speedup_interval_95,
         verdict=result.verification.verdict,
+        output=_output(run),
         beside_first=None if first is None else _beside(run, first),
         net=net,
         shares=shares_of_network(net, result.search.layers),
@@ -176,13 +201,31 @@ def _figures(run: ComparedRun, first: ComparedRun | None) -> RunFigures:
 
 def _beside(run: ComparedRun, first: ComparedRun) -> BesideFirst:
     points = paired_difference(run.correct_N, first.correct_N)
-    ratio = _ratio(run.verification, first.verification)
+    why = _why_not(run, first)
+    ratio = None if why else _ratio(run.verification, first.verification)
     return BesideFirst(
         accuracy_points=100 * points.value,
         accuracy_points_interval_95=(100 * points.low, 100 * points.high),
         latency_ratio=None if ratio is None else ratio.value,
         latency_ratio_interval_95=None if ratio is None else ratio.interval,
+        not_compared=why or ("" if ratio is not None else "their rounds do not match"),
     )
+
+
+def _why_not(run: ComparedRun, first: ComparedRun) -> str:
+    """What keeps two runs' latencies from being compared, in words; empty: nothing."""
+    one, other = run.verification, first.verification
+    if one.device.identity() != other.device.identity():
+        return "they are of different devices"
+    if one.runtime != other.runtime:
+        return "they were run in different ways (section runtime)"
+    outputs = _output(run), _output(first)
+    if outputs[0] != outputs[1]:  # a softmax takes time, too
+        ours, theirs = (output or "what is not known" for output in outputs)
+        return f"its network answers with {ours}, the first one with {theirs}"
+    if one.anchor is None or other.anchor is None or one.anchor.net != other.anchor.net:
+        return "they have no reference in common"
+    return ""
 
 
 def same_device(one: Verification, other: Verification) -> bool:
@@ -192,10 +235,6 @@ def same_device(one: Verification, other: Verification) -> bool:
 
 def _ratio(run: Verification, first: Verification) -> Estimate | None:
     """A quotient of two ratios that were taken apart: the half-widths of their logarithms add as squares."""
-    if run.anchor is None or first.anchor is None or not same_device(run, first):
-        return None
-    if run.anchor.net != first.anchor.net:
-        return None
     ours, theirs = (_against_anchor(each) for each in (run, first))
     if ours is None or theirs is None:
         return None

@@ -89,6 +89,13 @@ def comparison_sentences(comparison: RunComparison) -> list[tuple[str, str]]:
                 "side by side: nasflow verify MODEL --against MODEL --max-ratio R.",
             )
         )
+    for run in comparison.runs[1:]:
+        if run.beside_first and run.beside_first.not_compared:
+            first = plain_line(comparison.runs[0].name)
+            why = run.beside_first.not_compared
+            said.append(
+                ("Times", f"Latencies of {plain_line(run.name)} and {first} are not compared: {why}.")
+            )
     if not comparison.differing:
         said.append(("Settings", "No setting differs: these are runs of the same configuration."))
     return [*said, *(("Seeds", _spread(group)) for group in comparison.seeds)]

@@ -93,6 +93,8 @@ def test_every_line_that_waits_for_a_phone_has_its_test() -> None:
         "The example app",
         # Of a command's own refusal, to be read.
         "A phone's NPU (`runtime.delegate: npu`)",
+        # It takes several phones.
+        "Phones that are measured side by side do not disturb each other",
         # Held against what is known of the phones at hand.
         "What `nasflow devices` tells of a phone's GPU and NPU",
         "Which operators a phone's GPU takes over (the table in `stages/conversion/lint.py`)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from integration.conftest import TINY
 from PIL import Image
 from support.command_line import ProjectFolder
 from support.mediapipe_classifier import classify
@@ -23,9 +21,24 @@ from android_bench.virtual_phone.phone import VirtualPhone, running_phone
 
 pytestmark = pytest.mark.needs("bubblewrap")
 
-CLASSES, EACH, SIDE = ("blue", "green", "red"), 16, 32
+CLASSES, EACH, SIDE = ("blue", "green", "red"), 12, 32
+SPACE = """\
+# Two layers of three candidates: nine networks, nine distinct blocks.
+name: smallest
+resolution: 32
+classes: 10
+stem: {width: 8, kernel: 3, stride: 2}
+stages:
+  - {width: 8, layers: 1, stride: 2}
+  - {width: 16, layers: 1, stride: 2}
+head_width: 32
+candidates:
+  - {kernel: 3, expansion: 2}
+  - {kind: fused, kernel: 3, expansion: 2}
+  - {kernel: 5, expansion: 4}
+"""
 SMALL = (
-    "space.name=tiny.yaml",
+    "space.name=smallest.yaml",
     "space.resolution=32",
     "training.precision='32'",
     "training.epochs=1",
@@ -36,7 +49,7 @@ SMALL = (
     "search.batch_size=8",
     "measurement={rounds: 3, extra_rounds: 0, interval_percent: 80, warmup_ms: 1, min_ms: 2}",
     "profile.anchor_width=0.35",
-    "latency={calibration_networks: 5, held_out_networks: 5}",
+    "latency={calibration_networks: 3, held_out_networks: 3}",
     "target={ratio: 2}",
     "precheck={warmup_ms: 3, min_ms: 10, rounds: 3, max_ratio: 5}",
     "prune={candidates: 1, random_networks: 0, recalibration_batches: 2, rounds: 3, extra_rounds: 0}",
@@ -77,7 +90,7 @@ def test_a_folder_of_pictures_becomes_an_app_s_model_but_not_by_a_simulated_phon
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(nobody.getsockname()[1]))
         begun = project.ask("init", "--data", "../photos")
         assert begun.exit_code == 0, begun.document
-        shutil.copy(TINY / "tiny.yaml", project.path)
+        (project.path / "smallest.yaml").write_text(SPACE, encoding="utf-8")
         small = [word for setting in SMALL for word in ("--set", setting)]
         there = ("--device", f"android:{phone.address}")
 

@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from support.command_line import ProjectFolder
@@ -160,18 +161,27 @@ def test_the_action_measures_on_the_phone_and_names_its_files(
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nasflow "$@"\n')
     program.chmod(0o755)
+    (folder.path / "examples with a space").mkdir()
+    example = np.linspace(-1, 1, 64 * 64 * 3, dtype=np.float32).reshape(64, 64, 3)
+    np.save(folder.path / "examples with a space" / "one.npy", example)
     given = {
         "MODEL": "large.tflite",
         "AGAINST": "small.tflite",
         "MAX_RATIO": "1",
         "MAX_MS": "",
+        "MAX_BLOCKS": "10",
         "MAX_ACCURACY_DROP": "",
         "DATA": "",
         "DEVICE": f"android:{phone.address}",
         "ALL_PHONES": "false",
+        "SIDE_BY_SIDE": "false",
+        "INPUTS": "examples with a space",
         "REQUIRE_OUTPUTS": "true",
         "ALLOW_INCONCLUSIVE": "false",
         "HISTORY": "",
+        "CONFIG": "",
+        "SETTINGS": "seed=3\n\nruntime.threads=1\n",
+        "OFFLINE": "true",
     }
     assert given.keys() == step["env"].keys()
     files = {
@@ -190,3 +200,6 @@ def test_the_action_measures_on_the_phone_and_names_its_files(
     named = dict(line.split("=") for line in (folder.path / "output").read_text().split())
     assert all((folder.path / name).is_file() for name in named.values())
     assert (folder.path / "summary").read_text().startswith("### FAIL")
+    stored = json.loads((folder.path / "gate.json").read_text())
+    assert (stored["outputs"]["inputs"], stored["outputs"]["given"]) == (1, True)
+    assert stored["plan"]["max_blocks"] == 10

@@ -78,8 +78,9 @@ def adb_server(home: Path, *addresses: str) -> Iterator[int]:
 
 
 @pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize("how", [(), ("--side-by-side",)], ids=["one by one", "side by side"])
 def test_every_phone_has_a_row_and_a_case_whatever_becomes_of_the_others(
-    folder: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+    folder: ProjectFolder, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
 ) -> None:
     good, bad = PhoneDescription(serial="GOOD1"), PhoneDescription(model="Galaxy S24", serial="BAD2")
     with (
@@ -89,7 +90,7 @@ def test_every_phone_has_a_row_and_a_case_whatever_becomes_of_the_others(
     ):
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
         second.faults.set(FaultPlan(tool_signal=11))
-        answer = folder.ask(*WORDS, *ALL)
+        answer = folder.ask(*WORDS, *ALL, *how)
         left = [
             path for phone in (first, second) for path in phone.storage("/data/local/tmp/nasflow").glob("*")
         ]
@@ -100,6 +101,7 @@ def test_every_phone_has_a_row_and_a_case_whatever_becomes_of_the_others(
     assert by_name[passed]["gate"]["verdict"] == "pass"
     assert by_name[passed]["gate"]["outputs"]["inputs"] == 4
     assert "SIGSEGV" in by_name[failed]["error"]["message"]
+    assert (answer.document["host_load"] is not None) == bool(how)
     cases = {
         str(case.get("name")): case for case in ElementTree.parse(folder.path / "j.xml").iter("testcase")
     }
@@ -139,7 +141,10 @@ def test_no_phone_at_all_and_one_phone_by_name_are_refused(
         nobody = folder.ask(*WORDS, *ALL)
         named = folder.ask(*WORDS, "--device", "android:ONE", "--all")
         here = folder.ask(*WORDS, "--all")
+        of_none = folder.ask(*WORDS, "--side-by-side")
     assert nobody.exit_code == 4
     assert "no phone is connected" in nobody.document["error"]["message"]
     assert (named.exit_code, here.exit_code) == (2, 2)
+    assert of_none.exit_code == 2
+    assert "--side-by-side needs --all" in of_none.document["error"]["message"]
     assert "--all is for all phones" in named.document["error"]["message"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 import yaml
 from PIL import Image
 
@@ -19,6 +20,7 @@ from android_bench.local.device import LocalDevice
 from nasflow.assemble import build_stages
 from nasflow.base.errors import InconclusiveError
 from nasflow.cli.app import main
+from nasflow.commands import verify
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import load_config
 from stages.baseline import Baseline
@@ -152,6 +154,36 @@ def test_the_gate_of_a_pull_request_gives_options_that_exist(capsys: pytest.Capt
         assert main([words[0], "--help"]) == 0
         helped = capsys.readouterr().out
         assert all(word in helped for word in words[1:] if word.startswith("--"))
+
+
+NOT_IN_THE_ACTION = {
+    "--result": "the action names its file",
+    "--junit": "the action names its file",
+    "--summary": "that of the step",
+    "--recompute": "for a person who has a result file",
+    "--self-test": "for a person, before a gate is believed",
+    "--seed": "a gate's order of timings has a seed of its own",
+    "--json": "the result file has all of it",
+    **dict.fromkeys(
+        ("--from", "--force", "--dry-run", "--front", "--full-length"), "they belong to the stage"
+    ),
+}
+
+
+def test_the_action_has_every_option_of_the_gate_or_it_is_said_why_not() -> None:
+    action = yaml.safe_load((EXAMPLES.parent / "action.yml").read_text(encoding="utf-8"))
+    (step,) = (step for step in action["runs"]["steps"] if step.get("id") == "gate")
+    given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", step["run"]))
+    program = typer.Typer()
+    program.command()(verify.command)
+    options = typer.main.get_command(program).params
+    offered = {word for option in options for word in option.opts if word.startswith("--")}
+    offered -= {"--install-completion", "--show-completion"}
+    assert given | NOT_IN_THE_ACTION.keys() == offered
+    own = {"--result", "--junit", "--summary"}
+    assert given & NOT_IN_THE_ACTION.keys() == own
+    used = set(re.findall(r"\$\{\{ inputs\.([a-z-]+) \}\}", yaml.safe_dump(action["runs"])))
+    assert used == action["inputs"].keys(), "every input is used"
 
 
 def test_the_workflow_knows_the_gates_exit_codes() -> None:

@@ -146,7 +146,6 @@ def test_a_prediction_has_an_interval() -> None:
     assert prediction.low_ms < prediction.ms < prediction.high_ms
     assert prediction.high_ms / prediction.ms - 1 == pytest.approx(model.interval_percent / 100)
     assert 0.2 < model.interval_percent < 10
-    # One in ten intervals is too narrow: it stands on ten networks.
     assert median(model.held_out_error.share_within_interval for model in models) >= 0.9
 
 
@@ -187,6 +186,21 @@ def test_held_out_networks_take_no_part_in_the_fit() -> None:
     spoiled = fit(Spoiled(noise=0.01), table)
     assert (spoiled.scale, spoiled.overhead_ms) == pytest.approx((honest.scale, honest.overhead_ms))
     assert spoiled.held_out_error.mape_percent == pytest.approx(33.3, abs=2)
+    assert spoiled.interval_percent > 30, "but what they show widens the interval"
+
+
+def test_a_network_is_held_against_the_interval_that_the_others_give() -> None:
+    class Odd(SimulatedDevice):
+        def benchmark(self, request):  # type: ignore[no-untyped-def]
+            answer = super().benchmark(request)
+            return answer.divided(1 / 1.2) if request.name == odd else answer
+
+    honest = fit(SimulatedDevice())
+    odd = network_name(honest.held_out[0].choices)
+    model = fit(Odd())
+    networks = len(model.held_out)
+    assert 20 > model.interval_percent > honest.interval_percent
+    assert model.held_out_error.share_within_interval == pytest.approx(1 - 1 / networks)
 
 
 def test_calibration_and_held_out_networks_are_apart_and_cover_the_range() -> None:

@@ -72,6 +72,13 @@ def test_every_round_holds_every_model_in_an_order_of_its_own() -> None:
     assert len(set(rounds)) == 5
 
 
+def test_every_round_has_processes_of_its_own() -> None:
+    """A model's luck with its place in one process's memory would else be taken for the model's time."""
+    device = SimulatedDevice()
+    measure(device)
+    assert device.renewed == 5
+
+
 def test_the_seed_decides_the_order() -> None:
     orders = []
     for seed in (1, 1, 2):

@@ -14,7 +14,7 @@ from support.scripted_device import ScriptedDevice
 from android_bench.device import DEFAULT_OPTIONS, RuntimeOptions
 from android_bench.outputs import Example
 from nasflow.base.errors import ConversionError, UsageError
-from nasflow.gate.answers import answers_compared
+from nasflow.gate.answers import Answers, answers_compared
 from nasflow.gate.subjects import Subject
 from stages.conversion.inspector import ModelInspector
 
@@ -40,23 +40,41 @@ class AnsweringPhone(ScriptedDevice):
         return [one.astype(np.float32).tobytes() for one in sums]
 
 
-def subject(content: bytes = DOUBLE) -> Subject:
+PRODUCT = one_operator(
+    schema.BuiltinOperator.MUL,
+    [([1, 4], FLOAT32), ([1, 4], FLOAT32)],
+    ([1, 4], FLOAT32),
+    schema.MulOptionsT(),
+)
+
+
+def subject(content: bytes = DOUBLE, name: str = "sum.tflite") -> Subject:
     with ModelInspector() as inspector:
-        return Subject("sum.tflite", content, inspector.inspect(content, depth="read"))
+        return Subject(name, content, inspector.inspect(content, depth="read"))
 
 
-def compared(device: Any, one: Subject, told: list[str], *, required: bool = False) -> Any:
+def compared(
+    device: Any, one: Subject, told: list[str], *, baseline: Subject | None = None, required: bool = False
+) -> Answers:
     return answers_compared(
-        one, one, device, DEFAULT_OPTIONS, folder=None, required=required, tell=told.append
+        one, baseline or one, device, DEFAULT_OPTIONS, folder=None, required=required, tell=told.append
     )
 
 
 def test_a_phone_that_computes_the_same_is_said_to() -> None:
     told: list[str] = []
     found = compared(AnsweringPhone({}), subject(), told, required=True)
-    assert (found.inputs, found.given) == (4, False)
-    assert found.largest_share <= 1e-6
+    assert found.candidate is not None
+    assert (found.candidate.inputs, found.candidate.given) == (4, False)
+    assert found.candidate.largest_share <= 1e-6
+    assert found.baseline == found.candidate, "one model, asked once"
     assert told == []
+
+
+def test_a_baseline_that_the_device_computes_wrongly_ends_the_gate_too() -> None:
+    product = subject(PRODUCT, "product.tflite")
+    with pytest.raises(ConversionError, match=r"product\.tflite answers differently on the device"):
+        compared(AnsweringPhone({}), subject(), [], baseline=product)
 
 
 def test_a_phone_that_computes_something_else_ends_the_gate() -> None:
@@ -74,7 +92,7 @@ def test_a_phone_that_computes_something_else_ends_the_gate() -> None:
 
 def test_a_device_that_only_tells_times_is_said_or_refused() -> None:
     told: list[str] = []
-    assert compared(ScriptedDevice({}), subject(), told) is None
+    assert compared(ScriptedDevice({}), subject(), told) == Answers(None, None)
     assert told == ["outputs not compared on the device: this device only tells times."]
     with pytest.raises(UsageError, match="outputs not compared on the device"):
         compared(ScriptedDevice({}), subject(), told, required=True)

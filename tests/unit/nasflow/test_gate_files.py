@@ -16,7 +16,7 @@ from nasflow.base.errors import DeviceLostError, IntegrityError, UsageError
 from nasflow.commands.history import history
 from nasflow.gate import github, junit, words
 from nasflow.gate.history import HistoryEntry, append_entry, read_history
-from nasflow.gate.recompute import recomputed
+from nasflow.gate.recompute import read_result, recomputed
 from stages.documents.gate import Block, BlockTiming, GateModel, GatePlan, GateResult, OutputsCompared
 from stages.verification.gate import looks_of, verdict_of, with_drops
 
@@ -134,12 +134,12 @@ def test_whether_the_outputs_were_compared_is_said_in_any_case() -> None:
     gate = result(0.5)
     assert "Outputs not compared on the device." in words.details(gate)
     compared = OutputsCompared(inputs=4, given=False, largest_share=1e-5, allowed_share=1e-3)
-    (said,) = (
-        line for line in words.details(gate.model_copy(update={"outputs": compared})) if "outputs" in line
-    )
+    both = {"outputs": compared, "baseline_outputs": compared.model_copy(update={"given": True})}
+    (said,) = (line for line in words.details(gate.model_copy(update=both)) if "outputs" in line)
     assert said == (
         "The candidate's outputs for 4 random inputs are those of this computer: they differ by 1e-05 of the "
-        "largest value (allowed: 0.001)."
+        "largest value (allowed: 0.001). The baseline's outputs for 4 given inputs are those of this "
+        "computer: they differ by 1e-05 of the largest value (allowed: 0.001)."
     )
 
 
@@ -163,6 +163,15 @@ def test_a_verdict_follows_from_the_timings_alone() -> None:
     assert recomputed(bare) == gate
     with pytest.raises(IntegrityError, match="says fail, but its own timings give pass"):
         recomputed(gate.model_copy(update={"verdict": "fail"}))
+
+
+def test_a_file_whose_accuracy_was_taken_out_is_no_result(tmp_path: Path) -> None:
+    """By its latency alone, the gate would pass."""
+    document = result(0.5).model_dump(mode="json")
+    document["plan"]["max_accuracy_drop"] = 1.0
+    (tmp_path / "gate.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="a limit of accuracy and the accuracy belong together"):
+        read_result(tmp_path / "gate.json")
 
 
 # --- history -----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from stages.reporting.comparison import ComparedRun, compare_runs
 from stages.reporting.comparison_page import render_comparison
 from stages.reporting.comparison_text import HEADINGS, comparison_sentences, differing_rows, run_rows
 from stages.reporting.result import build_result
+from stages.space.block_spec import ModelOutput
 
 FASHION = {"dataset": "fashion_mnist", "dataset_sha256": "f" * 64}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -42,6 +43,7 @@ def run(
     anchor_slowdown: float = 1.0,
     settings: dict[str, dict[str, Any]] | None = None,
     runtime: RuntimeOptions | None = None,
+    output: ModelOutput = "probabilities",
 ) -> ComparedRun:
     """A run whose found network errs on the first ``wrong`` of the test images."""
     documents = sample_documents(device=device, slowdown=slowdown, found_accuracy=100 - wrong / 100)
@@ -59,9 +61,11 @@ def run(
     documents["verify"] = verify
     facts = FACTS.model_copy(update={"seed": seed})
     seeded = {stage: {**fields, "seed": seed} for stage, fields in (settings or SETTINGS).items()}
+    result = build_result(documents, facts)
+    files = tuple(file.model_copy(update={"output": output}) for file in result.conversion)
     return ComparedRun(
         name=name,
-        result=build_result(documents, facts),
+        result=result.model_copy(update={"conversion": files}),
         verification=verify,
         correct_N=np.arange(10_000) >= wrong,
         images=images or FASHION,
@@ -92,15 +96,20 @@ def test_a_slower_hour_of_the_device_is_taken_out_of_latencies() -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "why"),
     [
-        {"device": DEVICE.model_copy(update={"soc": "another"})},
-        {"runtime": RuntimeOptions(threads=4)},
-        {"runtime": RuntimeOptions(precision="int8")},
+        ({"device": DEVICE.model_copy(update={"soc": "another"})}, "they are of different devices"),
+        ({"runtime": RuntimeOptions(threads=4)}, "they were run in different ways"),
+        ({"runtime": RuntimeOptions(precision="int8")}, "they were run in different ways"),
+        ({"output": "logits"}, "its network answers with logits, the first one with probabilities"),
     ],
 )
-def test_latencies_of_other_devices_or_models_make_no_ratio(other: dict[str, Any]) -> None:
+def test_latencies_of_other_devices_or_models_make_no_ratio(other: dict[str, Any], why: str) -> None:
     comparison = compare_runs([run("a"), run("b", **other)])
+    assert ("Times", True) in [
+        (subject, f"Latencies of b and a are not compared: {why}" in said)
+        for subject, said in comparison_sentences(comparison)
+    ]
     beside = comparison.runs[1].beside_first
     assert beside is not None
     assert beside.latency_ratio is None
@@ -124,6 +133,18 @@ def test_another_split_of_the_same_images_is_refused() -> None:
     fewer = replace(run("b"), correct_N=np.ones(9_000, np.bool_))
     with pytest.raises(UsageError, match="were split differently"):
         compare_runs([run("a"), fewer])
+
+
+def test_other_classes_are_refused_and_named() -> None:
+    other = run("b")
+    first, *rest = other.result.verification.classes
+    renamed = (first.model_copy(update={"name": "a hat"}), *rest)
+    verification = other.result.verification.model_copy(update={"classes": renamed})
+    other = replace(other, result=other.result.model_copy(update={"verification": verification}))
+    with pytest.raises(
+        UsageError, match=r"a and b cannot be compared: their classes differ \(10 and 10; T-shirt/top, a hat"
+    ):
+        compare_runs([run("a"), other])
 
 
 def test_the_settings_that_differ_are_named_once_as_in_the_configuration() -> None:

@@ -1,0 +1,226 @@
+"""Do the 95 % intervals of latency predictions hold 95 % of networks? Simulated calibrations, and real ones.
+
+Each calibration is the product's own: ``profile`` and ``latency`` with their usual settings. Simulated ones
+measure a device whose truth is known (:mod:`benchmarks._chancy_device`), in simulated time. Real ones
+(``--real N``) measure the paper's space at 224 pixels on this computer; networks that none of it has seen are
+then measured as ``verify`` measures, side by side with the model's reference, in a new process each round.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
+from android_bench.local.device import LocalDevice
+from benchmarks._chancy_device import Chances, ChancyDevice
+from benchmarks._drift import SPACE, network_ms, true_ms
+from benchmarks._kept_lines import Job, KeptLines
+from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
+from pipeline.stage import Context
+from pipeline.store.scratch import FleetingScratch
+from pipeline.store.store import Store
+from stages.conversion.measured import measured_network
+from stages.documents import LatencyModel
+from stages.latency.calibration import Choices, draw_networks
+from stages.latency.config import LatencyConfig
+from stages.latency_model import FitLatency
+from stages.measurement.paired import PairedRounds
+from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.space import SpaceConfig, load_space
+from stages.space.network_name import network_name
+from stages.space.search_space import SearchSpace
+from stages.verification.statistics import latency_ratio
+
+SIMULATED, QUICK = 200, 6
+NETWORKS = 120  # of a simulated calibration, that it has not seen
+REAL_SPACE, REAL_NETWORKS, REAL_ROUNDS = "proxyless_mobile", 40, 10
+TIMINGS = 1300  # of a simulated calibration, roughly: the device throttles at one of them
+MEAN_LEAST, MEAN_MOST, REAL_LEAST = 0.93, 0.97, 0.80
+
+
+def run(full: bool, real: int = 0) -> Outcome:
+    """The simulated calibrations, then the real ones."""
+    kept = KeptLines("interval_coverage", _sources())
+    jobs: list[Job] = [("simulated", seed) for seed in range(SIMULATED if full else QUICK)]
+    results = dict(kept.results(jobs, simulated))
+    figures: dict[str, Any] = {"simulated": summary([results[job] for job in jobs])}
+    bars = _simulated_bars(figures["simulated"]) if full else []
+    if real:
+        # One at a time: two would disturb each other's timings.
+        one_by_one: list[Job] = [("real", seed) for seed in range(real)]
+        found = dict(kept.results(one_by_one, real_one, workers=1))
+        figures["real"] = {"calibrations": [found[job] for job in one_by_one]}
+        if real > 1:
+            figures["real"] |= summary(figures["real"]["calibrations"])
+        worst = min(one["share"] for one in figures["real"]["calibrations"])
+        bars.append(at_least("real_worst_share", worst, REAL_LEAST))
+    kept.finish()
+    return Outcome(figures, bars)
+
+
+def simulated(job: Job) -> dict[str, float]:
+    """How many networks' true latencies one simulated calibration's intervals hold."""
+    seed = int(job[1])
+    chances, times_ms = Chances.drawn(seed), dict[str, float]()
+
+    def time_ms(request: BenchmarkRequest) -> float:
+        # A model is read once: a calibration times each some twenty times.
+        if request.name not in times_ms:
+            of_space = request.name.startswith("network_")  # the anchor and the blocks are what they are
+            own = chances.network_factor(seed, request.name) if of_space else 1.0
+            times_ms[request.name] = own * true_ms(request.model)
+        return times_ms[request.name]
+
+    throttle_at = random.Random(f"{seed}/throttle").randrange(TIMINGS)
+    device = ChancyDevice(time_ms, chances, seed=seed, throttle_at=throttle_at)
+    model = calibrate(SPACE, device, seed)
+    # Truth at the speed that predictions stand for, as the reference tells it: see evaluate_latency.
+    speed = model.reference.measurement.median_ms / network_ms(model.reference.net)
+    ratios = [
+        chances.network_factor(seed, network_name(choices))
+        * speed
+        * ms
+        / model.predict_ms(SPACE.network(choices))
+        for choices, ms in _unseen()
+    ]
+    return _held(model, ratios)
+
+
+@cache
+def _unseen() -> tuple[tuple[Choices, float], ...]:
+    """Networks evenly over the latencies, and what is computed from their blocks."""
+    times = {block.key: 1.0 * block.macs for block in SPACE.distinct_blocks()}
+    drawn = draw_networks(SPACE, times, NETWORKS, 1)
+    return tuple((choices, network_ms(SPACE.network(choices))) for choices in drawn)
+
+
+def real_one(job: Job) -> dict[str, float]:
+    """The same of a calibration on this computer; the truth is measured after it."""
+    seed = int(job[1])
+    space = load_space(SpaceConfig(name=REAL_SPACE))
+    with LocalDevice() as device:
+        model = calibrate(space, device, seed)
+        ratios = measured_again(space, model, device, seed)
+    held = _held(model, ratios)
+    say(f"interval_coverage: {held}")
+    return held
+
+
+def calibrate(space: SearchSpace, device: Device, seed: int) -> LatencyModel:
+    """Table and latency model, as ``profile`` and ``latency`` make them."""
+    options = RuntimeOptions()
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder), _silent)
+
+        def context(stage: str) -> Context:
+            return Context(stage, "", store, FleetingScratch(), _silent)
+
+        table = ProfileOps(ProfileConfig(), space, options, seed, device).run(context("profile"))
+        stage = FitLatency(LatencyConfig(), space, options, seed, device)
+        return stage.run(context("latency"), table=table)
+
+
+def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed: int) -> list[float]:
+    """Measured over predicted time of networks that the model was neither fitted on nor evaluated with."""
+    seen = {point.choices for point in (*model.calibration, *model.held_out)}
+    times = {block.key: model.block_latency_ms(block) for block in space.distinct_blocks()}
+    drawn = draw_networks(space, times, REAL_NETWORKS + len(seen), seed + 1)
+    others = [choices for choices in drawn if choices not in seen][:REAL_NETWORKS]
+    reference = model.reference
+    models = {
+        network_name(choices): measured_network(
+            space.network(choices), model.precision, seed=seed, implementations=model.implementations
+        )
+        for choices in others
+    } | {reference.name: measured_network(reference.net, model.precision, seed=seed)}
+    usual = LatencyConfig()
+    requests = {
+        name: BenchmarkRequest(
+            name=name,
+            model=content,
+            warmup_ms=usual.warmup_ms,
+            min_ms=usual.min_ms,
+            min_runs=usual.min_runs,
+        )
+        for name, content in models.items()
+    }
+    timed = PairedRounds(FleetingScratch(), device, requests, seed, anchor=reference.name)
+    while len(timed) < REAL_ROUNDS:
+        timed.measure()
+    return [
+        latency_ratio(timed.medians_ms(network_name(choices)), timed.medians_ms(reference.name)).value
+        * reference.measurement.median_ms
+        / model.predict_ms(space.network(choices))
+        for choices in others
+    ]
+
+
+def _held(model: LatencyModel, ratios: Sequence[float]) -> dict[str, float]:
+    errors = [ratio - 1 for ratio in ratios]
+    held = [abs(error) <= model.interval_percent / 100 for error in errors]
+    return {
+        "share": sum(held) / len(held),
+        "interval_percent": model.interval_percent,
+        "mean_error_percent": 100 * fmean(abs(error) for error in errors),
+        "to_one_side_percent": 100 * fmean(errors),
+        "shift_percent": model.shift_percent,
+        "disagreement_percent": model.table_check.disagreement_percent if model.table_check else 0.0,
+    }
+
+
+def summary(calibrations: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Mean coverage with its 95 % interval: calibrations are what repeats, not networks."""
+    shares = [one["share"] for one in calibrations]
+    mean, half = fmean(shares), 1.96 * stdev(shares) / len(shares) ** 0.5
+    ordered = sorted(shares)
+    return {
+        "count": len(shares),
+        "mean_share": mean,
+        "mean_share_interval_95": [mean - half, min(1.0, mean + half)],
+        "worst_share": ordered[0],
+        "tenth_share": ordered[len(ordered) // 10],
+        "below_80_percent": sum(share < REAL_LEAST for share in shares),
+        "mean_interval_percent": fmean(one["interval_percent"] for one in calibrations),
+        "mean_error_percent": fmean(one["mean_error_percent"] for one in calibrations),
+    }
+
+
+def _simulated_bars(found: dict[str, Any]) -> list[Bar]:
+    return [
+        at_least("simulated_mean_share", found["mean_share"], MEAN_LEAST),
+        at_most("simulated_mean_share_at_most", found["mean_share"], MEAN_MOST),
+    ]
+
+
+def _sources() -> list[str]:
+    """What decides the results has no version of its own: its source stands for it."""
+    from importlib.util import find_spec
+
+    names = (
+        *("benchmarks._chancy_device", "benchmarks._drift", "benchmarks.interval_coverage"),
+        *("stages.latency.fit", "stages.latency.model", "stages.latency.table_check"),
+        *("stages.latency_model", "stages.profile_ops"),
+        *(f"stages.measurement.{name}" for name in ("alignment", "assessment", "drift", "rounds")),
+    )
+    sources = []
+    for name in names:
+        spec = find_spec(name)
+        assert spec is not None and spec.origin is not None  # a module of this repository
+        sources.append(Path(spec.origin).read_text(encoding="utf-8"))
+    return sources
+
+
+def _silent(_: object) -> None:
+    """A thousand timings are not worth a line each."""
+
+
+if __name__ == "__main__":
+    counts = {"real": "calibrate this computer so many times, too; some minutes each"}
+    sys.exit(main("interval_coverage", run, counts=counts))
