@@ -2,9 +2,8 @@
 
 import os
 
-# GNU OpenMP's threads spin while they wait for each other. In some spells with other programs on the cores
-# a long spin cost ten times the speed, in others nothing; on an idle machine this short one costs 7 %. It is
-# an insurance, and not shown to pay on average: docs/lab-notes.md, training, has all that was
-# measured. Set before torch is loaded, which reads it once; what the user set stays.
+# GNU OpenMP's threads spin while they wait for each other. Beside one busy program its long spin made
+# training up to forty times as slow; this short one costs a tenth of the speed on an idle machine. By length:
+# docs/lab-notes.md, training. Set before torch is loaded, which reads it once; what the user set stays.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")

@@ -16,7 +16,7 @@ CODE = (
 
 @pytest.mark.parametrize(
     ("set_by_user", "seen"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
 )
 def test_threads_spin_shortly_unless_the_user_says_otherwise(set_by_user: dict[str, str], seen: str) -> None:
     inherited = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
