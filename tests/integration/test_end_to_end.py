@@ -23,8 +23,8 @@ pytestmark = pytest.mark.needs("bubblewrap")
 
 CLASSES, EACH, SIDE = ("blue", "green", "red"), 12, 32
 SPACE = """\
-# Two layers of three candidates: nine networks, nine distinct blocks. The last candidate takes many times as long
-# as the others, so that a busy computer does not turn the order of the networks round.
+# Two layers of three candidates: nine networks, nine distinct blocks. The last candidate takes many times
+# as long as the others, so that a busy computer does not turn the order of the networks round.
 name: smallest
 resolution: 32
 classes: 10
