@@ -150,6 +150,11 @@ class DeviceInfo(Frozen):
             written.pop("fixed_performance", None)
         return written
 
+    @property
+    def runs_onnx(self) -> bool:
+        """Whether ONNX Runtime measured: models as they were exported, no block in parts."""
+        return self.runtime.startswith("onnxruntime ")
+
     def identity(self) -> dict[str, str]:
         """What makes a latency of this device comparable with another: never the serial."""
         mode = self.fixed_performance
@@ -341,7 +346,7 @@ class Device(Protocol):
     def renew(self) -> None:
         """Let the next timing share no process with those before.
 
-        One process's luck with its memory layout (2-3 %) would else look like a property of a model.
+        The effect of one process's memory layout (2-3 %) would else look like a property of a model.
         """
 
     def close(self) -> None:

@@ -126,7 +126,7 @@ def summarise(runs: Mapping[str, Sequence[Searched]], *, full: bool) -> Outcome:
     randoms = np.stack([one.randoms for one in runs[CONFIGURED]])
     figures: dict[str, Any] = {
         "runs": {name: [one.row() for one in of_search] for name, of_search in runs.items()},
-        # Between random networks of one latency, a training's luck included.
+        # Between random networks of one latency, the variation of trainings included.
         "random_deviation_points": 100 * float(randoms.mean(axis=2).std(axis=1, ddof=1).mean()),
         "searched_ms": [one.pruned.found.predicted_ms for one in runs[CONFIGURED]],
     }

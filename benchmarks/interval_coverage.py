@@ -1,7 +1,7 @@
 """Do the 95 % intervals of latency predictions hold 95 % of networks? Simulated calibrations, and real ones.
 
 Each calibration is the product's own: ``profile`` and ``latency`` with their usual settings. Simulated ones
-measure a device whose truth is known (:mod:`benchmarks._chancy_device`), in simulated time. Real ones
+measure a device whose truth is known (:mod:`benchmarks._noisy_device`), in simulated time. Real ones
 (``--real N``) measure the paper's space at 224 pixels on this computer; networks that none of it has seen are
 then measured as ``verify`` measures, side by side with the model's reference, in a new process each round.
 """
@@ -19,9 +19,9 @@ from typing import Any
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
 from android_bench.local.device import LocalDevice
-from benchmarks._chancy_device import Chances, ChancyDevice
 from benchmarks._drift import SPACE, network_ms, true_ms
 from benchmarks._kept_lines import Job, KeptLines
+from benchmarks._noisy_device import NoiseSources, NoisyDevice
 from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
@@ -68,23 +68,23 @@ def run(full: bool, real: int = 0) -> Outcome:
 def simulated(job: Job) -> dict[str, float]:
     """How many networks' true latencies one simulated calibration's intervals hold."""
     seed = int(job[1])
-    chances, times_ms = Chances.drawn(seed), dict[str, float]()
+    noise, times_ms = NoiseSources.drawn(seed), dict[str, float]()
 
     def time_ms(request: BenchmarkRequest) -> float:
         # A model is read once: a calibration times each some twenty times.
         if request.name not in times_ms:
             of_space = request.name.startswith("network_")  # the anchor and the blocks are what they are
-            own = chances.network_factor(seed, request.name) if of_space else 1.0
+            own = noise.network_factor(seed, request.name) if of_space else 1.0
             times_ms[request.name] = own * true_ms(request.model)
         return times_ms[request.name]
 
     throttle_at = random.Random(f"{seed}/throttle").randrange(TIMINGS)
-    device = ChancyDevice(time_ms, chances, seed=seed, throttle_at=throttle_at)
+    device = NoisyDevice(time_ms, noise, seed=seed, throttle_at=throttle_at)
     model = calibrate(SPACE, device, seed)
     # Truth at the speed that predictions stand for, as the reference tells it: see evaluate_latency.
     speed = model.reference.measurement.median_ms / network_ms(model.reference.net)
     ratios = [
-        chances.network_factor(seed, network_name(choices))
+        noise.network_factor(seed, network_name(choices))
         * speed
         * ms
         / model.predict_ms(SPACE.network(choices))
@@ -136,10 +136,14 @@ def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed
     reference = model.reference
     models = {
         network_name(choices): measured_network(
-            space.network(choices), model.precision, seed=seed, implementations=model.implementations
+            space.network(choices),
+            model.precision,
+            seed=seed,
+            implementations=model.implementations,
+            output=model.output,
         )
         for choices in others
-    } | {reference.name: measured_network(reference.net, model.precision, seed=seed)}
+    } | {reference.name: measured_network(reference.net, model.precision, seed=seed, output=model.output)}
     usual = LatencyConfig()
     requests = {
         name: BenchmarkRequest(
@@ -204,7 +208,7 @@ def _sources() -> list[str]:
     from importlib.util import find_spec
 
     names = (
-        *("benchmarks._chancy_device", "benchmarks._drift", "benchmarks.interval_coverage"),
+        *("benchmarks._noisy_device", "benchmarks._drift", "benchmarks.interval_coverage"),
         *("stages.latency.fit", "stages.latency.model", "stages.latency.table_check"),
         *("stages.latency_model", "stages.profile_ops"),
         *(f"stages.measurement.{name}" for name in ("alignment", "assessment", "drift", "rounds")),

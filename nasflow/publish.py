@@ -174,8 +174,7 @@ def _models(documents: Mapping[str, Document]) -> dict[str, Blob]:
         for file in run.found_conversion.files
     }
     onnx = run.found_conversion.onnx
-    measured = run.verify.device.runtime.startswith("onnxruntime ")
-    return files | {ONNX: onnx} if measured and onnx is not None else files
+    return files | {ONNX: onnx} if run.verify.device.runs_onnx and onnx is not None else files
 
 
 def images_of(pipeline: Pipeline) -> DataConfig | None:

@@ -33,8 +33,8 @@ class TrainedNetwork(Record):
     best_epoch: int
     kept_share: float | None = Field(
         default=None,
-        description="of a network from published weights: how far it is on the way from these to the best "
-        "epoch's, 0 to 1; null: all of it",
+        description="of a network whose weights descend from published ones: how far it is on the way from "
+        "its start to the best epoch's, 0 to 1; null: all of it",
     )
     validation_accuracy_percent: float
     seconds: float

@@ -192,9 +192,8 @@ def _check_rows(file: LatencyFile, path: Path) -> None:
                 hint="Export it again from where it was measured.",
             )
         seen.add(name)
-    split = not file.table.device.runtime.startswith("onnxruntime ")  # which is given no block in parts
     for block in file.space.distinct_blocks():
-        ways = block.implementations if split else ("native",)
+        ways = ("native",) if file.table.device.runs_onnx else block.implementations
         if missing := [way for way in ways if (block.key, way) not in seen]:
             raise UsageError(
                 f"{path} has no row for block {block.key} ({missing[0]}).",

@@ -22,7 +22,7 @@ from stages.space.block_spec import BlockSpec
 COMMON_SD = 3.0
 """Of the ratio's logarithm that all blocks share: a device may be 20 times as fast or as slow."""
 INVOCATION_SD = 0.5
-"""Of what every invocation costs, beside the common part: it hangs on the driver and not on the silicon."""
+"""Of what every invocation costs, beside the common part: it depends on the driver, not on the chip."""
 _OCTAVES = (1.0, 1.0, 2.0, 2.0, 2.0, 1.0)
 """How far kernel, expansion, channels in and out, resolution and stride reach, in factors of two."""
 

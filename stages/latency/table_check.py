@@ -23,7 +23,7 @@ Kind = Literal["depthwise", "dense", "memory"]
 
 PER_KIND = 3
 WORTHWHILE_PERCENT = 2.0
-"""Kinds that disagree by less are left alone: so much is a process's luck with its memory."""
+"""Kinds that disagree by less are left alone: so much a process's memory layout adds."""
 
 _DEPTHWISE_SHARE = 0.45
 _DEPTHWISE_COST = 4.0  # a depthwise multiply-accumulate's time over that of a dense one, roughly (XNNPACK)

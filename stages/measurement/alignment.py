@@ -93,8 +93,8 @@ def align(
 def _between_sittings(shifts: NDArray[np.float64]) -> float:
     """Standard deviation of the averages over a sitting; of all shifts where there are too few.
 
-    What differs from one stretch to the next without memory, as an anchor's luck with its place in the memory
-    of a process does, is averaged over a sitting's rounds. What lasts longer is not: its variance is what the
+    What differs from one stretch to the next without memory, as the effect of where a process places the
+    anchor does, is averaged over a sitting's rounds. What lasts longer is not: its variance is what the
     stretches have beyond half the mean square of their successive differences (von Neumann 1941).
     """
     import numpy as np

@@ -16,7 +16,7 @@ from stages.measurement.interval import interval_percent, scatter
 from stages.measurement.repetition import resolution_percent, single_name
 from stages.measurement.work import Work
 
-NEGLIGIBLE_MS = 2e-4  # twenty ticks of a usual clock; no network's latency hangs on that
+NEGLIGIBLE_MS = 2e-4  # twenty ticks of a usual clock; no network's latency depends on that
 OUT_OF_THE_RACE = 1.5  # a rival that much slower will not win; the first timings may have met a spell
 OUT_AT_ONCE, ENOUGH_TIMINGS = 4.0, 3
 

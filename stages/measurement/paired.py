@@ -81,7 +81,7 @@ class PairedRounds:
         """
         started = time.monotonic()
         timings = tuple(time_each(self._device, self._requests, self.order(len(self))))
-        self._device.renew()  # a process's luck with its memory is a round's, and not a network's
+        self._device.renew()  # a process's memory layout is an effect of the round, not of a network
         one = Round(timings, time.monotonic() - started)
         self._scratch.append(
             _LOG,

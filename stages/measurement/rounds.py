@@ -2,7 +2,7 @@
 
 Whatever else the device does comes and goes in spells, and a device that grows hot grows slow. A model timed
 once may meet one; timed in every round, each round in another order, it is seen in most of them undisturbed.
-Each round has processes of its own: how fast a model is in one hangs on where its memory lies there.
+Each round has processes of its own: how fast a model is in one depends on where its memory lies there.
 Between the timings an anchor model is timed again and again: what it shows of the device's speed is taken
 out of all others (:mod:`stages.measurement.drift`), and what was timed in a spell is timed again. Where the
 device's clock is coarser than a model's work, from the second round on several copies of it are timed in its
@@ -137,7 +137,7 @@ def _tell_unsure(context: Context, assessment: Assessment, work: Work, config: M
             f"{config.interval_percent:g} % (worst: {worst}, {assessment.resolution_percent(worst):.1f} %"
             f"{f', as {copies} copies in one model' if copies > 1 else ''})."
         )
-        # Where no network's latency hangs on any of them, that is no reason to worry.
+        # Where no network's latency depends on any of them, that is no reason to worry.
         tell = context.warn if any(assessment.unsure(name, config) for name in coarse) else context.say
         tell(message)
 
@@ -248,7 +248,7 @@ class _Session:
                 self._done += 1
                 note = f"{name} {1000 * measurement.median_ms:.1f} us"
                 self._context.progress(self._done, self._total, "timings", note)
-        self._device.renew()  # where a process places a model's memory is a round's luck, not a model's
+        self._device.renew()  # a process's memory layout is an effect of the round, not of a model
 
     def _with_anchor(self, names: Sequence[str]) -> list[str]:
         if self._anchor is None:

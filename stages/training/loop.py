@@ -57,7 +57,7 @@ READ_EVERY = 20
 class Trained:
     """The outcome of :func:`train`: averaged weights of the best epoch by validation accuracy.
 
-    ``kept``: of a network from published weights, what was taken on the way from them to that epoch's.
+    ``kept``: of a network that descends from published weights, what was taken on the way to that epoch's.
     """
 
     weights: bytes

@@ -45,7 +45,7 @@ def train_all(
         way = (
             ""
             if network.kept_share is None
-            else f", {network.kept_share:.0%} of the way from the published weights"
+            else f", {network.kept_share:.0%} of the way from where it started"
         )
         context.say(f"{network.name}: {network.validation_accuracy_percent:.2f} % on validation images{way}.")
 

@@ -60,7 +60,7 @@ def _curves(
             x, best = points[network.best_epoch]
             tip = f"{network.name}: kept epoch {network.best_epoch + 1}"
             if network.kept_share is not None:
-                tip += f", {network.kept_share:.0%} of the way from the published weights to it"
+                tip += f", {network.kept_share:.0%} of the way to it"
             parts.append(element("circle", tooltip(tip), cx=x, cy=best, r=3.5, class_=f"dot {style}"))
     last = "; ".join(f"{n.name}: {figure_of(n.curve[-1]):.2f}" for n in networks)
     return figure(width, height, f"{title} by epoch. In the last epoch: {last}.", parts)

@@ -73,7 +73,7 @@ def test_every_round_holds_every_model_in_an_order_of_its_own() -> None:
 
 
 def test_every_round_has_processes_of_its_own() -> None:
-    """A model's luck with its place in one process's memory would else be taken for the model's time."""
+    """The effect of its place in one process's memory would else be taken for the model's time."""
     device = SimulatedDevice()
     measure(device)
     assert device.renewed == 5

@@ -1,6 +1,6 @@
 """A device of which all is known that keeps a latency model from being exact, for simulated calibrations.
 
-Beside drift and throttling (:class:`benchmarks._drift.DriftingDevice`): a model's luck with its place in a
+Beside drift and throttling (:class:`benchmarks._drift.DriftingDevice`): the effect of a model's place in a
 process's memory, which the next process draws anew; the noise of a single timing, and now and then another
 program beside one; and what a whole network takes more or less than its blocks say. Time is simulated.
 """
@@ -20,46 +20,46 @@ NOISE, DISTURBED, DISTURBED_SHARE = 0.01, 1.3, 0.02
 
 
 @dataclass(frozen=True)
-class Chances:
-    """Standard deviations of logarithms. ``luck``: of a model in one process, against all processes.
+class NoiseSources:
+    """Standard deviations of logarithms. ``placement``: of a model in one process, against all processes.
 
     ``own``: of a whole network's time, against what is computed from its blocks.
     """
 
-    luck: float
+    placement: float
     own: float
 
     @classmethod
-    def drawn(cls, seed: int) -> Chances:
-        """Another device in each calibration: luck of 0 to 4 %, networks' own deviations of 0.5 to 3 %."""
+    def drawn(cls, seed: int) -> NoiseSources:
+        """Another device in each calibration: placement 0 to 4 %, networks' own deviations 0.5 to 3 %."""
         chance = random.Random(f"{seed}/chances")
-        return cls(luck=chance.uniform(0.0, 0.04), own=chance.uniform(0.005, 0.03))
+        return cls(placement=chance.uniform(0.0, 0.04), own=chance.uniform(0.005, 0.03))
 
     def network_factor(self, seed: int, name: str) -> float:
         """What a network takes over what is computed from its blocks, on the device of a calibration."""
         return math.exp(random.Random(f"{seed}/own/{name}").gauss(0, self.own))
 
 
-class ChancyDevice(DriftingDevice):
-    """Models' times by :class:`Chances`; ``renew`` starts another process."""
+class NoisyDevice(DriftingDevice):
+    """Models' times by :class:`NoiseSources`; ``renew`` starts another process."""
 
     def __init__(
         self,
         true_ms: Callable[[BenchmarkRequest], float],
-        chances: Chances,
+        noise: NoiseSources,
         *,
         seed: int,
         throttle_at: int,
     ) -> None:
         super().__init__(true_ms, seed=seed, throttle_at=throttle_at)
-        self._chances, self._seed = chances, seed
+        self._noise, self._seed = noise, seed
         self.processes = 1
 
     def benchmark(self, request: BenchmarkRequest) -> LatencyMeasurement:
-        """One timing, amid drift, of a model at its place in the present process."""
+        """One timing, in the midst of drift, of a model at its place in the present process."""
         chance = random.Random(f"{self._seed}/timing/{self.timings}")
         place = random.Random(f"{self._seed}/{self.processes}/{request.name}")
-        factor = math.exp(place.gauss(0, self._chances.luck) + chance.gauss(0, NOISE))
+        factor = math.exp(place.gauss(0, self._noise.placement) + chance.gauss(0, NOISE))
         if chance.random() < DISTURBED_SHARE:
             factor *= DISTURBED
         return super().benchmark(request).divided(1 / factor)
