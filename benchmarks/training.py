@@ -42,14 +42,10 @@ def _context() -> Context:
     return Context("benchmark", "0" * 64, _NoStore(), FleetingScratch(), ignore)  # type: ignore[arg-type]
 
 
-def _networks(count: int) -> list[NetConfig]:
-    """Networks of the quick start's space, alike in size: the middle candidate, and one layer another."""
+def _network() -> NetConfig:
+    """A network of the quick start's space: the middle candidate of every layer."""
     space = load_space(SpaceConfig())
-    sizes = [len(layer.blocks) for layer in space.layers()]
-    middle = [3 % size for size in sizes]
-    several = [index for index, size in enumerate(sizes) if size > 3]
-    others = [[*middle[:index], 2, *middle[index + 1 :]] for index in several[: count - 1]]
-    return [space.network(path) for path in [middle, *others]]
+    return space.network([3 % len(layer.blocks) for layer in space.layers()])
 
 
 def ours(net: NetConfig, images: int) -> float:
@@ -101,8 +97,13 @@ def bare(net: NetConfig, images: int) -> float:
     return len(batches) * BATCH_SIZE / (time.monotonic() - started)
 
 
-def seconds_of(nets: list[NetConfig], images: int, *, side_by_side: int, threads: int | None = None) -> float:
-    """Wall time of training all networks once; ``threads``: of each, where not by their number."""
+def seconds_of(
+    net: NetConfig, count: int, images: int, *, side_by_side: int, threads: int | None = None
+) -> float:
+    """Wall time of ``count`` trainings of it; ``threads``: of each, where not by their number.
+
+    All of one network: of unequal ones the longest would set the time of those side by side.
+    """
     import torch
 
     from stages.training.task import Course, Task
@@ -113,7 +114,7 @@ def seconds_of(nets: list[NetConfig], images: int, *, side_by_side: int, threads
 
     recipe = Recipe(epochs=1, batch_size=BATCH_SIZE, side_by_side=side_by_side)
     course = Course(recipe, DataConfig(train_images=images), 0)
-    tasks = [Task(f"network_{index}", net) for index, net in enumerate(nets)]
+    tasks = [Task(f"network_{index}", net) for index in range(count)]
     together = [tasks] if threads is None else [[task] for task in tasks]
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -127,17 +128,17 @@ def seconds_of(nets: list[NetConfig], images: int, *, side_by_side: int, threads
 def run(full: bool) -> Outcome:
     """Measure all three."""
     rounds, images = (5, 6400) if full else (3, 2560)
-    (net,) = _networks(1)
+    net = _network()
     loops = [(ours(net, images), bare(net, images)) for _ in range(rounds + 1)][1:]  # the first warms up
     ratio = median(a / b for a, b in loops)
     say(f"the loop: {ratio:.3f} of a bare one")
     cores = usable_cores()
-    nets, images = _networks(max(2, cores)), 40_000 if full else 12_800
-    alone = seconds_of(nets, images, side_by_side=1)
+    count, images = max(2, cores), 40_000 if full else 12_800
+    alone = seconds_of(net, count, images, side_by_side=1)
     say(f"one after another, one thread each: {alone:.1f} s")
-    whole = seconds_of(nets, images, side_by_side=1, threads=cores)
+    whole = seconds_of(net, count, images, side_by_side=1, threads=cores)
     say(f"one after another, all threads each: {whole:.1f} s")
-    together = seconds_of(nets, images, side_by_side=len(nets))
+    together = seconds_of(net, count, images, side_by_side=count)
     say(f"side by side: {together:.1f} s")
     waiting, waiting_bars = waiting_threads(full)
     return Outcome(
@@ -145,7 +146,7 @@ def run(full: bool) -> Outcome:
             "loop_images_per_second": median(a for a, _ in loops),
             "bare_loop_images_per_second": median(b for _, b in loops),
             "loop_over_bare_loop": ratio,
-            "trainings": len(nets),
+            "trainings": count,
             "images_each": images,
             "one_after_another_seconds": alone,
             "one_after_another_all_threads_seconds": whole,
