@@ -1,9 +1,9 @@
 """Do the learned probabilities find better networks than chance? Held against every network of small spaces.
 
 Every network of a space is trained (:mod:`benchmarks.tabular_space`), so what a pick is worth is known. A
-pick is the most probable path under a target, for the benchmark's target and seven others: twenty supernets
-of each space, on each of which all kinds of search learn side by side
-(:mod:`benchmarks._tabular_search`). These are the product's, and it with all of its steps for one target; the estimator ``window`` in the same two ways; the
+pick is the most probable path under a target, for the benchmark's target and seven others. There are twenty
+supernets of each space; on each all kinds of search learn side by side (:mod:`benchmarks._tabular_search`):
+the product's, and it with all of its steps for one target; the estimator ``window`` in the same two ways; the
 paper's two. Then what must *not* work: losses that are noise (blind), validation labels that are shuffled,
 probabilities whose candidates are exchanged. And a rival: as much computing spent on training random networks
 of the first target, of which the best on validation images is taken.
