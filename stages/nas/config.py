@@ -72,7 +72,6 @@ class SearchConfig(Record):
         "networks drawn from what is known have a candidate, and in the end mostly what the best one has), "
         "window (REINFORCE among the networks of the target's latency), or the paper's two, in which "
         "latency has a price: two_path (its section 3.2.1), reinforce (3.3.1)",
-    )",
     )
     paths_per_step: int = Field(
         4,
