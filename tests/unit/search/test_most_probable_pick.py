@@ -134,12 +134,13 @@ def test_where_the_most_probable_ones_take_too_long_on_the_device_the_next_one_i
 
 def test_what_steps_in_under_a_lower_limit_is_probable_for_that_limit() -> None:
     """The first target's probabilities say little of it: what was evaluated does."""
-    searched = Searched()
+    searched, rows = Searched(), some_probabilities(3)
+    searched.result = searched.result.model_copy(update={"log_probabilities": rows})
     careful_ms = TARGET_MS / (1 + LATENCY.interval_percent / 100)
-    within = ranked(FIRST, careful_ms)
+    within = ranked(rows, careful_ms)
     by_worth = sorted(within, key=lambda path: float(WORTH[PATHS.index(path)]), reverse=True)
-    assert by_worth[0] not in ranked(FIRST, TARGET_MS)[:2] + within[:1], "the test would show nothing"
-    outcome = searched.pruned(slower_for(dict.fromkeys(ranked(FIRST, TARGET_MS)[:1], 1.3)), candidates=1)
+    assert not set(by_worth[:2]) & {*ranked(rows, TARGET_MS)[:2], within[0]}, "the test would show nothing"
+    outcome = searched.pruned(slower_for({ranked(rows, TARGET_MS)[0]: 1.3}), candidates=1)
     assert outcome.found.choices in by_worth[:2]
     assert searched.told.warnings == []
 
