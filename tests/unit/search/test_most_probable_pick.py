@@ -137,11 +137,10 @@ def test_what_steps_in_under_a_lower_limit_is_probable_for_that_limit() -> None:
     searched, rows = Searched(), some_probabilities(3)
     searched.result = searched.result.model_copy(update={"log_probabilities": rows})
     careful_ms = TARGET_MS / (1 + LATENCY.interval_percent / 100)
-    within = ranked(rows, careful_ms)
-    by_worth = sorted(within, key=lambda path: float(WORTH[PATHS.index(path)]), reverse=True)
-    assert not set(by_worth[:2]) & {*ranked(rows, TARGET_MS)[:2], within[0]}, "the test would show nothing"
+    wanted = searched.pruned(pick_ms=careful_ms).found.choices
+    assert wanted not in (*ranked(rows, TARGET_MS)[:2], ranked(rows, careful_ms)[0]), "it would show nothing"
     outcome = searched.pruned(slower_for({ranked(rows, TARGET_MS)[0]: 1.3}), candidates=1)
-    assert outcome.found.choices in by_worth[:2]
+    assert outcome.found.choices == wanted
     assert searched.told.warnings == []
 
 
