@@ -1,9 +1,10 @@
 """How long does the quick start take, against an earlier version of the program on the same computer?
 
-Both run the whole pipeline by their own ``pipeline.yaml``, all epochs of it, one after the other: this one first,
-then commit 1700a1b, the last one whose trainings ran one after another. The earlier one comes out of this
-repository's history; it needs the same packages. Results are kept in this account's cache until the end: a second
-call goes on where the first was stopped, but a run that was interrupted begins anew, as its time would not count.
+Both run the whole pipeline by their own ``pipeline.yaml``, all epochs of it, one after the other: this one
+first, then commit 1700a1b, the last one whose trainings ran one after another. The earlier one comes out of
+this repository's history; it needs the same packages. Results are kept in this account's cache until the end:
+a second call goes on where the first was stopped, but a run that was interrupted begins anew, as its time
+would not count.
 """
 
 from __future__ import annotations
