@@ -36,9 +36,9 @@ from android_bench.local.cuda_device import driver_is_here, find_gpus
 from android_bench.local.device import LocalDevice
 from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, above, at_least, say
-from benchmarks._tabular_ruler import all_choices
+from benchmarks._tabular import TABULAR, TrainedSpace
 from benchmarks.search_rules import CHOSEN_BY, CONFIRMED_BY, recorded
-from benchmarks.tabular_space import TrainedSpace, silent, tabular_space
+from benchmarks.tabular_space import silent
 from nasflow.assemble import cuda_gpu, onnx_runtime
 from pipeline.runner import Pipeline
 from pipeline.store.store import Store
@@ -83,8 +83,8 @@ def cross_figures(full: bool) -> dict[str, Any]:
     targets = [measured(name, options, full) for name, options in targets_here().items()]
     supernets = (*CHOSEN_BY, *CONFIRMED_BY)
     loss_SP = np.array([recorded("true", supernet).mean(axis=0) for supernet in supernets])
-    truth = TrainedSpace.read()
-    percent_P = np.array([truth.test_percent(path) for path in all_choices()])
+    truth = TrainedSpace.read(TABULAR)
+    percent_P = np.array([truth.test_percent(path) for path in TABULAR.paths])
     rows = {target.name: _of_target(target, targets, loss_SP, percent_P) for target in targets}
     return {
         "networks": len(set(targets[0].ms_P.tolist())),
@@ -131,7 +131,7 @@ def _device(name: str, options: RuntimeOptions) -> Device:
 def measured(name: str, options: RuntimeOptions, full: bool) -> Measured:
     """A target's latency model, measured now, or by an earlier call that was stopped since."""
     say(f"hardware: measuring {name}")
-    space, device = tabular_space(), _device(name, options)
+    space, device = TABULAR.space, _device(name, options)
     profile = ProfileConfig() if full else ProfileConfig(rounds=4, extra_rounds=4)
     latency = LatencyConfig() if full else LatencyConfig(rounds=4, extra_rounds=4)
     with closing(device):
@@ -155,7 +155,7 @@ def work_folder(full: bool) -> Path:
 
 
 def _path_ms(model: LatencyModel) -> Array:
-    return np.array([model.predict_ms(tabular_space().network(path)) for path in all_choices()])
+    return np.array([model.predict_ms(TABULAR.space.network(path)) for path in TABULAR.paths])
 
 
 def front(ms_P: Array, loss_P: Array) -> list[int]:
@@ -214,7 +214,7 @@ def _of_target(
     target: Measured, targets: Sequence[Measured], loss_SP: Array, percent_P: Array
 ) -> dict[str, Any]:
     """A row of the table: the own network against every other's, and the control's."""
-    wrong, _ = permuted_models(tabular_space(), target.table, target.model, PERMUTATIONS, 0)
+    wrong, _ = permuted_models(TABULAR.space, target.table, target.model, PERMUTATIONS, 0)
     wrong_ms = [_path_ms(model) for model in wrong]
     others: dict[str, Any] = {}
     control: dict[str, Any] = {}

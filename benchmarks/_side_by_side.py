@@ -100,6 +100,10 @@ class SideBySide:
         for name, learner in self.learners.items():
             learner.learn(draws[name])
 
+    def expected_ms(self, architecture: Architecture) -> float:
+        """The first one's."""
+        return self._first.expected_ms(architecture)
+
     @property
     def multiplier(self) -> float | None:
         """The first one's."""

@@ -1,25 +1,18 @@
-"""What a network of the tabular space is worth, among all networks of its latency.
+"""What a network of a small space is worth, among all networks of its latency.
 
-Every network of the space is trained (:mod:`benchmarks.tabular_space`), so the truth is known. A pick's
-percentile is the share of others that it beats: paths to other networks of its latency that may be picked
-under the same target.
+Every network of the space is trained (:mod:`benchmarks._tabular`), so the truth is known. A pick's percentile
+is the share of others that it beats: paths to other networks of its latency that may be picked under the same
+target.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks._report import Bar, at_least, at_most
-from benchmarks.tabular_space import (
-    Choices,
-    TrainedSpace,
-    block_keys,
-    distinct_networks,
-    tabular_latency,
-    tabular_space,
-)
+from benchmarks._tabular import Choices, Tabular, TrainedSpace
 from stages.nas.targets import TargetConfig, bounds_ms
 from stages.space.equal_latency import equal_latency
 
@@ -41,74 +34,131 @@ AT_CHANCE = ("blind", PERMUTED)
 have the least loss then, and these are bad ones."""
 
 
-@cache
-def all_choices() -> tuple[Choices, ...]:
-    """Every path of the space, also those that give the same network."""
-    return tuple(product(*(range(len(layer.blocks)) for layer in tabular_space().layers())))
-
-
-@cache
-def predicted_ms(choices: Choices) -> float:
-    """A network's latency by the space's latency model."""
-    return tabular_latency().predict_ms(tabular_space().network(choices))
-
-
-@cache
-def targets_ms() -> tuple[float, ...]:
+def targets_ms(of: Tabular) -> tuple[float, ...]:
     """The targets, the one that is searched for first."""
-    times = sorted(map(predicted_ms, distinct_networks()))
+    times = sorted(map(of.ms, of.networks))
     return tuple(times[int(quantile * len(times))] for quantile in QUANTILES)
 
 
-@cache
-def under_target(target_ms: float) -> list[int]:
-    """Where in ``all_choices()`` those networks stand that a pick may be."""
-    least_ms, most_ms = bounds_ms(target_ms, MINIMUM_SHARE, tabular_latency())
-    return [n for n, choices in enumerate(all_choices()) if least_ms <= predicted_ms(choices) <= most_ms]
+@dataclass(frozen=True, eq=False)
+class Ruler:
+    """The trained networks of a space, by target."""
 
+    truth: TrainedSpace
+    _under: dict[float, list[int]] = field(default_factory=dict, init=False, repr=False)
+    _near: dict[tuple[Choices, float], list[Choices]] = field(default_factory=dict, init=False, repr=False)
 
-def best_under_target(scores: Array, target_ms: float) -> Choices:
-    """The path of the highest score, (all choices,), under a target."""
-    return all_choices()[max(under_target(target_ms), key=lambda n: scores[n])]
+    @classmethod
+    def read(cls, of: Tabular) -> Self:
+        """Raises UsageError where the space's table is not whole."""
+        return cls(TrainedSpace.read(of))
 
+    @property
+    def of(self) -> Tabular:
+        """The space."""
+        return self.truth.of
 
-@cache
-def near(choices: Choices, target_ms: float) -> list[Choices]:
-    """All paths to other networks of a network's latency (within 3 %) that a pick may be, too.
+    @cached_property
+    def targets_ms(self) -> tuple[float, ...]:
+        """The targets, the one that is searched for first."""
+        return targets_ms(self.of)
 
-    Paths, and not networks: all paths are equally likely for whoever chooses at random, and for a search that
-    has learned nothing. To a network with skips lead several. Only such as could be picked: else a blind pick
-    beats more than half of them, since networks just below what a pick must use of the target are worse.
-    """
-    own, ms = block_keys(choices), predicted_ms(choices)
-    candidates = (all_choices()[n] for n in under_target(target_ms))
-    return [
-        other for other in candidates if equal_latency(predicted_ms(other) / ms) and block_keys(other) != own
-    ]
+    def under_target(self, target_ms: float) -> list[int]:
+        """Where among the space's paths those stand that a pick may be."""
+        if target_ms not in self._under:
+            least_ms, most_ms = bounds_ms(target_ms, MINIMUM_SHARE, self.of.latency)
+            self._under[target_ms] = [
+                n for n, choices in enumerate(self.of.paths) if least_ms <= self.of.ms(choices) <= most_ms
+            ]
+        return self._under[target_ms]
 
+    def best_under_target(self, scores: Array, target_ms: float) -> Choices:
+        """The path of the highest score, (all paths,), under a target."""
+        return self.of.paths[max(self.under_target(target_ms), key=lambda n: scores[n])]
 
-def beaten_share(pick: Choices, target_ms: float, truth: TrainedSpace) -> float:
-    """Share of the paths to other networks of its latency that are less accurate; equal ones count half.
+    def near(self, choices: Choices, target_ms: float) -> list[Choices]:
+        """All paths to other networks of a network's latency (within 3 %) that a pick may be, too.
 
-    One half where there are none: such a pick says nothing.
-    """
-    own = truth.test_percent(pick)
-    others = [truth.test_percent(choices) for choices in near(pick, target_ms)]
-    if not others:
-        return 0.5
-    return sum((other < own) + 0.5 * (other == own) for other in others) / len(others)
+        Paths, and not networks: all paths are equally likely for whoever chooses at random, and for a search
+        that has learned nothing. To a network with skips lead several. Only such as could be picked: else a
+        blind pick beats more than half of them, since networks just below what a pick must use of the target
+        are worse.
+        """
+        if (choices, target_ms) not in self._near:
+            own, ms = self.of.keys(choices), self.of.ms(choices)
+            candidates = (self.of.paths[n] for n in self.under_target(target_ms))
+            self._near[choices, target_ms] = [
+                other
+                for other in candidates
+                if equal_latency(self.of.ms(other) / ms) and self.of.keys(other) != own
+            ]
+        return self._near[choices, target_ms]
 
+    def beaten_share(self, pick: Choices, target_ms: float) -> float:
+        """Share of the paths to other networks of its latency that are less accurate; equal ones count half.
 
-def chance_percentile(truth: TrainedSpace) -> float:
-    """What a path is worth that is drawn from a target's networks, all equally likely: the mean over targets.
+        One half where there are none: such a pick says nothing.
+        """
+        own = self.truth.test_percent(pick)
+        others = [self.truth.test_percent(choices) for choices in self.near(pick, target_ms)]
+        if not others:
+            return 0.5
+        return sum((other < own) + 0.5 * (other == own) for other in others) / len(others)
 
-    Not 50: each network is held against those of its own latency, of which some have many and some few.
-    """
-    of_targets = [
-        [beaten_share(all_choices()[n], target_ms, truth) for n in under_target(target_ms)]
-        for target_ms in targets_ms()
-    ]
-    return 100 * sum(sum(shares) / len(shares) for shares in of_targets) / len(of_targets)
+    def chance_percentile(self) -> float:
+        """What a path is worth that is drawn from a target's networks, all equally likely: mean over targets.
+
+        Not 50: each network is held against those of its own latency, of which some have many and some few.
+        """
+        of_targets = [
+            [self.beaten_share(self.of.paths[n], target_ms) for n in self.under_target(target_ms)]
+            for target_ms in self.targets_ms
+        ]
+        return 100 * sum(sum(shares) / len(shares) for shares in of_targets) / len(of_targets)
+
+    def points_below_best(self, picks: Sequence[tuple[Choices, float]]) -> float:
+        """How far picks (with targets) are below the most accurate network under the target: mean, points."""
+        best = {
+            target_ms: max(self.truth.test_percent(self.of.paths[n]) for n in self.under_target(target_ms))
+            for target_ms in {target_ms for _, target_ms in picks}
+        }
+        return sum(best[target_ms] - self.truth.test_percent(pick) for pick, target_ms in picks) / len(picks)
+
+    def random_over_pick(self, picks: Sequence[tuple[Choices, float]]) -> float:
+        """Mean latency of the networks that picks (and their targets) are held against, over the pick's."""
+        ratios = [
+            sum(map(self.of.ms, others)) / len(others) / self.of.ms(pick)
+            for pick, target_ms in picks
+            if (others := self.near(pick, target_ms))
+        ]
+        return sum(ratios) / len(ratios) if ratios else 1.0
+
+    def signal_to_noise(self, target_ms: float) -> dict[str, Any]:
+        """How much networks under a target differ, and how much trainings of one network do (in points).
+
+        The first is that between finished accuracies of networks whose latency is within 3 %, without what
+        trainings add to it.
+        """
+        import numpy as np
+
+        of, truth = self.of, self.truth
+        by_keys = {of.keys(of.paths[n]): of.paths[n] for n in self.under_target(target_ms)}
+        runs = [[run.test_percent for run in truth.runs[keys]] for keys in by_keys]
+        noise = float(np.mean([np.var(percent, ddof=1) for percent in runs]))
+        squares = [
+            (truth.test_percent(one) - truth.test_percent(other)) ** 2
+            for one in by_keys.values()
+            for other in by_keys.values()
+            if of.keys(one) < of.keys(other) and equal_latency(of.ms(one) / of.ms(other))
+        ]
+        between = float(np.mean(squares)) / 2 if squares else 0.0
+        signal = max(0.0, between - noise / len(runs[0]))
+        return {
+            "networks": len(by_keys),
+            "deviation_between_networks_points": signal**0.5,
+            "deviation_between_trainings_points": noise**0.5,
+            "signal_to_noise": (signal / noise) ** 0.5 if noise > 0 else None,
+        }
 
 
 def control_bars(intervals: Mapping[str, Sequence[float]], chance: float, prefix: str = "") -> list[Bar]:
@@ -122,49 +172,3 @@ def control_bars(intervals: Mapping[str, Sequence[float]], chance: float, prefix
         if control in AT_CHANCE:
             bars.append(at_least(f"{prefix}{control}_upper_end", high, chance))
     return bars
-
-
-def points_below_best(picks: Sequence[tuple[Choices, float]], truth: TrainedSpace) -> float:
-    """How far picks (with targets) are below the most accurate network under the target: mean, in points."""
-    best = {
-        target_ms: max(truth.test_percent(all_choices()[n]) for n in under_target(target_ms))
-        for target_ms in {target_ms for _, target_ms in picks}
-    }
-    return sum(best[target_ms] - truth.test_percent(pick) for pick, target_ms in picks) / len(picks)
-
-
-def random_over_pick(picks: Sequence[tuple[Choices, float]]) -> float:
-    """Mean latency of the networks that picks (and their targets) are held against, over the pick's own."""
-    ratios = [
-        sum(map(predicted_ms, others)) / len(others) / predicted_ms(pick)
-        for pick, target_ms in picks
-        if (others := near(pick, target_ms))
-    ]
-    return sum(ratios) / len(ratios) if ratios else 1.0
-
-
-def signal_to_noise(target_ms: float, truth: TrainedSpace) -> dict[str, Any]:
-    """How much networks under a target differ, and how much trainings of one network do (both in points).
-
-    The first is that between finished accuracies of networks whose latency is within 3 %, without what
-    trainings add to it.
-    """
-    import numpy as np
-
-    of_network = {block_keys(all_choices()[n]): all_choices()[n] for n in under_target(target_ms)}
-    runs = [[run.test_percent for run in truth.runs[keys]] for keys in of_network]
-    noise = float(np.mean([np.var(of, ddof=1) for of in runs]))
-    squares = [
-        (truth.test_percent(one) - truth.test_percent(other)) ** 2
-        for one in of_network.values()
-        for other in of_network.values()
-        if block_keys(one) < block_keys(other) and equal_latency(predicted_ms(one) / predicted_ms(other))
-    ]
-    between = float(np.mean(squares)) / 2 if squares else 0.0
-    signal = max(0.0, between - noise / len(runs[0]))
-    return {
-        "networks": len(of_network),
-        "deviation_between_networks_points": signal**0.5,
-        "deviation_between_trainings_points": noise**0.5,
-        "signal_to_noise": (signal / noise) ** 0.5 if noise > 0 else None,
-    }

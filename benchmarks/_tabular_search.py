@@ -1,4 +1,4 @@
-"""One supernet of the tabular space, and what every kind of search learns on it.
+"""One supernet of a space that is all trained, and what every kind of search learns on it.
 
 :mod:`benchmarks.search_vs_random` asks for them.
 """
@@ -9,24 +9,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from android_bench.device import BenchmarkRequest, RuntimeOptions
 from benchmarks._drift import DriftingDevice
 from benchmarks._kept_lines import Job
-from benchmarks._tabular_ruler import MINIMUM_SHARE, all_choices, predicted_ms, targets_ms
-from benchmarks.tabular_space import (
-    DATA,
-    Choices,
-    Run,
-    distinct_networks,
-    one_thread,
-    silent,
-    tabular_latency,
-    tabular_space,
-    train_networks,
-)
+from benchmarks._tabular import CONTRAST, SPACES, TABULAR, Choices, Run, Tabular
+from benchmarks._tabular_ruler import MINIMUM_SHARE, targets_ms
+from benchmarks.tabular_space import one_thread, silent, train_networks
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
@@ -53,7 +45,11 @@ ESTIMATORS: Mapping[str, Mapping[str, Any]] = {
     "shuffled_labels": {"labels": "shuffled"},
 }
 """How each kind differs from the first, which is the product's own search for eight targets."""
-SEARCH = SearchConfig(warmup_epochs=2, epochs=4, learning_rate=0.025)
+SEARCH: Mapping[str, SearchConfig] = {
+    TABULAR.name: SearchConfig(warmup_epochs=2, epochs=4, learning_rate=0.025),
+    CONTRAST.name: SearchConfig(warmup_epochs=13, epochs=27, learning_rate=0.025),
+}
+"""Of each space; about as many steps in both."""
 PICK = PruneConfig()
 TWO_PATH_PASSES = 4  # two forward passes, and a backward pass that takes about as long
 NEVER = 10**9
@@ -75,12 +71,13 @@ class Learned:
 
 @dataclass(frozen=True)
 class Found:
-    """All kinds of one supernet. ``pruned`` is the product's pick for the first target.
+    """All kinds of one supernet of a space. ``pruned`` is the product's pick for the first target.
 
     ``processor_seconds``: of the product's search and pick alone. ``training`` repeats one training of the
     table, so that its cost is known on the same machine.
     """
 
+    space: str
     seed: int
     learned: dict[str, Learned]
     pruned: Choices
@@ -89,59 +86,62 @@ class Found:
     training_processor_seconds: float
 
     @classmethod
-    def parse(cls, seed: int, read: Mapping[str, Any]) -> Self:
+    def parse(cls, read: Mapping[str, Any]) -> Self:
         """From what :func:`search_once` gave, kept as JSON."""
         learned = {
             kind: Learned(**{**of, "picks": [tuple(pick) for pick in of["picks"]]})
             for kind, of in read["learned"].items()
         }
-        training = Run(**{**read["training"], "choices": tuple(read["training"]["choices"])})
-        changed = {"seed": seed, "learned": learned, "pruned": tuple(read["pruned"]), "training": training}
-        return cls(**{**read, **changed})
+        training = Run.parse(read["training"])
+        return cls(**{**read, "learned": learned, "pruned": tuple(read["pruned"]), "training": training})
 
 
-def simulated_ms(request: BenchmarkRequest) -> float:
+def simulated_ms(of: Tabular, request: BenchmarkRequest) -> float:
     """True times of the device on which candidates are measured: just what the latency model predicts."""
-    by_name = {network_name(choices): choices for choices in all_choices()}
+    by_name = {network_name(choices): choices for choices in of.paths}
     choices = by_name.get(request.name)
-    return tabular_latency().reference.measurement.median_ms if choices is None else predicted_ms(choices)
+    return of.latency.reference.measurement.median_ms if choices is None else of.ms(choices)
 
 
 def search_once(job: Job) -> dict[str, Any]:
-    """One seed's supernet, all that is learned on it, and the product's pick: a :class:`Found` for JSON."""
+    """A seed's supernet of a space, what is learned on it, the product's pick: a :class:`Found` for JSON."""
     from stages.nas.pick import pick_networks
     from stages.seeds import derived_seed
 
-    (seed,) = map(int, job)
+    of, seed = SPACES[str(job[0])], int(job[1])
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         context = Context("search", "", Store(Path(folder), silent), FleetingScratch(), silent)
         began = time.process_time()
-        loop, learners = search_of(seed, context)
+        loop, learners = search_of(of, seed, context)
         results = dict(_results(loop, learners))
         seconds = time.process_time() - began
         seconds -= sum(one.processor_seconds for kind, one in learners.items() if kind != "search")
         began = time.process_time()
         pruned = pick_networks(
             PICK,
-            TargetConfig(ms=targets_ms()[0]),
-            DATA,
+            TargetConfig(ms=targets_ms(of)[0]),
+            of.data,
             seed,
             search=results["search"],
-            latency=tabular_latency(),
-            device=DriftingDevice(simulated_ms, seed=seed, throttle_at=NEVER),
+            latency=of.latency,
+            device=DriftingDevice(partial(simulated_ms, of), seed=seed, throttle_at=NEVER),
             runtime=RuntimeOptions(),
             context=context,
         )
         seconds += time.process_time() - began
-        learned = {kind: _learned(result, seed, context, learners[kind]) for kind, result in results.items()}
+        learned = {
+            kind: _learned(of, result, seed, context, learners[kind]) for kind, result in results.items()
+        }
         began = time.process_time()
-        anyone = distinct_networks()[derived_seed(seed, 9) % len(distinct_networks())]
-        (training,) = train_networks([(anyone, 0)])
-        found = Found(seed, learned, pruned.found.choices, seconds, training, time.process_time() - began)
+        anyone = of.networks[derived_seed(seed, 9) % len(of.networks)]
+        (training,) = train_networks(of, [(anyone, 0)])
+        found = Found(
+            of.name, seed, learned, pruned.found.choices, seconds, training, time.process_time() - began
+        )
     return asdict(found)
 
 
-def search_of(seed: int, context: Context) -> tuple[SearchLoop, Mapping[str, Learner]]:
+def search_of(of: Tabular, seed: int, context: Context) -> tuple[SearchLoop, Mapping[str, Learner]]:
     """A finished search of a seed with all kinds side by side."""
     from benchmarks._side_by_side import SideBySide
     from stages.nas.search_loop import SearchLoop, architecture_of
@@ -149,30 +149,31 @@ def search_of(seed: int, context: Context) -> tuple[SearchLoop, Mapping[str, Lea
     from stages.training.runtime import start_runtime
 
     runtime = start_runtime(seed)
-    space, latency = tabular_space(), tabular_latency()
-    assert SEARCH.fair_share == 1, "the weights must not depend on what is learned"
+    config, data = SEARCH[of.name], open_dataset(of.data)
+    assert config.fair_share == 1, "the weights must not depend on what is learned"
     loop = SearchLoop(
-        SEARCH,
-        space,
+        config,
+        of.space,
         seed,
-        architecture_of(space, latency),
-        latency_targets(space, latency, targets_ms(), MINIMUM_SHARE),
+        architecture_of(of.space, of.latency),
+        latency_targets(of.space, of.latency, targets_ms(of), MINIMUM_SHARE),
         context,
         runtime,
-        open_dataset(DATA).load("train").batches(SEARCH.batch_size, runtime.device),
-        open_dataset(DATA).load("architecture").batches(SEARCH.architecture_batch_size, runtime.device),
+        data.load("train").batches(config.batch_size, runtime.device),
+        data.load("architecture").batches(config.architecture_batch_size, runtime.device),
     )
-    learners = {kind: _learner(loop, seed, **changes) for kind, changes in ESTIMATORS.items()}
+    learners = {kind: _learner(of, loop, seed, **changes) for kind, changes in ESTIMATORS.items()}
     loop.learn_by(SideBySide(learners), learners["search"].architecture)
     loop.to_the_end()
     return loop, learners
 
 
 def _learner(
+    of: Tabular,
     loop: SearchLoop,
     seed: int,
     *,
-    estimator: str = SEARCH.estimator,
+    estimator: str = SearchConfig().estimator,
     targets: int | None = None,
     losses: str = "true",
     labels: str = "true",
@@ -185,8 +186,8 @@ def _learner(
     from stages.nas.search_loop import architecture_of
     from stages.seeds import SearchStream, derived_seed
 
-    architecture = architecture_of(tabular_space(), tabular_latency())
-    steps = len(loop.training) // SEARCH.architecture_every * SEARCH.epochs
+    config, architecture = loop.config, architecture_of(of.space, of.latency)
+    steps = len(loop.training) // config.architecture_every * config.epochs
     searched = Searched(loop.targets[:targets], steps, derived_seed(seed, SearchStream.ARCHITECTURE))
     generator = torch.Generator().manual_seed(seed)
 
@@ -202,7 +203,7 @@ def _learner(
     if labels == "shuffled":
         changes["labels"] = shuffled
     return Learner(
-        make_estimator(SEARCH.model_copy(update={"estimator": estimator}), architecture, searched),
+        make_estimator(config.model_copy(update={"estimator": estimator}), architecture, searched),
         architecture,
         passes_of=(lambda _pairs: TWO_PATH_PASSES) if estimator == "two_path" else len,
         **changes,
@@ -216,13 +217,13 @@ def _results(loop: SearchLoop, learners: Mapping[str, Learner]) -> Iterator[tupl
         yield kind, loop.to_the_end()
 
 
-def _learned(result: SearchResult, seed: int, context: Context, learner: Learner) -> Learned:
+def _learned(of: Tabular, result: SearchResult, seed: int, context: Context, learner: Learner) -> Learned:
     """For all targets, as the product has it: also for such as were not searched for."""
     from stages.nas.ranking import Ranking
 
-    ranking = Ranking(MINIMUM_SHARE, seed, result, tabular_latency(), context)
+    ranking, targets = Ranking(MINIMUM_SHARE, seed, result, of.latency, context), targets_ms(of)
     rows: Sequence[list[list[float]]] = [
-        [list(row) for row in ranking.log_probabilities(target_ms)] for target_ms in targets_ms()
+        [list(row) for row in ranking.log_probabilities(target_ms)] for target_ms in targets
     ]
-    picks = [ranking.best(target_ms, 1)[0] for target_ms in targets_ms()]
+    picks = [ranking.best(target_ms, 1)[0] for target_ms in targets]
     return Learned(list(rows), picks, learner.architecture.entropy(), learner.passes)

@@ -24,19 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks._kept_lines import Job, KeptLines
 from benchmarks._report import Bar, Outcome, at_least, main
-from benchmarks._tabular_ruler import (
-    CONTROLS,
-    MINIMUM_SHARE,
-    PERMUTED,
-    all_choices,
-    beaten_share,
-    best_under_target,
-    chance_percentile,
-    control_bars,
-    targets_ms,
-    under_target,
-)
-from benchmarks.tabular_space import TrainedSpace, block_keys, tabular_latency, tabular_space
+from benchmarks._tabular import TABULAR
+from benchmarks._tabular_ruler import CONTROLS, MINIMUM_SHARE, PERMUTED, Ruler, control_bars, targets_ms
 from pipeline.artifact import sha256_hex
 from stages.nas.latency_window import LatencyWindow
 from stages.nas.rules.base import PathRule, Rows
@@ -107,9 +96,10 @@ def replay(job: Replay) -> list[Rows]:
     import numpy as np
 
     losses_RP = recorded(job.losses, job.supernet)
-    place = {path: number for number, path in enumerate(all_choices())}
+    place = {path: number for number, path in enumerate(TABULAR.paths)}
+    of_targets = targets_ms(TABULAR)
     windows = [
-        latency_window(tabular_space(), tabular_latency(), targets_ms()[target], MINIMUM_SHARE)
+        latency_window(TABULAR.space, TABULAR.latency, of_targets[target], MINIMUM_SHARE)
         for target in job.targets
     ]
     seed = 1000 * job.supernet + 100 * job.repeat + job.targets[0]
@@ -129,7 +119,7 @@ def scores(rows: Rows) -> Array:
     """Log-probability of every path, (all choices,)."""
     import numpy as np
 
-    return np.array([sum(row[c] for row, c in zip(rows, path, strict=True)) for path in all_choices()])
+    return np.array([sum(row[c] for row, c in zip(rows, path, strict=True)) for path in TABULAR.paths])
 
 
 def run(full: bool) -> Outcome:
@@ -137,8 +127,8 @@ def run(full: bool) -> Outcome:
     import numpy as np
 
     supernets = (*CHOSEN_BY, *CONFIRMED_BY) if full else (CHOSEN_BY[0], CONFIRMED_BY[0])
-    single = [(target,) for target in range(len(targets_ms()))]
-    together = [tuple(range(len(targets_ms())))]
+    single = [(target,) for target in range(len(targets_ms(TABULAR)))]
+    together = [tuple(range(len(targets_ms(TABULAR))))]
     replays = [
         Replay(supernet, rule, losses, targets, repeat)
         for rule in RULES
@@ -151,7 +141,7 @@ def run(full: bool) -> Outcome:
     decided_by = [
         str(Search.version),
         sha256_hex(RECORDED.read_bytes()),
-        repr(targets_ms()),
+        repr(targets_ms(TABULAR)),
         str(WINDOW_RATE),
     ]
     kept = KeptLines("search_rules", decided_by)
@@ -167,12 +157,12 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
     """Percentiles by rule, with intervals over supernets."""
     import numpy as np
 
-    truth, random = TrainedSpace.read(), np.random.default_rng(0)
-    count = len(targets_ms())
+    ruler, random = Ruler.read(TABULAR), np.random.default_rng(0)
+    count = len(ruler.targets_ms)
 
     def percentile(of_paths: Array, target: int) -> float:
-        target_ms = targets_ms()[target]
-        return 100 * beaten_share(best_under_target(of_paths, target_ms), target_ms, truth)
+        target_ms = ruler.targets_ms[target]
+        return 100 * ruler.beaten_share(ruler.best_under_target(of_paths, target_ms), target_ms)
 
     # [repeat, supernet, target]: what a replay's probabilities are worth
     found: dict[str, Array] = {}
@@ -186,7 +176,7 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
         for target, rows in zip(job.targets, of_targets, strict=True):
             table[job.repeat, row, target] = percentile(scores(rows), target)
             if name == "posterior":
-                tried = tried_percentiles(scores(rows), targets_ms()[target], truth)
+                tried = tried_percentiles(scores(rows), ruler.targets_ms[target], ruler)
                 for networks, of_best in tried.items():
                     tried_name = f"posterior_then_{networks}_trained"
                     of_tried = found.setdefault(tried_name, np.full_like(table, np.nan))
@@ -210,16 +200,16 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
     confirmed = [supernets.index(s) for s in supernets if s in CONFIRMED_BY]
     return {
         "supernets": list(supernets),
-        "networks_under_the_targets": [len(under_target(target_ms)) for target_ms in targets_ms()],
+        "networks_under_the_targets": [len(ruler.under_target(target_ms)) for target_ms in ruler.targets_ms],
         "forward_passes": STEPS_OF_A_ROW * len(recorded("true", supernets[0])) * PATHS_PER_STEP,
-        "chance": chance_percentile(truth),
+        "chance": ruler.chance_percentile(),
         "percentiles": {
             name: _figures(np.nanmean(table, axis=0), confirmed, random) for name, table in tables.items()
         },
     }
 
 
-def tried_percentiles(of_paths: Array, target_ms: float, truth: TrainedSpace) -> dict[int, float]:
+def tried_percentiles(of_paths: Array, target_ms: float, ruler: Ruler) -> dict[int, float]:
     """By how many of the most probable networks are trained: what the best on validation images is worth.
 
     The mean over all ways to take one of each network's trainings. What a network is worth is the mean of
@@ -227,12 +217,12 @@ def tried_percentiles(of_paths: Array, target_ms: float, truth: TrainedSpace) ->
     """
     import numpy as np
 
-    paths = all_choices()
-    probable = sorted(under_target(target_ms), key=lambda number: -of_paths[number])
-    by_network = {block_keys(paths[number]): number for number in reversed(probable)}
+    paths, runs = TABULAR.paths, ruler.truth.runs
+    probable = sorted(ruler.under_target(target_ms), key=lambda number: -of_paths[number])
+    by_network = {TABULAR.keys(paths[number]): number for number in reversed(probable)}
     numbers = sorted(by_network.values(), key=probable.index)[: max(TRIED)]
-    worth = [100 * beaten_share(paths[number], target_ms, truth) for number in numbers]
-    seen = [[run.validation_percent for run in truth.runs[block_keys(paths[number])]] for number in numbers]
+    worth = [100 * ruler.beaten_share(paths[number], target_ms) for number in numbers]
+    seen = [[run.validation_percent for run in runs[TABULAR.keys(paths[number])]] for number in numbers]
     return {
         count: float(np.mean([worth[int(np.argmax(one))] for one in product(*seen[:count])]))
         for count in TRIED

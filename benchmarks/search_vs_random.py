@@ -1,9 +1,9 @@
-"""Do the learned probabilities find better networks than chance? Held against every network of a small space.
+"""Do the learned probabilities find better networks than chance? Held against every network of small spaces.
 
-Every network of the space is trained (:mod:`benchmarks.tabular_space`), so what a pick is worth is known. A
-pick is the most probable path under a target, for the benchmark's target and seven others: twenty supernets,
-on each of which all kinds of search learn side by side (:mod:`benchmarks._tabular_search`). These are the
-product's, and it with all of its steps for one target; the estimator ``window`` in the same two ways; the
+Every network of a space is trained (:mod:`benchmarks.tabular_space`), so what a pick is worth is known. A
+pick is the most probable path under a target, for the benchmark's target and seven others. There are twenty
+supernets of each space; on each all kinds of search learn side by side (:mod:`benchmarks._tabular_search`):
+the product's, and it with all of its steps for one target; the estimator ``window`` in the same two ways; the
 paper's two. Then what must *not* work: losses that are noise (blind), validation labels that are shuffled,
 probabilities whose candidates are exchanged. And a rival: as much computing spent on training random networks
 of the first target, of which the best on validation images is taken.
@@ -13,29 +13,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._kept_lines import Job, KeptLines
-from benchmarks._report import Bar, Outcome, at_least, at_most, main
+from benchmarks._report import Bar, Outcome, at_least, at_most, main, say
+from benchmarks._tabular import SPACES, Choices, Tabular
 from benchmarks._tabular_ruler import (
     CONTROLS,
     MINIMUM_SHARE,
     PERMUTED,
-    all_choices,
-    beaten_share,
-    best_under_target,
-    chance_percentile,
+    Ruler,
     control_bars,
-    near,
-    points_below_best,
-    random_over_pick,
-    signal_to_noise,
     targets_ms,
-    under_target,
 )
 from benchmarks._tabular_search import ESTIMATORS, PICK, SEARCH, Found, search_once
-from benchmarks.tabular_space import LATENCY, TABLE, Choices, TrainedSpace, block_keys
 from stages.prune import Prune
 from stages.search import Search
 
@@ -61,17 +53,18 @@ class Held:
     """
 
     picks: Sequence[Sequence[Sequence[Choices]]]
-    truth: TrainedSpace
+    ruler: Ruler
     percentiles: list[list[float]] = field(init=False)
 
     def __post_init__(self) -> None:
         known: dict[tuple[Choices, float], float] = {}
         for pick, target_ms in dict.fromkeys(self._all_picks()):
-            known[pick, target_ms] = 100 * beaten_share(pick, target_ms, self.truth)
+            known[pick, target_ms] = 100 * self.ruler.beaten_share(pick, target_ms)
+        targets = self.ruler.targets_ms
         percentiles = [
             [
                 sum(known[pick, target_ms] for pick in of_target) / len(of_target)
-                for target_ms, of_target in zip(targets_ms(), zip(*sets, strict=True), strict=True)
+                for target_ms, of_target in zip(targets, zip(*sets, strict=True), strict=True)
             ]
             for sets in self.picks
         ]
@@ -83,7 +76,7 @@ class Held:
             (pick, target_ms)
             for sets in self.picks
             for one in sets
-            for pick, target_ms in zip(one, targets_ms(), strict=True)
+            for pick, target_ms in zip(one, self.ruler.targets_ms, strict=True)
         ]
 
     @property
@@ -93,7 +86,7 @@ class Held:
 
     def figures(self, random: np.random.Generator) -> dict[str, Any]:
         """For the document."""
-        first = [of_seed[0] for of_seed in self.percentiles]
+        first, ruler = [of_seed[0] for of_seed in self.percentiles], self.ruler
         all_picks = self._all_picks()
         return {
             "percentile": interval(first, random),
@@ -101,17 +94,17 @@ class Held:
             "supernets_below_60": sum(percentile < LOW for percentile in first),
             "wins": self._wins(random),
             "expected_wins": sum(first) / 100,
-            "points_below_best": points_below_best(all_picks, self.truth),
-            "random_over_pick_latency": random_over_pick(all_picks),
-            "picks_without_opponents": sum(not near(*one) for one in all_picks),
+            "points_below_best": ruler.points_below_best(all_picks),
+            "random_over_pick_latency": ruler.random_over_pick(all_picks),
+            "picks_without_opponents": sum(not ruler.near(*one) for one in all_picks),
         }
 
     def _wins(self, random: np.random.Generator) -> int:
         """How many seeds' first pick beats one random network of its latency."""
-        truth, won = self.truth, 0
+        truth, won = self.ruler.truth, 0
         for sets in self.picks:
             pick = sets[0][0]
-            if others := near(pick, targets_ms()[0]):
+            if others := self.ruler.near(pick, self.ruler.targets_ms[0]):
                 won += truth.test_percent(pick) > truth.test_percent(others[random.integers(len(others))])
         return won
 
@@ -124,22 +117,27 @@ def interval(values: Sequence[float], random: np.random.Generator) -> list[float
     return [float(np.mean(values)), *np.percentile(drawn, (2.5, 97.5)).tolist()]
 
 
-def summed(rows: Sequence[Sequence[float]]) -> Array:
+def summed(of: Tabular, rows: Sequence[Sequence[float]]) -> Array:
     """Log-probability of every path."""
     import numpy as np
 
-    choices_NL = np.array(all_choices())
+    choices_NL = np.array(of.paths)
     of_layers = [np.asarray(row)[choices_NL[:, layer]] for layer, row in enumerate(rows)]
     total: Array = np.sum(of_layers, axis=0)
     return total
 
 
-def permuted_pick(rows: Sequence[Sequence[float]], target_ms: float, random: np.random.Generator) -> Choices:
+def permuted_pick(
+    ruler: Ruler, rows: Sequence[Sequence[float]], target_ms: float, random: np.random.Generator
+) -> Choices:
     """The most probable path if each layer's probabilities belonged to other candidates."""
-    return best_under_target(summed([random.permutation(row).tolist() for row in rows]), target_ms)
+    exchanged = [random.permutation(row).tolist() for row in rows]
+    return ruler.best_under_target(summed(ruler.of, exchanged), target_ms)
 
 
-def picks_of(found: Sequence[Found], random: np.random.Generator) -> dict[str, list[list[list[Choices]]]]:
+def picks_of(
+    ruler: Ruler, found: Sequence[Found], random: np.random.Generator
+) -> dict[str, list[list[list[Choices]]]]:
     """All kinds of picks: of each seed some sets with one for every target; those with several are drawn.
 
     ``search``: for the first target what the product's prune picks.
@@ -149,8 +147,10 @@ def picks_of(found: Sequence[Found], random: np.random.Generator) -> dict[str, l
     picks[PERMUTED] = [
         [
             [
-                permuted_pick(rows, target_ms, random)
-                for rows, target_ms in zip(one.learned["search"].log_probabilities, targets_ms(), strict=True)
+                permuted_pick(ruler, rows, target_ms, random)
+                for rows, target_ms in zip(
+                    one.learned["search"].log_probabilities, ruler.targets_ms, strict=True
+                )
             ]
             for _ in range(PERMUTATIONS)
         ]
@@ -162,7 +162,7 @@ def picks_of(found: Sequence[Found], random: np.random.Generator) -> dict[str, l
 # --- the rival ----------------------------------------------------------------------------------------------
 
 
-def rival_percent(trainings: int, truth: TrainedSpace, random: np.random.Generator) -> float:
+def rival_percent(trainings: int, ruler: Ruler, random: np.random.Generator) -> float:
     """What the best of so many trained random networks of the target is worth, in the mean.
 
     Drawn as paths, a network once. Each is trained once, as the table did with one of its seeds; validation
@@ -170,7 +170,8 @@ def rival_percent(trainings: int, truth: TrainedSpace, random: np.random.Generat
     """
     import numpy as np
 
-    keys = [block_keys(all_choices()[n]) for n in under_target(targets_ms()[0])]
+    of, truth = ruler.of, ruler.truth
+    keys = [of.keys(of.paths[n]) for n in ruler.under_target(ruler.targets_ms[0])]
     networks = list(dict.fromkeys(keys))
     runs = [truth.runs[key] for key in networks]
     worth = np.array([truth.test_percent(of_network[0].choices) for of_network in runs])
@@ -185,14 +186,15 @@ def rival_percent(trainings: int, truth: TrainedSpace, random: np.random.Generat
     return total / DRAWS
 
 
-def against_rival(found: Sequence[Found], truth: TrainedSpace, random: np.random.Generator) -> dict[str, Any]:
+def against_rival(found: Sequence[Found], ruler: Ruler, random: np.random.Generator) -> dict[str, Any]:
     """The search's picks against random search of equal processor time, the final training included."""
     searching = sum(one.processor_seconds for one in found)
     training = sum(one.training_processor_seconds for one in found)
     trainings = round(1 + searching / training)
-    rival = rival_percent(trainings, truth, random)
+    rival = rival_percent(trainings, ruler, random)
+    of, truth = ruler.of, ruler.truth
     picks_percent = [truth.test_percent(one.pruned) for one in found]
-    keys = {block_keys(all_choices()[n]) for n in under_target(targets_ms()[0])}
+    keys = {of.keys(of.paths[n]) for n in ruler.under_target(ruler.targets_ms[0])}
     worth = sorted(truth.test_percent(truth.runs[key][0].choices) for key in keys)
     return {
         "networks_of_the_target": len(worth),
@@ -209,29 +211,41 @@ def against_rival(found: Sequence[Found], truth: TrainedSpace, random: np.random
 
 
 def run(full: bool) -> Outcome:
-    """Search, then compare."""
-    truth = TrainedSpace.read()
+    """Search each space, then compare."""
+    figures, bars = {}, []
+    for of in SPACES.values():
+        if not of.table.exists():
+            say(
+                f"search_vs_random: {of.name} is left out: python -m benchmarks.tabular_space --full makes it"
+            )
+            continue
+        outcome = run_space(of, full=full)
+        figures[of.name] = outcome.figures
+        bars += [replace(bar, name=f"{of.name}_{bar.name}") for bar in outcome.bars]
+    return Outcome(figures, bars)
+
+
+def run_space(of: Tabular, *, full: bool) -> Outcome:
+    """All seeds of one space."""
+    ruler = Ruler.read(of)
     # The stages' versions stand for the code.
-    decided_by = [SEARCH.model_dump_json(), PICK.model_dump_json(), repr(ESTIMATORS), repr(targets_ms())]
-    decided_by += [f"{MINIMUM_SHARE} {Search.version} {Prune.version}"]
-    decided_by += [
-        TABLE.with_suffix(".yaml").read_text(encoding="utf-8"),
-        LATENCY.read_text(encoding="utf-8"),
-    ]
+    decided_by = [SEARCH[of.name].model_dump_json(), PICK.model_dump_json(), repr(ESTIMATORS)]
+    decided_by += [repr(targets_ms(of)), f"{MINIMUM_SHARE} {Search.version} {Prune.version}"]
+    decided_by += [of.space.model_dump_json(), of.latency_file.read_text(encoding="utf-8")]
     kept = KeptLines("search_vs_random", decided_by)
-    jobs: list[Job] = [(seed,) for seed in range(SEEDS if full else QUICK_SEEDS)]
-    found = [Found.parse(int(seed), read) for (seed,), read in kept.results(jobs, search_once)]
-    outcome = summarise(sorted(found, key=lambda one: one.seed), truth, full=full)
+    jobs: list[Job] = [(of.name, seed) for seed in range(SEEDS if full else QUICK_SEEDS)]
+    found = [Found.parse(read) for _, read in kept.results(jobs, search_once)]
+    outcome = summarise(sorted(found, key=lambda one: one.seed), ruler, full=full)
     kept.finish()
     return outcome
 
 
-def summarise(found: Sequence[Found], truth: TrainedSpace, *, full: bool) -> Outcome:
-    """Figures and bars."""
+def summarise(found: Sequence[Found], ruler: Ruler, *, full: bool) -> Outcome:
+    """Figures and bars of a space."""
     import numpy as np
 
     random = np.random.default_rng(0)
-    held = {kind: Held(picks, truth) for kind, picks in picks_of(found, random).items()}
+    held = {kind: Held(picks, ruler) for kind, picks in picks_of(ruler, found, random).items()}
     kinds = {kind: of_kind.figures(random) for kind, of_kind in held.items()}
     for kind in ESTIMATORS:
         learned = [one.learned[kind] for one in found]
@@ -240,21 +254,20 @@ def summarise(found: Sequence[Found], truth: TrainedSpace, *, full: bool) -> Out
         more = np.subtract(held["search"].means, held[kind].means).tolist()
         kinds[kind]["search_minus_this_over_targets"] = interval(more, random)
     again = [one.training for one in found]
-    same = [training in truth.runs[block_keys(training.choices)] for training in again]
-    chance = chance_percentile(truth)
+    same = [training in ruler.truth.runs[ruler.of.keys(training.choices)] for training in again]
+    chance, targets = ruler.chance_percentile(), ruler.targets_ms
+    blind = [
+        ruler.points_below_best([(ruler.of.paths[n], ms) for n in ruler.under_target(ms)]) for ms in targets
+    ]
     figures = {
         "supernets": len(found),
         "chance": chance,
-        "chance_points_below_best": sum(
-            points_below_best([(all_choices()[n], ms) for n in under_target(ms)], truth)
-            for ms in targets_ms()
-        )
-        / len(targets_ms()),
-        "targets_ms": list(targets_ms()),
+        "chance_points_below_best": sum(blind) / len(blind),
+        "targets_ms": list(targets),
         "kinds": kinds,
         "pruned_is_most_probable": sum(one.pruned == one.learned["search"].picks[0] for one in found),
-        "ruler": [signal_to_noise(target_ms, truth) for target_ms in targets_ms()],
-        "random_search": against_rival(found, truth, random),
+        "ruler": [ruler.signal_to_noise(target_ms) for target_ms in targets],
+        "random_search": against_rival(found, ruler, random),
         "table_reproduced": [sum(same), len(same)],
     }
     return Outcome(figures, _bars(kinds, len(found), chance) if full else [])

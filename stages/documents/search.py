@@ -73,6 +73,11 @@ class SearchResult(Document):
     )
     made_by: MadeByAll = ()
     pretrained: PretrainedFrom = None
+    agreement: float | None = Field(
+        default=None,
+        description="in which share of the searched layers networks drawn from what was learned agree with "
+        "the most probable one; None: the estimator draws none",
+    )
     searched_on: str = Field(
         default="",
         exclude_if=operator.not_,

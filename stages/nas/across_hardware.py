@@ -7,7 +7,6 @@ target's own. Probabilities of a target that was not searched for are learned fr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -21,7 +20,8 @@ from pipeline.stage import Context
 from stages.documents import HardwareNetwork, HardwareTarget, LatencyModel, PathEvaluations, SearchResult
 from stages.nas.path_values import Posterior, likely_variances
 from stages.nas.ranking import Ranking, evaluations_of
-from stages.nas.targets import TargetConfig, path_costs_ms
+from stages.nas.rules.posterior import agreement
+from stages.nas.targets import TargetConfig, latency_window, path_costs_ms
 from stages.space.preferences import Shares, shares_of_probabilities
 
 
@@ -58,18 +58,15 @@ def search_for(
     check_evaluations(search)
     limit_ms = target.searched_ms(latency)
     rows = Ranking(target.minimum_share, seed, search, latency, context).learned(limit_ms)
-    costs_ms, fixed_ms = path_costs_ms(search.space, latency)
-    expected_ms = fixed_ms + sum(
-        math.exp(value) * ms
-        for row, costs in zip(rows, costs_ms, strict=True)
-        for value, ms in zip(row, costs, strict=True)
-    )
+    _, fixed_ms = path_costs_ms(search.space, latency)
+    window = latency_window(search.space, latency, limit_ms, target.minimum_share)
     return search.model_copy(
         update={
             "target_ms": limit_ms,
             "log_probabilities": tuple(map(tuple, rows)),
+            "agreement": agreement(rows),
             "further": (),
-            "expected_ms": expected_ms,
+            "expected_ms": fixed_ms + window.expected_ms([np.asarray(row) for row in rows]),
             "searched_on": searched_on,
         }
     )

@@ -68,10 +68,10 @@ class SearchConfig(Record):
     estimator: Literal["posterior", "window", "two_path", "reinforce"] = Field(
         "posterior",
         description="how probabilities are learned: posterior (of a few paths a step, evaluated on the same "
-        "images, it is learned what candidates and pairs of them are worth; a probability is that of being "
-        "part of the best network under the target), window (REINFORCE among the networks of the target's "
-        "latency), or the paper's two, in which latency has a price: two_path (its section 3.2.1), reinforce "
-        "(3.3.1)",
+        "images, it is learned what candidates and pairs of them are worth; a probability is how often "
+        "networks drawn from what is known have a candidate, and in the end mostly what the best one has), "
+        "window (REINFORCE among the networks of the target's latency), or the paper's two, in which "
+        "latency has a price: two_path (its section 3.2.1), reinforce (3.3.1)",
     )
     paths_per_step: int = Field(
         4,

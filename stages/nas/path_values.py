@@ -242,8 +242,9 @@ def likely_variances(seen: Evaluations, sizes: Sequence[int]) -> Variances:
     contrast_DN = _contrasts(seen.step_N[: len(paths_NL)])
     if not len(contrast_DN):
         return Variances(1.0, 1e-12, 1.0)  # a single evaluation says nothing
+    # In units in which the noise of each is one new evaluation's: those of a step are equally old.
+    contrast_DN /= np.sqrt(contrast_DN**2 @ seen.noise_N[: len(paths_NL)])[:, None]
     observed_D = contrast_DN @ seen.observed_N[: len(paths_NL)]
-    # Each contrast's noise is one evaluation's where all are equally noisy; of few epochs nearly so.
     hot_NC = one_hot(paths_NL, sizes)
     layers, pairs = len(sizes), max(1, len(sizes) * (len(sizes) - 1) // 2)
     agreed = hot_NC @ hot_NC.T

@@ -83,8 +83,9 @@ class Ranking:
     def best(self, target_ms: float, count: int) -> list[Path]:
         """The most probable under the target, and those under one that is lower by the prediction's interval.
 
-        The latter step in where the device takes longer than predicted. A network stands there once, with the
-        more probable of its paths. Raises InfeasibleTargetError where there is none.
+        The latter step in where the device takes longer than predicted; what is probable under a lower limit
+        is learned for that limit. A network stands there once. Raises InfeasibleTargetError where there is
+        none.
         """
         careful_ms = target_ms / (1 + self.latency.interval_percent / 100)
         paths: list[Path] = []
@@ -103,10 +104,12 @@ class Ranking:
 
     def _under(self, target_ms: float, limit_ms: float, count: int) -> list[Path]:
         """The most probable that use enough of a limit. Raises InfeasibleTargetError."""
+        own = limit_ms == target_ms or self.search.evaluations is None
+        rows = self.log_probabilities(target_ms) if own else self.learned(limit_ms)
         window = latency_window(self.search.space, self.latency, limit_ms, self.minimum_share)
         try:
             return best_paths(
-                self.log_probabilities(target_ms),
+                rows,
                 self.costs_ms,
                 at_least_ms=window.least_ms,
                 at_most_ms=window.most_ms,

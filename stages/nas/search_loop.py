@@ -209,7 +209,7 @@ class SearchLoop:
                 kept = time.monotonic()
             if self.now.step % READ_EVERY == 0:
                 self._read_losses()
-                note = f"expected {self.architecture.expected_ms():.4g} ms"
+                note = f"expected {self.estimator.expected_ms(self.architecture):.4g} ms"
                 self.context.progress(self.now.epoch + self.now.step / steps, self.epochs, "epochs", note)
 
     def _read_losses(self) -> None:
@@ -332,7 +332,7 @@ class SearchLoop:
             self._check_weights()
             self._probe()
         now = self.now
-        point = epoch_point(phase, now, self.architecture, self.estimator.multiplier)
+        point = epoch_point(phase, now, self.architecture, self.estimator)
         self.state.history.append(point)
         tell_epoch(point, self.space, self.context)
         self.state.now = Progress(

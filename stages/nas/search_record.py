@@ -11,6 +11,7 @@ from stages.documents import PathEvaluations, SearchEpoch, SearchResult, TargetP
 from stages.nas.architecture import Architecture
 from stages.nas.estimators.base import Estimator
 from stages.nas.latency_window import LatencyTarget
+from stages.nas.rules.posterior import agreement
 from stages.nas.search_state import Progress, SearchState
 from stages.nn.network import save_weights
 from stages.nn.weights_source import origin_of
@@ -20,17 +21,17 @@ SearchPhase = Literal["warm-up", "search"]
 
 
 def epoch_point(
-    phase: SearchPhase, now: Progress, architecture: Architecture, multiplier: float | None
+    phase: SearchPhase, now: Progress, architecture: Architecture, estimator: Estimator[Any]
 ) -> SearchEpoch:
-    """The epoch that ends ``now``; ``multiplier`` is that of latency, where it has a price."""
+    """The epoch that ends ``now``."""
     return SearchEpoch(
         epoch=now.epoch,
         phase=phase,
         train_loss=now.train_loss_sum / max(1, now.step),
         validation_loss=now.pair_loss_sum / max(1, now.pair_steps),
         validation_accuracy_percent=100.0 * now.pair_correct / max(1, now.pair_images),
-        expected_ms=architecture.expected_ms(),
-        multiplier=multiplier,
+        expected_ms=estimator.expected_ms(architecture),
+        multiplier=estimator.multiplier,
         entropy=architecture.entropy(),
         probabilities=tuple(tuple(p.tolist()) for p in architecture.probabilities()),
         seconds=now.epoch_seconds,
@@ -57,15 +58,17 @@ def search_result(
 ) -> SearchResult:
     """What a search that has taken all its steps found; its weights and evaluations go into the store."""
     architecture = state.architecture
+    rows = tuple(tuple(p.log().tolist()) for p in architecture.probabilities())
     return SearchResult(
         space=space,
         pretrained=None if space.pretrained is None else origin_of(space.pretrained),
         target_ms=targets[0].target_ms,
-        log_probabilities=tuple(tuple(p.log().tolist()) for p in architecture.probabilities()),
+        log_probabilities=rows,
+        agreement=agreement(rows) if estimator == "posterior" else None,
         further=_further(state.estimator, targets),
         estimator=estimator,
         evaluations=_kept_evaluations(state.estimator, store),
-        expected_ms=architecture.expected_ms(),
+        expected_ms=state.estimator.expected_ms(architecture),
         supernet=store.put_bytes(save_weights(state.supernet), ".safetensors"),
         history=tuple(state.history),
         seconds=state.now.seconds,

@@ -19,7 +19,7 @@ from stages.reporting.text import headline, sentences, verdict_sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
 MEDIAPIPE_ANDROID, LITERT_ANDROID = "0.10.21", "2.3.0"
-_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Pretrained")
+_SAID_ELSEWHERE = ("Found", "Verdict", "Certainty", "Search cost", "Pretrained")
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _MOST_CONFUSIONS = 2
 

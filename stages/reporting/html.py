@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-_SAID_ELSEWHERE = ("Found", "Verdict", "Search cost", "Supernet", "Folds", "Test images", "Classes")
+_OF_THE_SEARCH = ("Certainty", "Search cost", "Supernet")
+_SAID_ELSEWHERE = (*_OF_THE_SEARCH, "Found", "Verdict", "Folds", "Test images", "Classes")
 FULL_WIDTH, HALF_WIDTH, _PHONE = 960.0, 466.0, 344.0  # CSS pixels; the style sheet's columns
 
 
@@ -64,7 +65,7 @@ def render_report(
         result=result,
         headline=headline(result),
         sentences=[pair for pair in sentences(result) if pair[0] not in _SAID_ELSEWHERE],
-        search_sentences=[pair for pair in sentences(result) if pair[0] in ("Search cost", "Supernet")],
+        search_sentences=[pair for pair in sentences(result) if pair[0] in _OF_THE_SEARCH],
         cost_groups=[("To find the network", FINDING), ("To train and to verify", (*TRAINING, "verify"))],
         cost_parts=PARTS,
         candidates=candidate_legend(run.search.space),

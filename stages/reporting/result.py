@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from statistics import mean
 from types import MappingProxyType
 
 from pydantic import Field
@@ -96,6 +97,12 @@ class SearchOutcome(Record):
     predicted_ms: float
     budget_used: float = Field(description="predicted_ms / target_ms")
     considered: int = Field(description="networks measured after the search")
+    agreement: float | None = Field(
+        default=None,
+        description="in which share of the searched layers networks drawn from what was learned agree with "
+        "the most probable one; None: the search draws none",
+    )
+    even_agreement: float | None = Field(default=None, description="the same of candidates drawn evenly")
     seconds: float
     cost: SearchCost
     rank_agreement: RankAgreement
@@ -339,6 +346,7 @@ def _trained_by(run: RunDocuments) -> dict[str, tuple[MadeBy, ...]]:
 
 def _search(run: RunDocuments) -> SearchOutcome:
     search, predicted_ms = run.search, run.prune.found.predicted_ms
+    even = [1 / len(layer.blocks) for layer in search.space.layers() if len(layer.blocks) > 1]
     return SearchOutcome(
         space=search.space.name,
         networks_in_space=search.space.size,
@@ -348,6 +356,8 @@ def _search(run: RunDocuments) -> SearchOutcome:
         predicted_ms=predicted_ms,
         budget_used=predicted_ms / run.prune.target_ms,
         considered=len(run.prune.considered),
+        agreement=search.agreement,
+        even_agreement=None if search.agreement is None else mean(even or [1.0]),
         seconds=search.seconds,
         cost=search_cost(run),
         rank_agreement=rank_agreement(run),

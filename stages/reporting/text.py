@@ -85,6 +85,15 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
             f"±{result.latency_model.interval_percent:.1f} %.",
         )
     )
+    if search.agreement is not None and search.even_agreement is not None:
+        said.append(
+            (
+                "Certainty",
+                "A network drawn from what the search learned agrees with the most probable one in "
+                f"{100 * search.agreement:.0f} % of the searched layers on average (candidates drawn evenly: "
+                f"{100 * search.even_agreement:.0f} %). A longer search, or more images for it, knows more.",
+            )
+        )
     said.append(("Search cost", cost_sentence(search.cost)))
     said.append(("Supernet", agreement_sentence(search.rank_agreement)))
     if folds := result.cross_validation:

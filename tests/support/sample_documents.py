@@ -403,6 +403,7 @@ class _Sample:
             log_probabilities=tuple(tuple(math.log(p) for p in row) for row in probabilities),
             estimator="posterior",
             evaluations=_blob("evaluations", 214_002, ".json"),
+            agreement=0.62,
             expected_ms=history[-1].expected_ms,
             supernet=_blob("supernet", 4_812_344, ".safetensors"),
             history=tuple(history),

@@ -76,6 +76,10 @@ class Estimator(Protocol[Draws]):
         """Move the architecture's probabilities."""
         ...
 
+    def expected_ms(self, architecture: Architecture) -> float:
+        """Mean latency of the networks that it draws for the first target."""
+        ...
+
     @property
     def multiplier(self) -> float | None:
         """The present price of one target's worth of latency, in units of the loss; None: there is none."""

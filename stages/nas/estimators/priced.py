@@ -42,6 +42,10 @@ class PricedGradient:
             limit=config.multiplier_limit,
         )
 
+    def expected_ms(self, architecture: Architecture) -> float:
+        """Of networks drawn from the probabilities (section 3.3)."""
+        return architecture.expected_ms()
+
     @property
     def multiplier(self) -> float | None:
         """The present price of one target's worth of latency, in units of the loss."""

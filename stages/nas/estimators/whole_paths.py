@@ -63,6 +63,11 @@ class WholePaths:
             for alpha, row in zip(architecture.alphas, self.rule.log_probabilities(), strict=True):
                 alpha.copy_(torch.from_numpy(row))
 
+    def expected_ms(self, architecture: Architecture) -> float:
+        """Of the first target's window: no other path is drawn."""
+        window = self.rule.windows[0]
+        return architecture.fixed_ms + window.expected_ms(self.rule.log_probabilities())
+
     def further_log_probabilities(self) -> list[list[list[float]]]:
         """The rule's, for every target but the first."""
         return [_lists(self.rule.log_probabilities(n)) for n in range(1, len(self.rule.windows))]

@@ -96,7 +96,8 @@ class PosteriorRule:
         last = self.step == max(self._moments)
         seen = self.evaluations()
         known = len(seen.paths_NL)
-        if self._variances is None or self._variances_of < LIKELIHOOD_NETWORKS:
+        # Later ones change nothing, until the first are no longer kept: a long search's differences shrink.
+        if self._variances is None or self._variances_of < LIKELIHOOD_NETWORKS or known == MOST_EVALUATIONS:
             self._variances, self._variances_of = likely_variances(seen, self.sizes), known
         share_TC = best_shares(
             seen,
@@ -208,6 +209,22 @@ def of_shares(share_C: Array, sizes: Sequence[int]) -> Rows:
 
     rows = np.split(share_C + LEAST, starts_of(sizes)[1:])
     return [np.log(row / row.sum()) for row in rows]
+
+
+def agreement(log_probabilities: Sequence[Sequence[float]]) -> float:
+    """In which share of the layers a network drawn from the posterior agrees with the most probable one.
+
+    Of the last probabilities, without the part that decides them: the mean over drawn networks and over the
+    layers that have a choice, 0 to 1. Where nothing is known it is that of candidates drawn evenly.
+    """
+    import numpy as np
+
+    shares = []
+    for row in log_probabilities:
+        if len(row) > 1:
+            share = float(np.exp(max(row))) * (1 + len(row) * LEAST) - LEAST
+            shares.append(min(1.0, max(0.0, (share - DECIDED) / (1 - DECIDED))))
+    return sum(shares) / len(shares) if shares else 1.0
 
 
 def shares_of_one_target(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks._tabular_ruler import all_choices, beaten_share, best_under_target, targets_ms
+from benchmarks._tabular import TABULAR
+from benchmarks._tabular_ruler import Ruler, targets_ms
 from benchmarks.search_rules import (
     CHOSEN_BY,
     CONFIRMED_BY,
@@ -18,7 +19,6 @@ from benchmarks.search_rules import (
     summarise,
     tried_percentiles,
 )
-from benchmarks.tabular_space import TrainedSpace
 
 pytestmark = pytest.mark.parametrize("rule", RULES)
 
@@ -27,14 +27,14 @@ def test_every_supernet_is_recorded_whole_and_rewards_what_is_right(rule: str) -
     del rule
     for supernet in (*CHOSEN_BY, *CONFIRMED_BY):
         true, shuffled = recorded("true", supernet), recorded("shuffled", supernet)
-        assert true.shape == shuffled.shape == (156, len(all_choices()))
+        assert true.shape == shuffled.shape == (156, len(TABULAR.paths))
         assert true.mean() < np.log(10) < shuffled.mean()
 
 
 def test_what_a_rule_finds_is_better_than_most_networks_of_its_latency(rule: str) -> None:
-    truth, target_ms = TrainedSpace.read(), targets_ms()[0]
+    ruler, target_ms = Ruler.read(TABULAR), targets_ms(TABULAR)[0]
     (rows,) = replay(Replay(0, rule, "true", (0,)))
-    assert beaten_share(best_under_target(scores(rows), target_ms), target_ms, truth) > 0.6
+    assert ruler.beaten_share(ruler.best_under_target(scores(rows), target_ms), target_ms) > 0.6
     shuffled, blind = (replay(Replay(0, rule, losses, (0,)))[0] for losses in ("shuffled", "blind"))
     for other in (shuffled, blind):
         assert not np.array_equal(scores(rows), scores(other)), "the rule has not looked at the losses"
@@ -42,13 +42,13 @@ def test_what_a_rule_finds_is_better_than_most_networks_of_its_latency(rule: str
 
 def test_figures_and_bars_name_what_misses_them(rule: str) -> None:
     supernets = (CHOSEN_BY[0], CONFIRMED_BY[0])
-    uniform = [np.zeros(1 + max(path[n] for path in all_choices())) for n in range(len(all_choices()[0]))]
+    uniform = [np.zeros(1 + max(path[n] for path in TABULAR.paths)) for n in range(len(TABULAR.paths[0]))]
     results = {
         Replay(supernet, name, losses, (target,)): [uniform]
         for supernet in supernets
         for name in RULES
         for losses in ("true", "blind", "shuffled")
-        for target in range(len(targets_ms()))
+        for target in range(len(targets_ms(TABULAR)))
     }
     figures = summarise(results, supernets)
     of_rule = figures["percentiles"][rule]
@@ -60,9 +60,9 @@ def test_figures_and_bars_name_what_misses_them(rule: str) -> None:
 
 def test_a_training_of_a_few_chooses_among_those_that_are_most_probable_and_no_others(rule: str) -> None:
     del rule
-    truth, target_ms = TrainedSpace.read(), targets_ms()[1]
-    by_truth = np.array([truth.test_percent(path) for path in all_choices()])
-    best = tried_percentiles(by_truth, target_ms, truth)
+    ruler, target_ms = Ruler.read(TABULAR), targets_ms(TABULAR)[1]
+    by_truth = np.array([ruler.truth.test_percent(path) for path in TABULAR.paths])
+    best = tried_percentiles(by_truth, target_ms, ruler)
     assert best[5] <= best[3] <= best[2] <= 100, "the best one is there, and is not always chosen"
-    worst = tried_percentiles(-by_truth, target_ms, truth)
+    worst = tried_percentiles(-by_truth, target_ms, ruler)
     assert 0 < worst[5] < 50 < best[5], "of the worst ones, a training finds better ones than the very worst"

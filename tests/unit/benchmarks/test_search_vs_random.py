@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import _tabular_ruler, _tabular_search, search_vs_random
-from benchmarks._tabular_ruler import (
-    CONTROLS,
-    MINIMUM_SHARE,
-    PERMUTED,
-    all_choices,
-    beaten_share,
-    best_under_target,
-    chance_percentile,
-    control_bars,
-    near,
-    predicted_ms,
-    signal_to_noise,
-    targets_ms,
-    under_target,
-)
+from benchmarks import _tabular_search, search_vs_random
+from benchmarks._tabular import TABULAR, Choices, Run, TrainedSpace
+from benchmarks._tabular_ruler import CONTROLS, MINIMUM_SHARE, PERMUTED, Ruler, control_bars, targets_ms
 from benchmarks._tabular_search import ESTIMATORS, Found, Learned, search_of, search_once
 from benchmarks.search_vs_random import (
     Held,
@@ -35,16 +22,7 @@ from benchmarks.search_vs_random import (
     summarise,
     summed,
 )
-from benchmarks.tabular_space import (
-    Choices,
-    Run,
-    TrainedSpace,
-    block_keys,
-    distinct_networks,
-    silent,
-    tabular_latency,
-    tabular_space,
-)
+from benchmarks.tabular_space import silent
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
@@ -56,27 +34,30 @@ from stages.space.equal_latency import equal_latency
 from stages.training.runtime import start_runtime
 
 WORTH: Mapping[Choices, float] = {
-    choices: 80.0 + float(np.random.default_rng(n).normal()) for n, choices in enumerate(distinct_networks())
+    choices: 80.0 + float(np.random.default_rng(n).normal()) for n, choices in enumerate(TABULAR.networks)
 }
 TRUTH = TrainedSpace(
+    TABULAR,
     {
-        block_keys(choices): [Run(choices, seed, worth, worth) for seed in range(3)]
+        TABULAR.keys(choices): [Run(choices, seed, worth, worth) for seed in range(3)]
         for choices, worth in WORTH.items()
-    }
+    },
 )
-SIZES = [len(layer.blocks) for layer in tabular_space().layers()]
-FIRST_MS = targets_ms()[0]
-SMALL = DataConfig(train_images=160, architecture_images=100)
+RULER = Ruler(TRUTH)
+SIZES = [len(layer.blocks) for layer in TABULAR.space.layers()]
+TARGETS_MS = targets_ms(TABULAR)
+FIRST_MS = TARGETS_MS[0]
+TINY = replace(TABULAR, data=DataConfig(train_images=160, architecture_images=100))
 
 
 def learned(skill: float, seed: int) -> Learned:
     """Picks by the truth and noise, mixed; probabilities that are noise."""
     random = np.random.default_rng(seed)
-    truth = np.array([TRUTH.test_percent(choices) for choices in all_choices()])
+    truth = np.array([TRUTH.test_percent(choices) for choices in TABULAR.paths])
     scores = skill * (truth - 80.0) + (1 - skill) * random.normal(size=len(truth))
     rows = [np.log(random.dirichlet(np.ones(size))).tolist() for size in SIZES]
-    picks = [best_under_target(scores, target_ms) for target_ms in targets_ms()]
-    return Learned([rows for _ in targets_ms()], picks, 0.1, 1248)
+    picks = [RULER.best_under_target(scores, target_ms) for target_ms in TARGETS_MS]
+    return Learned([rows for _ in TARGETS_MS], picks, 0.1, 1248)
 
 
 def planted(seed: int, **skills: float) -> Found:
@@ -84,32 +65,34 @@ def planted(seed: int, **skills: float) -> Found:
     kinds = {
         kind: learned(skills.get(kind, 0.0), 1000 * number + seed) for number, kind in enumerate(ESTIMATORS)
     }
-    training = TRUTH.runs[block_keys(all_choices()[0])][0]
-    return Found(seed, kinds, kinds["search"].picks[0], 30.0, training, 10.0)
+    training = TRUTH.runs[TABULAR.keys(TABULAR.paths[0])][0]
+    return Found(TABULAR.name, seed, kinds, kinds["search"].picks[0], 30.0, training, 10.0)
 
 
 def test_the_first_target_is_the_middle_of_all_latencies_and_all_are_different() -> None:
-    times = sorted(map(predicted_ms, distinct_networks()))
+    times = sorted(map(TABULAR.ms, TABULAR.networks))
     assert times[len(times) // 2] == FIRST_MS
-    assert len(set(targets_ms())) == len(targets_ms()) == 8
+    assert len(set(TARGETS_MS)) == len(TARGETS_MS) == 8
 
 
-@pytest.mark.parametrize("target_ms", targets_ms())
+@pytest.mark.parametrize("target_ms", TARGETS_MS)
 def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked(target_ms: float) -> None:
-    for index in under_target(target_ms):
-        choices = all_choices()[index]
-        others = near(choices, target_ms)
+    for index in RULER.under_target(target_ms):
+        choices = TABULAR.paths[index]
+        others = RULER.near(choices, target_ms)
         assert others
-        assert block_keys(choices) not in {block_keys(other) for other in others}
-        assert all(equal_latency(predicted_ms(other) / predicted_ms(choices)) for other in others)
-        assert all(0.9 * target_ms - 1e-9 <= predicted_ms(other) <= target_ms + 1e-9 for other in others)
+        assert TABULAR.keys(choices) not in {TABULAR.keys(other) for other in others}
+        assert all(equal_latency(TABULAR.ms(other) / TABULAR.ms(choices)) for other in others)
+        assert all(0.9 * target_ms - 1e-9 <= TABULAR.ms(other) <= target_ms + 1e-9 for other in others)
 
 
 def test_the_ruler_is_even_a_blind_pick_beats_half_of_its_opponents() -> None:
-    truth = TrainedSpace.read()
+    ruler = Ruler.read(TABULAR)
     shares = [
-        np.mean([beaten_share(all_choices()[index], target_ms, truth) for index in under_target(target_ms)])
-        for target_ms in targets_ms()
+        np.mean(
+            [ruler.beaten_share(TABULAR.paths[index], target_ms) for index in ruler.under_target(target_ms)]
+        )
+        for target_ms in TARGETS_MS
     ]
     assert shares[0] == pytest.approx(0.5, abs=0.02)
     assert np.mean(shares) == pytest.approx(0.5, abs=0.03)
@@ -121,25 +104,26 @@ def test_the_rulers_noise_is_that_of_trainings_and_its_signal_is_without_it() ->
         keys: [Run(of[0].choices, seed, 0.0, of[0].test_percent + random.normal() / 2) for seed in range(3)]
         for keys, of in TRUTH.runs.items()
     }
-    seen = [signal_to_noise(target_ms, TrainedSpace(runs)) for target_ms in targets_ms()]
+    ruler = Ruler(TrainedSpace(TABULAR, runs))
+    seen = [ruler.signal_to_noise(target_ms) for target_ms in TARGETS_MS]
     assert np.mean([of["deviation_between_trainings_points"] for of in seen]) == pytest.approx(0.5, abs=0.1)
     assert np.mean([of["deviation_between_networks_points"] for of in seen]) == pytest.approx(1.0, abs=0.2)
-    assert signal_to_noise(FIRST_MS, TRUTH)["signal_to_noise"] is None, "trainings that do not differ"
+    assert RULER.signal_to_noise(FIRST_MS)["signal_to_noise"] is None, "trainings that do not differ"
 
 
 def test_permuted_probabilities_are_the_same_ones_of_other_candidates() -> None:
     random = np.random.default_rng(0)
     rows = [[-(10.0**layer) * n for n in range(size)] for layer, size in enumerate(SIZES)]
-    picks = {permuted_pick(rows, FIRST_MS, random) for _ in range(50)}
+    picks = {permuted_pick(RULER, rows, FIRST_MS, random) for _ in range(50)}
     assert len(picks) > 5
-    assert all(all_choices().index(pick) in under_target(FIRST_MS) for pick in picks)
-    assert summed(rows)[all_choices().index((0,) * len(SIZES))] == 0
+    assert all(TABULAR.paths.index(pick) in RULER.under_target(FIRST_MS) for pick in picks)
+    assert summed(TABULAR, rows)[TABULAR.paths.index((0,) * len(SIZES))] == 0
 
 
 def test_who_knows_the_truth_wins_and_who_knows_nothing_does_not() -> None:
     random = np.random.default_rng(2)
-    knowing = Held([[learned(1.0, seed).picks] for seed in range(20)], TRUTH).figures(random)
-    guessing = Held([[learned(0.0, seed).picks] for seed in range(20)], TRUTH).figures(random)
+    knowing = Held([[learned(1.0, seed).picks] for seed in range(20)], RULER).figures(random)
+    guessing = Held([[learned(0.0, seed).picks] for seed in range(20)], RULER).figures(random)
     assert knowing["wins"] >= 16 and knowing["expected_wins"] > 17 and knowing["supernets_below_60"] == 0
     assert guessing["wins"] < 16 and 5 < guessing["expected_wins"] < 15
     low, high = guessing["percentile_over_targets"][1:]
@@ -147,15 +131,14 @@ def test_who_knows_the_truth_wins_and_who_knows_nothing_does_not() -> None:
 
 
 def test_the_latency_of_what_a_pick_is_held_against_is_stated() -> None:
-    figures = Held([[learned(0.0, 0).picks]], TRUTH).figures(np.random.default_rng(0))
+    figures = Held([[learned(0.0, 0).picks]], RULER).figures(np.random.default_rng(0))
     assert equal_latency(figures["random_over_pick_latency"])
     assert figures["picks_without_opponents"] == 0
 
 
 def test_a_pick_that_none_stands_against_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tabular_ruler, "near", lambda *_: [])
-    monkeypatch.setattr(search_vs_random, "near", lambda *_: [])
-    outcome = summarise([planted(seed, search=1.0) for seed in range(20)], TRUTH, full=True)
+    monkeypatch.setattr(Ruler, "near", lambda *_: [])
+    outcome = summarise([planted(seed, search=1.0) for seed in range(20)], RULER, full=True)
     search = outcome.figures["kinds"]["search"]
     assert (search["wins"], search["picks_without_opponents"], search["percentile"][0]) == (0, 160, 50)
     bars = {bar.name: bar.holds for bar in outcome.bars}
@@ -163,22 +146,23 @@ def test_a_pick_that_none_stands_against_says_nothing(monkeypatch: pytest.Monkey
 
 
 def test_equal_networks_are_half_beaten() -> None:
-    flat = TrainedSpace({keys: [Run(runs[0].choices, 0, 80.0, 80.0)] for keys, runs in TRUTH.runs.items()})
-    assert beaten_share(all_choices()[under_target(FIRST_MS)[0]], FIRST_MS, flat) == 0.5
+    flat = {keys: [Run(runs[0].choices, 0, 80.0, 80.0)] for keys, runs in TRUTH.runs.items()}
+    ruler = Ruler(TrainedSpace(TABULAR, flat))
+    assert ruler.beaten_share(TABULAR.paths[RULER.under_target(FIRST_MS)[0]], FIRST_MS) == 0.5
 
 
 def test_more_training_finds_more_and_a_single_one_the_mean() -> None:
     random = np.random.default_rng(3)
-    worth = [TRUTH.test_percent(all_choices()[n]) for n in under_target(FIRST_MS)]
-    assert rival_percent(1, TRUTH, random) == pytest.approx(np.mean(worth), abs=0.05)
-    assert rival_percent(1, TRUTH, random) < rival_percent(4, TRUTH, random) < max(worth)
-    assert rival_percent(len(worth), TRUTH, random) == pytest.approx(max(worth))
+    worth = [TRUTH.test_percent(TABULAR.paths[n]) for n in RULER.under_target(FIRST_MS)]
+    assert rival_percent(1, RULER, random) == pytest.approx(np.mean(worth), abs=0.05)
+    assert rival_percent(1, RULER, random) < rival_percent(4, RULER, random) < max(worth)
+    assert rival_percent(len(worth), RULER, random) == pytest.approx(max(worth))
 
 
 @pytest.mark.parametrize(("skill", "holds"), [(1.0, True), (0.0, False)])
 def test_the_bars_tell_a_search_that_works_from_one_that_does_not(skill: float, holds: bool) -> None:
     found = [planted(seed, search=skill) for seed in range(20)]
-    outcome = summarise(found, TRUTH, full=True)
+    outcome = summarise(found, RULER, full=True)
     bars = {bar.name: bar.holds for bar in outcome.bars}
     of_search = ["percentile_over_targets", "percentile_over_targets_lower_end", "supernets_below_60"]
     assert [bars[f"search_{name}"] for name in of_search] == [holds] * 3
@@ -193,7 +177,7 @@ def test_the_bars_tell_a_search_that_works_from_one_that_does_not(skill: float, 
 @pytest.mark.parametrize("control", ["blind", "shuffled_labels"])
 def test_a_control_that_beats_chance_fails_the_benchmark(control: str) -> None:
     found = [planted(seed, search=1.0, **{control: 1.0}) for seed in range(20)]
-    bars = {bar.name: bar.holds for bar in summarise(found, TRUTH, full=True).bars}
+    bars = {bar.name: bar.holds for bar in summarise(found, RULER, full=True).bars}
     assert not bars[f"{control}_lower_end"]
     assert bars["search_percentile_over_targets"]
 
@@ -217,17 +201,17 @@ def test_controls_that_know_nothing_may_not_be_worse_than_chance_either() -> Non
 def test_chance_is_what_a_path_drawn_at_random_is_worth() -> None:
     random = np.random.default_rng(0)
     drawn = [
-        100 * beaten_share(all_choices()[random.choice(under_target(target_ms))], target_ms, TRUTH)
-        for target_ms in targets_ms()
+        100 * RULER.beaten_share(TABULAR.paths[random.choice(RULER.under_target(target_ms))], target_ms)
+        for target_ms in TARGETS_MS
         for _ in range(1000)
     ]
-    assert chance_percentile(TRUTH) == pytest.approx(np.mean(drawn), abs=1.5)
+    assert RULER.chance_percentile() == pytest.approx(np.mean(drawn), abs=1.5)
 
 
 def test_the_first_pick_is_the_products() -> None:
     found = planted(0)
     other = found.learned["blind"].picks[0]
-    picks = picks_of([Found(**{**vars(found), "pruned": other})], np.random.default_rng(0))
+    picks = picks_of(RULER, [Found(**{**vars(found), "pruned": other})], np.random.default_rng(0))
     assert picks["search"][0][0] == [other, *found.learned["search"].picks[1:]]
     assert len(picks[PERMUTED][0]) == search_vs_random.PERMUTATIONS
 
@@ -237,25 +221,24 @@ def test_the_first_pick_is_the_products() -> None:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-
-    monkeypatch.setattr(_tabular_search, "DATA", SMALL)
+    monkeypatch.setattr(_tabular_search, "SPACES", {TINY.name: TINY})
     search = SearchConfig(warmup_epochs=1, epochs=1, batch_size=20, architecture_every=2)
-    monkeypatch.setattr(_tabular_search, "SEARCH", search)
+    monkeypatch.setattr(_tabular_search, "SEARCH", {TINY.name: search})
     pick = PruneConfig(candidates=1, recalibration_batches=1)
     monkeypatch.setattr(_tabular_search, "PICK", pick)
-    training = Run(all_choices()[0], 0, 80.0, 80.0)
-    monkeypatch.setattr(_tabular_search, "train_networks", lambda _jobs: [training])
+    training = Run(TINY.paths[0], 0, 80.0, 80.0)
+    monkeypatch.setattr(_tabular_search, "train_networks", lambda _of, _jobs: [training])
 
 
 def test_each_kind_picks_for_every_target_and_what_was_found_can_be_kept(tiny: None) -> None:
-    read = search_once((0,))
-    found = Found.parse(0, json.loads(json.dumps(read)))
+    read = search_once((TINY.name, 0))
+    found = Found.parse(json.loads(json.dumps(read)))
     assert asdict(found) == read
     assert set(found.learned) == set(ESTIMATORS)
     for of_kind in found.learned.values():
-        for target_ms, pick in zip(targets_ms(), of_kind.picks, strict=True):
-            assert all_choices().index(pick) in under_target(target_ms)
-    assert predicted_ms(found.pruned) <= FIRST_MS
+        for target_ms, pick in zip(TARGETS_MS, of_kind.picks, strict=True):
+            assert TABULAR.paths.index(pick) in RULER.under_target(target_ms)
+    assert TABULAR.ms(found.pruned) <= FIRST_MS
     assert {of_kind.passes for of_kind in found.learned.values()} == {16}
     different = {str(of_kind.log_probabilities) for of_kind in found.learned.values()}
     assert len(different) == len(ESTIMATORS)
@@ -265,18 +248,18 @@ def test_beside_others_a_kind_learns_what_it_learns_alone(tiny: None, tmp_path: 
     def context() -> Context:
         return Context("search", "", Store(tmp_path, silent), FleetingScratch(), silent)
 
-    _, learners = search_of(0, context())
-    space, latency = tabular_space(), tabular_latency()
-    data = open_dataset(SMALL)
+    _, learners = search_of(TINY, 0, context())
+    space, latency = TINY.space, TINY.latency
+    data = open_dataset(TINY.data)
     for kind in ("search", "two_path"):
         runtime = start_runtime(0)  # which seeds the weights, too
-        config = _tabular_search.SEARCH.model_copy(update=dict(ESTIMATORS[kind]))
+        config = _tabular_search.SEARCH[TINY.name].model_copy(update=dict(ESTIMATORS[kind]))
         alone = SearchLoop(
             config,
             space,
             0,
             architecture_of(space, latency),
-            latency_targets(space, latency, targets_ms(), MINIMUM_SHARE),
+            latency_targets(space, latency, TARGETS_MS, MINIMUM_SHARE),
             context(),
             runtime,
             data.load("train").batches(config.batch_size, runtime.device),

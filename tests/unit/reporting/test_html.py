@@ -192,7 +192,8 @@ def test_latency_has_a_price_in_the_report_where_it_had_one_in_the_search(html: 
 
 def test_the_report_says_what_probabilities_mean_and_how_the_network_was_chosen(html: str) -> None:
     prose = read(html).prose
-    assert "Probability of each candidate when the search ended: how likely it is part of the best" in prose
+    assert "when the search ended: the greater part is given to the path that is best by what was" in prose
+    assert "agrees with the most probable one in 62 % of the searched layers" in prose
     assert "the most probable whole one that meets the target on the device" in prose
     assert "the most probable of those that kept the target there was taken" in prose
     documents = searched_by_pairs(sample_documents())

@@ -140,6 +140,19 @@ def test_only_the_posterior_keeps_evaluations_and_only_a_price_has_a_multiplier(
         assert bool(estimator.further_log_probabilities()) == (name in ("posterior", "window"))
 
 
+def test_the_expected_latency_is_that_of_what_an_estimator_draws() -> None:
+    """In the first target's window, or, where latency has a price, of all networks by their probability."""
+    for name in ESTIMATORS:
+        architecture = new_architecture()
+        estimator = new_estimator(name, architecture)
+        expected_ms = estimator.expected_ms(architecture)
+        if name in ("two_path", "reinforce"):
+            assert expected_ms == architecture.expected_ms()
+        else:
+            window = TARGETS[0].window
+            assert window.least_ms <= expected_ms - architecture.fixed_ms <= window.most_ms
+
+
 # --- with a price ----------------------------------------------------------------------------------
 
 

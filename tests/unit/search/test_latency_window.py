@@ -70,6 +70,17 @@ def test_the_first_path_is_drawn_from_the_product_conditioned_on_the_window(seed
     assert chisquare(counts, uniform).pvalue < 1e-6, "the logits are not seen to matter"
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scale", [0.0, 1.0, 20.0])
+def test_the_expected_latency_is_that_of_the_paths_that_are_drawn(seed: int, scale: float) -> None:
+    window, logits = middle_window(seed), some_logits(seed, scale=scale)
+    costs_ms = [row.tolist() for row in window.costs_ms]
+    wanted = sum(p * path_ms(costs_ms, path) for path, p in conditioned(window, logits).items())
+    assert window.expected_ms(logits) == pytest.approx(wanted, abs=0.2 * (window.most_ms - window.least_ms))
+    assert window.least_ms <= window.expected_ms(logits) <= window.most_ms
+    assert window.expected_ms(logits) == window.expected_ms(logits)
+
+
 def test_further_paths_are_drawn_without_replacement() -> None:
     window, logits, random = middle_window(5, 0.4, 0.6), some_logits(5), np.random.default_rng(5)
     one = conditioned(window, logits)

@@ -132,6 +132,18 @@ def test_where_the_most_probable_ones_take_too_long_on_the_device_the_next_one_i
     assert over == wanted[:late]
 
 
+def test_what_steps_in_under_a_lower_limit_is_probable_for_that_limit() -> None:
+    """The first target's probabilities say little of it: what was evaluated does."""
+    searched, rows = Searched(), some_probabilities(3)
+    searched.result = searched.result.model_copy(update={"log_probabilities": rows})
+    careful_ms = TARGET_MS / (1 + LATENCY.interval_percent / 100)
+    wanted = searched.pruned(pick_ms=careful_ms).found.choices
+    assert wanted not in (*ranked(rows, TARGET_MS)[:2], ranked(rows, careful_ms)[0]), "it would show nothing"
+    outcome = searched.pruned(slower_for({ranked(rows, TARGET_MS)[0]: 1.3}), candidates=1)
+    assert outcome.found.choices == wanted
+    assert searched.told.warnings == []
+
+
 def test_a_further_target_gets_the_most_probable_network_by_its_own_probabilities() -> None:
     wanted = ranked(FURTHER, FURTHER_MS)[0]
     assert wanted != ranked(FIRST, FURTHER_MS)[0], "the test would show nothing"

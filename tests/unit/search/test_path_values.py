@@ -211,3 +211,14 @@ def test_images_that_are_harder_than_others_are_not_held_against_the_networks(im
     assert correlation(estimated(seen), truth) > 0.9
     blind = Evaluations(seen.paths_NL, seen.observed_N, np.arange(600), seen.noise_N)
     assert images < 5 or correlation(estimated(blind), truth) < 0.8, "the steps are not seen to matter"
+
+
+def test_what_age_adds_to_an_evaluations_noise_is_not_taken_for_its_own() -> None:
+    """Planted noise of 0.5 for a new evaluation, of four times its variance for the oldest."""
+    random = np.random.default_rng(0)
+    paths_NL = every_path()[random.integers(len(every_path()), size=600)]
+    step_N = np.arange(600) // 4
+    age_N = np.repeat(2.0 ** (2 * (1 - np.arange(150) / 149)), 4)
+    noise_N = 0.5 * np.sqrt(age_N) * random.normal(size=600)
+    seen = Evaluations(paths_NL, planted(0).value(paths_NL) + noise_N, step_N, age_N)
+    assert likely_variances(seen, SIZES).noise == pytest.approx(0.25, rel=0.3)

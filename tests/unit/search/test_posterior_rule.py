@@ -146,6 +146,18 @@ def test_only_the_latest_evaluations_are_kept(monkeypatch: pytest.MonkeyPatch) -
     assert [len(rule.state()[part]) for part in ("paths", "values", "steps")] == [50] * 3
 
 
+def test_variances_are_those_of_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks differ a tenth as much later on: once the first evaluations are gone, that is known."""
+    monkeypatch.setattr(posterior, "MOST_EVALUATIONS", 400)
+    monkeypatch.setattr(posterior, "LIKELIHOOD_NETWORKS", 100)
+    truth, scales = planted(0, sizes=SIZES), []
+    rule = new_rule(400)
+    for scale, steps in ((1.0, 150), (0.1, 250)):
+        taught(rule, lambda paths_NL, scale=scale: scale * truth.value(paths_NL), steps, noise=0.05)
+        scales.append(rule.state()["variances"]["layer"])
+    assert scales[1] < scales[0] / 3
+
+
 # --- probabilities ---------------------------------------------------------------------------------
 
 
