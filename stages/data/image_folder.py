@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stages.data.photos import Photos
 
 DECODED_VERSION = 1
+BALANCE_VERSION = "2"
+"""Of what ``data.balance`` bears on; raised where that changes. Results without it stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,14 @@ class ImageFolder:
         )
 
     def identity(self) -> dict[str, str]:
-        """Hashes of all images with their names and labels, and of the split."""
+        """Hashes of all images with their names and labels, and of the split; how classes are balanced."""
         catalogue = self.catalogue
+        balance = {} if self.config.balance == "none" else {"balance": BALANCE_VERSION}
         return {
             "dataset": self.name,
             "dataset_sha256": catalogue.inventory.digest(),
             "split_sha256": catalogue.split_digest(),
+            **balance,
         }
 
     def is_at_hand(self) -> bool:

@@ -104,6 +104,29 @@ def test_a_package_for_apps_names_no_image_and_no_folder(own: ProjectFolder, res
     assert labels.splitlines() == list(CLASSES)
 
 
+def test_a_fold_that_was_stopped_is_seen_and_finished(own: ProjectFolder, answer: Answer) -> None:
+    assert answer.exit_code == 0
+    own.ask("clean", "--superseded")  # keeps what all folds have made
+    status = own.ask("status").document
+    assert (status["estimate_seconds"], status["folds"][0]["fold"]) == (0.0, 1)
+    (verify,) = (stage for stage in status["folds"][0]["stages"] if stage["name"] == "verify")
+    assert verify["fresh"]
+    (own.artifacts / "records" / "verify" / f"{verify['fingerprint']}.json").unlink()
+    said = own.call("status").stdout
+    assert "fold 1: verify to run, about" in said
+    assert "1 stage to run in 2 folds, about" in said
+    planned = own.ask("run", "--dry-run").document
+    assert [stage["name"] for stage in planned["folds"][0]["stages"] if not stage["fresh"]] == ["verify"]
+    assert planned["estimate_seconds"] > 0
+    again = own.ask("run")
+    assert (again.ran, again.document["nothing_to_do"]) == ([], False)
+    assert [event["stage"] for event in again.events if event["event"] == "stage_started"] == ["verify"]
+    (first, second) = (event for event in again.events if event["event"] == "planned")
+    assert dict(zip(first["stages"], first["seconds"], strict=True))["verify"] > 0
+    assert second["stages"][-1] == "verify"
+    assert own.ask("run").document["nothing_to_do"]
+
+
 def test_the_folder_is_as_it_was(own: ProjectFolder, answer: Answer) -> None:
     names = sorted(path.name for path in (own.path / "photos").rglob("*") if path.is_file())
     assert len(names) == 62

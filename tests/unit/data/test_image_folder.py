@@ -52,6 +52,12 @@ def opened(root: Path, **settings: object) -> ImageFolder:
     return dataset
 
 
+def test_how_classes_are_balanced_is_part_of_what_decides_a_result(folder: Path) -> None:
+    plain = opened(folder).identity()
+    assert set(plain) == {"dataset", "dataset_sha256", "split_sha256"}
+    assert opened(folder, balance="weights").identity() == {**plain, "balance": "2"}
+
+
 def paths_of(dataset: ImageFolder) -> Mapping[str, set[str]]:
     images = dataset.catalogue.inventory.images
     return {part: {images[n].path for n in dataset.catalogue.numbers(part)} for part in PARTS}
