@@ -35,7 +35,7 @@ from nasflow.cli.options import (
 )
 from nasflow.cli.request import Action, Outcome, RunOptions, StageName
 from nasflow.cli.screen import screen
-from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
+from nasflow.commands.beforehand import check_images, check_targets, decode_images, doubtful_settings
 from nasflow.commands.folds import (
     FoldStatus,
     all_stale,
@@ -148,6 +148,7 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
                 emit(Message("", text, level="warning"))
             if stale:
                 emit(Message("", f"{work_ahead(stale, folds)}."))
+            decode_images(pipeline, stale, emit)
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:

@@ -25,6 +25,8 @@ from stages.data.decoded_folders import delete_old, mark_used
 from stages.data.geometry import Picture, Pixels, pixels_of
 
 VERSION = 1
+SPARE_BYTES = 1_000_000_000
+"""Left free on the cache's disk: results, and other programs, need room, too."""
 _PIXELS, _INDEX = "pixels.bin", "index.npy"
 _AHEAD = 4
 _LOCKS = 64
@@ -98,8 +100,7 @@ def decoded_once(
 
     Raises MachineError where the cache folder cannot be written.
     """
-    key = sha256_hex("\n".join((f"{VERSION} {settings}", *names)).encode())[:32]
-    folder = files.cache_folder() / "images" / key
+    folder = _folder(names, settings)
     if not (folder / _INDEX).is_file():
         with _alone(folder):
             if not (folder / _INDEX).is_file():  # another process was quicker
@@ -107,6 +108,21 @@ def decoded_once(
                 _write(folder, decode, len(names), workers or usable_cores(), progress)
     mark_used(folder)
     return DecodedOnce(folder)
+
+
+def short_of_space(names: Sequence[str], settings: str, needed_bytes: int) -> int | None:
+    """The free bytes of the cache's disk, where they are too few for images that are not in it yet.
+
+    None: these are in it, or there is room for them. Raises MachineError where the account has no cache.
+    """
+    folder = _folder(names, settings)
+    free = None if (folder / _INDEX).is_file() else files.free_bytes(folder)
+    return free if free is not None and free < needed_bytes + SPARE_BYTES else None
+
+
+def _folder(names: Sequence[str], settings: str) -> Path:
+    key = sha256_hex("\n".join((f"{VERSION} {settings}", *names)).encode())[:32]
+    return files.cache_folder() / "images" / key
 
 
 @contextmanager

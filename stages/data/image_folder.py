@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from nasflow.base.errors import DatasetMissingError
+from nasflow.base.text import human_bytes
 from stages.data.config import DataConfig, SizedData
 from stages.data.dataset import PARTS, ImageFacts, Part
 from stages.data.names import shown
@@ -155,7 +156,7 @@ class ImageFolder:
             names=tuple(image.path for image in catalogue.inventory.listing.images),
         )
         return Photos(
-            self._pixels(catalogue),
+            self._pixels(catalogue, lambda _done, _all: None, lambda _text: None),
             numbers,
             catalogue.labels()[numbers],
             view,
@@ -164,9 +165,19 @@ class ImageFolder:
             catalogue.inventory.content.units(),
         )
 
-    def _pixels(self, catalogue: Catalogue) -> PixelSource:
-        """All images, decoded once where they fit into the cache."""
-        from stages.data.decoded import DecodedEachTime, decoded_once
+    def decode(self, progress: Callable[[int, int], None], warn: Callable[[str], None]) -> None:
+        """Decode all images into the cache, if they fit into it: a :meth:`load` then finds them there.
+
+        ``progress`` is told how many are decoded, of how many; ``warn``, that the disk has no room for them.
+        Raises as :meth:`load`.
+        """
+        self._pixels(self.catalogue, progress, warn)
+
+    def _pixels(
+        self, catalogue: Catalogue, progress: Callable[[int, int], None], warn: Callable[[str], None]
+    ) -> PixelSource:
+        """All images, decoded once where they fit into the cache, and the cache onto its disk."""
+        from stages.data.decoded import DecodedEachTime, decoded_once, short_of_space
         from stages.data.decoder import Decoder
 
         decode = Decoder.of(catalogue.inventory, self.resolution, self.channels)
@@ -174,7 +185,15 @@ class ImageFolder:
             return DecodedEachTime(decode, len(decode.sides))
         names = [image.sha256 or "" for image in catalogue.inventory.images]
         settings = f"{DECODED_VERSION} {self.resolution} {self.channels}"
-        return decoded_once(decode, names, settings)
+        free = short_of_space(names, settings, decode.all_bytes())
+        if free is not None:
+            warn(
+                f"all images take {human_bytes(decode.all_bytes())} decoded, and the cache's disk has "
+                f"{human_bytes(free)} free: they are decoded each time, which is slower. Free some space, or "
+                "set XDG_CACHE_HOME to a folder on another disk."
+            )
+            return DecodedEachTime(decode, len(decode.sides))
+        return decoded_once(decode, names, settings, progress=progress)
 
 
 def _counts(labels: NDArray[np.int64], classes: int) -> tuple[int, ...]:

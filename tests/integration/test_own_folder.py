@@ -75,6 +75,12 @@ def test_a_run_says_first_what_it_leaves_out(answer: Answer) -> None:
     assert "copies" in said or "copy" in said
 
 
+def test_a_run_shows_how_far_decoding_is(answer: Answer) -> None:
+    notes = {event["note"]: (event["done"], event["total"]) for event in answer.events if "note" in event}
+    assert notes["decoding"] == (62, 62)
+    assert "Decoding 62 images into the cache" in " ".join(answer.texts)
+
+
 def test_classes_and_parts_are_in_the_result(result: dict[str, Any]) -> None:
     images = result["images"]
     assert [one["name"] for one in images["classes"]] == list(CLASSES)
