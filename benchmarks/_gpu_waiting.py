@@ -1,8 +1,8 @@
 """Which share of its time a CUDA GPU waits for images, while it trains MobileNetV2 at 224 pixels in bf16.
 
 JPEGs of 500x375 pixels are decoded and varied by as many processes as a run would start. The GPU itself says
-when it began and ended each step (CUDA events): what lies between two steps, it has waited. A clock around the
-processor's wait would also count time in which the GPU still works off what it was given before.
+when it began and ended each step (CUDA events): what lies between two steps, it has waited. A clock around
+the processor's wait would also count time in which the GPU still works off what it was given before.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ LIMIT = 0.1
 
 def waiting_share(steps: Sequence[tuple[float, float]]) -> float:
     """Of the time from the first step's end to the last one's: what lies between steps (begin, end)."""
-    waited = sum(begin - end for (_, end), (begin, _) in zip(steps, steps[1:], strict=False))
+    waited = sum(begin - end for (_, end), (begin, _) in pairwise(steps))
     return waited / (steps[-1][1] - steps[0][1])
 
 

@@ -14,7 +14,6 @@ import sys
 import time
 from statistics import median
 
-from benchmarks._gpu_waiting import gpu_waiting
 from benchmarks._report import Outcome, at_least, main, say
 from benchmarks._waiting_threads import waiting_threads
 from nasflow.base.processes import usable_cores
@@ -143,6 +142,8 @@ def run(full: bool) -> Outcome:
     together = seconds_of(net, count, images, side_by_side=count)
     say(f"side by side: {together:.1f} s")
     waiting, waiting_bars = waiting_threads(full)
+    from benchmarks._gpu_waiting import gpu_waiting
+
     gpu, gpu_bars = gpu_waiting(full)
     return Outcome(
         figures={
