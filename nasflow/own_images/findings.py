@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nasflow.base import files
 from nasflow.base.errors import IntegrityError, MachineError, UsageError
 from stages.data.catalogue import (
     Catalogue,
@@ -25,7 +24,7 @@ from stages.data.catalogue import (
 from stages.data.config import DataConfig
 from stages.data.copies import Copies
 from stages.data.dataset import PARTS, Part
-from stages.data.decoded import SPARE_BYTES
+from stages.data.decoded import too_little_space
 from stages.data.decoder import Decoder
 from stages.data.inventory import InspectedImage, Inventory, Progress
 from stages.data.reading import LONGEST_RATIO
@@ -210,8 +209,7 @@ def decoding_speed(decode: Decoder, numbers: Sequence[int], seconds: float) -> f
 def _too_few(needed_bytes: int) -> int | None:
     """The free bytes of the cache's disk, where they are fewer than a run wants."""
     with suppress(MachineError):  # no home: told where something is kept
-        free = files.free_bytes(files.cache_folder())
-        return free if free is not None and free < needed_bytes + SPARE_BYTES else None
+        return too_little_space(needed_bytes)
     return None
 
 

@@ -101,22 +101,26 @@ def decoded_once(
     Raises MachineError where the cache folder cannot be written.
     """
     folder = _folder(names, settings)
-    if not (folder / _INDEX).is_file():
+    if not is_kept(names, settings):
         with _alone(folder):
-            if not (folder / _INDEX).is_file():  # another process was quicker
+            if not is_kept(names, settings):  # another process was quicker
                 delete_old(folder.parent)
                 _write(folder, decode, len(names), workers or usable_cores(), progress)
     mark_used(folder)
     return DecodedOnce(folder)
 
 
-def short_of_space(names: Sequence[str], settings: str, needed_bytes: int) -> int | None:
-    """The free bytes of the cache's disk, where they are too few for images that are not in it yet.
+def is_kept(names: Sequence[str], settings: str) -> bool:
+    """Whether :func:`decoded_once` would find these images. Raises MachineError where there is no cache."""
+    return (_folder(names, settings) / _INDEX).is_file()
 
-    None: these are in it, or there is room for them. Raises MachineError where the account has no cache.
+
+def too_little_space(needed_bytes: int) -> int | None:
+    """The free bytes of the cache's disk, where they are too few to keep so many; None where there is room.
+
+    Raises MachineError where the account has no cache.
     """
-    folder = _folder(names, settings)
-    free = None if (folder / _INDEX).is_file() else files.free_bytes(folder)
+    free = files.free_bytes(files.cache_folder())
     return free if free is not None and free < needed_bytes + SPARE_BYTES else None
 
 

@@ -177,7 +177,7 @@ class ImageFolder:
         self, catalogue: Catalogue, progress: Callable[[int, int], None], warn: Callable[[str], None]
     ) -> PixelSource:
         """All images, decoded once where they fit into the cache, and the cache onto its disk."""
-        from stages.data.decoded import DecodedEachTime, decoded_once, short_of_space
+        from stages.data.decoded import DecodedEachTime, decoded_once, is_kept, too_little_space
         from stages.data.decoder import Decoder
 
         decode = Decoder.of(catalogue.inventory, self.resolution, self.channels)
@@ -185,7 +185,7 @@ class ImageFolder:
             return DecodedEachTime(decode, len(decode.sides))
         names = [image.sha256 or "" for image in catalogue.inventory.images]
         settings = f"{DECODED_VERSION} {self.resolution} {self.channels}"
-        free = short_of_space(names, settings, decode.all_bytes())
+        free = None if is_kept(names, settings) else too_little_space(decode.all_bytes())
         if free is not None:
             warn(
                 f"all images take {human_bytes(decode.all_bytes())} decoded, and the cache's disk has "

@@ -11,8 +11,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nasflow.base.errors import MachineError, UsageError
 from nasflow.base.files import cache_folder, write_atomic
 
@@ -66,6 +64,7 @@ def _fetch(name: str, kept: Path) -> None:
             f"timm is not installed, and the pretrained weights timm:{name} are fetched by it.",
             hint="Install it: pip install timm. Or name a mapping file of your own (docs/your-images.md).",
         ) from error
+    import yaml
     from safetensors.torch import save
     from torch import nn
 
