@@ -178,11 +178,11 @@ def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[st
 
 
 def work_ahead(stale: Sequence[StageStatus], folds: Sequence[FoldStatus] = ()) -> str:
-    """``3 stages to run, about 2 min 10 s``; ``folds``: those besides the configuration's."""
+    """``3 stages to run, about 2 min 10 s``; ``folds``: those besides the configuration's own."""
     seconds = sum(stage.estimate_seconds for stage in stale)
     number = f"{len(stale)} stage{'s' if len(stale) > 1 else ''}"
-    of_folds = f" in {len(folds) + 1} folds" if folds else ""
-    return f"{number} to run{of_folds}, about {human_duration(seconds)}"
+    of_folds = f" of {len(folds) + 1} folds" if folds else ""
+    return f"{number}{of_folds} to run, about {human_duration(seconds)}"
 
 
 def _document(stages: Sequence[StageStatus], folds: Sequence[FoldStatus]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_a_fold_that_was_stopped_is_seen_and_finished(own: ProjectFolder, answer
     (own.artifacts / "records" / "verify" / f"{verify['fingerprint']}.json").unlink()
     said = own.call("status").stdout
     assert "fold 1: verify to run, about" in said
-    assert "1 stage to run in 2 folds, about" in said
+    assert "1 stage of 2 folds to run, about" in said
     planned = own.ask("run", "--dry-run").document
     assert [stage["name"] for stage in planned["folds"][0]["stages"] if not stage["fresh"]] == ["verify"]
     assert planned["estimate_seconds"] > 0
