@@ -60,7 +60,7 @@ def _measured(photos: str, epochs: int) -> tuple[dict[str, float], list[Bar]]:
     marks: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
     for epoch in range(epochs):
         for x_NCHW, labels_N in batches.training(0, epoch):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             begin.record()
             optimizer.zero_grad(set_to_none=True)
             runtime.add_gradients(network, lambda x, labels: loss(network(x), labels), x_NCHW, labels_N)

@@ -37,10 +37,12 @@ class Model(nn.Module):
 
     def __init__(self, eps: float = 1e-5, **changed: Any) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(1, eps=eps)
         self.pretrained_cfg = {**CONFIG, **changed}
         torch.manual_seed(1)
         self.network = Network(NET)
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = eps
 
     def state_dict(self, **_: Any) -> dict[str, Any]:  # type: ignore[override]
         names = prefixes("timm", [1, 2, 3, 4, 3, 3, 1], NET)

@@ -149,6 +149,6 @@ def test_an_architecture_step_uses_that_loss() -> None:
         return logits.sum() * 0 + 3.0
 
     searched.architecture_loss = loss_of
-    searched.architecture_step(x_NCHW, labels_N, [path, [1, *path[1:]]])
+    searched.architecture_step(x_NCHW, labels_N, [path, [0, 1, *path[2:]]])
     assert told == [100, 100]
     assert searched.now.pair_loss_sum == pytest.approx(3.0)
