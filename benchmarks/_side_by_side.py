@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stages.nas.architecture import Architecture
 from stages.nas.estimators.base import Estimator, SeenImages
 from stages.nn.supernet import Supernet
+from stages.training.optimisation import Loss
 
 if TYPE_CHECKING:
     from stages.nas.path_values import Evaluations
@@ -49,11 +51,13 @@ class Learner:
         self.processor_seconds += time.process_time() - began
         return draws
 
-    def evaluate(self, supernet: Supernet, x_NCHW: Tensor, labels_N: Tensor, draws: Any) -> SeenImages:
+    def evaluate(
+        self, supernet: Supernet, x_NCHW: Tensor, labels_N: Tensor, draws: Any, loss_of: Loss
+    ) -> SeenImages:
         """Run it."""
         began = time.process_time()
         labels_N = self.labels(labels_N)
-        seen = self.estimator.evaluate(supernet, self.architecture, x_NCHW, labels_N, draws)
+        seen = self.estimator.evaluate(supernet, self.architecture, x_NCHW, labels_N, draws, loss_of)
         self._seen = replace(seen, learned_from=tuple(map(self.losses, seen.learned_from)))
         self.processor_seconds += time.process_time() - began
         return self._seen
@@ -85,11 +89,12 @@ class SideBySide:
         x_NCHW: Tensor,
         labels_N: Tensor,
         draws: Mapping[str, Any],
+        loss_of: Loss = functional.cross_entropy,
     ) -> SeenImages:
         """All of them on the same batch."""
         del architecture
         seen = [
-            learner.evaluate(supernet, x_NCHW, labels_N, draws[name])
+            learner.evaluate(supernet, x_NCHW, labels_N, draws[name], loss_of)
             for name, learner in self.learners.items()
         ]
         return seen[0]

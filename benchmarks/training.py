@@ -4,7 +4,8 @@ The bare loop has the same network, images and optimizer, and nothing else: no a
 checkpoints. Both train in turn, several times; figures are medians. Side by side: as many trainings as there
 are cores, in processes of one thread, against the same ones one after another, with one thread each (the
 same numbers come out) and with all threads each. Starting the processes counts. How threads wait for each
-other: :mod:`benchmarks._waiting_threads`.
+other: :mod:`benchmarks._waiting_threads`. Where there is a CUDA GPU, how long it waits for images:
+:mod:`benchmarks._gpu_waiting`.
 """
 
 from __future__ import annotations
@@ -141,6 +142,9 @@ def run(full: bool) -> Outcome:
     together = seconds_of(net, count, images, side_by_side=count)
     say(f"side by side: {together:.1f} s")
     waiting, waiting_bars = waiting_threads(full)
+    from benchmarks._gpu_waiting import gpu_waiting
+
+    gpu, gpu_bars = gpu_waiting(full)
     return Outcome(
         figures={
             "loop_images_per_second": median(a for a, _ in loops),
@@ -154,11 +158,13 @@ def run(full: bool) -> Outcome:
             "side_by_side_over_one_after_another": alone / together,
             "side_by_side_over_all_threads": whole / together,
             **waiting,
+            **gpu,
         },
         bars=[
             at_least("loop_over_bare_loop", ratio, 0.95),
             at_least("side_by_side_over_one_after_another", alone / together, 1.6),
             *waiting_bars,
+            *gpu_bars,
         ],
     )
 

@@ -15,11 +15,12 @@ from android_bench.device import BenchmarkRequest, Device, LatencyMeasurement, R
 from nasflow.base.errors import UsageError
 from nasflow.base.files import disk_faults
 from nasflow.publish import ARCHITECTURE, COMPLETE, WEIGHTS, Published
-from pipeline.events import Emit, Event, Message, Planned
+from pipeline.events import Emit, Event, Message
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasflow.commands.folds import FoldStatus
     from stages.documents import Prediction
     from stages.space.block_spec import ModelOutput
     from stages.space.search_space import NetConfig
@@ -53,6 +54,8 @@ def run(
     True
     """
     from nasflow.cli.request import Selection
+    from nasflow.commands.beforehand import decode_images
+    from nasflow.commands.folds import all_stale, folds_status, planned, run_other_folds, together
     from nasflow.commands.project import decided, open_project
     from nasflow.publish import images_of, publish
     from pipeline.reporters.event_file import EventFileReporter
@@ -84,13 +87,24 @@ def run(
             project, pipeline = settled, settled.pipeline(emit, measured)
         with pipeline.store.lock():
             stages = pipeline.status(until)
-            guesses = (0.0 if stage.fresh else stage.estimate_seconds for stage in stages)
-            emit(Planned("", tuple(stage.name for stage in stages), tuple(guesses)))
+            folds: Sequence[FoldStatus] = ()
+            if {stage.name for stage in stages} >= COMPLETE:
+                folds = folds_status(project, pipeline, emit, device=measured)
+            emit(planned(stages, folds))
+            decode_images(pipeline, all_stale(stages, folds), emit)
             documents = pipeline.run(until)
             if not documents.keys() >= COMPLETE:
                 return None
-            images = images_of(pipeline)
-            return publish(documents, pipeline.store, project.latest, project.config, emit, data=images)
+            further = run_other_folds(pipeline, folds, emit)
+            return publish(
+                documents,
+                pipeline.store,
+                project.latest,
+                project.config,
+                emit,
+                folds=together([documents, *further]),
+                data=images_of(pipeline),
+            )
 
 
 def load_network(folder: str | Path) -> nn.Module:

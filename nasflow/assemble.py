@@ -21,6 +21,7 @@ from stages.documents import Precision
 from stages.finetune import Finetune
 from stages.latency_model import FitLatency
 from stages.measurement.config import with_shared
+from stages.nn.timm_weights import check_fetched, is_timm
 from stages.precheck import PrecheckStage
 from stages.profile_ops import ProfileOps
 from stages.prune import Prune
@@ -147,9 +148,16 @@ def resolve_teacher(training: TrainingConfig, base_dir: Path) -> TrainingConfig:
     return training.model_copy(update={"teacher": training.teacher.model_copy(update={"network": folder})})
 
 
-def resolve_baseline(baseline: BaselineConfig, base_dir: Path) -> BaselineConfig:
-    """The baseline section, the path of its weights' mapping file as an absolute one. Raises UsageError."""
+def resolve_baseline(baseline: BaselineConfig, base_dir: Path, *, offline: bool = False) -> BaselineConfig:
+    """The baseline section, the path of its weights' mapping file as an absolute one.
+
+    Raises UsageError, and MachineError where timm's weights are wanted and may not be fetched.
+    """
     if baseline.pretrained is None:
+        return baseline
+    if is_timm(baseline.pretrained):
+        if offline:
+            check_fetched(baseline.pretrained)
         return baseline
     path = str((base_dir / expand_home(baseline.pretrained)).resolve())
     return baseline.model_copy(update={"pretrained": path})
@@ -225,7 +233,7 @@ def build_stages(
         prune,
         Finetune(config=training, space=space, data=data, seed=seed, networks=trained),
         Baseline(
-            config=resolve_baseline(config.baseline, base_dir),
+            config=resolve_baseline(config.baseline, base_dir, offline=config.offline),
             recipe=training,
             space=space,
             data=data,

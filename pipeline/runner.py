@@ -157,16 +157,17 @@ class Pipeline:
                 self.store.commit(draft, made[stage.name])
                 self.store.scratch(stage.name, draft.fingerprint).clear()
 
-    def sweep(self, *, dry_run: bool = False) -> Freed:
+    def sweep(self, *, dry_run: bool = False, beside: Sequence[Pipeline] = ()) -> Freed:
         """Delete what no stage of the present configuration refers to.
 
         Kept for a fresh stage: its output. For a stale one: its latest output, which may prove to be
-        fresh once its inputs have run, and its unfinished work. Raises StoreLockedError, MachineError.
+        fresh once its inputs have run, and its unfinished work. ``beside``: pipelines whose results belong
+        to the same configuration (the other folds'). Raises StoreLockedError, MachineError.
         """
         with contextlib.nullcontext() if dry_run else self.store.lock():
             keep: set[str] = set()
             keep_scratch: set[str] = set()
-            statuses = self.status()
+            statuses = [status for pipeline in (self, *beside) for status in pipeline.status()]
             blind = any(status.problem for status in statuses)
             for status in statuses:
                 if status.record:

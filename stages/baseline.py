@@ -15,6 +15,7 @@ from pipeline.stage import Context, Stage
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import check_fits
 from stages.documents import Role, TrainedNetworks
+from stages.nn.timm_weights import mapping_file
 from stages.nn.weights_source import mobilenet_identity, origin_of, weights_identity
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
@@ -50,7 +51,8 @@ class BaselineConfig(Record):
         exclude=True,
         examples=["mobilenet_v2.yaml"],
         description="a YAML file that names a weights file of MobileNetV2, and says which of its tensors are "
-        "which (names: timm or torchvision): beside a space with pretrained weights it is then trained from "
+        "which (names: timm or torchvision), or timm: and its name there (timm:mobilenetv2_100), which timm, "
+        "if it is installed, fetches once: beside a space with pretrained weights it is then trained from "
         "these, and is a reference, too",
     )
     pretrained_width: Width = Field(1.0, description="width of that MobileNetV2")
@@ -206,13 +208,13 @@ class Baseline(Stage):
         recipe = with_teacher(self.recipe, self.space, self.data, self.seed)
         return train_all(jobs, recipe, self.data, self.seed, context)
 
-    def _mobilenet(self, path: str) -> Job:
+    def _mobilenet(self, pretrained: str) -> Job:
         """The person's own MobileNetV2."""
         from stages.nn.network import save_weights
         from stages.training.many import Job
         from stages.training.starting import pretrained_mobilenet
 
-        net = self.pretrained_mobilenet()
+        net, path = self.pretrained_mobilenet(), str(mapping_file(pretrained))
         assert net is not None
         network = pretrained_mobilenet(path, net, self.data, self.seed)
         return Job(

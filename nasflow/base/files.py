@@ -53,11 +53,17 @@ def fault(error: OSError, path: Path, action: str) -> MachineError:
     return MachineError(f"Cannot {action} {path}: {reason}.", hint=hint, raw=str(error))
 
 
-def _free_space(path: Path) -> str:
+def free_bytes(path: Path) -> int | None:
+    """Free space where ``path`` is or will be; None where the system does not say."""
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError):
-            return f" ({shutil.disk_usage(folder).free / 1e6:.1f} MB are free)"
-    return ""
+            return shutil.disk_usage(folder).free
+    return None
+
+
+def _free_space(path: Path) -> str:
+    free = free_bytes(path)
+    return "" if free is None else f" ({free / 1e6:.1f} MB are free)"
 
 
 @contextmanager

@@ -8,16 +8,24 @@ from nasflow.assemble import resolve_data
 from nasflow.base.processes import usable_cores
 from nasflow.commands.project import Project
 from nasflow.config import PipelineConfig
+from pipeline import signals
+from pipeline.events import Emit, Message, Progress
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
+from stages.baseline import Baseline
+from stages.convert import Convert
 from stages.data.config import open_dataset
 from stages.documents import LatencyModel
+from stages.finetune import Finetune
 from stages.latency_model import FitLatency
 from stages.measurement.config import Measures
 from stages.prune import Prune
 from stages.search import Search
 from stages.verification.power import Shown, what_can_be_shown
+from stages.verify import Verify
+
+ReadsImages = Search | Prune | Finetune | Baseline | Convert | Verify
 
 
 def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStatus]) -> None:
@@ -30,6 +38,30 @@ def check_images(project: Project, pipeline: Pipeline, stale: Sequence[StageStat
         stage.check_files()
     if project.config.offline and any("data" in stage.settings() for stage in stages):
         open_dataset(resolve_data(project.config.data, project.base_dir)).check_at_hand()
+
+
+def decode_images(pipeline: Pipeline, stale: Sequence[StageStatus], emit: Emit) -> None:
+    """Decode images of one's own that a stale stage reads, once for all; nothing where that is done already.
+
+    Otherwise the first training would do it, without a word for minutes. Raises IntegrityError where one
+    can no longer be read, MachineError where the cache cannot be written.
+    """
+    from stages.data.image_folder import ImageFolder
+
+    reading = (stage.data for stage in _of(pipeline, stale) if isinstance(stage, ReadsImages))
+    dataset = next((open_dataset(data) for data in reading), None)
+    if not isinstance(dataset, ImageFolder):
+        return
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            text = f"Decoding {total:,} images into the cache, once (data.cache_gigabytes)."
+            emit(Message("", text))
+        if done % max(1, total // 100) == 0 or done == total:
+            emit(Progress("", done, total, "images", note="decoding"))
+            signals.check()
+
+    dataset.decode(progress, lambda text: emit(Message("", text, level="warning")))
 
 
 def check_targets(pipeline: Pipeline, stages: Sequence[StageStatus]) -> None:

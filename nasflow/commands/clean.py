@@ -14,6 +14,7 @@ from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.first_look import Told
+from nasflow.commands.folds import other_folds
 from nasflow.commands.project import Project, open_project
 from pipeline.runner import Pipeline
 from pipeline.store.sweeping import Freed
@@ -34,7 +35,11 @@ def clean_store(
     told = Told()
     pipeline = project.pipeline(told)
     with nullcontext() if dry_run else pipeline.store.lock():
-        freed = pipeline.sweep(dry_run=dry_run) if superseded else _sweep_unreferenced(pipeline, dry_run)
+        if superseded:
+            folds = [fold.pipeline(told, warn=False) for fold in other_folds(project)]
+            freed = pipeline.sweep(dry_run=dry_run, beside=folds)
+        else:
+            freed = _sweep_unreferenced(pipeline, dry_run)
         freed = _with_old_logs(freed, project.artifacts / "runs", dry_run)
     kinds = ", ".join(f"{kind} {human_bytes(weight)}" for kind, weight in freed.bytes_by_kind.items())
     if not freed.files:

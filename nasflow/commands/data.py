@@ -174,10 +174,9 @@ def _own_images(config: PipelineConfig, base_dir: Path | None) -> DataConfig:
 
 def _resolution(config: PipelineConfig, base_dir: Path | None, inventory: Inventory) -> int | None:
     """That of the project's networks; None where there is no project."""
-    from nasflow.own_images.findings import median_side
     from stages.space import space_for
 
-    side = median_side(inventory)
+    side = inventory.median_shorter_side()
     if base_dir is None or side is None:
         return None
     return space_for(

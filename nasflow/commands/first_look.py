@@ -9,13 +9,16 @@ from nasflow.assemble import artifacts_folder, resolve_data
 from nasflow.config import PipelineConfig
 from pipeline.events import Emit, Event, Message, Progress
 from stages.data.config import DataConfig, open_dataset
+from stages.data.names import shown
 
 if TYPE_CHECKING:
     from pipeline.reporters.reporters import Reporter
+    from stages.data.catalogue import Catalogue
 
 
 def look_at_images(config: PipelineConfig, base_dir: Path, emit: Emit, *, warn: bool = True) -> None:
-    """Read the images, those that are new since the last look; ``warn``: say what will not be used.
+    """Read the images, those that are new since the last look; ``warn``: say what will not be used, and
+    how their folder was understood.
 
     Nothing is done where the source knows its images (Fashion-MNIST). Raises UsageError where the images
     cannot be learned from, or where results would be written among them; DatasetMissingError where they are
@@ -40,8 +43,17 @@ def look_at_images(config: PipelineConfig, base_dir: Path, emit: Emit, *, warn: 
     telling = Telling(data, emit)
     catalogue = dataset.look(telling.reading, telling.comparing)
     check_outside(artifacts, root, (image.path for image in catalogue.inventory.images), hint=hint)
-    for text in image_warnings(catalogue) if warn else ():
+    if not warn:
+        return
+    for text in image_warnings(catalogue):
         emit(Message("", text, level="warning"))
+    emit(Message("", how_read(catalogue)))
+
+
+def how_read(catalogue: Catalogue) -> str:
+    """Images, classes, and how the folder was understood: a part may have been taken for a class."""
+    count, classes = len(catalogue.inventory.images), len(catalogue.class_names)
+    return f"{count:,} images in {classes} classes: {shown(catalogue.inventory.listing.layout)}."
 
 
 class Telling:

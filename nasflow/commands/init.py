@@ -20,6 +20,7 @@ from nasflow.cli.options import AsJson
 from nasflow.cli.request import Action, Outcome, program
 from nasflow.config import PipelineConfig
 from nasflow.reference import PIPELINE_YAML, pipeline_yaml
+from stages.data.names import shown
 
 if TYPE_CHECKING:
     from nasflow.own_images.first_settings import FirstSettings, Seen
@@ -56,7 +57,6 @@ def write_for_images(folder: Path, images: Path, *, force: bool) -> Outcome:
     from nasflow.own_images.warnings import image_warnings
     from stages.data.catalogue import catalogue_of
     from stages.data.config import DataConfig
-    from stages.data.names import shown
 
     target = _target(folder, force=force)
     source = images.expanduser().resolve()
@@ -157,15 +157,15 @@ def _as_written(source: Path, folder: Path) -> str:
 
 
 def _saw(seen: Seen, catalogue: Catalogue) -> str:
-    parts = catalogue.splitting
+    parts, layout = catalogue.splitting, catalogue.inventory.listing.layout
     choice = "architecture and choice together" if parts.shared else "choice"
     counts = f"{seen.train_images:,} to train, "
     if not parts.shared:
         counts += f"{len(parts.keys('architecture')):,} for the architecture, "
     counts += f"{len(parts.keys('choice')):,} for {choice}, {seen.test_images:,} to test"
     return (
-        f"{seen.images:,} images in {seen.classes} classes, median shorter side {seen.shorter_side:,} "
-        f"pixels: {counts}"
+        f"{seen.images:,} images in {seen.classes} classes ({shown(layout)}), median shorter side "
+        f"{seen.shorter_side:,} pixels: {counts}"
     )
 
 

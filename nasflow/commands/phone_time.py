@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from android_bench.device import PHONE_OVERHEAD
 from nasflow.base.text import human_duration
 from nasflow.cli.request import RunOptions
+from nasflow.commands.folds import shared_stages
 from nasflow.config import PipelineConfig
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
@@ -39,32 +40,44 @@ class PhoneTime:
         )
 
 
-def phone_time(config: PipelineConfig, pipeline: Pipeline, stages: Sequence[StageStatus]) -> PhoneTime | None:
+def phone_time(
+    config: PipelineConfig,
+    pipeline: Pipeline,
+    stages: Sequence[StageStatus],
+    folds: Iterable[Sequence[StageStatus]] = (),
+) -> PhoneTime | None:
     """What the stale ones among these stages take on the phone; None without a phone, or with none stale.
 
-    A stage that a phone has run before is taken to be as much longer than its guess as it was then.
+    ``folds``: the other folds' stages. A stage that a phone has run before is taken to be as much longer than
+    its guess as it was then.
     """
     if config.device.partition(":")[0] != "android":
         return None
-    stale = {status.name: status for status in stages if not status.fresh}
+    of_folds = (stages, *folds)
     seconds: dict[str, float] = {}
     most = 0.0
     for stage in pipeline.stages:
-        if stage.name not in stale or not isinstance(stage, Measures):
+        if not isinstance(stage, Measures):
             continue
-        least_s, most_s = stage.device_seconds()
-        experience = 1.0
-        if _of_a_phone(stale[stage.name].record):
-            experience = stale[stage.name].estimate_seconds / stage.estimate_seconds()
-        seconds[stage.name] = experience * least_s
-        most += max(most_s, seconds[stage.name])
+        for status in (status for of_fold in of_folds for status in of_fold):
+            if status.name != stage.name or status.fresh:
+                continue
+            least_s, most_s = stage.device_seconds()
+            experience = 1.0
+            if _of_a_phone(status.record):
+                experience = status.estimate_seconds / stage.estimate_seconds()
+            seconds[stage.name] = seconds.get(stage.name, 0.0) + experience * least_s
+            most += max(most_s, experience * least_s)
     return PhoneTime(seconds, most) if seconds else None
 
 
 def before_the_phone_is_asked(
-    config: PipelineConfig, pipeline: Pipeline, options: RunOptions
+    config: PipelineConfig, pipeline: Pipeline, options: RunOptions, others: Iterable[Pipeline] = ()
 ) -> PhoneTime | None:
-    """The same for a run that has not looked for its phone yet: as if it were the one of the last run."""
+    """The same for a run that has not looked for its phone yet: as if it were the one of the last run.
+
+    ``others``: the pipelines of the other folds, looked at where they will be run on a phone.
+    """
 
     def environment(stage: Stage) -> Mapping[str, str]:
         if not isinstance(stage, Measures):
@@ -73,7 +86,16 @@ def before_the_phone_is_asked(
         return latest.environment if latest is not None and _of_a_phone(latest) else {}
 
     stages = pipeline.status(options.until, options.from_stage, options.force, environment=environment)
-    return phone_time(config, pipeline, stages)
+    folds = (
+        [
+            status
+            for status in other.status(environment=environment)
+            if status.name not in shared_stages(pipeline, other)
+        ]
+        for other in others
+        if len(stages) == len(pipeline.stages)
+    )
+    return phone_time(config, pipeline, stages, folds)
 
 
 def _of_a_phone(record: StageRecord | None) -> bool:

@@ -35,15 +35,23 @@ from nasflow.cli.options import (
 )
 from nasflow.cli.request import Action, Outcome, RunOptions, StageName
 from nasflow.cli.screen import screen
-from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings
-from nasflow.commands.folds import run_other_folds, together
+from nasflow.commands.beforehand import check_images, check_targets, decode_images, doubtful_settings
+from nasflow.commands.folds import (
+    FoldStatus,
+    all_stale,
+    folds_status,
+    other_folds,
+    planned,
+    run_other_folds,
+    together,
+)
 from nasflow.commands.phone_time import before_the_phone_is_asked
 from nasflow.commands.project import Project, decided, open_project, status_of
 from nasflow.commands.status import plan, work_ahead
 from nasflow.commands.summary import file_lines, short, summary
 from nasflow.publish import COMPLETE, Published, images_of, publish
 from pipeline.artifact import Document
-from pipeline.events import Event, Message, Planned, StageFinished, StageSkipped, StageStarted
+from pipeline.events import Event, Message, StageFinished, StageSkipped, StageStarted
 from pipeline.reporters.event_file import EventFileReporter
 from pipeline.reporters.reporters import LogFileReporter, Reporter
 from pipeline.runner import Pipeline
@@ -87,7 +95,7 @@ def _with_others(rank: int, run: Callable[[], Outcome]) -> Outcome:
 
 def _run(options: RunOptions, project: Project | None) -> Outcome:
     project = project or open_project(options.selection, tell=lambda _notice: None)  # told below, as events
-    recorder = _Recorder()
+    recorder, of_folds = _Recorder(), _Recorder()
     listeners: list[Reporter] = [recorder]
 
     def emit(event: Event) -> None:
@@ -100,7 +108,7 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
         """Events of other folds, which are no part of what this run did with its stages."""
         if isinstance(event, Message):
             event = replace(event, text=options.with_selection(event.text))
-        for listener in listeners[1:]:
+        for listener in (of_folds, *listeners[1:]):
             listener(event)
 
     with ExitStack() as stack:
@@ -125,33 +133,37 @@ def _run(options: RunOptions, project: Project | None) -> Outcome:
             if settled != project:
                 project, pipeline = settled, settled.pipeline(emit, device)
         with _errors_logged_in(log), _resumable(pipeline, options), pipeline.store.lock():
-            if phone := before_the_phone_is_asked(project.config, pipeline, options):
+            of_other_folds = (fold.pipeline(emit, device, warn=False) for fold in other_folds(project))
+            if phone := before_the_phone_is_asked(project.config, pipeline, options, of_other_folds):
                 emit(Message("", phone.describe()))
             stages = status_of(project, pipeline, options.until, options.from_stage, options.force)
-            stale = [stage for stage in stages if not stage.fresh]
-            guesses = (0.0 if stage.fresh else stage.estimate_seconds for stage in stages)
-            emit(Planned("", tuple(stage.name for stage in stages), tuple(guesses)))
+            folds: tuple[FoldStatus, ...] = ()
+            if {stage.name for stage in stages} >= COMPLETE:
+                folds = folds_status(project, pipeline, emit, options.force, device)
+            stale = all_stale(stages, folds)
+            emit(planned(stages, folds))
             check_images(project, pipeline, stale)
             check_targets(pipeline, stages)
             for text in doubtful_settings(project.config, pipeline, stale):
                 emit(Message("", text, level="warning"))
             if stale:
-                emit(Message("", f"{work_ahead(stale)}."))
+                emit(Message("", f"{work_ahead(stale, folds)}."))
+            decode_images(pipeline, stale, emit)
             documents = pipeline.run(options.until, options.from_stage, options.force)
             published = None
             if documents.keys() >= COMPLETE:
-                further = run_other_folds(project, pipeline.store, device, others, options.force)
-                folds = together([documents, *further])
+                further = run_other_folds(pipeline, folds, others, options.force)
                 published = publish(
                     documents,
                     pipeline.store,
                     project.latest,
                     project.config,
                     emit,
-                    folds=folds,
+                    folds=together([documents, *further]),
                     data=images_of(pipeline),
                 )
-    return _outcome(recorder, documents, published, log.path)
+    nothing_to_do = recorder.all_fresh and of_folds.all_fresh
+    return _outcome(recorder, documents, published, log.path, nothing_to_do=nothing_to_do)
 
 
 class _Recorder:
@@ -160,6 +172,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.stages: dict[str, dict[str, Any]] = {}
         self.messages: list[Message] = []
+        self.all_fresh = True
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -169,15 +182,12 @@ class _Recorder:
                 self.stages[stage] = {"name": stage, "action": "fresh"}
             case StageStarted(stage=stage, reason=reason):
                 self.stages[stage] = {"name": stage, "action": "run", "reason": reason}
+                self.all_fresh = False
             case StageFinished(stage=stage, seconds=seconds):
                 self.stages[stage]["seconds"] = round(seconds, 3)
 
     def close(self) -> None:
         """Nothing is open."""
-
-    @property
-    def all_fresh(self) -> bool:
-        return all(stage["action"] == "fresh" for stage in self.stages.values())
 
 
 def _preface(project: Project) -> str:
@@ -238,7 +248,12 @@ def _kept(pipeline: Pipeline, options: RunOptions, *, again: bool = True) -> str
 
 
 def _outcome(
-    recorder: _Recorder, documents: Mapping[str, Document], published: Published | None, log: Path
+    recorder: _Recorder,
+    documents: Mapping[str, Document],
+    published: Published | None,
+    log: Path,
+    *,
+    nothing_to_do: bool,
 ) -> Outcome:
     verdict = published.result.verification.verdict if published is not None else None
     exit_code = EXIT_CODES[verdict] if verdict is not None else 0
@@ -247,7 +262,7 @@ def _outcome(
     document |= {
         "verdict": verdict,
         "exit_code": exit_code,
-        "nothing_to_do": recorder.all_fresh,
+        "nothing_to_do": nothing_to_do,
         "stages": list(recorder.stages.values()),
         "files": {name: str(path) for name, path in files.items()},
         "log": str(log),
@@ -257,7 +272,7 @@ def _outcome(
         lines += ["", summary(published.result), "", *file_lines(published)]
     lines.append(f"{'Log':<9}{short(log)}")
     count = len(documents)
-    if recorder.all_fresh:
+    if nothing_to_do:
         lines += [
             "",
             f"Nothing to do: all {count} stages are up to date." if count > 1 else _one_fresh(documents),

@@ -13,10 +13,12 @@ from nasflow.cli.options import AsJson, Config, Device, Seed, Set, selection
 from nasflow.cli.request import Action, Outcome, RunOptions, Selection
 from nasflow.commands.beforehand import check_images, check_targets, doubtful_settings, test_images_show
 from nasflow.commands.first_look import Told
+from nasflow.commands.folds import FoldStatus, all_stale, folds_status
 from nasflow.commands.phone_time import phone_time
 from nasflow.commands.planned_trainings import planned_trainings, stages_without_images
 from nasflow.commands.project import Project, open_project, status_of
 from nasflow.commands.training_costs import Costs, costs_of, costs_of_run
+from nasflow.publish import COMPLETE
 from pipeline.events import Message
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
@@ -31,19 +33,19 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
     project = project or open_project(selection)
     told = Told()
     pipeline = project.pipeline(told)
-    stages = status_of(project, pipeline)
+    stages, folds = status_of(project, pipeline), folds_status(project, pipeline, told)
     usage = pipeline.store.usage()
-    stale = [stage for stage in stages if not stage.fresh]
+    stale = all_stale(stages, folds)
     elsewhere = made_elsewhere(pipeline, stages)
     if stale:
-        closing = f"{work_ahead(stale)}: use 'nasflow run'."
+        closing = f"{work_ahead(stale, folds)}: use 'nasflow run'."
     else:
         closing = "Every stage is up to date: 'nasflow run' has nothing to do."
     return Outcome(
         document={
             "config": str(project.path),
             "artifacts": str(project.artifacts),
-            **_document(stages),
+            **_document(stages, folds),
             "made_elsewhere": elsewhere,
             "usage_bytes": {**usage, "total": sum(usage.values())},
         },
@@ -51,6 +53,7 @@ def show_status(selection: Selection, project: Project | None = None) -> Outcome
             [
                 *message_lines(told.events),
                 *_table(stages),
+                *_of_folds(folds),
                 "",
                 *(
                     f"{name} was trained under other conditions ({'; '.join(d)})."
@@ -78,20 +81,27 @@ def plan(options: RunOptions, project: Project) -> Outcome:
     told.events += [
         Message("", text, level="warning") for text in doubtful_settings(project.config, pipeline, stale)
     ]
-    costs = costs_of_run(project, pipeline, stages)
+    folds: tuple[FoldStatus, ...] = ()
+    if {stage.name for stage in stages} >= COMPLETE:
+        folds = folds_status(project, pipeline, told, options.force)
+    costs = costs_of_run(project, pipeline, stages, [fold.stages for fold in folds])
     stages = tuple(_timed(stage, costs) for stage in stages)
-    stale = [stage for stage in stages if not stage.fresh]
+    folds = tuple(
+        replace(fold, stages=tuple(_timed(stage, costs) for stage in fold.stages)) for fold in folds
+    )
+    stale = all_stale(stages, folds)
     closing = (
-        f"{work_ahead(stale)}. Nothing was run: leave out --dry-run to run them."
+        f"{work_ahead(stale, folds)}. Nothing was run: leave out --dry-run to run them."
         if stale
         else "Nothing to do: every stage is up to date."
     )
-    phone, shown = phone_time(project.config, pipeline, stages), test_images_show(pipeline, stale)
+    phone = phone_time(project.config, pipeline, stages, [fold.stages for fold in folds])
+    shown = test_images_show(pipeline, stale)
     return Outcome(
         document={
             "config": str(project.path),
             "artifacts": str(project.artifacts),
-            **_document(stages),
+            **_document(stages, folds),
             **({"training": costs.document()} if costs else {}),
             **({"phone": asdict(phone)} if phone else {}),
             **({"test_images": asdict(shown)} if shown else {}),
@@ -100,6 +110,7 @@ def plan(options: RunOptions, project: Project) -> Outcome:
             [
                 *message_lines(told.events),
                 *_table(stages),
+                *_of_folds(folds),
                 "",
                 *([*costs.lines(), ""] if costs else []),
                 *([phone.describe()] if phone else []),
@@ -166,29 +177,50 @@ def made_elsewhere(pipeline: Pipeline, stages: Sequence[StageStatus]) -> dict[st
     return found
 
 
-def work_ahead(stale: Sequence[StageStatus]) -> str:
-    """``3 stages to run, about 2 min 10 s``."""
+def work_ahead(stale: Sequence[StageStatus], folds: Sequence[FoldStatus] = ()) -> str:
+    """``3 stages to run, about 2 min 10 s``; ``folds``: those besides the configuration's own."""
     seconds = sum(stage.estimate_seconds for stage in stale)
     number = f"{len(stale)} stage{'s' if len(stale) > 1 else ''}"
-    return f"{number} to run, about {human_duration(seconds)}"
+    of_folds = f" of {len(folds) + 1} folds" if folds else ""
+    return f"{number}{of_folds} to run, about {human_duration(seconds)}"
 
 
-def _document(stages: Sequence[StageStatus]) -> dict[str, Any]:
+def _document(stages: Sequence[StageStatus], folds: Sequence[FoldStatus]) -> dict[str, Any]:
+    seconds = sum(stage.estimate_seconds for stage in all_stale(stages, folds))
+    of_folds = [{"fold": fold.fold, "stages": _rows(fold.stages)} for fold in folds]
     return {
-        "stages": [
-            {
-                "name": stage.name,
-                "fresh": stage.fresh,
-                "why": stage.why,
-                "partly_done": stage.partly_done,
-                "estimate_seconds": 0.0 if stage.fresh else round(stage.estimate_seconds, 1),
-                "fingerprint": stage.fingerprint,
-                "finished_at": stage.record.finished_at.isoformat() if stage.record else None,
-            }
-            for stage in stages
-        ],
-        "estimate_seconds": round(sum(s.estimate_seconds for s in stages if not s.fresh), 1),
+        "stages": _rows(stages),
+        **({"folds": of_folds} if of_folds else {}),
+        "estimate_seconds": round(seconds, 1),
     }
+
+
+def _rows(stages: Sequence[StageStatus]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": stage.name,
+            "fresh": stage.fresh,
+            "why": stage.why,
+            "partly_done": stage.partly_done,
+            "estimate_seconds": 0.0 if stage.fresh else round(stage.estimate_seconds, 1),
+            "fingerprint": stage.fingerprint,
+            "finished_at": stage.record.finished_at.isoformat() if stage.record else None,
+        }
+        for stage in stages
+    ]
+
+
+def _of_folds(folds: Sequence[FoldStatus]) -> list[str]:
+    """A line for each of the other folds."""
+    lines = [""] if folds else []
+    for fold in folds:
+        said = "up to date"
+        if stale := fold.stale:
+            seconds = sum(stage.estimate_seconds for stage in stale)
+            names = ", ".join(stage.name for stage in stale)
+            said = f"{names} to run, about {human_duration(seconds)}"
+        lines.append(f"fold {fold.fold}: {said}")
+    return lines
 
 
 def _table(stages: Sequence[StageStatus]) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nasflow.base.processes import usable_cores
@@ -22,6 +23,7 @@ from nasflow.commands.training_plan import kept_pace, lengths_of, would_be_plann
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
+from stages.finetune import Finetune
 from stages.space.search_space import SearchSpace
 from stages.training.precision import bf16_hardware
 
@@ -66,6 +68,8 @@ class Costs:
     """Most trainings at a time (``training.side_by_side``)."""
     shortened: bool = False
     """Whether a run here would take fewer epochs than were asked for."""
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    """In how many folds a stage is to be run; in all of them where it is not among these."""
 
     @property
     def on_gpu(self) -> bool:
@@ -75,7 +79,16 @@ class Costs:
     @property
     def device_hours(self) -> float:
         """Of cores, or of GPUs, for all folds."""
-        return self.folds * sum(cost.device_seconds for cost in self.costs) / 3600
+        seconds = (self._times(cost.training.stage) * cost.device_seconds for cost in self.costs)
+        return sum(seconds) / 3600
+
+    @property
+    def wall_seconds(self) -> float:
+        """For all folds, one after another."""
+        return sum(self._times(stage) * self.seconds_of(stage) for stage in self._stages)
+
+    def _times(self, stage: str) -> int:
+        return self.repeats.get(stage, self.folds)
 
     def seconds_of(self, stage: str) -> float:
         """Wall time of a stage's trainings, in one fold."""
@@ -113,7 +126,7 @@ class Costs:
             "folds": self.folds,
             "shortened": self.shortened,
             **hours,
-            "seconds": round(self.folds * sum(map(self.seconds_of, self._stages)), 1),
+            "seconds": round(self.wall_seconds, 1),
             "trainings": [self._row(cost) for cost in self.costs],
         }
 
@@ -211,7 +224,7 @@ class Costs:
             how = f"from steps that were timed before (training_plan.json), {usable_cores()} cores"
         if self.precision == "auto" and bf16_hardware().capable:
             how += ", in float32 (a run tries bfloat16 first)"
-        wall = human_duration(self.folds * sum(map(self.seconds_of, self._stages)))
+        wall = human_duration(self.wall_seconds)
         folds = f", {self.folds} folds" if self.folds > 1 else ""
         unit = "GPU-hours" if self.on_gpu else "CPU-hours"
         hours = _hours(3600 * self.device_hours)
@@ -221,16 +234,24 @@ class Costs:
         return notes
 
 
-def costs_of_run(project: Project, pipeline: Pipeline, stages: Sequence[StageStatus]) -> Costs | None:
+def costs_of_run(
+    project: Project,
+    pipeline: Pipeline,
+    stages: Sequence[StageStatus],
+    folds: Sequence[Sequence[StageStatus]] = (),
+) -> Costs | None:
     """Of all trainings of stages that are stale; None where nothing is trained.
 
-    Epochs that a run on this computer would leave out (``training.budget_minutes``) are left out.
+    ``folds``: the other folds' stages. Epochs that a run on this computer would leave out
+    (``training.budget_minutes``) are left out.
     """
-    stale = {status.name for status in stages if not status.fresh}
+    stale = Counter(status.name for of_fold in (stages, *folds) for status in of_fold if not status.fresh)
     if not any(isinstance(stage, Trains) for stage in pipeline.stages if stage.name in stale):
         return None
     images = counted_images(pipeline.stages)
-    found = known_networks(pipeline, stages)
+    # Another fold's networks are not known.
+    own = any(status.name == Finetune.name and not status.fresh for status in stages)
+    found = known_networks(pipeline, stages) if own else None
 
     def trainings(of: Sequence[Stage]) -> list[PlannedTraining]:
         return planned_trainings([stage for stage in of if stage.name in stale], images, found)
@@ -238,14 +259,14 @@ def costs_of_run(project: Project, pipeline: Pipeline, stages: Sequence[StageSta
     planned = trainings(pipeline.stages)
     if not planned:
         return None
-    costs = costs_of(project, pipeline.stages, planned, images)
+    costs = replace(costs_of(project, pipeline.stages, planned, images), repeats=stale)
     asked = project.asked or project.config
     settled = would_be_planned(asked, pipeline, images.train, costs.times.pace)
     if lengths_of(settled) == lengths_of(project.config):
         return costs
     shorter = replace(project, config=settled)
     fewer = costs_of(shorter, pipeline.stages, trainings(pipeline_of(shorter)), images, costs.times)
-    return replace(fewer, shortened=True)
+    return replace(fewer, shortened=True, repeats=stale)
 
 
 def pipeline_of(project: Project) -> Sequence[Stage]:

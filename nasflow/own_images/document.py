@@ -63,6 +63,7 @@ def as_document(findings: Findings) -> dict[str, Any]:
         "resolution": findings.resolution,
         "decoded_per_second": findings.decoded_per_second,
         "decoded_bytes": findings.decoded_bytes,
+        "free_bytes": findings.free_bytes,
         "test_images": asdict(what_can_be_shown(counts["test"])) if counts and counts["test"] else None,
         "read_now": inventory.read,
         "cache_fault": inventory.cache_fault.message if inventory.cache_fault is not None else None,

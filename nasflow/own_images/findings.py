@@ -6,12 +6,12 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from nasflow.base.errors import IntegrityError, UsageError
+from nasflow.base.errors import IntegrityError, MachineError, UsageError
 from stages.data.catalogue import (
     Catalogue,
     Comparing,
@@ -24,6 +24,7 @@ from stages.data.catalogue import (
 from stages.data.config import DataConfig
 from stages.data.copies import Copies
 from stages.data.dataset import PARTS, Part
+from stages.data.decoded import too_little_space
 from stages.data.decoder import Decoder
 from stages.data.inventory import InspectedImage, Inventory, Progress
 from stages.data.reading import LONGEST_RATIO
@@ -34,6 +35,10 @@ _MOST_MEASURED = 500
 _SMALLEST_USUAL, _LARGEST_USUAL = 32, 224
 SMALL_PART = 4
 """A shorter side of less than this part of the networks' input is small."""
+UNEQUAL = 5.0
+"""Above this ratio of the largest class to the smallest, images of rare classes get a weight."""
+FEW_TEST_IMAGES = 150
+"""With fewer, folds are worth their time."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Findings:
     ``splitting`` is None where the images cannot be split, ``problem`` what keeps them from being learned
     from. ``exact`` and ``near`` are sets of images of one picture, ``pairs`` near copies with their distance
     (0: none), closest first. ``decoded_per_second``: on one core, None where no image can be read;
-    ``decoded_bytes``: what all of them take at ``resolution``.
+    ``decoded_bytes``: what all of them take at ``resolution``; ``free_bytes``: on the cache's disk, where
+    that is too little for them.
     """
 
     config: DataConfig
@@ -57,6 +63,7 @@ class Findings:
     conflicts: tuple[Conflict, ...]
     resolution: int
     decoded_bytes: int
+    free_bytes: int | None = None
     decoded_per_second: float | None = None
 
     @property
@@ -92,8 +99,12 @@ class Findings:
 
     def parts_of_classes(self) -> Mapping[str, Counter[str]]:
         """How many images of each class are in each part, ``broken``, and ``left_out``."""
+        return self._parts_of_classes
+
+    @cached_property
+    def _parts_of_classes(self) -> Mapping[str, Counter[str]]:
         counts: dict[str, Counter[str]] = {name: Counter() for name in self.class_names}
-        catalogue = self.catalogue()
+        catalogue = self._catalogue
         for listed, image in zip(self.inventory.listing.images, self.inventory.images, strict=True):
             of_class = counts[listed.label]
             of_class["images"] += 1
@@ -110,10 +121,11 @@ class Findings:
 
     def counts(self) -> Mapping[Part, int] | None:
         """How many images each part holds; None where there is no split."""
-        catalogue = self.catalogue()
+        catalogue = self._catalogue
         return None if catalogue is None else {part: len(catalogue.numbers(part)) for part in PARTS}
 
-    def catalogue(self) -> Catalogue | None:
+    @cached_property
+    def _catalogue(self) -> Catalogue | None:
         """The images as a run takes them; None where there is no split."""
         if self.splitting is None:
             return None
@@ -168,19 +180,14 @@ def examine(
         conflicts=() if copies is None else _conflicts(inventory, copies, number),
         resolution=pixels,
         decoded_bytes=decoder.all_bytes(),
+        free_bytes=_too_few(decoder.all_bytes()),
         decoded_per_second=decoding_speed(decoder, number, MEASURED_SECONDS) if number else None,
     )
 
 
-def median_side(inventory: Inventory) -> int | None:
-    """The median shorter side of the readable images in pixels; None where there is none."""
-    sides = [min(i.width, i.height) for i in inventory.images if i.broken is None and i.width and i.height]
-    return int(np.median(sides)) if sides else None
-
-
 def usual_resolution(inventory: Inventory) -> int:
     """Pixels of a network's input that most of the images fill: a multiple of 32, of 32 to 224."""
-    side = median_side(inventory) or _LARGEST_USUAL
+    side = inventory.median_shorter_side() or _LARGEST_USUAL
     return max(_SMALLEST_USUAL, min(_LARGEST_USUAL, side // 32 * 32))
 
 
@@ -197,6 +204,13 @@ def decoding_speed(decode: Decoder, numbers: Sequence[int], seconds: float) -> f
         if time.perf_counter() - started > seconds:
             break
     return done / max(time.perf_counter() - started, 1e-9)
+
+
+def _too_few(needed_bytes: int) -> int | None:
+    """The free bytes of the cache's disk, where they are fewer than a run wants."""
+    with suppress(MachineError):  # no home: told where something is kept
+        return too_little_space(needed_bytes)
+    return None
 
 
 def data_root(config: DataConfig) -> Path | None:

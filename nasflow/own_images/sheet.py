@@ -124,9 +124,9 @@ def _samples(findings: Findings, channels: int) -> Iterator[tuple[Picture, list[
     from stages.data.samples import as_shown
 
     inventory = findings.inventory
-    numbers = _chosen(findings)
-    label = {name: index for index, name in enumerate(findings.class_names)}
     decode = Decoder.of(inventory, findings.resolution, channels)
+    numbers = [number for number in _chosen(findings) if _is_there(decode, number)]
+    label = {name: index for index, name in enumerate(findings.class_names)}
     view = View(
         resolution=findings.resolution,
         fit=findings.config.fit,
@@ -155,18 +155,17 @@ def _chosen(findings: Findings) -> list[int]:
     names: Sequence[str] = sorted(of_class)
     if len(names) > MOST_CLASSES:
         names = sorted(draw.sample(names, MOST_CLASSES))
-    chosen = [
+    return [
         number
         for name in names
         for number in sorted(draw.sample(of_class[name], min(IMAGES_OF_CLASS, len(of_class[name]))))
     ]
-    return [number for number in chosen if _is_there(findings, number)]
 
 
-def _is_there(findings: Findings, number: int) -> bool:
+def _is_there(decode: Decoder, number: int) -> bool:
     """Whether an image can still be decoded: files may change between two looks."""
     try:
-        Decoder.of(findings.inventory, _SIDE, 3)(number)
+        decode(number)
     except IntegrityError:
         return False
     return True

@@ -8,17 +8,15 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from nasflow.base.text import human_bytes
-from nasflow.own_images.findings import Findings
+from nasflow.own_images.findings import FEW_TEST_IMAGES, UNEQUAL, Findings
 from stages.data.catalogue import allowed_broken, described
 from stages.data.inventory import InspectedImage
+from stages.data.listed import is_to_convert
 from stages.data.names import shown, shown_list
 from stages.data.reading import LONGEST_RATIO
 from stages.verification.power import what_can_be_shown
 
 MOST_CLASSES = 16
-UNEQUAL = 5.0
-"""Above this ratio of the largest class to the smallest, the small ones are worth a weight."""
-FEW_TEST_IMAGES = 150
 _LABEL = 11
 _SHOWN = 3
 
@@ -81,7 +79,7 @@ def subjects(findings: Findings) -> Iterator[tuple[str, str]]:
     listing = findings.inventory.listing
     yield from _files(findings)
     if listing.ignored:
-        others = [path for path in listing.ignored if path not in set(listing.to_convert)]
+        others = [path for path in listing.ignored if not is_to_convert(path)]
         if others:
             yield "Ignored", f"{len(others):,} (no images): {shown_list(others, _SHOWN)}"
     if foreign := listing.to_convert:
@@ -239,11 +237,12 @@ def balance_sentence(findings: Findings) -> str:
 def _decoding(findings: Findings) -> str:
     assert findings.decoded_per_second is not None
     gigabytes, limit = findings.decoded_bytes / 1e9, findings.config.cache_gigabytes
-    kept = (
-        f"decoded once into a cache of {max(gigabytes, 0.01):.2f} GB"
-        if gigabytes <= limit
-        else f"decoded each time, as all would take {gigabytes:.1f} GB (data.cache_gigabytes is {limit:g})"
-    )
+    kept = f"decoded once into a cache of {max(gigabytes, 0.01):.2f} GB"
+    each_time = f"decoded each time, as all would take {gigabytes:.1f} GB"
+    if gigabytes > limit:
+        kept = f"{each_time} (data.cache_gigabytes is {limit:g})"
+    elif findings.free_bytes is not None:
+        kept = f"{each_time}, and the cache's disk has {human_bytes(findings.free_bytes)} free"
     return (
         f"{findings.decoded_per_second:,.0f} images/s on one core, for networks of {findings.resolution} "
         f"pixels; {kept}"

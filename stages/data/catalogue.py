@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import overload
 
@@ -62,12 +63,20 @@ class Catalogue:
 
     def labels(self) -> NDArray[np.int64]:
         """The index of each image's class."""
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int64]:
         index = {name: number for number, name in enumerate(self.class_names)}
         return np.array([index[image.label] for image in self.inventory.listing.images], np.int64)
 
+    @cached_property
+    def _number_of(self) -> Mapping[str, int]:
+        return {image.path: index for index, image in enumerate(self.inventory.listing.images)}
+
     def numbers(self, part: Part) -> NDArray[np.int64]:
         """Which images a part holds, ascending."""
-        number = {image.path: index for index, image in enumerate(self.inventory.listing.images)}
+        number = self._number_of
         chosen = np.array(sorted(number[key] for key in self.splitting.keys(part)), np.int64)
         if part != "train" or self.train_images is None or len(chosen) <= self.train_images:
             return chosen
@@ -81,10 +90,9 @@ class Catalogue:
 
     def median_shorter_side(self) -> int:
         """Of the images that can be read, in pixels."""
-        sides = [
-            min(i.width, i.height) for i in self.inventory.images if i.width and i.height and not i.broken
-        ]
-        return int(np.median(sides))
+        side = self.inventory.median_shorter_side()
+        assert side is not None, "a catalogue has images that can be read"
+        return side
 
     def left_out(self) -> Mapping[LeftOut, int]:
         """How many images are in no part, by the reason."""

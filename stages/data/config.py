@@ -98,7 +98,7 @@ class DataConfig(Record):
     balance: Literal["none", "weights", "sampling"] = Field(
         "none",
         description="for classes of unequal size: none, weights (images of rare classes count more in the "
-        "loss), or sampling (they are shown more often)",
+        "loss), or sampling (they are shown more often); with either, every class counts alike in choices",
     )
     max_broken: Annotated[float, Field(ge=0), AfterValidator(_share_or_number)] = Field(
         0.02,

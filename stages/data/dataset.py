@@ -59,7 +59,18 @@ class Batches(Protocol):
 
     @property
     def class_weights_K(self) -> Tensor | None:
-        """How much an image of each class counts in the training loss; None: all the same."""
+        """How much an image of each class counts in a loss of :meth:`training`'s batches; None: all the same.
+
+        Where rare classes are shown more often instead, it is None.
+        """
+        ...
+
+    @property
+    def evaluation_weights_K(self) -> Tensor | None:
+        """How much an image of each class counts on :meth:`in_order`'s images, whose mean is 1.
+
+        None: all the same. Otherwise all classes count alike.
+        """
         ...
 
     def __len__(self) -> int:
@@ -91,6 +102,11 @@ class Images(Protocol):
     @property
     def labels(self) -> NDArray[np.int64]:
         """Index of each image's class: (N,)."""
+        ...
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all classes count alike, however many images they have (``data.balance``)."""
         ...
 
     def __len__(self) -> int: ...

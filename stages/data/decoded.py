@@ -25,6 +25,8 @@ from stages.data.decoded_folders import delete_old, mark_used
 from stages.data.geometry import Picture, Pixels, pixels_of
 
 VERSION = 1
+SPARE_BYTES = 1_000_000_000
+"""Left free on the cache's disk: results, and other programs, need room, too."""
 _PIXELS, _INDEX = "pixels.bin", "index.npy"
 _AHEAD = 4
 _LOCKS = 64
@@ -98,15 +100,33 @@ def decoded_once(
 
     Raises MachineError where the cache folder cannot be written.
     """
-    key = sha256_hex("\n".join((f"{VERSION} {settings}", *names)).encode())[:32]
-    folder = files.cache_folder() / "images" / key
-    if not (folder / _INDEX).is_file():
+    folder = _folder(names, settings)
+    if not is_kept(names, settings):
         with _alone(folder):
-            if not (folder / _INDEX).is_file():  # another process was quicker
+            if not is_kept(names, settings):  # another process was quicker
                 delete_old(folder.parent)
                 _write(folder, decode, len(names), workers or usable_cores(), progress)
     mark_used(folder)
     return DecodedOnce(folder)
+
+
+def is_kept(names: Sequence[str], settings: str) -> bool:
+    """Whether :func:`decoded_once` would find these images. Raises MachineError where there is no cache."""
+    return (_folder(names, settings) / _INDEX).is_file()
+
+
+def too_little_space(needed_bytes: int) -> int | None:
+    """The free bytes of the cache's disk, where they are too few to keep so many; None where there is room.
+
+    Raises MachineError where the account has no cache.
+    """
+    free = files.free_bytes(files.cache_folder())
+    return free if free is not None and free < needed_bytes + SPARE_BYTES else None
+
+
+def _folder(names: Sequence[str], settings: str) -> Path:
+    key = sha256_hex("\n".join((f"{VERSION} {settings}", *names)).encode())[:32]
+    return files.cache_folder() / "images" / key
 
 
 @contextmanager

@@ -31,6 +31,11 @@ class GreyImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def balanced(self) -> bool:
+        """Its classes have as many images as each other."""
+        return False
+
     def batch_NHWC(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Chosen images as the network takes them: float32 (n, H, W, channels), -1..1."""
         import numpy as np

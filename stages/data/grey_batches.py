@@ -18,6 +18,7 @@ class GreyBatches:
     """The images of one part, held as uint8 on the device where the network is."""
 
     class_weights_K: None = None
+    evaluation_weights_K: None = None
 
     def __init__(
         self, images: GreyImages, batch_size: int, device: torch.device, sharing: Sharing = ALONE

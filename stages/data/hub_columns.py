@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "cls", "fine_label")
 IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
-_WORDS: Mapping[str, Part] = {**PART_WORDS, "dev": "validation"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def listing_of(
 
 def parts_of(splits: Sequence[str], name: str) -> dict[str, Part | None]:
     """Which splits are used, and as which part: one alone is cut by nasflow."""
-    known = {split: _WORDS[split.lower()] for split in splits if split.lower() in _WORDS}
+    known = {split: PART_WORDS[split.lower()] for split in splits if split.lower() in PART_WORDS}
     if len(known) > 1:
         return dict(known)
     if len(splits) == 1 or known:

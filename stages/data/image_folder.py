@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from nasflow.base.errors import DatasetMissingError
+from nasflow.base.text import human_bytes
 from stages.data.config import DataConfig, SizedData
 from stages.data.dataset import PARTS, ImageFacts, Part
 from stages.data.names import shown
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from stages.data.photos import Photos
 
 DECODED_VERSION = 1
+BALANCE_VERSION = "2"
+"""Of what ``data.balance`` bears on; raised where that changes. Results without it stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +117,14 @@ class ImageFolder:
         )
 
     def identity(self) -> dict[str, str]:
-        """Hashes of all images with their names and labels, and of the split."""
+        """Hashes of all images with their names and labels, and of the split; how classes are balanced."""
         catalogue = self.catalogue
+        balance = {} if self.config.balance == "none" else {"balance": BALANCE_VERSION}
         return {
             "dataset": self.name,
             "dataset_sha256": catalogue.inventory.digest(),
             "split_sha256": catalogue.split_digest(),
+            **balance,
         }
 
     def is_at_hand(self) -> bool:
@@ -151,7 +156,7 @@ class ImageFolder:
             names=tuple(image.path for image in catalogue.inventory.listing.images),
         )
         return Photos(
-            self._pixels(catalogue),
+            self._pixels(catalogue, lambda _done, _all: None, lambda _text: None),
             numbers,
             catalogue.labels()[numbers],
             view,
@@ -160,9 +165,19 @@ class ImageFolder:
             catalogue.inventory.content.units(),
         )
 
-    def _pixels(self, catalogue: Catalogue) -> PixelSource:
-        """All images, decoded once where they fit into the cache."""
-        from stages.data.decoded import DecodedEachTime, decoded_once
+    def decode(self, progress: Callable[[int, int], None], warn: Callable[[str], None]) -> None:
+        """Decode all images into the cache, if they fit into it: a :meth:`load` then finds them there.
+
+        ``progress`` is told how many are decoded, of how many; ``warn``, that the disk has no room for them.
+        Raises as :meth:`load`.
+        """
+        self._pixels(self.catalogue, progress, warn)
+
+    def _pixels(
+        self, catalogue: Catalogue, progress: Callable[[int, int], None], warn: Callable[[str], None]
+    ) -> PixelSource:
+        """All images, decoded once where they fit into the cache, and the cache onto its disk."""
+        from stages.data.decoded import DecodedEachTime, decoded_once, is_kept, too_little_space
         from stages.data.decoder import Decoder
 
         decode = Decoder.of(catalogue.inventory, self.resolution, self.channels)
@@ -170,7 +185,15 @@ class ImageFolder:
             return DecodedEachTime(decode, len(decode.sides))
         names = [image.sha256 or "" for image in catalogue.inventory.images]
         settings = f"{DECODED_VERSION} {self.resolution} {self.channels}"
-        return decoded_once(decode, names, settings)
+        free = None if is_kept(names, settings) else too_little_space(decode.all_bytes())
+        if free is not None:
+            warn(
+                f"all images take {human_bytes(decode.all_bytes())} decoded, and the cache's disk has "
+                f"{human_bytes(free)} free: they are decoded each time, which is slower. Free some space, or "
+                "set XDG_CACHE_HOME to a folder on another disk."
+            )
+            return DecodedEachTime(decode, len(decode.sides))
+        return decoded_once(decode, names, settings, progress=progress)
 
 
 def _counts(labels: NDArray[np.int64], classes: int) -> tuple[int, ...]:

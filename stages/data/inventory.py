@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 from PIL import Image
 
@@ -76,7 +78,7 @@ class Inventory:
         place = self.images[number].descriptor
         return None if place is None or self.descriptors is None else self.descriptors.read(place)
 
-    @property
+    @cached_property
     def content(self) -> ImageBytes:
         """The images' files by number: of ``source``, or those of the listing."""
         return self.source or FileBytes.of(self.listing)
@@ -85,6 +87,12 @@ class Inventory:
     def broken(self) -> tuple[InspectedImage, ...]:
         """The images that cannot be used."""
         return tuple(image for image in self.images if image.broken is not None)
+
+    def median_shorter_side(self) -> int | None:
+        """Of the images that can be used, in pixels; None where there is none."""
+        readable = [image for image in self.images if image.broken is None]
+        sides = [min(image.width, image.height) for image in readable if image.width and image.height]
+        return int(median(sides)) if sides else None
 
     def digest(self) -> str:
         """The identity of the data set: SHA-256 over path, label, part, group and content of every image.

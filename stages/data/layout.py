@@ -1,7 +1,8 @@
 """How a folder of images is laid out: a folder per class, parts above the classes, or a table in it.
 
 A class may well be called "test" or "train". Folders of such names are parts where all folders are so named,
-or where two of them and more hold class folders of equal names; else they are classes like any other.
+or where two of them and more hold class folders of equal names. Else they are classes like any other, unless
+that can hardly be meant: then a person is asked.
 """
 
 from __future__ import annotations
@@ -123,9 +124,39 @@ class _ClassFolders:
             if len(set.intersection(*classes)) >= 2:
                 beside = shown_list([f"{name}/" for name in others])
                 return named, others, f"{words} with a folder per class; {beside} beside them left out"
+        for name in named:
+            if doubt := self._doubt(name):
+                raise self._ambiguous(name, doubt)
         if named:
             return {}, [], f"a folder per class; {words} counts as a class, as it stands beside other classes"
         return {}, [], "a folder per class"
+
+    def _doubt(self, name: str) -> str:
+        """Why a folder named as a part can hardly be a class; empty where it can.
+
+        It holds folders alone, and a folder beside it holds some of the same names, is named as a part, too,
+        or stands there alone.
+        """
+        own = self._second_level[name]
+        beside = [other for other in self.top.folders if other != name]
+        if not own.folders or own.images:
+            return ""
+        labels = {label_of(folder) for folder in own.folders}
+        for other in beside:
+            if shared := labels & {label_of(folder) for folder in read_folder(self.root / other).folders}:
+                return f"{other}/ beside it has folders of the same names ({shown_list(sorted(shared))})"
+        alike = beside if len(beside) == 1 else [other for other in beside if other in self._second_level]
+        return f"{alike[0]}/ stands beside it" if alike else ""
+
+    def _ambiguous(self, name: str, doubt: str) -> UsageError:
+        part = PART_WORDS[name.lower()]
+        words = ", ".join(word for word, of in PART_WORDS.items() if of == "validation")
+        return UsageError(
+            f"{shown(self.root)}: is {shown(name)}/ the part {part}, or a class? It holds folders "
+            f"({shown_list(list(self._second_level[name].folders))}), and {shown(doubt)}.",
+            hint=f"If it is a part, name the others test, or one of {words}, and move what is no part "
+            f"elsewhere. If it is a class, put its images directly into {shown(name)}/.",
+        )
 
     @cached_property
     def _second_level(self) -> dict[str, FolderContent]:

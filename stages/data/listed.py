@@ -19,6 +19,9 @@ PART_WORDS: dict[str, Part] = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
+    "eval": "validation",
+    "evaluation": "validation",
     "test": "test",
     "testing": "test",
 }

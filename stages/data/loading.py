@@ -59,6 +59,7 @@ class PhotoBatches:
         device: torch.device,
         workers: int,
         class_weights_K: Tensor | None = None,
+        evaluation_weights_K: Tensor | None = None,
         weights_N: NDArray[np.float64] | None = None,
         sharing: Sharing = ALONE,
         timeout_seconds: float = TIMEOUT_SECONDS,
@@ -67,7 +68,10 @@ class PhotoBatches:
         self.pixels, self.numbers_N, self.labels_N, self.view = pixels, numbers_N, labels_N, view
         self.batch_size = min(batch_size, len(labels_N))
         self.device, self.workers, self.timeout_seconds = device, workers, timeout_seconds
-        self.class_weights_K = None if class_weights_K is None else class_weights_K.to(device)
+        self.class_weights_K, self.evaluation_weights_K = (
+            None if weights_K is None else weights_K.to(device)
+            for weights_K in (class_weights_K, evaluation_weights_K)
+        )
         self.weights_N, self.sharing, self.units = weights_N, sharing, units
         self._change = BatchAugmentation(view.augmentation, view.classes)
 

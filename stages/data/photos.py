@@ -42,6 +42,11 @@ class Photos:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def balanced(self) -> bool:
+        """Whether all classes count alike."""
+        return self.balance != "none"
+
     def batch_NHWC(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Chosen images as evaluation shows them: float32 (n, H, W, channels), -1..1."""
         pixels_NHWC = evaluated_NHWC(self.pixels, self.numbers_N[which], self.view)
@@ -54,6 +59,7 @@ class Photos:
         from stages.data.loading import PhotoBatches
 
         weights_K = class_weights(self.labels, self.view.classes)
+        weights = torch.tensor(weights_K, dtype=torch.float32) if self.balanced else None
         return PhotoBatches(
             self.pixels,
             self.numbers_N,
@@ -63,9 +69,8 @@ class Photos:
             device=device,
             workers=self._workers(device.type, sharing.beside),
             sharing=sharing,
-            class_weights_K=torch.tensor(weights_K, dtype=torch.float32)
-            if self.balance == "weights"
-            else None,
+            class_weights_K=weights if self.balance == "weights" else None,
+            evaluation_weights_K=weights,
             weights_N=weights_K[self.labels] if self.balance == "sampling" else None,
             units=self.units,
         )

@@ -133,6 +133,8 @@ class SearchLoop:
         self.runtime.place(self.supernet)
         self.optimizer = optimizer_of(self.supernet, weights_recipe(config), pretrained=self._pretrained)
         self.loss = classification_loss(self.training.class_weights_K, config.label_smoothing)
+        # As the weights' loss, but for smoothing: what rare classes count in one they count in the other.
+        self.architecture_loss = classification_loss(self.validation.class_weights_K, 0.0)
         self.losses = Losses("search")
         check_architecture_steps(config, len(self.training))
         steps = len(self.training) // config.architecture_every * config.epochs
@@ -282,7 +284,9 @@ class SearchLoop:
         Raises TrainingDivergedError.
         """
         with self.runtime.autocast():
-            seen = self.estimator.evaluate(self.supernet, self.architecture, x_NCHW, labels_N, draws)
+            seen = self.estimator.evaluate(
+                self.supernet, self.architecture, x_NCHW, labels_N, draws, self.architecture_loss
+            )
         if self.runtime.group is not None:
             seen = averaged(seen, self.runtime.group)
         what, step = "search (architecture)", self.now.architecture_steps
@@ -311,7 +315,8 @@ class SearchLoop:
                     derived_seed(self.seed, SearchStream.WARMUP_PROBE, self.now.epoch, number)
                 )
                 logits = self.supernet(x_NCHW, self.architecture.sample_path(generator))
-                loss = float(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
+                weights_K = self.validation.class_weights_K
+                loss = float(nn.functional.cross_entropy(logits, labels_N, weight=weights_K, reduction="sum"))
                 right = int((logits.argmax(1) == labels_N).sum())
                 loss, correct, images = self.runtime.sums((loss, right, len(labels_N)))
                 check_loss(loss, what="search (warm-up)", step=self._total_step)

@@ -36,37 +36,52 @@ def features(network: Network, x_batches: Iterable[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def fit_classifier(network: Network, features_NC: Tensor, labels_N: Tensor) -> None:
-    """Fit the network's dense layer to features (see :func:`features`) and labels. Raises UsageError."""
+def fit_classifier(
+    network: Network, features_NC: Tensor, labels_N: Tensor, weights_N: Tensor | None = None
+) -> None:
+    """Fit the network's dense layer to features (see :func:`features`) and labels.
+
+    ``weights_N``: see :func:`ridge_classifier`. Raises UsageError.
+    """
     classifier = network.blocks[-1]
     assert isinstance(classifier, Classifier)
     if len(features_NC) < 2:
         raise UsageError(f"a classifier cannot be fitted to the features of {len(features_NC)} images.")
-    weight_KC, bias_K = ridge_classifier(features_NC, labels_N, network.net.classes)
+    weight_KC, bias_K = ridge_classifier(features_NC, labels_N, network.net.classes, weights_N)
     classifier.dense.weight.copy_(weight_KC)
     classifier.dense.bias.copy_(bias_K)
 
 
-def ridge_classifier(features_NC: Tensor, labels_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Weights (classes, C) and biases (classes,), float64, of logits."""
+def ridge_classifier(
+    features_NC: Tensor, labels_N: Tensor, classes: int, weights_N: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Weights (classes, C) and biases (classes,), float64, of logits.
+
+    ``weights_N``: how much each image counts, above 0, with the mean 1; None: all the same. Weighted least
+    squares are plain ones of rows that are multiplied by the root of their weight.
+    """
     raw = features_NC.double()
-    mean, deviation = raw.mean(0), raw.std(0, correction=0).clamp(min=1e-6)
-    scaled = (raw - mean) / deviation
+    count = len(raw)
+    weights_N1 = raw.new_ones(count, 1) if weights_N is None else weights_N.double()[:, None]
+    mean = (weights_N1 * raw).mean(0)
+    deviation = (weights_N1 * (raw - mean).square()).mean(0).sqrt().clamp(min=1e-6)
+    roots_N1 = weights_N1.sqrt()
+    scaled = roots_N1 * (raw - mean) / deviation
     targets = functional.one_hot(labels_N, classes).double()
-    share = targets.mean(0)
-    centred = targets - share
+    share = (weights_N1 * targets).mean(0)
+    centred = roots_N1 * (targets - share)
     values, vectors = torch.linalg.eigh(scaled @ scaled.T)
     values = values.clamp(min=0)
     turned = vectors.T @ centred
-    count = len(raw)
     best = (float("inf"), STRENGTHS[-1], 1.0)
     for strength in STRENGTHS:
         shrink = values / (values + strength * count)
-        leverage = vectors.square() @ shrink + 1 / count
-        residual = centred - vectors @ (shrink[:, None] * turned)
-        left_out = targets - residual / (1 - leverage).clamp(min=1e-6)[:, None]
+        leverage_N1 = (vectors.square() @ shrink)[:, None] + weights_N1 / count
+        residual = (centred - vectors @ (shrink[:, None] * turned)) / roots_N1
+        left_out = targets - residual / (1 - leverage_N1).clamp(min=1e-6)
         for factor in _FACTORS:
-            loss = float(functional.cross_entropy(factor * left_out, labels_N))
+            each_N = functional.cross_entropy(factor * left_out, labels_N, reduction="none")
+            loss = float((weights_N1[:, 0] * each_N).mean())
             best = min(best, (loss, strength, factor))
     _, strength, factor = best
     weight_KC = factor * (scaled.T @ vectors @ (turned / (values + strength * count)[:, None])).T / deviation

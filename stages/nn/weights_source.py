@@ -17,6 +17,7 @@ from nasflow.base.errors import ConfigError, IntegrityError, MachineError, Usage
 from nasflow.base.files import hash_or_none
 from pipeline.artifact import Record
 from pipeline.config.loader import load_config
+from stages.nn.timm_weights import mapping_file
 from stages.space.weights_origin import WeightsOrigin
 
 CONVERSION_VERSION = 1
@@ -156,6 +157,8 @@ def weights_identity(pretrained: str | None) -> dict[str, str]:
     return {} if pretrained is None else identity(origin_of(pretrained))
 
 
-def mobilenet_identity(path: str | None) -> dict[str, str]:
-    """As :func:`weights_identity`, of ``baseline.pretrained``."""
-    return {} if path is None else {"mobilenet": identity(origin_of(path))["pretrained"]}
+def mobilenet_identity(pretrained: str | None) -> dict[str, str]:
+    """As :func:`weights_identity`, of ``baseline.pretrained``; what timm has is fetched."""
+    if pretrained is None:
+        return {}
+    return {"mobilenet": identity(origin_of(str(mapping_file(pretrained))))["pretrained"]}

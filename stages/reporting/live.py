@@ -67,7 +67,10 @@ class LiveRun:
         match event:
             case Planned():
                 for name, seconds in zip(event.stages, event.seconds, strict=False):
-                    self._stage(name).estimate_seconds = seconds
+                    stage = self._stage(name)
+                    stage.estimate_seconds = seconds
+                    if seconds and stage.state in ("done", "up to date"):  # in the next fold it comes again
+                        stage.state, stage.progress = "waiting", None
             case StageStarted():
                 stage = self._stage(event.stage)
                 stage.state, stage.reason, stage.began = "at work", event.reason, at

@@ -57,6 +57,7 @@ READ_EVERY = 20
 class Trained:
     """The outcome of :func:`train`: averaged weights of the best epoch by validation accuracy.
 
+    With ``data.balance`` that is the balanced accuracy, in the curve as well.
     ``kept``: of a network that descends from published weights, what was taken on the way to that epoch's.
     """
 
@@ -232,7 +233,12 @@ class _Run:
         evaluated = Network(self.network.net)
         evaluated.load_state_dict(self.average.tensors)
         self.runtime.place(evaluated)
-        accuracy = evaluate(evaluated, self.validation.in_order(), self.runtime.sums).accuracy_percent
+        accuracy = evaluate(
+            evaluated,
+            self.validation.in_order(),
+            self.runtime.sums,
+            class_weights_K=self.validation.evaluation_weights_K,
+        ).accuracy_percent
         self._since = time.monotonic()
         with signals.deferred():
             self._begin_epoch(accuracy)
@@ -293,6 +299,7 @@ class _Run:
         self.makers.resume(state.get("made_by"), self.name, self.context, finished=finished)
         self.network.load_state_dict(under("network", tensors))
         self.average.restore(under("average", tensors), now.ema_updates)
-        self.best = under("best", tensors)
+        # A checkpoint is read into the processor's memory.
+        self.best = {name: t.to(self.runtime.device) for name, t in under("best", tensors).items()}
         unpack_optimizer(self.optimizer, "optimizer", tensors, state["optimizer"])
         self.context.say(f"{self.name}: resuming at epoch {now.epoch}, step {now.step}.")

@@ -170,7 +170,10 @@ class AveragedWeights:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network makes of some images: share of right answers in percent, mean cross entropy in nats."""
+    """What a network makes of some images: share of right answers in percent, mean cross entropy in nats.
+
+    With class weights both are means of weighted images.
+    """
 
     accuracy_percent: float
     loss: float
@@ -181,10 +184,14 @@ def evaluate(
     network: nn.Module,
     images: Iterable[tuple[Tensor, Tensor]],
     sums: Callable[[Sequence[float]], Sequence[float]] = lambda values: values,
+    *,
+    class_weights_K: Tensor | None = None,
 ) -> Evaluation:
     """Accuracy and loss on all of ``images``, in eval mode.
 
-    ``sums`` adds up over the processes that have a share of the images each.
+    ``sums`` adds up over the processes that have a share of the images each. ``class_weights_K``: how much an
+    image of each class counts, with the mean 1 over all images; None: all the same. Where they are the
+    inverse of the classes' shares, the accuracy is the balanced one.
     """
     was_training = network.training
     network.eval()
@@ -193,13 +200,14 @@ def evaluate(
     total = 0
     for x_NCHW, labels_N in images:
         logits = network(x_NCHW)
-        right.append((logits.argmax(1) == labels_N).sum())
-        losses.append(nn.functional.cross_entropy(logits, labels_N, reduction="sum"))
+        hits_N = logits.argmax(1) == labels_N
+        right.append((hits_N if class_weights_K is None else hits_N * class_weights_K[labels_N]).sum())
+        losses.append(nn.functional.cross_entropy(logits, labels_N, weight=class_weights_K, reduction="sum"))
         total += len(labels_N)
     network.train(was_training)
     # Read from the device once, at the end.
     loss = sum(torch.stack(losses).tolist()) if losses else 0.0
-    correct = int(torch.stack(right).sum()) if right else 0
+    correct = sum(torch.stack(right).tolist()) if right else 0
     correct_sum, loss_sum, images_sum = sums((correct, loss, total))
     return Evaluation(100.0 * correct_sum / images_sum, loss_sum / images_sum)
 

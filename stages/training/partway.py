@@ -4,7 +4,8 @@ A few hundred images teach a network its classes, and spoil what its layers knew
 the weights at the start and those at the end there are often better networks than at either of them (WiSE-FT,
 arXiv 2109.01903, section 4). It takes that the statistics of batch normalisation are kept
 (:mod:`stages.nn.kept_statistics`). What is taken has the least cross entropy on the images for choices: along
-a line that changes smoothly, and so it says more than accuracies on as few images.
+a line that changes smoothly, and so it says more than accuracies on as few images. With ``data.balance``
+every class counts alike in it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,12 @@ def best_on_the_way(
     found: list[tuple[float, bytes, Kept]] = []
     for share in SHARES:
         network.load_state_dict(between(start, end, share))
-        seen = evaluate(network, validation.in_order(), runtime.sums)
+        seen = evaluate(
+            network,
+            validation.in_order(),
+            runtime.sums,
+            class_weights_K=validation.evaluation_weights_K,
+        )
         kept = Kept(share, seen.accuracy_percent)
         if not found or seen.loss < found[-1][0]:
             found.append((seen.loss, save_state(network.state_dict()), kept))

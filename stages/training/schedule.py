@@ -16,6 +16,7 @@ import torch
 
 from nasflow.base.processes import usable_cores
 from stages.training.launch import launched_by
+from stages.training.recipe import pass_seconds
 from stages.training.task import Course, Task
 
 WORTH_SECONDS = 20.0
@@ -51,7 +52,7 @@ def schedule(tasks: Sequence[Task], images: int, course: Course) -> Schedule:
 
 def estimated_seconds(task: Task, images: int, course: Course) -> float:
     """A guess for one core."""
-    return course.recipe.epochs * images * (3e-4 + 1.5e-10 * task.net.macs)
+    return course.recipe.epochs * pass_seconds(images, task.net.macs)
 
 
 def longest_first(tasks: Sequence[Task]) -> list[int]:

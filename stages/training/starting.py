@@ -14,6 +14,7 @@ from nasflow.base.files import cache_folder, write_atomic
 from pipeline.artifact import sha256_hex
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Images
+from stages.data.photos import class_weights
 from stages.nn.network import Network, save_weights
 from stages.nn.pretrained import full_network, load_pretrained, mobilenet
 from stages.nn.probe import features, fit_classifier
@@ -90,7 +91,11 @@ def _fit_dense(network: Network, images: Images, seed: int) -> None:
         return
     batches = (chosen[first : first + _PROBE_BATCH] for first in range(0, len(chosen), _PROBE_BATCH))
     features_NC = features(network, (_x_NCHW(images, numbers) for numbers in batches))
-    fit_classifier(network, features_NC, torch.from_numpy(images.labels[chosen].astype(np.int64)))
+    labels_N = images.labels[chosen].astype(np.int64)
+    weights_N: Tensor | None = None
+    if images.balanced:
+        weights_N = torch.from_numpy(class_weights(labels_N, network.net.classes)[labels_N])
+    fit_classifier(network, features_NC, torch.from_numpy(labels_N), weights_N)
 
 
 def _chosen(images: Images, seed: int, count: int) -> NDArray[np.int64]:

@@ -75,6 +75,12 @@ def test_a_run_says_first_what_it_leaves_out(answer: Answer) -> None:
     assert "copies" in said or "copy" in said
 
 
+def test_a_run_shows_how_far_decoding_is(answer: Answer) -> None:
+    notes = {event["note"]: (event["done"], event["total"]) for event in answer.events if "note" in event}
+    assert notes["decoding"] == (62, 62)
+    assert "Decoding 62 images into the cache" in " ".join(answer.texts)
+
+
 def test_classes_and_parts_are_in_the_result(result: dict[str, Any]) -> None:
     images = result["images"]
     assert [one["name"] for one in images["classes"]] == list(CLASSES)
@@ -102,6 +108,29 @@ def test_a_package_for_apps_names_no_image_and_no_folder(own: ProjectFolder, res
     assert "MediaPipe's ImageClassifier squeezes the whole image into a square" in card
     labels = (own.artifacts / "shipped" / "project-1.0.0" / "labels.txt").read_text(encoding="utf-8")
     assert labels.splitlines() == list(CLASSES)
+
+
+def test_a_fold_that_was_stopped_is_seen_and_finished(own: ProjectFolder, answer: Answer) -> None:
+    assert answer.exit_code == 0
+    own.ask("clean", "--superseded")  # keeps what all folds have made
+    status = own.ask("status").document
+    assert (status["estimate_seconds"], status["folds"][0]["fold"]) == (0.0, 1)
+    (verify,) = (stage for stage in status["folds"][0]["stages"] if stage["name"] == "verify")
+    assert verify["fresh"]
+    (own.artifacts / "records" / "verify" / f"{verify['fingerprint']}.json").unlink()
+    said = own.call("status").stdout
+    assert "fold 1: verify to run, about" in said
+    assert "1 stage of 2 folds to run, about" in said
+    planned = own.ask("run", "--dry-run").document
+    assert [stage["name"] for stage in planned["folds"][0]["stages"] if not stage["fresh"]] == ["verify"]
+    assert planned["estimate_seconds"] > 0
+    again = own.ask("run")
+    assert (again.ran, again.document["nothing_to_do"]) == ([], False)
+    assert [event["stage"] for event in again.events if event["event"] == "stage_started"] == ["verify"]
+    (first, second) = (event for event in again.events if event["event"] == "planned")
+    assert dict(zip(first["stages"], first["seconds"], strict=True))["verify"] > 0
+    assert second["stages"][-1] == "verify"
+    assert own.ask("run").document["nothing_to_do"]
 
 
 def test_the_folder_is_as_it_was(own: ProjectFolder, answer: Answer) -> None:

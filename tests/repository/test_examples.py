@@ -108,8 +108,21 @@ def test_examples_for_ones_own_images_start_from_published_weights(name: str) ->
     assert (path.parent / "README.md").is_file()
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/README.md")), ids=lambda path: path.parent.name)
+def test_figures_in_a_readme_are_those_of_its_configuration(path: Path) -> None:
+    text, configuration = path.read_text(encoding="utf-8"), path.with_name("pipeline.yaml")
+    written = yaml.safe_load(configuration.read_text(encoding="utf-8")) if configuration.is_file() else {}
+    for section, key, value in re.findall(r"`(\w+)\.(\w+): ([^`]+)`", text):
+        assert written[section][key] == yaml.safe_load(value), f"{section}.{key}"
+    bare = re.findall(r"`\w+\.\w+`[^.`]*\d", text)
+    assert bare == [], "a key's value stands with the key, where it is compared: `verify.max_ratio: 0.65`"
+
+
 def test_every_example_is_listed() -> None:
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    imagenet = load_config(PipelineConfig, EXAMPLES / "imagenet_proxyless" / "pipeline.yaml")
+    epochs = f"{imagenet.search.warmup_epochs} + {imagenet.search.epochs} epochs of search"
+    assert f"{epochs} and {imagenet.training.epochs} of training" in listed
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == set(
         re.findall(r"^\| \[(\w+)\]", listed, re.MULTILINE)
     )

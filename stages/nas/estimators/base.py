@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stages.nas.architecture import Architecture
 from stages.nas.latency_window import LatencyTarget, LatencyWindow
 from stages.nn.supernet import Supernet
 from stages.training.group import ProcessGroup
+from stages.training.optimisation import Loss
 
 if TYPE_CHECKING:
     from stages.nas.path_values import Evaluations
@@ -68,8 +70,9 @@ class Estimator(Protocol[Draws]):
         x_NCHW: Tensor,
         labels_N: Tensor,
         draws: Draws,
+        loss_of: Loss = functional.cross_entropy,
     ) -> SeenImages:
-        """Run it on a batch of images; nothing is learned yet."""
+        """Run it on a batch of images, whose mean loss ``loss_of`` tells; nothing is learned yet."""
         ...
 
     def learn(self, architecture: Architecture, draws: Draws, seen: SeenImages) -> None:

@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from stages.nas.architecture import Architecture
 from stages.nas.config import SearchConfig
 from stages.nas.estimators.base import Searched, SeenImages
 from stages.nas.estimators.priced import PricedGradient, gradients_of
 from stages.nn.supernet import Supernet
+from stages.training.optimisation import Loss
 
 Paths = Sequence[Sequence[int]]
 
@@ -41,6 +43,7 @@ class Reinforce(PricedGradient):
         x_NCHW: Tensor,
         labels_N: Tensor,
         draws: Paths,
+        loss_of: Loss = functional.cross_entropy,
     ) -> SeenImages:
         """See :func:`reinforce_gradient`."""
         seen = reinforce_gradient(
@@ -52,6 +55,7 @@ class Reinforce(PricedGradient):
             baseline=self.baseline,
             multiplier=self.price.value,
             target_ms=self.target_ms,
+            loss_of=loss_of,
         )
         return gradients_of(architecture, seen)
 
@@ -125,6 +129,7 @@ def reinforce_gradient(
     baseline: RewardBaseline,
     multiplier: float,
     target_ms: float,
+    loss_of: Loss = functional.cross_entropy,
 ) -> SeenImages:
     """Put the gradient of ``E[cross entropy] + multiplier * E[latency] / target`` into ``alphas.grad``.
 
@@ -139,7 +144,7 @@ def reinforce_gradient(
     with torch.no_grad(), supernet.architecture_step():
         for path in paths:
             logits = supernet(x_NCHW, path)
-            losses.append(float(nn.functional.cross_entropy(logits, labels_N)))
+            losses.append(float(loss_of(logits, labels_N)))
             correct += int((logits.argmax(1) == labels_N).sum())
     advantages = baseline.advantages([-loss for loss in losses])
     rows = zip(architecture.alphas, architecture.probabilities(), architecture.block_ms, strict=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from stages.nas.architecture import Architecture
 from stages.nas.estimators.base import SeenImages
 from stages.nas.estimators.priced import PricedGradient, gradients_of
 from stages.nn.supernet import Supernet
+from stages.training.optimisation import Loss
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -33,6 +35,7 @@ class TwoPath(PricedGradient):
         x_NCHW: Tensor,
         labels_N: Tensor,
         draws: Pairs,
+        loss_of: Loss = functional.cross_entropy,
     ) -> SeenImages:
         """See :func:`two_path_gradient`."""
         seen = two_path_gradient(
@@ -43,6 +46,7 @@ class TwoPath(PricedGradient):
             draws,
             multiplier=self.price.value,
             target_ms=self.target_ms,
+            loss_of=loss_of,
         )
         return gradients_of(architecture, seen)
 
@@ -63,6 +67,7 @@ def two_path_gradient(
     *,
     multiplier: float,
     target_ms: float,
+    loss_of: Loss = functional.cross_entropy,
 ) -> SeenImages:
     """Put the two-path gradient of ``cross entropy + multiplier * E[latency] / target`` into ``alphas.grad``.
 
@@ -76,7 +81,7 @@ def two_path_gradient(
     ]
     with supernet.architecture_step():
         logits = supernet(x_NCHW, pairs=pairs, gates_L2=gates)
-        loss = nn.functional.cross_entropy(logits, labels_N)
+        loss = loss_of(logits, labels_N)
         leaves = [gate for gate in gates if gate is not None]
         gate_grads = iter(torch.autograd.grad(loss, leaves) if leaves else ())
     for alpha, p, ms, pair, gate in zip(

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from stages.nas.architecture import Architecture
 from stages.nas.estimators.base import SeenImages
 from stages.nas.rules.base import PathRule, Rows
 from stages.nn.supernet import Supernet
+from stages.training.optimisation import Loss
 
 if TYPE_CHECKING:
     from stages.nas.path_values import Evaluations
@@ -41,6 +43,7 @@ class WholePaths:
         x_NCHW: Tensor,
         labels_N: Tensor,
         draws: Paths,
+        loss_of: Loss = functional.cross_entropy,
     ) -> SeenImages:
         """Each path's cross entropy on the same images; forward passes alone, one path in memory."""
         del architecture
@@ -48,7 +51,7 @@ class WholePaths:
         with torch.no_grad(), supernet.architecture_step():
             for number, path in enumerate(draws):
                 logits = supernet(x_NCHW, path)
-                losses_K[number] = float(nn.functional.cross_entropy(logits, labels_N))
+                losses_K[number] = float(loss_of(logits, labels_N))
                 correct += int((logits.argmax(1) == labels_N).sum())
         return SeenImages(float(losses_K.mean()), correct, len(labels_N) * len(draws), (losses_K,))
 

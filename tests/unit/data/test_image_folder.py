@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from nasflow.own_images.warnings import image_warnings
 from stages.data.catalogue import allowed_broken, catalogue_of
 from stages.data.config import DataConfig, SizedData, open_dataset
 from stages.data.dataset import PARTS, Part
-from stages.data.decoded import DecodedEachTime, DecodedOnce
+from stages.data.decoded import SPARE_BYTES, DecodedEachTime, DecodedOnce
 from stages.data.image_folder import ImageFolder
 from stages.data.split_file import SplitFile, SplitLine, split_bytes
 from stages.data.splitting import Shares
@@ -50,6 +51,12 @@ def opened(root: Path, **settings: object) -> ImageFolder:
     dataset = open_dataset(config)
     assert isinstance(dataset, ImageFolder)
     return dataset
+
+
+def test_how_classes_are_balanced_is_part_of_what_decides_a_result(folder: Path) -> None:
+    plain = opened(folder).identity()
+    assert set(plain) == {"dataset", "dataset_sha256", "split_sha256"}
+    assert opened(folder, balance="weights").identity() == {**plain, "balance": "2"}
 
 
 def paths_of(dataset: ImageFolder) -> Mapping[str, set[str]]:
@@ -140,6 +147,29 @@ def test_cached_and_streamed_images_are_the_same(folder: Path) -> None:
     ):
         assert torch.equal(x, y)
         assert torch.equal(labels, others)
+
+
+def test_a_disk_without_room_for_decoded_images_is_told_of_and_left_as_it_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    seen: list[tuple[int, int]] = []
+
+    def decode(free: int) -> None:
+        usage = shutil._ntuple_diskusage(10**12, 10**12 - free, free)  # type: ignore[attr-defined]
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        opened(folder).decode(lambda done, total: seen.append((done, total)), told.append)
+
+    decode(SPARE_BYTES)
+    assert "they are decoded each time" in told[0]
+    assert isinstance(opened(folder).load("train").pixels, DecodedEachTime)
+    assert not list((tmp_path / "cache").rglob("pixels.bin"))
+    assert not seen
+    decode(2 * SPARE_BYTES)
+    assert seen == [(done, 72) for done in range(1, 73)]
+    decode(0)  # they are there already
+    assert isinstance(opened(folder).load("train").pixels, DecodedOnce)
+    assert (len(told), len(seen)) == (1, 72)
 
 
 def test_an_image_is_shown_as_it_is_and_with_its_label(folder: Path) -> None:

@@ -53,7 +53,7 @@ def test_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
     assert [image.label for image in listing.images] == ["a", "a", "a", "b"]
 
 
-@pytest.mark.parametrize("word", ["val", "valid", "validation", "Validation", "VAL"])
+@pytest.mark.parametrize("word", ["val", "valid", "validation", "Validation", "VAL", "dev", "eval"])
 def test_parts_above_the_classes_are_read_in_any_case(tmp_path: Path, word: str) -> None:
     names = [
         f"{part}/{label}/{i}.jpg" for part in ("Train", word, "TEST") for label in "ab" for i in range(2)
@@ -77,6 +77,33 @@ def test_a_class_may_be_called_test_or_train(tmp_path: Path, names: tuple[str, .
     assert {image.part for image in listing.images} == {None}
     assert listing.class_names == tuple(sorted({name.split("/")[0] for name in names}))
     assert "counts as a class" in listing.layout
+
+
+@pytest.mark.parametrize("word", ["dev", "eval", "valid"])
+def test_a_part_for_choices_alone_beside_train_is_read(tmp_path: Path, word: str) -> None:
+    listing = list_images(tree(tmp_path, *(f"{p}/{c}/{i}.jpg" for p in ("train", word) for c in ("cat", "dog")
+                                           for i in range(2))))  # fmt: skip
+    assert listing.class_names == ("cat", "dog")
+    assert {image.part for image in listing.images} == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "why"),
+    [
+        (("unlabelled/1.jpg", "unlabelled/2.jpg"), "unlabelled/ stands beside it"),
+        (("holdout/cat/1.jpg", "holdout/dog/1.jpg"), "folders of the same names (cat, dog)"),
+        (("holdout/cat/1.jpg", "extra/1.jpg"), "holdout/ beside it has folders of the same names (cat)"),
+        (("test/1.jpg", "sample/2.jpg"), "test/ stands beside it"),
+    ],
+)
+def test_a_part_whose_fellows_are_not_known_is_no_class_of_its_own(
+    tmp_path: Path, beside: tuple[str, ...], why: str
+) -> None:
+    error = refused(tree(tmp_path, "train/cat/1.jpg", "train/cat/2.jpg", "train/dog/1.jpg", *beside))
+    assert "is train/ the part train, or a class? It holds folders (cat, dog)" in error.message
+    assert why in error.message
+    assert "name the others test" in error.hint
+    assert "images directly into train/" in error.hint
 
 
 def test_a_folder_beside_train_and_test_is_left_out_and_said(tmp_path: Path) -> None:

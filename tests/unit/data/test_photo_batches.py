@@ -241,6 +241,16 @@ def test_weights_count_every_class_equally() -> None:
     np.testing.assert_array_equal(class_weights(np.array([0, 0, 2]), 3), [0.75, 0, 1.5])
 
 
+@pytest.mark.parametrize("balance", ["none", "weights", "sampling"])
+def test_evaluation_counts_every_class_equally_where_training_does(balance: str) -> None:
+    weights_K = photos(balance=balance).batches(30, CPU).evaluation_weights_K
+    if balance == "none":
+        assert weights_K is None
+        return
+    assert weights_K is not None
+    np.testing.assert_allclose(weights_K.numpy() * np.bincount(LABELS), 10, rtol=1e-6)
+
+
 def test_a_file_of_decoded_images_that_is_cut_is_an_error_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

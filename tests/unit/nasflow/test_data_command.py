@@ -17,6 +17,7 @@ from support.photo_folder import contents, mosaic, photo_folder
 
 from nasflow.base.errors import UsageError
 from nasflow.cli.app import main
+from stages.data import listed
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import PARTS
 from stages.data.image_folder import ImageFolder
@@ -93,6 +94,33 @@ def test_the_screen_says_it_in_words(photos: Path, capfd: pytest.CaptureFixture[
         assert words in " ".join(said.split()), words
     assert len(said.splitlines()) < 45
     assert max(map(len, said.splitlines())) < 140
+
+
+def test_a_full_disk_is_said(
+    photos: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(photos)._replace(free=10_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert main(["data", "check", str(photos)]) == 0
+    assert "and the cache's disk has 10.0 MB free" in " ".join(capfd.readouterr().out.split())
+
+
+def test_ignored_files_are_looked_at_a_few_times_each(
+    photos: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(200):
+        (photos / "ape" / f"{number}.txt").write_text("notes")
+    looked: list[str] = []
+    real = listed.suffix_of
+
+    def counting(name: str) -> str:
+        looked.append(name)
+        return real(name)
+
+    monkeypatch.setattr(listed, "suffix_of", counting)
+    assert main(["data", "check", str(photos)]) == 0
+    assert "201 (no images)" in " ".join(capfd.readouterr().out.split())
+    assert len(looked) < 10 * 202
 
 
 def test_images_to_be_looked_at_are_named_on_the_screen(

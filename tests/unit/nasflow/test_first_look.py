@@ -68,6 +68,13 @@ def test_a_run_first_says_what_it_reads_and_what_is_left_out(
     assert "bee/torn.png" in log.read_text(encoding="utf-8")
 
 
+def test_a_run_says_how_the_folder_was_read(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("ape", "bee"):
+        (project / "photos" / "train").mkdir(exist_ok=True)
+        (project / "photos" / name).rename(project / "photos" / "train" / name)
+    assert [line for line in _run(project, capfd) if "82 images in 2 classes: train/ with a folder" in line]
+
+
 def test_a_second_run_reads_no_image(
     project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

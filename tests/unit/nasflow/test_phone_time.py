@@ -66,6 +66,21 @@ def test_it_is_of_the_stages_that_are_asked_for(tmp_path: Path) -> None:
     assert before_the_phone_is_asked(ON_A_PHONE, pipeline(tmp_path), RunOptions(until="baseline")) is None
 
 
+def test_other_folds_add_what_they_do_not_share(tmp_path: Path) -> None:
+    config = ON_A_PHONE.model_copy(update={"seed": 1})
+    ours, other = pipeline(tmp_path), pipeline(tmp_path, config)
+    alone = before_the_phone_is_asked(ON_A_PHONE, ours, RunOptions())
+    alike = before_the_phone_is_asked(ON_A_PHONE, ours, RunOptions(), [pipeline(tmp_path)])
+    both = before_the_phone_is_asked(ON_A_PHONE, ours, RunOptions(), [other])
+    assert alone is not None and both is not None
+    assert alike == alone
+    assert both.seconds == pytest.approx({name: 2 * seconds for name, seconds in alone.seconds.items()})
+    until = RunOptions(until="latency")  # runs the configured fold alone
+    assert before_the_phone_is_asked(ON_A_PHONE, ours, until, [other]) == before_the_phone_is_asked(
+        ON_A_PHONE, ours, until
+    )
+
+
 def test_twice_the_rounds_take_twice_the_time(tmp_path: Path) -> None:
     seconds = []
     for rounds in (4, 8):

@@ -14,20 +14,21 @@ from support.toy_search import SPACE, latency_model
 from benchmarks._memory import learned_tensors, traced_peak
 from nasflow.base.processes import usable_cores
 from nasflow.cli.app import main
-from nasflow.commands.planned_trainings import Images, counted_images, planned_trainings
-from nasflow.commands.training_costs import busy_note
+from nasflow.commands.planned_trainings import Images, PlannedTraining, counted_images, planned_trainings
+from nasflow.commands.training_costs import Cost, Costs, busy_note
 from stages.baseline import Baseline, BaselineConfig
 from stages.data.config import DataConfig
 from stages.documents import SearchResult, TrainedNetworks
 from stages.finetune import Finetune
 from stages.nas import step_costs
 from stages.nas.config import SearchConfig
-from stages.nas.step_costs import supernet_memory
+from stages.nas.step_costs import StepTimes, supernet_memory
 from stages.nas.targets import TargetConfig
 from stages.nn.network import Network
 from stages.nn.supernet import Supernet
 from stages.search import Search
 from stages.space import SpaceConfig, load_space, shipped_spaces
+from stages.training.budget import Pace
 from stages.training.checkpoint import unpack
 from stages.training.optimisation import sgd
 from stages.training.recipe import TrainingConfig
@@ -155,6 +156,23 @@ def test_steps_that_were_timed_beside_other_programs_are_said_to_be(
     monkeypatch.setattr("os.getloadavg", lambda: (running, 0.0, 0.0))
     assert busy_note().startswith(said)
     assert bool(busy_note()) is bool(said)
+
+
+def test_a_stage_costs_as_often_as_folds_have_it_to_run() -> None:
+    pace = Pace(supernet_image_ms=1.0, baseline_image_ms=1.0, baseline_macs=10**6)
+    times = StepTimes("cpu", 1, 0, pace, 1.0, (8, 8, 8), 1.0)
+    images = Images(train=80, architecture=10, choice=10)
+    net = SPACE.network(SPACE.middle_path())
+    rows = tuple(
+        Cost(PlannedTraining(stage, "one", 1, 1, 10, 80, net), net.parameters, 1, 1, seconds)
+        for stage, seconds in (("finetune", 60.0), ("baseline", 6.0))
+    )
+    whole = Costs(images, times, rows, 3, "32")
+    rest = Costs(images, times, rows, 3, "32", repeats={"finetune": 1, "baseline": 2})
+    assert whole.wall_seconds == pytest.approx(3 * 66)
+    assert rest.wall_seconds == pytest.approx(60 + 2 * 6)
+    assert rest.device_hours == pytest.approx(72 / 3600)
+    assert rest.document()["seconds"] == 72.0
 
 
 def test_what_trains_nothing_still_needs_the_images_of_a_folder(

@@ -8,6 +8,7 @@ from support.toy_pretrained import SPACE, images, toy_weights
 from torch.nn import functional
 
 from nasflow.base.errors import UsageError
+from stages.nn import probe
 from stages.nn.pretrained import full_network
 from stages.nn.probe import features, fit_classifier, ridge_classifier
 
@@ -37,6 +38,19 @@ def test_outputs_are_logits_that_know_what_they_do_not_know() -> None:
     equal = float(torch.log(torch.tensor(4.0)))
     assert losses[0] < 0.2 * equal
     assert losses[1] < 1.1 * equal
+
+
+def test_a_weight_counts_as_so_many_equal_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "STRENGTHS", (0.01,))  # whose choice leaves out one image, not its copies
+    monkeypatch.setattr(probe, "_FACTORS", (1.0,))
+    samples, labels = clusters(60, 3.0, 0)
+    often = torch.where(labels == 0, 5, 1)
+    weighted = ridge_classifier(samples, labels, 4, often / often.double().mean())
+    repeated = ridge_classifier(samples.repeat_interleave(often, 0), labels.repeat_interleave(often), 4)
+    for found, expected in zip(weighted, repeated, strict=True):
+        torch.testing.assert_close(found, expected)
+    plain, alike = ridge_classifier(samples, labels, 4), ridge_classifier(samples, labels, 4, torch.ones(60))
+    assert all(torch.equal(a, b) for a, b in zip(plain, alike, strict=True))
 
 
 def test_a_class_without_an_image_and_a_constant_feature_do_no_harm() -> None:

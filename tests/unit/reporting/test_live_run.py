@@ -94,6 +94,14 @@ def recorded() -> Iterator[Recorded]:
         yield write
 
 
+def test_the_stages_of_another_fold_are_waited_for_again() -> None:
+    ended = (*SEARCHING, StageFinished("search", 500.0), StageSkipped("finetune"))
+    ahead = Planned("", ("search", "finetune"), (400.0, 200.0))
+    again = after((*ended, ahead, StageStarted("search", "never ran")))
+    assert [stage.state for stage in again.stages.values()] == ["up to date", "done", "at work", "waiting"]
+    assert again.left_seconds() == 600.0
+
+
 # --- the file ----------------------------------------------------------------------------------------
 
 

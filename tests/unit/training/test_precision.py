@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 from support.memory_context import memory_context
 from support.toy_search import DATA, SPACE, latency_model
 from torch import nn
@@ -49,6 +50,12 @@ def test_flags_of_the_processor_say_whether_it_multiplies_bfloat16(
         cpuinfo.write_text(f"processor\t: 0\nmodel name\t: X\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
         monkeypatch.setattr("stages.training.precision._CPUINFO", cpuinfo)
         assert bf16_hardware().capable == capable
+
+
+@pytest.mark.parametrize("word", [16, "16", "fp16"])
+def test_float16_is_refused_with_the_reason(word: object) -> None:
+    with pytest.raises(ValidationError, match="small gradients become 0 in it"):
+        Recipe.model_validate({"precision": word})
 
 
 def test_a_trial_in_either_precision_starts_and_learns_alike() -> None:

@@ -17,9 +17,10 @@ from pipeline.store.scratch import FolderScratch
 from stages.data.config import DataConfig, open_dataset
 from stages.nn.network import Network, load_network
 from stages.training.checkpoint import unpack
-from stages.training.loop import Trained, train
+from stages.training.loop import Trained, _Run, train
+from stages.training.partway import between
 from stages.training.recipe import Recipe
-from stages.training.runtime import start_runtime
+from stages.training.runtime import TrainingRuntime, start_runtime
 
 DATA = DataConfig(train_images=250, architecture_images=100)
 RECIPE = Recipe(epochs=2, batch_size=50)
@@ -35,8 +36,9 @@ def trained(
     *,
     checkpoint_seconds: float = EACH_STEP,
     pretrained: bool = False,
+    accelerator: str = "auto",
 ) -> Trained:
-    runtime = start_runtime(0, checkpoint_seconds=checkpoint_seconds)
+    runtime = start_runtime(0, checkpoint_seconds=checkpoint_seconds, accelerator=accelerator)
     return train(
         Network(NET),
         open_dataset(DATA).load("train").batches(recipe.batch_size, runtime.device),
@@ -84,6 +86,38 @@ def test_a_stopped_training_of_pretrained_weights_ends_as_if_undisturbed(write: 
         trained(memory_context("finetune", scratch=scratch), pretrained=True)
     resumed = trained(memory_context("finetune", scratch=scratch), pretrained=True)
     assert without_seconds(resumed) == without_seconds(whole)
+
+
+def test_what_a_checkpoint_holds_is_put_where_the_training_computes() -> None:
+    """On the device without memory: tensors of two devices cannot be computed with there either."""
+    scratch = StoppingScratch(stop_at=WRITES)
+    with pytest.raises(Stopped):
+        trained(memory_context("finetune", scratch=scratch), pretrained=True)
+    images = open_dataset(DATA).load("choice").batches(50, torch.device("cpu"))
+    context = memory_context("finetune", scratch=scratch)
+    runtime = TrainingRuntime(torch.device("meta"))
+    with pytest.warns(UserWarning, match="meta"):
+        resumed = _Run(Network(NET), images, images, RECIPE, 3, "toy", context, runtime, pretrained=True)
+    assert resumed.best.keys() == resumed.start.keys()
+    kept = {**resumed.best, **resumed.start, **resumed.average.tensors, **resumed.network.state_dict()}
+    assert {tensor.device.type for tensor in kept.values()} == {"meta"}
+    assert all(t.device.type == "meta" for t in between(resumed.start, resumed.best, 0.5).values())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize("write", [3, 6, 9, WRITES])
+def test_on_a_gpu_a_stopped_training_has_the_curve_of_an_undisturbed_one(
+    write: int, pretrained: bool
+) -> None:
+    whole = trained(memory_context("finetune"), accelerator="cuda", pretrained=pretrained)
+    scratch = StoppingScratch(stop_at=write)
+    with pytest.raises(Stopped):
+        trained(memory_context("finetune", scratch=scratch), accelerator="cuda", pretrained=pretrained)
+    resumed = trained(memory_context("finetune", scratch=scratch), accelerator="cuda", pretrained=pretrained)
+    losses = [[point.train_loss for point in outcome.curve] for outcome in (resumed, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # a GPU adds up in no fixed order
+    assert (resumed.kept is not None) == pretrained
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
