@@ -29,22 +29,53 @@ if TYPE_CHECKING:
     from stages.documents.gate import AccuracyCompared
 
 _CHUNK = 64
+_LARGEST = 1e6
 _SOURCE = "verify"
 
 
 @dataclass(frozen=True)
+class Normalization:
+    """A float input takes ``(pixel - mean) / std``, of all channels or of each. Pixels are 0 to 255.
+
+    Raises UsageError for figures that do not make one.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        numbers = (*self.mean, *self.std)
+        if (
+            len(self.mean) != len(self.std)
+            or len(self.mean) not in (1, 3)
+            or not all(abs(number) < _LARGEST for number in numbers)
+            or not all(std > 0 for std in self.std)
+        ):
+            raise UsageError(
+                f"--mean {_shown(self.mean)} and --std {_shown(self.std)} are no normalization.",
+                hint="Give one number or three to each, of pixels from 0 to 255; --std is above 0.",
+            )
+
+
+@dataclass(frozen=True)
 class Judge:
-    """A model that classifies images: its labels, and what it takes. ``side``: pixels of its input."""
+    """A model that classifies images: its labels, and what it takes. ``side``: pixels of its input.
+
+    ``normalization`` None: it takes pixels as they are.
+    """
 
     subject: Subject
-    metadata: ReadMetadata
     labels: tuple[str, ...]
     side: int
-    input_type: str
+    normalization: Normalization | None
 
     @classmethod
-    def of(cls, subject: Subject) -> Judge:
-        """Raises UsageError for a model that does not classify square images of 3 channels by name."""
+    def of(cls, subject: Subject, given: Normalization | None = None) -> Judge:
+        """``given``: how a model takes its pixels that does not say so itself.
+
+        Raises UsageError for a model that does not classify square images of 3 channels by name, and for one
+        of which it is not known how it takes its pixels.
+        """
         inputs, outputs = subject.seen.inputs, subject.seen.outputs
         shape = inputs[0].shape if len(inputs) == 1 else []
         if (
@@ -63,6 +94,7 @@ class Judge:
                 "uint8.",
             )
         metadata = read_metadata(subject.content, name=subject.name)
+        pixels = inputs[0].type == "uint8"
         labels = metadata.labels or _labels_beside(subject)
         if len(labels) != outputs[0].shape[1]:
             raise UsageError(
@@ -74,7 +106,9 @@ class Judge:
                 f"{subject.name} wants {len(metadata.mean)} channels normalized, and has 3.",
                 hint="Its metadata are of another model: write them anew.",
             )
-        return cls(subject, metadata, labels, int(shape[1]), inputs[0].type)
+        return cls(
+            subject, labels, int(shape[1]), None if pixels else _normalization(subject, metadata, given)
+        )
 
     def places(self, class_names: Sequence[str]) -> list[int]:
         """Which output stands for each class. Raises UsageError where one has no label, or several."""
@@ -94,9 +128,9 @@ class Judge:
         """Pixels 0 to 255 as the model takes them."""
         import numpy as np
 
-        if self.input_type == "uint8":
+        if self.normalization is None:
             return pixels_NHWC
-        mean, std = (np.asarray(of, np.float32) for of in (self.metadata.mean, self.metadata.std))
+        mean, std = (np.asarray(of, np.float32) for of in (self.normalization.mean, self.normalization.std))
         normalized: NDArray[np.float32] = (pixels_NHWC.astype(np.float32) - mean) / std
         return normalized
 
@@ -108,17 +142,24 @@ def accuracy_compared(
     most_points: float,
     emit: Emit,
     look: Callable[[], None],
+    given: Normalization | None = None,
 ) -> AccuracyCompared:
     """Which of the test images both answer correctly, on this computer.
 
-    ``data``: of a folder. ``look``: has its files read, and tells how that goes. Raises UsageError where the
-    models do not classify these images, DatasetMissingError, DeviceError.
+    ``data``: of a folder. ``look``: has its files read, and tells how that goes. ``given``: see
+    :meth:`Judge.of`. Raises UsageError where the models do not classify these images, DatasetMissingError,
+    DeviceError.
     """
     import numpy as np
 
     from stages.verification.accuracy_gate import compare_accuracy
 
-    judges = [Judge.of(subject) for subject in (candidate, baseline)]
+    judges = [Judge.of(subject, given) for subject in (candidate, baseline)]
+    if given is not None and not any(judge.normalization is given for judge in judges):
+        raise UsageError(
+            "--mean and --std would do nothing: both models say how they take their pixels.",
+            hint="Leave them out.",
+        )
     dataset = open_dataset(data)
     look()
     places = [judge.places(dataset.class_names) for judge in judges]
@@ -157,6 +198,42 @@ def accuracy_compared(
     )
 
 
+def _shown(numbers: Sequence[float]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
+
+
+def _normalization(subject: Subject, metadata: ReadMetadata, given: Normalization | None) -> Normalization:
+    """As the file states it, or as it is given, or as networks of nasflow have it."""
+    if metadata.stated:
+        return Normalization(metadata.mean, metadata.std)
+    if given is not None:
+        return given
+    if (result := _result_beside(subject)) is not None:
+        ours = {result.network.model_sha256, *(file.model_sha256 for file in result.precisions)}
+        if subject.model.sha256 in ours:
+            return Normalization(metadata.mean, metadata.std)
+    raise UsageError(
+        f"{subject.name} does not say how it takes its pixels: (pixel - mean) / std, with which figures?",
+        hint="Pixels are 0 to 255. For a model that takes -1 to 1: --mean 127.5 --std 127.5; 0 to 1: "
+        "--mean 0 --std 255; ImageNet's: --mean 123.675,116.28,103.53 --std 58.395,57.12,57.375. "
+        "'nasflow ship' writes them into the file.",
+    )
+
+
+def _result_beside(subject: Subject) -> ResultDocument | None:
+    """Of the run that the model lies among; None where it lies elsewhere."""
+    folder = subject.path.parent if subject.path is not None else None
+    if folder is None or (content := read_or_none(folder / RESULT)) is None:
+        return None
+    try:
+        return ResultDocument.model_validate_json(content)
+    except ValidationError as error:
+        raise UsageError(
+            f"{plain_line(str(folder / RESULT))} was written by another version of nasflow.",
+            hint="Write it again: nasflow report. Or move the model, and put a label file beside it.",
+        ) from error
+
+
 def _labels_beside(subject: Subject) -> tuple[str, ...]:
     """From a label file, or from the result of the run that made the model."""
     folder = subject.path.parent if subject.path is not None else None
@@ -170,16 +247,8 @@ def _labels_beside(subject: Subject) -> tuple[str, ...]:
                 f"{plain_line(str(folder / LABELS))} is no label file: {plain_line(str(error), limit=100)}.",
                 hint="It has a line of UTF-8 for each output of the model.",
             ) from error
-    if folder is not None and (content := read_or_none(folder / RESULT)) is not None:
-        try:
-            images = ResultDocument.model_validate_json(content).images
-        except ValidationError as error:
-            raise UsageError(
-                f"{plain_line(str(folder / RESULT))} was written by another version of nasflow.",
-                hint=f"Write it again: nasflow report. Or put {LABELS} beside the model.",
-            ) from error
-        if images is not None:
-            return tuple(one.name for one in images.classes)
+    if (result := _result_beside(subject)) is not None and result.images is not None:
+        return tuple(one.name for one in result.images.classes)
     raise UsageError(
         f"{subject.name} does not say what its outputs stand for.",
         hint=f"Ship it with 'nasflow ship', or put {LABELS} beside it, one class a line, in the outputs' "

@@ -52,7 +52,7 @@ def result(
             kind="android", model="Phone", soc="s", os_build="b", runtime="litert 2.3", virtual=virtual
         ),
         runtime=DEFAULT_OPTIONS,
-        blocks=with_drops(blocks),
+        blocks=with_drops(plan, blocks),
         looks=looks_of(plan, blocks),
         verdict=verdict,
         seconds=15.0,
