@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,12 +139,8 @@ def _on(
                 )
             result = gate.measure(device, emit, answers, prepared.accuracy, so_far)
     except NasflowError as error:
-        told = error
-        gate_files.or_note(
-            lambda: write_unfinished(
-                file, told, options.name, options.against, gate.plan, gate.runtime, so_far
-            )
-        )
+        asked = (options.name, options.against, gate.plan, gate.runtime)
+        gate_files.or_note(partial(write_unfinished, file, error, *asked, so_far), besides=error)
         raise
     gate_files.write_result(file, result)
     return result

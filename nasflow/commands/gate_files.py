@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,23 +68,31 @@ def tell_error(options: GateOptions, error: NasflowError) -> None:
     from nasflow.gate import github, junit
     from nasflow.gate.unfinished import write_unfinished
 
-    result, reports, summary = options.result, options.junit, options.summary
-    if not result.exists():  # else it holds the blocks, too
-        or_note(lambda: write_unfinished(result, error, options.name, options.against))
-    if reports is not None:
-        or_note(lambda: junit.write(reports, [(junit.error_case(error, options.name), {})]))
-    if summary is not None:
-        or_note(lambda: github.append_text(summary, github.error_markdown(error, options.name)))
+    writers: dict[Path | None, Callable[[Path], None]] = {
+        options.summary: lambda path: github.append_text(path, github.error_markdown(error, options.name)),
+        options.junit: lambda path: junit.write(path, [(junit.error_case(error, options.name), {})]),
+    }
+    if not options.result.exists():  # else it holds the blocks, too
+        writers[options.result] = lambda path: write_unfinished(path, error, options.name, options.against)
+    for path, write in writers.items():
+        if path is not None:
+            or_note(partial(_write_checked, path, write, options), besides=error)
     if annotation := github.error_annotation(error):
         console.write(sys.stdout, annotation)
 
 
-def or_note(write: Callable[[], None]) -> None:
+def or_note(write: Callable[[], None], *, besides: NasflowError) -> None:
     """Write, where an error is to be told anyway: it must not be hidden by another one."""
     try:
         write()
     except NasflowError as error:
-        console.write_note(error.message)
+        if error.message != besides.message:
+            console.write_note(error.message)
+
+
+def _write_checked(path: Path, write: Callable[[Path], None], options: GateOptions) -> None:
+    _check_writable(path, options)
+    write(path)
 
 
 def _check_writable(path: Path, options: GateOptions) -> None:

@@ -11,7 +11,7 @@ from nasflow.base.errors import InconclusiveError, UsageError
 
 if TYPE_CHECKING:
     from nasflow.config import PipelineConfig
-    from nasflow.gate.accuracy import Normalization
+    from nasflow.gate.judge import Normalization
     from stages.documents.gate import GatePlan, GateVerdict
 
 RESULT = Path("gate.json")
@@ -100,7 +100,7 @@ class GateOptions:
 
     def normalization(self) -> Normalization | None:
         """What --mean and --std say. Raises UsageError where one is missing, or nothing needs them."""
-        from nasflow.gate.accuracy import Normalization
+        from nasflow.gate.judge import Normalization
 
         if self.mean is None and self.std is None:
             return None

@@ -133,7 +133,7 @@ def test_a_gate_may_ask_for_accuracy_alone_and_tells_it_everywhere(folder: Proje
     assert unstated.exit_code == 2
     assert "does not say how it takes its pixels" in unstated.document["error"]["message"]
     assert nothing_was_measured(unstated)
-    takes = ("--mean", "127.5", "--std", "127.5")
+    takes, with_images = ("--mean", "127.5", "--std", "127.5"), (*limit, "--data", "images")
     answer = folder.ask(*words, *limit, "--data", "images", *takes)
     assert answer.exit_code == 1, answer.document
     accuracy = answer.document["accuracy"]
@@ -145,7 +145,7 @@ def test_a_gate_may_ask_for_accuracy_alone_and_tells_it_everywhere(folder: Proje
     again = folder.ask("verify", "--recompute", "gate.json")
     assert (again.exit_code, again.document["accuracy"]) == (1, accuracy)
 
-    for wrong in (takes, ("--mean", "1", *limit), (*limit, "--data", "images", "--mean", "a", "--std", "1")):
+    for wrong in (takes, ("--mean", "1", *with_images), (*with_images, "--mean", "a", "--std", "1")):
         refused = folder.ask(*words, "--max-ratio", "1", *wrong)
         assert refused.exit_code == 2
         assert "--mean" in refused.document["error"]["message"]

@@ -288,11 +288,11 @@ def test_a_wrong_limit_leaves_no_result_of_an_earlier_gate_either(folder: Projec
 
 def test_a_model_is_never_taken_for_a_result_to_be_replaced(folder: ProjectFolder) -> None:
     before = (folder.path / "small.tflite").read_bytes()
-    words = ("verify", "small.tflite", "--max-ms", "9", "--result", "small.tflite")
-    answer = folder.ask(*words)
-    assert answer.exit_code == 2
-    assert "is a model that is measured" in answer.document["error"]["message"]
-    assert (folder.path / "small.tflite").read_bytes() == before
+    for option in ("--result", "--junit", "--summary", "--history"):
+        answer = folder.ask("verify", "small.tflite", "--max-ms", "9", option, "small.tflite")
+        assert answer.exit_code == 2
+        assert "is a model that is measured" in answer.document["error"]["message"]
+        assert (folder.path / "small.tflite").read_bytes() == before
 
 
 @pytest.mark.needs("bubblewrap")

@@ -12,7 +12,8 @@ from support.sample_documents import sample_documents
 from support.small_classifiers import answers, small_classifier
 
 from nasflow.base.errors import UsageError
-from nasflow.gate.accuracy import Judge, Normalization, accuracy_compared
+from nasflow.gate.accuracy import accuracy_compared
+from nasflow.gate.judge import Judge, Normalization
 from nasflow.gate.subjects import Subject
 from pipeline.artifact import document_bytes
 from stages.conversion.inspector import ModelInspector

@@ -12,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from android_bench.device import DEFAULT_OPTIONS, DeviceInfo
+from android_bench.local.device import LocalDevice
+from nasflow.assemble import build_stages
 from nasflow.base.errors import DeviceLostError, IntegrityError, UsageError
+from nasflow.commands.gate_options import GateOptions
 from nasflow.commands.history import history
+from nasflow.config import PipelineConfig
 from nasflow.gate import github, junit, words
 from nasflow.gate.history import HistoryEntry, append_entry, read_history
 from nasflow.gate.measure import SoFar
@@ -21,6 +25,7 @@ from nasflow.gate.recompute import read_result, recomputed
 from nasflow.gate.unfinished import write_unfinished
 from stages.documents.gate import Block, BlockTiming, GateModel, GatePlan, GateResult, OutputsCompared
 from stages.verification.gate import looks_of, verdict_of, with_drops
+from stages.verify import Verify
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -242,6 +247,17 @@ def test_a_file_whose_accuracy_was_taken_out_is_no_result(tmp_path: Path) -> Non
     (tmp_path / "gate.json").write_text(json.dumps(document))
     with pytest.raises(UsageError, match="a limit of accuracy and the accuracy belong together"):
         read_result(tmp_path / "gate.json")
+
+
+def test_the_gate_heeds_seed_and_thermal_status_of_the_configuration_and_so_does_the_stage(
+    tmp_path: Path,
+) -> None:
+    config = PipelineConfig.model_validate({"seed": 5, "android": {"max_thermal_status": 1}})
+    plan = GateOptions(limits={"max_ms": 1.0}).plan(config)
+    assert (plan.seed, plan.max_thermal_status) == (5, 1)
+    with LocalDevice() as device:
+        (verify,) = (one for one in build_stages(config, tmp_path, device) if isinstance(one, Verify))
+    assert verify.max_thermal_status == 1
 
 
 # --- history -----------------------------------------------------------------------------------------
