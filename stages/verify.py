@@ -356,7 +356,7 @@ class Verify(Stage):
             )
         elif unsure_percent > config.precision_percent and not decided:
             context.warn(
-                f"after {len(rounds)} rounds the latency ratio is known to ±{unsure_percent:.1f} %, "
+                f"after {len(counted)} rounds that count the latency ratio is known to ±{unsure_percent:.1f} %, "
                 f"not to ±{config.precision_percent:g} %: other programs (or heat) disturb the device. "
                 "Close them, let it cool, and run 'nasflow run --force verify'."
             )

@@ -34,7 +34,7 @@ class BlockTiming(Record):
 class Block(Record):
     """All timings of one moment, in the order in which they were made. ``dropped`` None: it counts."""
 
-    timings: tuple[BlockTiming, ...] = Field(min_length=3)
+    timings: tuple[BlockTiming, ...] = Field(min_length=2)
     seconds: float = Field(ge=0, allow_inf_nan=False)
     dropped: Dropped | None = None
 
