@@ -350,15 +350,15 @@ class Verify(Stage):
                 break
         if not counted.enough:
             context.warn(
-                f"{counted.disturbed} of {len(rounds)} rounds saw the device throttled, asleep or slower than "
-                "usual: too few are left to compare latencies by. All are shown, and nothing is decided. Let "
-                "it cool, close other programs, and run 'nasflow run --force verify'."
+                f"{counted.disturbed} of {len(rounds)} rounds saw the device throttled, asleep or slower "
+                "than usual: too few are left to compare latencies by. All are shown, and nothing is decided. "
+                "Let it cool, close other programs, and run 'nasflow run --force verify'."
             )
         elif unsure_percent > config.precision_percent and not decided:
             context.warn(
-                f"after {len(counted)} rounds that count the latency ratio is known to ±{unsure_percent:.1f} %, "
-                f"not to ±{config.precision_percent:g} %: other programs (or heat) disturb the device. "
-                "Close them, let it cool, and run 'nasflow run --force verify'."
+                f"after {len(counted)} rounds that count the latency ratio is known to "
+                f"±{unsure_percent:.1f} %, not to ±{config.precision_percent:g} %: other programs (or heat) "
+                "disturb the device. Close them, let it cool, and run 'nasflow run --force verify'."
             )
         return outcome, counted
 

@@ -15,7 +15,7 @@ TIMINGS = 2  # of each model in a block
 
 
 class GateBlocks:
-    """The blocks of one gate; ``requests`` has a model for each name, where there is a baseline for it, too."""
+    """The blocks of one gate; ``requests`` has a model for each name, the baseline where there is one."""
 
     def __init__(
         self, scratch: Scratch, device: Device, requests: Mapping[Timed, BenchmarkRequest], seed: int
