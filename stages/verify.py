@@ -351,7 +351,7 @@ class Verify(Stage):
         if not counted.enough:
             context.warn(
                 f"{counted.disturbed} of {len(rounds)} rounds saw the device throttled, asleep or slower "
-                "than usual: too few are left to compare latencies by. All are shown, and nothing is decided. "
+                "than usual: too few are left to compare by. All are shown, and nothing is decided. "
                 "Let it cool, close other programs, and run 'nasflow run --force verify'."
             )
         elif unsure_percent > config.precision_percent and not decided:
