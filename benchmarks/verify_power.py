@@ -69,7 +69,8 @@ class GatedDevice(SimulatedDevice):
 
     def __init__(self, ratio: float, *, kind: str, seed: str) -> None:
         self._random = random.Random(seed)
-        self._ms: dict[str, float] = {**TIMES_MS, "candidate": ratio * TIMES_MS["baseline"]}
+        self._ms = {str(name): ms for name, ms in TIMES_MS.items()}
+        self._ms["candidate"] = ratio * TIMES_MS["baseline"]
         self._kind = kind
         self._state = self._random.gauss(0, DRIFT)
         self._throttle_from = self._random.randrange(400)
