@@ -153,7 +153,7 @@ def test_a_gate_may_ask_for_accuracy_alone_and_tells_it_everywhere(folder: Proje
         refused = folder.ask(*words, *wrong)
         assert refused.exit_code == 2
         assert "--max-accuracy-drop" in refused.document["error"]["message"]
-    nobody = folder.ask("verify", "bad.tflite", "--against", "mobilenet_v2", *limit, "--data", "images")
+    nobody = folder.ask("verify", "bad.tflite", "--against", "mobilenet_v2", *with_images, *takes)
     assert nobody.exit_code == 2
     assert "does not say what its outputs stand for" in nobody.document["error"]["message"]
 
