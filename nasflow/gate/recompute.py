@@ -49,7 +49,7 @@ def _check_finished(path: Path, content: bytes) -> None:
     raise UsageError(
         f"{plain_line(str(path))} is of a gate that an error ended after {len(unfinished.blocks)} blocks: "
         f"{plain_line(unfinished.error.message)}",
-        hint="Call that gate again: on the same device it goes on with the blocks that it has.",
+        hint="Call that gate again: on the same device, its blocks are kept.",
     )
 
 
