@@ -255,6 +255,7 @@ def build_stages(
             device=device,
             networks=compared,
             measurable=measurable_precisions(config.device),
+            max_thermal_status=config.android.max_thermal_status,
             engine=engine,
         ),
     )

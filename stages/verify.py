@@ -103,7 +103,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -116,6 +116,8 @@ class Verify(Stage):
     """How many are expected, for the estimate."""
     measurable: tuple[Precision, ...] = field(default=get_args(Precision), metadata=TOOL)
     """Precisions that the device runs, which is part of its identity; files in others are left out."""
+    max_thermal_status: int = field(default=0, metadata=TOOL)
+    """The highest at which a phone may be measured."""
     engine: Literal["tflite", "onnx"] = field(default="tflite", metadata=TOOL)
     """Which of a network's float32 models the device is given: its file, or what that was converted from."""
 
@@ -188,7 +190,14 @@ class Verify(Stage):
             anchor,
             measured_network(latency.reference.net, latency.precision, seed=self.seed, output=latency.output),
         )
-        rounds = PairedRounds(context.scratch, self.device, requests, self.seed, anchor=anchor)
+        rounds = PairedRounds(
+            context.scratch,
+            self.device,
+            requests,
+            self.seed,
+            anchor=anchor,
+            max_thermal_status=self.max_thermal_status,
+        )
         outcome, counted = self._measure_until_sure(context, converted, tested, rounds)
         comparison = Comparison(tested, counted, latency, found, outcome.reference, rivals, precision)
         found_latency = evaluate_latency(
@@ -204,7 +213,7 @@ class Verify(Stage):
             first = (
                 "Other programs disturbed this comparison: repeat it first (nasflow run --force verify). If "
                 "that says the same: the"
-                if _unsure_percent(outcome.ratio) > self.config.precision_percent
+                if not counted.enough or _unsure_percent(outcome.ratio) > self.config.precision_percent
                 else "The"
             )
             context.warn(
@@ -242,9 +251,11 @@ class Verify(Stage):
                 accuracy_relation(
                     -100 * outcome.difference.high, -100 * outcome.difference.low, self.config.equal_points
                 ),
+                disturbed=not counted.enough,
             ),
             rounds=len(counted),
-            rounds_dropped=len(rounds) - len(counted),
+            rounds_dropped=counted.disturbed,
+            disturbed=not counted.enough,
             interval_error=counted.error,
             seconds=answer_seconds + rounds.seconds,
         )
@@ -337,11 +348,17 @@ class Verify(Stage):
             decided = config.max_ratio is not None and not outcome.ratio.holds(config.max_ratio)
             if decided or unsure_percent <= config.precision_percent or not counted.enough:
                 break
-        if unsure_percent > config.precision_percent and not decided:
+        if not counted.enough:
             context.warn(
-                f"after {len(rounds)} rounds the latency ratio is known to ±{unsure_percent:.1f} %, "
-                f"not to ±{config.precision_percent:g} %: other programs (or heat) disturb the device. "
-                "Close them, let it cool, and run 'nasflow run --force verify'."
+                f"{counted.disturbed} of {len(rounds)} rounds saw the device throttled, asleep or slower "
+                "than usual: too few are left to compare by. All are shown, and nothing is decided. "
+                "Let it cool, close other programs, and run 'nasflow run --force verify'."
+            )
+        elif unsure_percent > config.precision_percent and not decided:
+            context.warn(
+                f"after {len(counted)} rounds that count the latency ratio is known to "
+                f"±{unsure_percent:.1f} %, not to ±{config.precision_percent:g} %: other programs (or heat) "
+                "disturb the device. Close them, let it cool, and run 'nasflow run --force verify'."
             )
         return outcome, counted
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nasflow.assemble import resolve_data
-from nasflow.base.errors import InconclusiveError, NasflowError, UsageError
-from nasflow.base.files import disk_faults, make_folder, write_atomic
+from nasflow.base.errors import NasflowError
 from nasflow.cli.request import Outcome, Selection
 from nasflow.cli.screen import screen
+from nasflow.commands import gate_files
+from nasflow.commands.gate_options import GateOptions
 from nasflow.commands.project import Project, standalone
 
 if TYPE_CHECKING:
@@ -19,98 +21,22 @@ if TYPE_CHECKING:
     from nasflow.gate.measure import Gate
     from pipeline.events import Emit
     from stages.data.config import DataConfig
-    from stages.documents.gate import AccuracyCompared, GatePlan, GateResult, GateVerdict
-
-RESULT = Path("gate.json")
-EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": InconclusiveError.exit_code}
-
-
-@dataclass(frozen=True)
-class GateOptions:
-    """What is compared, and where the result goes."""
-
-    candidate: Path | None = None
-    against: str | None = None
-    limits: dict[str, Any] = field(default_factory=dict)
-    result: Path = RESULT
-    junit: Path | None = None
-    summary: Path | None = None
-    history: Path | None = None
-    allow_inconclusive: bool = False
-    self_test: bool = False
-    inputs: Path | None = None
-    require_outputs: bool = False
-    data: Path | None = None
-    all_phones: bool = False
-    side_by_side: bool = False
-
-    @property
-    def name(self) -> str:
-        """What a CI calls the gate."""
-        return "self-test" if self.self_test else f"{self.candidate} against {self.against}"
-
-    def exit_code(self, verdict: GateVerdict) -> int:
-        """Of the command that came to this."""
-        if self.self_test or (verdict == "inconclusive" and self.allow_inconclusive):
-            return 0
-        return EXIT_CODES[verdict]
-
-    @property
-    def outputs(self) -> list[Path]:
-        """Every file that is to be written."""
-        return [path for path in (self.result, self.junit, self.summary, self.history) if path is not None]
-
-    def plan(self) -> GatePlan:
-        """The limits and the blocks. Raises UsageError for such as make no sense."""
-        from pydantic import ValidationError
-
-        from stages.documents.gate import GatePlan
-
-        limits = dict(self.limits)
-        most = limits.get("max_blocks")
-        if most is not None and most < GatePlan.model_fields["min_blocks"].default:
-            limits["min_blocks"] = most  # one look alone
-        try:
-            plan = GatePlan.model_validate(limits)
-        except ValidationError as error:
-            first = next(one for one in error.errors() if one["loc"][:1] != ("min_blocks",))
-            name = "--" + str((first["loc"] or ("blocks",))[0]).replace("_", "-")
-            raise UsageError(
-                f"{name}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']}).",
-                hint="A ratio of 0.8 asks for at most 0.8 times the baseline's latency.",
-            ) from error
-        if (plan.max_accuracy_drop is None) != (self.data is None):
-            raise UsageError(
-                "--max-accuracy-drop and --data belong together.",
-                hint="--max-accuracy-drop 0.5 --data FOLDER: half a percentage point, on the folder's "
-                "images.",
-            )
-        if plan.max_ratio is plan.max_ms is plan.max_accuracy_drop is None and not self.self_test:
-            raise UsageError(
-                "a gate needs a limit.",
-                hint="Give --max-ratio 0.8 (of the baseline's latency), --max-ms 12.5, or both.",
-            )
-        return plan
+    from stages.documents.gate import AccuracyCompared, GatePlan, GateResult
 
 
 def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
-    """Measure both models until their gate decides; write everything that was asked for.
+    """Measure until the gate decides; write everything that was asked for.
 
-    Raises UsageError, DeviceError, ConversionError for a file that LiteRT cannot open; then the JUnit file
-    says so, too.
+    Raises UsageError, DeviceError, ConversionError for a file that LiteRT cannot open; every file then says
+    so, and the result file has the blocks that were measured.
     """
     from nasflow.commands.gate_all import attached_phones, gate_all
 
-    plan = options.plan()
-    for path in options.outputs:
-        _check_writable(path)
-    if options.history is not None:
-        from nasflow.gate.history import read_history
-
-        read_history(options.history)  # a file that cannot be read is told before anything is measured
     try:
+        gate_files.prepare(options)
         with closing(screen(as_json=as_json)) as reporter:
             project = standalone(chosen)
+            plan = options.plan(project.config)
             phones = attached_phones(project) if options.all_phones else ()
             prepared = _prepared(project, options, plan, reporter)
             if options.all_phones:
@@ -118,15 +44,12 @@ def gate(chosen: Selection, options: GateOptions, *, as_json: bool) -> Outcome:
                     project,
                     phones,
                     options,
-                    lambda phone, emit, found: _on(phone, prepared, options, emit, found),
+                    lambda phone, file, emit, found: _on(phone, prepared, options, file, emit, found),
                     reporter,
                 )
-            result = _on(project, prepared, options, reporter)
+            result = _on(project, prepared, options, options.result, reporter)
     except NasflowError as error:
-        if options.junit is not None:
-            from nasflow.gate import junit
-
-            junit.write(options.junit, [(junit.error_case(error, options.name), {})])
+        gate_files.tell_error(options, error)
         raise
     return _told(result, options)
 
@@ -140,8 +63,6 @@ class _Prepared:
 
 
 def _prepared(project: Project, options: GateOptions, plan: GatePlan, emit: Emit) -> _Prepared:
-    from nasflow.commands.first_look import look_at_images
-    from nasflow.gate.accuracy import accuracy_compared
     from nasflow.gate.measure import SOURCE, Gate
     from nasflow.gate.subjects import anchor, baseline_of, candidate_of, remarks
     from pipeline.events import Message
@@ -152,56 +73,77 @@ def _prepared(project: Project, options: GateOptions, plan: GatePlan, emit: Emit
     with ModelInspector() as inspector:
         small = anchor(inspector)
         candidate = small if options.candidate is None else candidate_of(options.candidate, inspector, depth)
-        baseline = candidate
-        if not options.self_test:
-            assert options.against is not None  # the command sees to it
+        baseline = candidate if options.self_test else None
+        if options.against is not None:
             baseline = baseline_of(options.against, candidate, inspector, depth)
     for remark in remarks(candidate, baseline) if not options.self_test else ():
         emit(Message(SOURCE, remark))
-    accuracy = None
-    if options.data is not None and plan.max_accuracy_drop is not None:
-        data = _images_in(options.data, project)
-        looked_at = project.config.model_copy(update={"data": data})
-        accuracy = accuracy_compared(
-            candidate,
-            baseline,
-            data,
-            plan.max_accuracy_drop,
-            emit,
-            lambda: look_at_images(looked_at, Path.cwd(), emit),
-        )
-    return _Prepared(Gate(candidate, baseline, small, plan, project.config.runtime), accuracy)
+    gate = Gate(candidate, baseline, small, plan, project.config.runtime, self_test=options.self_test)
+    return _Prepared(gate, _accuracy(project, options, gate, emit))
+
+
+def _accuracy(project: Project, options: GateOptions, gate: Gate, emit: Emit) -> AccuracyCompared | None:
+    """Of both models; None where it has no limit."""
+    from nasflow.commands.first_look import look_at_images
+    from nasflow.gate.accuracy import accuracy_compared
+
+    normalization, most_points = options.normalization(), gate.plan.max_accuracy_drop
+    if options.data is None or most_points is None or gate.baseline is None:
+        return None
+    data = _images_in(options.data, project)
+    looked_at = project.config.model_copy(update={"data": data})
+    return accuracy_compared(
+        gate.candidate,
+        gate.baseline,
+        data,
+        most_points,
+        emit,
+        lambda: look_at_images(looked_at, Path.cwd(), emit),
+        normalization,
+    )
 
 
 def _on(
     project: Project,
     prepared: _Prepared,
     options: GateOptions,
+    file: Path,
     emit: Emit,
     found: FoundPhone | None = None,
 ) -> GateResult:
-    """The gate on the device that the project names; ``found``: the phone, where it is found already."""
+    """The gate on the device that the project names; ``found``: the phone, where it is found already.
+
+    ``file`` then holds the result, or what there is where an error ends it.
+    """
     from nasflow.gate.answers import answers_compared
-    from nasflow.gate.measure import SOURCE
+    from nasflow.gate.measure import SOURCE, SoFar
+    from nasflow.gate.unfinished import write_unfinished
     from pipeline.events import Message
 
     def tell(text: str) -> None:
         emit(Message(SOURCE, text))
 
-    gate = prepared.gate
-    with closing(project.open_device(tell, found)) as device:
-        answers = None
-        if not options.self_test:
-            answers = answers_compared(
-                gate.candidate,
-                gate.baseline,
-                device,
-                gate.runtime,
-                folder=options.inputs,
-                required=options.require_outputs,
-                tell=tell,
-            )
-        return gate.measure(device, emit, answers, prepared.accuracy)
+    gate, so_far = prepared.gate, SoFar()
+    try:
+        with closing(project.open_device(tell, found)) as device:
+            answers = None
+            if not options.self_test:
+                answers = answers_compared(
+                    gate.candidate,
+                    gate.baseline,
+                    device,
+                    gate.runtime,
+                    folder=options.inputs,
+                    required=options.require_outputs,
+                    tell=tell,
+                )
+            result = gate.measure(device, emit, answers, prepared.accuracy, so_far)
+    except NasflowError as error:
+        asked = (options.name, options.against, gate.plan, gate.runtime)
+        gate_files.or_note(partial(write_unfinished, file, error, *asked, so_far), besides=error)
+        raise
+    gate_files.write_result(file, result)
+    return result
 
 
 def _images_in(folder: Path, project: Project) -> DataConfig:
@@ -218,22 +160,21 @@ def _images_in(folder: Path, project: Project) -> DataConfig:
 def _told(result: GateResult, options: GateOptions) -> Outcome:
     from nasflow.gate import github, history, junit, words
 
-    write_atomic(options.result, result.model_dump_json(indent=1).encode() + b"\n")
     if options.junit is not None:
         junit.write(options.junit, [(junit.case_of(result, options.name), junit.properties(result))])
     if options.summary is not None:
         github.append_summary(options.summary, result)
     if options.history is not None:
         history.append_entry(options.history, history.HistoryEntry.of(result))
-    text = words.self_test(result) if options.self_test else words.text(result)
     annotation = github.annotation(result)  # GitHub reads standard output
-    return _outcome(result, options, f"{annotation}\n{text}" if annotation else text)
+    text = "\n".join([*filter(None, [annotation]), words.text(result), f"Result   {options.result}"])
+    return _outcome(result, options, options.result, text)
 
 
-def _outcome(result: GateResult, options: GateOptions, text: str) -> Outcome:
+def _outcome(result: GateResult, options: GateOptions, file: Path, text: str) -> Outcome:
     exit_code = options.exit_code(result.verdict)
-    document = result.model_dump(mode="json") | {"exit_code": exit_code, "result": str(options.result)}
-    return Outcome(document, f"{text}\nResult   {options.result}", exit_code)
+    document = result.model_dump(mode="json") | {"exit_code": exit_code, "result": str(file)}
+    return Outcome(document, text, exit_code)
 
 
 def recompute(path: Path, options: GateOptions) -> Outcome:
@@ -242,18 +183,4 @@ def recompute(path: Path, options: GateOptions) -> Outcome:
     from nasflow.gate.words import text
 
     result = recomputed(read_result(path))
-    outcome = _outcome(result, options, text(result))
-    return Outcome({**outcome.document, "result": str(path)}, text(result), outcome.exit_code)
-
-
-def _check_writable(path: Path) -> None:
-    """Raises UsageError, MachineError for a file that could not be written when all is measured."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder.", hint="Give the name of a file.")
-    with disk_faults(path, "write"):
-        make_folder(path.absolute().parent)
-        there = path.exists()
-        with path.open("ab"):
-            pass
-        if not there:
-            path.unlink()
+    return _outcome(result, options, path, text(result))

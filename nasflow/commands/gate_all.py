@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +13,20 @@ from nasflow.base.errors import (
     RunInterruptedError,
     UsageError,
 )
-from nasflow.base.files import write_atomic
 from nasflow.cli.request import Outcome
+from nasflow.commands.gate_files import file_of_phone
 from nasflow.commands.project import Project
 from pipeline.events import Emit, Message
 
 if TYPE_CHECKING:
     from android_bench.found_phone import FoundPhone
-    from nasflow.commands.gate import GateOptions
+    from nasflow.commands.gate_options import GateOptions
     from nasflow.gate.phones import OnePhone
     from nasflow.gate.side_by_side import HostLoad, PhoneGate
     from stages.documents.gate import GateResult
 
-Measure = Callable[["Project", "Emit", "FoundPhone | None"], "GateResult"]
-"""The gate on the device that a project names; of a phone that is already found, it is not looked for."""
+Measure = Callable[["Project", Path, "Emit", "FoundPhone | None"], "GateResult"]
+"""The gate on the device that a project names, and its file; a phone that is given is not looked for."""
 
 
 def attached_phones(project: Project) -> tuple[FoundPhone, ...]:
@@ -85,16 +84,18 @@ def _gate(
     from nasflow.gate.side_by_side import PhoneGate
 
     phone = found[number]
-    called = name_of(phone, found)
+    called, name = name_of(phone, found), f"{number + 1} {plain_line(phone.model) or 'phone'}"
     config = project.config.model_copy(update={"device": f"android:{called}"})
 
     def result(emit: Emit) -> GateResult:
         if not phone.usable:
             choose(called, found)  # raises with what to do about its state
         # Whoever looks for one phone asks all of them, which may be at work.
-        return measure(replace(project, config=config), emit, phone if options.side_by_side else None)
+        at_hand = phone if options.side_by_side else None
+        file = file_of_phone(options.result, name)
+        return measure(replace(project, config=config), file, emit, at_hand)
 
-    return PhoneGate(f"{number + 1} {plain_line(phone.model) or 'phone'}", result)
+    return PhoneGate(name, result)
 
 
 def _one_by_one(
@@ -129,22 +130,18 @@ class _Kept:
         """One phone's result or error. Raises MachineError."""
         from nasflow.gate import history
         from nasflow.gate.phones import OnePhone
+        from nasflow.gate.unfinished import write_unfinished
 
         name = self.names[index]
+        file = file_of_phone(self.options.result, name)
         if isinstance(outcome, NasflowError):
-            self._phones[index] = OnePhone(name, error=outcome)
+            if not file.exists():  # the phone could not even be opened
+                write_unfinished(file, outcome, self.options.name, self.options.against)
+            self._phones[index] = OnePhone(name, file=file, error=outcome)
             return
-        file = _file_of(self.options.result, name)
-        write_atomic(file, outcome.model_dump_json(indent=1).encode() + b"\n")
         self._phones[index] = OnePhone(name, outcome, file)
         if self.options.history is not None:
             history.append_entry(self.options.history, history.HistoryEntry.of(outcome))
-
-
-def _file_of(result: Path, name: str) -> Path:
-    """``gate-1-pixel-8-pro.json``: never a serial number."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
-    return result.with_name(f"{result.stem}-{slug}{result.suffix}")
 
 
 def _note(phones: Sequence[OnePhone], load: HostLoad) -> str:
@@ -166,11 +163,12 @@ def _exit_code(phones: Sequence[OnePhone], options: GateOptions) -> int:
 
 
 def _outcome(phones: Sequence[OnePhone], options: GateOptions, load: HostLoad | None) -> Outcome:
-    from nasflow.gate.github import annotation
+    from nasflow.gate.github import annotation, error_annotation
     from nasflow.gate.phones import table
 
     exit_code = _exit_code(phones, options)
     notes = [annotation(one.result) for one in phones if one.result is not None]
+    notes += [error_annotation(one.error) for one in phones if one.error is not None]
     files = [f"Result   {one.file}" for one in phones if one.file is not None]
     text = "\n".join([*filter(None, notes), *table(phones), "", *files]).rstrip()
     document = {

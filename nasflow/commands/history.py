@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +18,17 @@ from nasflow.cli.request import Action, Outcome
 if TYPE_CHECKING:
     from nasflow.gate.history import HistoryEntry
 
-Series = tuple[str, str, str]
-"""What gates must have in common to be compared: device, runtime, and the baseline's hash."""
+Series = tuple[str | None, ...]
+"""What gates must have in common to be compared: model by name, device, runtime, its options, baseline."""
+
+
+def _series_of(entry: HistoryEntry) -> Series:
+    baseline = None if entry.baseline is None else entry.baseline.sha256
+    return (entry.candidate.name, entry.device, entry.runtime, entry.options, baseline)
 
 
 def history(path: Path, plot: Path | None) -> Outcome:
-    """All entries, and for each device and baseline what became of the ratio.
+    """All entries, and for each series of gates that can be compared what became of it.
 
     Raises UsageError where the file holds none, or lines that are none.
     """
@@ -39,12 +45,12 @@ def history(path: Path, plot: Path | None) -> Outcome:
         lines.append("The last line of the file was cut off and is left out.")
     by_series: dict[Series, list[HistoryEntry]] = {}
     for entry in found.entries:
-        by_series.setdefault((entry.device, entry.runtime, entry.baseline.sha256), []).append(entry)
+        by_series.setdefault(_series_of(entry), []).append(entry)
     changes = [_change(series) for series in by_series.values()]
-    text = ["time              verdict       ratio (interval)           candidate, device", *lines, ""]
+    text = [_HEADINGS, *lines, ""]
     text += [change for change in changes if change]
     if plot is not None:
-        write_atomic(plot, _drawing(max(by_series.values(), key=len)).encode())
+        write_atomic(plot, _drawing(list(by_series.values())).encode())
         text.append(f"Drawing  {plot}")
     document = {
         "entries": [entry.model_dump(mode="json") for entry in found.entries],
@@ -54,56 +60,102 @@ def history(path: Path, plot: Path | None) -> Outcome:
     return Outcome(document, "\n".join(text).rstrip())
 
 
+_HEADINGS = (
+    "time              verdict       ms (interval)               ratio (interval)           candidate, device"
+)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """What a series is about: the ratio, or without a baseline the latency itself."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float | None, interval: tuple[float, float] | None) -> _Figure | None:
+        return None if value is None or interval is None else cls(value, *interval)
+
+    def words(self, digits: str) -> str:
+        return f"{self.value:{digits}} ({self.low:{digits}} to {self.high:{digits}})"
+
+
+def _ratio(entry: HistoryEntry) -> _Figure | None:
+    return _Figure.of(entry.ratio, entry.ratio_interval)
+
+
+def _ms(entry: HistoryEntry) -> _Figure | None:
+    return _Figure.of(entry.candidate_ms, entry.candidate_ms_interval)
+
+
 def _line(entry: HistoryEntry) -> str:
-    ratio = "unknown"
-    if entry.ratio is not None and entry.ratio_interval is not None:
-        low, high = entry.ratio_interval
-        ratio = f"{entry.ratio:.3f} ({low:.3f} to {high:.3f})"
+    ms, ratio = _ms(entry), _ratio(entry)
     return (
-        f"{entry.at:%Y-%m-%d %H:%M}  {entry.verdict:<12}  {ratio:<25}  {plain_line(entry.candidate.name)}, "
-        f"{plain_line(entry.device)}"
+        f"{entry.at:%Y-%m-%d %H:%M}  {entry.verdict:<12}  {ms.words('.4g') if ms else '':<26}  "
+        f"{ratio.words('.3f') if ratio else '':<25}  {plain_line(entry.candidate.name)}, {_where(entry)}"
     )
 
 
+def _where(entry: HistoryEntry) -> str:
+    options = "" if entry.options is None else f" ({plain_line(entry.options)})"
+    return f"{plain_line(entry.device)}{options}"
+
+
+def _title(entry: HistoryEntry) -> str:
+    against = "" if entry.baseline is None else f", against {plain_line(entry.baseline.name)}"
+    return f"{plain_line(entry.candidate.name)} on {_where(entry)}{against}"
+
+
 def _change(entries: Sequence[HistoryEntry]) -> str:
-    """Whether the last gate's ratio differs from the first one's, by their intervals."""
-    known = [e for e in entries if e.ratio is not None and e.ratio_interval is not None]
+    """Whether the last gate's figure differs from the first one's, by their intervals."""
+    what, figure, digits = ("ratio", _ratio, ".3f") if entries[0].baseline else ("latency", _ms, ".4g")
+    known = [found for found in map(figure, entries) if found is not None]
     if len(known) < 2:
         return ""
     first, last = known[0], known[-1]
-    assert first.ratio and last.ratio and first.ratio_interval and last.ratio_interval  # chosen so
-    where = f"On {plain_line(last.device)}, against {plain_line(last.baseline.name)}: the ratio went from "
-    figures = f"{first.ratio:.3f} to {last.ratio:.3f} in {len(known)} gates"
-    if last.ratio_interval[0] > first.ratio_interval[1]:
-        return f"{where}{figures}: slower, and their intervals do not overlap."
-    if last.ratio_interval[1] < first.ratio_interval[0]:
-        return f"{where}{figures}: faster, and their intervals do not overlap."
-    return f"{where}{figures}; their intervals overlap, so no change is shown."
+    unit = " ms" if figure is _ms else ""
+    said = (
+        f"{_title(entries[-1])}: the {what} went from {first.value:{digits}} to {last.value:{digits}}{unit} "
+        f"in {len(known)} gates"
+    )
+    if last.low > first.high:
+        return f"{said}: slower, and their intervals do not overlap."
+    if last.high < first.low:
+        return f"{said}: faster, and their intervals do not overlap."
+    return f"{said}; their intervals overlap, so no change is shown."
 
 
-def _drawing(entries: Sequence[HistoryEntry]) -> str:
-    from stages.reporting.figures.gate_history import GatePoint, history_figure
+def _drawing(series: Sequence[Sequence[HistoryEntry]]) -> str:
+    from stages.reporting.figures.gate_history import GatePoint, GateSeries, history_figure
 
-    points = [
-        GatePoint(
-            entry.ratio,
-            *entry.ratio_interval,
-            entry.verdict,
-            entry.max_ratio,
-            f"{entry.at:%Y-%m-%d %H:%M}: {entry.ratio:.3f}, {entry.verdict}",
-        )
-        for entry in entries
-        if entry.ratio is not None and entry.ratio_interval is not None
-    ]
-    if not points:
-        raise UsageError("no gate of this history has a ratio to draw.", hint="Leave --plot out.")
-    return f"{history_figure(points)}\n"
+    drawn = []
+    for entries in series:
+        compared = entries[0].baseline is not None
+        points = [
+            GatePoint(
+                found.value,
+                found.low,
+                found.high,
+                entry.verdict,
+                entry.max_ratio if compared else entry.max_ms,
+                f"{entry.at:%Y-%m-%d %H:%M}: {found.value:.4g}, {entry.verdict}",
+            )
+            for entry in entries
+            if (found := (_ratio if compared else _ms)(entry)) is not None
+        ]
+        if points:
+            unit = "latency over the baseline's" if compared else "ms"
+            drawn.append(GateSeries(_title(entries[-1]), unit, tuple(points)))
+    if not drawn:
+        raise UsageError("no gate of this history has a figure to draw.", hint="Leave --plot out.")
+    return f"{history_figure(drawn)}\n"
 
 
 def command(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="What 'nasflow verify --history' wrote.")],
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="SVG", help="Draw the ratio over time.")
+        Path | None, typer.Option("--plot", metavar="SVG", help="Draw all series over time.")
     ] = None,
     as_json: AsJson = False,
 ) -> Action:

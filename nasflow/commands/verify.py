@@ -23,11 +23,13 @@ from nasflow.cli.options import (
     selection,
 )
 from nasflow.cli.request import Action, StageName
-from nasflow.commands.gate import RESULT, GateOptions, gate, recompute
+from nasflow.commands.gate import gate, recompute
+from nasflow.commands.gate_options import RESULT, GateOptions, ignored_options
 from nasflow.commands.run import command as run_command
 
 
 def command(
+    context: typer.Context,
     candidate: Annotated[
         Path | None,
         typer.Argument(
@@ -102,6 +104,16 @@ def command(
             "--data", metavar="FOLDER", help="Images: their test part is what both models are tested on."
         ),
     ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            "--mean",
+            metavar="M",
+            help="With --data, for a model whose metadata do not say it: it takes (pixel - M) / S. Of pixels "
+            "0 to 255; one number, or one a channel: 123.675,116.28,103.53.",
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option("--std", metavar="S", help="See --mean.")] = None,
     all_phones: Annotated[
         bool, typer.Option("--all", help="With --device android: on every phone attached, one by one.")
     ] = False,
@@ -132,53 +144,59 @@ def command(
         "max_accuracy_drop": max_accuracy_drop,
     }
     options = GateOptions(
-        candidate,
-        against,
-        {name: limit for name, limit in limits.items() if limit is not None},
-        result,
-        junit,
-        summary,
-        history,
-        allow_inconclusive,
-        self_test,
-        inputs,
-        require_outputs,
-        data,
-        all_phones,
-        side_by_side,
+        candidate=candidate,
+        against=against,
+        limits={name: limit for name, limit in limits.items() if limit is not None},
+        result=result,
+        junit=junit,
+        summary=summary,
+        history=history,
+        allow_inconclusive=allow_inconclusive,
+        self_test=self_test,
+        inputs=inputs,
+        require_outputs=require_outputs,
+        data=data,
+        mean=mean,
+        std=std,
+        all_phones=all_phones,
+        side_by_side=side_by_side,
     )
+    if ignored := ignored_options(_typed(context), options, recompute=recompute_file is not None):
+        raise typer.BadParameter(f"{ignored}.")
     if recompute_file is not None:
         return lambda: recompute(recompute_file, options)
-    of_a_gate = options != GateOptions()
     if candidate is None and not self_test:
-        if of_a_gate:
+        if options != GateOptions():
             raise typer.BadParameter("these options need a model: nasflow verify MODEL.tflite --against ...")
         return run_command(
-            device,
-            config,
-            assignments,
-            seed,
-            from_stage,
-            StageName.VERIFY,
-            force,
-            offline,
-            dry_run,
-            as_json,
-            front,
-            full_length,
+            device=device,
+            config=config,
+            assignments=assignments,
+            seed=seed,
+            from_stage=from_stage,
+            until=StageName.VERIFY,
+            force=force,
+            offline=offline,
+            dry_run=dry_run,
+            as_json=as_json,
+            front=front,
+            full_length=full_length,
         )
     if from_stage or force or dry_run or front or full_length:
         raise typer.BadParameter("--from, --force, --dry-run, --front and --full-length belong to the stage")
-    if all_phones and self_test:
-        raise typer.BadParameter("--all and --self-test exclude each other")
-    if side_by_side and not all_phones:
-        raise typer.BadParameter("--side-by-side needs --all")
-    if against is None and not self_test and (max_ratio is not None or max_accuracy_drop is not None):
-        raise typer.BadParameter("--max-ratio and --max-accuracy-drop need --against MODEL")
-    if against is None and not self_test:
-        options = GateOptions(**{**vars(options), "against": "mobilenet_v2"})
     chosen = selection(config, assignments, device, seed, offline=offline)
     return lambda: gate(chosen, options, as_json=as_json)
+
+
+def _typed(context: typer.Context) -> list[tuple[str, str]]:
+    """What was given on the command line: the name of each parameter, and how it is written."""
+    return [
+        (parameter.name, parameter.opts[0] if parameter.opts[0].startswith("-") else "MODEL")
+        for parameter in context.command.params
+        if parameter.name is not None
+        and (source := context.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
 
 
 def stage_command(stage: StageName) -> Callable[..., Action]:

@@ -2,103 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
 
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError, UsageError
-from nasflow.base.files import disk_faults, read_or_none
 from nasflow.base.text import plain_line
+from nasflow.gate.judge import Judge, Normalization
 from nasflow.gate.subjects import Subject
-from nasflow.publish import RESULT
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.events import Emit, Progress
 from stages.data.config import DataConfig, SizedData, open_dataset
-from stages.data.names import shown_list
-from stages.packaging.labels import LABELS
-from stages.packaging.reading import ReadMetadata, labels_in, read_metadata
-from stages.reporting.result import ResultDocument
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.documents.gate import AccuracyCompared
 
 _CHUNK = 64
 _SOURCE = "verify"
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A model that classifies images: its labels, and what it takes. ``side``: pixels of its input."""
-
-    subject: Subject
-    metadata: ReadMetadata
-    labels: tuple[str, ...]
-    side: int
-    input_type: str
-
-    @classmethod
-    def of(cls, subject: Subject) -> Judge:
-        """Raises UsageError for a model that does not classify square images of 3 channels by name."""
-        inputs, outputs = subject.seen.inputs, subject.seen.outputs
-        shape = inputs[0].shape if len(inputs) == 1 else []
-        if (
-            len(shape) != 4
-            or shape[0] != 1
-            or shape[1] != shape[2]
-            or shape[3] != 3
-            or inputs[0].type not in ("float32", "uint8")
-            or len(outputs) != 1
-            or len(outputs[0].shape) != 2
-        ):
-            raise UsageError(
-                f"the accuracy of {subject.name} cannot be found: it takes {subject.takes} and answers "
-                f"{', '.join(one.describe() for one in outputs)}.",
-                hint="--max-accuracy-drop is for classifiers of square images with 3 channels, float32 or "
-                "uint8.",
-            )
-        metadata = read_metadata(subject.content, name=subject.name)
-        labels = metadata.labels or _labels_beside(subject)
-        if len(labels) != outputs[0].shape[1]:
-            raise UsageError(
-                f"{subject.name} has {outputs[0].shape[1]} outputs, and {len(labels)} labels.",
-                hint="A label file has a line for each output.",
-            )
-        if len(metadata.mean) not in (1, 3):
-            raise UsageError(
-                f"{subject.name} wants {len(metadata.mean)} channels normalized, and has 3.",
-                hint="Its metadata are of another model: write them anew.",
-            )
-        return cls(subject, metadata, labels, int(shape[1]), inputs[0].type)
-
-    def places(self, class_names: Sequence[str]) -> list[int]:
-        """Which output stands for each class. Raises UsageError where one has no label, or several."""
-        index: dict[str, list[int]] = {}
-        for place, label in enumerate(self.labels):
-            index.setdefault(label.casefold(), []).append(place)
-        if missing := [name for name in class_names if len(index.get(name.strip().casefold(), [])) != 1]:
-            raise UsageError(
-                f"{self.subject.name} has not one label for each class of the images: "
-                f"{shown_list(missing)}; its labels: {shown_list(self.labels[:5])}.",
-                hint="Classes and labels are compared by their names, whatever their case. Rename the "
-                "folders, or correct the label file.",
-            )
-        return [index[name.strip().casefold()][0] for name in class_names]
-
-    def taken(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Pixels 0 to 255 as the model takes them."""
-        import numpy as np
-
-        if self.input_type == "uint8":
-            return pixels_NHWC
-        mean, std = (np.asarray(of, np.float32) for of in (self.metadata.mean, self.metadata.std))
-        normalized: NDArray[np.float32] = (pixels_NHWC.astype(np.float32) - mean) / std
-        return normalized
 
 
 def accuracy_compared(
@@ -108,17 +28,24 @@ def accuracy_compared(
     most_points: float,
     emit: Emit,
     look: Callable[[], None],
+    given: Normalization | None = None,
 ) -> AccuracyCompared:
     """Which of the test images both answer correctly, on this computer.
 
-    ``data``: of a folder. ``look``: has its files read, and tells how that goes. Raises UsageError where the
-    models do not classify these images, DatasetMissingError, DeviceError.
+    ``data``: of a folder. ``look``: has its files read, and tells how that goes. ``given``: see
+    :meth:`Judge.of`. Raises UsageError where the models do not classify these images, DatasetMissingError,
+    DeviceError.
     """
     import numpy as np
 
     from stages.verification.accuracy_gate import compare_accuracy
 
-    judges = [Judge.of(subject) for subject in (candidate, baseline)]
+    judges = [Judge.of(subject, given) for subject in (candidate, baseline)]
+    if given is not None and not any(judge.normalization is given for judge in judges):
+        raise UsageError(
+            "--mean and --std would do nothing: both models say how they take their pixels.",
+            hint="Leave them out.",
+        )
     dataset = open_dataset(data)
     look()
     places = [judge.places(dataset.class_names) for judge in judges]
@@ -154,34 +81,4 @@ def accuracy_compared(
         most_points,
         classes=len(dataset.class_names),
         data_sha256=sha256_hex(canonical_json(dataset.identity())),
-    )
-
-
-def _labels_beside(subject: Subject) -> tuple[str, ...]:
-    """From a label file, or from the result of the run that made the model."""
-    folder = subject.path.parent if subject.path is not None else None
-    if folder is not None and (folder / LABELS).is_file():
-        with disk_faults(folder / LABELS, "read"):
-            lines = (folder / LABELS).read_bytes()
-        try:
-            return labels_in(lines)
-        except ValueError as error:
-            raise UsageError(
-                f"{plain_line(str(folder / LABELS))} is no label file: {plain_line(str(error), limit=100)}.",
-                hint="It has a line of UTF-8 for each output of the model.",
-            ) from error
-    if folder is not None and (content := read_or_none(folder / RESULT)) is not None:
-        try:
-            images = ResultDocument.model_validate_json(content).images
-        except ValidationError as error:
-            raise UsageError(
-                f"{plain_line(str(folder / RESULT))} was written by another version of nasflow.",
-                hint=f"Write it again: nasflow report. Or put {LABELS} beside the model.",
-            ) from error
-        if images is not None:
-            return tuple(one.name for one in images.classes)
-    raise UsageError(
-        f"{subject.name} does not say what its outputs stand for.",
-        hint=f"Ship it with 'nasflow ship', or put {LABELS} beside it, one class a line, in the outputs' "
-        "order. MobileNetV2 by name has random weights: give another baseline.",
     )

@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from nasflow.base.errors import NasflowError
 from nasflow.base.files import disk_faults
 from nasflow.base.text import markdown_text
 from nasflow.gate.words import details, headline
-from stages.documents.gate import GateResult
+from stages.documents.gate import GateLook, GateResult
 
 MOST_BYTES = 1024 * 1024
 """Of one step's summary; GitHub shows none of a larger one (docs.github.com, "Workflow commands")."""
@@ -22,12 +23,24 @@ def markdown(result: GateResult) -> str:
     lines += [f"- {markdown_text(line)}" for line in details(result)]
     if result.looks:
         lines += ["", "| blocks | ratio | interval | candidate, ms |", "|---:|---:|---:|---:|"]
-        lines += [
-            f"| {look.blocks} | {look.ratio:.4f} | {look.ratio_interval[0]:.4f} to "
-            f"{look.ratio_interval[1]:.4f} | {look.candidate_ms:.4g} |"
-            for look in result.looks
-        ]
+        lines += map(_row, result.looks)
     return "\n".join(lines) + "\n"
+
+
+def error_markdown(error: NasflowError, name: str) -> str:
+    """A gate that an error ended; ``name``: what a CI calls the gate."""
+    heading = f"### ERROR: {markdown_text(name)} ({error.reference})"
+    return (
+        "\n\n".join(filter(None, [heading, markdown_text(error.message), markdown_text(error.hint)])) + "\n"
+    )
+
+
+def _row(look: GateLook) -> str:
+    ratio = interval = ""
+    if look.ratio is not None and look.ratio_interval is not None:
+        low, high = look.ratio_interval
+        ratio, interval = f"{look.ratio:.4f}", f"{low:.4f} to {high:.4f}"
+    return f"| {look.blocks} | {ratio} | {interval} | {look.candidate_ms:.4g} |"
 
 
 def append_summary(path: Path, result: GateResult) -> None:
@@ -48,7 +61,17 @@ def append_text(path: Path, added: str) -> None:
 
 def annotation(result: GateResult, environment: Mapping[str, str] = os.environ) -> str:
     """The line that makes GitHub Actions show the verdict beside the run; empty elsewhere."""
+    level = "notice" if result.verdict is None else _LEVELS[result.verdict]
+    return _annotation(level, headline(result), environment)
+
+
+def error_annotation(error: NasflowError, environment: Mapping[str, str] = os.environ) -> str:
+    """The same of a gate that an error ended."""
+    return _annotation("error", f"{error.message} {error.hint}".strip(), environment)
+
+
+def _annotation(level: str, words: str, environment: Mapping[str, str]) -> str:
     if environment.get("GITHUB_ACTIONS") != "true":
         return ""
-    words = headline(result).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{_LEVELS[result.verdict]} title=nasflow verify::{words}"
+    escaped = words.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::{level} title=nasflow verify::{escaped}"

@@ -17,7 +17,8 @@ from nasflow.base.version import nasflow_version
 from pipeline.artifact import Record
 from stages.documents.gate import GateModel, GateResult, GateVerdict
 
-VERSION = 1
+VERSION = 2
+"""2: with options and kind of runtime; lines of version 1 are read, too."""
 
 
 class HistoryEntry(Record):
@@ -27,9 +28,10 @@ class HistoryEntry(Record):
     at: datetime
     nasflow: str
     candidate: GateModel
-    baseline: GateModel
+    baseline: GateModel | None = None
     device: str
     runtime: str
+    options: str | None = Field(default=None, description="threads, cores, delegate; None: not recorded")
     verdict: GateVerdict
     max_ratio: float | None = None
     max_ms: float | None = None
@@ -43,8 +45,10 @@ class HistoryEntry(Record):
 
     @classmethod
     def of(cls, result: GateResult, at: datetime | None = None) -> HistoryEntry:
-        """What is kept of a result."""
-        look = result.looks[-1] if result.looks else None
+        """What is kept of a result. Raises ValueError for a self-test, which decides nothing."""
+        if result.verdict is None:
+            raise ValueError("a self-test is no gate")
+        look = result.last_look
         return cls(
             at=at or datetime.now(UTC),
             nasflow=nasflow_version(),
@@ -52,6 +56,7 @@ class HistoryEntry(Record):
             baseline=result.baseline,
             device=result.device.model,
             runtime=result.device.runtime,
+            options=result.runtime.describe(result.device.kind),
             verdict=result.verdict,
             max_ratio=result.plan.max_ratio,
             max_ms=result.plan.max_ms,
@@ -61,16 +66,20 @@ class HistoryEntry(Record):
             ratio_interval=None if look is None else look.ratio_interval,
             candidate_ms=None if look is None else look.candidate_ms,
             candidate_ms_interval=None if look is None else look.candidate_ms_interval,
-            blocks=sum(block.dropped is None for block in result.blocks),
+            blocks=result.blocks_counted,
         )
 
 
 @dataclass(frozen=True)
 class History:
-    """The entries of a file; ``torn``: its last line was cut off, as by a full disk, and is left out."""
+    """The entries of a file; ``torn``: its last line was cut off, as by a full disk, and is left out.
+
+    ``ended``: the last line ends with a newline; one without may be whole all the same, as editors leave it.
+    """
 
     entries: tuple[HistoryEntry, ...]
     torn: bool = False
+    ended: bool = True
 
 
 def read_history(path: Path) -> History:
@@ -79,14 +88,20 @@ def read_history(path: Path) -> History:
     Raises UsageError for a line that is no entry, and for one of a newer version of nasflow.
     """
     text = (read_or_none(path) or b"").decode("utf-8", "replace")
-    lines, torn = text.split("\n"), False
-    if lines[-1] != "":  # every entry ends with a newline
-        torn = True
-    entries = []
-    for number, line in enumerate(lines[:-1], 1):
-        if line.strip():
-            entries.append(_entry(path, number, line))
-    return History(tuple(entries), torn)
+    lines, ended = text.split("\n"), text.endswith("\n") or not text
+    torn = not ended and not _is_json(lines[-1])
+    if torn:
+        lines.pop()
+    entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return History(tuple(entries), torn, ended)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _entry(path: Path, number: int, line: str) -> HistoryEntry:
@@ -117,14 +132,16 @@ def _no_entry(where: str, why: str) -> UsageError:
 
 def append_entry(path: Path, entry: HistoryEntry) -> None:
     """Add one line; it is on the disk when this returns. A torn last line is cut off. Raises MachineError."""
-    torn = read_history(path).torn
+    before = read_history(path)
     line = json.dumps(entry.model_dump(mode="json"), ensure_ascii=False) + "\n"
     with disk_faults(path, "write"), path.open("r+b" if path.exists() else "ab") as file:
         file.seek(0, os.SEEK_END)
-        if torn:
+        if before.torn:
             whole = path.read_bytes()
             file.truncate(whole.rfind(b"\n") + 1)
             file.seek(0, os.SEEK_END)
+        elif not before.ended:
+            file.write(b"\n")
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 from nasflow.base.errors import NasflowError
 from nasflow.base.files import write_atomic
 from nasflow.base.text import plain_text
-from nasflow.gate.words import details, headline, last_look
+from nasflow.gate.words import details, headline
 from stages.documents.gate import GateResult
 
 SUITE = "nasflow verify"
@@ -38,13 +38,14 @@ def error_case(error: NasflowError, name: str) -> TestCase:
 def properties(result: GateResult) -> Mapping[str, str]:
     """The figures, by name."""
     found = {
-        "verdict": result.verdict,
+        "verdict": result.verdict or result.kind,
         "candidate_sha256": result.candidate.sha256,
-        "baseline_sha256": result.baseline.sha256,
         "device": result.device.model,
         "runtime": result.device.runtime,
-        "blocks": str(sum(block.dropped is None for block in result.blocks)),
+        "blocks": str(result.blocks_counted),
     }
+    if result.baseline is not None:
+        found["baseline_sha256"] = result.baseline.sha256
     if result.plan.max_ratio is not None:
         found["max_ratio"] = repr(result.plan.max_ratio)
     if result.plan.max_ms is not None:
@@ -58,14 +59,12 @@ def properties(result: GateResult) -> Mapping[str, str]:
             "accuracy_drop_high": f"{high:.6g}",
             "test_images": str(result.accuracy.images),
         }
-    look = last_look(result)
-    if look is not None:
-        found |= {
-            "ratio": f"{look.ratio:.6g}",
-            "ratio_low": f"{look.ratio_interval[0]:.6g}",
-            "ratio_high": f"{look.ratio_interval[1]:.6g}",
-            "candidate_ms": f"{look.candidate_ms:.6g}",
-        }
+    if (look := result.last_look) is not None:
+        found["candidate_ms"] = f"{look.candidate_ms:.6g}"
+        if look.ratio is not None and look.ratio_interval is not None:
+            names = ("ratio", "ratio_low", "ratio_high")
+            values = (look.ratio, *look.ratio_interval)
+            found |= {name: f"{value:.6g}" for name, value in zip(names, values, strict=True)}
     return found
 
 

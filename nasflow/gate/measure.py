@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
+from android_bench.device import DEFAULT_OPTIONS, BenchmarkRequest, Device, DeviceInfo, RuntimeOptions
 from nasflow.gate.answers import Answers
 from nasflow.gate.subjects import Subject
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.events import Emit, Message, Progress
 from pipeline.store.scratch import FolderScratch
-from stages.documents.gate import AccuracyCompared, GatePlan, GateResult
+from stages.documents.gate import AccuracyCompared, Block, GatePlan, GateResult
 from stages.verification.gate import joined_verdict, looks_of, verdict_of, with_drops
 from stages.verification.gate_blocks import GateBlocks, Timed
 
@@ -22,36 +22,48 @@ SOURCE = "verify"
 WARMUP_MS, MIN_MS = 20.0, 60.0
 
 
+def requests_of(
+    contents: Mapping[Timed, bytes], options: RuntimeOptions = DEFAULT_OPTIONS
+) -> dict[Timed, BenchmarkRequest]:
+    """How a gate has each of its models timed."""
+    return {
+        name: BenchmarkRequest(name=name, model=content, options=options, warmup_ms=WARMUP_MS, min_ms=MIN_MS)
+        for name, content in contents.items()
+    }
+
+
+@dataclass
+class SoFar:
+    """What is known of a gate while it is measured, for whoever tells of the error that ends it."""
+
+    device: DeviceInfo | None = None
+    blocks: Sequence[Block] = ()
+
+
 @dataclass(frozen=True)
 class Gate:
-    """Two models, a plan, and how they run."""
+    """A model, what it is compared with (None: a limit of milliseconds needs nothing), and how they run."""
 
     candidate: Subject
-    baseline: Subject
+    baseline: Subject | None
     anchor: Subject
     plan: GatePlan
     runtime: RuntimeOptions
+    self_test: bool = False
 
     def requests(self) -> Mapping[Timed, BenchmarkRequest]:
-        """The three models of a block."""
-        contents: dict[Timed, bytes] = {
-            "candidate": self.candidate.content,
-            "baseline": self.baseline.content,
-            "anchor": self.anchor.content,
-        }
-        return {
-            name: BenchmarkRequest(
-                name=name, model=content, options=self.runtime, warmup_ms=WARMUP_MS, min_ms=MIN_MS
-            )
-            for name, content in contents.items()
-        }
+        """The models of a block."""
+        contents: dict[Timed, bytes] = {"candidate": self.candidate.content, "anchor": self.anchor.content}
+        if self.baseline is not None:
+            contents["baseline"] = self.baseline.content
+        return requests_of(contents, self.runtime)
 
     def scratch(self, device: Device, emit: Emit) -> FolderScratch:
         """Where blocks are kept until the verdict: of these models, this plan and this very device."""
         info = device.info()
         decided_by = [
             self.candidate.model.sha256,
-            self.baseline.model.sha256,
+            None if self.baseline is None else self.baseline.model.sha256,
             self.plan.model_dump(mode="json"),
             self.runtime.model_dump(mode="json"),
             {**info.identity(), "serial": info.serial},
@@ -65,33 +77,38 @@ class Gate:
         emit: Emit,
         answers: Answers | None = None,
         accuracy: AccuracyCompared | None = None,
+        so_far: SoFar | None = None,
     ) -> GateResult:
         """Go on until the gate decides. Raises DeviceError; what was measured by then is kept.
 
-        ``answers`` and ``accuracy``: what was found of the models' answers before. It is not kept with the
-        blocks: a gate that goes on finds it again.
+        ``so_far`` is told of every block as it comes. ``answers`` and ``accuracy``: what was found of the
+        models' answers before. It is not kept with the blocks: a gate that goes on finds it again.
         """
         scratch = self.scratch(device, emit)
         measured = GateBlocks(scratch, device, self.requests(), self.plan.seed)
+        if so_far is not None:
+            so_far.device, so_far.blocks = device.info(), measured.blocks
         if measured.blocks:
             emit(Message(SOURCE, f"going on after {len(measured.blocks)} blocks of an interrupted gate."))
         while (verdict := verdict_of(self.plan, measured.blocks)) is None:
-            block = measured.measure()
-            ratio = block.median_ms("candidate") / block.median_ms("baseline")
-            most = self.plan.max_blocks
-            emit(Progress(SOURCE, min(len(measured.blocks), most), most, "blocks", f"ratio {ratio:.3f}"))
+            block, most = measured.measure(), self.plan.max_blocks
+            note = f"{block.median_ms('candidate'):.4g} ms"
+            if self.baseline is not None:
+                note = f"ratio {block.median_ms('candidate') / block.median_ms('baseline'):.3f}"
+            emit(Progress(SOURCE, min(len(measured.blocks), most), most, "blocks", note))
         result = GateResult(
+            kind="self-test" if self.self_test else "gate",
             plan=self.plan,
             candidate=self.candidate.model,
-            baseline=self.baseline.model,
+            baseline=None if self.baseline is None else self.baseline.model,
             device=device.info(),
             runtime=self.runtime,
-            blocks=with_drops(measured.blocks),
+            blocks=with_drops(self.plan, measured.blocks),
             looks=looks_of(self.plan, measured.blocks),
             outputs=None if answers is None else answers.candidate,
             baseline_outputs=None if answers is None else answers.baseline,
             accuracy=accuracy,
-            verdict=joined_verdict(verdict, accuracy),
+            verdict=None if self.self_test else joined_verdict(verdict, accuracy),
             seconds=sum(block.seconds for block in measured.blocks),
         )
         scratch.clear()

@@ -11,18 +11,19 @@ from nasflow.base.errors import NasflowError
 from nasflow.base.text import markdown_text
 from nasflow.gate import junit
 from nasflow.gate.github import markdown
-from nasflow.gate.words import VERDICTS, last_look
+from nasflow.gate.unfinished import fault_of
+from nasflow.gate.words import verdict_word
 from stages.documents.gate import GateResult
 
 if TYPE_CHECKING:
     from junitparser import TestCase
 
-HEADINGS = ("phone", "ratio", "interval", "blocks", "verdict")
+HEADINGS = ("phone", "ratio or ms", "interval", "blocks", "verdict")
 
 
 @dataclass(frozen=True)
 class OnePhone:
-    """A result with its file, or why there is none. ``name``: the phone's number and model."""
+    """A result, or why there is none, and the file that says so. ``name``: the phone's number and model."""
 
     name: str
     result: GateResult | None = None
@@ -32,19 +33,22 @@ class OnePhone:
     @property
     def dropped(self) -> int:
         """Blocks that did not count."""
-        return 0 if self.result is None else sum(block.dropped is not None for block in self.result.blocks)
+        return 0 if self.result is None else len(self.result.blocks) - self.result.blocks_counted
 
     def row(self) -> tuple[str, ...]:
         """The cells under :data:`HEADINGS`."""
         if self.result is None:
             assert self.error is not None
             return self.name, "", "", "", f"ERROR ({self.error.reference}): {self.error.message}"
-        blocks = str(len(self.result.blocks) - self.dropped)
+        blocks = str(self.result.blocks_counted)
         if self.dropped:
             blocks += f" ({self.dropped} did not count)"
-        verdict, look = VERDICTS[self.result.verdict], last_look(self.result)
+        verdict, look = verdict_word(self.result), self.result.last_look
         if look is None:
             return self.name, "", "", blocks, verdict
+        if look.ratio is None or look.ratio_interval is None:
+            low, high = look.candidate_ms_interval
+            return self.name, f"{look.candidate_ms:.4g} ms", f"{low:.4g} to {high:.4g} ms", blocks, verdict
         low, high = look.ratio_interval
         return self.name, f"{look.ratio:.3f}", f"{low:.3f} to {high:.3f}", blocks, verdict
 
@@ -63,14 +67,7 @@ class OnePhone:
             "name": self.name,
             "result": None if self.file is None else str(self.file),
             "gate": None if self.result is None else self.result.model_dump(mode="json"),
-            "error": None
-            if self.error is None
-            else {
-                "reference": self.error.reference,
-                "message": self.error.message,
-                "hint": self.error.hint,
-                "exit_code": self.error.exit_code,
-            },
+            "error": None if self.error is None else fault_of(self.error).model_dump(mode="json"),
         }
 
 

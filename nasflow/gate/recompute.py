@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from nasflow.base.errors import IntegrityError, UsageError
 from nasflow.base.files import read_or_none
 from nasflow.base.text import plain_line
-from stages.documents.gate import GateResult
+from stages.documents.gate import GateResult, GateVerdict, UnfinishedGate
 from stages.verification.accuracy_gate import recomputed_accuracy
 from stages.verification.gate import joined_verdict, looks_of, verdict_of, with_drops
 
@@ -24,6 +24,7 @@ def read_result(path: Path) -> GateResult:
     try:
         result = GateResult.model_validate_json(content)
     except ValidationError as error:
+        _check_finished(path, content)
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise UsageError(
@@ -39,15 +40,30 @@ def read_result(path: Path) -> GateResult:
     return result
 
 
+def _check_finished(path: Path, content: bytes) -> None:
+    """Raises UsageError where an error ended the gate: there is no verdict to be reached again."""
+    try:
+        unfinished = UnfinishedGate.model_validate_json(content)
+    except ValidationError:
+        return
+    raise UsageError(
+        f"{plain_line(str(path))} is of a gate that an error ended after {len(unfinished.blocks)} blocks: "
+        f"{plain_line(unfinished.error.message)}",
+        hint="Call that gate again: on the same device, its blocks are kept.",
+    )
+
+
 def recomputed(result: GateResult) -> GateResult:
     """The same timings, and what follows from them. Raises IntegrityError where the file says otherwise."""
     accuracy, most_points = result.accuracy, result.plan.max_accuracy_drop
     if accuracy is not None and most_points is not None:  # a result has both or neither
         accuracy = recomputed_accuracy(accuracy, most_points)
-    verdict = joined_verdict(verdict_of(result.plan, result.blocks) or "inconclusive", accuracy)
+    verdict: GateVerdict | None = None
+    if result.kind == "gate":
+        verdict = joined_verdict(verdict_of(result.plan, result.blocks) or "inconclusive", accuracy)
     again = result.model_copy(
         update={
-            "blocks": with_drops(result.blocks),
+            "blocks": with_drops(result.plan, result.blocks),
             "looks": looks_of(result.plan, result.blocks),
             "accuracy": accuracy,
             "verdict": verdict,

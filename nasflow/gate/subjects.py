@@ -90,15 +90,15 @@ def anchor(inspector: ModelInspector) -> Subject:
     return Subject("a small MobileNetV2", content, inspector.inspect(content, depth="read"))
 
 
-def remarks(candidate: Subject, baseline: Subject) -> list[str]:
+def remarks(candidate: Subject, baseline: Subject | None) -> list[str]:
     """What a reader of their ratio should know: other inputs, and weights that are no numbers."""
     said = []
-    if candidate.takes != baseline.takes:
+    if baseline is not None and candidate.takes != baseline.takes:
         said.append(
             f"the models do different work: {candidate.name} takes {candidate.takes}, {baseline.name} "
             f"{baseline.takes}."
         )
-    for subject in (candidate, baseline):
+    for subject in filter(None, (candidate, baseline)):
         if subject.seen.not_finite:
             layer = subject.seen.not_finite[0].layer or subject.seen.not_finite[0].tensor
             said.append(f"{subject.name} has weights that are NaN or infinite, the first of them in {layer}.")

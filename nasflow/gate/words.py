@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from nasflow.base.text import plain_line
-from stages.documents.gate import AccuracyCompared, GateLook, GateResult, OutputsCompared
+from stages.documents.gate import AccuracyCompared, GateModel, GatePlan, GateResult, OutputsCompared
 from stages.verification.gate import block_deviation
 from stages.verification.sequential import FEWEST_BLOCKS, smallest_shown
 
@@ -17,24 +17,25 @@ _DROPPED = {
 }
 
 
-def last_look(result: GateResult) -> GateLook | None:
-    """The look that decided; None: too few blocks counted for any."""
-    return result.looks[-1] if result.looks else None
+def verdict_word(result: GateResult) -> str:
+    """What the outcome is called."""
+    return "SELF-TEST" if result.verdict is None else VERDICTS[result.verdict]
 
 
 def headline(result: GateResult) -> str:
-    """The verdict and why, in one sentence."""
-    look, verdict = last_look(result), VERDICTS[result.verdict]
+    """The verdict and why, in one sentence; of a self-test what it shows."""
+    look, verdict, plan, said = result.last_look, verdict_word(result), result.plan, list[str]()
+    if result.kind == "self-test":
+        return f"{verdict}: {noise_floor(result)}"
     if look is None:
         return f"{verdict}: too few blocks could be measured undisturbed."
-    plan, said = result.plan, []
-    low, high = look.ratio_interval
-    if plan.max_ratio is not None:
-        side = "below" if high < plan.max_ratio else "above" if low > plan.max_ratio else "around"
-        said.append(
-            f"{look.ratio:.3f} times the baseline's latency ({low:.3f} to {high:.3f}), {side} the limit of "
-            f"{plan.max_ratio:g}"
-        )
+    if look.ratio is not None and look.ratio_interval is not None and _shows_ratio(plan):
+        low, high = look.ratio_interval
+        ratio = f"{look.ratio:.3f} times the baseline's latency ({low:.3f} to {high:.3f})"
+        if plan.max_ratio is not None:
+            side = "below" if high < plan.max_ratio else "above" if low > plan.max_ratio else "around"
+            ratio += f", {side} the limit of {plan.max_ratio:g}"
+        said.append(ratio)
     low, high = look.candidate_ms_interval
     if plan.max_ms is not None:
         side = "below" if high < plan.max_ms else "above" if low > plan.max_ms else "around"
@@ -43,12 +44,11 @@ def headline(result: GateResult) -> str:
         )
     if result.accuracy is not None and plan.max_accuracy_drop is not None:
         said.append(accuracy_side(result.accuracy, plan.max_accuracy_drop))
-    if not said:
-        said.append(
-            f"{look.ratio:.3f} times the baseline's latency "
-            f"({look.ratio_interval[0]:.3f} to {look.ratio_interval[1]:.3f})"
-        )
     return f"{verdict}: {'; '.join(said)}."
+
+
+def _shows_ratio(plan: GatePlan) -> bool:
+    return plan.max_ratio is not None or plan.max_ms is plan.max_accuracy_drop is None
 
 
 def accuracy_side(found: AccuracyCompared, most: float) -> str:
@@ -65,19 +65,23 @@ def accuracy_side(found: AccuracyCompared, most: float) -> str:
 def details(result: GateResult) -> list[str]:
     """What else a reader should know, a sentence each."""
     info = result.device
-    count = sum(block.dropped is None for block in result.blocks)
-    lines = [
-        f"Candidate: {plain_line(result.candidate.name)} ({result.candidate.size_bytes:,} bytes).",
-        f"Baseline: {plain_line(result.baseline.name)} ({result.baseline.size_bytes:,} bytes).",
+    where = (
         f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe(info.kind)}: "
-        f"{count} blocks in {result.seconds:.0f} s.",
-    ]
-    if result.candidate.takes != result.baseline.takes:
-        lines.append(
-            f"The models do different work: the candidate takes {plain_line(result.candidate.takes)}, the "
-            f"baseline {plain_line(result.baseline.takes)}."
-        )
-    lines.append(answers(result))
+        f"{result.blocks_counted} blocks in {result.seconds:.0f} s."
+    )
+    if result.kind == "self-test":
+        lines = [_against_itself(result), where]
+    else:
+        lines = [f"Candidate: {_model(result.candidate)}."]
+        if result.baseline is not None:
+            lines.append(f"Baseline: {_model(result.baseline)}.")
+        lines.append(where)
+        if result.baseline is not None and result.candidate.takes != result.baseline.takes:
+            lines.append(
+                f"The models do different work: the candidate takes {plain_line(result.candidate.takes)}, "
+                f"the baseline {plain_line(result.baseline.takes)}."
+            )
+        lines.append(answers(result))
     if result.accuracy is not None:
         found = result.accuracy
         lines.append(
@@ -88,12 +92,24 @@ def details(result: GateResult) -> list[str]:
     lines += [f"{number} blocks did not count: {_DROPPED[why]}." for why, number in reasons.items()]
     if info.virtual:
         lines.append("A simulated phone: these are this computer's latencies.")
-    if result.verdict == "inconclusive":
+    if result.verdict == "inconclusive" and result.looks:
         lines.append(
             "A limit lies within its interval, so that pass and fail are both possible. For latency, measure "
             "more blocks (--max-blocks), or stop other programs; for accuracy, use more test images."
         )
     return lines
+
+
+def _model(model: GateModel) -> str:
+    return f"{plain_line(model.name)} ({model.size_bytes:,} bytes)"
+
+
+def _against_itself(result: GateResult) -> str:
+    look, model = result.last_look, _model(result.candidate)
+    if look is None or look.ratio is None or look.ratio_interval is None:
+        return f"{model} against itself: too few blocks for a ratio."
+    low, high = look.ratio_interval
+    return f"{model} against itself: a ratio of {look.ratio:.4f} ({low:.4f} to {high:.4f})."
 
 
 def answers(result: GateResult) -> str:
@@ -118,33 +134,19 @@ def _answers(who: str, outputs: OutputsCompared) -> str:
 
 def noise_floor(result: GateResult) -> str:
     """What a gate on this device could tell at all, from a model against itself."""
-    count, most = sum(block.dropped is None for block in result.blocks), result.plan.max_blocks
-    if count < FEWEST_BLOCKS:
+    most = result.plan.max_blocks
+    if result.blocks_counted < FEWEST_BLOCKS:
         return "Too few blocks could be measured undisturbed to tell what a gate here can show."
     deviation = block_deviation(result.blocks)
     error = result.looks[-1].error if result.looks else 0.05
     shown = smallest_shown(deviation, most, error)
     return (
-        f"One block's ratio varies by {100 * deviation:.2g} % (standard deviation). In {most} blocks a gate "
-        f"here shows a difference of {100 * shown:.2g} % four times out of five."
+        f"One block's ratio varies by {100 * deviation:.2g} % (standard deviation, with what one block does "
+        f"to the next). In {most} blocks a gate here shows a difference of {100 * shown:.2g} % about four "
+        "times out of five."
     )
 
 
 def text(result: GateResult) -> str:
     """For a terminal."""
     return "\n".join([headline(result), "", *details(result)])
-
-
-def self_test(result: GateResult) -> str:
-    """What a model against itself says of gates on this device, for a terminal."""
-    look, count = last_look(result), sum(block.dropped is None for block in result.blocks)
-    info = result.device
-    lines = [noise_floor(result), ""]
-    if look is not None:
-        low, high = look.ratio_interval
-        lines.append(f"A model against itself: a ratio of {look.ratio:.4f} ({low:.4f} to {high:.4f}).")
-    lines.append(
-        f"{plain_line(info.model)}, {plain_line(info.runtime)}, {result.runtime.describe(info.kind)}: "
-        f"{count} blocks in {result.seconds:.0f} s."
-    )
-    return "\n".join(lines)

@@ -34,14 +34,14 @@ class BlockTiming(Record):
 class Block(Record):
     """All timings of one moment, in the order in which they were made. ``dropped`` None: it counts."""
 
-    timings: tuple[BlockTiming, ...] = Field(min_length=3)
+    timings: tuple[BlockTiming, ...] = Field(min_length=2)
     seconds: float = Field(ge=0, allow_inf_nan=False)
     dropped: Dropped | None = None
 
     @model_validator(mode="after")
     def _of_all_models(self) -> Block:
-        if {timing.model for timing in self.timings} != {"candidate", "baseline", "anchor"}:
-            raise ValueError("a block times the candidate, the baseline and the anchor")
+        if {timing.model for timing in self.timings} - {"baseline"} != {"candidate", "anchor"}:
+            raise ValueError("a block times the candidate, the anchor, and the baseline where there is one")
         return self
 
     def median_ms(self, model: str) -> float:
@@ -50,17 +50,22 @@ class Block(Record):
 
         return median(timing.median_ms for timing in self.timings if timing.model == model)
 
+    @property
+    def conditions(self) -> list[Conditions | None]:
+        """Those around each of its timings."""
+        return [timing.conditions for timing in self.timings]
+
 
 class GateLook(Record):
-    """The ratio (candidate's latency over the baseline's) after so many counted blocks.
+    """The ratio (candidate's latency over the baseline's) after so many counted blocks; None: no baseline.
 
     ``error``: with what probability the interval may miss the truth; those of all looks add up to 5 %.
     """
 
     blocks: int = Field(ge=1)
     error: float = Field(gt=0, lt=1)
-    ratio: float = Field(gt=0)
-    ratio_interval: tuple[float, float]
+    ratio: float | None = Field(gt=0)
+    ratio_interval: tuple[float, float] | None
     candidate_ms: float = Field(gt=0)
     candidate_ms_interval: tuple[float, float]
     verdict: GateVerdict | None = Field(description="None: more blocks were to be measured")
@@ -120,6 +125,9 @@ class GatePlan(Record):
     max_accuracy_drop: float | None = Field(default=None, ge=0, le=100, description="percentage points")
     min_blocks: int = Field(default=10, ge=6, le=1000)
     max_blocks: int = Field(default=30, ge=6, le=1000)
+    max_thermal_status: int = Field(
+        default=0, ge=0, le=6, description="a block that saw a higher one does not count"
+    )
     seed: int = 0
 
     @model_validator(mode="after")
@@ -133,9 +141,14 @@ class GateResult(Document):
     """Everything that a verdict was reached by; it can be reached again from this document alone."""
 
     schema_version: int = 1
+    kind: Literal["gate", "self-test"] = Field(
+        default="gate", description="self-test: of a model against itself, without a limit"
+    )
     plan: GatePlan
     candidate: GateModel
-    baseline: GateModel
+    baseline: GateModel | None = Field(
+        default=None, description="None: the limit is one of milliseconds, and no other model was named"
+    )
     device: DeviceInfo
     runtime: RuntimeOptions
     blocks: tuple[Block, ...]
@@ -149,11 +162,47 @@ class GateResult(Document):
     accuracy: AccuracyCompared | None = Field(
         default=None, description="None: the plan has no limit of accuracy"
     )
-    verdict: GateVerdict
+    verdict: GateVerdict | None = Field(description="None: a self-test, which decides nothing")
     seconds: float = Field(ge=0)
 
+    @property
+    def blocks_counted(self) -> int:
+        """How many blocks count."""
+        return sum(block.dropped is None for block in self.blocks)
+
+    @property
+    def last_look(self) -> GateLook | None:
+        """The look that decided; None: too few blocks counted for any."""
+        return self.looks[-1] if self.looks else None
+
     @model_validator(mode="after")
-    def _accuracy_where_it_has_a_limit(self) -> GateResult:
+    def _belongs_together(self) -> GateResult:
         if (self.plan.max_accuracy_drop is None) != (self.accuracy is None):
             raise ValueError("a limit of accuracy and the accuracy belong together")
+        if (self.kind == "self-test") != (self.verdict is None):
+            raise ValueError("a gate has a verdict, and a self-test has none")
+        if self.baseline is None and self.plan.max_ratio is not None:
+            raise ValueError("a limit of a ratio needs a baseline")
         return self
+
+
+class GateFault(Record):
+    """What ended a gate before it decided, as ``--json`` says it."""
+
+    reference: str
+    message: str
+    hint: str
+    exit_code: int
+
+
+class UnfinishedGate(Document):
+    """What is left of a gate that an error ended: the error, and every block by then. It has no verdict."""
+
+    schema_version: int = 1
+    error: GateFault
+    candidate: str = Field(description="as it was given")
+    against: str | None = None
+    plan: GatePlan | None = Field(default=None, description="None: there was none yet")
+    device: DeviceInfo | None = Field(default=None, description="None: nothing was measured yet")
+    runtime: RuntimeOptions | None = None
+    blocks: tuple[Block, ...] = ()

@@ -208,9 +208,12 @@ class Verification(Document):
     )
     max_ratio: float | None
     verdict: Verdict
-    rounds: int = Field(description="that count")
+    rounds: int = Field(description="that all figures are of: those that count")
     rounds_dropped: int = Field(
         default=0, description="that were disturbed, or were measured before the device was seen to be slow"
+    )
+    disturbed: bool = Field(
+        default=False, description="too few rounds counted: the figures are of all, and decide nothing"
     )
     interval_error: float = Field(
         default=0.05,

@@ -32,6 +32,11 @@ class Round:
         """The median of one network's timings."""
         return median(measured.median_ms for measured in self.of(name))
 
+    @property
+    def conditions(self) -> list[Conditions | None]:
+        """Those around each of its timings."""
+        return [measured.conditions for _, measured in self.timings]
+
     def measurement(self, name: str) -> LatencyMeasurement:
         """One network's timings as those of one round."""
         joined = combine(self.of(name))
@@ -43,7 +48,8 @@ class PairedRounds:
 
     A round times each network ``timings`` times, in turn and in random order: what grows during it strikes
     all, now the one harder and now the other. The ``anchor``, one of ``requests``, comes first and last: it
-    shows the device's speed, by which a round may not count (:meth:`dropped`).
+    shows the device's speed, by which a round may not count (:meth:`dropped`). ``max_thermal_status``: the
+    highest at which a phone may be measured.
     """
 
     def __init__(
@@ -55,9 +61,11 @@ class PairedRounds:
         *,
         anchor: str | None = None,
         timings: int = 1,
+        max_thermal_status: int = 0,
     ) -> None:
         self._scratch, self._device, self._requests = scratch, device, requests
         self._seed, self._anchor, self._timings = seed, anchor, timings
+        self._max_thermal_status = max_thermal_status
         self.rounds = [_round(row) for row in scratch.rows(_LOG)]
 
     def __len__(self) -> int:
@@ -97,13 +105,8 @@ class PairedRounds:
         """Why each round does not count, by its conditions and its anchor; None: it does."""
         if self._anchor is None:
             return [None] * len(self)
-        anchor = self._anchor
-        return dropped(
-            [
-                Moment(one.median_ms(anchor), [measured.conditions for _, measured in one.timings])
-                for one in self.rounds
-            ]
-        )
+        moments = [Moment.of(one, self._anchor) for one in self.rounds]
+        return dropped(moments, self._max_thermal_status)
 
     def medians_ms(self, name: str, among: Sequence[int] | None = None) -> list[float]:
         """One network's median of every round, or of those ``among`` them."""
@@ -116,10 +119,10 @@ class PairedRounds:
     def conditions(self) -> tuple[Conditions, ...]:
         """The device's state beside the timings of all rounds, each moment once, in order of time."""
         seen = {
-            measured.conditions.at: measured.conditions
+            conditions.at: conditions
             for one in self.rounds
-            for _, measured in one.timings
-            if measured.conditions is not None
+            for conditions in one.conditions
+            if conditions is not None
         }
         return tuple(seen[at] for at in sorted(seen))
 

@@ -161,6 +161,8 @@ def _dropped_rounds(verify: Verification) -> str:
     count = verify.rounds_dropped
     if count == 0:
         return ""
+    if verify.disturbed:
+        return f" In {count} of them the device was slowed down: too few are left to decide anything by."
     rounds = "round was" if count == 1 else "rounds were"
     return f" {count} more {rounds} left out, in which the device was slowed down."
 

@@ -168,6 +168,7 @@ class VerificationResult(Record):
     majority_percent: float | None = None
     classes: tuple[ClassResult, ...] = ()
     rounds: int
+    disturbed: bool = False
     networks: tuple[NetworkResult, ...]
     reference: str
     reference_reason: str
@@ -316,6 +317,7 @@ def build_result(
             majority_percent=verify.majority_percent,
             classes=class_results(verify),
             rounds=verify.rounds,
+            disturbed=verify.disturbed,
             networks=tuple(_row(network) for network in verify.networks),
             reference=verify.reference,
             reference_reason=verify.reference_reason,

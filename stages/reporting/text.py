@@ -257,6 +257,11 @@ def verdict_reason(result: ResultDocument) -> str:
     verification = result.verification
     low, high = verification.ratio_interval_95
     figures = f"The latency ratio is {verification.ratio:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    if verification.disturbed:
+        return (
+            f"{figures} over all rounds. In too many of them the device was slowed down: nothing is decided. "
+            "Measure again: nasflow run --force verify."
+        )
     limit = verification.max_ratio
     if limit is None:
         return f"{figures}; set verify.max_ratio to make it a gate. {cannot_tell(result)}".rstrip()

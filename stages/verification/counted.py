@@ -15,15 +15,17 @@ from stages.verification.statistics import latency_ratio
 
 @dataclass(frozen=True)
 class Counted:
-    """Which rounds count, and with what probability an interval from them may miss the truth.
+    """Which rounds are shown, and with what probability an interval from them may miss the truth.
 
-    ``enough``: as many count as were planned; else the device was disturbed so often that all are taken.
+    ``enough``: as many count as were planned; else the device was disturbed so often that all are shown, and
+    nothing may be decided by them. ``disturbed``: how many of all do not count.
     """
 
     rounds: PairedRounds
     among: Sequence[int]
     error: float
-    enough: bool = True
+    enough: bool
+    disturbed: int
 
     def __len__(self) -> int:
         return len(self.among)
@@ -45,11 +47,12 @@ def counting_at(rounds: PairedRounds, look: Look) -> Counted | None:
     """The rounds that count at a look; None: more are to be measured first.
 
     Rounds that are dropped are measured again, up to a limit: a device that is disturbed on and on is then
-    shown as it is.
+    shown as it is, without a verdict.
     """
     among = [index for index, reason in enumerate(rounds.dropped()) if reason is None]
+    disturbed = len(rounds) - len(among)
     if len(among) >= look.blocks:
-        return Counted(rounds, among[: look.blocks], look.error)
+        return Counted(rounds, among[: look.blocks], look.error, enough=True, disturbed=disturbed)
     if len(rounds) >= MOST_MEASURED * look.blocks:
-        return Counted(rounds, range(len(rounds)), look.error, enough=False)
+        return Counted(rounds, range(len(rounds)), look.error, enough=False, disturbed=disturbed)
     return None

@@ -9,40 +9,35 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
-from stages.documents.gate import AccuracyCompared, Block, Dropped, GateLook, GatePlan, GateVerdict
+from stages.documents.gate import AccuracyCompared, Block, GateLook, GatePlan, GateVerdict
 from stages.measurement.disturbed import MOST_MEASURED, Moment, dropped
-from stages.measurement.interval import NORMAL_MAD
 from stages.verification.estimate import Estimate
-from stages.verification.sequential import Look, planned_looks, ratio_interval
+from stages.verification.sequential import Look, long_run_deviation, planned_looks, ratio_interval
 
 
 @dataclass(frozen=True)
-class _Moment:
-    """A block in numbers: the logarithms of both models' times, and what it is judged by."""
+class _Logs:
+    """The logarithms of the candidate's time in a block, and of the ratio, where there is a baseline."""
 
     candidate: float
-    baseline: float
-    judged_by: Moment
+    ratio: float | None
 
     @classmethod
-    def of(cls, block: Block) -> _Moment:
-        return cls(
-            math.log(block.median_ms("candidate")),
-            math.log(block.median_ms("baseline")),
-            Moment(block.median_ms("anchor"), [timing.conditions for timing in block.timings]),
-        )
+    def of(cls, block: Block) -> _Logs:
+        candidate = math.log(block.median_ms("candidate"))
+        if all(timing.model != "baseline" for timing in block.timings):
+            return cls(candidate, None)
+        return cls(candidate, candidate - math.log(block.median_ms("baseline")))
 
 
-def _dropped(moments: Sequence[_Moment]) -> list[Dropped | None]:
-    """Which do not count, and why."""
-    return dropped([moment.judged_by for moment in moments])
+def _moments(blocks: Sequence[Block]) -> list[Moment]:
+    return [Moment.of(block, "anchor") for block in blocks]
 
 
-def with_drops(blocks: Sequence[Block]) -> tuple[Block, ...]:
+def with_drops(plan: GatePlan, blocks: Sequence[Block]) -> tuple[Block, ...]:
     """The blocks, with what does not count marked (:func:`stages.measurement.disturbed.dropped`)."""
-    reasons = _dropped([_Moment.of(block) for block in blocks])
+    reasons = dropped(_moments(blocks), plan.max_thermal_status)
     return tuple(
         block.model_copy(update={"dropped": reason}) for block, reason in zip(blocks, reasons, strict=True)
     )
@@ -54,11 +49,11 @@ def looks_of(plan: GatePlan, blocks: Sequence[Block]) -> tuple[GateLook, ...]:
     A look is taken as soon as enough blocks count, with those that count by then.
     """
     planned = planned_looks(plan.min_blocks, plan.max_blocks)
-    moments = [_Moment.of(block) for block in blocks]
+    moments, logs = _moments(blocks), [_Logs.of(block) for block in blocks]
     taken: list[GateLook] = []
     for measured in range(plan.min_blocks, len(moments) + 1):
-        reasons = _dropped(moments[:measured])
-        counting = [moment for moment, reason in zip(moments, reasons, strict=False) if reason is None]
+        reasons = dropped(moments[:measured], plan.max_thermal_status)
+        counting = [one for one, reason in zip(logs, reasons, strict=False) if reason is None]
         look = planned[len(taken)]
         if len(counting) < look.blocks:
             continue
@@ -87,13 +82,14 @@ def joined_verdict(latency: GateVerdict, accuracy: AccuracyCompared | None) -> G
     return "fail" if "fail" in both else "inconclusive" if "inconclusive" in both else "pass"
 
 
-def _look(plan: GatePlan, look: Look, moments: Sequence[_Moment], *, last: bool) -> GateLook:
-    ratio = ratio_interval([moment.candidate - moment.baseline for moment in moments], look.error)
-    candidate_ms = ratio_interval([moment.candidate for moment in moments], look.error)
+def _look(plan: GatePlan, look: Look, logs: Sequence[_Logs], *, last: bool) -> GateLook:
+    ratios = [one.ratio for one in logs if one.ratio is not None]
+    ratio = ratio_interval(ratios, look.error) if len(ratios) == len(logs) else None
+    candidate_ms = ratio_interval([one.candidate for one in logs], look.error)
     sides = [
         _side(estimate, limit)
         for estimate, limit in ((ratio, plan.max_ratio), (candidate_ms, plan.max_ms))
-        if limit is not None
+        if limit is not None and estimate is not None
     ]
     verdict: GateVerdict | None = None
     if "fail" in sides:
@@ -105,8 +101,8 @@ def _look(plan: GatePlan, look: Look, moments: Sequence[_Moment], *, last: bool)
     return GateLook(
         blocks=look.blocks,
         error=look.error,
-        ratio=ratio.value,
-        ratio_interval=ratio.interval,
+        ratio=None if ratio is None else ratio.value,
+        ratio_interval=None if ratio is None else ratio.interval,
         candidate_ms=candidate_ms.value,
         candidate_ms_interval=candidate_ms.interval,
         verdict=verdict,
@@ -120,12 +116,6 @@ def _side(estimate: Estimate, limit: float) -> GateVerdict | None:
 
 
 def block_deviation(blocks: Sequence[Block]) -> float:
-    """Standard deviation of the log-ratios of those blocks that count; single ones hardly move it."""
-    moments = [_Moment.of(block) for block in blocks]
-    logs = [
-        moment.candidate - moment.baseline
-        for moment, reason in zip(moments, _dropped(moments), strict=True)
-        if reason is None
-    ]
-    middle = median(logs)
-    return NORMAL_MAD * median(abs(value - middle) for value in logs)
+    """Long-run standard deviation of the log-ratios of those blocks that count, as intervals take it."""
+    ratios = [_Logs.of(block).ratio for block in blocks if block.dropped is None]
+    return long_run_deviation([ratio for ratio in ratios if ratio is not None])

@@ -15,12 +15,12 @@ TIMINGS = 2  # of each model in a block
 
 
 class GateBlocks:
-    """The blocks of one gate; ``requests`` has a model for each of the three names."""
+    """The blocks of one gate; ``requests`` has a model for each name, the baseline where there is one."""
 
     def __init__(
         self, scratch: Scratch, device: Device, requests: Mapping[Timed, BenchmarkRequest], seed: int
     ) -> None:
-        by_name = {str(name): requests[name] for name in ("candidate", "baseline", "anchor")}
+        by_name = {str(name): request for name, request in requests.items()}
         self._rounds = PairedRounds(scratch, device, by_name, seed, anchor="anchor", timings=TIMINGS)
         self.blocks = [_block(one) for one in self._rounds.rounds]
 

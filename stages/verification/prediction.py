@@ -59,6 +59,8 @@ def verdict(
     max_ratio: float | None,
     found: FoundLatency | None = None,
     accuracy: AccuracyRelation = "equal",
+    *,
+    disturbed: bool = False,
 ) -> Verdict:
     """Whether the found network keeps the gate: only an interval wholly on one side decides.
 
@@ -66,9 +68,12 @@ def verdict(
     its target: it was chosen by times that do not hold for the file that ships. Above the target and slower
     than predicted, it fails, for it is not what was asked for; by one of them alone nothing is decided. Nor
     is a ratio a pass where the test images are too few to tell whether the accuracies are equal.
+    ``disturbed``: the ratio is of rounds that do not count, which decide nothing.
     """
     if max_ratio is None:
         return "ungated"
+    if disturbed:
+        return "inconclusive"
     if ratio.low > max_ratio:
         return "fail"
     if ratio.high >= max_ratio:

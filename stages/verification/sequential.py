@@ -73,8 +73,33 @@ def ratio_interval(log_ratios: Sequence[float], error: float) -> Estimate:
     many waves as their variance has degrees of freedom. Raises ValueError for fewer than two, and for such as
     are not finite.
     """
-    import numpy as np
     from scipy.special import stdtrit
+
+    mean = _trimmed_mean(log_ratios)
+    half = float(stdtrit(mean.waves, 1 - error / 2)) * mean.deviation
+    return Estimate(math.exp(mean.value), math.exp(mean.value - half), math.exp(mean.value + half))
+
+
+def long_run_deviation(log_ratios: Sequence[float]) -> float:
+    """Of one block's log-ratio: the mean's standard deviation times the root of the number of blocks.
+
+    Blocks that disturb the next make it larger than the deviation between blocks. Raises as
+    :func:`ratio_interval`.
+    """
+    return _trimmed_mean(log_ratios).deviation * math.sqrt(len(log_ratios))
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """The trimmed mean of a series, its standard deviation, and the degrees of freedom of that."""
+
+    value: float
+    deviation: float
+    waves: int
+
+
+def _trimmed_mean(log_ratios: Sequence[float]) -> _Mean:
+    import numpy as np
 
     logs_B = np.asarray(log_ratios, np.float64)
     if len(logs_B) < _FEWEST_OF_AN_INTERVAL or not np.isfinite(logs_B).all():
@@ -86,9 +111,7 @@ def ratio_interval(log_ratios: Sequence[float], error: float) -> Estimate:
     waves = min(len(logs_B) - 1, max(_FEWEST_WAVES, len(logs_B) // _BLOCKS_PER_WAVE))
     variance = _long_run_variance(winsorised_B, waves)
     left = len(logs_B) - 2 * cut
-    deviation = math.sqrt(variance * (len(logs_B) - 1) / (left * (left - 1)))
-    half = float(stdtrit(waves, 1 - error / 2)) * deviation
-    return Estimate(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
+    return _Mean(centre, math.sqrt(variance * (len(logs_B) - 1) / (left * (left - 1))), waves)
 
 
 def _long_run_variance(values_B: NDArray[np.float64], waves: int) -> float:
@@ -103,7 +126,7 @@ def _long_run_variance(values_B: NDArray[np.float64], waves: int) -> float:
 def smallest_shown(deviation: float, blocks: int, error: float, *, power: float = 0.8) -> float:
     """The least change of a ratio that so many blocks show with probability ``power``; 0.01 is 1 %.
 
-    ``deviation``: the long-run standard deviation of a block's log-ratio. Raises ValueError for fewer than
+    ``deviation``: that of :func:`long_run_deviation`. Raises ValueError for fewer than
     six blocks.
     """
     from scipy.special import stdtrit

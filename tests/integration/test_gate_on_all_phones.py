@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import xml.etree.ElementTree as ElementTree
@@ -90,6 +91,8 @@ def test_every_phone_has_a_row_and_a_case_whatever_becomes_of_the_others(
     ):
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
         second.faults.set(FaultPlan(tool_signal=11))
+        gone = folder.path / "gate-7-phone-of-yesterday.json"
+        gone.write_text("of a phone that is not attached any more")
         answer = folder.ask(*WORDS, *ALL, *how)
         left = [
             path for phone in (first, second) for path in phone.storage("/data/local/tmp/nasflow").glob("*")
@@ -113,6 +116,9 @@ def test_every_phone_has_a_row_and_a_case_whatever_becomes_of_the_others(
     assert "| PASS |" in summary
     assert "ERROR" in summary
     assert len((folder.path / "h.jsonl").read_text().splitlines()) == 1
+    assert not gone.exists()
+    unfinished = json.loads((folder.path / by_name[failed]["result"]).read_text())
+    assert "SIGSEGV" in unfinished["error"]["message"]
     file = Path(by_name[passed]["result"])
     assert folder.ask("verify", "--recompute", str(file)).exit_code == 0
     serials = ("GOOD1", "BAD2", first.address)

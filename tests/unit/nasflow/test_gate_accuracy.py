@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.report_pages import FACTS
+from support.sample_documents import sample_documents
 from support.small_classifiers import answers, small_classifier
 
 from nasflow.base.errors import UsageError
-from nasflow.gate.accuracy import Judge, accuracy_compared
+from nasflow.gate.accuracy import accuracy_compared
+from nasflow.gate.judge import Judge, Normalization
 from nasflow.gate.subjects import Subject
+from pipeline.artifact import document_bytes
 from stages.conversion.inspector import ModelInspector
 from stages.data.config import DataConfig
 from stages.documents.gate import AccuracyCompared
@@ -19,6 +23,7 @@ from stages.packaging.embedding import with_metadata
 from stages.packaging.labels import LABELS, label_file
 from stages.packaging.metadata import Description, model_metadata
 from stages.packaging.tflite_file import read_facts
+from stages.reporting.result import build_result
 
 CLASSES, SIDE = ("cat", "dog", "owl"), 32
 CANDIDATE, BASELINE = (
@@ -63,9 +68,11 @@ def subject(content: bytes, path: Path | None = None, name: str = "m") -> Subjec
         return Subject(name, content, inspector.inspect(content, depth="read"), path)
 
 
-def compared(folder: Path, candidate: Subject, baseline: Subject) -> AccuracyCompared:
+def compared(
+    folder: Path, candidate: Subject, baseline: Subject, given: Normalization | None = None
+) -> AccuracyCompared:
     data = DataConfig(source="folder", path=str(folder), fit="stretch", copies="ignore")
-    return accuracy_compared(candidate, baseline, data, 5.0, lambda _event: None, lambda: None)
+    return accuracy_compared(candidate, baseline, data, 5.0, lambda _event: None, lambda: None, given)
 
 
 def test_each_model_is_asked_by_its_own_labels_type_and_normalization(
@@ -86,10 +93,49 @@ def test_each_model_is_asked_by_its_own_labels_type_and_normalization(
 
 def test_labels_may_stand_in_a_file_beside_the_model(folder: Path, tmp_path: Path) -> None:
     (tmp_path / LABELS).write_text("Cat\nDOG\nowl\n", encoding="utf-8")
-    found = compared(
-        folder, subject(CANDIDATE, tmp_path / "m.tflite"), subject(CANDIDATE, tmp_path / "m.tflite")
-    )
+    plain = subject(CANDIDATE, tmp_path / "m.tflite")
+    found = compared(folder, plain, plain, Normalization((127.5,), (127.5,)))
     assert (found.both_correct, found.drop_points) == (60, 0)
+
+
+def test_a_float_model_that_does_not_say_how_it_takes_its_pixels_is_refused_unless_it_is_given(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / LABELS).write_text("\n".join(CLASSES), encoding="utf-8")
+    known, plain = subject(named(CANDIDATE)), subject(CANDIDATE, tmp_path / "m.tflite")
+    with pytest.raises(UsageError, match="does not say how it takes its pixels") as caught:
+        compared(folder, known, plain)
+    assert "--mean 0 --std 255" in caught.value.hint
+    right = compared(folder, known, plain, Normalization((127.5,), (127.5,)))
+    wrong = compared(folder, known, plain, Normalization((0.0, 0.0, 0.0), (1e-3, 255.0, 255.0)))
+    assert (right.drop_points, wrong.drop_points < 0) == (0, True)
+    with pytest.raises(UsageError, match="would do nothing"):
+        compared(folder, known, known, Normalization((0.0,), (255.0,)))
+    assert Judge.of(subject(named(BASELINE))).normalization is None, "it takes pixels as they are"
+
+
+def test_a_model_of_a_run_takes_its_pixels_as_networks_of_nasflow_do(tmp_path: Path) -> None:
+    documents = sample_documents()
+    result = build_result(documents, FACTS)
+    ours = result.network.model_copy(update={"model_sha256": subject(CANDIDATE).model.sha256})
+    written = result.model_copy(update={"network": ours})
+    (tmp_path / "result.json").write_bytes(document_bytes(written))
+    (tmp_path / LABELS).write_text("\n".join(CLASSES), encoding="utf-8")
+    judge = Judge.of(subject(CANDIDATE, tmp_path / "network.tflite"))
+    assert judge.normalization == Normalization((127.5,), (127.5,))
+    with pytest.raises(UsageError, match="does not say how it takes its pixels"):
+        Judge.of(subject(small_classifier(classes=3, seed=5), tmp_path / "another.tflite"))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((1.0,), (0.0,)), ((1.0, 2.0), (1.0, 2.0)), ((1.0,), (1.0, 1.0, 1.0)), ((float("nan"),), (1.0,))],
+)
+def test_figures_that_are_no_normalization_are_refused(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    with pytest.raises(UsageError, match="are no normalization"):
+        Normalization(mean, std)
 
 
 def test_models_that_do_not_classify_these_images_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -12,13 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from android_bench.device import DEFAULT_OPTIONS, DeviceInfo
+from android_bench.local.device import LocalDevice
+from nasflow.assemble import build_stages
 from nasflow.base.errors import DeviceLostError, IntegrityError, UsageError
+from nasflow.commands.gate_options import GateOptions
 from nasflow.commands.history import history
+from nasflow.config import PipelineConfig
 from nasflow.gate import github, junit, words
 from nasflow.gate.history import HistoryEntry, append_entry, read_history
+from nasflow.gate.measure import SoFar
 from nasflow.gate.recompute import read_result, recomputed
+from nasflow.gate.unfinished import write_unfinished
 from stages.documents.gate import Block, BlockTiming, GateModel, GatePlan, GateResult, OutputsCompared
 from stages.verification.gate import looks_of, verdict_of, with_drops
+from stages.verify import Verify
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -52,11 +59,36 @@ def result(
             kind="android", model="Phone", soc="s", os_build="b", runtime="litert 2.3", virtual=virtual
         ),
         runtime=DEFAULT_OPTIONS,
-        blocks=with_drops(blocks),
+        blocks=with_drops(plan, blocks),
         looks=looks_of(plan, blocks),
         verdict=verdict,
         seconds=15.0,
     )
+
+
+def without_baseline(max_ms: float = 2.0) -> GateResult:
+    """A gate of the candidate alone, which takes 1.5 ms."""
+    gate = result(0.5)
+    blocks = [
+        block.model_copy(update={"timings": tuple(one for one in block.timings if one.model != "baseline")})
+        for block in gate.blocks
+    ]
+    plan = GatePlan(max_ms=max_ms)
+    update = {
+        "plan": plan,
+        "baseline": None,
+        "blocks": with_drops(plan, blocks),
+        "looks": looks_of(plan, blocks),
+        "verdict": verdict_of(plan, blocks),
+    }
+    return GateResult.model_validate(gate.model_copy(update=update).model_dump())
+
+
+def self_test() -> GateResult:
+    """A model against itself."""
+    gate, plan = result(1.0), GatePlan()
+    update = {"kind": "self-test", "plan": plan, "looks": looks_of(plan, gate.blocks), "verdict": None}
+    return GateResult.model_validate(gate.model_copy(update=update).model_dump())
 
 
 # --- JUnit -------------------------------------------------------------------------------------------
@@ -82,6 +114,38 @@ def test_a_lost_phone_is_an_error_with_its_reference(tmp_path: Path) -> None:
     junit.write(tmp_path / "j.xml", [(case, {})])
     (error,) = ElementTree.parse(tmp_path / "j.xml").getroot().iter("error")
     assert (error.get("type"), error.get("message")) == ("device-lost", "the phone is gone. Plug it in.")
+
+
+def test_a_self_test_is_inconclusive_nowhere(tmp_path: Path) -> None:
+    gate = self_test()
+    junit.write(tmp_path / "j.xml", [(junit.case_of(gate, "self-test"), junit.properties(gate))])
+    (case,) = ElementTree.parse(tmp_path / "j.xml").getroot().iter("testcase")
+    assert [child.tag for child in case] == ["system-out"]
+    line = github.annotation(gate, {"GITHUB_ACTIONS": "true"})
+    assert line.startswith("::notice title=nasflow verify::SELF-TEST: ")
+    shown = [words.text(gate), github.markdown(gate), line, str(junit.properties(gate))]
+    assert not [text for text in shown if "inconclusive" in text.lower() or "limit lies" in text]
+    assert all("four times out of five" in text for text in shown[:3])
+    assert recomputed(gate) == gate
+    with pytest.raises(ValueError, match="self-test is no gate"):
+        HistoryEntry.of(gate)
+
+
+def test_a_limit_of_milliseconds_needs_no_other_model_and_no_ratio_is_shown(tmp_path: Path) -> None:
+    for max_ms, verdict in ((2.0, "pass"), (1.0, "fail")):
+        gate = without_baseline(max_ms)
+        assert gate.verdict == verdict
+        assert recomputed(gate) == gate
+        assert "baseline" not in words.text(gate).lower()
+        assert "| 10 |  |  | 1.5" in github.markdown(gate)
+        figures = junit.properties(gate)
+        assert figures.keys() >= {"candidate_ms", "max_ms"}
+        assert not figures.keys() & {"ratio", "baseline_sha256"}
+        append_entry(tmp_path / "h.jsonl", HistoryEntry.of(gate, AT))
+    shown = history(tmp_path / "h.jsonl", tmp_path / "h.svg").text
+    assert "the latency went from 1.5 to 1.5 ms in 2 gates" in shown
+    with pytest.raises(ValueError, match="needs a baseline"):
+        GateResult.model_validate(gate.model_dump() | {"plan": {"max_ratio": 0.5}})
 
 
 @given(name=st.text(max_size=60))
@@ -165,6 +229,17 @@ def test_a_verdict_follows_from_the_timings_alone() -> None:
         recomputed(gate.model_copy(update={"verdict": "fail"}))
 
 
+def test_a_gate_that_an_error_ended_has_no_verdict_to_be_reached_again(tmp_path: Path) -> None:
+    gate, path = result(0.5), tmp_path / "gate.json"
+    so_far = SoFar(gate.device, [block.model_copy(update={"dropped": None}) for block in gate.blocks[:4]])
+    lost = DeviceLostError("the phone is gone.", hint="Plug it in.")
+    write_unfinished(path, lost, "ours", "theirs", gate.plan, gate.runtime, so_far)
+    document = json.loads(path.read_text())
+    assert (document["error"]["reference"], len(document["blocks"])) == ("device-lost", 4)
+    with pytest.raises(UsageError, match="an error ended after 4 blocks: the phone is gone"):
+        read_result(path)
+
+
 def test_a_file_whose_accuracy_was_taken_out_is_no_result(tmp_path: Path) -> None:
     """By its latency alone, the gate would pass."""
     document = result(0.5).model_dump(mode="json")
@@ -172,6 +247,17 @@ def test_a_file_whose_accuracy_was_taken_out_is_no_result(tmp_path: Path) -> Non
     (tmp_path / "gate.json").write_text(json.dumps(document))
     with pytest.raises(UsageError, match="a limit of accuracy and the accuracy belong together"):
         read_result(tmp_path / "gate.json")
+
+
+def test_the_gate_heeds_seed_and_thermal_status_of_the_configuration_and_so_does_the_stage(
+    tmp_path: Path,
+) -> None:
+    config = PipelineConfig.model_validate({"seed": 5, "android": {"max_thermal_status": 1}})
+    plan = GateOptions(limits={"max_ms": 1.0}).plan(config)
+    assert (plan.seed, plan.max_thermal_status) == (5, 1)
+    with LocalDevice() as device:
+        (verify,) = (one for one in build_stages(config, tmp_path, device) if isinstance(one, Verify))
+    assert verify.max_thermal_status == 1
 
 
 # --- history -----------------------------------------------------------------------------------------
@@ -192,7 +278,48 @@ def test_entries_come_back_as_they_were_added(tmp_path: Path) -> None:
     assert read_history(tmp_path / "none.jsonl").entries == ()
 
 
-@pytest.mark.parametrize("cut", [1, 40, 200])
+def test_a_whole_last_line_counts_although_nothing_ends_it(tmp_path: Path) -> None:
+    path = written(tmp_path / "h.jsonl", 0.5, 0.6)
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert (len(read_history(path).entries), read_history(path).torn) == (2, False)
+    written(path, 0.7)
+    assert [entry.ratio for entry in read_history(path).entries] == pytest.approx([0.5, 0.6, 0.7], rel=0.01)
+
+
+def test_lines_of_before_the_options_were_kept_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "h.jsonl", 0.5)
+    line = json.loads(path.read_text())
+    del line["options"]
+    path.write_text(json.dumps(line | {"version": 1}) + "\n")
+    (entry,) = read_history(path).entries
+    assert (entry.version, entry.options) == (1, None)
+
+
+def test_gates_of_other_models_and_of_other_options_are_series_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    gpu = DEFAULT_OPTIONS.model_copy(update={"delegate": "gpu"})
+    for day, ratio in enumerate((0.5, 0.55)):
+        for gate in (
+            result(ratio),
+            result(1.0 - ratio).model_copy(update={"runtime": gpu}),
+            result(0.9, name="another.tflite"),
+        ):
+            append_entry(path, HistoryEntry.of(gate, AT + timedelta(days=day)))
+    outcome = history(path, tmp_path / "h.svg")
+    assert "ours.tflite on Phone (1 thread), against theirs.tflite: the ratio went from 0.500" in outcome.text
+    assert "1.5 (1.4" in outcome.text
+    slower, faster, same = [line for line in outcome.text.splitlines() if " went from " in line]
+    assert ": slower," in slower
+    assert "(1 thread, gpu)" in faster
+    assert ": faster," in faster
+    assert "no change is shown" in same
+    drawing = ElementTree.parse(tmp_path / "h.svg").getroot()
+    titles = [one.text for one in drawing.iter() if one.tag.endswith("text")]
+    assert sum(" on Phone (1 thread" in str(title) for title in titles) == 3
+    assert len([one for one in drawing.iter() if one.tag.endswith("circle")]) == 6
+
+
+@pytest.mark.parametrize("cut", [2, 40, 200])
 def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next(tmp_path: Path, cut: int) -> None:
     path = written(tmp_path / "h.jsonl", 0.5, 0.6)
     path.write_bytes(path.read_bytes()[:-cut])
@@ -212,7 +339,7 @@ def test_a_line_that_is_no_entry_is_named(tmp_path: Path, line: str) -> None:
 
 def test_a_history_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "h.jsonl", 0.5)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}) + "\n")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 3}) + "\n")
     with pytest.raises(UsageError, match="newer nasflow"):
         read_history(path)
 

@@ -126,7 +126,7 @@ def test_the_table_says_how_many_blocks_did_not_count() -> None:
     )
     phones = [OnePhone("1 Pixel", dropped), OnePhone("2 <b>", error=DeviceLostError("it went away."))]
     head, pixel, other = table(phones)
-    assert head.split() == ["phone", "ratio", "interval", "blocks", "verdict"]
+    assert head.split() == ["phone", "ratio", "or", "ms", "interval", "blocks", "verdict"]
     assert "29 (1 did not count)" in pixel
     assert pixel.endswith("PASS")
     assert "ERROR (device-lost): it went away." in other

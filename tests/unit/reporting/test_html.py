@@ -13,6 +13,7 @@ from support.sample_variants import searched_by_pairs, with_random_networks
 from android_bench.device import DeviceInfo
 from nasflow.base.errors import UsageError
 from stages.documents import ComputeCost, Verification
+from stages.reporting.classes import ClassAccuracy, ClassResult
 from stages.reporting.html import render_report
 from stages.reporting.result import build_result
 
@@ -200,6 +201,33 @@ def test_the_report_says_what_probabilities_mean_and_how_the_network_was_chosen(
     other = read(render_report(documents, build_result(documents, FACTS))).prose
     assert "Probability of each candidate when the search ended. The outlined one" in other
     assert "{%" not in prose + other
+
+
+def test_of_many_classes_all_stand_in_a_table_and_of_few_in_the_drawing_alone(html: str) -> None:
+    documents = sample_documents()
+    result = build_result(documents, FACTS)
+    accuracy = ClassAccuracy(correct=7, accuracy_percent=70, accuracy_interval_95=(39.7, 89.2), confusions=())
+    classes = tuple(
+        ClassResult(name=f"kind {n}", images=10, found=accuracy, reference=None if n == 39 else accuracy)
+        for n in range(40)
+    )
+    many = result.verification.model_copy(update={"classes": classes})
+    prose = read(render_report(documents, result.model_copy(update={"verification": many}))).prose
+    assert "Accuracy on each of the 40 classes" in prose
+    assert all(f"kind {n} 10 70.0 39.7 to 89.2" in prose for n in range(40))
+    assert "Accuracy on each of the" not in read(html).prose
+
+
+def test_the_report_does_not_say_that_supernet_accuracy_chose_the_network(html: str) -> None:
+    prose = read(html).prose
+    assert "accuracy in the supernet chose nothing" in prose
+    assert "biased" not in prose
+
+
+def test_rounds_of_a_device_that_was_disturbed_throughout_are_shown_as_such() -> None:
+    prose = read(page(disturbed=True, rounds_dropped=30, max_ratio=5.0, verdict="inconclusive")).prose
+    assert "the device was slowed down: nothing is decided" in prose
+    assert "In 30 of them the device was slowed down" in prose
 
 
 def test_what_an_older_version_did_not_record_is_said_to_be_missing(html: str) -> None:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from support.memory_context import MemoryScratch, MemoryStore, Told, memory_context
 from support.scripted_device import SCRIPTED, ScriptedDevice
 
-from android_bench.device import DEFAULT_OPTIONS, BenchmarkRequest, LatencyMeasurement, RuntimeOptions
+from android_bench.device import (
+    DEFAULT_OPTIONS,
+    BenchmarkRequest,
+    Conditions,
+    LatencyMeasurement,
+    RuntimeOptions,
+)
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError, DeviceError, UsageError
 from pipeline.artifact import Blob, blobs_of, document_bytes
@@ -165,6 +171,16 @@ class SlowAtFirst(ScriptedDevice):
         return super().benchmark(request).divided(0.75 if slow else 1.0)
 
 
+@dataclass
+class Hot(ScriptedDevice):
+    """A phone that tells a thermal status beside every timing."""
+
+    status: int = 2
+
+    def conditions(self) -> Conditions:
+        return super().conditions().model_copy(update={"thermal_status": self.status})
+
+
 def stage(device: ScriptedDevice, **config: object) -> Verify:
     settings = {"rounds": 4, "max_rounds": 12, "min_ms": 1.0, "warmup_ms": 0.0, **config}
     return Verify(
@@ -288,6 +304,30 @@ def test_rounds_in_which_the_device_was_slow_do_not_count_and_are_measured_again
     assert (result.rounds, result.rounds_dropped) == (6, 3)
     for network in result.networks:
         assert max(network.measurement.round_medians_ms) < 1.1 * TRUE_MS[network.name]
+
+
+def test_a_device_that_throttles_throughout_decides_no_gate_and_is_warned_of(run: Run) -> None:
+    told = Told()
+    result = run(Hot(TRUE_MS, noise=0.001), told, afresh=True, rounds=4, max_ratio=5.0)
+    assert result.ratio_interval_95[1] < 5.0
+    assert (result.verdict, result.disturbed) == ("inconclusive", True)
+    assert (result.rounds, result.rounds_dropped) == (12, 12)
+    (warning,) = [text for text in told.warnings if "throttled" in text]
+    assert "12 of 12 rounds" in warning
+    ungated = run(Hot(TRUE_MS, noise=0.001), told := Told(), afresh=True, rounds=4)
+    assert ungated.verdict == "ungated"
+    assert [text for text in told.warnings if "nothing is decided" in text]
+
+
+def test_a_phone_that_may_be_measured_warm_passes_its_gate_warm(
+    store: MemoryStore, networks: ConvertedNetworks, answered: MemoryScratch
+) -> None:
+    scratch = resumed(answered)
+    del scratch.logs["rounds"]
+    warm = replace(stage(Hot(TRUE_MS, noise=0.001, status=1), max_ratio=5.0), max_thermal_status=1)
+    context = memory_context("verify", store=store, scratch=scratch)
+    result = warm.run(context, converted=networks, latency=latency_model(), pruned=pruned())
+    assert (result.verdict, result.rounds, result.rounds_dropped) == ("pass", 4, 0)
 
 
 def test_a_quiet_device_is_not_measured_longer(run: Run) -> None:
