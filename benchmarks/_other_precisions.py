@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from stages.conversion.edge_images import edge_images
 from stages.conversion.lint import GraphPrecision, check_graph, lint_graph
 from stages.conversion.parity import Parity, compare, evenly_spaced
 from stages.conversion.quantize import in_precision
+from stages.conversion.softmax import without_softmax
 from stages.data.model_input import model_input
 
 OTHERS: tuple[GraphPrecision, ...] = ("float16", "int8")
@@ -54,30 +56,37 @@ def has_dot_products(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 def made_in(model: bytes, precision: GraphPrecision, images: Photos) -> bytes:
     """A float32 model in another precision, as ``convert`` makes it."""
+    return _maker(model, precision, images)(model)
+
+
+def _maker(model: bytes, precision: GraphPrecision, images: Photos) -> Callable[[bytes], bytes]:
+    """What makes a file of the model, and of parts of it, in another precision."""
     if precision != "int8":
-        return in_precision(model, precision)
+        return partial(in_precision, precision=precision)
     ranges = calibrated_ranges(model, images, evenly_spaced(len(images), CALIBRATED), name="the network")
-    return in_precision(model, precision, ranges=ranges, io="uint8")
+    return partial(in_precision, precision=precision, ranges=ranges, io="uint8")
 
 
 def in_other_precisions(
     model: bytes, images: Photos, here: LocalDevice, *, one_partition: bool
 ) -> dict[str, dict[str, Any]]:
-    """How the answers of a float32 model's files in other precisions differ from its own.
+    """How the logits of a float32 model's files in other precisions differ from its own, as in ``convert``.
 
     For each precision on ``images`` and, under ``few``, on real and extreme ones. Raises ConversionError
     where LiteRT refuses a file or its graph breaks a rule.
     """
     found: dict[str, dict[str, Any]] = {}
     for precision in OTHERS:
-        made = made_in(model, precision, images)
+        make = _maker(model, precision, images)
+        made, plain = make(model), without_softmax(model)
+        made_plain = make(plain)
         lint = lint_graph(made, precision=precision)
         check_graph(lint, name=precision, one_partition=one_partition)
         element = "uint8" if precision == "int8" else "float32"
         parities = []
         for images_NHWC in (images.batch_NHWC(slice(0, len(images))), edge_images(images)):
-            reference_NK = here.run_model(model, images_NHWC)
-            seen_NK = here.run_model(made, model_input(images_NHWC, element))
+            reference_NK = here.run_model(plain, images_NHWC)
+            seen_NK = here.run_model(made_plain, model_input(images_NHWC, element))
             parities.append(compare(reference_NK, seen_NK, name=precision))
         found[precision] = {
             **_parity_figures(parities[0]),

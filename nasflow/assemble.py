@@ -244,6 +244,7 @@ def build_stages(
             data=data,
             recipe=training,
             precision=runtime.precision,
+            delegate=runtime.delegate,
             seed=seed,
             networks=compared,
         ),

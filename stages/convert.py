@@ -1,8 +1,8 @@
 """Every trained network as a `.tflite` file, with the proof that it computes the same.
 
 PyTorch -> ONNX -> TensorFlow -> TFLite float32, with a softmax at the end unless logits are wanted. A model
-that differs from its network, that pads or transposes, or that XNNPACK does not take over as a whole, stops
-the run with exit code 6.
+that differs from its network, that pads or transposes, or that XNNPACK (or the GPU, where the device computes
+on one) does not take over as a whole, stops the run with exit code 6.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import ValidationError
 
 from pipeline.artifact import Record, canonical_json, sha256_hex
 from pipeline.stage import TOOL, Context, Stage
 from stages.conversion.config import ConvertConfig, converter_versions
+from stages.conversion.suitable import blocks_in_pieces, why_not_made
 from stages.conversion.ways import split_indices
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import (
@@ -25,6 +26,7 @@ from stages.documents import (
     ConvertedNetworks,
     ElementType,
     LatencyModel,
+    LeftOut,
     ModelFile,
     Precision,
     Quantization,
@@ -53,7 +55,7 @@ class Convert(Stage):
     """Convert found, random and baseline networks alike, and check each against PyTorch."""
 
     name: ClassVar[str] = "convert"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     inputs: ClassVar[Mapping[str, str]] = {
         "finetuned": "finetune",
         "baselines": "baseline",
@@ -67,6 +69,8 @@ class Convert(Stage):
     """Of the fine-tuning that int8 may need."""
     precision: Precision = field(default="float32", metadata={"section": "runtime.precision"})
     """In which every network is verified; the found one is made in ``config.precisions``, too."""
+    delegate: Literal["cpu", "gpu", "npu"] = field(default="cpu", metadata={"section": "runtime.delegate"})
+    """What runs the files on the device."""
     seed: int = 0
     networks: int = field(default=6, metadata=TOOL)
     """How many are expected, for the estimate."""
@@ -80,7 +84,10 @@ class Convert(Stage):
         open_dataset(self.data).check_folder("choice")
 
     def estimate_seconds(self) -> float:
-        """TensorFlow's start, and the networks."""
+        """TensorFlow's start, and the networks.
+
+        Not fine-tuning for int8: whether a network needs it shows when it is converted.
+        """
         return 10.0 + self.networks * 4.0
 
     def run(self, context: Context, **inputs: Any) -> ConvertedNetworks:
@@ -99,6 +106,9 @@ class Convert(Stage):
                 "convert.precisions: networks of depthwise convolutions are slower in dynamic_range than in "
                 "float32 (about twice on a CPU with XNNPACK); int8 is as small, and faster."
             )
+        for plan in plans:
+            for left_out in self._left_out(plan):
+                context.warn(f"{plan.network.name}: no {left_out.precision} file is made: {left_out.reason}.")
         done = _done_before(context, self._wanted(plans))
         if done.keys() != set(self._wanted(plans)):
             self._convert(context, plans, done)
@@ -109,8 +119,24 @@ class Convert(Stage):
         return [(plan.key, precision) for plan in plans for precision in self._precisions(plan)]
 
     def _precisions(self, plan: Plan) -> list[Precision]:
-        shipped = self.config.precisions if plan.network.role in SHIPPED else ()
-        return [p for p in get_args(Precision) if p in ("float32", self.precision, *shipped)]
+        left_out = [file.precision for file in self._left_out(plan)]
+        beside = [p for p in self._beside(plan) if p not in left_out]
+        return [p for p in get_args(Precision) if p in ("float32", self.precision, *beside)]
+
+    def _beside(self, plan: Plan) -> Sequence[Precision]:
+        """Precisions that are made beside the one that is compared."""
+        wanted = self.config.precisions if plan.network.role in SHIPPED else ()
+        return [precision for precision in wanted if precision not in ("float32", self.precision)]
+
+    def _left_out(self, plan: Plan) -> tuple[LeftOut, ...]:
+        """Of those, the ones that would fall into pieces, where that is refused."""
+        if not self.config.require_one_partition:
+            return ()
+        found = {
+            precision: blocks_in_pieces(plan.network.net.blocks, precision, self.delegate)
+            for precision in self._beside(plan)
+        }
+        return tuple(LeftOut(precision=p, reason=why_not_made(keys)) for p, keys in found.items() if keys)
 
     def _convert(self, context: Context, plans: Sequence[Plan], done: dict[FileKey, Done]) -> None:
         from android_bench.local.device import LocalDevice
@@ -126,7 +152,7 @@ class Convert(Stage):
             from stages.conversion.chain import convert_network, finish_network
             from stages.conversion.onnx_output import with_onnx_output
 
-            others = PrecisionFiles(self.config, dataset, images, here, self.seed)
+            others = PrecisionFiles(self.config, dataset, images, here, self.seed, self.delegate)
             for index, plan in enumerate(plans):
                 network = plan.network
                 context.progress(index, len(plans), "networks", network.name)
@@ -159,9 +185,8 @@ class Convert(Stage):
         converter: TensorflowConverter,
     ) -> Done:
         """A file of a network; int8 that costs too much beside one with fine-tuned weights."""
-        from stages.conversion.chain import convert_network
+        from stages.conversion.chain import convert_network, finish_network
         from stages.conversion.precision_files import better_of
-        from stages.conversion.softmax import with_output
 
         network, weights = plan.network, b""
         made = others.make(float32_model, precision, network.net, name=network.name)
@@ -172,11 +197,11 @@ class Convert(Stage):
                 f"{self.config.max_int8_drop:g} are allowed (convert.max_int8_drop): fine-tuning in the "
                 f"steps of int8, {self.config.int8_epochs} epochs."
             )
-            tuned = self._fine_tuned(context, plan, others)
-            steps = convert_network(tuned, converter, plan.implementations, name=network.name)
-            model = with_output(steps.tflite, self.config.output, name=network.name)
-            again = others.make(model, precision, network.net, name=network.name)
-            made, better = better_of(made, again)
+            tuned, name = self._fine_tuned(context, plan, others), f"{network.name}, fine-tuned for int8"
+            steps = convert_network(tuned, converter, plan.implementations, name=name)
+            finished = finish_network(steps, others.choice, converter, others.here, self._limits(), name=name)
+            again = others.make(finished.model, precision, network.net, name=name)
+            made, better = better_of(made, again, finished.check)
             if better:
                 from stages.nn.network import save_weights
 
@@ -192,19 +217,20 @@ class Convert(Stage):
         return Done(made.model, kept, weights)
 
     def _fine_tuned(self, context: Context, plan: Plan, others: PrecisionFiles) -> Network:
-        import torch
-
         from stages.training.quantization import fine_tune_for_int8
+        from stages.training.runtime import start_runtime
 
-        batches = others.train.batches(self.recipe.batch_size, torch.device("cpu"))
+        runtime = start_runtime(self.seed)
         return fine_tune_for_int8(
             plan.module(context),
-            batches,
+            runtime.batches(others.train, self.recipe.batch_size),
             self.recipe,
             epochs=self.config.int8_epochs,
             seed=derived_seed(self.seed, TrainingStream.INT8),
             name=plan.network.name,
+            key=f"{plan.key}.int8",
             context=context,
+            runtime=runtime,
         )
 
     def _converted(self, context: Context, plan: Plan, done: Mapping[FileKey, Done]) -> ConvertedNetwork:
@@ -222,6 +248,7 @@ class Convert(Stage):
                 done[plan.key, precision].stored(context, precision, self.config.output)
                 for precision in self._precisions(plan)
             ),
+            left_out=self._left_out(plan),
             onnx=context.store.put_bytes(done[plan.key, "float32"].onnx, ".onnx"),
         )
 
@@ -238,6 +265,7 @@ class Convert(Stage):
             ),
             one_partition=self.config.require_one_partition,
             output=self.config.output,
+            delegate=self.delegate,
         )
 
 

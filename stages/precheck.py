@@ -58,7 +58,7 @@ class PrecheckStage(Stage):
     """Convert and time untrained networks that hold every kind of block."""
 
     name: ClassVar[str] = "precheck"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     output: ClassVar[type[Precheck]] = Precheck
 
@@ -83,7 +83,7 @@ class PrecheckStage(Stage):
 
     def check(self) -> None:
         """Raises UsageError where the precision is none for the space."""
-        check_runs_in(self.space, self.runtime.precision, one_partition=self.convert.require_one_partition)
+        check_runs_in(self.space, self.runtime, one_partition=self.convert.require_one_partition)
 
     def estimate_seconds(self) -> float:
         """TensorFlow's start, the conversions, the rounds."""
@@ -218,11 +218,9 @@ class _Conversions:
             # First, so that TensorFlow loads while PyTorch loads and exports the first network.
             converter = self.stack.enter_context(TensorflowConverter())
             self.tools = converter, self.stack.enter_context(LocalDevice())
-        from stages.conversion.inspection import inspect_model
-        from stages.conversion.quantize import in_precision
         from stages.conversion.trial import try_network
 
-        limits, scratch = self.stage.convert, self.context.scratch
+        limits, runtime, scratch = self.stage.convert, self.stage.runtime, self.context.scratch
         tried = try_network(
             self.stage.space.network(subject.choices),
             self.ways,
@@ -231,17 +229,18 @@ class _Conversions:
             max_relative_diff=limits.max_relative_diff,
             one_partition=limits.require_one_partition,
             output=limits.output,
+            precision=runtime.precision,
+            delegate=runtime.delegate,
         )
-        precision = self.stage.runtime.precision
-        converted, written = (in_precision(model, precision) for model in (tried.converted, tried.written))
-        structure = tried.structure if precision == "float32" else inspect_model(converted)
         conversion = _Conversion(
-            operators=structure.operators,
-            delegate_partitions=structure.delegate_partitions,
+            operators=tried.graph.operators,
+            delegate_partitions=tried.graph.delegate_partitions,
             max_relative_diff=tried.max_relative_diff,
         )
-        scratch.save(f"{subject.name}.converted", tried.onnx if self.stage.engine == "onnx" else converted)
-        scratch.save(f"{subject.name}.written", written)
+        scratch.save(
+            f"{subject.name}.converted", tried.onnx if self.stage.engine == "onnx" else tried.converted
+        )
+        scratch.save(f"{subject.name}.written", tried.written)
         scratch.save(f"{subject.name}.json", conversion.model_dump_json().encode())
         return conversion
 

@@ -14,6 +14,7 @@ from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
 from stages.baseline import Baseline
+from stages.conversion.suitable import not_made_beside
 from stages.convert import Convert
 from stages.data.config import open_dataset
 from stages.documents import LatencyModel
@@ -91,18 +92,29 @@ def test_images_show(pipeline: Pipeline, stale: Sequence[StageStatus]) -> Shown 
 def doubtful_settings(config: PipelineConfig, pipeline: Pipeline, stale: Sequence[StageStatus]) -> list[str]:
     """What the settings allow and hardly anyone means, of what is to be done."""
     cores, threads = usable_cores(), config.runtime.threads
-    measures = any(isinstance(stage, Measures) for stage in _of(pipeline, stale))
-    if measures and config.device.partition(":")[0] == "cuda" and config.runtime.batch == 1:
-        return [
-            "runtime.batch is 1: with one image at a time a GPU mostly waits. If a server computes batches, "
-            "set runtime.batch to their size (8 in the ProxylessNAS paper), and runtime.precision to float16."
-        ]
-    if not measures or config.device != "local" or threads <= cores:
-        return []
-    return [
-        f"runtime.threads is {threads}, but this computer has only {cores} core{'s' if cores > 1 else ''}: "
-        f"models will take many times as long as with {cores}."
+    stages = _of(pipeline, stale)
+    told = []
+    if any(isinstance(stage, Measures) for stage in stages):
+        if config.device.partition(":")[0] == "cuda" and config.runtime.batch == 1:
+            told.append(
+                "runtime.batch is 1: with one image at a time a GPU mostly waits. If a server computes "
+                "batches, set runtime.batch to their size (8 in the ProxylessNAS paper), and "
+                "runtime.precision to float16."
+            )
+        if config.device == "local" and threads > cores:
+            told.append(
+                f"runtime.threads is {threads}, but this computer has only {cores} "
+                f"core{'s' if cores > 1 else ''}: models will take many times as long as with {cores}."
+            )
+    convert = config.convert
+    told += [
+        not_made_beside(
+            stage.space, config.runtime, convert.precisions, one_partition=convert.require_one_partition
+        )
+        for stage in stages
+        if isinstance(stage, Search)
     ]
+    return [text for text in told if text]
 
 
 def _of(pipeline: Pipeline, stale: Sequence[StageStatus]) -> list[Stage]:

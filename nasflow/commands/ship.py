@@ -90,6 +90,15 @@ def prepared(
     return finished, shipment
 
 
+def warnings_of(shipment: Shipment) -> list[str]:
+    """What a person who ships a network should know."""
+    refused = shipment.verified.facts.refused_by_apps()
+    return [
+        *([f"MediaPipe's ImageClassifier and ML Kit will not take it: {refused}."] if refused else []),
+        *([shipment.unverified] if shipment.unverified else []),
+    ]
+
+
 def ship(run: Run, request: ShipRequest) -> Outcome:
     """Write ``artifacts/shipped/NAME-VERSION`` of a finished run, and its version in the Maven repository.
 
@@ -108,11 +117,7 @@ def ship(run: Run, request: ShipRequest) -> Outcome:
     shipped = store.root / SHIPPED
     with store.lock():
         written = place(package, coordinates, shipped, finished.records["verify"].finished_at)
-    refused = shipment.verified.facts.refused_by_apps()
-    warnings = [
-        *([f"MediaPipe's ImageClassifier and ML Kit will not take it: {refused}."] if refused else []),
-        *([shipment.unverified] if shipment.unverified else []),
-    ]
+    warnings = warnings_of(shipment)
     folder, repository = shipped / coordinates.folder, shipped / REPOSITORY
     models = ", ".join(f"{m.name} ({m.precision}, {human_bytes(len(m.content))})" for m in shipment.models)
     state = "Shipped" if written else "Nothing to do: this was shipped before."
@@ -182,6 +187,17 @@ def command(
             "get its network, all others the first one's.",
         ),
     ] = False,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            metavar="RUN=PHONES",
+            help="With --ai-pack, phones that get a run's network in place of those with its chip: "
+            "soc:MAKER MODEL, device:BRAND/DEVICE, brand:BRAND, ram:LEAST-BELOW (GB), joined by '+' where "
+            "all must hold. Several for one run: any of them.",
+            show_default=False,
+        ),
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> Action:
@@ -189,12 +205,16 @@ def command(
 
     request = ShipRequest(version, name, author, licence, allow_unverified)
     if ai_pack:
-        return lambda: _ai_pack(runs or (), config, request)
+        return lambda: _ai_pack(runs or (), group or (), config, request)
+    if group:
+        raise UsageError("--group is for --ai-pack.", hint="Add --ai-pack, or leave --group out.")
     return lambda: ship(_single(runs or (), config), request)
 
 
-def _ai_pack(runs: Sequence[Path], config: Path | None, request: ShipRequest) -> Outcome:
-    from nasflow.commands.ship_ai_pack import ship_ai_pack
+def _ai_pack(
+    runs: Sequence[Path], groups: Sequence[str], config: Path | None, request: ShipRequest
+) -> Outcome:
+    from nasflow.commands.ship_ai_pack import groups_asked, ship_ai_pack
 
     if config is not None or len(runs) < 2:
         raise UsageError(
@@ -202,7 +222,7 @@ def _ai_pack(runs: Sequence[Path], config: Path | None, request: ShipRequest) ->
             f"{'was' if len(runs) == 1 else 'were'} named.",
             hint="Name them: nasflow ship --ai-pack --version V RUN_A RUN_B; all other phones get RUN_A's.",
         )
-    return ship_ai_pack([find_run(run) for run in runs], request)
+    return ship_ai_pack([find_run(run) for run in runs], request, groups_asked(runs, groups))
 
 
 def _single(runs: Sequence[Path], config: Path | None) -> Run:

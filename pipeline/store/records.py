@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
-from nasflow.base.version import nasflow_version
+from nasflow.base.version import code_sha256, nasflow_version
 from pipeline.artifact import Blob, Record, canonical_json, document_bytes, sha256_hex
 
 
@@ -32,6 +32,9 @@ class StageRecord(Record):
     estimated_seconds: float = Field(default=0.0, ge=0, description="the stage's estimate before it ran")
     finished_at: AwareDatetime
     nasflow_version: str
+    code_sha256: str = Field(
+        default="", description="of all source files of the packages that did it; empty: an earlier version"
+    )
 
     @property
     def digest(self) -> str:
@@ -68,6 +71,7 @@ class RecordDraft:
             estimated_seconds=self.estimated_seconds,
             finished_at=self.finished_at or datetime.now(UTC),
             nasflow_version=nasflow_version(),
+            code_sha256=code_sha256(),
         )
 
 

@@ -14,8 +14,8 @@ from stages.conversion.edge_images import edge_images
 from stages.conversion.edges import Steps, TensorflowAnswers, check_edges
 from stages.conversion.export import depthwise_weights, export_onnx
 from stages.conversion.flatbuffer import Implementations
-from stages.conversion.inspection import check_signature, inspect_model
-from stages.conversion.lint import check_graph, lint_graph
+from stages.conversion.graph_check import sound_graph
+from stages.conversion.lint import GraphDelegate
 from stages.conversion.onnx_graph import read_graph
 from stages.conversion.parity import (
     Tolerance,
@@ -51,12 +51,16 @@ class Converter(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a converted model must keep (see :class:`stages.conversion.config.ConvertConfig`)."""
+    """What a converted model must keep (see :class:`stages.conversion.config.ConvertConfig`).
+
+    ``delegate``: what will run it.
+    """
 
     images: int
     tolerance: Tolerance
     one_partition: bool
     output: ModelOutput = "probabilities"
+    delegate: GraphDelegate = "cpu"
 
 
 @dataclass(frozen=True)
@@ -142,17 +146,10 @@ def finish_network(
     TFLite on ``limits.images`` of ``images``. Raises ConversionError where a limit is not kept, DeviceError
     where the model does not run.
     """
-    net = steps.module.net
     model = with_output(steps.tflite, limits.output, name=name)
-    structure = inspect_model(model, name=f"the model of network {name}")
-    check_signature(
-        structure,
-        name=name,
-        input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
-        classes=net.classes,
+    graph = sound_graph(
+        model, steps.module.net, name=name, delegate=limits.delegate, one_partition=limits.one_partition
     )
-    lint = lint_graph(model, structure)
-    check_graph(lint, name=name, one_partition=limits.one_partition)
     few_NHWC = edge_images(images)
     edges = check_edges(steps, few_NHWC, tensorflow, here, limits.tolerance, name=name)
     indices = evenly_spaced(len(images), limits.images)
@@ -165,18 +162,4 @@ def finish_network(
     check_parity(parity, indices, limits.tolerance, name=name)
     if limits.output == "probabilities":
         check_probabilities(model, few_NHWC, here.run_model(steps.tflite, few_NHWC), here, name=name)
-    return Finished(
-        model,
-        ConversionCheck(
-            images=parity.images,
-            max_abs_diff=parity.max_abs_diff,
-            max_relative_diff=parity.max_relative_diff,
-            top1_agreement_percent=parity.top1_agreement_percent,
-            snr_db=parity.snr_db,
-            edges=edges,
-            operators=structure.operators,
-            operator_counts=dict(structure.operator_counts),
-            delegate_partitions=structure.delegate_partitions,
-            findings=lint.findings,
-        ),
-    )
+    return Finished(model, graph.proof(parity, edges))

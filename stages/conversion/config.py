@@ -42,7 +42,8 @@ class ConvertConfig(Record):
         description="files of the found network that are made beside the one that is searched for "
         "(runtime.precision): float32; float16 (of the weights: half the size, what GPU delegates take); "
         "int8 (a quarter of the size, the fastest on most CPUs); dynamic_range (weights in int8 alone: "
-        "slower than float32 for these networks)",
+        "slower than float32 for these networks). A network with h-swish gets no int8 file beside others: "
+        "XNNPACK does not take it over (see require_one_partition)",
     )
     input_type: Literal["auto", "uint8", "float32"] = Field(
         "auto",
@@ -67,7 +68,7 @@ class ConvertConfig(Record):
     )
     min_float16_snr_db: float = Field(
         30.0,
-        description="decibels by which a float16 file's answers must exceed their difference from float32's, "
+        description="decibels by which a float16 file's logits must exceed their difference from float32's, "
         "on validation images and on a few extreme ones (black, white, noise, saturated)",
     )
     min_int8_snr_db: float = Field(5.0, description="the same of int8 and dynamic range")
@@ -95,5 +96,7 @@ class ConvertConfig(Record):
         60.0, ge=0, le=200, description="least signal-to-noise ratio of the logits, in decibels"
     )
     require_one_partition: bool = Field(
-        True, description="refuse a model that the runtime cannot run in one piece at full speed (XNNPACK)"
+        True,
+        description="refuse a model that the runtime cannot run in one piece at full speed: XNNPACK, or what "
+        "runtime.delegate names",
     )

@@ -20,7 +20,6 @@ from stages.conversion.model_file import packed, unpacked
 from stages.conversion.operators import Operator, read_operators
 from stages.conversion.parity import allowed_share, in_double
 from stages.nn.network import Network
-from stages.space.block_spec import ModelOutput
 from stages.space.search_space import NetConfig
 
 Images = NDArray[np.float32]
@@ -80,17 +79,17 @@ def first_differing_block(
 
 
 def block_ends(
-    model: bytes, net: NetConfig, implementations: Implementations, *, output: ModelOutput = "logits"
+    logits_model: bytes, net: NetConfig, implementations: Implementations
 ) -> tuple[int, ...] | None:
     """For each block the place of its last operator in the model's list; None where they do not match.
 
     The directly written model names its blocks. Blocks stand one behind the other in both: what is an
     operator's n-th occurrence in one is its n-th in the other.
     """
-    written = read_operators(network_model(net, implementations=implementations, output=output))
+    written = read_operators(network_model(net, implementations=implementations, output="logits"))
     places: dict[tuple[Operator, int], int] = {}
     seen: Counter[Operator] = Counter()
-    for place, found in enumerate(read_operators(model)):
+    for place, found in enumerate(read_operators(logits_model)):
         places[found.operator, seen[found.operator]] = place
         seen[found.operator] += 1
     if seen != Counter(placed.operator for placed in written):

@@ -117,15 +117,7 @@ def check_edges(
                 f"{figures(parity, tolerance)}, on {len(images_NHWC)} real and extreme images. {where}",
                 hint="Convert again (nasflow run --force convert); if it happens again, please report it.",
             )
-        checks.append(
-            EdgeCheck(
-                edge=edge,
-                images=parity.images,
-                max_relative_diff=parity.max_relative_diff,
-                top1_agreement_percent=parity.top1_agreement_percent,
-                snr_db=parity.snr_db,
-            )
-        )
+        checks.append(parity.at_edge(edge))
         before_NK = after_NK
     return tuple(checks)
 

@@ -41,8 +41,8 @@ def _codes(enumeration: type) -> dict[int, str]:
 TYPES = _codes(schema.TensorType)
 OPERATORS = _codes(schema.BuiltinOperator)
 _OPTIONS = _codes(schema.BuiltinOptions)
-_ACTIVATIONS = _codes(schema.ActivationFunctionType)
-_PADDINGS = _codes(schema.Padding)
+ACTIVATIONS = _codes(schema.ActivationFunctionType)
+PADDINGS = _codes(schema.Padding)
 _READ_OPTIONS = {
     "CONV_2D": schema.Conv2DOptions,
     "DEPTHWISE_CONV_2D": schema.DepthwiseConv2DOptions,
@@ -228,7 +228,7 @@ def _check_options(operator: Any, name: str, what: str, content: bytes) -> None:
     check_table(content, table.Pos, kind.__name__)
     options = kind()
     options.Init(table.Bytes, table.Pos)
-    if options.FusedActivationFunction() not in _ACTIVATIONS:
+    if options.FusedActivationFunction() not in ACTIVATIONS:
         raise UnsoundError(f"{what} has the activation {options.FusedActivationFunction()}")
-    if hasattr(options, "Padding") and options.Padding() not in _PADDINGS:
+    if hasattr(options, "Padding") and options.Padding() not in PADDINGS:
         raise UnsoundError(f"{what} has the padding {options.Padding()}")

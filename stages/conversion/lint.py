@@ -2,6 +2,7 @@
 
 A rule is broken at an operator, which is named by the tensor that it writes. What XNNPACK takes over is asked
 of LiteRT (:mod:`stages.conversion.inspection`); what a GPU takes over cannot be asked without one: a table.
+What an NPU takes over is its compiler's matter: there is no rule about it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from typing import Literal, TypeAlias
 from ai_edge_litert import schema_py_generated as schema
 
 from nasflow.base.errors import ConversionError
+from stages.conversion.file_check import OPERATORS
 from stages.conversion.inspection import ModelStructure, inspect_model
 from stages.conversion.model_file import unpacked
 from stages.documents.conversion import GraphLint, LintCode, LintFinding
 
 GraphPrecision: TypeAlias = Literal["float32", "float16", "int8"]
-GraphDelegate: TypeAlias = Literal["cpu", "gpu"]
+GraphDelegate: TypeAlias = Literal["cpu", "gpu", "npu"]
 Edge: TypeAlias = Literal["constant", "input", "output"]
 
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _CHANGING = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 _MOVING = frozenset(
     {"PAD", "PADV2", "MIRROR_PAD", "TRANSPOSE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "RESHAPE"}
@@ -64,16 +65,19 @@ def lint_graph(
     where LiteRT cannot open the model.
     """
     operators = _operators(model)
-    if delegate == "cpu":
+    if delegate == "gpu":
+        outside = [_Outside(o.name, o.written) for o in operators if o.name not in _ON_GPU]
+        pieces = _pieces_on_gpu(operators)
+    else:
         structure = structure if structure is not None else inspect_model(model)
         beside = _beside(precision, structure)
         outside = [_Outside(name, "") for name in structure.undelegated if name not in beside]
         pieces = structure.delegate_partitions
-    else:
-        outside = [_Outside(o.name, o.written) for o in operators if o.name not in _ON_GPU]
-        pieces = _pieces_on_gpu(operators)
+    whole = pieces == 1
+    if delegate == "npu":  # XNNPACK's pieces are not an NPU's
+        outside, whole = [], True
     findings = [
-        *([LintFinding(code="several_pieces", operator="", tensor="")] if pieces != 1 else []),
+        *([] if whole else [LintFinding(code="several_pieces", operator="", tensor="")]),
         *(LintFinding(code="not_delegated", operator=o.operator, tensor=o.tensor) for o in outside),
         *_findings(operators, precision),
     ]
@@ -162,7 +166,7 @@ class _Operator:
 def _operators(model: bytes) -> list[_Operator]:
     content = unpacked(model)
     graph = content.subgraphs[0]
-    names = [_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in content.operatorCodes]
+    names = [OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in content.operatorCodes]
     readers = Counter(int(i) for operator in graph.operators for i in operator.inputs)
     readers.update(int(i) for i in graph.outputs)
     constants = {i for i, t in enumerate(graph.tensors) if content.buffers[t.buffer].data is not None}

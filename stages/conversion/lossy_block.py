@@ -18,7 +18,6 @@ from stages.conversion.flatbuffer import Implementations
 from stages.conversion.parity import signal_to_noise_db
 from stages.data.model_input import model_input
 from stages.documents import ElementType
-from stages.space.block_spec import ModelOutput
 from stages.space.search_space import NetConfig
 
 
@@ -39,11 +38,10 @@ class LossyBlock:
 class Remaking:
     """How the file of another precision was made: ``remake`` does the same with a part of the float32 file.
 
-    ``input_type``: what its result takes.
+    ``logits_model``: that file without its softmax. ``input_type``: what the result takes.
     """
 
-    float32_model: bytes
-    output: ModelOutput
+    logits_model: bytes
     remake: Callable[[bytes], bytes]
     input_type: ElementType
 
@@ -60,12 +58,12 @@ def first_lossy_block(
 
     None where the blocks cannot be found in the file. Raises DeviceError where a model does not run.
     """
-    places = block_ends(making.float32_model, net, implementations, output=making.output)
+    places = block_ends(making.logits_model, net, implementations)
     if places is None:
         return None
     found: list[LossyBlock] = []
     for index, place in enumerate(places):
-        part = cut_behind(making.float32_model, place)
+        part = cut_behind(making.logits_model, place)
         exact = here.run_model(part, images_NHWC)
         seen = here.run_model(making.remake(part), model_input(images_NHWC, making.input_type))
         snr_db = signal_to_noise_db(exact, seen.reshape(exact.shape) - exact)

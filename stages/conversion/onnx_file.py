@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from nasflow.base.errors import UsageError
-from stages.conversion.file_check import check_file
+from stages.conversion.file_check import OPERATORS, check_file
 
 OPSET = 20
 IR_VERSION = 10
 """Of the ONNX file format: that of opset 20 and 21, which any ONNX Runtime since 1.18 reads."""
 
-_SUPPORTED = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32}
 
 
@@ -69,7 +68,7 @@ class _Translation:
 
     def _kind_of(self, operator: Any) -> str:
         code = self._content.operatorCodes[operator.opcodeIndex].builtinCode
-        return str(_SUPPORTED.get(code, f"number {code}"))
+        return str(OPERATORS.get(code, f"number {code}"))
 
     def _stored_in_float16(self) -> dict[int, int]:
         """The tensors that DEQUANTIZE makes of float16 constants -> these constants."""

@@ -13,12 +13,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from stages.conversion.file_check import check_file, numbers, operator_names, text
+from stages.conversion.file_check import ACTIVATIONS, PADDINGS, check_file, numbers, operator_names, text
 
-_ACTIVATIONS = {
-    code: name for name, code in vars(schema.ActivationFunctionType).items() if not name.startswith("_")
-}
-_PADDINGS = {code: name for name, code in vars(schema.Padding).items() if not name.startswith("_")}
 _CONVOLUTIONS = {"CONV_2D": schema.Conv2DOptions, "DEPTHWISE_CONV_2D": schema.DepthwiseConv2DOptions}
 _FUSING = {**_CONVOLUTIONS, "ADD": schema.AddOptions, "MUL": schema.MulOptions}
 
@@ -84,7 +80,7 @@ def _operator(name: str, operator: Any, graph: Any) -> Operator:
         return Operator(name, output)
     options = _FUSING[name]()
     options.Init(table.Bytes, table.Pos)
-    activation = _ACTIVATIONS[options.FusedActivationFunction()]
+    activation = ACTIVATIONS[options.FusedActivationFunction()]
     if name not in _CONVOLUTIONS:
         return Operator(name, output, activation=activation)
     kernel = _shape(graph.Tensors(operator.Inputs(1)))
@@ -94,7 +90,7 @@ def _operator(name: str, operator: Any, graph: Any) -> Operator:
         kernel=kernel,
         stride=options.StrideH(),
         dilation=options.DilationHFactor(),
-        padding="" if kernel[1:3] == (1, 1) else _PADDINGS[options.Padding()],
+        padding="" if kernel[1:3] == (1, 1) else PADDINGS[options.Padding()],
         activation=activation,
     )
 

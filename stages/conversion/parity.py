@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from nasflow.base.errors import ConversionError
+from stages.documents.conversion import Edge, EdgeCheck, FileEdge
 
 _BATCH = 128
 ROUNDINGS = 4.0
@@ -67,6 +68,16 @@ class Parity:
     def max_relative_diff(self) -> float:
         """The largest difference as a share of the largest logit; 0 where all logits are 0."""
         return self.max_abs_diff / self.logit_scale if self.logit_scale > 0 else 0.0
+
+    def at_edge(self, edge: Edge | FileEdge) -> EdgeCheck:
+        """The document's part about a step of the conversion."""
+        return EdgeCheck(
+            edge=edge,
+            images=self.images,
+            max_relative_diff=self.max_relative_diff,
+            top1_agreement_percent=self.top1_agreement_percent,
+            snr_db=self.snr_db,
+        )
 
 
 def evenly_spaced(available: int, wanted: int) -> NDArray[np.int64]:

@@ -1,11 +1,15 @@
-"""A network's files in other precisions than float32, each held against the float32 file."""
+"""A network's files in other precisions than float32, each held against the float32 file.
+
+Logits are compared, by both files without their softmax; the one that ships is held against the softmax of
+its own logits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +19,12 @@ from stages.conversion.calibrate import calibrated_ranges, calibration_indices
 from stages.conversion.config import ConvertConfig
 from stages.conversion.edge_images import edge_images
 from stages.conversion.flatbuffer import Implementations
-from stages.conversion.inspection import ModelStructure, check_signature, inspect_model
-from stages.conversion.lint import check_graph, lint_graph
+from stages.conversion.graph_check import sound_graph
+from stages.conversion.lint import GraphDelegate
 from stages.conversion.lossy_block import Remaking, first_lossy_block
 from stages.conversion.parity import compare
 from stages.conversion.quantize import in_precision
+from stages.conversion.softmax import check_probabilities, probabilities_of, without_softmax
 from stages.data.model_input import model_input
 from stages.documents import ConversionCheck, EdgeCheck, ElementType, Precision, Quantization
 
@@ -61,13 +66,17 @@ class MadeFile:
 
 @dataclass
 class PrecisionFiles:
-    """Makes files of float32 files, and asks them on validation images, of which ``choice`` are all."""
+    """Makes files of float32 files, and asks them on validation images, of which ``choice`` are all.
+
+    ``delegate``: what will run them.
+    """
 
     config: ConvertConfig
     dataset: Dataset
     choice: Images
     here: Device
     seed: int
+    delegate: GraphDelegate = "cpu"
     _train: list[Images] = field(default_factory=list)
 
     @property
@@ -78,7 +87,7 @@ class PrecisionFiles:
         return self._train[0]
 
     def make(self, float32_model: bytes, precision: Precision, net: NetConfig, *, name: str) -> MadeFile:
-        """The file of a network in one precision. Raises ConversionError, UsageError."""
+        """The file of a network in one precision. Raises ConversionError, UsageError, DeviceError."""
         ranges, calibrated, io = None, 0, "float32"
         if precision == "int8":
             io = "uint8" if self.config.input_type == "auto" else self.config.input_type
@@ -90,41 +99,32 @@ class PrecisionFiles:
         element: ElementType = "uint8" if io == "uint8" else "float32"
         remake = partial(in_precision, precision=precision, ranges=ranges, io=element)
         model = remake(float32_model)
-        structure = self._structure(model, precision, element, net, name)
+        graph = sound_graph(
+            model,
+            net,
+            name=name,
+            precision=precision,
+            input_type=element,
+            delegate=self.delegate,
+            one_partition=self.config.require_one_partition,
+        )
+        plain = without_softmax(float32_model)
+        logits_model = model if plain is float32_model else remake(plain)
         models = ("the float32 model", f"the {precision} model")
         few_NHWC = edge_images(self.choice)
-        few = compare(
-            self._answers_to(few_NHWC, float32_model, "float32"),
-            self._answers_to(few_NHWC, model, element),
-            name=name,
-            models=models,
-        )
-        reference_NK = self._answers(float32_model, "float32")
-        seen_NK = self._answers(model, element)
+        few_NK = self._answers_to(few_NHWC, logits_model, element)
+        few = compare(self._answers_to(few_NHWC, plain, "float32"), few_NK, name=name, models=models)
+        if logits_model is not model:
+            taken_NHWC, named = model_input(few_NHWC, element), f"{name} in {precision}"
+            check_probabilities(model, taken_NHWC, few_NK, self.here, name=named)
+        reference_NK = self._answers(plain, "float32")
+        seen_NK = self._answers(logits_model, element)
         parity = compare(reference_NK, seen_NK, name=name, models=models)
         labels = self.choice.labels
         return MadeFile(
             model,
             precision,
-            ConversionCheck(
-                images=parity.images,
-                max_abs_diff=parity.max_abs_diff,
-                max_relative_diff=parity.max_relative_diff,
-                top1_agreement_percent=parity.top1_agreement_percent,
-                snr_db=parity.snr_db,
-                edges=(
-                    EdgeCheck(
-                        edge="tflite_precision",
-                        images=few.images,
-                        max_relative_diff=few.max_relative_diff,
-                        top1_agreement_percent=few.top1_agreement_percent,
-                        snr_db=few.snr_db,
-                    ),
-                ),
-                operators=structure.operators,
-                operator_counts=dict(structure.operator_counts),
-                delegate_partitions=structure.delegate_partitions,
-            ),
+            graph.proof(parity, (few.at_edge("tflite_precision"),)),
             Quantization(
                 calibration_images=calibrated,
                 images=len(labels),
@@ -132,8 +132,8 @@ class PrecisionFiles:
                 float32_accuracy_percent=_percent(reference_NK.argmax(1) == labels),
                 fine_tuned=False,
             ),
-            _percent(same_but_for_noise(reference_NK, seen_NK)),
-            Remaking(float32_model, self.config.output, remake, element),
+            _percent(same_but_for_noise(probabilities_of(reference_NK), probabilities_of(seen_NK))),
+            Remaking(plain, remake, element),
         )
 
     def check_kept(
@@ -168,25 +168,8 @@ class PrecisionFiles:
             f"convert.min_{kind}_snr_db and convert.min_{kind}_top1_percent.",
         )
 
-    def _structure(
-        self, model: bytes, precision: Precision, element: ElementType, net: NetConfig, name: str
-    ) -> ModelStructure:
-        structure = inspect_model(model, name=f"the {precision} model of network {name}")
-        check_signature(
-            structure,
-            name=f"{name} in {precision}",
-            input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
-            classes=net.classes,
-            input_type=element,
-        )
-        if precision == "dynamic_range":  # falls into pieces, as its warning says
-            return structure
-        lint = lint_graph(model, structure, precision=precision)
-        check_graph(lint, name=name, one_partition=self.config.require_one_partition)
-        return structure
-
     def _answers(self, model: bytes, element: ElementType) -> NDArray[np.float32]:
-        """Answers (N, classes) for all validation images."""
+        """Answers (N, classes) to all validation images."""
         parts = []
         for start in range(0, len(self.choice), _CHUNK):
             images_NHWC = self.choice.batch_NHWC(slice(start, start + _CHUNK))
@@ -199,12 +182,16 @@ class PrecisionFiles:
         return self.here.run_model(model, model_input(images_NHWC, element)).reshape(len(images_NHWC), -1)
 
 
-def better_of(kept: MadeFile, tuned: MadeFile) -> tuple[MadeFile, bool]:
-    """Of a file and one with fine-tuned weights the more accurate, and whether that is the second."""
+def better_of(kept: MadeFile, tuned: MadeFile, tuned_check: ConversionCheck) -> tuple[MadeFile, bool]:
+    """Of a file and one with fine-tuned weights the more accurate, and whether that is the second.
+
+    ``tuned_check``: the proof of the float32 file that the second was made of.
+    """
     first, second = kept.quantization, tuned.quantization
     if second.accuracy_percent > first.accuracy_percent:
         update: Mapping[str, object] = {
             "fine_tuned": True,
+            "tuned_check": tuned_check,
             "other_accuracy_percent": first.accuracy_percent,
             # Its own float32 file has other weights: what is lost is lost against the network as trained.
             "float32_accuracy_percent": first.float32_accuracy_percent,
@@ -215,8 +202,8 @@ def better_of(kept: MadeFile, tuned: MadeFile) -> tuple[MadeFile, bool]:
     return replace(kept, quantization=found), False
 
 
-def same_but_for_noise(reference_NK: NDArray[np.float32], other_NK: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which images are put into the same class, (N,), or into one that the noise of the answers reaches.
+def same_but_for_noise(reference_NK: NDArray[Any], other_NK: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which images (N,) are put into the same class, or into one that the noise of probabilities reaches.
 
     A network that has hardly learned holds several classes for about as likely; then any change of precision
     changes the class, and says nothing. Near is a class whose answer is below the largest by no more than

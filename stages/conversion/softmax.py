@@ -1,7 +1,8 @@
 """The softmax at the end of a model that ships.
 
-A network is converted, and held against PyTorch, with logits for its output: a softmax hides differences of
-all classes but the first few. The operator is appended to the finished file.
+A network is converted, and held against PyTorch, with logits for its output, and so are its files in other
+precisions held against float32: a softmax hides differences of all classes but the first few. The operator is
+appended to the finished file.
 """
 
 from __future__ import annotations
@@ -27,6 +28,19 @@ MOST_ABOVE = 1e-5
 def with_output(logits_model: bytes, output: ModelOutput, *, name: str = "network") -> bytes:
     """The model that answers with ``output``. Raises ConversionError as :func:`append_softmax` does."""
     return logits_model if output == "logits" else append_softmax(logits_model, name=name)
+
+
+def without_softmax(model: bytes) -> bytes:
+    """What :func:`append_softmax` was given, but for names: it answers with logits. Other models stay."""
+    content = unpacked(model)
+    graph = content.subgraphs[0]
+    *others, last = graph.operators
+    code = content.operatorCodes[last.opcodeIndex].builtinCode
+    if code != schema.BuiltinOperator.SOFTMAX or list(last.outputs) != list(graph.outputs):
+        return model
+    graph.operators, graph.outputs = others, list(last.inputs)
+    content.signatureDefs = None  # they name the output that is no longer computed
+    return packed(content)
 
 
 def append_softmax(model: bytes, *, name: str = "network") -> bytes:
@@ -81,7 +95,7 @@ def probabilities_of(logits_NK: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def check_probabilities(
-    model: bytes, images_NHWC: NDArray[np.float32], logits_NK: NDArray[Any], here: Device, *, name: str
+    model: bytes, images_NHWC: NDArray[Any], logits_NK: NDArray[Any], here: Device, *, name: str
 ) -> None:
     """Hold a model's probabilities against the logits of the model that it was made of, for the same images.
 

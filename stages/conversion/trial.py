@@ -23,13 +23,15 @@ from stages.conversion.chain import Converter, convert_module, exported
 from stages.conversion.export import depthwise_weights
 from stages.conversion.flatbuffer import block_model, network_model
 from stages.conversion.folding import load_folded
-from stages.conversion.inspection import ModelStructure, check_signature, inspect_model
-from stages.conversion.lint import check_graph, lint_graph
+from stages.conversion.graph_check import SoundGraph, sound_graph
+from stages.conversion.lint import GraphDelegate
 from stages.conversion.onnx_output import with_onnx_output
 from stages.conversion.operators import changed_operators, read_operators
 from stages.conversion.parity import MOST_ROUNDED, ROUNDINGS, allowed_share, in_double
+from stages.conversion.quantize import in_precision
 from stages.conversion.softmax import with_output
 from stages.conversion.ways import split_indices
+from stages.documents.origin import Precision
 from stages.nn.blocks import build_block
 from stages.nn.network import Network
 from stages.space.block_spec import BlockSpec, Implementation, ModelOutput
@@ -44,13 +46,14 @@ _MOST_NAMED = 3
 class Tried:
     """A converted model, the one that is written directly, and how the first one differs from PyTorch.
 
+    Both are in the precision that was asked for, and the difference is that of the converted one in float32.
     ``onnx``: what the converted one was made of, answering as it does.
     """
 
     converted: bytes
     onnx: bytes
     written: bytes
-    structure: ModelStructure
+    graph: SoundGraph
     max_relative_diff: float
 
 
@@ -64,10 +67,13 @@ def try_network(
     max_relative_diff: float,
     one_partition: bool,
     output: ModelOutput = "probabilities",
+    precision: Precision = "float32",
+    delegate: GraphDelegate = "cpu",
 ) -> Tried:
     """Convert a network and hold it against PyTorch and against the directly written model.
 
-    Raises ConversionError that names the block to blame, where it can be found.
+    ``precision``: of the files that are made of both; ``delegate``: what will run them. Raises
+    ConversionError that names the block to blame, where it can be found.
     """
     weights = steady(random_weights(net.blocks, seed=_SEED))
     module = Network(net)
@@ -83,18 +89,22 @@ def try_network(
             split=split_indices(net, implementations),
         )
         converted = with_output(logits_model, output, name=name)
-        structure = inspect_model(converted, name=f"the model of network {name}")
-        check_signature(
-            structure,
-            name=name,
-            input_shape_NHWC=(1, net.resolution, net.resolution, net.input_channels),
-            classes=net.classes,
-        )
-        check_graph(lint_graph(converted, structure), name=name, one_partition=one_partition)
+        graph = sound_graph(converted, net, name=name, delegate=delegate, one_partition=one_partition)
         _check_operators(written, converted, name)
         difference = difference_from_torch(module, logits_model, (net.resolution, net.input_channels), here)
         if not difference.kept(max_relative_diff):
             raise ConversionError(f"network {name}: {difference.describe(max_relative_diff)}")
+        if precision != "float32":
+            converted, written = (in_precision(model, precision) for model in (converted, written))
+            graph = sound_graph(
+                converted,
+                net,
+                name=name,
+                precision=precision,
+                input_type="uint8" if precision == "int8" else "float32",
+                delegate=delegate,
+                one_partition=one_partition,
+            )
     except ConversionError as error:
         block = _to_blame(net, implementations, converter, here, max_relative_diff)
         blame = f" The block concerned is {block.key}." if block is not None else ""
@@ -108,7 +118,7 @@ def try_network(
             ),
             raw=error.raw,
         ) from error
-    return Tried(converted, with_onnx_output(onnx_model, output), written, structure, difference.relative)
+    return Tried(converted, with_onnx_output(onnx_model, output), written, graph, difference.relative)
 
 
 @dataclass(frozen=True)

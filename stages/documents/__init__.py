@@ -9,6 +9,7 @@ from stages.documents.conversion import (
     Edge,
     EdgeCheck,
     FileEdge,
+    LeftOut,
     ModelFile,
     Quantization,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "KindRatio",
     "LatencyModel",
     "LatencyTable",
+    "LeftOut",
     "MadeBy",
     "MadeByAll",
     "ModelFile",

@@ -18,10 +18,7 @@ FileEdge = Literal["tflite_precision"]
 
 
 class EdgeCheck(Record):
-    """How the logits on both sides of a step differ, on a few real and extreme images.
-
-    From the float32 file to another one answers are compared, which are probabilities where files answer so.
-    """
+    """How the logits on both sides of a step differ, on a few real and extreme images."""
 
     edge: Edge | FileEdge
     images: int
@@ -65,7 +62,8 @@ class GraphLint(Record):
 class ConversionCheck(Record):
     """The proof that a TFLite model computes what the PyTorch network computes.
 
-    Of a file in another precision than float32: how its answers differ from the float32 file's.
+    Of a file in another precision than float32: how its logits differ from those of the float32 file that it
+    was made of.
     """
 
     images: int
@@ -98,6 +96,9 @@ class Quantization(Record):
         default=None, description="of the file that was not kept; None: there was no other"
     )
     weights: Blob | None = Field(default=None, description="the fine-tuned ones")
+    tuned_check: ConversionCheck | None = Field(
+        default=None, description="of the float32 file of the fine-tuned weights, which it was made of"
+    )
 
     @property
     def points_lost(self) -> float:
@@ -108,8 +109,8 @@ class Quantization(Record):
 class ModelFile(Record):
     """A network's `.tflite` file in one precision, and the proof that it computes the same.
 
-    ``output`` is what the file answers, in float32. The check of float32 compares logits with PyTorch's; that
-    of other precisions compares answers with the float32 file's.
+    ``output`` is what the file answers, in float32. Logits are compared, those of float32 with PyTorch's,
+    those of other precisions with the float32 file's.
     """
 
     precision: Precision
@@ -118,6 +119,13 @@ class ModelFile(Record):
     blob: Blob
     check: ConversionCheck
     quantization: Quantization | None = Field(default=None, description="None: the float32 file")
+
+
+class LeftOut(Record):
+    """A file that was asked for and not made."""
+
+    precision: Precision
+    reason: str
 
 
 class ConvertedNetwork(Record):
@@ -132,6 +140,9 @@ class ConvertedNetwork(Record):
     validation_accuracy_percent: float
     weights: Blob
     files: tuple[ModelFile, ...] = Field(min_length=1)
+    left_out: tuple[LeftOut, ...] = Field(
+        default=(), description="of ``convert.precisions``, those that were not made"
+    )
     onnx: Blob | None = Field(
         default=None,
         description="the float32 network as the conversion exported it, answering as the files do: what "
@@ -141,6 +152,11 @@ class ConvertedNetwork(Record):
     def file(self, precision: Precision = "float32") -> ModelFile:
         """Its file in one precision. Raises KeyError where it was not converted to that."""
         return {file.precision: file for file in self.files}[precision]
+
+    def weights_of(self, file: ModelFile) -> Blob:
+        """The weights that one of its files holds: those that it was fine-tuned to, or its own."""
+        tuned = None if file.quantization is None else file.quantization.weights
+        return self.weights if tuned is None else tuned
 
 
 class ConvertedNetworks(Document):

@@ -15,6 +15,7 @@ from xml.sax.saxutils import quoteattr
 from android_bench.device import DeviceInfo
 from nasflow.base.errors import UsageError
 from nasflow.base.text import plain_line
+from stages.packaging.aar import NOTICE_ASSET
 
 TARGETING = "device_targeting_configuration.xml"
 DEFAULT_GROUP = "other"
@@ -56,6 +57,16 @@ class DeviceFacts:
             and (high is None or (other_high is not None and other_high <= high))
         )
 
+    def describe(self) -> str:
+        """``google husky, with Google Tensor G3, 8 GB and more``."""
+        chip = f"{self.soc_manufacturer} {self.soc_model}".strip()
+        words = [f"{self.brand} {self.device}".strip(), f"with {chip}" if chip else ""]
+        if self.ram_min_bytes is not None:
+            words.append(f"{self.ram_min_bytes / 1e9:g} GB and more")
+        if self.ram_max_bytes is not None:
+            words.append(f"below {self.ram_max_bytes / 1e9:g} GB")
+        return ", ".join(filter(None, words))
+
     def _key(self) -> tuple[str, ...]:
         maker = _SPELLINGS.get(self.soc_manufacturer.lower(), (self.soc_manufacturer,))[0]
         return self.brand.lower(), self.device, maker.lower(), self.soc_model
@@ -65,12 +76,14 @@ class DeviceFacts:
 class Specialised:
     """A network (a `.tflite` file) and the devices that get it.
 
-    ``group`` is the group's name; empty: it is named after its first devices.
+    ``group`` is the group's name; empty: it is named after its first devices. ``notice``: whose weights the
+    network descends from, which lies beside it; None: nobody's.
     """
 
     network: bytes
     devices: tuple[DeviceFacts, ...]
     group: str = ""
+    notice: bytes | None = None
 
     @property
     def name(self) -> str:
@@ -101,16 +114,20 @@ def device_facts(info: DeviceInfo) -> DeviceFacts:
 def group_name(facts: DeviceFacts) -> str:
     """``Qualcomm_SM8550``, ``google_husky``, ``ram_8000000000``: a name that Play takes."""
     maker = _SPELLINGS.get(facts.soc_manufacturer.lower(), (facts.soc_manufacturer,))[0]
-    ram = f"ram_{facts.ram_min_bytes or facts.ram_max_bytes or 0}"
-    words = [word for word in (maker, facts.soc_model) if word] or [
-        word for word in (facts.brand, facts.device) if word
-    ]
-    name = re.sub(r"[^a-zA-Z0-9]+", "_", "_".join(words or [ram])).strip("_")
+    words = [facts.brand, facts.device, maker, facts.soc_model]
+    words += [f"ram_{facts.ram_min_bytes}"] if facts.ram_min_bytes is not None else []
+    words += [f"ram_below_{facts.ram_max_bytes}"] if facts.ram_max_bytes is not None else []
+    name = re.sub(r"[^a-zA-Z0-9]+", "_", "_".join(words)).strip("_")
     return name if _NAME.fullmatch(name) else f"group_{name}"
 
 
 def ai_pack(
-    specialised: Sequence[Specialised], default: bytes | None, *, pack: str, model: str = "model"
+    specialised: Sequence[Specialised],
+    default: bytes | None,
+    *,
+    pack: str,
+    model: str = "model",
+    default_notice: bytes | None = None,
 ) -> dict[str, bytes]:
     """The files of an AI pack by their paths; its folder ``pack`` stands beside the app's in the project.
 
@@ -135,14 +152,13 @@ def ai_pack(
             hint="Name the run whose network all others get.",
         )
     _check(specialised)
-    networks = {**{each.name: each.network for each in specialised}, DEFAULT_GROUP: default}
+    others = Specialised(default, (), DEFAULT_GROUP, default_notice)
+    folders = {f"{pack}/src/main/assets/model#group_{each.name}": each for each in (*specialised, others)}
     return {
         TARGETING: targeting(specialised).encode(),
         f"{pack}/build.gradle.kts": _BUILD.format(pack=pack).encode(),
-        **{
-            f"{pack}/src/main/assets/model#group_{name}/{model}.tflite": network
-            for name, network in networks.items()
-        },
+        **{f"{folder}/{model}.tflite": each.network for folder, each in folders.items()},
+        **{f"{folder}/{NOTICE_ASSET}": n for folder, e in folders.items() if (n := e.notice) is not None},
     }
 
 
@@ -215,8 +231,8 @@ def _check(specialised: Sequence[Specialised]) -> None:
             for other, earlier in before:
                 if other != name and earlier.covers(facts):
                     raise UsageError(
-                        f"no device gets the network of group {name} for {_described(facts)}: group {other}, "
-                        "which comes first, has them all.",
+                        f"no device gets the network of group {name} for {plain_line(facts.describe())}: "
+                        f"group {other}, which comes first, has them all.",
                         hint="Name the run for fewer devices first.",
                     )
             before.append((name, facts))
@@ -237,11 +253,6 @@ def _check_facts(facts: DeviceFacts, name: str) -> None:
         wrong = f"asks for {facts.ram_min_bytes} to {facts.ram_max_bytes} bytes of memory"
     if wrong:
         raise UsageError(f"the device group {name} {wrong}.", hint="Correct it, or leave it out.")
-
-
-def _described(facts: DeviceFacts) -> str:
-    chip = f"{facts.soc_manufacturer} {facts.soc_model}".strip()
-    return plain_line(chip or f"{facts.brand} {facts.device}".strip()) or "devices with so much memory"
 
 
 _BUILD = """plugins {{

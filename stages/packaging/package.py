@@ -40,6 +40,7 @@ def build_package(shipment: Shipment) -> Package:
                 precision=model.precision,
                 sha256=sha256_hex(model.content),
                 converted_sha256=model.source.blob.sha256,
+                weights_sha256=shipment.run.found_conversion.weights_of(model.source).sha256,
                 verified=model.verified,
             )
             for model in shipment.models

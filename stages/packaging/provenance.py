@@ -22,6 +22,7 @@ class ShippedFile(Record):
     precision: Precision
     sha256: str
     converted_sha256: str
+    weights_sha256: str = Field(description="of the PyTorch weights in it, fine-tuned ones where it has such")
     verified: bool = Field(description="whether accuracy and latency were measured with this file")
 
 
@@ -35,6 +36,7 @@ class StageProvenance(Record):
     inputs: dict[str, str]
     output_sha256: str
     nasflow_version: str
+    code_sha256: str
 
 
 class Provenance(Document):
@@ -43,7 +45,7 @@ class Provenance(Document):
     name: str
     version: str
     files: tuple[ShippedFile, ...]
-    weights_sha256: str
+    weights_sha256: str = Field(description="of the network as it was trained")
     seed: int
     configuration_sha256: str = Field(description="of all stages' settings")
     data: dict[str, str] = Field(description="the images' name and hashes")
@@ -98,6 +100,7 @@ def _stage(record: StageRecord) -> StageProvenance:
         inputs=record.inputs,
         output_sha256=record.output.sha256,
         nasflow_version=record.nasflow_version,
+        code_sha256=record.code_sha256,
     )
 
 

@@ -24,6 +24,10 @@ MOST_LABEL_BYTES, MOST_LABELS = 8_000_000, 100_000
 _MOST_ENTRIES, _MOST_CHANNELS = 1_000, 16
 _AXIS_LABELS, _NORMALIZATION = 2, 1  # AssociatedFileType, ProcessUnitOptions
 _SUBGRAPHS, _INPUTS, _OUTPUTS, _UNITS, _FILES = 3, 2, 3, 4, 6
+_MOST_DIRECTORY = 1_000_000  # bytes of an archive's list of its entries
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 1  # bit of an entry's flags
+_ARCHIVE_END, _ZIP64_END = b"PK\x05\x06", b"PK\x06\x07"
 _NOT_A_TABLE = (struct.error, IndexError, ValueError, TypeError, OverflowError)
 
 
@@ -55,7 +59,7 @@ def read_metadata(model: bytes, *, name: str) -> ReadMetadata:
         normalization = _normalization(taken[0]) if taken else None
         label_file = _label_file(given[0]) if given else None
         labels = None if label_file is None else labels_in(_in_zip(model, label_file))
-    except (*_NOT_A_TABLE, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (*_NOT_A_TABLE, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise UsageError(
             f"the metadata of {name} cannot be read ({type(error).__name__}).",
             hint="Put labels.txt beside a model without metadata, one class a line, in the outputs' order.",
@@ -172,11 +176,28 @@ def _label_file(given: Any) -> str | None:
 
 
 def _in_zip(model: bytes, name: str) -> bytes:
+    """A label file: stored or deflated, and not encrypted, in an archive of a few entries.
+
+    Other ways of packing fail in ways of their own, and no writer of metadata uses them.
+    """
+    _check_directory(model)
     with zipfile.ZipFile(io.BytesIO(model)) as archive:
         for entry in archive.infolist()[:_MOST_ENTRIES]:
             if entry.filename == name:
                 if entry.file_size > MOST_LABEL_BYTES:
                     raise ValueError("a label file is not that long")
+                if entry.compress_type not in _PACKED or entry.flag_bits & _ENCRYPTED:
+                    raise ValueError("a label file is stored or deflated, and not encrypted")
                 with archive.open(entry) as file:
                     return file.read(MOST_LABEL_BYTES + 1)
     raise ValueError("the label file is missing")
+
+
+def _check_directory(model: bytes) -> None:
+    """Raises ValueError for an archive that lists more entries than can be meant: each takes memory."""
+    end = model.rfind(_ARCHIVE_END, max(0, len(model) - 66_000))
+    if end < 0:
+        raise ValueError("no archive")
+    (size,) = struct.unpack_from("<I", model, end + 12)
+    if size > _MOST_DIRECTORY or model[max(0, end - 20) : end].startswith(_ZIP64_END):
+        raise ValueError("an archive of too many entries")

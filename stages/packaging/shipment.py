@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasflow.base.errors import GateFailedError, InconclusiveError, UsageError
+from nasflow.base.text import plain_line
 from pipeline.artifact import Blob
 from pipeline.store.records import StageRecord
 from stages.documents import ModelFile, Precision
@@ -19,16 +20,26 @@ from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
 from stages.space.weights_origin import WeightsOrigin
 
+_MOST_CHARACTERS = 1_000
 UNSTATED_AUTHOR, UNSTATED_LICENCE = "not stated", "not stated"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the person who ships says; empty: nothing."""
+    """What the person who ships says; empty: nothing. Raises UsageError for text that files cannot hold."""
 
     author: str = ""
     licence: str = ""
     allow_unverified: bool = False
+
+    def __post_init__(self) -> None:
+        for option, text in (("--author", self.author), ("--licence", self.licence)):
+            if not text.isprintable() or len(text) > _MOST_CHARACTERS:
+                raise UsageError(
+                    f"{option} has {len(text)} characters, {sum(not c.isprintable() for c in text)} of which "
+                    f"cannot be printed: {plain_line(text, limit=60)!r}.",
+                    hint=f"Write it in one line of at most {_MOST_CHARACTERS} printable characters.",
+                )
 
 
 @dataclass(frozen=True)
@@ -186,7 +197,8 @@ def _description(
     licence = asked.licence or UNSTATED_LICENCE
     if origin is not None:
         licence += (
-            f"; weights descend from {origin.name} ({origin.licence or 'licence not known'}), see NOTICE"
+            f"; weights descend from {plain_line(origin.name)} "
+            f"({plain_line(origin.licence) or 'licence not known'}), see NOTICE"
         )
     return Description(
         name=coordinates.name,

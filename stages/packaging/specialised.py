@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from nasflow.base.errors import UsageError
 from nasflow.base.text import markdown_text
 from pipeline.artifact import sha256_hex
+from stages.packaging.aar import NOTICE_ASSET
 from stages.packaging.ai_pack import (
     DEFAULT_GROUP,
     TARGETING,
@@ -21,6 +23,7 @@ from stages.packaging.ai_pack import (
 from stages.packaging.labels import LABELS
 from stages.packaging.package import SUMS, build_package
 from stages.packaging.shipment import Shipment
+from stages.packaging.texts import notice
 from stages.reporting.notation import milliseconds
 
 _TOLD = ("MODEL_CARD.md", "NOTICE", "provenance.json", "result.json")
@@ -28,53 +31,61 @@ _TOLD = ("MODEL_CARD.md", "NOTICE", "provenance.json", "result.json")
 
 @dataclass(frozen=True)
 class Group:
-    """A group of phones and what it gets; ``facts`` None: all phones of no other group."""
+    """A group of phones, each of which some ``devices`` hold, and what it gets; none: all others' phones."""
 
     name: str
     shipment: Shipment
-    facts: DeviceFacts | None
+    devices: tuple[DeviceFacts, ...]
 
 
-def groups_of(shipments: Sequence[Shipment]) -> list[Group]:
+def groups_of(
+    shipments: Sequence[Shipment], asked: Mapping[int, Sequence[DeviceFacts]] = MappingProxyType({})
+) -> list[Group]:
     """One group for each run that was measured on a phone, and one for all others: the first run's network.
 
-    Raises UsageError where the device of a run after the first is no phone, or is not known well enough.
+    ``asked``: by the place of a run, the phones that get its network in place of those with the chip that it
+    was measured on. Raises UsageError where the device of a run after the first is no phone, or is not known
+    well enough, and nothing was asked for it.
     """
     groups = []
     for index, shipment in enumerate(shipments):
         device = shipment.run.verify.device
-        if index > 0 or device.kind == "android":
+        if devices := tuple(asked.get(index, ())):
+            groups.append(Group(group_name(devices[0]), shipment, devices))
+        elif index > 0 or device.kind == "android":
             facts = device_facts(device)
-            groups.append(Group(group_name(facts), shipment, facts))
-    return [*groups, Group(DEFAULT_GROUP, shipments[0], None)]
+            groups.append(Group(group_name(facts), shipment, (facts,)))
+    return [*groups, Group(DEFAULT_GROUP, shipments[0], ())]
 
 
-def ai_pack_files(shipments: Sequence[Shipment]) -> dict[str, bytes]:
+def ai_pack_files(groups: Sequence[Group]) -> dict[str, bytes]:
     """All files of the package by their paths: the pack, its targeting, and what each network's card says.
 
-    Raises UsageError where the networks have other classes, and as :func:`stages.packaging.ai_pack.ai_pack`
-    does.
+    ``groups``: that of all other phones is the last. Raises UsageError where the networks have other classes,
+    and as :func:`stages.packaging.ai_pack.ai_pack` does.
     """
-    first = shipments[0]
-    for other in shipments[1:]:
+    first = groups[-1].shipment
+    for other in (group.shipment for group in groups):
         if other.labels != first.labels:
             raise UsageError(
                 f"the networks have other classes: {_classes(first)}; {_classes(other)}.",
                 hint="An app has one list of labels: name runs with the same classes in the same order.",
             )
-    groups, pack = groups_of(shipments), pack_name(first.coordinates.name)
+    pack = pack_name(first.coordinates.name)
     files = ai_pack(
         [
-            Specialised(group.shipment.verified.content, (group.facts,), group.name)
+            Specialised(group.shipment.verified.content, group.devices, group.name, notice(group.shipment))
             for group in groups
-            if group.facts is not None
+            if group.devices
         ],
         first.verified.content,
         pack=pack,
+        default_notice=notice(first),
     )
     files |= {LABELS: first.labels, "README.md": _readme(groups, pack)}
+    described = [group for group in groups if group.devices]
     for group in groups:
-        if group.facts is not None or group.shipment.run.verify.device.kind != "android":
+        if group.devices or not any(group.shipment is other.shipment for other in described):
             made = build_package(group.shipment).files
             files |= {f"{group.name}/{name}": made[name] for name in _TOLD if name in made}
     sums = "".join(f"{sha256_hex(files[name])}  {name}\n" for name in sorted(files))
@@ -95,7 +106,14 @@ def _classes(shipment: Shipment) -> str:
 def _readme(groups: Sequence[Group], pack: str) -> bytes:
     coordinates = groups[0].shipment.coordinates
     rows = "\n".join(
-        f"| `{group.name}` | {_devices(group.facts)} | {_figures(group.shipment)} |" for group in groups
+        f"| `{group.name}` | {_devices(group.devices)} | {_figures(group.shipment)} |" for group in groups
+    )
+    descending = any(group.shipment.pretrained is not None for group in groups)
+    noticed = (
+        f"A network that descends from published weights has the asset `model/{NOTICE_ASSET}` beside it, "
+        "which must be shown or shipped with the app.\n\n"
+        if descending
+        else ""
     )
     return f"""# {coordinates.name} {coordinates.version}: an AI pack for Google Play
 
@@ -122,17 +140,13 @@ bundle {{
 }}
 ```
 
-A chip can be told since Android 12: older phones get the network of `{DEFAULT_GROUP}`.
+{noticed}A chip can be told since Android 12: older phones get the network of `{DEFAULT_GROUP}`.
 `sha256sum -c {SUMS}` checks this folder.
 """.encode()
 
 
-def _devices(facts: DeviceFacts | None) -> str:
-    if facts is None:
-        return "all others"
-    if facts.soc_model:
-        return markdown_text(f"with {facts.soc_manufacturer} {facts.soc_model}")
-    return markdown_text(f"{facts.brand} {facts.device}")
+def _devices(devices: Sequence[DeviceFacts]) -> str:
+    return markdown_text(" or ".join(facts.describe() for facts in devices)) or "all others"
 
 
 def _figures(shipment: Shipment) -> str:

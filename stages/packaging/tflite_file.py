@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from nasflow.base.errors import ConversionError
 from stages.conversion.constants import not_finite_in
-from stages.conversion.file_check import UnsoundError, sound_root
+from stages.conversion.file_check import TYPES, UnsoundError, sound_root
 
 PIXEL_MEAN = PIXEL_STD = 127.5
 """Networks take ``(pixel - 127.5) / 127.5`` in all channels (:mod:`stages.nn.input_fold` brings pretrained
@@ -100,13 +100,12 @@ def read_facts(model: bytes, *, name: str) -> ModelFacts:
 
 
 def _tensor(tensor: Any) -> TensorFacts:
-    types = {code: word.lower() for word, code in vars(schema.TensorType).items() if not word.startswith("_")}
     quantization = tensor.Quantization()
     quantized = quantization is not None and quantization.ScaleLength() == 1
     return TensorFacts(
         name=(tensor.Name() or b"").decode("utf-8", "replace"),
         shape=tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else (),
-        type=types[tensor.Type()],
+        type=TYPES[tensor.Type()].lower(),
         scale=float(quantization.Scale(0)) if quantized else None,
         zero_point=int(quantization.ZeroPoint(0)) if quantized and quantization.ZeroPointLength() else 0,
     )

@@ -20,6 +20,7 @@ from stages.documents import (
     FoundLatency,
     HeldOutError,
     ImagesReport,
+    LeftOut,
     MadeBy,
     ModelFile,
     Origin,
@@ -206,6 +207,9 @@ class ResultDocument(Document):
     precisions: tuple[PrecisionResult, ...] = Field(
         default=(), description="the found network's files, verified; the first is float32"
     )
+    files_left_out: tuple[LeftOut, ...] = Field(
+        default=(), description="files of the found network that were asked for and not made"
+    )
     verification: VerificationResult
     images: ImagesReport | None = None
     cross_validation: CrossValidation | None = Field(
@@ -312,6 +316,7 @@ def build_result(
         ),
         conversion=tuple(map(_file, run.found_conversion.files)),
         precisions=tuple(map(precision_result, verify.precisions)),
+        files_left_out=run.found_conversion.left_out,
         verification=VerificationResult(
             test_images=verify.test_images,
             majority_percent=verify.majority_percent,

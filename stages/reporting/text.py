@@ -110,6 +110,7 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
                 f"{model.calibration_networks} networks measured here.",
             )
         )
+    said += [("Files", f"No {file.precision} file: {file.reason}.") for file in result.files_left_out]
     said.append(("Verdict", verdict_sentence(result)))
     if warm := _head_start(result):
         said.append(("Weights", warm))

@@ -74,6 +74,22 @@ def with_half_weights(model: bytes) -> bytes:
     return packed(content)
 
 
+def with_scaled_kernel(model: bytes, number: int, factor: float = 1.05) -> bytes:
+    """The model with one output channel of its n-th convolution's kernel scaled."""
+    content = unpacked(model)
+    graph = content.subgraphs[0]
+    kernels = [
+        graph.tensors[operator.inputs[1]]
+        for operator in graph.operators
+        if len(operator.inputs) == 3 and len(graph.tensors[operator.inputs[1]].shape) == 4
+    ]
+    buffer = content.buffers[kernels[number].buffer]
+    values = np.frombuffer(bytes(buffer.data), np.float32).copy()
+    values[: values.size // 2] *= factor
+    buffer.data = values.tobytes()
+    return packed(content)
+
+
 def _add_tensor(graph: Any, tensor: Any, name: str) -> int:
     tensor.name = name
     graph.tensors.append(tensor)

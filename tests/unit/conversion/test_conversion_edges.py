@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import load_model_from_string, numpy_helper
+from support.altered_models import with_scaled_kernel
 
 from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError
@@ -19,7 +20,7 @@ from stages.conversion.edge_images import edge_images, extreme_images
 from stages.conversion.edges import Steps, check_edges, onnx_answers
 from stages.conversion.flatbuffer import network_model
 from stages.conversion.folding import folded_weights
-from stages.conversion.model_file import packed, unpacked
+from stages.conversion.model_file import unpacked
 from stages.conversion.parity import Tolerance
 from stages.data.grey import GreyImages
 
@@ -33,22 +34,6 @@ def checked(steps: Steps, converter: object, here: LocalDevice) -> str:
         check_edges(steps, EXTREME_NHWC, converter, here, TOLERANCE, name="trial")  # type: ignore[arg-type]
     assert caught.value.exit_code == 6
     return caught.value.message
-
-
-def with_scaled_kernel(model: bytes, number: int, factor: float = 1.05) -> bytes:
-    """The model with one output channel of its n-th convolution's kernel scaled."""
-    content = unpacked(model)
-    graph = content.subgraphs[0]
-    kernels = [
-        graph.tensors[operator.inputs[1]]
-        for operator in graph.operators
-        if len(operator.inputs) == 3 and len(graph.tensors[operator.inputs[1]].shape) == 4
-    ]
-    buffer = content.buffers[kernels[number].buffer]
-    values = np.frombuffer(bytes(buffer.data), np.float32).copy()
-    values[: values.size // 2] *= factor
-    buffer.data = values.tobytes()
-    return packed(content)
 
 
 def test_extreme_images_are_black_white_noise_a_checkerboard_and_saturated_colours() -> None:

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from support.altered_models import with_scaled_kernel
+from support.every_block import as_if_trained
 from support.memory_context import Told, memory_context
 from support.toy_search import latency_model
 from torch.nn import functional
 from unit.conversion.test_convert_stage import SPACE
 
+from android_bench.device import RuntimeOptions
 from nasflow.base.errors import ConversionError, UsageError
 from pipeline.events import Event, Message
 from pipeline.store.store import Store
 from stages.conversion.config import ConvertConfig
+from stages.conversion.converter import TensorflowConverter
 from stages.conversion.edge_images import extreme_images
 from stages.conversion.precision_files import same_but_for_noise
 from stages.conversion.suitable import check_runs_in
 from stages.convert import Convert
 from stages.data.config import DataConfig, open_dataset
-from stages.documents import ConvertedNetwork, ConvertedNetworks, TrainedNetwork, TrainedNetworks
+from stages.documents import ConvertedNetwork, ConvertedNetworks, Edge, TrainedNetwork, TrainedNetworks
 from stages.nn.network import Network, load_network, save_weights
 from stages.space import SpaceConfig, load_space
+from stages.space.search_space import Candidate
 from stages.training.recipe import TrainingConfig
 
 DATA = DataConfig(train_images=3000, architecture_images=300, choice_images=500)
 RECIPE = TrainingConfig(pretrained_rate=0.003)
 NET = SPACE.network([1])
+HSWISH = SPACE.model_copy(
+    update={"candidates": (Candidate(kernel=3, expansion=2, activation="hswish"),)}, deep=True
+)
 
 
 def _ignore(_event: Event) -> None:
@@ -67,7 +76,13 @@ def spoilt(network: Network, factor: float = 100.0) -> Network:
 
 
 def convert(
-    folder: Path, network: Network, *, told: Told | None = None, precision: str = "float32", **config: object
+    folder: Path,
+    network: Network,
+    *,
+    told: Told | None = None,
+    precision: str = "float32",
+    delegate: str = "cpu",
+    **config: object,
 ) -> ConvertedNetworks:
     store = Store(folder, _ignore)
 
@@ -76,7 +91,7 @@ def convert(
             {
                 "name": name,
                 "role": role,
-                "net": NET.model_dump(mode="json"),
+                "net": network.net.model_dump(mode="json"),
                 "weights": store.put_bytes(save_weights(network), ".safetensors").model_dump(),
                 "origin": "fresh",
                 "images_seen": 1,
@@ -92,12 +107,13 @@ def convert(
         data=DATA,
         recipe=RECIPE,
         precision=precision,  # type: ignore[arg-type]
+        delegate=delegate,  # type: ignore[arg-type]
     )
     return stage.run(
         memory_context("convert", store=store, told=told),
         finetuned=TrainedNetworks(networks=(one("found", "found"),)),
         baselines=TrainedNetworks(networks=(one("mobilenet", "baseline"),)),
-        latency=latency_model(SPACE),
+        latency=latency_model(SPACE if network.net == NET else HSWISH),
     )
 
 
@@ -156,6 +172,8 @@ def test_what_int8_costs_too_much_is_fine_tuned_and_the_better_file_kept(
     assert file.float32_accuracy_percent - file.other_accuracy_percent > 10, "int8 as it was costs much"
     assert file.accuracy_percent > file.other_accuracy_percent + 10
     assert file.weights is not None
+    assert file.tuned_check is not None
+    assert [edge.edge for edge in file.tuned_check.edges] == list(get_args(Edge))
     assert any("fine-tuning in the steps of int8" in text for text in texts(told))
 
 
@@ -202,6 +220,66 @@ def test_what_differs_on_extreme_images_alone_is_refused(
         convert(tmp_path / "b", trained, precisions=("int8",), min_int8_snr_db=between)
 
 
+def test_a_tuned_network_that_is_converted_wrongly_ends_the_run_with_the_edge(
+    tmp_path: Path, trained: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file would be more accurate than nothing, and of a network that nobody has."""
+    converts = TensorflowConverter.convert
+
+    def wrong(self: TensorflowConverter, onnx_model: bytes, *, name: str, **ways: Any) -> bytes:
+        model = converts(self, onnx_model, name=name, **ways)
+        return with_scaled_kernel(model, 0) if "fine-tuned" in name else model
+
+    monkeypatch.setattr(TensorflowConverter, "convert", wrong)
+    words = "network found, fine-tuned for int8: the conversion breaks between TensorFlow and TFLite"
+    with pytest.raises(ConversionError, match=words) as raised:
+        convert(tmp_path, spoilt(trained), precisions=("int8",), min_int8_top1_percent=50)
+    assert raised.value.exit_code == 6
+
+
+def untrained() -> Network:
+    torch.manual_seed(0)
+    return as_if_trained(Network(HSWISH.network([0])))
+
+
+def test_an_int8_file_that_would_fall_apart_is_left_out_and_the_others_are_made(tmp_path: Path) -> None:
+    """By default settings: ``int8`` is among ``convert.precisions``."""
+    told, default = Told(), ConvertConfig().precisions
+    assert "int8" in default
+    found, _ = convert(tmp_path, untrained(), told=told, precisions=default).networks
+    assert of(found) == ["float32", "float16"]
+    (left_out,) = found.left_out
+    assert (left_out.precision, "XNNPACK does not take over" in left_out.reason) == ("int8", True)
+    assert f"found: no int8 file is made: {left_out.reason}." in told.warnings
+
+
+@pytest.mark.parametrize("settings", [{"delegate": "gpu"}, {"require_one_partition": False}])
+def test_h_swish_is_in_int8_where_xnnpack_decides_nothing_or_it_may_fall_apart(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    loose = {"min_int8_snr_db": -50, "min_int8_top1_percent": 0, "int8_epochs": 0}
+    found, _ = convert(tmp_path, untrained(), precisions=("int8",), **loose, **settings).networks
+    assert (of(found), found.left_out) == (["float32", "int8"], ())
+    assert (found.file("int8").check.delegate_partitions == 1) is ("delegate" in settings)
+
+
+def test_the_ratio_is_that_of_the_logits_whatever_the_file_answers(trained: Network, tmp_path: Path) -> None:
+    """A softmax hides what happens to all classes but the first few."""
+    settings = {"precisions": ("float16", "int8"), "int8_epochs": 0}
+    files = {
+        output: convert(tmp_path / output, trained, output=output, **settings).networks[0]
+        for output in ("probabilities", "logits")
+    }
+    for precision in ("float16", "int8"):
+        one, other = (network.file(precision) for network in files.values())  # type: ignore[arg-type]
+        assert "SOFTMAX" in one.check.operator_counts
+        assert "SOFTMAX" not in other.check.operator_counts
+        assert one.check.snr_db == pytest.approx(other.check.snr_db, abs=0.01)
+        assert one.check.edges[0].snr_db == pytest.approx(other.check.edges[0].snr_db, abs=0.01)
+        assert one.check.top1_agreement_percent == other.check.top1_agreement_percent
+        assert one.quantization == other.quantization
+
+
 def test_dynamic_range_is_made_with_a_warning(tmp_path: Path, trained: Network) -> None:
     told = Told()
     found, _ = convert(tmp_path, trained, told=told, precisions=("dynamic_range",)).networks
@@ -211,12 +289,14 @@ def test_dynamic_range_is_made_with_a_warning(tmp_path: Path, trained: Network) 
 
 def test_a_space_with_h_swish_is_refused_in_int8_unless_it_may_fall_apart() -> None:
     space = load_space(SpaceConfig(name="mobile_v3"))
+    int8, half = (RuntimeOptions.model_validate({"precision": p}) for p in ("int8", "float16"))
     with pytest.raises(UsageError, match="does not take over h-swish in int8") as raised:
-        check_runs_in(space, "int8", one_partition=True)
+        check_runs_in(space, int8, one_partition=True)
     assert "convert.require_one_partition: false" in raised.value.hint
-    check_runs_in(space, "int8", one_partition=False)
-    check_runs_in(space, "float16", one_partition=True)
-    check_runs_in(load_space(SpaceConfig(name="proxyless_mobile")), "int8", one_partition=True)
+    check_runs_in(space, int8, one_partition=False)
+    check_runs_in(space, half, one_partition=True)
+    check_runs_in(space, int8.model_copy(update={"delegate": "gpu"}), one_partition=True)
+    check_runs_in(load_space(SpaceConfig(name="proxyless_mobile")), int8, one_partition=True)
 
 
 def test_a_class_that_is_held_for_as_likely_is_the_same_but_a_wrong_one_is_not() -> None:

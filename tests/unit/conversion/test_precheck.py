@@ -108,7 +108,7 @@ def test_whatever_is_converted_as_it_was_measured_passes(
 ) -> None:
     for one in tried(THIN, converter, here):
         assert one.max_relative_diff < 1e-5
-        assert one.structure.delegate_partitions == 1
+        assert one.graph.delegate_partitions == 1
 
 
 @pytest.mark.parametrize(

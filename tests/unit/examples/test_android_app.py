@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import pytest
+from support.finished_run import finish
 from support.requirements import FRAMEWORK
+from support.small_classifiers import small_classifier
 
+from nasflow.commands.ship import ShipRequest, find_run, ship
 from stages.packaging.aar import LABELS_ASSET, MIN_SDK, MODEL_ASSET, asset_path
 from stages.packaging.coordinates import Coordinates
 from stages.packaging.texts import LITERT_ANDROID
@@ -115,6 +119,22 @@ def test_the_shipped_package_is_a_dependency_and_its_model_stays_uncompressed() 
     assert f'"$folder/{LABELS_ASSET}"' in classifier
     assert int(only(r"minSdk = (\d+)", build)) >= MIN_SDK
     assert asset_path(Coordinates("clothes", "1.0.0"), MODEL_ASSET) == f"clothes/{MODEL_ASSET}"
+
+
+@pytest.mark.parametrize("input_type", ["float32", "uint8"])
+def test_the_app_reads_answers_as_the_readme_of_a_shipped_network_does(
+    input_type: Literal["float32", "uint8"], tmp_path: Path
+) -> None:
+    """int8 networks take uint8 and answer float32."""
+    folder = finish(tmp_path / "clothes", model=small_classifier(10, input_type=input_type))
+    outcome = ship(find_run(folder), ShipRequest("1.0.0"))
+    readme = Path(outcome.document["files"]["README.md"]).read_text(encoding="utf-8")
+    classifier = (MAIN / "kotlin/nasflow/example/Classifier.kt").read_text()
+    call = r"outputs\[0\]\.(read\w+)\(\)"
+    assert re.findall(call, classifier) == re.findall(call, readme)
+    written = only(r"inputs\[0\]\.(write\w+)\(", readme)
+    branch = "if" if input_type == "uint8" else "else"
+    assert re.search(rf"\b{branch}\b.{{0,14}} inputs\[0\]\.{written}\(", classifier)
 
 
 @pytest.mark.needs("aapt and android-framework-res")

@@ -25,6 +25,19 @@ from pipeline.events import Emit
 from pipeline.runner import Pipeline
 from stages.space import SpaceConfig, load_space
 
+HSWISH = """
+name: hswish
+resolution: 32
+classes: 10
+stem: {width: 8}
+stages:
+  - {width: 8, layers: 6, stride: 2}
+head_width: 16
+candidates:
+  - {kernel: 3, expansion: 2, activation: hswish}
+  - {kernel: 3, expansion: 2}
+"""
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
@@ -86,6 +99,30 @@ def test_a_phones_cores_are_not_this_computers(config: Path, device: str) -> Non
     pipeline = project.pipeline(lambda _event: None)
     stages = pipeline.status(environment=lambda _stage: {})
     assert doubtful_settings(project.config, pipeline, stages) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ((), True),
+        (("convert.require_one_partition=false",), False),
+        (("convert.precisions=[float16]",), False),
+        (("device=android", "runtime.delegate=gpu"), False),
+        (("space.name=fashion",), False),
+    ],
+)
+def test_an_int8_file_that_h_swish_prevents_is_told_before_anything_is_measured(
+    config: Path, settings: tuple[str, ...], told: bool
+) -> None:
+    """The networks' other files are made: nothing is refused."""
+    (config.parent / "hswish.yaml").write_text(HSWISH, encoding="utf-8")
+    project = open_project(Selection(config, ("space.name=hswish.yaml", *settings)))
+    pipeline = project.pipeline(lambda _event: None)
+    pipeline.check()
+    stages = pipeline.status(environment=lambda _stage: {})
+    said = [text for text in doubtful_settings(project.config, pipeline, stages) if "h-swish" in text]
+    assert len(said) == told
+    assert all("gets no int8 file" in text for text in said)
 
 
 class Measured(ToyPipeline):

@@ -97,6 +97,75 @@ def test_a_first_run_of_a_phone_is_a_group_and_the_default(projects: Path) -> No
     assert not (folder / "other").exists()
 
 
+def test_phones_may_be_named_by_chip_model_and_memory(ask: Ask, projects: Path) -> None:
+    """Several --group of one run are one group: any of them."""
+    words = ("--group", "flowers=ram:-4", "--group", "tensor=soc:Google Tensor G4+ram:8-")
+    more = ("--group", "tensor=soc:Google Tensor G5", "--group", "snapdragon=device:samsung/dm3q")
+    code, document = ask("--version", "5.0.0", "flowers", "tensor", "snapdragon", *words, *more)
+    assert code == 0, document
+    folder = Path(document["folder"])
+    root = ElementTree.parse(folder / "device_targeting_configuration.xml").getroot()
+    assert [(group.attrib["name"], [(s.attrib, [e.attrib for e in s]) for s in group]) for group in root] == [
+        ("ram_below_4000000000", [({"ram-max-bytes": "4000000000"}, [])]),
+        (
+            "Google_Tensor_G4_ram_8000000000",
+            [
+                ({"ram-min-bytes": "8000000000"}, [{"manufacturer": "Google", "model": "Tensor G4"}]),
+                ({}, [{"manufacturer": "Google", "model": "Tensor G5"}]),
+            ],
+        ),
+        ("samsung_dm3q", [({}, [{"brand": "samsung", "device": "dm3q"}])]),
+    ]
+    readme = (folder / "README.md").read_text()
+    assert "| below 4 GB |" in readme
+    assert "with Google Tensor G4, 8 GB and more or with Google Tensor G5" in readme
+    assert (folder / "ram_below_4000000000" / "MODEL_CARD.md").is_file()
+    assert not (folder / "other").exists(), "the same network's card stands in its group"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["tensor", "tensor=", "rose=ram:8-", "tensor=ram:-", "tensor=ram:8", "tensor=ram:x-", "tensor=soc:Google",
+     "tensor=device:husky", "tensor=brand:", "tensor=ram:8-+ram:-9", "tensor=ram:9-8", "tensor=colour:red"],
+)  # fmt: skip
+def test_words_that_name_no_phones_are_refused(words: str, ask: Ask) -> None:
+    code, document = ask("--version", "6.0.0", "flowers", "tensor", "--group", words)
+    assert (code, document["error"]["reference"]) == (2, "usage")
+    assert "group" in document["error"]["message"]
+
+
+def test_groups_are_for_packs_alone(
+    projects: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(projects)
+    assert main(["ship", "--version", "1.0.0", "flowers", "--group", "flowers=ram:8-", "--json"]) == 2
+    assert "--group is for --ai-pack" in json.loads(capfd.readouterr().out)["error"]["message"]
+
+
+def test_the_notice_of_published_weights_lies_beside_the_network_in_the_app(tmp_path: Path) -> None:
+    documents = of_few_photos(sample_documents())
+    runs = []
+    for name, soc in (("a", "QTI SM8650"), ("b", "QTI SM8550")):
+        folder = finish(tmp_path / name, documents=documents, model=small_classifier(6), device=phone(soc))
+        runs.append(find_run(folder))
+    outcome = ship_ai_pack(runs, ShipRequest("1.0.0"))
+    folder = Path(outcome.document["folder"])
+    for group in ("Qualcomm_SM8650", "Qualcomm_SM8550", "other"):
+        text = (folder / f"a/src/main/assets/model#group_{group}/NOTICE.txt").read_text()
+        assert "EfficientNet-Lite0, ImageNet-1k" in text
+    assert "`model/NOTICE.txt`" in (folder / "README.md").read_text()
+
+
+def test_a_pack_of_a_model_of_one_channel_is_shipped_with_a_warning(projects: Path, tmp_path: Path) -> None:
+    grey = finish(tmp_path / "grey", model=small_classifier(10, channels=1), device=phone("QTI SM8650"))
+    outcome = ship_ai_pack([find_run(projects / "flowers"), find_run(grey)], ShipRequest("7.0.0"))
+    assert outcome.document["warnings"] == [
+        "MediaPipe's ImageClassifier and ML Kit will not take it: its input has 1 channel, and not 3."
+    ]
+    readme = (projects / "flowers/artifacts/shipped/flowers-7.0.0-ai-pack/README.md").read_text()
+    assert "NOTICE" not in readme
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from support.finished_run import finish
@@ -199,6 +200,26 @@ def test_pretrained_weights_bring_their_notice(ask: Ask, tmp_path: Path) -> None
     assert "http://www.apache.org/licenses/LICENSE-2.0" in notice
     assert notice.encode() in files["maven/nasflow/animals/1.0.0/animals-1.0.0.aar"]
     assert "licence Apache-2.0" in card(folder, "animals-1.0.0")
+
+
+@pytest.mark.parametrize("option", ["--author", "--licence"])
+@pytest.mark.parametrize("text", ["Ada\udcff", "Ada\x0b", "Ada\nLovelace", "x" * 1001])
+def test_an_author_or_a_licence_that_files_cannot_hold_is_refused(
+    option: str, text: str, ask: Ask, finished: Path
+) -> None:
+    """A lone surrogate is what an argument that is no UTF-8 becomes."""
+    code, document = ask("--version", "1.0.0", option, text)
+    assert (code, document["error"]["reference"]) == (2, "usage")
+    assert option in document["error"]["message"]
+    assert not (finished / "artifacts" / "shipped").exists()
+
+
+def test_an_author_and_a_licence_are_written_into_files(ask: Ask, finished: Path) -> None:
+    assert ask("--version", "1.0.0", "--author", "Ada Łovelace & Co", "--licence", "MIT <1>")[0] == 0
+    files = shipped(finished)
+    pom = ElementTree.fromstring(files["maven/nasflow/flowers/1.0.0/flowers-1.0.0.pom"])
+    assert "MIT <1>" in [element.text for element in pom.iter()]
+    assert "Ada Łovelace & Co".encode() in files["flowers-1.0.0/model.tflite"]
 
 
 def test_foreign_text_cannot_change_the_cards_form(ask: Ask, tmp_path: Path) -> None:

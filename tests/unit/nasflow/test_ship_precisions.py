@@ -17,7 +17,7 @@ from nasflow.cli.request import RunOptions, Selection
 from nasflow.commands.project import open_project
 from nasflow.commands.run import run_pipeline
 from pipeline.artifact import Blob, sha256_hex
-from stages.documents import ConvertedNetworks, Precision, Verification
+from stages.documents import ConvertedNetworks, LeftOut, Precision, Quantization, Verification
 
 MODELS: dict[Precision, bytes] = {
     "float32": small_classifier(10),
@@ -26,8 +26,16 @@ MODELS: dict[Precision, bytes] = {
 }
 
 
+TUNED = b"the weights that were fine-tuned for int8"
+
+
 def finish(
-    folder: Path, verified: Precision, precisions: tuple[Precision, ...] = ("float32", "float16", "int8")
+    folder: Path,
+    verified: Precision,
+    precisions: tuple[Precision, ...] = ("float32", "float16", "int8"),
+    *,
+    tuned: bytes = b"",
+    left_out: tuple[LeftOut, ...] = (),
 ) -> dict[str, Any]:
     """A finished run whose found network has files of :data:`MODELS`; the document that it told."""
     documents = sample_documents()
@@ -40,7 +48,13 @@ def finish(
     }
     (found,) = (network for network in convert.networks if network.role == "found")
     files = tuple(
-        found.file().model_copy(update={"precision": precision, "blob": blob})
+        found.file().model_copy(
+            update={
+                "precision": precision,
+                "blob": blob,
+                "quantization": made_by_tuning(tuned) if tuned and precision == "int8" else None,
+            }
+        )
         for precision, blob in blobs.items()
         if precision in precisions
     )
@@ -48,7 +62,8 @@ def finish(
         "convert": convert.model_copy(
             update={
                 "networks": tuple(
-                    n.model_copy(update={"files": files}) if n is found else n for n in convert.networks
+                    n.model_copy(update={"files": files, "left_out": left_out}) if n is found else n
+                    for n in convert.networks
                 )
             }
         ),
@@ -69,10 +84,23 @@ def finish(
     }
     (folder / "pipeline.yaml").write_text("training: {precision: '32'}\n", encoding="utf-8")
     contents = {blob.sha256: MODELS[precision] for precision, blob in blobs.items()}
+    contents |= {sha256_hex(tuned): tuned} if tuned else {}
     toy = ToyPipeline(documents={**documents, **changed}, blobs=contents)
     outcome = run_pipeline(RunOptions(), open_project(Selection(folder / "pipeline.yaml"), toy))
     document: dict[str, Any] = dict(outcome.document)
     return document
+
+
+def made_by_tuning(weights: bytes) -> Quantization:
+    return Quantization(
+        calibration_images=200,
+        images=500,
+        accuracy_percent=90.0,
+        float32_accuracy_percent=91.0,
+        fine_tuned=True,
+        other_accuracy_percent=80.0,
+        weights=Blob(sha256=sha256_hex(weights), suffix=".safetensors", size_bytes=len(weights)),
+    )
 
 
 @pytest.mark.parametrize("verified", ["float32", "int8"])
@@ -140,3 +168,29 @@ def test_the_card_shows_what_was_measured_of_each_file(
     assert "91.60" in of_int8
     assert "Nothing was measured with `model_float16.tflite`: measure before you rely on it." in card
     assert "same class as the float32 file" in card
+
+
+def test_provenance_names_the_weights_that_are_in_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Those of a file that was fine-tuned are not those of the network as it was trained."""
+    finish(tmp_path, "float32", tuned=TUNED)
+    monkeypatch.chdir(tmp_path)
+    assert main(["ship", "--version", "1.0.0", "--name", "flowers", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    made_from = json.loads(Path(document["files"]["provenance.json"]).read_bytes())
+    assert {f["precision"]: f["weights_sha256"] for f in made_from["files"]} == {
+        "float32": made_from["weights_sha256"],
+        "float16": made_from["weights_sha256"],
+        "int8": sha256_hex(TUNED),
+    }
+    assert made_from["weights_sha256"] != sha256_hex(TUNED)
+
+
+def test_what_was_asked_for_and_not_made_is_said_with_the_reason(tmp_path: Path) -> None:
+    finish(tmp_path, "float32", ("float32",), left_out=(LeftOut(precision="int8", reason="it falls apart"),))
+    latest = tmp_path / "artifacts" / "latest"
+    for name in ("summary.md", "report.html"):
+        assert "No int8 file: it falls apart." in (latest / name).read_text(encoding="utf-8"), name
+    (told,) = json.loads((latest / "result.json").read_bytes())["files_left_out"]
+    assert told == {"precision": "int8", "reason": "it falls apart"}

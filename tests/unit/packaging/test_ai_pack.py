@@ -171,7 +171,7 @@ def pack_of(*specialised: Specialised, default: bytes | None = b"x", pack: str =
         (
             [Specialised(b"", (SNAPDRAGON,), "a"),
              Specialised(b"", (DeviceFacts("s", "dm3q", "Qualcomm", "SM8550"),), "b")],
-            "no device gets the network of group b for Qualcomm SM8550: group a",
+            "no device gets the network of group b for s dm3q, with Qualcomm SM8550: group a",
         ),
         ([Specialised(b"", (SMALL,)), Specialised(b"", (DeviceFacts(ram_max_bytes=10**9),))], "no device"),
     ],

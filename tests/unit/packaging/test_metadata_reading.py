@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
 
 import pytest
 from hypothesis import given
@@ -73,6 +75,55 @@ def test_whatever_is_damaged_it_is_read_or_refused(data: st.DataObject) -> None:
         read_metadata(with_metadata(PLAIN, bytes(damaged), FILES), name="m")
     except UsageError:
         return
+
+
+def packed_by(method: int) -> bytes:
+    archive = io.BytesIO(PLAIN_WITH_METADATA)
+    with zipfile.ZipFile(archive, "a") as out:
+        out.writestr(LABELS, FILES[LABELS] * 50, method)
+    return archive.getvalue()
+
+
+def changed(model: bytes, field: int, value: bytes) -> bytes:
+    """The model with other bytes in the only entry of its archive's list: APPNOTE.TXT, 4.3.12."""
+    begin = model.rindex(b"PK\x01\x02") + field
+    return model[:begin] + value + model[begin + len(value) :]
+
+
+def hostile(what: str) -> bytes:
+    if what == "encrypted":
+        model = changed(packed_by(zipfile.ZIP_STORED), 8, struct.pack("<H", 1))
+        local = model.rindex(b"PK\x03\x04")
+        return model[: local + 6] + struct.pack("<H", 1) + model[local + 8 :]
+    if what == "longer than the archive":
+        longer = struct.pack("<II", 7_000_000, 7_000_000)
+        return changed(packed_by(zipfile.ZIP_STORED), 20, longer)
+    if what == "a bomb":
+        return changed(packed_by(zipfile.ZIP_DEFLATED), 24, struct.pack("<I", 2**31))
+    if what == "endless list":
+        model = packed_by(zipfile.ZIP_STORED)
+        end = model.rindex(b"PK\x05\x06")
+        return model[: end + 12] + struct.pack("<I", 2**31) + model[end + 16 :]
+    method = zipfile.ZIP_LZMA if what == "bad lzma" else zipfile.ZIP_BZIP2
+    model = packed_by(method)
+    begin = model.rindex(b"PK\x03\x04") + 30 + len(LABELS)
+    return model[:begin] + b"\xff" * 20 + model[begin + 20 :]
+
+
+PLAIN_WITH_METADATA = with_metadata(PLAIN, METADATA, {})
+
+
+@pytest.mark.parametrize(
+    "what", ["encrypted", "longer than the archive", "bad lzma", "bad bz2", "a bomb", "endless list"]
+)
+def test_an_archive_that_is_meant_to_harm_is_refused(what: str) -> None:
+    with pytest.raises(UsageError, match="the metadata of m cannot be read"):
+        read_metadata(hostile(what), name="m")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_labels_may_be_stored_or_deflated(method: int) -> None:
+    assert read_metadata(packed_by(method), name="m").labels == NAMES * 50
 
 
 def test_a_label_file_ends_where_its_last_name_does() -> None:

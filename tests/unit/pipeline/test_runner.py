@@ -512,6 +512,13 @@ def test_a_stage_may_take_its_inputs_by_keyword(tmp_path: Path) -> None:
     assert Pipeline(stages, toy.store, toy.events.append).run() == Toy(tmp_path).run(until="sum")
 
 
+def test_other_code_makes_no_stage_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what raises a stage's version does: a comment is code, too."""
+    Toy(tmp_path).run()
+    monkeypatch.setattr("pipeline.store.records.code_sha256", lambda: "0" * 64)
+    assert not Toy(tmp_path).stale()
+
+
 def test_a_fresh_run_takes_a_moment(tmp_path: Path) -> None:
     Toy(tmp_path).run()
     toy = Toy(tmp_path)

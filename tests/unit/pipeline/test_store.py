@@ -104,6 +104,7 @@ def test_a_record_comes_back_with_all_that_it_was_given(store: Store) -> None:
     assert again.blobs == (store.put_bytes(b"raw " + b"a" * 64, ".bin"),)
     assert again.seconds == 1.5
     assert again.nasflow_version
+    assert len(again.code_sha256) == 64
     assert store.document(again, Numbers).values == (1, 2)
 
 

@@ -40,7 +40,7 @@ class Classifier(context: Context) : AutoCloseable {
         val start = System.nanoTime()
         model.run(inputs, outputs)
         val milliseconds = (System.nanoTime() - start) / 1e6
-        val scores = scores()
+        val scores = outputs[0].readFloat() // float32, whatever the network takes
         val best = scores.indices.maxByOrNull { scores[it] } ?: error("The network has no classes.")
         return Answer(labels[best], scores[best], milliseconds)
     }
@@ -81,10 +81,4 @@ class Classifier(context: Context) : AutoCloseable {
 
     private fun bytesOf(pixels: IntArray) =
         ByteArray(pixels.size * channels) { valueOf(pixels[it / channels], it % channels).toByte() }
-
-    private fun scores(): FloatArray {
-        if (!takesBytes) return outputs[0].readFloat()
-        val bytes = outputs[0].readInt8()
-        return FloatArray(bytes.size) { (bytes[it].toInt() and 0xFF) / 256f }
-    }
 }
