@@ -71,12 +71,14 @@ def test_the_trial_times_the_empty_model_and_the_smallest_block_as_profile_will(
 
 def stored_as(model: bytes) -> str:
     """The precision of a model's kernels."""
-    graph = schema.ModelT.InitFromPackedBuf(model).subgraphs[0]
-    types = {tensor.type for tensor in graph.tensors if len(tensor.shape) == 4}
-    if schema.TensorType.INT8 in types:
-        assert schema.TensorType.FLOAT32 not in types
-        return "int8"
-    return "float16" if schema.TensorType.FLOAT16 in types else "float32"
+    root = schema.ModelT.InitFromPackedBuf(model)
+    (stored,) = {
+        tensor.type
+        for tensor in root.subgraphs[0].tensors
+        if len(tensor.shape) > 1 and root.buffers[tensor.buffer].data is not None
+    }
+    names = {value: name.lower() for name, value in vars(schema.TensorType).items()}
+    return names[stored]
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])

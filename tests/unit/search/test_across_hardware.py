@@ -118,7 +118,11 @@ def test_an_estimated_loss_is_without_the_difficulty_of_the_images_that_it_was_s
 ) -> None:
     """Losses fall during a search, and some images are harder than others: neither is the network's."""
     random = np.random.default_rng(3)
-    truth = dict(zip(PATHS, random.normal(1.0, 0.03, len(PATHS)).tolist(), strict=True))
+    parts = [random.normal(0, 0.02, len(layer.blocks)) for layer in SPACE.layers()]
+    truth = {
+        path: 1.0 + sum(float(part[choice]) for part, choice in zip(parts, path, strict=True))
+        for path in PATHS
+    }
     steps = 60
     fallen_S = np.linspace(0.8, 0.0, steps) + random.normal(0, 0.066, steps)
     step_N = np.repeat(np.arange(steps), 4)

@@ -74,7 +74,7 @@ def test_each_network_is_held_against_the_targets_own_and_equal_ones_are_timed_o
     assert counted.rounds.seconds >= 0
     by_name = {cell.network: cell for cell in cells}
     assert by_name["a"].ratio_to_own == by_name["c"].ratio_to_own == 1
-    truth = device.true_ms(write(networks[1])) / device.true_ms(write(networks[0]))
+    truth = device.true_ms(write(networks[1].net)) / device.true_ms(write(networks[0].net))
     low, high = by_name["b"].ratio_to_own_interval_95
     assert by_name["b"].ratio_to_own == pytest.approx(truth, rel=0.02)
     assert 1 < low <= by_name["b"].ratio_to_own <= high
@@ -109,7 +109,7 @@ def test_settings_of_a_device_keep_their_ratio_however_its_speed_changes(model: 
     for one in networks:
         ratio = level(by_name[one.target, "two"]) / level(by_name[one.target, "one"])
         assert ratio == pytest.approx(SHARE_OF_TWO, rel=0.03)
-    truth = device.true_ms(write(networks[1])) / device.true_ms(write(networks[0]))
+    truth = device.true_ms(write(networks[1].net)) / device.true_ms(write(networks[0].net))
     assert by_name["two", "one"].ratio_to_own == pytest.approx(truth, rel=0.02)
     assert by_name["one", "two"].ratio_to_own == pytest.approx(1 / truth, rel=0.02)
 
