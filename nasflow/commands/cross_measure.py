@@ -49,7 +49,8 @@ def latest_search(pipeline: Pipeline) -> SearchResult:
                 f"stage {status.name} is no longer up to date ({status.why.rstrip('.')}).",
                 hint="Run the same command again.",
             )
-    return pipeline.store.document(status.record, SearchResult)
+        record = status.record
+    return pipeline.store.document(record, SearchResult)
 
 
 def compared(projects: Mapping[str, Project], first: NamedTarget, emit: Emit, *, trained: bool) -> CrossTable:

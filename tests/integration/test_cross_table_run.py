@@ -104,10 +104,6 @@ def test_trained_each_device_has_its_own_results_and_the_table_has_accuracies(pr
         (("--devices", "onnxruntime,local@delegate=gpu"), "runtime.delegate is gpu"),
         (("--devices", "local,local@threads=1"), "local and local@threads=1 are of one kind"),
         (
-            ("--devices", "local,local@precision=int8", "--set", "space.name=mobile_v3"),
-            "XNNPACK does not take over h-swish in int8",
-        ),
-        (
             ("--devices", "local,onnxruntime", "--set", "search.estimator=two_path"),
             "by two_path keeps no evaluations",
         ),
@@ -119,6 +115,19 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(
     done = project.call("run", *words, *HERE)
     assert done.returncode == 2
     assert said in done.stderr
+    assert not list(project.artifacts.glob("records/*/*"))
+
+
+def test_a_precision_that_a_space_is_not_made_for_is_refused_without_training_too(
+    project: ProjectFolder,
+) -> None:
+    space = (project.path / "tiny.yaml").read_text()
+    with_hswish = space.replace("expansion: 4}", "expansion: 4, activation: hswish}")
+    assert with_hswish != space
+    (project.path / "tiny.yaml").write_text(with_hswish)
+    done = project.call("run", "--devices", "local,local@precision=int8", *HERE)
+    assert done.returncode == 2
+    assert "XNNPACK does not take over h-swish in int8" in done.stderr
     assert not list(project.artifacts.glob("records/*/*"))
 
 
