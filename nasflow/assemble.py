@@ -223,6 +223,7 @@ def build_stages(
             runtime=runtime,
             seed=seed,
             device=device,
+            max_thermal_status=config.android.max_thermal_status,
             engine=engine,
         ),
         Search(

@@ -77,6 +77,8 @@ class PrecheckStage(Stage):
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
+    max_thermal_status: int = field(default=0, metadata=TOOL)
+    """The highest at which a phone may be measured."""
     engine: Literal["tflite", "onnx"] = field(default="tflite", metadata=TOOL)
     """Which model of a converted network the device is given: the file, or what that was converted from."""
 
@@ -155,7 +157,14 @@ class PrecheckStage(Stage):
 
         own = PartOfScratch(context.scratch, f"from_{start + 1}")
         requests = self._requests(context, latency, together)
-        rounds = PairedRounds(own, self.device, requests, self.seed, anchor=_ANCHOR)
+        rounds = PairedRounds(
+            own,
+            self.device,
+            requests,
+            self.seed,
+            anchor=_ANCHOR,
+            max_thermal_status=self.max_thermal_status,
+        )
         return measured_until(rounds, Look(self.config.rounds, 1 - CONFIDENCE), tell)
 
     def _requests(

@@ -110,6 +110,7 @@ def compared(projects: Mapping[str, Project], first: NamedTarget, emit: Emit, *,
                 min_ms=verify.config.min_ms,
                 warmup_ms=verify.config.warmup_ms,
                 seed=stage.seed,
+                max_thermal_status=verify.max_thermal_status,
                 tell=lambda done, of: emit(Progress(_SCRATCH, done, of, "rounds")),
             )
             if not counted.enough:

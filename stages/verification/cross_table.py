@@ -43,6 +43,7 @@ def measure_settings(
     min_ms: float,
     warmup_ms: float,
     seed: int,
+    max_thermal_status: int = 0,
     tell: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> tuple[list[CrossCell], Counted]:
     """The cells of the targets that one device has, and the rounds that they are of.
@@ -75,7 +76,9 @@ def measure_settings(
     requests[_ANCHOR] = request(_ANCHOR, settings[0], settings[0].model.reference.net)
     scratch = scratch_of(_digest(requests, device, seed))
     timed = measured_until(
-        PairedRounds(scratch, device, requests, seed, anchor=_ANCHOR), Look(rounds, 1 - CONFIDENCE), tell
+        PairedRounds(scratch, device, requests, seed, anchor=_ANCHOR, max_thermal_status=max_thermal_status),
+        Look(rounds, 1 - CONFIDENCE),
+        tell,
     )
     cells = []
     for place, setting in enumerate(settings):
