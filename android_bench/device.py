@@ -17,9 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
 )
 
 from nasflow.base.errors import BadMeasurementError, UsageError
@@ -49,6 +47,11 @@ def _mask_meant(text: str) -> str:
 def _is_one(value: object) -> bool:
     """Whether a field is as it was before there was one: it is not written then."""
     return value == 1
+
+
+def _is_none(value: object) -> bool:
+    """The same of fields that say what is not known of every device."""
+    return value is None
 
 
 ModelPrecision = Literal["float32", "float16", "int8"]
@@ -138,17 +141,10 @@ class DeviceInfo(Frozen):
     virtual: bool = False
     fixed_performance: bool | None = Field(
         default=None,
+        exclude_if=_is_none,
         description="whether the phone accepted Android's fixed-performance mode; None (not written) if the "
         "device is not a phone",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unknown(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Documents of before this field, and of this computer, are written as they were."""
-        written: dict[str, Any] = dump(self)
-        if self.fixed_performance is None:
-            written.pop("fixed_performance", None)
-        return written
 
     @property
     def runs_onnx(self) -> bool:
@@ -168,11 +164,6 @@ class DeviceInfo(Frozen):
             "virtual": str(self.virtual).lower(),
             **({} if mode is None else {"fixed_performance": str(mode).lower()}),
         }
-
-
-def _is_none(value: object) -> bool:
-    """Whether a field is as it was before there was one: it is not written then."""
-    return value is None
 
 
 class Conditions(Frozen):

@@ -248,7 +248,8 @@ def _adapted(old: _Old, points: list[tuple[Choices, LatencyMeasurement]]) -> Lat
             name=old.model.reference.name, net=old.model.reference.net, measurement=points[0][1]
         ),
         (),
-        0.0,
+        seconds=0.0,
+        shift_percent=0.0,
     )
     return adapt(old.model, old.space, points, points, there)
 

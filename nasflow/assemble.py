@@ -50,7 +50,8 @@ def open_device(
     """The device that the configuration names; nothing is started or looked for yet.
 
     ``tell`` is given what a person should know meanwhile (a phone that must cool, a download). ``found``: the
-    phone that is meant, which then is not looked for.
+    phone that is meant, which then is not looked for. Raises UsageError for options of the section
+    ``runtime`` that the device cannot follow.
     """
     kind = config.device.partition(":")[0]
     if kind == "cuda":
@@ -62,7 +63,9 @@ def open_device(
         return onnx_runtime(config.runtime)
     from android_bench.local.device import LocalDevice
 
-    return LocalDevice()
+    computer = LocalDevice()
+    computer.refuse(config.runtime)
+    return computer
 
 
 def onnx_runtime(options: RuntimeOptions) -> Device:
@@ -220,6 +223,7 @@ def build_stages(
             runtime=runtime,
             seed=seed,
             device=device,
+            max_thermal_status=config.android.max_thermal_status,
             engine=engine,
         ),
         Search(

@@ -28,13 +28,16 @@ from stages.documents import LatencyModel, Precheck, PrecheckedNetwork
 from stages.measurement.paired import PairedRounds
 from stages.space.block_spec import BlockSpec, Implementation
 from stages.space.search_space import SearchSpace
-from stages.verification.statistics import latency_ratio
+from stages.verification.counted import Counted, measured_until
+from stages.verification.power import CONFIDENCE
+from stages.verification.sequential import Look
 
 if TYPE_CHECKING:
     from stages.conversion.converter import TensorflowConverter
 
 TOGETHER = 3  # networks that are converted, then timed in the same rounds
 _MOST_NAMED = 3
+_ANCHOR = "anchor"
 
 
 class PrecheckConfig(Record):
@@ -46,7 +49,13 @@ class PrecheckConfig(Record):
         le=10,
         description="refuse a space whose converted model takes more than this many times the measured one",
     )
-    rounds: int = Field(6, ge=3, le=1000, description="rounds in which each of the two models is timed once")
+    rounds: int = Field(
+        6,
+        ge=3,
+        le=1000,
+        description="rounds in which each of the two models is timed once; one that saw throttling or sleep "
+        "is measured again",
+    )
     min_ms: float = Field(20.0, gt=0, le=60_000, description="milliseconds of counted runs in each timing")
     warmup_ms: float = Field(
         3.0, ge=0, le=60_000, description="milliseconds of uncounted runs before each timing"
@@ -68,6 +77,8 @@ class PrecheckStage(Stage):
     runtime: RuntimeOptions
     seed: int
     device: Device = field(metadata=TOOL)
+    max_thermal_status: int = field(default=0, metadata=TOOL)
+    """The highest at which a phone may be measured."""
     engine: Literal["tflite", "onnx"] = field(default="tflite", metadata=TOOL)
     """Which model of a converted network the device is given: the file, or what that was converted from."""
 
@@ -91,11 +102,12 @@ class PrecheckStage(Stage):
         return 12.0 + self._networks * one_s + self.device_seconds()[0]
 
     def device_seconds(self) -> tuple[float, float]:
-        """The rounds."""
+        """The rounds; the anchor is timed twice in each."""
         config, overhead = self.config, self.device.overhead
         timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
-        lists_ms = math.ceil(self._networks / TOGETHER) * overhead.list_ms
-        seconds = config.rounds * (2 * self._networks * timing_ms + lists_ms) / 1000
+        lists = math.ceil(self._networks / TOGETHER)
+        timings = 2 * self._networks + 2 * lists
+        seconds = config.rounds * (timings * timing_ms + lists * overhead.list_ms) / 1000
         return seconds, seconds
 
     @property
@@ -106,7 +118,8 @@ class PrecheckStage(Stage):
     def run(self, context: Context, **inputs: Any) -> Precheck:
         """Convert what is not converted yet, then time all of it.
 
-        Raises ConversionError that names the block that is not converted as it was measured.
+        The latency model's reference is timed in each round, too: it shows the device's speed. Raises
+        ConversionError that names the block that is not converted as it was measured.
         """
         latency: LatencyModel = inputs["latency"]
         ways = latency.implementations
@@ -122,15 +135,9 @@ class PrecheckStage(Stage):
                 context.progress(start, len(covering), "networks")
                 together = covering[start : start + TOGETHER]
                 converted = {subject.name: conversions.of(subject) for subject in together}
-                # Rounds of their own: a model is compared with the one beside it alone.
-                own = PartOfScratch(context.scratch, f"from_{start + 1}")
-                rounds = PairedRounds(own, self.device, self._requests(context, together), self.seed)
-                while len(rounds) < self.config.rounds:
-                    rounds.measure()
-                    done = start + len(together) * len(rounds) / self.config.rounds
-                    context.progress(int(done), len(covering), "networks")
+                rounds = self._measured(context, latency, start, together, len(covering))
                 checked += [self._compared(s, converted[s.name], latency, rounds) for s in together]
-                seconds += rounds.seconds
+                seconds += rounds.rounds.seconds
         context.say(
             f"{len(checked)} untrained networks hold every kind of block of space {self.space.name}. "
             "Converted, they are made of the operators that were measured, and take "
@@ -140,26 +147,57 @@ class PrecheckStage(Stage):
             device=self.device.info(), runtime=self.runtime, networks=tuple(checked), seconds=seconds
         )
 
-    def _requests(self, context: Context, covering: Sequence[_Subject]) -> dict[str, BenchmarkRequest]:
-        requests = {}
+    def _measured(
+        self, context: Context, latency: LatencyModel, start: int, together: Sequence[_Subject], of: int
+    ) -> Counted:
+        """Rounds of some networks' own: a model is compared with the one beside it alone."""
+
+        def tell(rounds: int, wanted: int) -> None:
+            context.progress(int(start + len(together) * rounds / wanted), of, "networks")
+
+        own = PartOfScratch(context.scratch, f"from_{start + 1}")
+        requests = self._requests(context, latency, together)
+        rounds = PairedRounds(
+            own,
+            self.device,
+            requests,
+            self.seed,
+            anchor=_ANCHOR,
+            max_thermal_status=self.max_thermal_status,
+        )
+        return measured_until(rounds, Look(self.config.rounds, 1 - CONFIDENCE), tell)
+
+    def _requests(
+        self, context: Context, latency: LatencyModel, covering: Sequence[_Subject]
+    ) -> dict[str, BenchmarkRequest]:
+        from stages.conversion.measured import measured_network
+
+        models = {
+            _ANCHOR: measured_network(
+                latency.reference.net, latency.precision, seed=self.seed, output=latency.output
+            )
+        }
         for subject in covering:
             for part in ("converted", "written"):
                 model = context.scratch.load(f"{subject.name}.{part}")
                 assert model is not None
-                requests[f"{subject.name}_{part}"] = BenchmarkRequest(
-                    name=f"{subject.name}_{part}",
-                    model=model,
-                    options=self.runtime,
-                    warmup_ms=self.config.warmup_ms,
-                    min_ms=self.config.min_ms,
-                )
-        return requests
+                models[f"{subject.name}_{part}"] = model
+        return {
+            name: BenchmarkRequest(
+                name=name,
+                model=model,
+                options=self.runtime,
+                warmup_ms=self.config.warmup_ms,
+                min_ms=self.config.min_ms,
+            )
+            for name, model in models.items()
+        }
 
     def _compared(
-        self, subject: _Subject, conversion: _Conversion, latency: LatencyModel, rounds: PairedRounds
+        self, subject: _Subject, conversion: _Conversion, latency: LatencyModel, rounds: Counted
     ) -> PrecheckedNetwork:
         converted, written = (f"{subject.name}_{part}" for part in ("converted", "written"))
-        ratio = latency_ratio(rounds.medians_ms(converted), rounds.medians_ms(written))
+        ratio = rounds.ratio(converted, written)
         if ratio.low > self.config.max_ratio:
             named = ", ".join(block.key for block in subject.blocks[:_MOST_NAMED])
             raise ConversionError(

@@ -138,6 +138,13 @@ class CudaDevice(OnnxModelDevice):
         """Where, and how many images at once."""
         return {"target": self._target, "batch": options.batch}
 
+    def memory_hint(self, options: RuntimeOptions) -> str:
+        """A batch decides how much that is."""
+        return (
+            f"The GPU's memory does not hold it, with no other model beside it: runtime.batch is "
+            f"{options.batch}; choose a smaller one, or end other programs on the GPU (see nvidia-smi)."
+        )
+
     def conditions(self) -> Conditions:
         """This computer's load, and the GPU's state as far as NVML tells it."""
         self.info()

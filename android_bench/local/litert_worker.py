@@ -162,6 +162,13 @@ class LiteRt:
         """What LiteRT raises."""
         return ValueError, RuntimeError
 
+    def exhausted(self, error: Exception) -> bool:
+        """LiteRT has no error of its own for it: a model's memory is small beside the computer's."""
+        return False
+
+    def free(self) -> None:
+        """Nothing: a model's memory goes with it."""
+
     def load(self, content: bytes, options: Mapping[str, Any]) -> LiteRtModel:
         """An interpreter, its inputs filled. Raises ModelError."""
         interpreter = open_interpreter(content, options["threads"], plain=options.get("plain", False))

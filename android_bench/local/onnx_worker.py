@@ -72,6 +72,13 @@ class OnnxRuntime:
         own = (*names, "RuntimeException", "EPFail", "EngineError", "NoModel")
         return (RuntimeError, ValueError, *(getattr(raised, name) for name in own))
 
+    def exhausted(self, error: Exception) -> bool:
+        """ONNX Runtime has no error of its own for it: a model's memory is small beside the computer's."""
+        return False
+
+    def free(self) -> None:
+        """Nothing: a model's memory goes with it."""
+
     def load(self, content: bytes, options: Mapping[str, Any]) -> OnnxModel:
         """A session with its input bound.
 

@@ -16,7 +16,8 @@ Requests come on standard input, answers go to standard output, as :mod:`android
 that was loaded with other options is another one. An engine may have further operations, and its own way to
 answer ``benchmark`` and ``run``.
 
-Any of them may be answered by ``{"unknown": true}`` (load the model first) or ``{"error": "..."}``.
+Any of them may be answered by ``{"unknown": true}`` (load the model first) or ``{"error": "..."}``, with
+``out_of_memory`` where the device's memory does not hold even this model alone.
 
 This module imports the standard library alone, numpy where it computes: a worker measures without the memory,
 threads and garbage of the program that asks.
@@ -30,7 +31,7 @@ import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from android_bench.local.frames import read_frame, write_frame
@@ -54,6 +55,10 @@ class ModelError(Exception):
     """The runtime refuses a model or its input; the worker itself is well."""
 
 
+class OutOfMemoryError(ModelError):
+    """The device has no memory left for the model."""
+
+
 class Model(Protocol):
     """A model that an engine has loaded. Its inputs hold fixed random numbers, also after ``run``."""
 
@@ -74,6 +79,12 @@ class Engine(Protocol):
 
     def refusals(self) -> tuple[type[Exception], ...]:
         """What it raises for models and inputs that it does not take."""
+
+    def exhausted(self, error: Exception) -> bool:
+        """Whether one of them says that memory is used up, which other models may hold."""
+
+    def free(self) -> None:
+        """Give back what models that were given up have left."""
 
     def load(self, content: bytes, options: Mapping[str, Any]) -> Model:
         """A model that is ready to be timed. Raises ModelError."""
@@ -113,6 +124,13 @@ class Loaded:
         self._ready.move_to_end(key)
         return self._ready[key][0]
 
+    def give_up_others(self, name: str, options: Mapping[str, Any]) -> None:
+        """Keep this model alone, if it is there: what the others hold is free."""
+        kept = _key(name, options)
+        for key in [key for key in self._ready if key != kept]:
+            del self._ready[key]
+        self._engine.free()
+
 
 def _key(name: str, options: Mapping[str, Any]) -> tuple[str, str]:
     return name, json.dumps(options, sort_keys=True)
@@ -120,15 +138,28 @@ def _key(name: str, options: Mapping[str, Any]) -> tuple[str, str]:
 
 @contextmanager
 def refusals_told(engine: Engine) -> Iterator[None]:
-    """Raises ModelError with the runtime's words for what it refuses."""
+    """Raises ModelError with the runtime's words for what it refuses; OutOfMemoryError is one."""
     try:
         yield
     except engine.refusals() as error:
-        raise ModelError(str(error).strip().rstrip(".") or _UNWORDED) from error
+        kind = OutOfMemoryError if engine.exhausted(error) else ModelError
+        raise kind(str(error).strip().rstrip(".") or _UNWORDED) from error
 
 
 def answered(engine: Engine, loaded: Loaded, request: Header, payload: bytes) -> Answer:
-    """Do what one request asks. Raises ModelError."""
+    """Do what one request asks. Raises ModelError.
+
+    How many models are kept is bounded by the files' bytes alone: how much memory one takes on the device,
+    nobody tells before. Where that is used up, all others are given up, and it is tried once more.
+    """
+    with suppress(OutOfMemoryError):
+        return _answered(engine, loaded, request, payload)
+    # Here the error is gone, and with it the frames that held what was half made.
+    loaded.give_up_others(request["model"], request["options"])
+    return _answered(engine, loaded, request, payload)
+
+
+def _answered(engine: Engine, loaded: Loaded, request: Header, payload: bytes) -> Answer:
     operation, name, options = request["op"], request["model"], request["options"]
     if operation == "load":
         loaded.load(name, options, payload)
@@ -182,7 +213,8 @@ def serve(answer: Callable[[Header, bytes], Answer]) -> None:
         try:
             header, payload = answer(*frame)
         except ModelError as error:
-            header, payload = {"error": str(error)}, b""
+            memory = {"out_of_memory": True} if isinstance(error, OutOfMemoryError) else {}
+            header, payload = {"error": str(error), **memory}, b""
         try:
             write_frame(answers, header, payload)
         except BrokenPipeError:  # whoever asked is gone

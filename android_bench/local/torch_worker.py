@@ -23,7 +23,9 @@ and from the GPU are not in it.
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +37,16 @@ import torch
 from numpy.typing import NDArray
 
 from android_bench.local.inputs import INPUT_SEED, made_up
-from android_bench.local.serving import Answer, Header, Loaded, ModelError, Operation, answered, serve
+from android_bench.local.serving import (
+    Answer,
+    Header,
+    Loaded,
+    ModelError,
+    Operation,
+    OutOfMemoryError,
+    answered,
+    serve,
+)
 from android_bench.local.timing import quantiles_ms, time_invocations
 from android_bench.local.torch_graph import TorchModel, torch_model
 
@@ -119,6 +130,17 @@ class PyTorch:
     def refusals(self) -> tuple[type[Exception], ...]:
         """What PyTorch raises for a model: too large for the memory, shapes that do not fit."""
         return RuntimeError, ValueError, TypeError, MemoryError
+
+    def exhausted(self, error: Exception) -> bool:
+        """Of PyTorch's allocator, of the driver (a graph's own memory), of cuDNN and cuBLAS."""
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        return known or re.search(r"out of memory|_ALLOC_FAILED", str(error)) is not None
+
+    def free(self) -> None:
+        """What PyTorch keeps of freed tensors and of the pools of graphs that are gone."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def load(self, content: bytes, options: Mapping[str, Any]) -> PlacedModel:
         """The model on its device, captured where that is a GPU. Raises ModelError, and RuntimeError."""
@@ -224,8 +246,9 @@ def main() -> None:
         try:
             return answered(engine, loaded, request, payload)
         except ModelError as error:
-            if isinstance(error.__cause__, torch.AcceleratorError):
-                raise error.__cause__ from error  # a fault of the GPU: nothing works in this process any more
+            cause = error.__cause__
+            if isinstance(cause, torch.AcceleratorError) and not isinstance(error, OutOfMemoryError):
+                raise cause from error  # a fault of the GPU: nothing works in this process any more
             raise
 
     with torch.inference_mode():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 8_000_000
 _WORDS_CHARACTERS = 600
+_REFUSED = "The file may be damaged, or use an operator that this runtime does not support."
 
 
 class WorkerDevice(ABC):
@@ -68,6 +69,10 @@ class WorkerDevice(ABC):
     def loaded_with(self, options: RuntimeOptions) -> dict[str, Any]:
         """What the worker's engine is to load a model with."""
         return {"threads": options.threads}
+
+    def memory_hint(self, options: RuntimeOptions) -> str:
+        """What to do where the memory does not hold a model, with no other beside it."""
+        return "Close other programs, or measure a smaller model."
 
     def conditions(self) -> Conditions:
         """Load and clock rate, as far as they can be read."""
@@ -181,9 +186,10 @@ class WorkerDevice(ABC):
             )
             if "error" in reply:
                 words = str(reply["error"])
+                used_up = reply.get("out_of_memory") is True
                 raise DeviceError(
                     f"{self.engine} cannot run {subject}: {plain_line(words, limit=_WORDS_CHARACTERS)}.",
-                    hint="The file may be damaged, or use an operator that this runtime does not support.",
+                    hint=self.memory_hint(options) if used_up else _REFUSED,
                     raw=plain_text(words),
                 )
             if not loading and "unknown" not in reply:

@@ -71,19 +71,29 @@ def _not_all_of_it(accelerator: str, kind: str, delegations: Sequence[Delegation
     helped = any(_on_cpu(d.delegate) and d.extent != "none" for d in delegations)
     if seen and set(seen) == {"all"} and not helped:
         return None
+    hint = _ADVICE[accelerator]
     if "all" in seen or "part" in seen:
         reason = "it ran only a part of the model"
     elif seen or helped:
         reason = "the tool fell back to the CPU"
     else:
         reason = f"the {kind} runner does not report that it was used"
-    return (
-        f"the {accelerator} was requested, but {reason}.",
-        "Set runtime.delegate to cpu, or use the classic benchmark_model, which reports what runs the model.",
-    )
+        if (kind, accelerator) == ("litert", _GPU):  # the other tool runs models there, too, and tells more
+            hint = (
+                "Set android.runner to a classic benchmark_model, which reports what runs the model, or "
+                "runtime.delegate to cpu."
+            )
+    return f"the {accelerator} was requested, but {reason}.", hint
 
 
 _GPU, _NPU = "GPU", "NPU"
+_ADVICE = {
+    _GPU: "Set runtime.delegate to cpu: this phone's GPU does not compute the whole model.",
+    _NPU: "android.npu_libraries must name the folder with LiteRT's dispatch library and compiler plugin for "
+    "this phone's chip, and the NPU must compute runtime.precision (most compute int8). Or set "
+    "runtime.delegate to gpu or cpu.",
+}
+"""What to do where it has not computed all of the model."""
 _GPU_FLAGS = {"use_gpu": "true", "require_full_delegation": "true"}
 
 DELEGATES: Mapping[str, Delegate] = {

@@ -3,61 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nasflow.commands.measured_model import latest_model, stage_of
+from nasflow.base.errors import UsageError
+from nasflow.commands.cross_check import open_devices
+from nasflow.commands.measured_model import measured_model, stage_of
 from nasflow.commands.project import Project
 from nasflow.commands.report import stored_documents
 from nasflow.hardware_targets import NamedTarget
-from pipeline.events import Emit, Message
+from pipeline.events import Emit, Message, Progress
 from pipeline.runner import Pipeline
 from pipeline.stage import Context
-from pipeline.store.scratch import FleetingScratch
+from pipeline.store.scratch import FleetingScratch, FolderScratch
 from pipeline.store.store import Store
 from stages.documents import (
     CrossCell,
     CrossTable,
-    HardwareNetwork,
     LatencyModel,
     PrunedNetworks,
     SearchResult,
     Verification,
 )
 from stages.search import Search
+from stages.space.search_space import NetConfig
 from stages.verify import Verify
 
 if TYPE_CHECKING:
     from stages.verification.cross_table import Setting
 
+_SCRATCH = "cross_table"
+
 
 def latest_search(pipeline: Pipeline) -> SearchResult:
-    """The search that has just been made, or was up to date."""
-    record = next(status.record for status in pipeline.status(until="search") if status.name == "search")
-    assert record is not None
+    """The search that has just been made, or was up to date.
+
+    Raises UsageError where it no longer is, and what the device raises.
+    """
+    for status in pipeline.status(until="search"):
+        if status.problem is not None:
+            raise status.problem
+        if not status.fresh or status.record is None:
+            raise UsageError(
+                f"stage {status.name} is no longer up to date ({status.why.rstrip('.')}).",
+                hint="Run the same command again.",
+            )
+        record = status.record
     return pipeline.store.document(record, SearchResult)
 
 
 def compared(projects: Mapping[str, Project], first: NamedTarget, emit: Emit, *, trained: bool) -> CrossTable:
     """Measure the targets' networks on all targets. ``trained``: accuracies, too, of what was verified.
 
-    Raises UsageError where something is not up to date, InfeasibleTargetError, DeviceError.
+    Rounds are kept until all devices are measured: an interrupted comparison goes on. Raises UsageError where
+    something is not up to date, InfeasibleTargetError, DeviceError.
     """
     from stages.nas.across_hardware import Hardware, hardware_networks, search_for
     from stages.verification.cross_accuracy import cross_accuracies
     from stages.verification.cross_table import Setting, measure_settings
 
     with ExitStack() as stack:
-        devices = {
-            name: stack.enter_context(closing(project.open_device())) for name, project in projects.items()
-        }
+        devices = open_devices(projects, stack, emit)
         pipelines = {
             name: project.pipeline(emit, devices[name], warn=False) for name, project in projects.items()
         }
         own = pipelines[first.name]
         store: Store = own.store
-        hardware = [Hardware(name, latest_model(pipeline)[1]) for name, pipeline in pipelines.items()]
+        hardware = [
+            Hardware(name, measured_model(pipeline, present=True)[1]) for name, pipeline in pipelines.items()
+        ]
         context = Context("search", "", store, FleetingScratch(), emit)
         stage, verify = stage_of(own, Search), stage_of(own, Verify)
         search = latest_search(own)
@@ -73,6 +88,12 @@ def compared(projects: Mapping[str, Project], first: NamedTarget, emit: Emit, *,
         accuracies = cross_accuracies(verified, store)
         cells: list[CrossCell] = []
         seconds = 0.0
+        kept: list[FolderScratch] = []
+
+        def scratch_of(digest: str) -> FolderScratch:
+            kept.append(store.scratch(_SCRATCH, digest))
+            return kept[-1]
+
         settings = [
             Setting(target, one.model, partial(_written, model=one.model, seed=stage.seed))
             for target, one in zip(targets, hardware, strict=True)
@@ -80,21 +101,31 @@ def compared(projects: Mapping[str, Project], first: NamedTarget, emit: Emit, *,
         for together in _on_one_device(settings, projects):
             names = [setting.target.name for setting in together]
             emit(Message("", f"{len(networks)} networks side by side on {', '.join(names)}."))
-            found, spent = measure_settings(
+            found, counted = measure_settings(
                 together,
                 networks,
                 devices[names[0]],
-                FleetingScratch(),
+                scratch_of,
                 rounds=verify.config.rounds,
                 min_ms=verify.config.min_ms,
                 warmup_ms=verify.config.warmup_ms,
                 seed=stage.seed,
+                max_thermal_status=verify.max_thermal_status,
+                tell=lambda done, of: emit(Progress(_SCRATCH, done, of, "rounds")),
             )
+            if not counted.enough:
+                text = (
+                    f"{names[0]} was disturbed in so many rounds that all of them count: other programs, or "
+                    "heat. Close them, let it cool, and run the same command again."
+                )
+                emit(Message("", text, level="warning"))
             cells += [
                 cell.model_copy(update={"accuracy": accuracies.get((cell.network, cell.target))})
                 for cell in found
             ]
-            seconds += spent
+            seconds += counted.rounds.seconds
+        for scratch in kept:
+            scratch.clear()
     folders = {name: project.published for name, project in projects.items()} if trained else {}
     return CrossTable(
         space=search.space.name,
@@ -128,12 +159,12 @@ def _found(
     return picked, verified
 
 
-def _written(network: HardwareNetwork, *, model: LatencyModel, seed: int) -> bytes:
-    """The network as that target's latency model was measured: its precision and its ways."""
+def _written(net: NetConfig, *, model: LatencyModel, seed: int) -> bytes:
+    """A network as that target's latency model was measured: its precision and its ways."""
     from stages.conversion.measured import measured_network
 
     return measured_network(
-        network.net,
+        net,
         model.precision,
         output=model.output,
         seed=seed,

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nasflow.base.errors import UsageError
 from nasflow.base.files import write_atomic
 from nasflow.cli.request import Outcome, RunOptions, Selection
 from nasflow.cli.screen import screen
+from nasflow.commands.cross_check import SEARCHING, check_devices, check_targets
 from nasflow.commands.cross_measure import compared, latest_search
 from nasflow.commands.cross_train import target_projects, train_each
 from nasflow.commands.project import Project, open_project
@@ -26,34 +26,38 @@ from stages.documents import CrossTable
 
 PAGE = "cross_table.html"
 _MEASURING = ("profile", "latency")
-_SEARCHING = (*_MEASURING, "precheck", "search")
-"""What is run before devices are compared: for each, and for the first."""
+"""What is run for each device before the search."""
 
 
 def run_on_devices(options: RunOptions, devices: str, *, train: bool = False) -> Outcome:
-    """Search once, for the first device; then measure, choose and compare. Raises what a stage raises.
+    """Measure all devices, search once, for the first; then choose and compare. Raises what a stage raises.
 
-    Each device is measured as ``nasflow latency`` does it, and what is up to date is kept. ``train``: the
-    networks go through the rest of the stages, too, and have a folder each. The table is written into
-    ``artifacts/cross_table.json`` and, as a page, beside it.
+    What a device, the settings or a latency model refuse is known before the search. Each device is measured
+    as ``nasflow latency`` does it, and what is up to date is kept. ``train``: the networks go through the
+    rest of the stages, too, and have a folder each. The table is written into ``artifacts/cross_table.json``
+    and, as a page, beside it.
     """
     targets = parse_targets(devices)
-    first, *others = targets
+    first = targets[0]
     words = ("run", *options.selection.arguments(), "--devices", devices, *(["--train"] if train else []))
     forced = options.force
     options = replace(options, part_of=words, force=())
     selections = {target.name: _selected(options.selection, target) for target in targets}
-    _check(selections, forced, train=train)
-    shared = replace(options, selection=selections[first.name], until="search", force=_of(forced, _SEARCHING))
-    run_pipeline(shared)
-    for target in others:
-        measured = replace(options, selection=selections[target.name], until="latency")
+    opened = {name: open_project(chosen, tell=lambda _notice: None) for name, chosen in selections.items()}
+    with closing(screen(as_json=options.as_json)) as reporter:
+        check_devices(opened, forced, reporter, train=train)
+    for name in opened:
+        measured = replace(options, selection=selections[name], until="latency")
         run_pipeline(replace(measured, force=_of(forced, _MEASURING)))
+    with closing(screen(as_json=options.as_json)) as reporter:
+        check_targets(opened, reporter)
+    rest_of_search = _of(forced, [name for name in SEARCHING if name not in _MEASURING])
+    run_pipeline(replace(options, selection=selections[first.name], until="search", force=rest_of_search))
     searching = open_project(selections[first.name], tell=lambda _notice: None)
     with closing(searching.open_device()) as device:
         search = latest_search(searching.pipeline(lambda _event: None, device, warn=False))
     projects = target_projects(targets, selections, search)
-    rest = replace(options, force=tuple(name for name in forced if name not in _SEARCHING))
+    rest = replace(options, force=tuple(name for name in forced if name not in SEARCHING))
     trained = train_each(rest, selections, projects) if train else {}
     with closing(screen(as_json=options.as_json)) as reporter:
         table = compared(projects, first, reporter, trained=bool(trained))
@@ -64,23 +68,6 @@ def run_on_devices(options: RunOptions, devices: str, *, train: bool = False) ->
             rewrite_report(selections[name], project)
         rewrite_report(selections[first.name], replace(projects[first.name], published=LATEST))
     return _outcome(table, files, trained, projects)
-
-
-def _check(selections: Mapping[str, Selection], forced: Sequence[str], *, train: bool) -> None:
-    """Raises UsageError for what a device refuses, and for what is not done for several, before any work."""
-    for selection in selections.values():
-        project = open_project(selection, tell=lambda _notice: None)
-        project.open_device().close()
-        if train and project.config.data.folds:
-            raise UsageError(
-                f"--train takes one search for all devices, and data.folds {project.config.data.folds} takes "
-                "one for each fold: a fold's test images would have been searched on.",
-                hint="Leave data.folds out (--set data.folds=null), or run the devices one by one.",
-            )
-    if not train and (late := [name for name in forced if name not in _SEARCHING]):
-        raise UsageError(
-            f"--force {late[0]}: --devices runs up to the search.", hint="Add --train, or leave it out."
-        )
 
 
 def _of(forced: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def adapt_model(
     ):
         pipeline = project.pipeline(reporter, device)
         stage, profile = stage_of(pipeline, FitLatency), stage_of(pipeline, ProfileOps)
-        file = read_latency_file(source, stage.space, profile.anchor())
+        file = read_latency_file(source, stage.space, profile.anchor(), device.info())
         refuse_other_precision(source, file.table, stage.runtime)
         if not force:
             refuse_to_replace(pipeline, "the adapted model, which is less exact,")

@@ -35,7 +35,7 @@ def check_latency(selection: Selection, source: Path | None, *, networks: int, a
         if source is None:
             table, model = latest_model(pipeline)
         else:
-            file = read_latency_file(source, stage.space, profile.anchor())
+            file = read_latency_file(source, stage.space, profile.anchor(), device.info())
             table, model = file.table, file.model
             refuse_other_precision(source, table, stage.runtime)
         changed = differences(table, model, device.info(), stage.runtime, output=profile.model_output)

@@ -72,7 +72,7 @@ def import_model(selection: Selection, source: Path, *, accept_foreign: bool, fo
     with closing(project.open_device()) as device:
         pipeline = project.pipeline(told, device)
         stage, profile = stage_of(pipeline, FitLatency), stage_of(pipeline, ProfileOps)
-        file = read_latency_file(source, stage.space, profile.anchor())
+        file = read_latency_file(source, stage.space, profile.anchor(), device.info())
         refuse_other_precision(source, file.table, stage.runtime)
         foreign = differences(
             file.table, file.model, device.info(), stage.runtime, output=profile.model_output

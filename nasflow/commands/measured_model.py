@@ -5,23 +5,28 @@ from __future__ import annotations
 from typing import TypeVar
 
 from nasflow.base.errors import UsageError
+from nasflow.base.text import plain_line
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency_model import FitLatency
+from stages.profile_ops import ProfileOps
 
 MEASURE = "Measure this device first: nasflow latency."
 Kind = TypeVar("Kind", bound=Stage)
 
 
-def measured_model(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
+def measured_model(pipeline: Pipeline, *, present: bool = False) -> tuple[LatencyTable, LatencyModel]:
     """Table and model of the present configuration, and of the device where it can be reached.
 
-    Raises UsageError.
+    ``present``: it must be, for what was measured last may be of another device. Raises UsageError, and with
+    ``present`` what the device raises.
     """
     for status in pipeline.status(until="latency"):
-        if status.problem is not None:  # the device is not at hand, and is not needed for this
-            break
+        if status.problem is not None:
+            if present:
+                raise status.problem
+            break  # the device is not at hand, and is not needed for this
         if not status.fresh:
             raise UsageError(
                 f"There is no latency model for this configuration yet (stage {status.name}: "
@@ -50,9 +55,19 @@ def latest_model(pipeline: Pipeline) -> tuple[LatencyTable, LatencyModel]:
 
 
 def refuse_to_replace(pipeline: Pipeline, what: str) -> None:
-    """Raises UsageError where this device was measured, which ``what`` would replace."""
-    table = pipeline.status(until="latency")[0]
-    if table.fresh and table.record is not None and table.record.seconds > 0:
+    """Raises UsageError where this device was measured, or one of its kind, which ``what`` would replace."""
+    status = pipeline.status(until="latency")[0]
+    if status.fresh and status.record is not None and status.record.seconds > 0:
+        there = pipeline.store.document(status.record, LatencyTable).device
+        here = stage_of(pipeline, ProfileOps).device.info()
+        if there.serial != here.serial:
+            raise UsageError(
+                f"The measured {plain_line(there.model)} is {plain_line(there.serial)}, and this one, of the "
+                f"same kind, is {plain_line(here.serial)}. A project keeps one latency model of each kind; "
+                f"{what} would replace it.",
+                hint="Keep this device's results in a folder of their own: --set artifacts=FOLDER, here and "
+                "whenever this device is meant. Or replace the measurement with --force.",
+            )
         raise UsageError(
             f"This device has been measured already with this configuration; {what} would replace that "
             "measurement.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -28,7 +29,12 @@ def rewrite_report(selection: Selection, project: Project | None = None) -> Outc
     """
     project = project or open_project(selection)
     told = Told()
-    pipeline = project.pipeline(told)
+    with closing(project.open_device()) as device:  # a phone may take one connection only
+        pipeline = project.pipeline(told, device)
+        return _rewritten(project, pipeline, told)
+
+
+def _rewritten(project: Project, pipeline: Pipeline, told: Told) -> Outcome:
     with pipeline.store.lock():
         documents = stored_documents(pipeline)
         others = stored_folds(project, told)

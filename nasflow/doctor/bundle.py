@@ -88,19 +88,12 @@ def ask_leave(path: Path, *, given: bool) -> None:
 
 def requests(runtime: RuntimeOptions) -> list[BenchmarkRequest]:
     """What a bundle measures: two small networks, twice. A replay asks for the same."""
-    from stages.conversion.flatbuffer import network_model
-    from stages.space.mobilenet_v2 import mobilenet_v2
+    from nasflow.doctor.trial_model import trial_model
 
-    models = {
-        f"MobileNetV2 {width} at {resolution}": network_model(
-            mobilenet_v2(resolution=resolution, classes=10, width=width)
-        )
-        for resolution, width in ((32, 0.35), (96, 0.35))
-    }
+    models = [trial_model(resolution, runtime.precision) for resolution in (32, 96)]
     return [
         BenchmarkRequest(name=name, model=model, options=runtime, warmup_ms=50.0, min_ms=200.0)
-        for _ in range(2)
-        for name, model in models.items()
+        for name, model in 2 * models
     ]
 
 

@@ -328,19 +328,17 @@ def _runtime() -> Check:
 
 def _measured(name: str, device: Device, options: RuntimeOptions | None = None) -> Check:
     from android_bench.device import DEFAULT_OPTIONS, BenchmarkRequest
-    from stages.conversion.flatbuffer import network_model
-    from stages.conversion.quantize import in_precision
-    from stages.space.mobilenet_v2 import mobilenet_v2
+    from nasflow.doctor.trial_model import trial_model
 
-    net, asked = mobilenet_v2(resolution=32, classes=10, width=0.35), options or DEFAULT_OPTIONS
-    model = in_precision(network_model(net), asked.precision)
+    asked = options or DEFAULT_OPTIONS
+    trial = trial_model(32, asked.precision)
     try:
         info = device.info()
-        measured = device.benchmark(BenchmarkRequest(name="doctor", model=model, options=asked))
+        measured = device.benchmark(BenchmarkRequest(name="doctor", model=trial.model, options=asked))
     finally:
         device.close()
     how = f" ({asked.describe(info.kind)})" if options is not None else ""
-    found = f"{info.runtime}: MobileNetV2 0.35 at 32 pixels in {measured.median_ms:.3f} ms{how}"
+    found = f"{info.runtime}: {trial.name} in {measured.median_ms:.3f} ms{how}"
     return Check(name, "ok", found)
 
 

@@ -185,19 +185,26 @@ def _trial(device: Device, config: PipelineConfig, base_dir: Path) -> Check:
 
 def _trial_requests(config: PipelineConfig, base_dir: Path) -> list[BenchmarkRequest]:
     from android_bench.device import BenchmarkRequest
-    from stages.conversion.flatbuffer import block_model, empty_model, network_model
+    from nasflow.doctor.trial_model import trial_model
+    from stages.conversion.flatbuffer import empty_model
+    from stages.conversion.measured import measured_block
     from stages.measurement.config import with_shared
     from stages.space import load_space
-    from stages.space.mobilenet_v2 import mobilenet_v2
 
-    net = mobilenet_v2(resolution=96, classes=10, width=0.35)
+    precision = config.runtime.precision
+    network = trial_model(96, precision)
     block = min(load_space(config.space, base_dir).distinct_blocks(), key=lambda block: block.macs)
     timing = with_shared(config.profile, config.measurement)
-    short = {"the empty model": empty_model(), f"the smallest block ({block.key})": block_model(block)}
+    short = {
+        "the empty model": empty_model(),
+        f"the smallest block ({block.key})": measured_block(
+            block, precision=precision, output=config.convert.output, seed=config.seed
+        ),
+    }
     return [
         BenchmarkRequest(
-            name="MobileNetV2 0.35 at 96 pixels",
-            model=network_model(net),
+            name=network.name,
+            model=network.model,
             options=config.runtime,
             warmup_ms=100.0,
             min_ms=1000.0,

@@ -75,5 +75,6 @@ def adapt_to_device(
             ),
             timings=measured.timings,
             seconds=measured.seconds,
+            shift_percent=measured.shift_percent,
         ),
     )

@@ -53,6 +53,8 @@ class TakenThere:
     reference: ReferenceLatency
     timings: tuple[Timing, ...]
     seconds: float
+    shift_percent: float
+    """How far the anchor failed to speak for the networks, from sitting to sitting (standard deviation)."""
 
 
 def old_times(model: LatencyModel, space: SearchSpace) -> Array:
@@ -102,16 +104,17 @@ def adapt(
 ) -> LatencyModel:
     """The old ``model`` with each block's time multiplied by what ``learned`` says of its ratio.
 
-    Its interval is that of the inferred ratios, of a network's own deviation from the sum of its blocks, and
-    Student's t of as many degrees of freedom as networks were measured. ``held_out`` takes no part in it.
-    Raises UsageError, BadMeasurementError.
+    Its interval is that of the inferred ratios, of a network's own deviation from the sum of its blocks, by
+    Student's t of as many degrees of freedom as networks were measured, and of what differs from one sitting
+    to the next. ``held_out`` takes no part in it. Raises UsageError, BadMeasurementError.
     """
     times = old_times(model, space)
     ratios = _inferred(model, space, times, learned)
     new = ratios.new_ms
     blocks = space.distinct_blocks()
     block_ms = {block.key: float(ms) for block, ms in zip(blocks, new[:-1], strict=True)}
-    percent = _interval_percent(model, space, ratios, times, len(learned))
+    inferred = _interval_percent(model, space, ratios, times, len(learned))
+    percent = math.hypot(inferred, 1.96 * there.shift_percent)  # as in a model that is fitted in full
     fastest, slowest = range_ms(space, block_ms)
     overhead_ms = float(new[-1])
     if overhead_ms + fastest <= 0:
@@ -154,6 +157,7 @@ def adapt(
             kinds=_kinds(space, ratios),
             unadapted_error=held_out_error(before.tolist(), measured_ms, model.interval_percent),
         ),
+        shift_percent=there.shift_percent,
         seconds=there.seconds,
     )
 

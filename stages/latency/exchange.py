@@ -25,7 +25,7 @@ from stages.documents import LatencyModel, LatencyTable
 from stages.latency.calibration import FEWEST
 from stages.latency.model import NetworkTimings, check_of_table, fit_model
 from stages.measurement.rounds import assess_again
-from stages.space.block_spec import ModelOutput
+from stages.space.block_spec import Implementation, ModelOutput
 from stages.space.search_space import NetConfig, SearchSpace
 
 SCHEMA_VERSION = 1
@@ -77,12 +77,15 @@ def export(
     return f"{text}\n".encode()
 
 
-def read_latency_file(path: Path, space: SearchSpace, anchor: tuple[str, NetConfig]) -> LatencyFile:
+def read_latency_file(
+    path: Path, space: SearchSpace, anchor: tuple[str, NetConfig], here: DeviceInfo
+) -> LatencyFile:
     """A file that ``export`` wrote, its fit made again from its measurements.
 
-    ``space`` and ``anchor`` are those that it is wanted for. Raises UsageError where it is not such a file,
-    is of another space or anchor, is newer than this program, or where rows are missing, twice there or
-    impossible; IntegrityError where it is cut off; MachineError where it cannot be read.
+    ``space`` and ``anchor`` are those that it is wanted for, ``here`` is the device. Raises UsageError where
+    it is not such a file, is of another space or anchor, is newer than this program, or where rows are
+    missing, twice there or impossible; IntegrityError where it is cut off; MachineError where it cannot be
+    read.
     """
     with disk_faults(path, "read"):
         size = path.stat().st_size
@@ -107,7 +110,21 @@ def read_latency_file(path: Path, space: SearchSpace, anchor: tuple[str, NetConf
                 hint="Set profile.anchor_width as it was there, or measure it here: nasflow latency.",
             )
     _check_rows(file, path)
-    return _refitted(file, path)
+    return _as_computed(_refitted(file, path), here)
+
+
+def _as_computed(file: LatencyFile, here: DeviceInfo) -> LatencyFile:
+    """With the ways in which a device computes blocks: ONNX Runtime is given none in parts."""
+    if not here.runs_onnx:
+        return file
+    native: dict[str, Implementation] = dict.fromkeys(file.model.implementations, "native")
+    rows = tuple(row for row in file.table.rows if row.implementation == "native")
+    return file.model_copy(
+        update={
+            "table": file.table.model_copy(update={"rows": rows}),
+            "model": file.model.model_copy(update={"implementations": native}),
+        }
+    )
 
 
 def _differing_spaces(there: SearchSpace, here: SearchSpace) -> str:

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from android_bench.device import DeviceInfo, RuntimeOptions
-from nasflow.base.errors import UsageError
 from pipeline.artifact import Blob
 from pipeline.stage import Context
-from stages.documents import HardwareNetwork, HardwareTarget, LatencyModel, PathEvaluations, SearchResult
-from stages.nas.path_values import Posterior, likely_variances
-from stages.nas.ranking import Ranking, evaluations_of
-from stages.nas.rules.posterior import agreement
+from stages.documents import HardwareNetwork, HardwareTarget, LatencyModel, SearchResult
+from stages.nas.config import without_evaluations
+from stages.nas.path_values import likely_variances
+from stages.nas.ranking import Ranking, kept_evaluations
+from stages.nas.rules.posterior import agreement, posterior_of
 from stages.nas.targets import TargetConfig, latency_window, path_costs_ms
 from stages.space.preferences import Shares, shares_of_probabilities
 
@@ -80,7 +80,7 @@ def hardware_networks(
     context: Context,
     picked: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> tuple[tuple[HardwareTarget, ...], tuple[HardwareNetwork, ...]]:
-    """Each target's latency limit and its most probable network.
+    """Each target's latency limit, ``target.pick_ms`` where that is set, and its most probable network.
 
     ``searches``: one search as each target has it (:func:`search_for`). ``target`` is applied to each: a
     ratio refers to the reference network on that device. ``picked``: the path of those targets whose network
@@ -92,7 +92,7 @@ def hardware_networks(
             name=one.name,
             device=one.device.model_copy(update={"serial": ""}),
             runtime=one.runtime,
-            target_ms=target.searched_ms(one.model),
+            target_ms=target.picked_ms(one.model),
             interval_percent=one.model.interval_percent,
         )
         for one in hardware
@@ -121,11 +121,7 @@ def hardware_networks(
 def check_evaluations(search: SearchResult) -> Blob:
     """Where what was learned from is kept. Raises UsageError where the search has kept nothing."""
     if search.evaluations is None:
-        raise UsageError(
-            f"the search by {search.estimator} has kept no evaluations, which other devices' networks are "
-            "chosen by.",
-            hint="Search by another estimator: --set search.estimator=posterior.",
-        )
+        raise without_evaluations(search.estimator)
     return search.evaluations
 
 
@@ -133,10 +129,9 @@ def estimated_losses(
     search: SearchResult, networks: Mapping[str, Sequence[int]], context: Context
 ) -> dict[str, float]:
     """What each network's loss is estimated to be, from the search's evaluations. Raises UsageError."""
-    blob = check_evaluations(search)
-    kept = PathEvaluations.model_validate_json(context.store.read_bytes(blob))
-    seen = evaluations_of(kept)
+    seen = kept_evaluations(check_evaluations(search), context)
     sizes = [len(layer.blocks) for layer in search.space.layers()]
-    values = Posterior(seen, sizes, likely_variances(seen, sizes)).mean()
+    # With what each step's images add: networks of the same loss were evaluated in easy steps and hard ones.
+    values = posterior_of(seen, sizes, likely_variances(seen, sizes)).mean()
     paths_NL = np.array([list(choices) for choices in networks.values()], dtype=np.int64)
     return dict(zip(networks, (-values.value(paths_NL)).tolist(), strict=True))

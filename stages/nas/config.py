@@ -146,6 +146,20 @@ def check_architecture_steps(config: SearchConfig, steps: int) -> None:
         )
 
 
+def check_shared(config: SearchConfig) -> None:
+    """Raises UsageError where a search keeps nothing that other devices' networks can be chosen by."""
+    if config.estimator in ("two_path", "reinforce"):  # a gradient is all that they make of an evaluation
+        raise without_evaluations(config.estimator)
+
+
+def without_evaluations(estimator: str) -> UsageError:
+    """The error for a search that several devices cannot share."""
+    return UsageError(
+        f"the search by {estimator} keeps no evaluations, which other devices' networks are chosen by.",
+        hint="Search by another estimator: --set search.estimator=posterior.",
+    )
+
+
 class PruneConfig(MeasurementConfig):
     """How the one network is kept, and how those that it is chosen from are timed."""
 

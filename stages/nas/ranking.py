@@ -8,6 +8,7 @@ from math import isclose
 from typing import TYPE_CHECKING
 
 from nasflow.base.errors import InfeasibleTargetError
+from pipeline.artifact import Blob
 from pipeline.stage import Context
 from stages.documents import LatencyModel, PathEvaluations, SearchResult
 from stages.nas.rules.posterior import LAST_NETWORKS, shares_of_one_target
@@ -66,9 +67,7 @@ class Ranking:
                 f"{search.target_ms:.4g} ms rank its networks. Search for that target for better ones."
             )
             return search.log_probabilities
-        seen = evaluations_of(
-            PathEvaluations.model_validate_json(self.context.store.read_bytes(search.evaluations))
-        )
+        seen = kept_evaluations(search.evaluations, self.context)
         window = latency_window(search.space, self.latency, target_ms, self.minimum_share)
         seed = derived_seed(self.seed, PickStream.PROBABILITIES)
         sizes = [len(row) for row in self.costs_ms]
@@ -131,12 +130,13 @@ class Ranking:
         return tuple(key for key in taken if key is not None)
 
 
-def evaluations_of(kept: PathEvaluations) -> Evaluations:
-    """As the rules have them."""
+def kept_evaluations(blob: Blob, context: Context) -> Evaluations:
+    """What a search has kept, as the rules have it."""
     import numpy as np
 
     from stages.nas.path_values import Evaluations
 
+    kept = PathEvaluations.model_validate_json(context.store.read_bytes(blob))
     return Evaluations(
         np.array(kept.choices, dtype=np.int64),
         np.array(kept.value),

@@ -101,6 +101,10 @@ class TargetConfig(Record):
         """The target in ms on the measured device that is searched for. Raises InfeasibleTargetError."""
         return feasible_ms("target", self.first, latency)
 
+    def picked_ms(self, latency: LatencyModel) -> float:
+        """The target in ms that the network is picked for. Raises InfeasibleTargetError."""
+        return self.pick_ms or self.searched_ms(latency)
+
     def further_ms(self, latency: LatencyModel) -> tuple[float, ...]:
         """The further targets in ms. Raises InfeasibleTargetError."""
         return tuple(

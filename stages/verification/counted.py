@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from android_bench.device import LatencyMeasurement
@@ -56,3 +56,16 @@ def counting_at(rounds: PairedRounds, look: Look) -> Counted | None:
     if len(rounds) >= MOST_MEASURED * look.blocks:
         return Counted(rounds, range(len(rounds)), look.error, enough=False, disturbed=disturbed)
     return None
+
+
+def measured_until(
+    rounds: PairedRounds, look: Look, tell: Callable[[int, int], None] = lambda _done, _of: None
+) -> Counted:
+    """Measure until enough rounds count at a look. ``tell``: how many there are, of how many at least.
+
+    Raises DeviceError, BadMeasurementError.
+    """
+    while (counted := counting_at(rounds, look)) is None:
+        rounds.measure()
+        tell(min(len(rounds), look.blocks), look.blocks)
+    return counted

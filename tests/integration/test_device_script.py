@@ -92,6 +92,7 @@ def test_every_line_that_waits_for_a_phone_has_its_test() -> None:
         "An AI pack in an app bundle, and which phone gets which network",
         "The example app",
         # Of a command's own refusal, to be read.
+        "A phone's GPU (`runtime.delegate: gpu`)",
         "A phone's NPU (`runtime.delegate: npu`)",
         # It takes several phones.
         "Phones that are measured side by side do not disturb each other",

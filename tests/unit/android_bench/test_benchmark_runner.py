@@ -394,8 +394,11 @@ def test_a_gpu_that_computed_everything_is_believed() -> None:
 @pytest.mark.parametrize("tool", [CLASSIC, LITERT], ids=["classic", "litert"])
 def test_a_gpu_that_fell_back_to_the_cpu_is_noticed(tool: RunnerTool, words: bytes, reason: str) -> None:
     done = Completed(words + CLASSIC_RUN.stdout, CLASSIC_RUN.stderr, 0)
-    with pytest.raises(BadMeasurementError, match=reason):
+    with pytest.raises(BadMeasurementError, match=reason) as caught:
         finished_run(tool, done, CLASSIC_RUN.result, request(options=GPU))
+    another_tool = tool is LITERT and not words
+    assert ("android.runner to a classic" in caught.value.hint) == another_tool, "only where it tells more"
+    assert "runtime.delegate" in caught.value.hint
 
 
 def test_a_gpu_that_nobody_asked_for_is_noticed() -> None:
@@ -565,8 +568,10 @@ def test_the_classic_tool_has_no_npu() -> None:
 )
 def test_an_npu_that_did_not_compute_everything_is_not_measured(words: bytes, reason: str) -> None:
     done = Completed(words + CLASSIC_RUN.stdout, CLASSIC_RUN.stderr, 0)
-    with pytest.raises(BadMeasurementError, match=f"the NPU was requested, but .*{reason}"):
+    with pytest.raises(BadMeasurementError, match=f"the NPU was requested, but .*{reason}") as caught:
         finished_run(LITERT, done, CLASSIC_RUN.result, request(options=NPU))
+    assert "classic" not in caught.value.hint, "that one has no NPU"
+    assert "android.npu_libraries" in caught.value.hint
 
 
 def test_an_npu_that_refuses_a_model_is_told_in_the_tools_words() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support import scripted_worker
 from support.fake_nvml import UUID, FakeNvml
 
@@ -23,6 +24,7 @@ from android_bench.device import BenchmarkRequest, Conditions, Device, RuntimeOp
 from android_bench.local import cuda_device
 from android_bench.local.cuda_device import WARMUP_MS, CudaDevice
 from android_bench.local.device import LocalDevice
+from android_bench.local.torch_worker import PyTorch
 from nasflow.assemble import measurable_precisions, open_device
 from nasflow.base.errors import BadMeasurementError, DeviceError, NoUsableDeviceError, UsageError
 from nasflow.config import PipelineConfig
@@ -239,6 +241,35 @@ def test_a_time_of_nothing_is_refused() -> None:
         pytest.raises(BadMeasurementError, match="impossible latency"),
     ):
         device.benchmark(request(block_model(SMALL)))
+
+
+def test_a_batch_that_the_memory_does_not_hold_is_named() -> None:
+    words = "CUDA out of memory. Tried to allocate 20.00 GiB."  # as torch.OutOfMemoryError begins
+    asked = request(block_model(SMALL), options=RuntimeOptions(batch=512))
+    with (
+        scripted("cuda:0", benchmark={"error": words, "out_of_memory": True}) as device,
+        pytest.raises(DeviceError, match="Tried to allocate") as caught,
+    ):
+        device.benchmark(asked)
+    assert "runtime.batch is 512; choose a smaller one" in caught.value.hint
+    assert "damaged" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "used_up"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("shapes (3, 4) and (5,) not aligned"), False),
+    ],
+)
+def test_what_pytorch_says_of_memory_is_told_from_other_refusals(error: Exception, used_up: bool) -> None:
+    engine = PyTorch()
+    assert isinstance(error, engine.refusals())
+    assert engine.exhausted(error) == used_up
+    engine.free()
 
 
 def test_the_gpus_state_is_kept_with_each_timing_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import io
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from android_bench.local.frames import read_frame, write_frame
 from android_bench.local.litert_worker import LiteRt, fill_inputs, open_interpreter
-from android_bench.local.serving import Loaded, ModelError
+from android_bench.local.serving import Loaded, ModelError, Operation, OutOfMemoryError, answered
 from android_bench.local.timing import time_invocations
 from stages.conversion.flatbuffer import block_model, empty_model
 from stages.space.block_spec import BlockSpec
@@ -135,6 +138,98 @@ def test_a_model_above_the_bound_in_bytes_is_kept_alone() -> None:
     models.load("second", ONE_THREAD, empty_model())
     assert models.get("first", ONE_THREAD) is None
     assert models.get("second", ONE_THREAD) is not None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A model that holds so much of a device's memory."""
+
+    share: float
+
+    @property
+    def invoke(self) -> Callable[[], object]:
+        return lambda: None
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        if self.share + inputs.shape[0] / 100 > 1:
+            raise MemoryError("Tried to allocate 2.00 GiB")
+        return inputs.astype(np.float32)
+
+
+class SmallMemory:
+    """An engine whose device holds models up to 1 together; a file says how much it takes.
+
+    A model that is given up leaves its memory taken until :meth:`free`, as PyTorch's allocator keeps it.
+    """
+
+    operations: ClassVar[Mapping[str, Operation]] = {}
+
+    def __init__(self) -> None:
+        self.living: list[weakref.ref[Held]] = []
+        self.taken = 0.0
+        self.loads = 0
+
+    def refusals(self) -> tuple[type[Exception], ...]:
+        return MemoryError, ValueError
+
+    def exhausted(self, error: Exception) -> bool:
+        return isinstance(error, MemoryError)
+
+    def free(self) -> None:
+        self.taken = sum(held.share for one in self.living if (held := one()) is not None)
+
+    def load(self, content: bytes, options: Mapping[str, Any]) -> Held:
+        self.loads += 1
+        share = float(content)
+        if self.taken + share > 1:
+            raise MemoryError(f"Tried to allocate {share}")
+        self.taken += share
+        held = Held(share)
+        self.living.append(weakref.ref(held))
+        return held
+
+    def own_clock(self, options: Mapping[str, Any]) -> None:
+        return None
+
+
+def asked(operation: str, model: str, **further: object) -> dict[str, Any]:
+    return {"op": operation, "model": model, "options": ONE_THREAD, **further}
+
+
+def test_models_that_fit_one_by_one_are_all_served_though_the_memory_holds_few_of_them() -> None:
+    engine = SmallMemory()
+    loaded = Loaded(engine)
+    for name in ("a", "b", "c"):
+        assert answered(engine, loaded, asked("load", name), b"0.4") == ({}, b"")
+    assert loaded.get("a", ONE_THREAD) is None, "given up for c"
+    assert loaded.get("c", ONE_THREAD) is not None
+    for name in ("a", "b", "c"):
+        if loaded.get(name, ONE_THREAD) is None:
+            answered(engine, loaded, asked("load", name), b"0.4")
+        assert loaded.get(name, ONE_THREAD) is not None
+    assert engine.loads < 3 * 2 * 2
+
+
+def test_memory_that_is_used_up_while_a_model_runs_is_taken_from_the_others() -> None:
+    engine = SmallMemory()
+    loaded = Loaded(engine)
+    for name in ("a", "b"):
+        answered(engine, loaded, asked("load", name), b"0.3")
+    images = np.zeros((80, 1), np.float32)
+    with pytest.raises(OutOfMemoryError, match="Tried to allocate"):
+        answered(engine, loaded, asked("run", "a", shape=images.shape, type="float32"), images.tobytes())
+    assert loaded.get("a", ONE_THREAD) is not None
+    assert loaded.get("b", ONE_THREAD) is None
+    assert engine.taken == 0.3
+
+
+def test_a_model_that_is_too_large_alone_is_told_as_such() -> None:
+    engine = SmallMemory()
+    loaded = Loaded(engine)
+    answered(engine, loaded, asked("load", "small"), b"0.4")
+    with pytest.raises(OutOfMemoryError, match=r"allocate 1\.5"):
+        answered(engine, loaded, asked("load", "large"), b"1.5")
+    assert engine.loads == 3, "tried once more"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from support.memory_context import MemoryScratch, Told, memory_context
 from support.simulated_device import SimulatedDevice
 from support.toy_search import latency_model
 
-from android_bench.device import BenchmarkRequest, LatencyMeasurement, RuntimeOptions
+from android_bench.device import BenchmarkRequest, Conditions, LatencyMeasurement, RuntimeOptions
 from android_bench.local.device import LocalDevice
 from nasflow.assemble import build_stages
 from nasflow.base.errors import ConversionError
@@ -196,7 +196,8 @@ def test_every_network_that_is_tried_counts_in_the_estimates() -> None:
         replace(stage(SimulatedDevice()), space=many(kernels=k)) for k in ((3,), (1, 3, 5, 7, 9, 11))
     )
     number = [len(covering_networks(one.space, {})) for one in (few, more)]
-    assert more.device_seconds()[0] == pytest.approx(few.device_seconds()[0] * number[1] / number[0], rel=0.1)
+    timings = [2 * n + 2 * -(-n // TOGETHER) for n in number]  # two of each, and the anchor's beside some
+    assert more.device_seconds()[0] == pytest.approx(few.device_seconds()[0] * timings[1] / timings[0])
     assert more.estimate_seconds() - few.estimate_seconds() > 2 * (number[1] - number[0])
     deep = THIN.model_copy(update={"stages": (StageSpec(width=8, layers=100),)})
     shallow = THIN.model_copy(update={"stages": (StageSpec(width=8, layers=10),)})
@@ -235,13 +236,51 @@ def test_a_few_networks_at_a_time_are_timed_and_the_first_bad_ones_end_it(
     device = Counted(noise=0.01)
     document = replace(stage(device), space=space).run(context, latency=model_of(space))
     assert len(document.networks) == len(networks) > 2 * TOGETHER
-    assert device.at_once == 2 * TOGETHER
+    assert device.at_once == 2 * TOGETHER + 2, "and the anchor, first and last"
     assert document.seconds >= 0
     scratch.logs.clear()
     slow = SlowForTensorflow(noise=0.01, factor=5.0)
     with pytest.raises(ConversionError, match="once converted, takes"):
         replace(stage(slow), space=space).run(context, latency=model_of(space))
     assert len(scratch.logs) == 1, "the rounds of the first few networks"
+
+
+@dataclass
+class Throttled(SimulatedDevice):
+    """Says so in the second round, and takes four times as long for what came out of TensorFlow."""
+
+    of_a_round: int = 4
+
+    @property
+    def hot(self) -> bool:
+        return (len(self.order) - 1) // self.of_a_round == 1
+
+    def conditions(self) -> Conditions:
+        throttled_by = ("heat",) if self.hot else ()
+        return super().conditions().model_copy(update={"throttled_by": throttled_by})
+
+    def true_ms(self, model: bytes) -> float:
+        return super().true_ms(model) * (4.0 if self.hot and self.order[-1].endswith("converted") else 1.0)
+
+
+def test_a_round_in_which_the_device_was_throttled_does_not_count() -> None:
+    scratch, ways = MemoryScratch(), split(THIN)
+    networks = covering_networks(THIN, ways)
+    assert len(networks) <= TOGETHER
+    for number, (choices, _) in enumerate(networks, start=1):
+        for part in ("converted", "written"):
+            model = network_model(THIN.network(choices), implementations=ways)
+            scratch.save(f"untrained_{number}.{part}", model)
+        scratch.save(
+            f"untrained_{number}.json",
+            b'{"operators": 1, "delegate_partitions": 1, "max_relative_diff": 0.0}',
+        )
+    device = Throttled(noise=0.002, of_a_round=2 * len(networks) + 2)
+    found = stage(device, rounds=3).run(memory_context("precheck", scratch=scratch), latency=model_of(THIN))
+    assert len(device.order) == 4 * device.of_a_round, "one more round than asked for"
+    for network in found.networks:
+        assert network.converted.rounds == 3
+        assert network.ratio_interval_95[1] < 1.05
 
 
 def test_it_comes_before_any_training_and_makes_none_of_it_stale(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ SOMEWHERE = TakenThere(
         ),
     ),
     (),
-    12.5,
+    seconds=12.5,
+    shift_percent=0.0,
 )
 
 
@@ -134,6 +136,25 @@ def test_the_document_is_whole_and_says_where_it_came_from(old: LatencyModel) ->
     assert model.seconds == 12.5
     assert len(model.calibration) == len(model.held_out) == 10
     assert "adaptation" not in old.model_dump(), "what was stored before is written as it was"
+
+
+def test_its_interval_knows_that_sittings_differ(old: LatencyModel) -> None:
+    """As that of a model that is fitted in full."""
+    there = old_times(old, SPACE) * by_kind(depthwise=1.4)
+    chosen = plan(old, SPACE, 10, 10, 0)
+    one, other = (
+        adapt(
+            old,
+            SPACE,
+            measured(chosen.learned, there),
+            measured(chosen.held_out, there),
+            replace(SOMEWHERE, shift_percent=shift_percent),
+        )
+        for shift_percent in (0.0, 3.0)
+    )
+    assert other.shift_percent == 3.0
+    assert other.interval_percent == pytest.approx(math.hypot(one.interval_percent, 1.96 * 3))
+    assert other.block_ms == one.block_ms
 
 
 def test_held_out_networks_take_no_part_in_it(old: LatencyModel) -> None:

@@ -15,13 +15,14 @@ from support.latency_spaces import TINY
 from support.memory_context import memory_context
 from support.simulated_device import SIMULATED, SimulatedDevice
 
-from android_bench.device import RuntimeOptions
+from android_bench.device import DeviceInfo, RuntimeOptions
 from nasflow.base.errors import IntegrityError, MachineError, NasflowError, UsageError
 from stages.conversion.flatbuffer import block_model
 from stages.documents import LatencyModel, LatencyTable
 from stages.latency.config import LatencyConfig
 from stages.latency.exchange import LatencyFile, differences, export
 from stages.latency.exchange import read_latency_file as read
+from stages.latency.model import net_block_ms
 from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps
 
@@ -47,8 +48,8 @@ TABLE, MODEL = measured()
 CONTENT = export(SPACE, TABLE, MODEL, at=datetime(2026, 1, 2, tzinfo=UTC), nasflow_version="0.1")
 
 
-def read_latency_file(path: Path) -> LatencyFile:
-    return read(path, SPACE, ANCHOR)
+def read_latency_file(path: Path, here: DeviceInfo = SIMULATED) -> LatencyFile:
+    return read(path, SPACE, ANCHOR, here)
 
 
 def changed(tmp_path: Path, change: Change) -> Path:
@@ -191,6 +192,18 @@ def test_a_space_that_would_fill_the_memory_is_refused_at_once(tmp_path: Path) -
 
     with pytest.raises(UsageError, match="layers"):
         read_latency_file(changed(tmp_path, endless))
+
+
+def test_a_device_with_onnx_runtime_is_given_no_block_in_parts(tmp_path: Path) -> None:
+    """What it measures are exported models, in which each block is one convolution after the other."""
+    path = tmp_path / "latency.json"
+    path.write_bytes(CONTENT)
+    there = read_latency_file(path)
+    assert set(there.model.implementations.values()) == {"split"}
+    here = read_latency_file(path, SIMULATED.model_copy(update={"runtime": "onnxruntime 1.27.0"}))
+    assert here.model.implementations == dict.fromkeys(there.model.implementations, "native")
+    assert [row.block.key for row in here.table.rows] == [block.key for block in SPACE.distinct_blocks()]
+    assert net_block_ms(here.table)[1] == here.model.implementations, "fitted again, it is so, too"
 
 
 def test_a_file_of_7x7_blocks_needs_both_ways(tmp_path: Path) -> None:

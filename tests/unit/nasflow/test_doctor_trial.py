@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from support.scripted_device import ScriptedDevice
 
 from android_bench.device import BenchmarkRequest, LatencyMeasurement
@@ -13,8 +14,10 @@ from nasflow.base.errors import BadMeasurementError
 from nasflow.base.text import shown_ms
 from nasflow.commands.bench import _outcome
 from nasflow.config import PipelineConfig
+from nasflow.doctor.bundle import requests
 from nasflow.doctor.phone import _trial
 from stages.conversion.flatbuffer import empty_model
+from stages.documents import Precision
 from stages.space import load_space
 
 
@@ -64,6 +67,32 @@ def test_the_trial_times_the_empty_model_and_the_smallest_block_as_profile_will(
     named = next(b for b in load_space(CONFIG.space, tmp_path).distinct_blocks() if b.key in short[1].name)
     assert named.macs == smallest
     assert "the empty model below 1 us" in check.found
+
+
+def stored_as(model: bytes) -> str:
+    """The precision of a model's kernels."""
+    root = schema.ModelT.InitFromPackedBuf(model)
+    (stored,) = {
+        tensor.type
+        for tensor in root.subgraphs[0].tensors
+        if len(tensor.shape) > 1 and root.buffers[tensor.buffer].data is not None
+    }
+    names = {value: name.lower() for name, value in vars(schema.TensorType).items()}
+    return names[stored]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_trial_and_bundle_send_models_of_the_precision_that_is_to_be_measured(
+    tmp_path: Path, precision: Precision
+) -> None:
+    """What a phone's GPU or NPU takes, and how long it takes, depends on it."""
+    config = PipelineConfig.model_validate({"runtime": {"precision": precision}})
+    device = Recording()
+    _trial(device, config, tmp_path)
+    network, empty, block = device.asked
+    assert empty.model == empty_model(), "as profile has it in every precision"
+    for request in (network, block, *requests(config.runtime)):
+        assert stored_as(request.model) == precision, request.name
 
 
 def test_a_phone_that_cannot_time_the_empty_model_fails_in_the_doctor_already(tmp_path: Path) -> None:

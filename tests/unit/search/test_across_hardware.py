@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from support.memory_context import MemoryStore, memory_context
@@ -11,7 +12,7 @@ from support.toy_search import DATA, SPACE, latency_model
 
 from nasflow.base.errors import UsageError
 from stages.documents import LatencyModel, PathEvaluations, SearchResult
-from stages.nas.across_hardware import Hardware, hardware_networks, search_for
+from stages.nas.across_hardware import Hardware, estimated_losses, hardware_networks, search_for
 from stages.nas.config import SearchConfig
 from stages.nas.targets import TargetConfig
 from stages.search import Search, SharedSearch
@@ -100,9 +101,50 @@ def test_each_device_gets_the_network_that_its_own_latencies_allow(
     assert taken.choices == here.choices, "what is picked already is kept"
 
 
+def test_a_network_is_picked_for_the_latency_that_pick_ms_says(
+    store: MemoryStore, searched: SearchResult
+) -> None:
+    """As ``prune`` picks it, whatever was searched for."""
+    context = memory_context("search", store=store)
+    target = TARGET.model_copy(update={"pick_ms": 0.085})
+    searches = {"here": search_for(searched, "here", HERE, target, 0, context)}
+    (limit,), (found,) = hardware_networks(searches, [Hardware("here", HERE)], target, 0, context)
+    assert limit.target_ms == 0.085
+    assert 0.8 * 0.085 <= HERE.predict_ms(found.net) <= 0.085
+
+
+def test_an_estimated_loss_is_without_the_difficulty_of_the_images_that_it_was_seen_on(
+    store: MemoryStore, searched: SearchResult
+) -> None:
+    """Losses fall during a search, and some images are harder than others: neither is the network's."""
+    random = np.random.default_rng(3)
+    parts = [random.normal(0, 0.02, len(layer.blocks)) for layer in SPACE.layers()]
+    truth = {
+        path: 1.0 + sum(float(part[choice]) for part, choice in zip(parts, path, strict=True))
+        for path in PATHS
+    }
+    steps = 60
+    fallen_S = np.linspace(0.8, 0.0, steps) + random.normal(0, 0.066, steps)
+    step_N = np.repeat(np.arange(steps), 4)
+    paths = [PATHS[index] for index in random.integers(len(PATHS), size=len(step_N))]
+    loss_N = [truth[path] for path in paths] + fallen_S[step_N] + random.normal(0, 0.025, len(step_N))
+    kept = PathEvaluations(
+        step=tuple(step_N.tolist()),
+        choices=tuple(paths),
+        value=tuple((-loss_N).tolist()),
+        noise=(1.0,) * len(paths),
+    )
+    blob = store.put_bytes(kept.model_dump_json().encode(), ".json")
+    search = searched.model_copy(update={"evaluations": blob})
+    networks = {str(path): path for path in PATHS}
+    found = estimated_losses(search, networks, memory_context("search", store=store))
+    correlation = np.corrcoef([found[name] for name in networks], [truth[path] for path in networks.values()])
+    assert correlation[0, 1] > 0.9
+
+
 def test_a_search_that_kept_no_evaluations_is_refused(store: MemoryStore, searched: SearchResult) -> None:
     without = searched.model_copy(update={"evaluations": None, "estimator": "reinforce"})
-    with pytest.raises(UsageError, match="by reinforce has kept no evaluations"):
+    with pytest.raises(UsageError, match="by reinforce keeps no evaluations"):
         search_for(without, "here", THERE, TARGET, 0, memory_context("search", store=store))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
@@ -10,12 +11,14 @@ from support.latency_spaces import SPACE
 from support.memory_context import MemoryScratch, memory_context
 from support.simulated_device import SIMULATED, SimulatedDevice
 
-from android_bench.device import RuntimeOptions
+from android_bench.device import Conditions, DeviceInfo, RuntimeOptions
+from nasflow.base.errors import DeviceError
 from stages.conversion.measured import measured_network
 from stages.documents import CrossCell, CrossTable, HardwareNetwork, HardwareTarget, LatencyModel
 from stages.latency.config import LatencyConfig
 from stages.latency_model import FitLatency
 from stages.profile_ops import ProfileConfig, ProfileOps
+from stages.space.search_space import NetConfig
 from stages.verification.cross_table import Setting, measure_settings
 
 LAYERS = len(SPACE.layers())
@@ -42,6 +45,11 @@ def model() -> LatencyModel:
     return model_of(SimulatedDevice(noise=0.005))
 
 
+def once(_digest: str) -> MemoryScratch:
+    """Nothing is kept."""
+    return MemoryScratch()
+
+
 def setting(name: str, model: LatencyModel, options: RuntimeOptions = ONE) -> Setting:
     target = HardwareTarget(name=name, device=SIMULATED, runtime=options, target_ms=1.0, interval_percent=2.0)
     return Setting(target, model, write)
@@ -51,8 +59,8 @@ def network(name: str, choices: tuple[int, ...]) -> HardwareNetwork:
     return HardwareNetwork(target=name, choices=choices, net=SPACE.network(choices), estimated_loss=0.5)
 
 
-def write(network: HardwareNetwork) -> bytes:
-    return measured_network(network.net, "float32")
+def write(net: NetConfig) -> bytes:
+    return measured_network(net, "float32")
 
 
 def test_each_network_is_held_against_the_targets_own_and_equal_ones_are_timed_once(
@@ -60,20 +68,20 @@ def test_each_network_is_held_against_the_targets_own_and_equal_ones_are_timed_o
 ) -> None:
     networks = [network("a", FAST), network("b", SLOW), network("c", FAST)]
     device = SimulatedDevice(noise=0.005)
-    cells, seconds = measure([setting("a", model)], networks, device, MemoryScratch())
-    assert len(set(device.order)) == 2, "c has the network of a"
-    assert device.renewed == 8
-    assert seconds >= 0
+    cells, counted = measure([setting("a", model)], networks, device, once)
+    assert len(set(device.order)) == 3, "c has the network of a; and the anchor"
+    assert device.renewed == len(counted) == 8
+    assert counted.rounds.seconds >= 0
     by_name = {cell.network: cell for cell in cells}
     assert by_name["a"].ratio_to_own == by_name["c"].ratio_to_own == 1
-    truth = device.true_ms(write(networks[1])) / device.true_ms(write(networks[0]))
+    truth = device.true_ms(write(networks[1].net)) / device.true_ms(write(networks[0].net))
     low, high = by_name["b"].ratio_to_own_interval_95
     assert by_name["b"].ratio_to_own == pytest.approx(truth, rel=0.02)
     assert 1 < low <= by_name["b"].ratio_to_own <= high
     for cell in cells:
         assert cell.measurement.median_ms == pytest.approx(cell.predicted_ms, rel=0.1)
 
-    other, _ = measure([setting("b", model)], networks, device, MemoryScratch())
+    other, _ = measure([setting("b", model)], networks, device, once)
     assert {cell.network: cell.ratio_to_own for cell in other}["b"] == 1
     table = CrossTable(
         space=SPACE.name,
@@ -88,22 +96,80 @@ def test_each_network_is_held_against_the_targets_own_and_equal_ones_are_timed_o
 
 
 def other_every_round(number: int) -> float:
-    """A device that runs at another speed in each round of four timings."""
-    return (1.0, 1.3, 0.9, 2.0, 1.1)[number // 4 % 5]
+    """A device that runs at another speed in each round of six timings."""
+    return (1.0, 1.3, 0.9, 2.0, 1.1)[number // 6 % 5]
 
 
 def test_settings_of_a_device_keep_their_ratio_however_its_speed_changes(model: LatencyModel) -> None:
     networks = [network("one", FAST), network("two", SLOW)]
     device = SimulatedDevice(noise=0.005, disturbance=other_every_round, setting=two_threads_are_faster)
     settings = [setting("one", model, ONE), setting("two", model, TWO)]
-    cells, _ = measure(settings, networks, device, MemoryScratch(), rounds=10)
+    cells, _ = measure(settings, networks, device, once, rounds=10)
     by_name = {(cell.network, cell.target): cell for cell in cells}
     for one in networks:
         ratio = level(by_name[one.target, "two"]) / level(by_name[one.target, "one"])
         assert ratio == pytest.approx(SHARE_OF_TWO, rel=0.03)
-    truth = device.true_ms(write(networks[1])) / device.true_ms(write(networks[0]))
+    truth = device.true_ms(write(networks[1].net)) / device.true_ms(write(networks[0].net))
     assert by_name["two", "one"].ratio_to_own == pytest.approx(truth, rel=0.02)
     assert by_name["one", "two"].ratio_to_own == pytest.approx(1 / truth, rel=0.02)
+
+
+@dataclass
+class Throttled(SimulatedDevice):
+    """Two rounds of four timings in which it says so, and takes three times as long for one of the models."""
+
+    hot: tuple[int, ...] = (2, 5)
+    name: str = "network_1_setting_0"
+    serial: str = "A"
+
+    def conditions(self) -> Conditions:
+        hot = (len(self.order) - 1) // 4 in self.hot
+        return super().conditions().model_copy(update={"throttled_by": ("heat",) if hot else ()})
+
+    def true_ms(self, model: bytes) -> float:
+        hot = (len(self.order) - 1) // 4 in self.hot
+        return super().true_ms(model) * (3.0 if hot and self.order[-1] == self.name else 1.0)
+
+    def info(self) -> DeviceInfo:
+        return SIMULATED.model_copy(update={"serial": self.serial})
+
+
+def test_a_round_in_which_the_device_was_throttled_is_measured_again(model: LatencyModel) -> None:
+    networks = [network("a", FAST), network("b", SLOW)]
+    device = Throttled(noise=0.002)
+    cells, counted = measure([setting("a", model)], networks, device, once)
+    assert (len(counted.rounds), len(counted), counted.enough) == (10, 8, True)
+    (slow,) = (cell for cell in cells if cell.network == "b")
+    assert slow.measurement.rounds == 8
+    assert slow.measurement.round_medians_ms == pytest.approx([slow.measurement.median_ms] * 8, rel=0.02), (
+        "none of the two rounds is among them"
+    )
+
+
+def test_a_device_that_is_throttled_on_and_on_is_shown_as_it_is(model: LatencyModel) -> None:
+    networks = [network("a", FAST), network("b", SLOW)]
+    device = Throttled(hot=tuple(range(99)))
+    _, counted = measure([setting("a", model)], networks, device, once, rounds=3)
+    assert (len(counted.rounds), len(counted), counted.enough) == (9, 9, False)
+
+
+def test_an_interrupted_comparison_goes_on_with_the_same_device(model: LatencyModel) -> None:
+    networks = [network("a", FAST), network("b", SLOW)]
+    scratches: dict[str, MemoryScratch] = {}
+
+    def kept(digest: str) -> MemoryScratch:
+        return scratches.setdefault(digest, MemoryScratch())
+
+    with pytest.raises(DeviceError, match="unplugged"):
+        measure([setting("a", model)], networks, Throttled(hot=(), unplug_at=4 * 5 + 1), kept)
+    device = Throttled(hot=())
+    told: list[tuple[int, int]] = []
+    measure([setting("a", model)], networks, device, kept, tell=lambda *done: told.append(done))
+    assert len(device.order) == 4 * 3, "three of eight rounds were left"
+    assert told == [(6, 8), (7, 8), (8, 8)]
+    other = Throttled(hot=(), serial="B")
+    measure([setting("a", model)], networks, other, kept)
+    assert len(other.order) == 4 * 8, "another phone of that kind has rounds of its own"
 
 
 def level(cell: CrossCell) -> float:
