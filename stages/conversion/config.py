@@ -71,7 +71,11 @@ class ConvertConfig(Record):
         description="decibels by which a float16 file's logits must exceed their difference from float32's, "
         "on validation images and on a few extreme ones (black, white, noise, saturated)",
     )
-    min_int8_snr_db: float = Field(5.0, description="the same of int8 and dynamic range")
+    min_int8_snr_db: float = Field(
+        5.0,
+        description="the same of int8 and dynamic range; int8's logits of extreme images count up to those "
+        "of validation images",
+    )
     min_float16_top1_percent: float = Field(
         98.0,
         ge=0,

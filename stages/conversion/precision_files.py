@@ -111,15 +111,21 @@ class PrecisionFiles:
         plain = without_softmax(float32_model)
         logits_model = model if plain is float32_model else remake(plain)
         models = ("the float32 model", f"the {precision} model")
-        few_NHWC = edge_images(self.choice)
-        few_NK = self._answers_to(few_NHWC, logits_model, element)
-        few = compare(self._answers_to(few_NHWC, plain, "float32"), few_NK, name=name, models=models)
-        if logits_model is not model:
-            taken_NHWC, named = model_input(few_NHWC, element), f"{name} in {precision}"
-            check_probabilities(model, taken_NHWC, few_NK, self.here, name=named)
         reference_NK = self._answers(plain, "float32")
         seen_NK = self._answers(logits_model, element)
         parity = compare(reference_NK, seen_NK, name=name, models=models)
+        few_NHWC = edge_images(self.choice)
+        few_NK = self._answers_to(few_NHWC, logits_model, element)
+        reach = None if ranges is None else (float(reference_NK.min()), float(reference_NK.max()))
+        few = compare(
+            within(reach, self._answers_to(few_NHWC, plain, "float32")),
+            within(reach, few_NK),
+            name=name,
+            models=models,
+        )
+        if logits_model is not model:
+            taken_NHWC, named = model_input(few_NHWC, element), f"{name} in {precision}"
+            check_probabilities(model, taken_NHWC, few_NK, self.here, name=named)
         labels = self.choice.labels
         return MadeFile(
             model,
@@ -200,6 +206,15 @@ def better_of(kept: MadeFile, tuned: MadeFile, tuned_check: ConversionCheck) -> 
         return replace(tuned, quantization=found), True
     found = first.model_copy(update={"other_accuracy_percent": second.accuracy_percent})
     return replace(kept, quantization=found), False
+
+
+def within(reach: tuple[float, float] | None, logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits up to those that validation images reach; None: all.
+
+    int8 holds what calibration images reach, and cuts what lies beyond: black, white or noise may lie far
+    beyond, and that it is cut is no fault.
+    """
+    return logits_NK if reach is None else np.clip(logits_NK, *reach)
 
 
 def same_but_for_noise(reference_NK: NDArray[Any], other_NK: NDArray[Any]) -> NDArray[np.bool_]:

@@ -53,21 +53,26 @@ class Moment:
         return "asleep" if any(conditions.awake is False for conditions in known) else None
 
 
-def dropped(moments: Sequence[Moment], max_thermal_status: int = 0) -> list[Dropped | None]:
+def dropped(
+    moments: Sequence[Moment], max_thermal_status: int = 0, *, settled: bool = False
+) -> list[Dropped | None]:
     """Why each does not count; None: it does. ``max_thermal_status``: at which a phone may be measured.
 
     All moments are judged anew with each new one, for a device that has been slow from the beginning shows it
-    only when it recovers.
+    only when it recovers. ``settled``: no more are measured for those that were dropped. The last one is then
+    like any other, and a third of the moments count, but for what their conditions say: a computer beside
+    other programs is never as fast twice.
     """
     seen = [moment.seen(max_thermal_status) for moment in moments]
-    usual_ms = _usual_ms([moment.anchor_ms for moment, why in zip(moments, seen, strict=True) if not why])
+    anchors_ms = [moment.anchor_ms for moment, why in zip(moments, seen, strict=True) if not why]
+    usual_ms = _usual_ms(anchors_ms, settled=settled)
     return [
         why or ("disturbed" if moment.anchor_ms > SLOWED * usual_ms else None)
         for moment, why in zip(moments, seen, strict=True)
     ]
 
 
-def _usual_ms(anchors_ms: Sequence[float]) -> float:
+def _usual_ms(anchors_ms: Sequence[float], *, settled: bool) -> float:
     """The anchor's time at the fastest speed that a third of the moments reach, or the last one.
 
     A third: of as many moments as are measured at most, those that count are then enough, however long a
@@ -75,4 +80,5 @@ def _usual_ms(anchors_ms: Sequence[float]) -> float:
     """
     if not anchors_ms:
         return math.inf
-    return min(sorted(anchors_ms)[(len(anchors_ms) - 1) // MOST_MEASURED], anchors_ms[-1])
+    of_a_third = sorted(anchors_ms)[(len(anchors_ms) - 1) // MOST_MEASURED]
+    return of_a_third if settled else min(of_a_third, anchors_ms[-1])

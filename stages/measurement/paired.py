@@ -101,12 +101,15 @@ class PairedRounds:
         self.rounds.append(one)
         return one
 
-    def dropped(self) -> list[Dropped | None]:
-        """Why each round does not count, by its conditions and its anchor; None: it does."""
+    def dropped(self, *, settled: bool = False) -> list[Dropped | None]:
+        """Why each round does not count, by its conditions and its anchor; None: it does.
+
+        ``settled``: no more are measured for those that were dropped (:func:`dropped`).
+        """
         if self._anchor is None:
             return [None] * len(self)
         moments = [Moment.of(one, self._anchor) for one in self.rounds]
-        return dropped(moments, self._max_thermal_status)
+        return dropped(moments, self._max_thermal_status, settled=settled)
 
     def medians_ms(self, name: str, among: Sequence[int] | None = None) -> list[float]:
         """One network's median of every round, or of those ``among`` them."""

@@ -49,11 +49,13 @@ def counting_at(rounds: PairedRounds, look: Look) -> Counted | None:
     Rounds that are dropped are measured again, up to a limit: a device that is disturbed on and on is then
     shown as it is, without a verdict.
     """
-    among = [index for index, reason in enumerate(rounds.dropped()) if reason is None]
+    settled = len(rounds) >= MOST_MEASURED * look.blocks
+    reasons = rounds.dropped(settled=settled)
+    among = [index for index, reason in enumerate(reasons) if reason is None]
     disturbed = len(rounds) - len(among)
     if len(among) >= look.blocks:
         return Counted(rounds, among[: look.blocks], look.error, enough=True, disturbed=disturbed)
-    if len(rounds) >= MOST_MEASURED * look.blocks:
+    if settled:
         return Counted(rounds, range(len(rounds)), look.error, enough=False, disturbed=disturbed)
     return None
 

@@ -37,7 +37,9 @@ def _moments(blocks: Sequence[Block]) -> list[Moment]:
 
 def with_drops(plan: GatePlan, blocks: Sequence[Block]) -> tuple[Block, ...]:
     """The blocks, with what does not count marked (:func:`stages.measurement.disturbed.dropped`)."""
-    reasons = dropped(_moments(blocks), plan.max_thermal_status)
+    looks = looks_of(plan, blocks)
+    wanted = looks[-1].blocks if looks else plan.max_blocks
+    reasons = dropped(_moments(blocks), plan.max_thermal_status, settled=_settled(len(blocks), wanted))
     return tuple(
         block.model_copy(update={"dropped": reason}) for block, reason in zip(blocks, reasons, strict=True)
     )
@@ -52,9 +54,10 @@ def looks_of(plan: GatePlan, blocks: Sequence[Block]) -> tuple[GateLook, ...]:
     moments, logs = _moments(blocks), [_Logs.of(block) for block in blocks]
     taken: list[GateLook] = []
     for measured in range(plan.min_blocks, len(moments) + 1):
-        reasons = dropped(moments[:measured], plan.max_thermal_status)
-        counting = [one for one, reason in zip(logs, reasons, strict=False) if reason is None]
         look = planned[len(taken)]
+        settled = _settled(measured, look.blocks)
+        reasons = dropped(moments[:measured], plan.max_thermal_status, settled=settled)
+        counting = [one for one, reason in zip(logs, reasons, strict=False) if reason is None]
         if len(counting) < look.blocks:
             continue
         taken.append(_look(plan, look, counting[: look.blocks], last=look is planned[-1]))
@@ -65,7 +68,12 @@ def looks_of(plan: GatePlan, blocks: Sequence[Block]) -> tuple[GateLook, ...]:
 
 def exhausted(plan: GatePlan, blocks: Sequence[Block]) -> bool:
     """Whether so many blocks did not count that no more are measured."""
-    return len(blocks) >= MOST_MEASURED * plan.max_blocks
+    return _settled(len(blocks), plan.max_blocks)
+
+
+def _settled(measured: int, wanted: int) -> bool:
+    """Whether as many were measured as are for so many that are to count."""
+    return measured >= MOST_MEASURED * wanted
 
 
 def verdict_of(plan: GatePlan, blocks: Sequence[Block]) -> GateVerdict | None:

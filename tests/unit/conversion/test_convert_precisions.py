@@ -22,7 +22,7 @@ from pipeline.store.store import Store
 from stages.conversion.config import ConvertConfig
 from stages.conversion.converter import TensorflowConverter
 from stages.conversion.edge_images import extreme_images
-from stages.conversion.precision_files import same_but_for_noise
+from stages.conversion.precision_files import same_but_for_noise, within
 from stages.conversion.suitable import check_runs_in
 from stages.convert import Convert
 from stages.data.config import DataConfig, open_dataset
@@ -297,6 +297,17 @@ def test_a_space_with_h_swish_is_refused_in_int8_unless_it_may_fall_apart() -> N
     check_runs_in(space, half, one_partition=True)
     check_runs_in(space, int8.model_copy(update={"delegate": "gpu"}), one_partition=True)
     check_runs_in(load_space(SpaceConfig(name="proxyless_mobile")), int8, one_partition=True)
+
+
+def test_what_lies_beyond_the_reach_of_real_images_is_cut_and_that_is_no_fault() -> None:
+    """White and noise ask for logits of 40; int8 holds up to 3.1, as real images ask for no more."""
+    beyond_NK = np.array([[40.0, -9.0, 1.0]], dtype=np.float32)
+    held_NK = np.array([[3.1, -2.0, 1.0]], dtype=np.float32)
+    reach = (-2.0, 3.0)
+    assert np.array_equal(within(reach, beyond_NK), within(reach, held_NK))
+    wrong_NK = np.array([[-2.0, 3.1, 1.0]], dtype=np.float32)
+    assert np.abs(within(reach, beyond_NK) - within(reach, wrong_NK)).max() == 5.0
+    assert within(None, beyond_NK) is beyond_NK
 
 
 def test_a_class_that_is_held_for_as_likely_is_the_same_but_a_wrong_one_is_not() -> None:

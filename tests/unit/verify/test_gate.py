@@ -137,6 +137,20 @@ def test_a_device_that_is_fast_at_first_is_judged_by_the_speed_that_it_keeps(fas
     assert look.verdict == "pass"
 
 
+def test_a_computer_that_is_never_as_fast_twice_is_judged_all_the_same() -> None:
+    """Each block is the fastest one by then, and all before it seem slow: nothing else says so of them."""
+    plan = GatePlan(max_ratio=0.8)
+    speeds = [1.2**-n for n in range(3 * plan.min_blocks)]
+    measured = [block(1.5 * slow, 3.0 * slow, anchor_ms=slow) for slow in speeds]
+    assert verdict_of(plan, measured[:-1]) is None
+    assert verdict_of(plan, measured) == "pass"
+    counted = [one for one in with_drops(plan, measured) if one.dropped is None]
+    assert len(counted) == plan.min_blocks
+    hot = Conditions(at=AT, thermal_status=2)
+    throttled = [block(1.5 * slow, 3.0 * slow, slow, hot) for slow in speeds]
+    assert verdict_of(plan, throttled) is None, "what a device says of itself is believed"
+
+
 def test_a_single_anchor_that_was_timed_too_short_makes_no_other_block_slow() -> None:
     measured = blocks(0.6, 12)
     measured[5] = block(1.8, 3.0, anchor_ms=0.5)
