@@ -37,7 +37,8 @@ from android_bench.local.device import LocalDevice
 from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, above, at_least, say
 from benchmarks._tabular import TABULAR, TrainedSpace
-from benchmarks.search_rules import CHOSEN_BY, CONFIRMED_BY, recorded
+from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY
+from benchmarks.search_rules import recorded
 from benchmarks.tabular_space import silent
 from nasflow.assemble import cuda_gpu, onnx_runtime
 from pipeline.runner import Pipeline

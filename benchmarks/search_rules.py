@@ -1,15 +1,15 @@
 """Which rule finds good networks by nothing but its probabilities? Replayed on recorded losses, in minutes.
 
-Twelve supernets of the tabular space were trained as :mod:`benchmarks.search_vs_random` does it, and at
-every second architecture step the losses of all 243 paths on that step's own images were recorded, with true
-and with shuffled labels. A rule draws its paths and is told what was recorded of them, a row for two steps.
-What its most probable path under each of eight targets is worth is known: all networks were trained to the
-end. The seeds from 100 on served to choose the rules' constants, 0 to 7 to confirm them.
+Twelve supernets of the tabular space were trained, and at every second architecture step the losses of all
+243 paths on that step's own images were recorded, with true and with shuffled labels
+(:mod:`benchmarks.record_losses`). A rule draws its paths and is told what was recorded of them, a row for two
+steps. What its most probable path under each of eight targets is worth is known: all networks were trained to
+the end. The seeds from 100 on served to choose the rules' constants, 0 to 7 to confirm them.
 
 Controls: noise in place of losses (*blind*), shuffled labels, and probabilities that each layer's candidates
-have exchanged. Beside the rules a ceiling: the path of the least recorded loss, in the mean of all steps.
-And what a training of their own would choose among the most probable networks (*trials*), at its best: a
-whole training of each, judged on the validation images.
+have exchanged. Beside the rules a ceiling: the path of the least recorded loss, in the mean of all steps. And
+what a training of their own would choose among the most probable networks (*trials*), at its best: a whole
+training of each, judged on the validation images.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._kept_lines import Job, KeptLines
 from benchmarks._report import Bar, Outcome, at_least, main
 from benchmarks._tabular import TABULAR
 from benchmarks._tabular_ruler import CONTROLS, MINIMUM_SHARE, PERMUTED, Ruler, control_bars, targets_ms
+from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, STEPS_OF_A_ROW, UNIT, losses_file
 from pipeline.artifact import sha256_hex
 from stages.nas.latency_window import LatencyWindow
 from stages.nas.rules.base import PathRule, Rows
@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-RECORDED = Path(__file__).parent / "data" / "recorded_losses.npz"
-UNIT = 1 / 2000  # nats, of the recorded whole numbers
-CHOSEN_BY, CONFIRMED_BY = (100, 101, 102, 103), tuple(range(8))
-STEPS_OF_A_ROW, PATHS_PER_STEP, WINDOW_RATE = 2, 4, 0.1
+RECORDED = losses_file(TABULAR)
+PATHS_PER_STEP, WINDOW_RATE = 4, 0.1
 PERMUTATIONS, DRAWS, SPREAD = 20, 10_000, 0.07
 MEAN, LOWER_END, LOW = 88.0, 82.0, 60.0
 TRIED = (2, 3, 5)  # of the most probable networks

@@ -7,9 +7,8 @@ import pytest
 
 from benchmarks._tabular import TABULAR
 from benchmarks._tabular_ruler import Ruler, targets_ms
+from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY
 from benchmarks.search_rules import (
-    CHOSEN_BY,
-    CONFIRMED_BY,
     RULES,
     Replay,
     _bars,
