@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,16 @@ from stages.nas.estimators.base import SeenImages
 from stages.search import Search
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from stages.nas.architecture import Architecture
     from stages.nn.supernet import Supernet
     from stages.training.optimisation import Loss
+
+    Array = NDArray[np.float64]
 
 CHOSEN_BY, CONFIRMED_BY = (100, 101, 102, 103), tuple(range(8))
 """Seeds of supernets: constants of rules are chosen by the first, and confirmed by the others."""
@@ -46,6 +51,16 @@ QUICK = SearchConfig(warmup_epochs=0, epochs=1, learning_rate=0.025)
 def losses_file(of: Tabular) -> Path:
     """Where a space's recorded losses lie: (rows, paths) for each supernet, ``true_N`` and ``shuffled_N``."""
     return FOLDER / f"{of.name}_losses.npz"
+
+
+@cache
+def recorded(of: Tabular, kind: str, supernet: int) -> Array:
+    """(rows, paths): the loss in nats of every path on a step's images; ``true`` or ``shuffled``."""
+    import numpy as np
+
+    with np.load(losses_file(of)) as file:
+        found: Array = file[f"{kind}_{supernet}"] * UNIT
+    return found
 
 
 @dataclass
