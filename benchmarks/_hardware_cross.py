@@ -37,7 +37,7 @@ from android_bench.local.device import LocalDevice
 from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, above, at_least, say
 from benchmarks._tabular import TABULAR, TrainedSpace
-from benchmarks.search_rules import CHOSEN_BY, CONFIRMED_BY, recorded
+from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, recorded
 from benchmarks.tabular_space import silent
 from nasflow.assemble import cuda_gpu, onnx_runtime
 from pipeline.runner import Pipeline
@@ -82,7 +82,7 @@ def cross_figures(full: bool) -> dict[str, Any]:
     """Measure all targets, then compare. Raises DeviceError, BadMeasurementError."""
     targets = [measured(name, options, full) for name, options in targets_here().items()]
     supernets = (*CHOSEN_BY, *CONFIRMED_BY)
-    loss_SP = np.array([recorded("true", supernet).mean(axis=0) for supernet in supernets])
+    loss_SP = np.array([recorded(TABULAR, "true", supernet).mean(axis=0) for supernet in supernets])
     truth = TrainedSpace.read(TABULAR)
     percent_P = np.array([truth.test_percent(path) for path in TABULAR.paths])
     rows = {target.name: _of_target(target, targets, loss_SP, percent_P) for target in targets}

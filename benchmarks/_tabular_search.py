@@ -141,17 +141,15 @@ def search_once(job: Job) -> dict[str, Any]:
     return asdict(found)
 
 
-def search_of(of: Tabular, seed: int, context: Context) -> tuple[SearchLoop, Mapping[str, Learner]]:
-    """A finished search of a seed with all kinds side by side."""
-    from benchmarks._side_by_side import SideBySide
+def loop_of(of: Tabular, seed: int, config: SearchConfig, context: Context) -> SearchLoop:
+    """A search of a space that begins: its weights do not depend on what is learned."""
     from stages.nas.search_loop import SearchLoop, architecture_of
     from stages.nas.targets import latency_targets
     from stages.training.runtime import start_runtime
 
-    runtime = start_runtime(seed)
-    config, data = SEARCH[of.name], open_dataset(of.data)
+    runtime, data = start_runtime(seed), open_dataset(of.data)
     assert config.fair_share == 1, "the weights must not depend on what is learned"
-    loop = SearchLoop(
+    return SearchLoop(
         config,
         of.space,
         seed,
@@ -162,6 +160,13 @@ def search_of(of: Tabular, seed: int, context: Context) -> tuple[SearchLoop, Map
         data.load("train").batches(config.batch_size, runtime.device),
         data.load("architecture").batches(config.architecture_batch_size, runtime.device),
     )
+
+
+def search_of(of: Tabular, seed: int, context: Context) -> tuple[SearchLoop, Mapping[str, Learner]]:
+    """A finished search of a seed with all kinds side by side."""
+    from benchmarks._side_by_side import SideBySide
+
+    loop = loop_of(of, seed, SEARCH[of.name], context)
     learners = {kind: _learner(of, loop, seed, **changes) for kind, changes in ESTIMATORS.items()}
     loop.learn_by(SideBySide(learners), learners["search"].architecture)
     loop.to_the_end()

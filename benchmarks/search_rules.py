@@ -1,31 +1,30 @@
 """Which rule finds good networks by nothing but its probabilities? Replayed on recorded losses, in minutes.
 
-Twelve supernets of the tabular space were trained as :mod:`benchmarks.search_vs_random` does it, and at
-every second architecture step the losses of all 243 paths on that step's own images were recorded, with true
-and with shuffled labels. A rule draws its paths and is told what was recorded of them, a row for two steps.
-What its most probable path under each of eight targets is worth is known: all networks were trained to the
-end. The seeds from 100 on served to choose the rules' constants, 0 to 7 to confirm them.
+Twelve supernets of the tabular space were trained, and at every second architecture step the losses of all
+243 paths on that step's own images were recorded, with true and with shuffled labels
+(:mod:`benchmarks.record_losses`). A rule draws its paths and is told what was recorded of them, a row for two
+steps. What its most probable path under each of eight targets is worth is known: all networks were trained to
+the end. The seeds from 100 on served to choose the rules' constants, 0 to 7 to confirm them.
 
 Controls: noise in place of losses (*blind*), shuffled labels, and probabilities that each layer's candidates
-have exchanged. Beside the rules a ceiling: the path of the least recorded loss, in the mean of all steps.
-And what a training of their own would choose among the most probable networks (*trials*), at its best: a
-whole training of each, judged on the validation images.
+have exchanged. Beside the rules a ceiling: the path of the least recorded loss, in the mean of all steps. And
+what a training of their own would choose among the most probable networks (*trials*), at its best: a whole
+training of each, judged on the validation images.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._kept_lines import Job, KeptLines
-from benchmarks._report import Bar, Outcome, at_least, main
-from benchmarks._tabular import TABULAR
+from benchmarks._report import Bar, Outcome, at_least, main, say
+from benchmarks._tabular import SPACES, Tabular
 from benchmarks._tabular_ruler import CONTROLS, MINIMUM_SHARE, PERMUTED, Ruler, control_bars, targets_ms
+from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, STEPS_OF_A_ROW, losses_file, recorded
 from pipeline.artifact import sha256_hex
 from stages.nas.latency_window import LatencyWindow
 from stages.nas.rules.base import PathRule, Rows
@@ -40,10 +39,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-RECORDED = Path(__file__).parent / "data" / "recorded_losses.npz"
-UNIT = 1 / 2000  # nats, of the recorded whole numbers
-CHOSEN_BY, CONFIRMED_BY = (100, 101, 102, 103), tuple(range(8))
-STEPS_OF_A_ROW, PATHS_PER_STEP, WINDOW_RATE = 2, 4, 0.1
+PATHS_PER_STEP, WINDOW_RATE = 4, 0.1
 PERMUTATIONS, DRAWS, SPREAD = 20, 10_000, 0.07
 MEAN, LOWER_END, LOW = 88.0, 82.0, 60.0
 TRIED = (2, 3, 5)  # of the most probable networks
@@ -55,8 +51,9 @@ RULES: Mapping[str, Callable[[Sequence[LatencyWindow], int, int], PathRule]] = {
 
 @dataclass(frozen=True)
 class Replay:
-    """One search of a supernet: by a rule, for one target or for all at once."""
+    """One search of a space's supernet: by a rule, for one target or for all at once."""
 
+    space: str
     supernet: int
     rule: str
     losses: str
@@ -66,24 +63,15 @@ class Replay:
     @property
     def job(self) -> Job:
         """Its key among the kept results."""
-        return (self.supernet, self.rule, self.losses, ",".join(map(str, self.targets)), self.repeat)
+        targets = ",".join(map(str, self.targets))
+        return (self.space, self.supernet, self.rule, self.losses, targets, self.repeat)
 
     @classmethod
     def of(cls, job: Job) -> Replay:
         """The replay of a key."""
-        supernet, rule, losses, targets, repeat = job
+        space, supernet, rule, losses, targets, repeat = job
         of_targets = tuple(map(int, str(targets).split(",")))
-        return cls(int(supernet), str(rule), str(losses), of_targets, int(repeat))
-
-
-@cache
-def recorded(losses: str, supernet: int) -> Array:
-    """(rows, all choices): the loss in nats of every path on a step's images."""
-    import numpy as np
-
-    with np.load(RECORDED) as file:
-        found: Array = file[f"{'true' if losses == 'blind' else losses}_{supernet}"] * UNIT
-    return found
+        return cls(str(space), int(supernet), str(rule), str(losses), of_targets, int(repeat))
 
 
 def replay_job(job: Job) -> list[list[list[float]]]:
@@ -95,12 +83,12 @@ def replay(job: Replay) -> list[Rows]:
     """For each of the job's targets the log-probabilities in the end."""
     import numpy as np
 
-    losses_RP = recorded(job.losses, job.supernet)
-    place = {path: number for number, path in enumerate(TABULAR.paths)}
-    of_targets = targets_ms(TABULAR)
+    of = SPACES[job.space]
+    losses_RP = recorded(of, "shuffled" if job.losses == "shuffled" else "true", job.supernet)
+    place = {path: number for number, path in enumerate(of.paths)}
+    of_targets = targets_ms(of)
     windows = [
-        latency_window(TABULAR.space, TABULAR.latency, of_targets[target], MINIMUM_SHARE)
-        for target in job.targets
+        latency_window(of.space, of.latency, of_targets[target], MINIMUM_SHARE) for target in job.targets
     ]
     seed = 1000 * job.supernet + 100 * job.repeat + job.targets[0]
     steps = STEPS_OF_A_ROW * len(losses_RP)
@@ -115,22 +103,35 @@ def replay(job: Replay) -> list[Rows]:
     return [rule.log_probabilities(number) for number in range(len(job.targets))]
 
 
-def scores(rows: Rows) -> Array:
-    """Log-probability of every path, (all choices,)."""
+def scores(of: Tabular, rows: Rows) -> Array:
+    """Log-probability of every path, (all paths,)."""
     import numpy as np
 
-    return np.array([sum(row[c] for row, c in zip(rows, path, strict=True)) for path in TABULAR.paths])
+    return np.array([sum(row[c] for row, c in zip(rows, path, strict=True)) for path in of.paths])
 
 
 def run(full: bool) -> Outcome:
+    """Every space whose losses are recorded."""
+    figures, bars = {}, []
+    for of in SPACES.values():
+        if not (losses_file(of).exists() and of.table.exists()):
+            say(f"search_rules: {of.name} is left out: record_losses and tabular_space make what it needs")
+            continue
+        figures[of.name] = run_space(of, full=full)
+        if full:
+            bars += [replace(bar, name=f"{of.name}_{bar.name}") for bar in _bars(figures[of.name])]
+    return Outcome(figures, bars)
+
+
+def run_space(of: Tabular, *, full: bool) -> dict[str, Any]:
     """Every rule, for single targets and for all at once, and the controls; on all cores."""
     import numpy as np
 
     supernets = (*CHOSEN_BY, *CONFIRMED_BY) if full else (CHOSEN_BY[0], CONFIRMED_BY[0])
-    single = [(target,) for target in range(len(targets_ms(TABULAR)))]
-    together = [tuple(range(len(targets_ms(TABULAR))))]
+    single = [(target,) for target in range(len(targets_ms(of)))]
+    together = [tuple(range(len(targets_ms(of))))]
     replays = [
-        Replay(supernet, rule, losses, targets, repeat)
+        Replay(of.name, supernet, rule, losses, targets, repeat)
         for rule in RULES
         for losses, of_targets in (("true", single + together), ("blind", single), ("shuffled", single))
         for supernet in supernets
@@ -140,24 +141,26 @@ def run(full: bool) -> Outcome:
     # The stage's version stands for the code.
     decided_by = [
         str(Search.version),
-        sha256_hex(RECORDED.read_bytes()),
-        repr(targets_ms(TABULAR)),
+        sha256_hex(losses_file(of).read_bytes()),
+        repr(targets_ms(of)),
         str(WINDOW_RATE),
     ]
     kept = KeptLines("search_rules", decided_by)
     found = dict(kept.results([one.job for one in replays], replay_job))
     # In the replays' order, whichever was done first: permutations are drawn by it.
     results = {one: [list(map(np.asarray, rows)) for rows in found[one.job]] for one in replays}
-    figures = summarise(results, supernets)
+    figures = summarise(of, results, supernets)
     kept.finish()
-    return Outcome(figures, _bars(figures) if full else [])
+    return figures
 
 
-def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]) -> dict[str, Any]:
+def summarise(
+    of: Tabular, results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
+) -> dict[str, Any]:
     """Percentiles by rule, with intervals over supernets."""
     import numpy as np
 
-    ruler, random = Ruler.read(TABULAR), np.random.default_rng(0)
+    ruler, random = Ruler.read(of), np.random.default_rng(0)
     count = len(ruler.targets_ms)
 
     def percentile(of_paths: Array, target: int) -> float:
@@ -174,16 +177,16 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
         row = supernets.index(job.supernet)
         table = found.setdefault(name, np.full((3, len(supernets), count), np.nan))
         for target, rows in zip(job.targets, of_targets, strict=True):
-            table[job.repeat, row, target] = percentile(scores(rows), target)
+            table[job.repeat, row, target] = percentile(scores(of, rows), target)
             if name == "posterior":
-                tried = tried_percentiles(scores(rows), ruler.targets_ms[target], ruler)
+                tried = tried_percentiles(scores(of, rows), ruler.targets_ms[target], ruler)
                 for networks, of_best in tried.items():
                     tried_name = f"posterior_then_{networks}_trained"
                     of_tried = found.setdefault(tried_name, np.full_like(table, np.nan))
                     of_tried[job.repeat, row, target] = of_best
             if job.losses == "true" and not together and job.repeat == 0:
                 worth = [
-                    percentile(scores([random.permutation(r) for r in rows]), target)
+                    percentile(scores(of, [random.permutation(r) for r in rows]), target)
                     for _ in range(PERMUTATIONS)
                 ]
                 of_rule = permuted.setdefault(
@@ -192,7 +195,7 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
                 of_rule[0, row, target] = np.mean(worth)
     ceiling = np.array(
         [
-            [percentile(-recorded("true", supernet).mean(axis=0), target) for target in range(count)]
+            [percentile(-recorded(of, "true", supernet).mean(axis=0), target) for target in range(count)]
             for supernet in supernets
         ]
     )
@@ -201,7 +204,7 @@ def summarise(results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
     return {
         "supernets": list(supernets),
         "networks_under_the_targets": [len(ruler.under_target(target_ms)) for target_ms in ruler.targets_ms],
-        "forward_passes": STEPS_OF_A_ROW * len(recorded("true", supernets[0])) * PATHS_PER_STEP,
+        "forward_passes": STEPS_OF_A_ROW * len(recorded(of, "true", supernets[0])) * PATHS_PER_STEP,
         "chance": ruler.chance_percentile(),
         "percentiles": {
             name: _figures(np.nanmean(table, axis=0), confirmed, random) for name, table in tables.items()
@@ -217,12 +220,13 @@ def tried_percentiles(of_paths: Array, target_ms: float, ruler: Ruler) -> dict[i
     """
     import numpy as np
 
-    paths, runs = TABULAR.paths, ruler.truth.runs
+    of, runs = ruler.of, ruler.truth.runs
+    paths = of.paths
     probable = sorted(ruler.under_target(target_ms), key=lambda number: -of_paths[number])
-    by_network = {TABULAR.keys(paths[number]): number for number in reversed(probable)}
+    by_network = {of.keys(paths[number]): number for number in reversed(probable)}
     numbers = sorted(by_network.values(), key=probable.index)[: max(TRIED)]
     worth = [100 * ruler.beaten_share(paths[number], target_ms) for number in numbers]
-    seen = [[run.validation_percent for run in runs[TABULAR.keys(paths[number])]] for number in numbers]
+    seen = [[run.validation_percent for run in runs[of.keys(paths[number])]] for number in numbers]
     return {
         count: float(np.mean([worth[int(np.argmax(one))] for one in product(*seen[:count])]))
         for count in TRIED
