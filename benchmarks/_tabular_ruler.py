@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 QUANTILES = (0.5, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85)
 """Of all different networks' latencies: the targets. The first is the one that is searched for."""
 MINIMUM_SHARE = TargetConfig().minimum_share
+DRAWS = 10_000  # bootstraps
 PERMUTED = "permuted_probabilities"
 CONTROLS = ("blind", "shuffled_labels", PERMUTED)
 AT_CHANCE = ("blind", PERMUTED)
@@ -159,6 +160,24 @@ class Ruler:
             "deviation_between_trainings_points": noise**0.5,
             "signal_to_noise": (signal / noise) ** 0.5 if noise > 0 else None,
         }
+
+
+def scores(of: Tabular, rows: Sequence[Sequence[float] | Array]) -> Array:
+    """Log-probability of every path, (all paths,), from those of each layer's candidates."""
+    import numpy as np
+
+    choices_PL = np.array(of.paths)
+    of_layers = [np.asarray(row)[choices_PL[:, layer]] for layer, row in enumerate(rows)]
+    total: Array = np.sum(of_layers, axis=0)
+    return total
+
+
+def interval(values: Sequence[float] | Array, random: np.random.Generator) -> list[float]:
+    """Mean over supernets, and its 95 % interval by supernets drawn anew."""
+    import numpy as np
+
+    drawn = random.choice(np.asarray(values), (DRAWS, len(values))).mean(axis=1)
+    return [float(np.mean(values)), *np.percentile(drawn, (2.5, 97.5)).tolist()]
 
 
 def control_bars(intervals: Mapping[str, Sequence[float]], chance: float, prefix: str = "") -> list[Bar]:

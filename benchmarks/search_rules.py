@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any
 from benchmarks._kept_lines import Job, KeptLines
 from benchmarks._report import Bar, Outcome, at_least, main, say
 from benchmarks._tabular import SPACES, Tabular
-from benchmarks._tabular_ruler import CONTROLS, MINIMUM_SHARE, PERMUTED, Ruler, control_bars, targets_ms
+from benchmarks._tabular_ruler import (
+    CONTROLS,
+    MINIMUM_SHARE,
+    PERMUTED,
+    Ruler,
+    control_bars,
+    interval,
+    scores,
+    targets_ms,
+)
 from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, STEPS_OF_A_ROW, losses_file, recorded
 from pipeline.artifact import sha256_hex
 from stages.nas.latency_window import LatencyWindow
@@ -40,7 +49,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 PATHS_PER_STEP, WINDOW_RATE = 4, 0.1
-PERMUTATIONS, DRAWS, SPREAD = 20, 10_000, 0.07
+PERMUTATIONS, SPREAD = 20, 0.07
 MEAN, LOWER_END, LOW = 88.0, 82.0, 60.0
 TRIED = (2, 3, 5)  # of the most probable networks
 RULES: Mapping[str, Callable[[Sequence[LatencyWindow], int, int], PathRule]] = {
@@ -101,13 +110,6 @@ def replay(job: Replay) -> list[Rows]:
             values_K = SPREAD * random.normal(size=len(drawn))
         rule.learn(paths_KL, values_K)
     return [rule.log_probabilities(number) for number in range(len(job.targets))]
-
-
-def scores(of: Tabular, rows: Rows) -> Array:
-    """Log-probability of every path, (all paths,)."""
-    import numpy as np
-
-    return np.array([sum(row[c] for row, c in zip(rows, path, strict=True)) for path in of.paths])
 
 
 def run(full: bool) -> Outcome:
@@ -236,20 +238,12 @@ def tried_percentiles(of_paths: Array, target_ms: float, ruler: Ruler) -> dict[i
 def _figures(percentile_ST: Array, confirmed: Sequence[int], random: np.random.Generator) -> dict[str, Any]:
     means = percentile_ST.mean(axis=1)
     return {
-        "first_target": _interval(percentile_ST[:, 0], random),
-        "mean_over_targets": _interval(means, random),
-        "confirmed": _interval(means[list(confirmed)], random),
+        "first_target": interval(percentile_ST[:, 0], random),
+        "mean_over_targets": interval(means, random),
+        "confirmed": interval(means[list(confirmed)], random),
         "by_target": percentile_ST.mean(axis=0).tolist(),
         "supernets_below_60": int((percentile_ST[:, 0] < LOW).sum()),
     }
-
-
-def _interval(values: Array, random: np.random.Generator) -> list[float]:
-    """Mean, and its 95 % interval by supernets drawn anew."""
-    import numpy as np
-
-    drawn = random.choice(values, (DRAWS, len(values))).mean(axis=1)
-    return [float(values.mean()), *np.percentile(drawn, (2.5, 97.5)).tolist()]
 
 
 def _bars(figures: Mapping[str, Any]) -> list[Bar]:

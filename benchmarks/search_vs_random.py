@@ -25,6 +25,8 @@ from benchmarks._tabular_ruler import (
     PERMUTED,
     Ruler,
     control_bars,
+    interval,
+    scores,
     targets_ms,
 )
 from benchmarks._tabular_search import ESTIMATORS, PICK, SEARCH, Found, search_once
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 SEEDS, QUICK_SEEDS = 20, 2
 PERMUTATIONS = 50  # for each seed
-DRAWS = 10_000  # bootstraps, rivals
+DRAWS = 10_000  # rivals
 LOW = 60.0  # percentile
 MEAN, MEAN_LOWER_END, MOST_LOW = 88.0, 82.0, 2  # of the search; the last for twenty supernets
 
@@ -109,30 +111,12 @@ class Held:
         return won
 
 
-def interval(values: Sequence[float], random: np.random.Generator) -> list[float]:
-    """Mean over seeds and its 95 % bootstrap interval."""
-    import numpy as np
-
-    drawn = random.choice(np.asarray(values), (DRAWS, len(values))).mean(axis=1)
-    return [float(np.mean(values)), *np.percentile(drawn, (2.5, 97.5)).tolist()]
-
-
-def summed(of: Tabular, rows: Sequence[Sequence[float]]) -> Array:
-    """Log-probability of every path."""
-    import numpy as np
-
-    choices_NL = np.array(of.paths)
-    of_layers = [np.asarray(row)[choices_NL[:, layer]] for layer, row in enumerate(rows)]
-    total: Array = np.sum(of_layers, axis=0)
-    return total
-
-
 def permuted_pick(
     ruler: Ruler, rows: Sequence[Sequence[float]], target_ms: float, random: np.random.Generator
 ) -> Choices:
     """The most probable path if each layer's probabilities belonged to other candidates."""
     exchanged = [random.permutation(row).tolist() for row in rows]
-    return ruler.best_under_target(summed(ruler.of, exchanged), target_ms)
+    return ruler.best_under_target(scores(ruler.of, exchanged), target_ms)
 
 
 def picks_of(

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from benchmarks._tabular import TABULAR
-from benchmarks._tabular_ruler import Ruler, targets_ms
+from benchmarks._tabular_ruler import Ruler, scores, targets_ms
 from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, recorded
 from benchmarks.search_rules import (
     RULES,
     Replay,
     _bars,
     replay,
-    scores,
     summarise,
     tried_percentiles,
 )

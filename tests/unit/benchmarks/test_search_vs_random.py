@@ -12,7 +12,15 @@ import pytest
 
 from benchmarks import _tabular_search, search_vs_random
 from benchmarks._tabular import TABULAR, Choices, Run, TrainedSpace
-from benchmarks._tabular_ruler import CONTROLS, MINIMUM_SHARE, PERMUTED, Ruler, control_bars, targets_ms
+from benchmarks._tabular_ruler import (
+    CONTROLS,
+    MINIMUM_SHARE,
+    PERMUTED,
+    Ruler,
+    control_bars,
+    scores,
+    targets_ms,
+)
 from benchmarks._tabular_search import ESTIMATORS, Found, Learned, search_of, search_once
 from benchmarks.search_vs_random import (
     Held,
@@ -20,7 +28,6 @@ from benchmarks.search_vs_random import (
     picks_of,
     rival_percent,
     summarise,
-    summed,
 )
 from benchmarks.tabular_space import silent
 from pipeline.stage import Context
@@ -117,7 +124,7 @@ def test_permuted_probabilities_are_the_same_ones_of_other_candidates() -> None:
     picks = {permuted_pick(RULER, rows, FIRST_MS, random) for _ in range(50)}
     assert len(picks) > 5
     assert all(TABULAR.paths.index(pick) in RULER.under_target(FIRST_MS) for pick in picks)
-    assert summed(TABULAR, rows)[TABULAR.paths.index((0,) * len(SIZES))] == 0
+    assert scores(TABULAR, rows)[TABULAR.paths.index((0,) * len(SIZES))] == 0
 
 
 def test_who_knows_the_truth_wins_and_who_knows_nothing_does_not() -> None:
