@@ -42,12 +42,15 @@ def test_a_table_has_how_it_was_made_and_a_line_for_each_training_in_their_order
     assert path.read_bytes() == before, "a table that is there is not made again"
 
 
-def test_a_table_that_was_made_otherwise_is_left_alone(tmp_path: Path) -> None:
+def test_a_table_that_was_made_otherwise_is_left_alone_and_says_in_what(tmp_path: Path) -> None:
+    head = TABULAR.provenance()
+    recipe = {key: value for key, value in head["recipe"].items() if key != "epochs"} | {"batch_size": 7}
     path = tmp_path / "table.jsonl"
-    path.write_text('{"seeds": [7]}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match="made in another way"):
-        tabular_space.make(TABULAR, path)
-    assert path.read_text(encoding="utf-8") == '{"seeds": [7]}\n'
+    path.write_text(json.dumps(head | {"recipe": recipe}) + "\n", encoding="utf-8")
+    before = path.read_bytes()
+    tabular_space.make(TABULAR, path)
+    assert path.read_bytes() == before
+    assert tabular_space.made_otherwise(TABULAR, path) == ["recipe.batch_size", "recipe.epochs"]
 
 
 @pytest.mark.parametrize(("of", "trainings"), [(TABULAR, 441), (CONTRAST, 312)])
