@@ -72,7 +72,7 @@ def model_card(shipment: Shipment) -> bytes:
                 "role": ROLES[row.role],
                 "accuracy": f"{row.accuracy_percent:.2f}",
                 "ms": milliseconds(row.median_ms),
-                "spread": f"{row.spread_percent:.1f}",
+                "known_to": f"{row.half_interval_percent:.1f}",
                 "ratio": "1" if row.against_found is None else f"{row.against_found.latency_ratio:.2f}",
             }
             for row in verification.networks

@@ -29,6 +29,7 @@ from stages.documents import (
     Verdict,
     VerifiedNetwork,
 )
+from stages.measurement.interval import interval_percent
 from stages.reporting.classes import ClassResult, class_results
 from stages.reporting.cost import SearchCost, search_cost
 from stages.reporting.notation import architecture_line
@@ -140,7 +141,7 @@ class FileResult(Record):
 
 
 class NetworkResult(Record):
-    """One row of the table. ``spread_percent``: half the range of the rounds' medians."""
+    """One row of the table. ``half_interval_percent``: of the median's 95 % interval, of the median."""
 
     name: str
     role: Role
@@ -151,7 +152,7 @@ class NetworkResult(Record):
     balanced_accuracy_interval_95: tuple[float, float] | None = None
     validation_accuracy_percent: float
     median_ms: float
-    spread_percent: float
+    half_interval_percent: float
     predicted_ms: float | None
     macs: int
     parameters: int
@@ -389,7 +390,7 @@ def _row(network: VerifiedNetwork) -> NetworkResult:
         balanced_accuracy_interval_95=network.balanced_accuracy_interval_95,
         validation_accuracy_percent=network.validation_accuracy_percent,
         median_ms=network.measurement.median_ms,
-        spread_percent=100 * network.measurement.spread,
+        half_interval_percent=interval_percent(network.measurement.round_medians_ms) / 2,
         predicted_ms=network.predicted_ms,
         macs=network.macs,
         parameters=network.parameters,

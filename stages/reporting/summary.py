@@ -35,7 +35,7 @@ def _accuracy(network: NetworkResult) -> str:
 
 
 def _measured(network: NetworkResult) -> str:
-    return f"{milliseconds(network.median_ms)} ±{network.spread_percent:.1f} %"
+    return f"{milliseconds(network.median_ms)} ±{network.half_interval_percent:.1f} %"
 
 
 def _against(network: NetworkResult) -> str:

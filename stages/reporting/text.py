@@ -50,14 +50,14 @@ def sentences(result: ResultDocument) -> list[tuple[str, str]]:
     verification, search, held_out = result.verification, result.search, result.latency_model.held_out
     network = result.network
     found = next(n for n in verification.networks if n.role == "found")
-    spread = f"±{found.spread_percent:.1f} % between {verification.rounds} rounds"
+    known = f"±{found.half_interval_percent:.1f} %, 95 % interval of {verification.rounds} rounds"
     said = [
         ("Found", network.architecture),
         (
             "Latency",
             f"Target {milliseconds(search.target_ms)} ms, predicted {milliseconds(search.predicted_ms)} ms "
             f"({100 * search.budget_used:.0f} % of the target), "
-            f"measured {milliseconds(network.median_ms)} ms ({spread}).",
+            f"measured {milliseconds(network.median_ms)} ms ({known}).",
         ),
         *([("Prediction", wrong)] if (wrong := not_as_expected(verification.found_latency)) else []),
         ("Reference", verification.reference_reason),

@@ -11,6 +11,7 @@ from rich.console import Console
 from support.sample_documents import sample_documents
 
 from android_bench.device import DeviceInfo
+from stages.documents import Verification
 from stages.reporting.result import ResultDocument, build_result
 from stages.reporting.summary import summary_renderable, summary_text
 
@@ -54,7 +55,7 @@ def test_no_figure_is_lost_on_a_narrow_terminal(result: ResultDocument, width: i
     for text in (summary_text(result, width=width), on_rich(result, width)):
         assert max(len(line.rstrip()) for line in text.splitlines()) <= width
         assert "…" not in text
-        for cell in ("91.84 (91.3-92.4)", "0.466 ±8.3 %", "11.6 M", "1.36 MB", "inherited", "440 k", "1.57"):
+        for cell in ("91.84 (91.3-92.4)", "0.466 ±2.0 %", "11.6 M", "1.36 MB", "inherited", "440 k", "1.57"):
             assert cell in text
 
 
@@ -89,3 +90,21 @@ def test_the_module_imports_neither_rich_nor_numpy() -> None:
     code = "import sys, stages.reporting.summary as s; print({'rich', 'numpy', 'jinja2'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_disturbed_round_does_not_widen_what_is_known_of_a_latency() -> None:
+    documents = sample_documents()
+    known = build_result(documents).verification.networks[0].half_interval_percent
+    verification = documents["verify"]
+    assert isinstance(verification, Verification)
+    [found, *others] = verification.networks
+    rounds = found.measurement.round_medians_ms
+    disturbed = found.measurement.model_copy(
+        update={"round_medians_ms": (*rounds[:-1], 10 * found.measurement.median_ms)}
+    )
+    verified = verification.model_copy(
+        update={"networks": (found.model_copy(update={"measurement": disturbed}), *others)}
+    )
+    result = build_result({**documents, "verify": verified})
+    assert result.verification.networks[0].half_interval_percent == pytest.approx(known, rel=0.5)
+    assert found.measurement.spread < disturbed.spread / 10
