@@ -38,6 +38,7 @@ _MEASURING_SECONDS = 300.0
 _STEPS_OF_EPOCH = 6
 _ARCHITECTURE_EVERY, _EVALUATIONS, _MOST_PATHS = 4, 400, 20
 _BATCH_SIZES = (64, 32, 16, 8)
+_SUPERNET_SLOWER = 4  # shared weights learn at that part of a training's rate (docs/adr/0047)
 _SHORT_STEPS = 4_000  # of a training, below which its weights are averaged over fewer of them
 PACKAGE = "nasflow[pretrained]"
 
@@ -182,7 +183,7 @@ def first_settings(seen: Seen) -> FirstSettings:
             "epochs": plan.search_epochs,
             "warmup_epochs": plan.warmup_epochs,
             "batch_size": batch,
-            "learning_rate": rate,
+            "learning_rate": round(rate / _SUPERNET_SLOWER, 5),
             "architecture_every": plan.architecture_every,
             "paths_per_step": plan.paths_per_step,
         },
