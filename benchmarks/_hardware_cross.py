@@ -2,9 +2,9 @@
 
 A target is a device with runtime settings: this computer's CPU with one thread, with two, with int8, and
 with ONNX Runtime; and its CUDA GPU, where it has one. Each is measured for real, blocks and whole networks,
-and has a latency model of its own. What networks are worth comes from twelve recorded supernets
-(:mod:`benchmarks.search_rules`), one for all targets at a time: the mean of a path's losses. Accuracy is that
-of trainings to the end (:mod:`benchmarks.tabular_space`).
+and has a latency model of its own, in each small space whose networks are all trained. What networks are
+worth comes from twelve recorded supernets (:mod:`benchmarks.record_losses`), one for all targets at a time:
+the mean of a path's losses. Accuracy is that of trainings to the end (:mod:`benchmarks.tabular_space`).
 
 A target's networks are its front: the best under each latency by its own model. Two figures say what another
 target's networks lose here. Time: how much longer the first network of that front takes that has no more
@@ -36,8 +36,8 @@ from android_bench.local.cuda_device import driver_is_here, find_gpus
 from android_bench.local.device import LocalDevice
 from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, above, at_least, say
-from benchmarks._tabular import TABULAR, TrainedSpace
-from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, recorded
+from benchmarks._tabular import SPACES, Tabular, TrainedSpace
+from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, losses_file, recorded
 from benchmarks.tabular_space import silent
 from nasflow.assemble import cuda_gpu, onnx_runtime
 from pipeline.runner import Pipeline
@@ -79,13 +79,24 @@ class Measured:
 
 
 def cross_figures(full: bool) -> dict[str, Any]:
-    """Measure all targets, then compare. Raises DeviceError, BadMeasurementError."""
-    targets = [measured(name, options, full) for name, options in targets_here().items()]
+    """Of each space that has data, by its name. Raises DeviceError, BadMeasurementError."""
+    figures = {}
+    for of in SPACES.values():
+        if not (losses_file(of).exists() and of.table.exists()):
+            say(f"hardware: {of.name} is left out: record_losses and tabular_space make what it needs")
+            continue
+        figures[of.name] = space_figures(of, full)
+    return figures
+
+
+def space_figures(of: Tabular, full: bool) -> dict[str, Any]:
+    """Measure all targets in a space, then compare."""
+    targets = [measured(of, name, options, full) for name, options in targets_here().items()]
     supernets = (*CHOSEN_BY, *CONFIRMED_BY)
-    loss_SP = np.array([recorded(TABULAR, "true", supernet).mean(axis=0) for supernet in supernets])
-    truth = TrainedSpace.read(TABULAR)
-    percent_P = np.array([truth.test_percent(path) for path in TABULAR.paths])
-    rows = {target.name: _of_target(target, targets, loss_SP, percent_P) for target in targets}
+    loss_SP = np.array([recorded(of, "true", supernet).mean(axis=0) for supernet in supernets])
+    truth = TrainedSpace.read(of)
+    percent_P = np.array([truth.test_percent(path) for path in of.paths])
+    rows = {target.name: _of_target(of, target, targets, loss_SP, percent_P) for target in targets}
     return {
         "networks": len(set(targets[0].ms_P.tolist())),
         "supernets": len(supernets),
@@ -105,12 +116,16 @@ def cross_figures(full: bool) -> dict[str, Any]:
 
 
 def cross_bars(figures: Mapping[str, Any]) -> list[Bar]:
-    """Two of three targets' own networks are better than every other; with permuted tables none is."""
-    targets = figures["targets"]
-    return [
-        at_least("cross_targets_won", figures["won"] / len(targets), SHARE_OF_TARGETS),
-        above("cross_none_won_by_control", 1.0, float(figures["won_by_control"])),
-    ]
+    """In each space two of three targets' own networks are better than every other's; with permuted tables
+    none is."""
+    bars = []
+    for name, of_space in figures.items():
+        share = of_space["won"] / len(of_space["targets"])
+        bars += [
+            at_least(f"cross_{name}_targets_won", share, SHARE_OF_TARGETS),
+            above(f"cross_{name}_none_won_by_control", 1.0, float(of_space["won_by_control"])),
+        ]
+    return bars
 
 
 def targets_here() -> dict[str, RuntimeOptions]:
@@ -128,10 +143,10 @@ def _device(name: str, options: RuntimeOptions) -> Device:
     return onnx_runtime(options) if name == "onnxruntime" else LocalDevice()
 
 
-def measured(name: str, options: RuntimeOptions, full: bool) -> Measured:
+def measured(of: Tabular, name: str, options: RuntimeOptions, full: bool) -> Measured:
     """A target's latency model, measured now, or by an earlier call that was stopped since."""
-    say(f"hardware: measuring {name}")
-    space, device = TABULAR.space, _device(name, options)
+    say(f"hardware: measuring {name} in {of.name}")
+    space, device = of.space, _device(name, options)
     profile = ProfileConfig() if full else ProfileConfig(rounds=4, extra_rounds=4)
     latency = LatencyConfig() if full else LatencyConfig(rounds=4, extra_rounds=4)
     with closing(device):
@@ -146,7 +161,7 @@ def measured(name: str, options: RuntimeOptions, full: bool) -> Measured:
     table, model = documents["profile"], documents["latency"]
     assert isinstance(table, LatencyTable)
     assert isinstance(model, LatencyModel)
-    return Measured(name, table, model, _path_ms(model))
+    return Measured(name, table, model, _path_ms(of, model))
 
 
 def work_folder(full: bool) -> Path:
@@ -154,8 +169,8 @@ def work_folder(full: bool) -> Path:
     return user_cache_path("nasflow") / "benchmarks" / f"hardware-{'full' if full else 'quick'}"
 
 
-def _path_ms(model: LatencyModel) -> Array:
-    return np.array([model.predict_ms(TABULAR.space.network(path)) for path in TABULAR.paths])
+def _path_ms(of: Tabular, model: LatencyModel) -> Array:
+    return np.array([model.predict_ms(of.space.network(path)) for path in of.paths])
 
 
 def front(ms_P: Array, loss_P: Array) -> list[int]:
@@ -211,11 +226,11 @@ def compare(
 
 
 def _of_target(
-    target: Measured, targets: Sequence[Measured], loss_SP: Array, percent_P: Array
+    of: Tabular, target: Measured, targets: Sequence[Measured], loss_SP: Array, percent_P: Array
 ) -> dict[str, Any]:
     """A row of the table: the own network against every other's, and the control's."""
-    wrong, _ = permuted_models(TABULAR.space, target.table, target.model, PERMUTATIONS, 0)
-    wrong_ms = [_path_ms(model) for model in wrong]
+    wrong, _ = permuted_models(of.space, target.table, target.model, PERMUTATIONS, 0)
+    wrong_ms = [_path_ms(of, model) for model in wrong]
     others: dict[str, Any] = {}
     control: dict[str, Any] = {}
     for other in targets:

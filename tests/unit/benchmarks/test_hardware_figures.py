@@ -13,7 +13,8 @@ from support.simulated_device import SimulatedDevice
 from android_bench.device import RuntimeOptions
 from benchmarks import _hardware_cross
 from benchmarks._adapt import KINDS, adapt_bars
-from benchmarks._hardware_cross import brought_to, compare, front, time_to
+from benchmarks._hardware_cross import brought_to, compare, cross_bars, front, time_to
+from benchmarks._tabular import TABULAR
 from nasflow.base.errors import DeviceError
 from stages.latency.table_check import Kind
 
@@ -55,9 +56,9 @@ def test_a_measurement_that_was_stopped_goes_on_where_it_was(
     given = iter(devices)
     monkeypatch.setattr(_hardware_cross, "LocalDevice", lambda: next(given))
     with pytest.raises(DeviceError):
-        _hardware_cross.measured("local", RuntimeOptions(), full=False)
-    found = _hardware_cross.measured("local", RuntimeOptions(), full=False)
-    again = _hardware_cross.measured("local", RuntimeOptions(), full=False)
+        _hardware_cross.measured(TABULAR, "local", RuntimeOptions(), full=False)
+    found = _hardware_cross.measured(TABULAR, "local", RuntimeOptions(), full=False)
+    again = _hardware_cross.measured(TABULAR, "local", RuntimeOptions(), full=False)
     assert devices[1].order
     assert devices[2].order == [], "what is there is not measured again"
     assert again.model == found.model
@@ -79,6 +80,15 @@ def test_the_bars_are_those_of_the_issue() -> None:
     assert all(bar.holds for bar in adapt_bars(figures))
     figures["paper"]["kinds"] = {"adapted": {"worst_share_within_5": 0.89}, "old": old}
     assert [bar.name for bar in adapt_bars(figures) if not bar.holds] == ["paper_kinds_worst_share_within_5"]
+
+
+def test_each_space_has_bars_of_its_own() -> None:
+    good = {"targets": dict.fromkeys("abc"), "won": 2, "won_by_control": 0}
+    figures = {"one": good, "other": {**good, "won": 1, "won_by_control": 1}}
+    assert {bar.name for bar in cross_bars(figures) if not bar.holds} == {
+        "cross_other_targets_won",
+        "cross_other_none_won_by_control",
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
