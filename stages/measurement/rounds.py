@@ -35,6 +35,8 @@ from stages.measurement.timing import random_order, time_each
 from stages.measurement.work import Work
 
 _LOG = "measurements"
+DISTURBED = 5.0
+"""Times as wide as wanted: intervals that idle devices do not have, though their processes differ."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,18 @@ def _tell_unsure(context: Context, assessment: Assessment, work: Work, config: M
     unsure = [name for name in work.models if assessment.unsure(name, config) and name not in coarse]
     if unsure:
         worst = max(unsure, key=assessment.width_percent)
-        context.warn(
-            f"{len(unsure)} of {len(work.models)} latencies are not precise enough: their 95 % "
-            f"interval is wider than {config.interval_percent:g} % (worst: {worst}, "
-            f"{assessment.width_percent(worst):.1f} %). Other programs or heat disturb the device: close "
-            f"them, let it cool, and run 'nasflow run --force {context.stage}'."
+        width = assessment.width_percent(worst)
+        known = (
+            f"{len(unsure)} of {len(work.models)} latencies are less precise than wanted: their 95 % "
+            f"interval is wider than {config.interval_percent:g} % (worst: {worst}, {width:.1f} %)."
         )
+        if width > DISTURBED * config.interval_percent:
+            context.warn(
+                f"{known} Other programs or heat disturb the device: close them, let it cool, and run "
+                f"'nasflow run --force {context.stage}'."
+            )
+        else:
+            context.say(f"{known} More rounds narrow them: {context.stage}.extra_rounds.")
     if coarse:
         worst = max(coarse, key=assessment.resolution_percent)
         step_us, copies = 1000 * assessment.joined(worst).resolution_ms, assessment.copies(worst)
