@@ -18,7 +18,7 @@ from benchmarks._drift import DriftingDevice
 from benchmarks._kept_lines import Job
 from benchmarks._tabular import CONTRAST, SPACES, TABULAR, Choices, Run, Tabular
 from benchmarks._tabular_ruler import MINIMUM_SHARE, targets_ms
-from benchmarks.tabular_space import one_thread, silent, train_networks
+from benchmarks.tabular_space import one_thread, silent, train_network
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
@@ -134,7 +134,7 @@ def search_once(job: Job) -> dict[str, Any]:
         }
         began = time.process_time()
         anyone = of.networks[derived_seed(seed, 9) % len(of.networks)]
-        (training,) = train_networks(of, [(anyone, 0)])
+        training = train_network(of.space, anyone, 0, of.data, of.recipe)
         found = Found(
             of.name, seed, learned, pruned.found.choices, seconds, training, time.process_time() - began
         )

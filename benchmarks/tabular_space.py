@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from benchmarks._tabular import SPACES, Choices, Run, Tabular, read_runs
 from pipeline.stage import Context
 from pipeline.store.scratch import FleetingScratch
 from pipeline.store.store import Store
-from stages.data.config import open_dataset
+from stages.data.config import DataConfig, open_dataset
+from stages.space.search_space import SearchSpace
+from stages.training.recipe import Recipe
 
 
 def make(of: Tabular, path: Path | None = None) -> None:
@@ -41,9 +43,9 @@ def make(of: Tabular, path: Path | None = None) -> None:
 def train_job(job: Job) -> dict[str, Any]:
     """One training of a table: a :class:`Run` for JSON."""
     name, seed, *choices = job
+    of = SPACES[str(name)]
     with one_thread():
-        (run,) = train_networks(SPACES[str(name)], [(tuple(map(int, choices)), int(seed))])
-    return vars(run)
+        return vars(train_network(of.space, tuple(map(int, choices)), int(seed), of.data, of.recipe))
 
 
 @contextmanager
@@ -59,8 +61,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def train_networks(of: Tabular, jobs: Sequence[tuple[Choices, int]]) -> Iterator[Run]:
-    """Train networks from fresh weights, each with its seed, by the table's recipe."""
+def train_network(space: SearchSpace, choices: Choices, seed: int, data: DataConfig, recipe: Recipe) -> Run:
+    """Train a network from fresh weights."""
     import torch
 
     from stages.nn.network import Network, load_network
@@ -69,31 +71,23 @@ def train_networks(of: Tabular, jobs: Sequence[tuple[Choices, int]]) -> Iterator
     from stages.training.optimisation import accuracy_percent
     from stages.training.runtime import start_runtime
 
-    runtime = start_runtime(0)
-    dataset = open_dataset(of.data)
-    training = dataset.load("train").batches(of.recipe.batch_size, runtime.device)
+    runtime, dataset, net = start_runtime(0), open_dataset(data), space.network(choices)
+    training = dataset.load("train").batches(recipe.batch_size, runtime.device)
     validation, test = (dataset.load(part).batches(500, runtime.device) for part in ("choice", "test"))
+    torch.manual_seed(derived_seed(seed, 1))
     with tempfile.TemporaryDirectory() as folder:
-        context = Context("table", "", Store(Path(folder), silent), FleetingScratch(), silent)
-        for choices, seed in jobs:
-            net = of.space.network(choices)
-            torch.manual_seed(derived_seed(seed, 1))
-            trained = train(
-                Network(net),
-                training,
-                validation,
-                of.recipe,
-                seed=derived_seed(seed, 2),
-                name=f"{choices} {seed}",
-                context=context,
-                runtime=runtime,
-            )
-            yield Run(
-                choices,
-                seed,
-                trained.validation_accuracy_percent,
-                accuracy_percent(load_network(net, trained.weights), test.in_order()),
-            )
+        trained = train(
+            Network(net),
+            training,
+            validation,
+            recipe,
+            seed=derived_seed(seed, 2),
+            name=f"{choices} {seed}",
+            context=Context("table", "", Store(Path(folder), silent), FleetingScratch(), silent),
+            runtime=runtime,
+        )
+    percent = accuracy_percent(load_network(net, trained.weights), test.in_order())
+    return Run(choices, seed, trained.validation_accuracy_percent, percent)
 
 
 def silent(event: object) -> None:

@@ -234,7 +234,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     pick = PruneConfig(candidates=1, recalibration_batches=1)
     monkeypatch.setattr(_tabular_search, "PICK", pick)
     training = Run(TINY.paths[0], 0, 80.0, 80.0)
-    monkeypatch.setattr(_tabular_search, "train_networks", lambda _of, _jobs: [training])
+    monkeypatch.setattr(_tabular_search, "train_network", lambda *_of: training)
 
 
 def test_each_kind_picks_for_every_target_and_what_was_found_can_be_kept(tiny: None) -> None:
