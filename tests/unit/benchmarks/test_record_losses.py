@@ -35,7 +35,7 @@ def test_each_path_has_the_loss_that_it_has_alone_in_the_order_of_all_paths() ->
 
 def test_a_search_is_recorded_in_every_second_step_and_again_alike() -> None:
     tiny = replace(TABULAR, data=DataConfig(train_images=160, architecture_images=100))
-    config = SearchConfig(warmup_epochs=1, epochs=1, batch_size=20, architecture_every=2)
+    config = SearchConfig(warmup_epochs=1, epochs=1, batch_size=20, learning_rate=0.1, architecture_every=2)
     rows = record(tiny, 3, config)
     assert rows == record(tiny, 3, config)
     for kind in ("true", "shuffled"):

@@ -81,8 +81,10 @@ def test_the_file_that_version_0_1_wrote_is_read(tmp_path: Path) -> None:
     # Its 5,000 images for validation are one half for the architecture and one for choices, as today.
     assert config.data == DataConfig(architecture_images=2_500, choice_images=2_500)
     base = tmp_path / "stages"
-    # What it says of these is not today's default: the estimator, epochs, more candidates, a wider limit.
-    search = QUICK_START.search.model_copy(update={"estimator": "two_path", "epochs": 2})
+    # What it says of these is not today's default: the estimator, epochs, the weights' rate, more candidates,
+    # a wider limit.
+    searched = {"estimator": "two_path", "epochs": 2, "learning_rate": 0.1}
+    search = QUICK_START.search.model_copy(update=searched)
     prune = QUICK_START.prune.model_copy(update={"candidates": 5})
     convert = QUICK_START.convert.model_copy(update={"max_relative_diff": 1e-3})
     today = QUICK_START.model_copy(

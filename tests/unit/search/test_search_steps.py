@@ -26,6 +26,7 @@ CONFIG = SearchConfig(
     warmup_epochs=1,
     epochs=1,
     batch_size=50,
+    learning_rate=0.1,  # so that no change of the last steps is lost in rounding
     architecture_every=3,
     architecture_batch_size=50,
     weight_decay=0.01,
