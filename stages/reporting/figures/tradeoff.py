@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import isfinite
 
 from markupsafe import Markup
 
 from stages.documents import Role, Verification, VerifiedNetwork
+from stages.measurement.interval import interval_percent
 from stages.reporting.figures.axes import Frame, Scale, fitted
 from stages.reporting.figures.labels import Box, beside_points
 from stages.reporting.figures.series import CLASSES, marker
@@ -22,7 +24,7 @@ def _curve_of(role: Role) -> Role:
 
 
 def tradeoff_figure(verification: Verification, *, width: float) -> Markup:
-    """Up is more accurate, left is faster. Bars: 95 % interval, and range of the rounds' medians."""
+    """Up is more accurate, left is faster. Bars: 95 % intervals of both."""
     height = 400.0 if width >= 600 else 340.0
     networks = verification.networks
     frame = Frame(_latencies(networks, 52, width - 16), _accuracies(networks, height - 52, 26))
@@ -46,8 +48,15 @@ def tradeoff_figure(verification: Verification, *, width: float) -> Markup:
 
 
 def _latencies(networks: tuple[VerifiedNetwork, ...], start: float, end: float) -> Scale:
-    values = [ms for n in networks for ms in n.measurement.round_medians_ms]
+    values = [ms for n in networks for ms in _interval_ms(n)]
     return fitted(values, start, end, margin=0.08, log=max(values) > 5 * min(values))
+
+
+def _interval_ms(network: VerifiedNetwork) -> tuple[float, float]:
+    """The 95 % interval of a latency, as wide to both sides by its ratio; of a single round the latency."""
+    ms, width = network.measurement.median_ms, interval_percent(network.measurement.round_medians_ms)
+    factor = 1 + width / 200 if isfinite(width) else 1.0
+    return ms / factor, ms * factor
 
 
 def _accuracies(networks: tuple[VerifiedNetwork, ...], start: float, end: float) -> Scale:
@@ -57,12 +66,12 @@ def _accuracies(networks: tuple[VerifiedNetwork, ...], start: float, end: float)
 def _error_bars(network: VerifiedNetwork, frame: Frame) -> Markup:
     x, y = frame.at(network.measurement.median_ms, network.accuracy_percent)
     low, high = network.accuracy_interval_95
-    rounds = network.measurement.round_medians_ms
+    fast_ms, slow_ms = _interval_ms(network)
     style = f"errorbar {CLASSES[network.role]}"
     return group(
         [
             line(x, frame.y(low), x, frame.y(high), class_=style),
-            line(frame.x(min(rounds)), y, frame.x(max(rounds)), y, class_=style),
+            line(frame.x(fast_ms), y, frame.x(slow_ms), y, class_=style),
         ]
     )
 
@@ -101,9 +110,9 @@ def _drawn(networks: tuple[VerifiedNetwork, ...], frame: Frame) -> list[Box]:
     for n in networks:
         x, y = frame.at(n.measurement.median_ms, n.accuracy_percent)
         low, high = n.accuracy_interval_95
-        rounds = n.measurement.round_medians_ms
+        fast_ms, slow_ms = _interval_ms(n)
         taken.append((x - 2, frame.y(high), x + 2, frame.y(low)))
-        taken.append((frame.x(min(rounds)), y - 2, frame.x(max(rounds)), y + 2))
+        taken.append((frame.x(fast_ms), y - 2, frame.x(slow_ms), y + 2))
     for role in CURVES:
         curve = sorted(
             frame.at(n.measurement.median_ms, n.accuracy_percent)
