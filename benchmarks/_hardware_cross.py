@@ -36,8 +36,8 @@ from android_bench.local.cuda_device import driver_is_here, find_gpus
 from android_bench.local.device import LocalDevice
 from benchmarks._permuted_tables import permuted_models
 from benchmarks._report import Bar, above, at_least, say
-from benchmarks._tabular import SPACES, Tabular, TrainedSpace
-from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, losses_file, recorded
+from benchmarks._tabular import Tabular, TrainedSpace
+from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, recorded, recorded_spaces
 from benchmarks.tabular_space import silent
 from nasflow.assemble import cuda_gpu, onnx_runtime
 from pipeline.runner import Pipeline
@@ -80,13 +80,7 @@ class Measured:
 
 def cross_figures(full: bool) -> dict[str, Any]:
     """Of each space that has data, by its name. Raises DeviceError, BadMeasurementError."""
-    figures = {}
-    for of in SPACES.values():
-        if not (losses_file(of).exists() and of.table.exists()):
-            say(f"hardware: {of.name} is left out: record_losses and tabular_space make what it needs")
-            continue
-        figures[of.name] = space_figures(of, full)
-    return figures
+    return {of.name: space_figures(of, full) for of in recorded_spaces("hardware")}
 
 
 def space_figures(of: Tabular, full: bool) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._kept_lines import Job, KeptLines
-from benchmarks._report import Outcome, at_least, main
+from benchmarks._report import Outcome, at_least, main, say
 from benchmarks._tabular import CONTRAST, FOLDER, SPACES, Tabular
 from benchmarks._tabular_search import SEARCH, loop_of
 from benchmarks.tabular_space import one_thread, silent
@@ -61,6 +61,15 @@ def recorded(of: Tabular, kind: str, supernet: int) -> Array:
     with np.load(losses_file(of)) as file:
         found: Array = file[f"{kind}_{supernet}"] * UNIT
     return found
+
+
+def recorded_spaces(benchmark: str) -> Iterator[Tabular]:
+    """The spaces with recorded losses and all trainings; says which ``benchmark`` has to leave out."""
+    for of in SPACES.values():
+        if losses_file(of).exists() and of.table.exists():
+            yield of
+        else:
+            say(f"{benchmark}: {of.name} is left out: record_losses and tabular_space make what it needs")
 
 
 @dataclass

@@ -21,7 +21,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._kept_lines import Job, KeptLines
-from benchmarks._report import Bar, Outcome, at_least, main, say
+from benchmarks._report import Bar, Outcome, at_least, main
 from benchmarks._tabular import SPACES, Tabular
 from benchmarks._tabular_ruler import (
     CONTROLS,
@@ -33,7 +33,14 @@ from benchmarks._tabular_ruler import (
     scores,
     targets_ms,
 )
-from benchmarks.record_losses import CHOSEN_BY, CONFIRMED_BY, STEPS_OF_A_ROW, losses_file, recorded
+from benchmarks.record_losses import (
+    CHOSEN_BY,
+    CONFIRMED_BY,
+    STEPS_OF_A_ROW,
+    losses_file,
+    recorded,
+    recorded_spaces,
+)
 from pipeline.artifact import sha256_hex
 from stages.nas.latency_window import LatencyWindow
 from stages.nas.rules.base import PathRule, Rows
@@ -115,10 +122,7 @@ def replay(job: Replay) -> list[Rows]:
 def run(full: bool) -> Outcome:
     """Every space whose losses are recorded."""
     figures, bars = {}, []
-    for of in SPACES.values():
-        if not (losses_file(of).exists() and of.table.exists()):
-            say(f"search_rules: {of.name} is left out: record_losses and tabular_space make what it needs")
-            continue
+    for of in recorded_spaces("search_rules"):
         figures[of.name] = run_space(of, full=full)
         if full:
             bars += [replace(bar, name=f"{of.name}_{bar.name}") for bar in _bars(figures[of.name])]

@@ -33,6 +33,7 @@ from stages.data.config import DataConfig, open_dataset
 from stages.nas.config import SearchConfig
 from stages.nas.latency_window import LatencyTarget, LatencyWindow
 from stages.nas.targets import TargetConfig
+from stages.search import Search
 from stages.space import SpaceConfig, load_space
 from stages.space.search_space import SearchSpace
 from stages.training.recipe import Recipe
@@ -135,8 +136,8 @@ def run(full: bool) -> Outcome:
     space, costs, _ = quick_start()
     identity = data.model_dump(mode="json") | open_dataset(data).identity()
     decided_by = [space.model_dump_json(), json.dumps(costs), json.dumps(identity), RECIPE.model_dump_json()]
-    settings = SearchConfig().model_copy(update={"learning_rate": 0.0})
-    kept = KeptLines("short_search", [*decided_by, settings.model_dump_json(), str(RATES)])
+    searches = f"{SearchConfig().model_dump_json()} {RATES} {Search.version}"
+    kept = KeptLines("short_search", [*decided_by, searches])
     trained: list[Job] = [("network", int(not full), count, n) for n in range(count)]
     searched: list[Job] = [
         ("supernet", int(not full), count, rate, seed)

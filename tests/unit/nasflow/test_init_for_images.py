@@ -20,6 +20,7 @@ from nasflow.reference import pipeline_yaml
 from pipeline.config.loader import load_config
 from stages.nas.config import SearchConfig, check_architecture_steps
 from stages.search import Search
+from stages.training.recipe import Recipe
 
 SEEN = Seen(
     images=1200,
@@ -146,6 +147,12 @@ def test_few_images_are_few_steps_of_which_each_evaluates_more_networks(train_im
         assert search.architecture_every == 1
         assert search.paths_per_step > 2 * usual.paths_per_step
     assert f"evaluates {search.paths_per_step} networks (search.paths_per_step)" in _reasons(seen)
+
+
+def test_shared_weights_learn_at_a_quarter_of_a_trainings_rate() -> None:
+    config = _config(SEEN)
+    assert config.search.learning_rate == pytest.approx(config.training.learning_rate / 4)
+    assert SearchConfig().learning_rate == pytest.approx(Recipe().learning_rate / 4)
 
 
 def test_unequal_classes_get_weights_and_few_test_images_the_hint_of_folds() -> None:

@@ -147,6 +147,24 @@ def test_every_network_stands_at_its_accuracy_and_latency() -> None:
         assert name in names
 
 
+def test_a_disturbed_round_makes_no_longer_bar() -> None:
+    [found, *others] = RUN.verify.networks
+    rounds = (*found.measurement.round_medians_ms[:-1], 1.5 * found.measurement.median_ms)
+    measured = found.measurement.model_copy(update={"round_medians_ms": rounds})
+    disturbed = RUN.verify.model_copy(
+        update={"networks": (found.model_copy(update={"measurement": measured}), *others)}
+    )
+    lengths = [
+        max(
+            float(bar.get("x2") or 0) - float(bar.get("x1") or 0)
+            for bar in of_class(tradeoff_figure(verify, width=960), "errorbar")
+            if "found" in (bar.get("class") or "").split()
+        )
+        for verify in (RUN.verify, disturbed)
+    ]
+    assert 0 < lengths[1] < 2 * lengths[0]
+
+
 def test_predictions_are_shown_for_calibration_and_held_out_networks() -> None:
     drawing = DRAWINGS["prediction"](466)
     assert len(of_class(drawing, "calibration")) == len(RUN.latency.calibration)
