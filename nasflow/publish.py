@@ -36,8 +36,9 @@ from pipeline.runner import Pipeline
 from pipeline.store.store import StageRecord, Store
 from stages.data.config import DataConfig, open_dataset
 from stages.documents import CrossTable, CrossValidation, Precision
-from stages.reporting.result import ResultDocument, build_result, run_facts
+from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
+from stages.reporting.run_result import build_result, run_facts
 
 if TYPE_CHECKING:
     from nasflow.config import PipelineConfig

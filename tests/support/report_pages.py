@@ -28,7 +28,8 @@ from stages.reporting.comparison import ComparedRun, compare_runs
 from stages.reporting.comparison_page import render_comparison
 from stages.reporting.cross_page import render_cross_table
 from stages.reporting.html import render_report
-from stages.reporting.result import RunFacts, build_result
+from stages.reporting.result import RunFacts
+from stages.reporting.run_result import build_result
 from stages.reporting.thumbnails import Thumbnails, thumbnails
 from stages.verification.folds import cross_validation
 

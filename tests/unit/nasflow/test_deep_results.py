@@ -29,7 +29,7 @@ from stages.documents import LatencyModel, PrunedNetworks, TrainedNetworks, Veri
 from stages.measurement.paired import PairedRounds
 from stages.reporting.figures.prediction import prediction_figure
 from stages.reporting.figures.tradeoff import tradeoff_figure
-from stages.reporting.result import build_result
+from stages.reporting.run_result import build_result
 from stages.reporting.summary import summary_text
 from stages.space.search_space import Candidate, NetConfig, SearchSpace, StageSpec, StemSpec
 

@@ -23,7 +23,7 @@ from stages.packaging.embedding import with_metadata
 from stages.packaging.labels import LABELS, label_file
 from stages.packaging.metadata import Description, model_metadata
 from stages.packaging.tflite_file import read_facts
-from stages.reporting.result import build_result
+from stages.reporting.run_result import build_result
 
 CLASSES, SIDE = ("cat", "dog", "owl"), 32
 CANDIDATE, BASELINE = (

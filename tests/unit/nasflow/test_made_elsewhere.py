@@ -15,7 +15,7 @@ from nasflow.commands.status import show_status
 from pipeline.artifact import document_bytes
 from stages.documents import MadeBy, SearchResult, TrainedNetworks
 from stages.reporting.html import render_report
-from stages.reporting.result import build_result
+from stages.reporting.run_result import build_result
 from stages.reporting.text import sentences
 from stages.training.made_here import COMPUTERS, DECIDING, describe, differences, trained_by
 from stages.training.makers import would_train

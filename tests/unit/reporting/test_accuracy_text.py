@@ -13,7 +13,8 @@ from stages.reporting.accuracy_text import cannot_tell, relation
 from stages.reporting.folds_text import class_rows
 from stages.reporting.html import render_report
 from stages.reporting.images_text import images_sentences
-from stages.reporting.result import ResultDocument, build_result
+from stages.reporting.result import ResultDocument
+from stages.reporting.run_result import build_result
 from stages.reporting.summary import summary_text
 from stages.reporting.text import headline, sentences, verdict_sentence
 from stages.verification.folds import cross_validation

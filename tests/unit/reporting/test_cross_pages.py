@@ -15,7 +15,8 @@ from stages.reporting.cross_text import cross_lines, cross_sentences
 from stages.reporting.figures.cross import cross_figure, name_lines
 from stages.reporting.figures.side_by_side import Drawn, side_by_side_figure
 from stages.reporting.html import render_report
-from stages.reporting.result import ResultDocument, build_result
+from stages.reporting.result import ResultDocument
+from stages.reporting.run_result import build_result
 
 
 def with_cell(table: CrossTable, network: str, target: str, **changed: object) -> CrossTable:

@@ -13,8 +13,8 @@ from stages.documents import Verification
 from stages.reporting.conditions import Phase, phases
 from stages.reporting.figures.conditions import conditions_figure
 from stages.reporting.html import render_report
-from stages.reporting.result import build_result
 from stages.reporting.run_documents import RunDocuments
+from stages.reporting.run_result import build_result
 
 BEGAN = datetime(2026, 3, 4, 4, 0, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from nasflow.base.errors import UsageError
 from stages.documents import ComputeCost, Verification
 from stages.reporting.classes import ClassAccuracy, ClassResult
 from stages.reporting.html import render_report
-from stages.reporting.result import build_result
+from stages.reporting.run_result import build_result
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 NASTY = DeviceInfo(

@@ -10,7 +10,7 @@ from support.sample_variants import of_few_photos
 
 from android_bench.device import DeviceInfo
 from stages.reporting.markdown import summary_markdown
-from stages.reporting.result import build_result
+from stages.reporting.run_result import build_result
 from stages.reporting.text import sentences
 
 HOSTILE = DeviceInfo(

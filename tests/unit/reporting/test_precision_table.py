@@ -6,7 +6,8 @@ from support.sample_documents import sample_documents
 
 from stages.reporting.html import render_report
 from stages.reporting.precisions import precision_rows
-from stages.reporting.result import ResultDocument, build_result
+from stages.reporting.result import ResultDocument
+from stages.reporting.run_result import build_result
 from stages.reporting.summary import summary_text
 
 

@@ -10,7 +10,8 @@ from support.sample_documents import sample_documents
 from nasflow.base.errors import UsageError
 from pipeline.artifact import document_bytes
 from stages.documents import Verification
-from stages.reporting.result import ResultDocument, build_result, run_facts
+from stages.reporting.result import ResultDocument
+from stages.reporting.run_result import build_result, run_facts
 
 
 def test_the_result_has_the_promised_fields() -> None:
@@ -29,7 +30,7 @@ def test_the_result_has_the_promised_fields() -> None:
             "verdict",
         },
     }
-    assert result["schema_version"] == 5
+    assert result["schema_version"] == 6
     for section, fields in promised.items():
         assert fields <= set(result[section]), section
     held_out = {"networks", "share_within_5_percent", "share_within_10_percent", "mape_percent", "spearman"}

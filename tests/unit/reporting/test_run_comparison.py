@@ -21,7 +21,7 @@ from stages.documents import ReferenceLatency, Verification
 from stages.reporting.comparison import ComparedRun, compare_runs
 from stages.reporting.comparison_page import render_comparison
 from stages.reporting.comparison_text import HEADINGS, comparison_sentences, differing_rows, run_rows
-from stages.reporting.result import build_result
+from stages.reporting.run_result import build_result
 from stages.space.block_spec import ModelOutput
 
 FASHION = {"dataset": "fashion_mnist", "dataset_sha256": "f" * 64}

@@ -12,7 +12,8 @@ from support.sample_documents import sample_documents
 
 from android_bench.device import DeviceInfo
 from stages.documents import Verification
-from stages.reporting.result import ResultDocument, build_result
+from stages.reporting.result import ResultDocument
+from stages.reporting.run_result import build_result
 from stages.reporting.summary import summary_renderable, summary_text
 
 NASTY = DeviceInfo(

@@ -21,7 +21,7 @@ from stages.data.config import DataConfig
 from stages.reporting.config import ReportConfig
 from stages.reporting.figures.durations import durations_figure
 from stages.reporting.html import render_report
-from stages.reporting.result import build_result
+from stages.reporting.run_result import build_result
 from stages.verification.answers import Answers
 from stages.verification.surest import MOST, surest
 

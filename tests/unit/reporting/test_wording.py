@@ -19,7 +19,8 @@ from stages.reporting.notation import (
     milliseconds,
     signed,
 )
-from stages.reporting.result import ResultDocument, build_result
+from stages.reporting.result import ResultDocument
+from stages.reporting.run_result import build_result
 from stages.reporting.text import headline, sentences, verdict_sentence
 from stages.space import SpaceConfig, load_space
 from stages.space.block_spec import BlockSpec

@@ -9,7 +9,7 @@ from support.sample_documents import sample_documents
 
 from stages.documents import FoundLatency, LatencyModel, PrunedNetworks, Verdict, Verification
 from stages.reporting.html import render_report
-from stages.reporting.result import build_result
+from stages.reporting.run_result import build_result
 from stages.reporting.summary import summary_text
 from stages.verification.estimate import Estimate
 from stages.verification.prediction import evaluate_latency, not_as_expected, verdict
