@@ -7,7 +7,7 @@ That is what each would learn in a search of its own, as long as the weights are
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from stages.nn.supernet import Supernet
 from stages.training.optimisation import Loss
 
 if TYPE_CHECKING:
+    from stages.nas.latency_window import LatencyTarget
     from stages.nas.path_values import Evaluations
 
 
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 class Learner:
     """An estimator with an architecture of its own, and what it has cost.
 
-    ``labels``: what is made of a batch's labels before it sees them; ``losses``: of what it has seen.
-    ``passes_of``: how many forward passes of a network a draw takes.
+    ``targets``: what it searches for, as the loop has them. ``labels``: what is made of a batch's labels
+    before it sees them; ``losses``: of what it has seen. ``passes_of``: how many forward passes of a network
+    a draw takes.
     """
 
     estimator: Estimator[Any]
     architecture: Architecture
+    targets: Sequence[LatencyTarget]
     passes_of: Callable[[Any], int]
     labels: Callable[[Tensor], Tensor] = lambda labels_N: labels_N
     losses: Callable[[Tensor], Tensor] = lambda learned: learned

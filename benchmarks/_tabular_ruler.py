@@ -7,14 +7,14 @@ target.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks._report import Bar, at_least, at_most
 from benchmarks._tabular import Choices, Tabular, TrainedSpace
 from stages.nas.targets import TargetConfig, bounds_ms
-from stages.space.equal_latency import equal_latency
+from stages.space.equal_latency import TOLERANCE, equal_latency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 QUANTILES = (0.5, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85)
 """Of all different networks' latencies: the targets. The first is the one that is searched for."""
 MINIMUM_SHARE = TargetConfig().minimum_share
+FIRST_TOLERANCE = 0.05
+"""Of latencies that are called equal, by the ruler on which the bars of percentiles were set: the first
+release's, commit 1700a1b. With :data:`TOLERANCE` opponents are fewer, and percentiles others."""
 DRAWS = 10_000  # bootstraps
 PERMUTED = "permuted_probabilities"
 CONTROLS = ("blind", "shuffled_labels", PERMUTED)
@@ -43,9 +46,10 @@ def targets_ms(of: Tabular) -> tuple[float, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Ruler:
-    """The trained networks of a space, by target."""
+    """The trained networks of a space, by target. ``tolerance``: of latencies that are called equal."""
 
     truth: TrainedSpace
+    tolerance: float = TOLERANCE
     _under: dict[float, list[int]] = field(default_factory=dict, init=False, repr=False)
     _near: dict[tuple[Choices, float], list[Choices]] = field(default_factory=dict, init=False, repr=False)
 
@@ -53,6 +57,10 @@ class Ruler:
     def read(cls, of: Tabular) -> Self:
         """Raises UsageError where the space's table is not whole."""
         return cls(TrainedSpace.read(of))
+
+    def of_the_bars(self) -> Self:
+        """The same with the tolerance on which the bars were set."""
+        return replace(self, tolerance=FIRST_TOLERANCE)
 
     @property
     def of(self) -> Tabular:
@@ -78,7 +86,7 @@ class Ruler:
         return self.of.paths[max(self.under_target(target_ms), key=lambda n: scores[n])]
 
     def near(self, choices: Choices, target_ms: float) -> list[Choices]:
-        """All paths to other networks of a network's latency (within 3 %) that a pick may be, too.
+        """All paths to other networks of a network's latency that a pick may be, too.
 
         Paths, and not networks: all paths are equally likely for whoever chooses at random, and for a search
         that has learned nothing. To a network with skips lead several. Only such as could be picked: else a
@@ -91,7 +99,7 @@ class Ruler:
             self._near[choices, target_ms] = [
                 other
                 for other in candidates
-                if equal_latency(self.of.ms(other) / ms) and self.of.keys(other) != own
+                if equal_latency(self.of.ms(other) / ms, self.tolerance) and self.of.keys(other) != own
             ]
         return self._near[choices, target_ms]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -36,15 +36,18 @@ if TYPE_CHECKING:
 
 ESTIMATORS: Mapping[str, Mapping[str, Any]] = {
     "search": {},
-    "search_one_target": {"targets": 1},
+    "search_one_target": {"targets": slice(1)},
     "window": {"estimator": "window"},
-    "window_one_target": {"estimator": "window", "targets": 1},
+    "window_one_target": {"estimator": "window", "targets": slice(1)},
     "two_path": {"estimator": "two_path"},
     "reinforce": {"estimator": "reinforce"},
     "blind": {"losses": "noise"},
     "shuffled_labels": {"labels": "shuffled"},
 }
 """How each kind differs from the first, which is the product's own search for eight targets."""
+OWN_TARGETS = "search_own_targets"
+"""The product's search once for each target, with all of its steps."""
+KINDS = (*ESTIMATORS, OWN_TARGETS)
 SEARCH: Mapping[str, SearchConfig] = {
     TABULAR.name: SearchConfig(warmup_epochs=2, epochs=4, learning_rate=0.025),
     CONTRAST.name: SearchConfig(warmup_epochs=13, epochs=27, learning_rate=0.025),
@@ -132,6 +135,7 @@ def search_once(job: Job) -> dict[str, Any]:
         learned = {
             kind: _learned(of, result, seed, context, learners[kind]) for kind, result in results.items()
         }
+        learned[OWN_TARGETS] = _of_own_targets(learned)
         began = time.process_time()
         anyone = of.networks[derived_seed(seed, 9) % len(of.networks)]
         training = train_network(of.space, anyone, 0, of.data, of.recipe)
@@ -168,9 +172,16 @@ def search_of(of: Tabular, seed: int, context: Context) -> tuple[SearchLoop, Map
 
     loop = loop_of(of, seed, SEARCH[of.name], context)
     learners = {kind: _learner(of, loop, seed, **changes) for kind, changes in ESTIMATORS.items()}
+    for number in range(1, len(loop.targets)):
+        learners[_own(number)] = _learner(of, loop, seed, targets=slice(number, number + 1))
     loop.learn_by(SideBySide(learners), learners["search"].architecture)
     loop.to_the_end()
     return loop, learners
+
+
+def _own(number: int) -> str:
+    """The learner that searches for the target of a number alone; for the first one there is one anyway."""
+    return f"{OWN_TARGETS}_{number}" if number else "search_one_target"
 
 
 def _learner(
@@ -179,7 +190,7 @@ def _learner(
     seed: int,
     *,
     estimator: str = SearchConfig().estimator,
-    targets: int | None = None,
+    targets: slice = slice(None),
     losses: str = "true",
     labels: str = "true",
 ) -> Learner:
@@ -193,7 +204,7 @@ def _learner(
 
     config, architecture = loop.config, architecture_of(of.space, of.latency)
     steps = len(loop.training) // config.architecture_every * config.epochs
-    searched = Searched(loop.targets[:targets], steps, derived_seed(seed, SearchStream.ARCHITECTURE))
+    searched = Searched(loop.targets[targets], steps, derived_seed(seed, SearchStream.ARCHITECTURE))
     generator = torch.Generator().manual_seed(seed)
 
     def noise(learned: Tensor) -> Tensor:
@@ -210,6 +221,7 @@ def _learner(
     return Learner(
         make_estimator(config.model_copy(update={"estimator": estimator}), architecture, searched),
         architecture,
+        loop.targets[targets],
         passes_of=(lambda _pairs: TWO_PATH_PASSES) if estimator == "two_path" else len,
         **changes,
     )
@@ -219,6 +231,7 @@ def _results(loop: SearchLoop, learners: Mapping[str, Learner]) -> Iterator[tupl
     """What the search would have given with each kind alone."""
     for kind, learner in learners.items():
         loop.learn_by(learner.estimator, learner.architecture)
+        loop.targets = learner.targets
         yield kind, loop.to_the_end()
 
 
@@ -232,3 +245,14 @@ def _learned(of: Tabular, result: SearchResult, seed: int, context: Context, lea
     ]
     picks = [ranking.best(target_ms, 1)[0] for target_ms in targets]
     return Learned(list(rows), picks, learner.architecture.entropy(), learner.passes)
+
+
+def _of_own_targets(learned: dict[str, Learned]) -> Learned:
+    """Each target's search in its place, instead of the searches for single targets."""
+    first = learned["search_one_target"]
+    alone = [first, *(learned.pop(_own(number)) for number in range(1, len(first.picks)))]
+    return replace(
+        first,
+        log_probabilities=[of.log_probabilities[number] for number, of in enumerate(alone)],
+        picks=[of.picks[number] for number, of in enumerate(alone)],
+    )

@@ -164,10 +164,27 @@ def summarise(
     of: Tabular, results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int]
 ) -> dict[str, Any]:
     """Percentiles by rule, with intervals over supernets."""
+    ruler = Ruler.read(of)
+    figures = percentiles_of(results, supernets, ruler)
+    of_bars = percentiles_of(results, supernets, ruler.of_the_bars())
+    for name, of_kind in figures.items():
+        of_kind["by_the_bars_ruler"] = of_bars[name]
+    return {
+        "supernets": list(supernets),
+        "networks_under_the_targets": [len(ruler.under_target(target_ms)) for target_ms in ruler.targets_ms],
+        "forward_passes": STEPS_OF_A_ROW * len(recorded(of, "true", supernets[0])) * PATHS_PER_STEP,
+        "chance": ruler.chance_percentile(),
+        "percentiles": figures,
+    }
+
+
+def percentiles_of(
+    results: Mapping[Replay, Sequence[Rows]], supernets: Sequence[int], ruler: Ruler
+) -> dict[str, dict[str, Any]]:
+    """By the name of a rule and what it was told: what its probabilities are worth."""
     import numpy as np
 
-    ruler, random = Ruler.read(of), np.random.default_rng(0)
-    count = len(ruler.targets_ms)
+    of, count, random = ruler.of, len(ruler.targets_ms), np.random.default_rng(0)
 
     def percentile(of_paths: Array, target: int) -> float:
         target_ms = ruler.targets_ms[target]
@@ -207,15 +224,7 @@ def summarise(
     )
     tables = {**found, **permuted, "least_recorded_loss": ceiling[None]}
     confirmed = [supernets.index(s) for s in supernets if s in CONFIRMED_BY]
-    return {
-        "supernets": list(supernets),
-        "networks_under_the_targets": [len(ruler.under_target(target_ms)) for target_ms in ruler.targets_ms],
-        "forward_passes": STEPS_OF_A_ROW * len(recorded(of, "true", supernets[0])) * PATHS_PER_STEP,
-        "chance": ruler.chance_percentile(),
-        "percentiles": {
-            name: _figures(np.nanmean(table, axis=0), confirmed, random) for name, table in tables.items()
-        },
-    }
+    return {name: _figures(np.nanmean(table, axis=0), confirmed, random) for name, table in tables.items()}
 
 
 def tried_percentiles(of_paths: Array, target_ms: float, ruler: Ruler) -> dict[int, float]:
@@ -252,7 +261,7 @@ def _figures(percentile_ST: Array, confirmed: Sequence[int], random: np.random.G
 
 def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     percentiles = figures["percentiles"]
-    mean, low, _ = percentiles["posterior"]["confirmed"]
+    mean, low, _ = percentiles["posterior"]["by_the_bars_ruler"]["confirmed"]
     bars = [
         at_least("posterior_mean_over_targets", mean, MEAN),
         at_least("posterior_lower_end", low, LOWER_END),

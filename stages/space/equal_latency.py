@@ -79,9 +79,9 @@ def random_networks_near(
     return [networks.path(word) for word in drawn]
 
 
-def equal_latency(ratio: float) -> bool:
+def equal_latency(ratio: float, tolerance: float = TOLERANCE) -> bool:
     """Whether two latencies of this ratio are called equal."""
-    return abs(ratio - 1) <= TOLERANCE + _ROUNDING
+    return abs(ratio - 1) <= tolerance + _ROUNDING
 
 
 def check_others(held: int, wanted: int) -> None:

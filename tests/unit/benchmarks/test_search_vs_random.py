@@ -21,7 +21,7 @@ from benchmarks._tabular_ruler import (
     scores,
     targets_ms,
 )
-from benchmarks._tabular_search import ESTIMATORS, Found, Learned, search_of, search_once
+from benchmarks._tabular_search import ESTIMATORS, KINDS, OWN_TARGETS, Found, Learned, search_of, search_once
 from benchmarks.search_vs_random import (
     Held,
     permuted_pick,
@@ -69,9 +69,7 @@ def learned(skill: float, seed: int) -> Learned:
 
 def planted(seed: int, **skills: float) -> Found:
     """A supernet on which the kinds have these skills; the others have none."""
-    kinds = {
-        kind: learned(skills.get(kind, 0.0), 1000 * number + seed) for number, kind in enumerate(ESTIMATORS)
-    }
+    kinds = {kind: learned(skills.get(kind, 0.0), 1000 * number + seed) for number, kind in enumerate(KINDS)}
     training = TRUTH.runs[TABULAR.keys(TABULAR.paths[0])][0]
     return Found(TABULAR.name, seed, kinds, kinds["search"].picks[0], 30.0, training, 10.0)
 
@@ -91,6 +89,23 @@ def test_opponents_are_others_of_nearly_that_latency_that_could_be_picked(target
         assert TABULAR.keys(choices) not in {TABULAR.keys(other) for other in others}
         assert all(equal_latency(TABULAR.ms(other) / TABULAR.ms(choices)) for other in others)
         assert all(0.9 * target_ms - 1e-9 <= TABULAR.ms(other) <= target_ms + 1e-9 for other in others)
+
+
+def test_the_bars_ruler_has_opponents_of_five_percent_and_bars_are_held_against_it() -> None:
+    of_bars = RULER.of_the_bars()
+    near, further = (
+        ruler.near(TABULAR.paths[RULER.under_target(FIRST_MS)[0]], FIRST_MS) for ruler in (RULER, of_bars)
+    )
+    assert set(near) < set(further)
+    found = [planted(seed, search=0.7) for seed in range(20)]
+    outcome = summarise(found, RULER, full=True)
+    by_bars = Held(picks_of(RULER, found, np.random.default_rng(0))["search"], of_bars).means
+    bars = {bar.name: bar.value for bar in outcome.bars}
+    assert bars["search_percentile_over_targets"] == pytest.approx(np.mean(by_bars))
+    assert (
+        bars["search_percentile_over_targets"]
+        != outcome.figures["kinds"]["search"]["percentile_over_targets"][0]
+    )
 
 
 def test_the_ruler_is_even_a_blind_pick_beats_half_of_its_opponents() -> None:
@@ -168,11 +183,12 @@ def test_more_training_finds_more_and_a_single_one_the_mean() -> None:
 
 @pytest.mark.parametrize(("skill", "holds"), [(1.0, True), (0.0, False)])
 def test_the_bars_tell_a_search_that_works_from_one_that_does_not(skill: float, holds: bool) -> None:
-    found = [planted(seed, search=skill) for seed in range(20)]
+    found = [planted(seed, search=skill, **{OWN_TARGETS: skill}) for seed in range(20)]
     outcome = summarise(found, RULER, full=True)
     bars = {bar.name: bar.holds for bar in outcome.bars}
     of_search = ["percentile_over_targets", "percentile_over_targets_lower_end", "supernets_below_60"]
-    assert [bars[f"search_{name}"] for name in of_search] == [holds] * 3
+    for kind in ("search", OWN_TARGETS):
+        assert [bars[f"{kind}_{name}"] for name in of_search] == [holds] * 3
     assert {f"{control}_lower_end" for control in CONTROLS} < set(bars)
     assert all(bars[f"{control}_lower_end"] for control in CONTROLS)
     assert outcome.figures["pruned_is_most_probable"] == 20
@@ -241,14 +257,17 @@ def test_each_kind_picks_for_every_target_and_what_was_found_can_be_kept(tiny: N
     read = search_once((TINY.name, 0))
     found = Found.parse(json.loads(json.dumps(read)))
     assert asdict(found) == read
-    assert set(found.learned) == set(ESTIMATORS)
+    assert set(found.learned) == set(KINDS)
     for of_kind in found.learned.values():
         for target_ms, pick in zip(TARGETS_MS, of_kind.picks, strict=True):
             assert TABULAR.paths.index(pick) in RULER.under_target(target_ms)
     assert TABULAR.ms(found.pruned) <= FIRST_MS
     assert {of_kind.passes for of_kind in found.learned.values()} == {16}
     different = {str(of_kind.log_probabilities) for of_kind in found.learned.values()}
-    assert len(different) == len(ESTIMATORS)
+    assert len(different) == len(KINDS)
+    own, first = found.learned[OWN_TARGETS], found.learned["search_one_target"]
+    assert own.log_probabilities[0] == first.log_probabilities[0]
+    assert own.log_probabilities[1] != first.log_probabilities[1]
 
 
 def test_beside_others_a_kind_learns_what_it_learns_alone(tiny: None, tmp_path: Path) -> None:
