@@ -3,7 +3,8 @@
 Each calibration is the product's own: ``profile`` and ``latency`` with their usual settings. Simulated ones
 measure a device whose truth is known (:mod:`benchmarks._noisy_device`), in simulated time. Real ones
 (``--real N``) measure the paper's space at 224 pixels on this computer; networks that none of it has seen are
-then measured as ``verify`` measures, side by side with the model's reference, in a new process each round.
+then measured side by side with the model's reference, in a new process each round, and in so many rounds that
+what is left of their noise is small beside the interval (``measured_to_percent``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 from android_bench.device import BenchmarkRequest, Device, RuntimeOptions
@@ -36,11 +37,13 @@ from stages.profile_ops import ProfileConfig, ProfileOps
 from stages.space import SpaceConfig, load_space
 from stages.space.network_name import network_name
 from stages.space.search_space import SearchSpace
+from stages.verification.estimate import Estimate
 from stages.verification.statistics import latency_ratio
 
 SIMULATED, QUICK = 200, 6
 NETWORKS = 120  # of a simulated calibration, that it has not seen
-REAL_SPACE, REAL_NETWORKS, REAL_ROUNDS = "proxyless_mobile", 40, 10
+REAL_SPACE, REAL_NETWORKS, REAL_ROUNDS = "proxyless_mobile", 20, 60
+REFERENCES = 5  # times that each round times the reference, each at another place in memory
 TIMINGS = 1300  # of a simulated calibration, roughly: the device throttles at one of them
 MEAN_LEAST, MEAN_MOST, REAL_LEAST = 0.93, 0.97, 0.80
 
@@ -108,7 +111,8 @@ def real_one(job: Job) -> dict[str, float]:
     with LocalDevice() as device:
         model = calibrate(space, device, seed)
         ratios = measured_again(space, model, device, seed)
-    held = _held(model, ratios)
+    held = _held(model, [ratio.value for ratio in ratios])
+    held["measured_to_percent"] = 100 * fmean((ratio.high - ratio.low) / 2 for ratio in ratios)
     say(f"interval_coverage: {held}")
     return held
 
@@ -127,8 +131,11 @@ def calibrate(space: SearchSpace, device: Device, seed: int) -> LatencyModel:
         return stage.run(context("latency"), table=table)
 
 
-def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed: int) -> list[float]:
-    """Measured over predicted time of networks that the model was neither fitted on nor evaluated with."""
+def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed: int) -> list[Estimate]:
+    """Measured over predicted time of networks that the model was neither fitted on nor evaluated with.
+
+    Each with the 95 % interval of the measurement.
+    """
     seen = {point.choices for point in (*model.calibration, *model.held_out)}
     times = {block.key: model.block_latency_ms(block) for block in space.distinct_blocks()}
     drawn = draw_networks(space, times, REAL_NETWORKS + len(seen), seed + 1)
@@ -143,7 +150,10 @@ def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed
             output=model.output,
         )
         for choices in others
-    } | {reference.name: measured_network(reference.net, model.precision, seed=seed, output=model.output)}
+    }
+    written = measured_network(reference.net, model.precision, seed=seed, output=model.output)
+    references = [f"{reference.name} {number}" for number in range(REFERENCES)]
+    models |= dict.fromkeys(references, written)
     usual = LatencyConfig()
     requests = {
         name: BenchmarkRequest(
@@ -155,15 +165,16 @@ def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed
         )
         for name, content in models.items()
     }
-    timed = PairedRounds(FleetingScratch(), device, requests, seed, anchor=reference.name)
+    timed = PairedRounds(FleetingScratch(), device, requests, seed)
     while len(timed) < REAL_ROUNDS:
         timed.measure()
-    return [
-        latency_ratio(timed.medians_ms(network_name(choices)), timed.medians_ms(reference.name)).value
-        * reference.measurement.median_ms
-        / model.predict_ms(space.network(choices))
-        for choices in others
-    ]
+    of_reference = [median(of_round) for of_round in zip(*map(timed.medians_ms, references), strict=True)]
+    ratios = []
+    for choices in others:
+        measured = latency_ratio(timed.medians_ms(network_name(choices)), of_reference)
+        over_predicted = reference.measurement.median_ms / model.predict_ms(space.network(choices))
+        ratios.append(Estimate(*(over_predicted * end for end in (measured.value, *measured.interval))))
+    return ratios
 
 
 def _held(model: LatencyModel, ratios: Sequence[float]) -> dict[str, float]:
@@ -209,7 +220,7 @@ def _sources() -> list[str]:
 
     names = (
         *("benchmarks._noisy_device", "benchmarks._drift", "benchmarks.interval_coverage"),
-        *("stages.latency.fit", "stages.latency.model", "stages.latency.table_check"),
+        *(f"stages.latency.{name}" for name in ("fit", "model", "reference_error", "table_check")),
         *("stages.latency_model", "stages.profile_ops"),
         *(f"stages.measurement.{name}" for name in ("alignment", "assessment", "drift", "rounds")),
     )

@@ -40,7 +40,7 @@ class FitLatency(Stage):
     """Measure whole random networks; fit the model on some and evaluate it on the others."""
 
     name: ClassVar[str] = "latency"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     inputs: ClassVar[Mapping[str, str]] = {"table": "profile"}
     output: ClassVar[type[LatencyModel]] = LatencyModel
 

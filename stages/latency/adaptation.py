@@ -25,6 +25,7 @@ from stages.latency.informative import block_times, choose_networks, counts_of
 from stages.latency.likeness import likeness_of
 from stages.latency.model import Measurements, check_covers
 from stages.latency.ratios import Known, Ratios, infer_ratios
+from stages.latency.reference_error import reference_error_percent
 from stages.latency.table_check import block_kinds
 from stages.measurement.interval import interval_percent
 from stages.space.search_space import SearchSpace
@@ -114,7 +115,9 @@ def adapt(
     blocks = space.distinct_blocks()
     block_ms = {block.key: float(ms) for block, ms in zip(blocks, new[:-1], strict=True)}
     inferred = _interval_percent(model, space, ratios, times, len(learned))
-    percent = math.hypot(inferred, 1.96 * there.shift_percent)  # as in a model that is fitted in full
+    # As in a model that is fitted in full.
+    of_reference = reference_error_percent(there.timings, there.reference.name)
+    percent = math.hypot(inferred, 1.96 * there.shift_percent, 1.96 * of_reference)
     fastest, slowest = range_ms(space, block_ms)
     overhead_ms = float(new[-1])
     if overhead_ms + fastest <= 0:

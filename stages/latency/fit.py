@@ -69,15 +69,21 @@ class LatencyFit:
         ``coefficients / networks``; errors of others have it in them, those of fitted ones do not.
 
         ``noise``: relative standard error of a network's measured time. All errors have it in them, and a
-        network's latency has not; 0: of what will be measured as these were.
+        network's latency has not; 0: of what will be measured as these were. What is left of a variance
+        from which much was taken is known by fewer degrees of freedom (Satterthwaite 1946). The interval is
+        never wider than that of networks measured as these were.
         """
         from scipy.special import stdtrit
 
         further = 1 + self.coefficients / self.networks
         freedom = self.networks - self.coefficients + len(errors)
         seen = (self.squares + sum(error**2 for error in errors) / further) / freedom
-        variance = max(seen - noise**2, LEAST_SHARE * seen)
-        return 100 * float(stdtrit(freedom, 0.975)) * math.sqrt(further * variance)
+        share = max(1 - noise**2 / seen, LEAST_SHARE) if seen > 0 else 1.0
+        with_noise, without = (
+            float(stdtrit(freedom * of_variance**2, 0.975)) * math.sqrt(of_variance)
+            for of_variance in (1.0, share)
+        )
+        return 100 * min(with_noise, without) * math.sqrt(further * seen)
 
 
 def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> LatencyFit:

@@ -20,6 +20,7 @@ from stages.documents import (
 )
 from stages.latency.calibration import Choices, range_ms
 from stages.latency.fit import Traits, fit_latency, held_out_error
+from stages.latency.reference_error import reference_error_percent
 from stages.latency.table_check import block_kinds, check_table
 from stages.measurement.interval import interval_percent, scatter
 from stages.space.block_spec import BlockSpec, Implementation
@@ -67,7 +68,11 @@ def fit_model(
 
     fit = fit_latency([traits(c) for c, _ in calibration], [m.median_ms for _, m in calibration])
     # What differs from one sitting to the next is in no error that was measured in one.
-    between = 1.96 * math.hypot(networks.shift_percent, check.disagreement_percent / _BLOCKS_OF_A_NETWORK)
+    between = 1.96 * math.hypot(
+        networks.shift_percent,
+        reference_error_percent(networks.timings, networks.reference.name),
+        check.disagreement_percent / _BLOCKS_OF_A_NETWORK,
+    )
 
     def half_width(errors: Sequence[float], noise: float = 0.0) -> float:
         return math.hypot(fit.interval_percent(errors, noise), between)
