@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 
@@ -144,10 +145,27 @@ def test_an_interval_without_chance_is_students() -> None:
 
 
 def test_what_measuring_alone_scatters_is_no_part_of_a_latency() -> None:
-    fit = LatencyFit(1.0, 0.0, squares=8 * 0.02**2, networks=10, coefficients=2)
+    """Of 28 degrees of freedom 28 * 0.64**2 are left for a variance of which 36 % were noise."""
+    fit = LatencyFit(1.0, 0.0, squares=28 * 0.02**2, networks=30, coefficients=2)
     whole = fit.interval_percent()
-    assert fit.interval_percent(noise=0.012) == pytest.approx(whole * (1 - 0.6**2) ** 0.5)
-    assert fit.interval_percent(noise=0.5) == pytest.approx(whole / 2), "but never all of it"
+    assert fit.interval_percent(noise=0.012) == pytest.approx(whole * 0.8 * 2.189 / 2.0484, rel=1e-3)
+    assert fit.interval_percent(noise=0.5) == pytest.approx(whole), "what is hardly known is not narrower"
+
+
+def test_intervals_hold_95_percent_of_latencies_where_most_of_the_errors_is_noise_of_measuring() -> None:
+    held, narrower = [], []
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        own, noise = 0.015, 0.012
+        errors = random.normal(0, math.hypot(own, noise), 28)
+        fit = LatencyFit(1.0, 0.0, squares=float(errors @ errors), networks=30, coefficients=2)
+        share = max(1 - noise**2 * 28 / fit.squares, 0.25)
+        latencies = np.abs(random.normal(0, own * (1 + 2 / 30) ** 0.5, 200))
+        held.append(float(np.mean(latencies <= fit.interval_percent(noise=noise) / 100)))
+        of_all_freedom = fit.interval_percent() * share**0.5
+        narrower.append(float(np.mean(latencies <= of_all_freedom / 100)))
+    assert 0.94 <= np.mean(held) <= 0.97
+    assert np.mean(np.array(held) < 0.8) < np.mean(np.array(narrower) < 0.8) / 2, "few hold far less"
 
 
 def test_the_interval_does_not_hang_on_the_network_at_the_edge_of_the_range() -> None:
