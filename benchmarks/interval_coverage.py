@@ -42,7 +42,7 @@ from stages.verification.statistics import latency_ratio
 
 SIMULATED, QUICK = 200, 6
 NETWORKS = 120  # of a simulated calibration, that it has not seen
-REAL_SPACE, REAL_NETWORKS, REAL_ROUNDS = "proxyless_mobile", 20, 60
+REAL_SPACE, REAL_NETWORKS, REAL_ROUNDS, REAL_MS = "proxyless_mobile", 20, 30, 100
 REFERENCES = 5  # times that each round times the reference, each at another place in memory
 TIMINGS = 1300  # of a simulated calibration, roughly: the device throttles at one of them
 MEAN_LEAST, MEAN_MOST, REAL_LEAST = 0.93, 0.97, 0.80
@@ -138,8 +138,9 @@ def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed
     """
     seen = {point.choices for point in (*model.calibration, *model.held_out)}
     times = {block.key: model.block_latency_ms(block) for block in space.distinct_blocks()}
-    drawn = draw_networks(space, times, REAL_NETWORKS + len(seen), seed + 1)
-    others = [choices for choices in drawn if choices not in seen][:REAL_NETWORKS]
+    drawn = draw_networks(space, times, REAL_NETWORKS + len(seen), seed + 1)  # the fastest first
+    unseen = [choices for choices in drawn if choices not in seen]
+    others = random.Random(f"{seed}/unseen").sample(unseen, REAL_NETWORKS)
     reference = model.reference
     models = {
         network_name(choices): measured_network(
@@ -160,7 +161,7 @@ def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed
             name=name,
             model=content,
             warmup_ms=usual.warmup_ms,
-            min_ms=usual.min_ms,
+            min_ms=REAL_MS,
             min_runs=usual.min_runs,
         )
         for name, content in models.items()
