@@ -222,7 +222,10 @@ class CpuPolicy:
 
 
 class BenchmarkRequest(Frozen):
-    """One model to be timed once: warm up, then invoke until both minima are reached."""
+    """One model to be timed once: warm up, then invoke until both minima are reached.
+
+    A warm-up takes ``warmup_ms``, and more where that is too short (:mod:`android_bench.warm_up`).
+    """
 
     name: str
     model: bytes = Field(repr=False, description="the .tflite file's content")

@@ -9,9 +9,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,9 @@ class KeptLines:
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         fresh = multiprocessing.get_context("spawn")  # such as have not loaded a library before
         with (
-            ProcessPoolExecutor(max_workers=workers or os.cpu_count(), mp_context=fresh) as pool,
+            ProcessPoolExecutor(
+                max_workers=workers or os.cpu_count(), mp_context=fresh, initializer=_end_with_parent
+            ) as pool,
             self.path.open("a", encoding="utf-8") as file,
         ):
             of_result = {pool.submit(work, job): job for job in left}
@@ -74,3 +78,16 @@ class KeptLines:
     def finish(self) -> None:
         """Whoever runs the benchmark again wants it anew."""
         self.path.replace(self.path.with_suffix(".done.jsonl"))
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would go on, and disturb whatever is measured next."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # called in a worker alone
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -67,7 +67,7 @@ class PrecheckStage(Stage):
     """Convert and time untrained networks that hold every kind of block."""
 
     name: ClassVar[str] = "precheck"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     inputs: ClassVar[Mapping[str, str]] = {"latency": "latency"}
     output: ClassVar[type[Precheck]] = Precheck
 

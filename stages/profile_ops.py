@@ -43,7 +43,7 @@ class ProfileOps(Stage):
     """
 
     name: ClassVar[str] = "profile"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     inputs: ClassVar[Mapping[str, str]] = {}
     output: ClassVar[type[LatencyTable]] = LatencyTable
 

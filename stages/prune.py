@@ -21,7 +21,7 @@ class Prune(Stage):
     """The most probable networks under the target, measured whole; the first that keeps it is kept."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 

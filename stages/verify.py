@@ -83,7 +83,10 @@ class VerifyConfig(Record):
         "proof",
     )
     warmup_ms: float = Field(
-        20.0, ge=0, le=60_000, description="milliseconds of uncounted runs before each timing"
+        20.0,
+        ge=0,
+        le=60_000,
+        description="milliseconds of uncounted runs before each timing, ten runs at least",
     )
     published_counts: bool = Field(
         False, description="the MobileNetV2s of published_widths may be the reference, too"
@@ -103,7 +106,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 

@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from android_bench.warm_up import LONG_ENOUGH_MS, WARM_RUNS
+
 INTERRUPTION_NS = 20_000
 _LINUX = sys.platform == "linux"  # elsewhere a thread's clock may tick in milliseconds
 
@@ -43,7 +45,8 @@ def time_invocations(
 ) -> list[int]:
     """Nanoseconds of each counted invocation.
 
-    At least one invocation warms up, then as many as ``warmup_ms`` takes. Counted ones go on until both
+    The warm-up takes ``warmup_ms`` and :data:`~android_bench.warm_up.WARM_RUNS` invocations; a model that is
+    too slow for them is warm after 100 ms. Counted ones go on until both
     ``min_ms`` and ``min_runs`` are reached, or ``max_runs``. The garbage collector rests meanwhile.
     ``own_clock`` tells the thread's own processor time, by which interruptions are left out.
     """
@@ -52,8 +55,12 @@ def time_invocations(
     try:
         start = clock()
         invoke()
-        while clock() - start < warmup_ms * 1e6:
+        warm_runs = 1
+        while (taken_ms := (clock() - start) / 1e6) < warmup_ms or (
+            warm_runs < WARM_RUNS and taken_ms < LONG_ENOUGH_MS
+        ):
             invoke()
+            warm_runs += 1
         durations: list[int] = []
         left_ns, enough = min_ms * 1e6, min(min_runs, max_runs)
         while len(durations) < enough or (left_ns > 0 and len(durations) < max_runs):

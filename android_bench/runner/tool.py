@@ -23,6 +23,7 @@ from android_bench.runner.identity import HINT_RUNNER, RunnerTool
 from android_bench.runner.output import MAX_TEXT_CHARACTERS, parse_output
 from android_bench.runner.result import RunnerResult, cross_check, parse_result
 from android_bench.transport import Completed
+from android_bench.warm_up import WARM_RUNS
 from nasflow.base.errors import BadMeasurementError, NoUsableDeviceError, UsageError
 from nasflow.base.text import plain_text
 
@@ -53,7 +54,7 @@ def command(
     flags = {
         "graph": model,
         "num_threads": str(options.threads),
-        "warmup_runs": "1",
+        "warmup_runs": str(WARM_RUNS),
         "warmup_min_secs": _seconds(request.warmup_ms),
         "num_runs": str(request.min_runs),
         "min_secs": _seconds(request.min_ms),

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from pydantic import Field
 
 from android_bench.device import LOCAL_OVERHEAD, Overhead
+from android_bench.warm_up import WARM_RUNS
 from pipeline.artifact import Record
 
 Section = TypeVar("Section", bound=Record)
@@ -54,7 +55,10 @@ class MeasurementConfig(Record):
         "changes (heat, other programs); the change is removed from all other timings; 0: it is not removed",
     )
     warmup_ms: float = Field(
-        default=3.0, ge=0, le=60_000, description="milliseconds of uncounted runs before each timing"
+        default=3.0,
+        ge=0,
+        le=60_000,
+        description="milliseconds of uncounted runs before each timing, ten runs at least",
     )
     min_ms: float = Field(
         default=20.0, gt=0, le=60_000, description="milliseconds of counted runs in each timing"
@@ -75,7 +79,8 @@ class MeasurementConfig(Record):
         return seconds * (self.rounds + self.extra_rounds) / self.rounds
 
     def _invoking_ms(self, macs: int) -> float:
-        return max(self.warmup_ms + self.min_ms, (1 + self.min_runs) * macs / MACS_PER_MS)
+        run_ms = macs / MACS_PER_MS
+        return max(self.warmup_ms, WARM_RUNS * run_ms) + max(self.min_ms, self.min_runs * run_ms)
 
 
 def with_shared(section: Section, shared: MeasurementConfig, own: Collection[str] = ()) -> Section:

@@ -133,7 +133,7 @@ def test_the_classic_command() -> None:
         "/d/benchmark_model",
         "--graph=/d/a b.tflite",
         "--num_threads=1",
-        "--warmup_runs=1",
+        "--warmup_runs=10",
         "--warmup_min_secs=0.005",
         "--num_runs=10",
         "--min_secs=0.02",

@@ -90,6 +90,21 @@ def test_warm_up_takes_its_time_and_is_not_counted() -> None:
     assert clock.invocations == 6 + 3
 
 
+@pytest.mark.parametrize(("run_ms", "uncounted"), [(1, 10), (9, 10), (25, 4), (300, 1)])
+def test_ten_runs_warm_up_unless_they_take_too_long(run_ms: int, uncounted: int) -> None:
+    runs: list[int] = []
+    durations = time_invocations(
+        lambda: runs.append(run_ms * 1_000_000),
+        warmup_ms=3,
+        min_ms=1,
+        min_runs=5,
+        max_runs=5,
+        clock=lambda: sum(runs),
+    )
+    assert len(durations) == 5
+    assert len(runs) == uncounted + 5
+
+
 def test_time_given_to_other_programs_amid_an_invocation_is_left_out() -> None:
     wall: list[int] = []
     own: list[int] = []
@@ -108,7 +123,7 @@ def test_time_given_to_other_programs_amid_an_invocation_is_left_out() -> None:
         clock=lambda: sum(wall),
         own_clock=lambda: sum(own),
     )
-    assert durations == [2_000_000, 2_015_000, 2_000_000, 2_015_000]
+    assert durations == [2_015_000, 2_000_000, 2_015_000, 2_000_000]
 
 
 def test_the_garbage_collector_rests_while_time_is_taken_and_works_afterwards() -> None:

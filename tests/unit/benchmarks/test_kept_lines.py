@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,32 @@ def test_other_settings_and_a_finished_benchmark_begin_anew(folder: Path) -> Non
     kept.finish()
     assert not kept.path.exists()
     assert [path.suffixes for path in (folder / "benchmarks").iterdir()] == [[".done", ".jsonl"]]
+
+
+WAITS_FOR_EVER = """
+import threading
+from benchmarks._kept_lines import KeptLines
+
+def work(job):
+    print("at work", flush=True)
+    threading.Event().wait()
+
+if __name__ == "__main__":
+    list(KeptLines("waiting", []).results([(1,)], work, workers=1))
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "waits.py"
+    script.write_text(WAITS_FOR_EVER, encoding="utf-8")
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(_kept_lines.__file__).parents[1]),
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "at work\n"
+        parent.kill()
+        assert parent.stdout.read() == "", "which ends only when no worker holds it any more"
