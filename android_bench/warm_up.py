@@ -1,8 +1,8 @@
 """How long a model warms up before its invocations count: some of them, not a time alone.
 
 Only after some invocations do caches hold of a model what they can. Networks of 2 to 20 ms at 224 pixels,
-on an Intel Xeon, each after another model had run: the first invocation took 4 to 45 % longer than later ones,
-the fifth up to 3 %, the tenth less than 1 %; most those of 2 to 5 ms, least those of 20 ms. Where five
+on an Intel Xeon, each after another model had run: the first invocation took 4 to 45 % longer than later
+ones, the fifth up to 3 %, the tenth less than 1 %; most those of 2 to 5 ms, least those of 20 ms. Where five
 invocations counted after a single one, networks of 5 ms so seemed 5 % slower beside those of 20 ms than they
 are.
 
