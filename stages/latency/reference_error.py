@@ -26,8 +26,9 @@ def reference_error_percent(timings: Sequence[Timing], reference: str) -> float:
     """Relative standard error of the networks' times in units of the reference's, in percent.
 
     ``timings``: in order of time, with the drift that the reference has shown. Rounds are what repeats: each
-    gives the median of how much slower than usual its networks were, once that drift is taken out. 0 where
-    fewer than three rounds say anything.
+    tells how much slower than usual the reference was beside its networks, by medians, once that drift is
+    taken out (from both: it may follow each reading of the reference, or their trend alone). 0 where fewer
+    than three rounds say anything.
     """
     import numpy as np
 
@@ -42,15 +43,17 @@ def reference_error_percent(timings: Sequence[Timing], reference: str) -> float:
     logs: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for number in counted:
         timing = timings[number]
-        if timing.name != reference:
-            log = math.log(timing.measurement.median_ms) - drift[number]
-            logs[timing.name].append((timing.round, log))
-    rounds: dict[int, list[float]] = defaultdict(list)
-    for of_network in logs.values():
-        usual = median(log for _, log in of_network)
-        for number, log in of_network:
-            rounds[number].append(log - usual)
-    of_rounds = [median(values) for values in rounds.values() if len(values) >= _FEWEST_NETWORKS]
+        logs[timing.name].append((timing.round, math.log(timing.measurement.median_ms) - drift[number]))
+    of_reference, of_networks = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
+    for name, of_model in logs.items():
+        usual = median(log for _, log in of_model)
+        for number, log in of_model:
+            (of_reference if name == reference else of_networks)[number].append(log - usual)
+    of_rounds = [
+        median(of_reference[number]) - median(values)
+        for number, values in of_networks.items()
+        if len(values) >= _FEWEST_NETWORKS and of_reference[number]
+    ]
     if len(of_rounds) < _FEWEST_ROUNDS:
         return 0.0
     middle = median(of_rounds)

@@ -23,23 +23,26 @@ def timing(number: int, name: str, ms: float, slowdown: float = 1.0, *, disturbe
     return Timing(round=number, name=name, measurement=measured, slowdown=slowdown, disturbed=disturbed)
 
 
-def calibration(seed: int, *, placement: float, rounds: int = ROUNDS, noise: float = 0.01) -> list[Timing]:
+def calibration(
+    seed: int, *, placement: float, rounds: int = ROUNDS, noise: float = 0.01, followed: bool = True
+) -> list[Timing]:
     """Rounds of all networks with the reference between; each has another process for all of its models.
 
-    What the reference shows is taken for the device's speed, as the drift's correction takes it.
+    ``followed``: what the reference shows is taken for the device's speed, reading by reading; else its trend
+    is, which the drift's correction knows just as well.
     """
     chance = random.Random(seed)
     timings = []
     for number in range(rounds):
         reference = chance.gauss(0, placement)
         device = chance.gauss(0, 0.05)
+        slowdown = math.exp(reference + device if followed else device)
         for network in range(NETWORKS):
             if network % 5 == 0:
-                slow = math.exp(reference + device)
-                timings.append(timing(number, "reference", 3.0 * slow, slow))
-            # Just what is found of the speed at that moment, by the reference beside it.
+                ms = 3.0 * math.exp(reference + device)
+                timings.append(timing(number, "reference", ms, slowdown))
             ms = (1 + network / 10) * math.exp(device + chance.gauss(0, placement) + chance.gauss(0, noise))
-            timings.append(timing(number, f"network {network}", ms, math.exp(reference + device)))
+            timings.append(timing(number, f"network {network}", ms, slowdown))
     return timings
 
 
@@ -49,14 +52,15 @@ def shared_error(timings: list[Timing]) -> float:
     for one in timings:
         log = math.log(one.measurement.median_ms / one.slowdown)
         logs.setdefault(one.name, []).append(log)
-    return median(
-        median(logs[f"network {network}"]) - math.log(1 + network / 10) for network in range(NETWORKS)
-    )
+    beside = median(logs["reference"]) - math.log(3.0)
+    off = [median(logs[f"network {number}"]) - math.log(1 + number / 10) for number in range(NETWORKS)]
+    return median(off) - beside
 
 
+@pytest.mark.parametrize("followed", [True, False])
 @pytest.mark.parametrize("placement", [0.01, 0.03])
-def test_it_is_what_repeated_calibrations_are_off_by(placement: float) -> None:
-    repeated = [calibration(seed, placement=placement) for seed in range(150)]
+def test_it_is_what_repeated_calibrations_are_off_by(placement: float, followed: bool) -> None:
+    repeated = [calibration(seed, placement=placement, followed=followed) for seed in range(150)]
     off = 100 * float(np.std([shared_error(timings) for timings in repeated]))
     told = [reference_error_percent(timings, "reference") for timings in repeated]
     assert float(np.sqrt(np.mean(np.square(told)))) == pytest.approx(off, rel=0.2)
