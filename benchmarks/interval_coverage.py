@@ -220,10 +220,11 @@ def _sources() -> list[str]:
     from importlib.util import find_spec
 
     names = (
+        *("android_bench.warm_up", "android_bench.local.timing"),
         *("benchmarks._noisy_device", "benchmarks._drift", "benchmarks.interval_coverage"),
         *(f"stages.latency.{name}" for name in ("fit", "model", "reference_error", "table_check")),
         *("stages.latency_model", "stages.profile_ops"),
-        *(f"stages.measurement.{name}" for name in ("alignment", "assessment", "drift", "rounds")),
+        *(f"stages.measurement.{name}" for name in ("alignment", "assessment", "drift", "paired", "rounds")),
     )
     sources = []
     for name in names:

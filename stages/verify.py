@@ -86,7 +86,8 @@ class VerifyConfig(Record):
         20.0,
         ge=0,
         le=60_000,
-        description="milliseconds of uncounted runs before each timing, ten runs at least",
+        description="milliseconds of uncounted runs before each timing; ten runs at least, on this computer "
+        "while they take less than 100 ms",
     )
     published_counts: bool = Field(
         False, description="the MobileNetV2s of published_widths may be the reference, too"

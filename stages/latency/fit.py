@@ -78,12 +78,13 @@ class LatencyFit:
         further = 1 + self.coefficients / self.networks
         freedom = self.networks - self.coefficients + len(errors)
         seen = (self.squares + sum(error**2 for error in errors) / further) / freedom
-        share = max(1 - noise**2 / seen, LEAST_SHARE) if seen > 0 else 1.0
-        with_noise, without = (
-            float(stdtrit(freedom * of_variance**2, 0.975)) * math.sqrt(of_variance)
-            for of_variance in (1.0, share)
-        )
-        return 100 * min(with_noise, without) * math.sqrt(further * seen)
+
+        def quantile(share: float) -> float:
+            """Of a deviation that this share of the variance is, by the degrees of freedom that it has."""
+            return float(stdtrit(freedom * share**2, 0.975)) * math.sqrt(share)
+
+        left = max(1 - noise**2 / seen, LEAST_SHARE) if seen > 0 else 1.0
+        return 100 * min(quantile(left), quantile(1.0)) * math.sqrt(further * seen)
 
 
 def fit_latency(traits: Sequence[Traits], measured_ms: Sequence[float]) -> LatencyFit:

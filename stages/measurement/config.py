@@ -58,7 +58,8 @@ class MeasurementConfig(Record):
         default=3.0,
         ge=0,
         le=60_000,
-        description="milliseconds of uncounted runs before each timing, ten runs at least",
+        description="milliseconds of uncounted runs before each timing; ten runs at least, on this computer "
+        "while they take less than 100 ms",
     )
     min_ms: float = Field(
         default=20.0, gt=0, le=60_000, description="milliseconds of counted runs in each timing"
