@@ -15,6 +15,7 @@ from android_bench.device import DEFAULT_OPTIONS, DeviceInfo
 from android_bench.local.device import LocalDevice
 from nasflow.assemble import build_stages
 from nasflow.base.errors import DeviceLostError, IntegrityError, UsageError
+from nasflow.cli.app import main
 from nasflow.commands.gate_options import GateOptions
 from nasflow.commands.history import history
 from nasflow.config import PipelineConfig
@@ -89,6 +90,28 @@ def self_test() -> GateResult:
     gate, plan = result(1.0), GatePlan()
     update = {"kind": "self-test", "plan": plan, "looks": looks_of(plan, gate.blocks), "verdict": None}
     return GateResult.model_validate(gate.model_copy(update=update).model_dump())
+
+
+# --- exit codes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "exit_code", "where_allowed"),
+    [(0.5, "pass", 0, 0), (1.0, "fail", 1, 1), (0.8, "inconclusive", 3, 0)],
+)
+def test_an_inconclusive_gate_ends_with_3_unless_it_is_allowed_and_a_failed_one_always_with_1(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    ratio: float,
+    verdict: str,
+    exit_code: int,
+    where_allowed: int,
+) -> None:
+    path = tmp_path / "gate.json"
+    path.write_text(result(ratio).model_dump_json(), encoding="utf-8")
+    for option, expected in (([], exit_code), (["--allow-inconclusive"], where_allowed)):
+        assert main(["verify", "--recompute", str(path), "--json", *option]) == expected
+        assert json.loads(capsys.readouterr().out)["verdict"] == verdict, "it is said in any case"
 
 
 # --- JUnit -------------------------------------------------------------------------------------------
