@@ -101,7 +101,7 @@ def self_test() -> GateResult:
 )
 def test_an_inconclusive_gate_ends_with_3_unless_it_is_allowed_and_a_failed_one_always_with_1(
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     ratio: float,
     verdict: str,
     exit_code: int,
@@ -111,7 +111,7 @@ def test_an_inconclusive_gate_ends_with_3_unless_it_is_allowed_and_a_failed_one_
     path.write_text(result(ratio).model_dump_json(), encoding="utf-8")
     for option, expected in (([], exit_code), (["--allow-inconclusive"], where_allowed)):
         assert main(["verify", "--recompute", str(path), "--json", *option]) == expected
-        assert json.loads(capsys.readouterr().out)["verdict"] == verdict, "it is said in any case"
+        assert json.loads(capfd.readouterr().out)["verdict"] == verdict, "it is said in any case"
 
 
 # --- JUnit -------------------------------------------------------------------------------------------
