@@ -291,11 +291,12 @@ class LatencyMeasurement(Frozen):
 class Overhead(Frozen):
     """What measuring takes beside the invocations asked for. A guess, for estimates beforehand."""
 
-    timing_ms: float = Field(ge=0, description="for each timing: a process, loading the model")
+    timing_ms: float = Field(ge=0, description="for each timing: loading the model, a phone's process")
     list_ms: float = Field(ge=0, description="for each list of timings, whatever its length")
+    process_ms: float = Field(default=0.0, ge=0, description="for each process that ``renew`` starts")
 
 
-LOCAL_OVERHEAD = Overhead(timing_ms=4.0, list_ms=0.0)
+LOCAL_OVERHEAD = Overhead(timing_ms=4.0, list_ms=0.0, process_ms=120.0)
 PHONE_OVERHEAD = Overhead(timing_ms=250.0, list_ms=2500.0)
 """A process and a warm-up for every timing, a job and a load for every list: as the virtual phone takes,
 rounded up."""

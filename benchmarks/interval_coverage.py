@@ -152,9 +152,12 @@ def measured_again(space: SearchSpace, model: LatencyModel, device: Device, seed
         )
         for choices in others
     }
-    written = measured_network(reference.net, model.precision, seed=seed, output=model.output)
     references = [f"{reference.name} {number}" for number in range(REFERENCES)]
-    models |= dict.fromkeys(references, written)
+    # With weights of their own: of equal files the process loads one.
+    models |= {
+        name: measured_network(reference.net, model.precision, seed=number, output=model.output)
+        for number, name in enumerate(references)
+    }
     usual = LatencyConfig()
     requests = {
         name: BenchmarkRequest(

@@ -40,7 +40,7 @@ class FitLatency(Stage):
     """Measure whole random networks; fit the model on some and evaluate it on the others."""
 
     name: ClassVar[str] = "latency"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     inputs: ClassVar[Mapping[str, str]] = {"table": "profile"}
     output: ClassVar[type[LatencyModel]] = LatencyModel
 
@@ -66,7 +66,9 @@ class FitLatency(Stage):
         """Time on the device, as if each layer took its middle candidate."""
         layers = self.space.layers()
         middle = self.space.network([(len(layer.blocks) - 1) // 2 for layer in layers]).macs
-        return self.config.estimate_seconds([middle] * self._count, middle, self.device.overhead)
+        return self.config.estimate_seconds(
+            [middle] * self._count, middle, self.device.overhead, in_units=True
+        )
 
     def device_seconds(self) -> tuple[float, float]:
         """All of it."""
@@ -95,6 +97,7 @@ class FitLatency(Stage):
             anchor=(table.anchor.name, written(table.anchor.net)),
             # Another device's time says nothing about how fast this one is at present.
             reference_ms=None if table.foreign else table.anchor.measurement.median_ms,
+            in_units=True,
         )
         measured = measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)
 

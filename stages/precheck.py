@@ -107,7 +107,8 @@ class PrecheckStage(Stage):
         timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
         lists = math.ceil(self._networks / TOGETHER)
         timings = 2 * self._networks + 2 * lists
-        seconds = config.rounds * (timings * timing_ms + lists * overhead.list_ms) / 1000
+        starting_ms = lists * (overhead.list_ms + overhead.process_ms)
+        seconds = config.rounds * (timings * timing_ms + starting_ms) / 1000
         return seconds, seconds
 
     @property

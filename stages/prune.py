@@ -21,7 +21,7 @@ class Prune(Stage):
     """The most probable networks under the target, measured whole; the first that keeps it is kept."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     inputs: ClassVar[Mapping[str, str]] = {"search": "search", "latency": "latency"}
     output: ClassVar[type[PrunedNetworks]] = PrunedNetworks
 
@@ -65,7 +65,7 @@ class Prune(Stage):
         """The candidates of all targets, as if each layer took its middle one."""
         middle = self.space.network(self.space.middle_path()).macs
         models = [middle] * 2 * self.config.candidates * self._targets
-        seconds = self.config.estimate_seconds(models, middle, self.device.overhead)
+        seconds = self.config.estimate_seconds(models, middle, self.device.overhead, in_units=True)
         return seconds, self.config.most_seconds(seconds)
 
     @property

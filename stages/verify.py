@@ -147,7 +147,7 @@ class Verify(Stage):
         """The rounds; a disturbed device is measured longer. The anchor is timed twice in each."""
         config, overhead = self.config, self.device.overhead
         timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
-        one_round_s = ((self.networks + 2) * timing_ms + overhead.list_ms) / 1000
+        one_round_s = ((self.networks + 2) * timing_ms + overhead.list_ms + overhead.process_ms) / 1000
         return config.rounds * one_round_s, max(config.rounds, config.max_rounds) * one_round_s
 
     def run(self, context: Context, **inputs: Any) -> Verification:

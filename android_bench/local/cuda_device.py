@@ -26,7 +26,7 @@ from nasflow.base.text import plain_line
 PRECISIONS: tuple[ModelPrecision, ...] = ("float32", "float16")
 WARMUP_MS = 100.0
 """At least so long a model computes before it is timed: a GPU that has just waited runs at a lower clock."""
-CUDA_OVERHEAD = Overhead(timing_ms=WARMUP_MS + 100.0, list_ms=5000.0)
+CUDA_OVERHEAD = Overhead(timing_ms=WARMUP_MS + 100.0, list_ms=0.0, process_ms=5000.0)
 """A guess that no GPU has confirmed: the warm-up, a capture, PyTorch's start."""
 _DRIVER_VERSION = Path("/sys/module/nvidia/version")
 _DRIVER_FILES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux, and Linux under Windows

@@ -54,6 +54,7 @@ def adapt_to_device(
             for choices in everything
         },
         anchor=(model.reference.name, written(model.reference.net)),
+        in_units=True,
     )
     measured = measure_rounds(context, device, work, config, runtime, seed)
 

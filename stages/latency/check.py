@@ -78,6 +78,7 @@ def check_model(
     work = Work(
         {name: written(net, implementations=model.implementations) for name, net in nets.items()},
         anchor=(model.reference.name, written(model.reference.net)),
+        in_units=True,
     )
     measured = measure_rounds(context, device, work, config, runtime, seed)
     checked = []

@@ -2,8 +2,7 @@
 
 A fit and its errors say how networks differ among themselves. By how much all of them are off together, they
 cannot show: predictions hold for the speed at which the reference takes what was measured of it, and that is
-known by some rounds only, of which each has processes of its own with the reference at another place of
-their memory.
+known by some rounds only, each with the reference at some places of its processes' memory.
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ from pipeline.artifact import Record
 
 Section = TypeVar("Section", bound=Record)
 
+QUICK_START_MS = 500.0
+"""A process that takes longer to start is started once in a round, and not for each timing of the anchor."""
+
 MACS_PER_MS = 2e7  # a slow core; only for an estimate of the time
 
 
@@ -67,13 +70,23 @@ class MeasurementConfig(Record):
     min_runs: int = Field(default=5, ge=1, le=100_000, description="counted runs in each timing, at least")
 
     def estimate_seconds(
-        self, macs: Sequence[int], anchor_macs: int = 0, overhead: Overhead = LOCAL_OVERHEAD
+        self,
+        macs: Sequence[int],
+        anchor_macs: int = 0,
+        overhead: Overhead = LOCAL_OVERHEAD,
+        *,
+        in_units: bool = False,
     ) -> float:
-        """Roughly how long models of so many multiply-accumulates take, extra rounds left out."""
+        """Roughly how long models of so many multiply-accumulates take, extra rounds left out.
+
+        ``in_units``: see :class:`stages.measurement.work.Work`.
+        """
         anchors = 1 + len(macs) // self.anchor_every if self.anchor_every else 0
         invoking_ms = sum(self._invoking_ms(mac) for mac in macs) + anchors * self._invoking_ms(anchor_macs)
         timings = len(macs) + anchors
-        return self.rounds * (invoking_ms + timings * overhead.timing_ms + overhead.list_ms) / 1000
+        processes = 1 + (anchors if in_units and starts_quickly(overhead) else 0)
+        beside_ms = timings * overhead.timing_ms + processes * overhead.process_ms + overhead.list_ms
+        return self.rounds * (invoking_ms + beside_ms) / 1000
 
     def most_seconds(self, seconds: float) -> float:
         """What becomes of such an estimate where every model needs all extra rounds."""
@@ -82,6 +95,11 @@ class MeasurementConfig(Record):
     def _invoking_ms(self, macs: int) -> float:
         run_ms = macs / MACS_PER_MS
         return max(self.warmup_ms, WARM_RUNS * run_ms) + max(self.min_ms, self.min_runs * run_ms)
+
+
+def starts_quickly(overhead: Overhead) -> bool:
+    """Whether a device's processes start so fast that each timing of the anchor may have its own."""
+    return overhead.process_ms <= QUICK_START_MS
 
 
 def with_shared(section: Section, shared: MeasurementConfig, own: Collection[str] = ()) -> Section:

@@ -2,7 +2,8 @@
 
 Whatever else the device does comes and goes in spells, and a device that grows hot grows slow. A model timed
 once may meet one; timed in every round, each round in another order, it is seen in most of them undisturbed.
-Each round has processes of its own: how fast a model is in one depends on where its memory lies there.
+Each round has processes of its own: how fast a model is in one depends on where its memory lies there. Where
+times in units of the anchor's are wanted, so has each timing of the anchor.
 Between the timings an anchor model is timed again and again: what it shows of the device's speed is taken
 out of all others (:mod:`stages.measurement.drift`), and what was timed in a spell is timed again. Where the
 device's clock is coarser than a model's work, from the second round on several copies of it are timed in its
@@ -26,7 +27,7 @@ from android_bench.device import (
 from pipeline.stage import Context
 from stages.documents import Timing
 from stages.measurement.assessment import Assessment, Row, drift_of
-from stages.measurement.config import MeasurementConfig
+from stages.measurement.config import MeasurementConfig, starts_quickly
 from stages.measurement.repetition import (
     copies_needed,
     repeated_name,
@@ -165,6 +166,7 @@ class _Session:
         self._done = self._total = 0
         models = {**work.models, **dict([work.anchor] if work.anchor else [])}
         self._anchor = work.anchor[0] if work.anchor and config.anchor_every else None
+        self._anchor_moves = work.in_units and starts_quickly(device.overhead)
         # An anchor that is not to be timed between the others is timed as one of them.
         self._names = [name for name in models if name != self._anchor]
         self._options = options
@@ -256,6 +258,8 @@ class _Session:
                 self._done += 1
                 note = f"{name} {1000 * measurement.median_ms:.1f} us"
                 self._context.progress(self._done, self._total, "timings", note)
+            if name == self._anchor and self._anchor_moves:
+                self._device.renew()
         self._device.renew()  # a process's memory layout is an effect of the round, not of a model
 
     def _with_anchor(self, names: Sequence[str]) -> list[str]:

@@ -17,6 +17,8 @@ class Work:
     used: one that is far behind after the first round drops out. Models that are ``repeatable`` are made
     longer where the device's clock is too coarse for them; ``invoke`` names the model that does next to
     nothing, whose time is no part of theirs. ``kinds``: models that other programs slow alike, by a word.
+    ``in_units``: the models' times are wanted in units of the anchor's, as those of whole networks are. Each
+    of its timings then has a process of its own: where it lies in the memory of one is in all ratios alike.
     """
 
     models: Mapping[str, bytes]
@@ -26,3 +28,4 @@ class Work:
     repeatable: Mapping[str, Repeatable] = field(default_factory=dict)
     invoke: str | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
+    in_units: bool = False

@@ -109,6 +109,7 @@ class CandidateTimer:
                 ),
             ),
             reference_ms=None if self.latency.foreign else reference.measurement.median_ms,
+            in_units=True,
         )
         return measure_rounds(context, self.device, work, self.config, self.runtime, self.seed)
 

@@ -79,6 +79,21 @@ def test_every_round_has_processes_of_its_own() -> None:
     assert device.renewed == 5
 
 
+@pytest.mark.parametrize(
+    ("process_ms", "renewed"), [(0.0, 5 * 4), (120.0, 5 * 4), (5000.0, 5)], ids=["phone", "local", "cuda"]
+)
+def test_where_times_in_units_of_the_anchors_are_wanted_each_of_its_timings_has_a_process(
+    process_ms: float, renewed: int
+) -> None:
+    """Its place in one process's memory would be in all ratios alike."""
+    device = SimulatedDevice()
+    device.overhead = Overhead(timing_ms=0, list_ms=0, process_ms=process_ms)
+    measure(device, work=Work(MODELS, ANCHOR, in_units=True))
+    anchors = device.order.count("anchor") / 5
+    assert anchors == 3, "first, after five others, and last"
+    assert device.renewed == renewed
+
+
 def test_the_seed_decides_the_order() -> None:
     orders = []
     for seed in (1, 1, 2):
@@ -272,7 +287,7 @@ def test_it_still_does_where_rounds_are_added_until_it_is_narrow(deviation: floa
 
 def test_the_estimate_grows_with_the_work() -> None:
     light, heavy = CONFIG.estimate_seconds([1_000] * 10), CONFIG.estimate_seconds([10**9] * 10)
-    assert light == pytest.approx(5 * (10 + 3) * 0.027)
+    assert light == pytest.approx(5 * ((10 + 3) * 0.027 + 0.12))
     assert CONFIG.estimate_seconds([1_000] * 10, 10**9) > light
     assert heavy > 8 * light
 
@@ -395,4 +410,9 @@ def test_the_estimate_counts_what_starting_takes_and_what_scatter_adds() -> None
     slow = CONFIG.estimate_seconds([1_000] * 10, overhead=Overhead(timing_ms=100, list_ms=1000))
     timings = 10 + (1 + 10 // CONFIG.anchor_every if CONFIG.anchor_every else 0)
     assert slow - quick == pytest.approx(CONFIG.rounds * (1.0 + 0.1 * timings))
+    starting = Overhead(timing_ms=0, list_ms=0, process_ms=200)
+    alone = CONFIG.estimate_seconds([1_000] * 10, overhead=starting)
+    assert alone - quick == pytest.approx(CONFIG.rounds * 0.2)
+    units = CONFIG.estimate_seconds([1_000] * 10, overhead=starting, in_units=True)
+    assert units - alone == pytest.approx(CONFIG.rounds * 0.2 * (timings - 10))
     assert CONFIG.most_seconds(slow) == pytest.approx(slow * (1 + CONFIG.extra_rounds / CONFIG.rounds))
