@@ -146,7 +146,7 @@ class TensorflowConverter:
             # -P keeps the working directory off the import path. A session of its own: Ctrl-C reaches this
             # process alone, which then stops the child.
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._worker],
+                [sys.executable, "-P", "-m", self._worker, str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

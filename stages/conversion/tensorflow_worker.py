@@ -1,17 +1,20 @@
-"""The child process that holds TensorFlow: ``python -P -m stages.conversion.tensorflow_worker``.
+"""The child process that holds TensorFlow: ``python -P -m stages.conversion.tensorflow_worker FOLDER``.
 
 Reads one request for each line of standard input, ``{"onnx": PATH, "depthwise": [NAME, ...], "split": [PLACE,
 ...]}`` (see :func:`stages.conversion.rewrite.simplify`), with ``"tflite": PATH``, where the model is to be
 written, or with ``"images": PATH, "answers": PATH`` (NumPy's files), where TensorFlow's answers are. Answers
 with one line, ``{}`` or ``{"error": {"kind", "message", "hint"}}``. What TensorFlow itself has to say goes to
-standard error. Ends with its standard input, so that it never outlives its parent for long.
+standard error. Ends with its standard input, so that it never outlives its parent for long. A parent kills it
+before: one whose input ends has lost its parent, and removes ``FOLDER``, which holds its files.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,9 @@ def main() -> None:
     import stages.conversion.to_tensorflow  # noqa: F401  # takes seconds: load it before the first request
 
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+        with suppress(BrokenPipeError):  # nobody is left to read it
+            print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

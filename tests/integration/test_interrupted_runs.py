@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -29,8 +30,9 @@ def test_an_interrupted_search_prints_the_command_that_goes_on(project: ProjectF
 
 @pytest.mark.parametrize(("stage", "after"), [("finetune", 1.0), ("convert", 0.0)])
 def test_a_killed_stage_goes_on_and_makes_the_very_same_files(
-    project: ProjectFolder, stage: str, after: float
+    project: ProjectFolder, stage: str, after: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     before = _files_made_by(project, stage)
     with project.started("run", "--force", stage, "--until", stage) as running:
         running.wait_for(progress_in(stage, after=after))
@@ -39,6 +41,7 @@ def test_a_killed_stage_goes_on_and_makes_the_very_same_files(
         running.process.wait()
         _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == [], "nothing stays behind"
+    assert list(tmp_path.glob("nasflow-*")) == []
     planned = {stage["name"]: stage for stage in project.ask("run", "--dry-run").document["stages"]}
     assert planned[stage]["partly_done"]
 
