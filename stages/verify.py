@@ -107,7 +107,7 @@ class Verify(Stage):
     """Measure all converted networks side by side, and compare at equal accuracy."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     inputs: ClassVar[Mapping[str, str]] = {"converted": "convert", "latency": "latency", "pruned": "prune"}
     output: ClassVar[type[Verification]] = Verification
 
@@ -211,6 +211,7 @@ class Verify(Stage):
             counted.medians_ms(found),
             counted.medians_ms(anchor),
             counted.error,
+            (counted.resolution_ms(found), counted.resolution_ms(anchor)),
         )
         if wrong := not_as_expected(found_latency):
             # What disturbs a device slows short and long networks differently, which no interval tells.
@@ -345,7 +346,8 @@ class Verify(Stage):
                 context.progress(min(len(rounds), look.blocks), look.blocks, "rounds")
             counted = at_look
             first, *others = (
-                Contender(name, tested.correct(name), counted.medians_ms(name)) for name in (found, *rivals)
+                Contender(name, tested.correct(name), counted.medians_ms(name), counted.resolution_ms(name))
+                for name in (found, *rivals)
             )
             outcome = equal_accuracy_speedup(first, others, kind, look.error)
             unsure_percent = _unsure_percent(outcome.ratio)

@@ -6,7 +6,7 @@ from collections import Counter
 
 from nasflow.base.text import plain_line
 from stages.documents.gate import AccuracyCompared, GateModel, GatePlan, GateResult, OutputsCompared
-from stages.verification.gate import block_deviation
+from stages.verification.gate import block_deviation, ratio_clock_error
 from stages.verification.sequential import FEWEST_BLOCKS, smallest_shown
 
 VERDICTS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
@@ -139,7 +139,8 @@ def noise_floor(result: GateResult) -> str:
         return "Too few blocks could be measured undisturbed to tell what a gate here can show."
     deviation = block_deviation(result.blocks)
     error = result.looks[-1].error if result.looks else 0.05
-    shown = smallest_shown(deviation, most, error)
+    # Half of what the clock hides lies on either side: a difference must be as large as all of it.
+    shown = smallest_shown(deviation, most, error) + 2 * ratio_clock_error(result.blocks)
     return (
         f"One block's ratio varies by {100 * deviation:.2g} % (standard deviation, with what one block does "
         f"to the next). In {most} blocks a gate here shows a difference of {100 * shown:.2g} % about four "

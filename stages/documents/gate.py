@@ -28,6 +28,9 @@ class BlockTiming(Record):
 
     model: Literal["candidate", "baseline", "anchor"]
     median_ms: float = Field(gt=0, allow_inf_nan=False)
+    resolution_ms: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="step of the device's clock; 0: exact"
+    )
     conditions: Conditions | None = None
 
 
@@ -49,6 +52,10 @@ class Block(Record):
         from statistics import median
 
         return median(timing.median_ms for timing in self.timings if timing.model == model)
+
+    def resolution_ms(self, model: str) -> float:
+        """The step of the clock behind it."""
+        return max(timing.resolution_ms for timing in self.timings if timing.model == model)
 
     @property
     def conditions(self) -> list[Conditions | None]:

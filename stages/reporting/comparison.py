@@ -247,8 +247,12 @@ def _ratio(run: Verification, first: Verification) -> Estimate | None:
 def _against_anchor(verification: Verification) -> Estimate | None:
     assert verification.anchor is not None
     found = next(network for network in verification.networks if network.role == "found")
-    rounds = found.measurement.round_medians_ms, verification.anchor.measurement.round_medians_ms
-    return latency_ratio(*rounds) if len(rounds[0]) == len(rounds[1]) > 1 else None
+    measured = found.measurement, verification.anchor.measurement
+    found_ms, anchor_ms = (each.round_medians_ms for each in measured)
+    if len(found_ms) != len(anchor_ms) or len(found_ms) < 2:
+        return None
+    steps_ms = measured[0].resolution_ms, measured[1].resolution_ms
+    return latency_ratio(found_ms, anchor_ms, resolutions_ms=steps_ms)
 
 
 def _differing(runs: Sequence[ComparedRun]) -> Iterator[Differing]:

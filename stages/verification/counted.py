@@ -40,7 +40,12 @@ class Counted:
 
     def ratio(self, above: str, below: str) -> Estimate:
         """How many times as long one network takes as another."""
-        return latency_ratio(self.medians_ms(above), self.medians_ms(below), self.error)
+        steps_ms = self.resolution_ms(above), self.resolution_ms(below)
+        return latency_ratio(self.medians_ms(above), self.medians_ms(below), self.error, steps_ms)
+
+    def resolution_ms(self, name: str) -> float:
+        """The step of the clock behind one network's times."""
+        return self.combined(name).resolution_ms
 
 
 def counting_at(rounds: PairedRounds, look: Look) -> Counted | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -21,6 +22,11 @@ class Estimate:
     def holds(self, value: float) -> bool:
         """Whether ``value`` lies in the interval: then nothing may be claimed against it."""
         return self.low <= value <= self.high
+
+    def widened(self, logarithm: float) -> Estimate:
+        """The same figure with an interval that is longer at both ends by so much of its logarithm."""
+        factor = math.exp(logarithm)
+        return Estimate(self.value, self.low / factor, self.high * factor)
 
     def inverse(self) -> Estimate:
         """The same statement about 1 / value."""

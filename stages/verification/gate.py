@@ -9,26 +9,44 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from stages.documents.gate import AccuracyCompared, Block, GateLook, GatePlan, GateVerdict
 from stages.measurement.disturbed import MOST_MEASURED, Moment, dropped
 from stages.verification.estimate import Estimate
-from stages.verification.sequential import Look, long_run_deviation, planned_looks, ratio_interval
+from stages.verification.sequential import (
+    Look,
+    clock_error,
+    long_run_deviation,
+    planned_looks,
+    ratio_interval,
+)
 
 
 @dataclass(frozen=True)
 class _Logs:
-    """The logarithms of the candidate's time in a block, and of the ratio, where there is a baseline."""
+    """The logarithms of the candidate's time in a block, and of the ratio, where there is a baseline.
+
+    With what the clock may leave each of them off.
+    """
 
     candidate: float
-    ratio: float | None
+    candidate_error: float
+    ratio: float | None = None
+    ratio_error: float = 0.0
 
     @classmethod
     def of(cls, block: Block) -> _Logs:
-        candidate = math.log(block.median_ms("candidate"))
+        candidate, error = _log_and_error(block, "candidate")
         if all(timing.model != "baseline" for timing in block.timings):
-            return cls(candidate, None)
-        return cls(candidate, candidate - math.log(block.median_ms("baseline")))
+            return cls(candidate, error)
+        baseline, its_error = _log_and_error(block, "baseline")
+        return cls(candidate, error, candidate - baseline, error + its_error)
+
+
+def _log_and_error(block: Block, model: str) -> tuple[float, float]:
+    median_ms = block.median_ms(model)
+    return math.log(median_ms), clock_error(block.resolution_ms(model), [median_ms])
 
 
 def _moments(blocks: Sequence[Block]) -> list[Moment]:
@@ -92,8 +110,11 @@ def joined_verdict(latency: GateVerdict, accuracy: AccuracyCompared | None) -> G
 
 def _look(plan: GatePlan, look: Look, logs: Sequence[_Logs], *, last: bool) -> GateLook:
     ratios = [one.ratio for one in logs if one.ratio is not None]
-    ratio = ratio_interval(ratios, look.error) if len(ratios) == len(logs) else None
+    ratio = None
+    if len(ratios) == len(logs):
+        ratio = ratio_interval(ratios, look.error).widened(median(one.ratio_error for one in logs))
     candidate_ms = ratio_interval([one.candidate for one in logs], look.error)
+    candidate_ms = candidate_ms.widened(median(one.candidate_error for one in logs))
     sides = [
         _side(estimate, limit)
         for estimate, limit in ((ratio, plan.max_ratio), (candidate_ms, plan.max_ms))
@@ -121,6 +142,11 @@ def _side(estimate: Estimate, limit: float) -> GateVerdict | None:
     if estimate.high < limit:
         return "pass"
     return "fail" if estimate.low > limit else None
+
+
+def ratio_clock_error(blocks: Sequence[Block]) -> float:
+    """By how much the clock may leave the logarithm of the ratio off."""
+    return median(_Logs.of(block).ratio_error for block in blocks if block.dropped is None)
 
 
 def block_deviation(blocks: Sequence[Block]) -> float:

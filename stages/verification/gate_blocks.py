@@ -37,7 +37,12 @@ class GateBlocks:
 def _block(one: Round) -> Block:
     timings = tuple(
         BlockTiming.model_validate(
-            {"model": name, "median_ms": measured.median_ms, "conditions": measured.conditions}
+            {
+                "model": name,
+                "median_ms": measured.median_ms,
+                "resolution_ms": measured.resolution_ms,
+                "conditions": measured.conditions,
+            }
         )
         for name, measured in one.timings
     )

@@ -25,6 +25,7 @@ def evaluate_latency(
     found_ms: Sequence[float],
     anchor_ms: Sequence[float],
     error: float = 1 - CONFIDENCE,
+    resolutions_ms: tuple[float, float] = (0.0, 0.0),
 ) -> FoundLatency:
     """The found network's time against prediction and target.
 
@@ -32,11 +33,11 @@ def evaluate_latency(
     model's reference. Both at once slow down with the device, so that their ratio tells the time at the speed
     that prediction and target stand for: also that of another device, whose model this one's was imported as.
     The reference's own uncertainty is in the interval. ``error``: with what probability the ratio's may miss
-    the truth.
+    the truth; ``resolutions_ms``: the steps of the clock behind both.
     """
-    ratio = latency_ratio(found_ms, anchor_ms, error)
+    ratio = latency_ratio(found_ms, anchor_ms, error, resolutions_ms)
     reference = latency.reference.measurement
-    width = interval_percent(reference.round_medians_ms) / 200
+    width = interval_percent(reference.round_medians_ms, resolution_ms=reference.resolution_ms) / 200
     unsure = width if math.isfinite(width) else 0.0
     below, above = (math.hypot(end / ratio.value - 1, unsure) for end in ratio.interval)
     ms = ratio.value * reference.median_ms

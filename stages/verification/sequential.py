@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 from stages.verification.estimate import Estimate
@@ -78,6 +79,15 @@ def ratio_interval(log_ratios: Sequence[float], error: float) -> Estimate:
     mean = _trimmed_mean(log_ratios)
     half = float(stdtrit(mean.waves, 1 - error / 2)) * mean.deviation
     return Estimate(math.exp(mean.value), math.exp(mean.value - half), math.exp(mean.value + half))
+
+
+def clock_error(resolution_ms: float, medians_ms: Sequence[float]) -> float:
+    """By how much a clock that counts steps of ``resolution_ms`` may leave the logarithm of a time off.
+
+    Half a step, whatever the rounds agree on: a phone's tool counts whole microseconds, and all rounds of a
+    model of 20.4 us show 20. Of two models the errors add up, for they may have opposite signs.
+    """
+    return math.log1p(resolution_ms / 2 / float(median(medians_ms))) if resolution_ms > 0 else 0.0
 
 
 def long_run_deviation(log_ratios: Sequence[float]) -> float:

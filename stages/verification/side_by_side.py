@@ -132,7 +132,8 @@ class Comparison:
         predicted = [latency.predict_ms(network.net) / own_ms for network in drawn]
         by_round = zip(*(counted.medians_ms(network.name) for network in drawn), strict=True)
         means_ms = [fmean(times_ms) for times_ms in by_round]
-        measured = latency_ratio(means_ms, counted.medians_ms(found), counted.error)
+        steps_ms = max(counted.resolution_ms(n.name) for n in drawn), counted.resolution_ms(found)
+        measured = latency_ratio(means_ms, counted.medians_ms(found), counted.error, steps_ms)
         return AgainstRandom(
             networks=len(drawn),
             accuracy_points=100 * difference.value,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nasflow.base.errors import UsageError
 from stages.verification.estimate import Estimate
 from stages.verification.power import CONFIDENCE
-from stages.verification.sequential import ratio_interval
+from stages.verification.sequential import clock_error, ratio_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,14 +114,17 @@ def _difference_over_seeds(difference_SN: NDArray[np.float64]) -> Estimate:
 
 
 def latency_ratio(
-    numerator_ms: Sequence[float], denominator_ms: Sequence[float], error: float = 1 - CONFIDENCE
+    numerator_ms: Sequence[float],
+    denominator_ms: Sequence[float],
+    error: float = 1 - CONFIDENCE,
+    resolutions_ms: tuple[float, float] = (0.0, 0.0),
 ) -> Estimate:
     """How many times as long the first network takes as the second.
 
     ``numerator_ms[i]`` and ``denominator_ms[i]`` are medians of the same interleaved round, in order of time:
     what slows the device down for a while strikes both and cancels in their ratio. Value and interval are
     those of :func:`stages.verification.sequential.ratio_interval`, which misses the ratio with probability
-    ``error``.
+    ``error``; ``resolutions_ms``, the steps of the clock behind both, widen it.
     """
     import numpy as np
 
@@ -131,16 +134,22 @@ def latency_ratio(
     above, below = np.asarray(numerator_ms, np.float64), np.asarray(denominator_ms, np.float64)
     if not (np.all(above > 0) and np.all(below > 0)):
         raise ValueError("latencies must be above 0 ms")
-    return ratio_interval(np.log(above / below).tolist(), error)
+    steps = zip(resolutions_ms, (numerator_ms, denominator_ms), strict=True)
+    unseen = sum(clock_error(resolution_ms, medians_ms) for resolution_ms, medians_ms in steps)
+    return ratio_interval(np.log(above / below).tolist(), error).widened(unseen)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network in the comparison. ``correct``: [images] or [seeds, images]; ``round_ms``: [rounds]."""
+    """A network in the comparison. ``correct``: [images] or [seeds, images]; ``round_ms``: [rounds].
+
+    ``resolution_ms``: the step of the clock behind these.
+    """
 
     name: str
     correct: NDArray[np.bool_]
     round_ms: Sequence[float]
+    resolution_ms: float = 0.0
 
     @property
     def accuracy(self) -> float:
@@ -197,7 +206,8 @@ def equal_accuracy_speedup(
         rivals = [b for b in baselines if b is best or paired_difference(b.correct, best.correct).high >= 0]
     reference = min(rivals, key=lambda b: b.median_ms)
     difference = paired_difference(reference.correct, found.correct)
-    ratio = latency_ratio(found.round_ms, reference.round_ms, error)
+    steps_ms = found.resolution_ms, reference.resolution_ms
+    ratio = latency_ratio(found.round_ms, reference.round_ms, error, steps_ms)
     return EqualAccuracy(
         reference=reference.name,
         found_beats_all=beats_all,

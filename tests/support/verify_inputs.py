@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from support.memory_context import MemoryScratch, MemoryStore
 from support.scripted_device import SCRIPTED, ScriptedDevice
 
@@ -11,6 +12,7 @@ from android_bench.device import LatencyMeasurement, RuntimeOptions
 from pipeline.artifact import Blob
 from stages.conversion.flatbuffer import network_model
 from stages.data.config import DataConfig
+from stages.data.grey import GreyImages
 from stages.documents import (
     ConversionCheck,
     ConvertedNetwork,
@@ -158,3 +160,9 @@ def stage(device: ScriptedDevice, **config: object) -> Verify:
 
 def resumed(scratch: MemoryScratch) -> MemoryScratch:
     return MemoryScratch(dict(scratch.entries), {name: list(rows) for name, rows in scratch.logs.items()})
+
+
+def images(count: int) -> GreyImages:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, 32, 32), dtype=np.uint8)
+    return GreyImages(pixels, random.integers(0, 10, count))

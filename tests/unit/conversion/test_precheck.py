@@ -196,8 +196,13 @@ def test_every_network_that_is_tried_counts_in_the_estimates() -> None:
         replace(stage(SimulatedDevice()), space=many(kernels=k)) for k in ((3,), (1, 3, 5, 7, 9, 11))
     )
     number = [len(covering_networks(one.space, {})) for one in (few, more)]
-    timings = [2 * n + 2 * -(-n // TOGETHER) for n in number]  # two of each, and the anchor's beside some
-    assert more.device_seconds()[0] == pytest.approx(few.device_seconds()[0] * timings[1] / timings[0])
+    config, overhead = few.config, few.device.overhead
+    for one, n in zip((few, more), number, strict=True):
+        lists = -(-n // TOGETHER)
+        timings = 2 * n + 2 * lists  # two of each, and the anchor's beside some
+        timing_ms = config.warmup_ms + config.min_ms + overhead.timing_ms
+        expected_ms = config.rounds * (timings * timing_ms + lists * overhead.process_ms)
+        assert one.device_seconds()[0] == pytest.approx(expected_ms / 1000)
     assert more.estimate_seconds() - few.estimate_seconds() > 2 * (number[1] - number[0])
     deep = THIN.model_copy(update={"stages": (StageSpec(width=8, layers=100),)})
     shallow = THIN.model_copy(update={"stages": (StageSpec(width=8, layers=10),)})

@@ -50,6 +50,22 @@ def blocks(ratio: float, count: int = 30, *, seed: int = 0, deviation: float = 0
     return [block(3 * ratio * math.exp(deviation * random.normal()), 3.0) for _ in range(count)]
 
 
+def test_a_difference_that_the_clock_hides_is_no_pass() -> None:
+    """A phone's tool counts whole microseconds: models of 19.6 and 20.4 us both take 20 in every block."""
+    alike = block(0.020, 0.020)
+    coarse = alike.model_copy(
+        update={"timings": tuple(t.model_copy(update={"resolution_ms": 0.001}) for t in alike.timings)}
+    )
+    assert verdict_of(GatePlan(max_ratio=1.02), [alike] * 30) == "pass"
+    assert verdict_of(GatePlan(max_ratio=1.02), [coarse] * 30) == "inconclusive"
+    assert verdict_of(GatePlan(max_ratio=1.06), [coarse] * 30) == "pass"
+    assert verdict_of(GatePlan(max_ratio=0.94), [coarse] * 30) == "fail"
+    assert verdict_of(GatePlan(max_ms=0.0203), [coarse] * 30) == "inconclusive"
+    (look,) = looks_of(GatePlan(max_ratio=1.06), [coarse] * 30)
+    assert look.ratio_interval is not None
+    assert look.ratio_interval[0] < 19.6 / 20.4 < 20.4 / 19.6 < look.ratio_interval[1]
+
+
 def test_a_clear_answer_comes_at_the_first_look() -> None:
     plan = GatePlan(max_ratio=0.8)
     for ratio, verdict in ((0.6, "pass"), (1.0, "fail")):

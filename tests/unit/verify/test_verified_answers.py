@@ -16,6 +16,7 @@ from support.verify_inputs import (
     NETWORKS,
     TRUE_MS,
     converted,
+    images,
     latency_model,
     pruned,
     resumed,
@@ -28,7 +29,6 @@ from android_bench.local.device import LocalDevice
 from nasflow.base.errors import ConversionError, DeviceError, UsageError
 from stages.conversion.block_weights import random_weights
 from stages.conversion.flatbuffer import network_model
-from stages.data.grey import GreyImages
 from stages.documents import ConvertedNetwork, ConvertedNetworks, ModelFile, Verification
 from stages.verification.answers import answers_of
 
@@ -95,12 +95,6 @@ def test_exported_models_that_answer_otherwise_or_were_not_kept_are_refused(
         verified_by(OtherEngine(TRUE_MS, files=wrong), changed, store, answered)
     with pytest.raises(UsageError, match="ONNX model of network found was not kept"):
         verified_by(engine, networks, store, answered)
-
-
-def images(count: int) -> GreyImages:
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (count, 32, 32), dtype=np.uint8)
-    return GreyImages(pixels, random.integers(0, 10, count))
 
 
 def files_of(networks: Sequence[ConvertedNetwork]) -> dict[str, ModelFile]:

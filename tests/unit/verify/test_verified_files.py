@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.memory_context import MemoryStore, memory_context
 from support.scripted_device import ScriptedDevice
-from unit.verify.test_verify import (
+from support.verify_inputs import (
     ANCHOR,
     NETWORKS,
     TRUE_MS,
