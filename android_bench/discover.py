@@ -112,7 +112,7 @@ def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
     NoUsableDeviceError for none, for several, and for one that is not usable as it stands.
     """
     if name:
-        return _checked(_named(name, found))
+        return checked(_named(name, found))
     usable = [phone for phone in found if phone.usable]
     if len(usable) == 1:
         return usable[0]
@@ -122,7 +122,7 @@ def choose(name: str, found: Sequence[FoundPhone]) -> FoundPhone:
             hint=f"Select one with {_option(usable[0], found)}, or set ANDROID_SERIAL.",
         )
     if len(found) == 1:
-        return _checked(found[0])
+        return checked(found[0])
     hint = " ".join(f"{phone.describe()}: {phone.advice}" for phone in found)
     what = "no phone is connected." if not found else "none of the connected phones can be used."
     raise NoUsableDeviceError(what, hint=hint or STATE_ADVICE["missing"])
@@ -181,7 +181,8 @@ def _option(phone: FoundPhone, found: Sequence[FoundPhone]) -> str:
     return f"--device {shlex.quote(f'android:{name_of(phone, found)}')}"
 
 
-def _checked(phone: FoundPhone) -> FoundPhone:
+def checked(phone: FoundPhone) -> FoundPhone:
+    """The phone. Raises NoUsableDeviceError with what to do where it cannot be used as it stands."""
     if phone.usable:
         return phone
     if (phone.way, phone.state) == ("tcp", "missing"):

@@ -53,6 +53,11 @@ class AndroidConfig(Record):
     )
 
 
+def on_a_phone(device: str) -> bool:
+    """Whether ``--device`` names a phone: its runtime is another one than this computer's."""
+    return device.partition(":")[0] == "android"
+
+
 def phone(
     name: str,
     config: AndroidConfig,

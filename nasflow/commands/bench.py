@@ -17,6 +17,7 @@ from nasflow.cli.options import AsJson, Config, Device, Offline, Set, selection
 from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.cli.screen import screen
 from nasflow.commands.project import standalone
+from nasflow.devices import on_a_phone
 from nasflow.model_files import read_model
 from pipeline.events import Message, Progress
 from pipeline.reporters.reporters import Reporter
@@ -56,7 +57,7 @@ def bench(selection: Selection, options: BenchOptions, *, as_json: bool) -> Outc
     requests = _requests(options, config.runtime)
     with ExitStack() as stack:
         reporter = stack.enter_context(closing(screen(as_json=as_json)))
-        _check_models(requests, reporter, on_this_computer=config.device == "local")
+        _check_models(requests, reporter, on_this_computer=not on_a_phone(config.device))
         device = stack.enter_context(
             closing(project.open_device(lambda text: reporter(Message("bench", text))))
         )
@@ -173,7 +174,9 @@ def command(
     ] = None,
     delegate: Annotated[
         str | None,
-        typer.Option("--delegate", metavar="WHAT", help="What runs the models: cpu, or a phone's gpu."),
+        typer.Option(
+            "--delegate", metavar="WHAT", help="What runs the models: cpu, or a phone's gpu or npu."
+        ),
     ] = None,
     rounds: Annotated[
         int,

@@ -15,6 +15,7 @@ from nasflow.cli.screen import screen
 from nasflow.commands import gate_files
 from nasflow.commands.gate_options import GateOptions
 from nasflow.commands.project import Project, standalone
+from nasflow.devices import on_a_phone
 
 if TYPE_CHECKING:
     from android_bench.found_phone import FoundPhone
@@ -69,7 +70,7 @@ def _prepared(project: Project, options: GateOptions, plan: GatePlan, emit: Emit
     from stages.conversion.inspector import Depth, ModelInspector
 
     # A phone's runtime is another one, perhaps with operators that this computer's lacks.
-    depth: Depth = "invoke" if project.config.device == "local" else "read"
+    depth: Depth = "read" if on_a_phone(project.config.device) else "invoke"
     with ModelInspector() as inspector:
         small = anchor(inspector)
         candidate = small if options.candidate is None else candidate_of(options.candidate, inspector, depth)
@@ -137,13 +138,20 @@ def _on(
                     required=options.require_outputs,
                     tell=tell,
                 )
-            result = gate.measure(device, emit, answers, prepared.accuracy, so_far)
+            connection = _connection(project.config.device)
+            result = gate.measure(device, emit, answers, prepared.accuracy, so_far, connection)
     except NasflowError as error:
         asked = (options.name, options.against, gate.plan, gate.runtime)
         gate_files.or_note(partial(write_unfinished, file, error, *asked, so_far), besides=error)
         raise
     gate_files.write_result(file, result)
     return result
+
+
+def _connection(device: str) -> str:
+    """What tells a phone from another one with the same serial number, where it was named by that."""
+    _, _, name = device.partition(":")
+    return name if name.startswith(("transport_id:", "usb:")) else ""
 
 
 def _images_in(folder: Path, project: Project) -> DataConfig:

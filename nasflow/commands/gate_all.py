@@ -78,7 +78,7 @@ def gate_all(
 def _gate(
     project: Project, number: int, found: Sequence[FoundPhone], options: GateOptions, measure: Measure
 ) -> PhoneGate:
-    from android_bench.discover import choose
+    from android_bench.discover import checked
     from android_bench.found_phone import name_of
     from nasflow.base.text import plain_line
     from nasflow.gate.side_by_side import PhoneGate
@@ -88,8 +88,7 @@ def _gate(
     config = project.config.model_copy(update={"device": f"android:{called}"})
 
     def result(emit: Emit) -> GateResult:
-        if not phone.usable:
-            choose(called, found)  # raises with what to do about its state
+        checked(phone)  # by itself: one without a name would be taken for the only one that is usable
         # Whoever looks for one phone asks all of them, which may be at work.
         at_hand = phone if options.side_by_side else None
         file = file_of_phone(options.result, name)

@@ -9,13 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasflow.base.errors import NasflowError, UsageError
+from nasflow.base.errors import MachineError, NasflowError, UsageError
 from nasflow.base.files import delete, disk_faults, make_folder, write_atomic
 from nasflow.cli import console
 
 if TYPE_CHECKING:
     from nasflow.commands.gate_options import GateOptions
     from stages.documents.gate import GateResult
+
+
+_LOOKED_AT_BYTES = 4096
+_OF_A_GATE = (b"<testsuite", b'\n "plan"', b'\n "error"')
+"""In what a gate writes, near the beginning."""
 
 
 def prepare(options: GateOptions) -> None:
@@ -26,6 +31,7 @@ def prepare(options: GateOptions) -> None:
     """
     from nasflow.gate.history import read_history
 
+    _check_distinct(options)
     first: NasflowError | None = None
     for path, kept in (
         (options.result, False),
@@ -35,7 +41,7 @@ def prepare(options: GateOptions) -> None:
     ):
         if path is not None:
             try:
-                _check_writable(path, options)
+                _check_writable(path, options, kept=kept)
                 if not kept:
                     delete(path)
             except NasflowError as error:
@@ -91,23 +97,60 @@ def or_note(write: Callable[[], None], *, besides: NasflowError) -> None:
 
 
 def _write_checked(path: Path, write: Callable[[Path], None], options: GateOptions) -> None:
-    _check_writable(path, options)
+    _check_writable(path, options, kept=path == options.summary)
     write(path)
 
 
-def _check_writable(path: Path, options: GateOptions) -> None:
+def _check_distinct(options: GateOptions) -> None:
+    """Raises UsageError where two of the files are one, and one would be written over the other."""
+    named = {
+        "--result": options.result,
+        "--junit": options.junit,
+        "--summary": options.summary,
+        "--history": options.history,
+    }
+    seen: dict[Path, str] = {}
+    for option, path in named.items():
+        if path is None:
+            continue
+        other = seen.setdefault(path.resolve(), option)
+        if other != option:
+            raise UsageError(f"{other} and {option} name the same file, {path}.", hint="Give each its own.")
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raises UsageError where there is something else than what an earlier gate has left."""
+    if not path.exists():
+        return
+    hint = "Give another name for this gate's file, or move that one away."
+    if not path.is_file():
+        raise UsageError(f"{path} is no regular file.", hint=hint)
+    with disk_faults(path, "read"), path.open("rb") as file:
+        start = file.read(_LOOKED_AT_BYTES)
+    if start and not any(mark in start for mark in _OF_A_GATE):
+        raise UsageError(f"{path} exists, and no gate has written it.", hint=hint)
+
+
+def _check_writable(path: Path, options: GateOptions, *, kept: bool) -> None:
+    """Raises UsageError for what must not be written, MachineError for what cannot be."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", hint="Give the name of a file.")
     models = [model for model in (options.candidate, options.against) if model is not None]
     if path.exists() and any(Path(model).exists() and path.samefile(model) for model in models):
         raise UsageError(f"{path} is a model that is measured.", hint="Give another name for the result.")
-    with disk_faults(path, "write"):
-        make_folder(path.absolute().parent)
-        there = path.exists()
-        with path.open("ab"):
-            pass
-        if not there:
-            path.unlink()
+    if not kept:
+        _check_replaceable(path)  # before it is opened: opening a pipe waits for its reader
+    try:
+        with disk_faults(path, "write"):
+            make_folder(path.absolute().parent)
+            there = path.exists()
+            with path.open("ab"):
+                pass
+            if not there:
+                path.unlink()
+    except MachineError as error:
+        hint = "Give another file, or your account permission."
+        raise MachineError(error.message, hint=hint, raw=error.raw) from error
 
 
 def _files_of_phones(result: Path) -> list[Path]:

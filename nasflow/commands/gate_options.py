@@ -21,6 +21,14 @@ _OF_A_SELF_TEST = {"self_test", "candidate", "max_blocks", "result", "junit", "s
 _OF_RECOMPUTE = {"recompute_file", "allow_inconclusive", "as_json"}
 
 
+_HINTS = {
+    "--max-ratio": "A ratio of 0.8 asks for at most 0.8 times the baseline's latency.",
+    "--max-ms": "A limit of 12.5 asks for at most 12.5 ms.",
+    "--max-accuracy-drop": "A drop of 0.5 allows half a percentage point less.",
+    "--max-blocks": "A gate decides by 6 blocks at least, and by 1,000 at most.",
+}
+
+
 @dataclass(frozen=True)
 class GateOptions:
     """What is compared, and where the result goes. ``mean`` and ``std``: as they were typed."""
@@ -73,7 +81,7 @@ class GateOptions:
             name = "--" + str((first["loc"] or ("blocks",))[0]).replace("_", "-")
             raise UsageError(
                 f"{name}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']}).",
-                hint="A ratio of 0.8 asks for at most 0.8 times the baseline's latency.",
+                hint=_HINTS.get(name, ""),
             ) from error
         self._check(plan)
         return plan

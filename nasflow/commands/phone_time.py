@@ -10,6 +10,7 @@ from nasflow.base.text import human_duration
 from nasflow.cli.request import RunOptions
 from nasflow.commands.folds import shared_stages
 from nasflow.config import PipelineConfig
+from nasflow.devices import on_a_phone
 from pipeline.freshness import StageStatus
 from pipeline.runner import Pipeline
 from pipeline.stage import Stage
@@ -51,7 +52,7 @@ def phone_time(
     ``folds``: the other folds' stages. A stage that a phone has run before is taken to be as much longer than
     its guess as it was then.
     """
-    if config.device.partition(":")[0] != "android":
+    if not on_a_phone(config.device):
         return None
     of_folds = (stages, *folds)
     seconds: dict[str, float] = {}

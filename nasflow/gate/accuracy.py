@@ -12,6 +12,7 @@ from nasflow.gate.judge import Judge, Normalization
 from nasflow.gate.subjects import Subject
 from pipeline.artifact import canonical_json, sha256_hex
 from pipeline.events import Emit, Progress
+from stages.conversion.inspector import ModelInspector
 from stages.data.config import DataConfig, SizedData, open_dataset
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def accuracy_compared(
 
     ``data``: of a folder. ``look``: has its files read, and tells how that goes. ``given``: see
     :meth:`Judge.of`. Raises UsageError where the models do not classify these images, DatasetMissingError,
-    DeviceError.
+    ConversionError where this computer cannot run one, DeviceError.
     """
     import numpy as np
 
@@ -50,6 +51,9 @@ def accuracy_compared(
     look()
     places = [judge.places(dataset.class_names) for judge in judges]
     correct = []
+    with ModelInspector() as inspector:  # a phone's models were only read before
+        for judge in judges:
+            inspector.inspect(judge.subject.content, name=judge.subject.name, depth="invoke")
     with LocalDevice() as here:
         for number, (judge, outputs_K) in enumerate(zip(judges, places, strict=True)):
             sized = SizedData.model_validate(

@@ -113,13 +113,13 @@ class _Comparison:
 def _here(subject: Subject, examples: Sequence[Example] | None, kind: str) -> Outputs | None:
     """This computer's answers, by LiteRT's own kernels; None where it cannot compute the model.
 
-    A model that is measured here has to run here, and has done so in a process with limits. One for a phone
-    may need what only its runtime has, and is tried in such a process first.
+    A model that is measured on this computer has run here in a process with limits. One for a phone may need
+    what only its runtime has, and is tried in such a process first.
     """
     types = {tensor.type for tensor in subject.seen.outputs}
     if examples is None or not types <= NUMBERS:
         return None
-    if kind != "local":
+    if kind == "android":
         try:
             with ModelInspector() as inspector:
                 inspector.inspect(subject.content, name=subject.name, depth="invoke")
@@ -129,6 +129,6 @@ def _here(subject: Subject, examples: Sequence[Example] | None, kind: str) -> Ou
         try:
             return computer.outputs(subject.content, examples, plain=True, name=subject.name)
         except DeviceError:
-            if kind == "local":
-                raise
-            return None
+            if kind == "android":
+                return None
+            raise

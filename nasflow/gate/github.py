@@ -13,6 +13,9 @@ from nasflow.gate.words import details, headline
 from stages.documents.gate import GateLook, GateResult
 
 MOST_BYTES = 1024 * 1024
+_LEFT_OUT = (
+    b"\nA gate of nasflow is left out here: the summary is as long as GitHub shows. Its result file has it.\n"
+)
 """Of one step's summary; GitHub shows none of a larger one (docs.github.com, "Workflow commands")."""
 _LEVELS = {"pass": "notice", "fail": "error", "inconclusive": "warning"}
 
@@ -55,8 +58,11 @@ def append_text(path: Path, added: str) -> None:
     """As :func:`append_summary`, of any Markdown."""
     text = added.encode()
     with disk_faults(path, "write"), path.open("ab") as file:
-        if file.tell() + len(text) <= MOST_BYTES:
+        left = MOST_BYTES - file.tell()
+        if len(text) <= left:
             file.write(text)
+        elif len(_LEFT_OUT) <= left:
+            file.write(_LEFT_OUT)
 
 
 def annotation(result: GateResult, environment: Mapping[str, str] = os.environ) -> str:

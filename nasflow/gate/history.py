@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -132,14 +133,13 @@ def _no_entry(where: str, why: str) -> UsageError:
 
 def append_entry(path: Path, entry: HistoryEntry) -> None:
     """Add one line; it is on the disk when this returns. A torn last line is cut off. Raises MachineError."""
-    before = read_history(path)
     line = json.dumps(entry.model_dump(mode="json"), ensure_ascii=False) + "\n"
-    with disk_faults(path, "write"), path.open("r+b" if path.exists() else "ab") as file:
-        file.seek(0, os.SEEK_END)
+    with disk_faults(path, "write"), path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # gates on several phones may share a file
+        before = read_history(path)
         if before.torn:
             whole = path.read_bytes()
             file.truncate(whole.rfind(b"\n") + 1)
-            file.seek(0, os.SEEK_END)
         elif not before.ended:
             file.write(b"\n")
         file.write(line.encode())

@@ -43,6 +43,7 @@ def properties(result: GateResult) -> Mapping[str, str]:
         "device": result.device.model,
         "runtime": result.device.runtime,
         "blocks": str(result.blocks_counted),
+        "blocks_dropped": str(len(result.blocks) - result.blocks_counted),
     }
     if result.baseline is not None:
         found["baseline_sha256"] = result.baseline.sha256
@@ -60,11 +61,11 @@ def properties(result: GateResult) -> Mapping[str, str]:
             "test_images": str(result.accuracy.images),
         }
     if (look := result.last_look) is not None:
-        found["candidate_ms"] = f"{look.candidate_ms:.6g}"
+        figures = {"candidate_ms": (look.candidate_ms, *look.candidate_ms_interval)}
         if look.ratio is not None and look.ratio_interval is not None:
-            names = ("ratio", "ratio_low", "ratio_high")
-            values = (look.ratio, *look.ratio_interval)
-            found |= {name: f"{value:.6g}" for name, value in zip(names, values, strict=True)}
+            figures["ratio"] = (look.ratio, *look.ratio_interval)
+        for name, (value, low, high) in figures.items():
+            found |= {name: f"{value:.6g}", f"{name}_low": f"{low:.6g}", f"{name}_high": f"{high:.6g}"}
     return found
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from platformdirs import user_cache_path
 
 from android_bench.device import DEFAULT_OPTIONS, BenchmarkRequest, Device, DeviceInfo, RuntimeOptions
+from nasflow.base.files import cache_folder
 from nasflow.gate.answers import Answers
 from nasflow.gate.subjects import Subject
 from pipeline.artifact import canonical_json, sha256_hex
@@ -58,8 +56,11 @@ class Gate:
             contents["baseline"] = self.baseline.content
         return requests_of(contents, self.runtime)
 
-    def scratch(self, device: Device, emit: Emit) -> FolderScratch:
-        """Where blocks are kept until the verdict: of these models, this plan and this very device."""
+    def scratch(self, device: Device, emit: Emit, connection: str = "") -> FolderScratch:
+        """Where blocks are kept until the verdict: of these models, this plan and this very device.
+
+        ``connection`` tells it from another device of the same name. Raises MachineError without a home.
+        """
         info = device.info()
         decided_by = [
             self.candidate.model.sha256,
@@ -67,8 +68,9 @@ class Gate:
             self.plan.model_dump(mode="json"),
             self.runtime.model_dump(mode="json"),
             {**info.identity(), "serial": info.serial},
+            *([connection] if connection else []),
         ]
-        folder: Path = user_cache_path("nasflow") / "gates" / sha256_hex(canonical_json(decided_by))[:24]
+        folder = cache_folder() / "gates" / sha256_hex(canonical_json(decided_by))[:24]
         return FolderScratch(folder, SOURCE, emit)
 
     def measure(
@@ -78,13 +80,15 @@ class Gate:
         answers: Answers | None = None,
         accuracy: AccuracyCompared | None = None,
         so_far: SoFar | None = None,
+        connection: str = "",
     ) -> GateResult:
         """Go on until the gate decides. Raises DeviceError; what was measured by then is kept.
 
         ``so_far`` is told of every block as it comes. ``answers`` and ``accuracy``: what was found of the
         models' answers before. It is not kept with the blocks: a gate that goes on finds it again.
+        ``connection``: see :meth:`scratch`.
         """
-        scratch = self.scratch(device, emit)
+        scratch = self.scratch(device, emit, connection)
         measured = GateBlocks(scratch, device, self.requests(), self.plan.seed)
         if so_far is not None:
             so_far.device, so_far.blocks = device.info(), measured.blocks

@@ -260,8 +260,8 @@ def test_an_error_leaves_nothing_of_an_earlier_gate_and_says_so_in_every_file(
     folder: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    for name in ("gate.json", "j.xml"):
-        (folder.path / name).write_text("of an earlier gate, which passed")
+    (folder.path / "gate.json").write_text('{\n "plan": "of an earlier gate, which passed"\n}')
+    (folder.path / "j.xml").write_text("<testsuites/>")
     (folder.path / "summary.md").write_text("before\n")
     words = ("--max-ratio", "1", "--junit", "j.xml", "--summary", "summary.md")
     done = folder.call("verify", "nothere.tflite", "--against", "small.tflite", *words)
@@ -280,7 +280,7 @@ def test_an_error_leaves_nothing_of_an_earlier_gate_and_says_so_in_every_file(
 
 
 def test_a_wrong_limit_leaves_no_result_of_an_earlier_gate_either(folder: ProjectFolder) -> None:
-    (folder.path / "gate.json").write_text("of an earlier gate, which passed")
+    (folder.path / "gate.json").write_text('{\n "plan": "of an earlier gate, which passed"\n}')
     answer = folder.ask("verify", "small.tflite", "--against", "large.tflite", "--max-ratio", "nan")
     assert answer.exit_code == 2
     assert "--max-ratio" in json.loads((folder.path / "gate.json").read_text())["error"]["message"]
@@ -293,6 +293,16 @@ def test_a_model_is_never_taken_for_a_result_to_be_replaced(folder: ProjectFolde
         assert answer.exit_code == 2
         assert "is a model that is measured" in answer.document["error"]["message"]
         assert (folder.path / "small.tflite").read_bytes() == before
+
+
+def test_what_no_gate_has_written_stays_also_where_an_error_is_to_be_told(folder: ProjectFolder) -> None:
+    (folder.path / "notes.xml").write_text("<notes/>")
+    words = ("verify", "small.tflite", "--max-ms", "9", "--junit", "notes.xml")
+    answer = folder.ask(*words)
+    assert answer.exit_code == 2
+    assert "no gate has written it" in answer.document["error"]["message"]
+    assert (folder.path / "notes.xml").read_text() == "<notes/>"
+    assert json.loads((folder.path / "gate.json").read_text())["error"]["exit_code"] == 2
 
 
 @pytest.mark.needs("bubblewrap")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from android_bench.local.device import LocalDevice
 from nasflow.assemble import build_stages
 from nasflow.base.errors import DeviceLostError, IntegrityError, UsageError
 from nasflow.cli.app import main
+from nasflow.commands import gate_files
 from nasflow.commands.gate_options import GateOptions
 from nasflow.commands.history import history
 from nasflow.config import PipelineConfig
@@ -195,6 +197,9 @@ def test_a_summary_never_grows_beyond_what_github_shows(tmp_path: Path) -> None:
     path.write_bytes(b"x" * (github.MOST_BYTES - 10))
     github.append_summary(path, result(0.5))
     assert path.stat().st_size == github.MOST_BYTES - 10
+    path.write_bytes(b"x" * (github.MOST_BYTES - 200))
+    github.append_summary(path, result(0.5))
+    assert "left out here" in path.read_text()[-150:]
 
 
 @pytest.mark.parametrize(("ratio", "level"), [(0.5, "notice"), (1.0, "error"), (0.8, "warning")])
@@ -340,6 +345,69 @@ def test_gates_of_other_models_and_of_other_options_are_series_of_their_own(tmp_
     titles = [one.text for one in drawing.iter() if one.tag.endswith("text")]
     assert sum(" on Phone (1 thread" in str(title) for title in titles) == 3
     assert len([one for one in drawing.iter() if one.tag.endswith("circle")]) == 6
+
+
+def test_gates_that_end_together_keep_each_others_lines(tmp_path: Path) -> None:
+    path, entry = tmp_path / "history.jsonl", HistoryEntry.of(result(0.5))
+
+    def append() -> None:
+        for _ in range(20):
+            append_entry(path, entry)
+
+    threads = [threading.Thread(target=append) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read_history(path).entries) == 120
+
+
+def test_a_file_that_no_gate_has_written_is_never_deleted(tmp_path: Path) -> None:
+    def options(**files: Path) -> GateOptions:
+        return GateOptions(candidate=tmp_path, **{"result": tmp_path / "gate.json", **files})
+
+    weights, notes, null = (tmp_path / name for name in ("network.tflite", "notes.xml", "null"))
+    null.symlink_to("/dev/null")
+    weights.write_bytes(b"\0\0\0\0TFL3")
+    notes.write_text("<notes/>")
+    for path in (weights, notes, null):
+        for option in ("result", "junit"):
+            with pytest.raises(UsageError, match=r"no gate has written it|no regular file"):
+                gate_files.prepare(options(**{option: path}))
+        assert path.exists()
+    empty = tmp_path / "empty.xml"
+    empty.touch()
+    gate_files.prepare(options(junit=empty))
+    gate_files.write_result(tmp_path / "gate.json", result(0.5))
+    junit.write(tmp_path / "junit.xml", [(junit.case_of(result(0.5), "x"), {})])
+    gate_files.prepare(options(junit=tmp_path / "junit.xml"))
+    assert not (tmp_path / "gate.json").exists()
+    assert not (tmp_path / "junit.xml").exists()
+
+
+def test_two_files_of_a_gate_are_never_one(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "gate.json")
+    for option in ("junit", "summary", "history"):
+        for path in (tmp_path / "gate.json", tmp_path / "link.json"):
+            with pytest.raises(UsageError, match=f"--result and --{option} name the same file"):
+                gate_files.prepare(GateOptions(result=tmp_path / "gate.json", **{option: path}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max_ratio": -1}, "times the baseline's latency"),
+        ({"max_ms": 0}, "12.5 ms"),
+        ({"max_accuracy_drop": -1}, "percentage point"),
+        ({"max_blocks": 3}, "6 blocks at least"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_explained_by_its_own_option(
+    limits: dict[str, float], words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        GateOptions(candidate=Path("a"), against="b", limits=limits).plan(PipelineConfig())
+    assert words in caught.value.hint
 
 
 @pytest.mark.parametrize("cut", [2, 40, 200])
