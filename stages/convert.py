@@ -206,12 +206,14 @@ class Convert(Stage):
                 from stages.nn.network import save_weights
 
                 weights = save_weights(tuned)
-            if (lost := made.quantization.points_lost) > self.config.max_int8_drop:
-                context.warn(
-                    f"{network.name}: int8 costs {lost:.2f} points of validation accuracy, after "
-                    f"fine-tuning, too (convert.max_int8_drop {self.config.max_int8_drop:g}). Raise "
-                    "convert.int8_epochs, or ship float16."
-                )
+        lost = made.quantization.points_lost
+        if precision == "int8" and lost > self.config.max_int8_drop:
+            tried = ", after fine-tuning, too" if self.config.int8_epochs else ""
+            context.warn(
+                f"{network.name}: int8 costs {lost:.2f} points of validation accuracy{tried} "
+                f"(convert.max_int8_drop {self.config.max_int8_drop:g}). Raise convert.int8_epochs, or let "
+                "apps take the float16 file."
+            )
         others.check_kept(made, network.net, plan.implementations, name=network.name)
         kept = KeptFile(input_type=made.input_type, check=made.check, quantization=made.quantization)
         return Done(made.model, kept, weights)

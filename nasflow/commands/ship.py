@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasflow.base.errors import UsageError
+from nasflow.base.files import read_or_none
 from nasflow.base.text import human_bytes
 from nasflow.cli.console import message_lines
 from nasflow.cli.options import AsJson, Config
@@ -17,7 +21,7 @@ from nasflow.cli.request import Action, Outcome, Selection
 from nasflow.commands.first_look import Told
 from nasflow.commands.project import open_project
 from nasflow.commands.summary import short
-from nasflow.publish import MANIFEST, artifacts_of
+from nasflow.publish import MANIFEST, RESULT, artifacts_of
 from pipeline.config.loader import FILE_NAME
 
 if TYPE_CHECKING:
@@ -30,10 +34,14 @@ SHIPPED = "shipped"
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder ``artifacts/latest``, and the name that its network gets without another."""
+    """A finished run: its folder ``artifacts/latest``, and what it is called beside others.
+
+    ``package_name``: the name that its network gets without another; never a serial number.
+    """
 
     latest: Path
     default_name: str
+    package_name: str
 
 
 @dataclass(frozen=True)
@@ -57,17 +65,30 @@ def find_run(path: Path | None, config: Path | None = None) -> Run:
             latest = path.resolve()
             artifacts = artifacts_of(latest)
             name = artifacts.parent.name
-            return Run(latest, name if latest.parent == artifacts else f"{name}-{latest.name}")
+            if latest.parent == artifacts:
+                return Run(latest, name, name)
+            return Run(latest, f"{name}-{latest.name}", f"{name}-{_device_word(latest)}")
         config = path / FILE_NAME
     elif path is not None:
         config = path
-    if config is not None and not config.is_file():
+    if config is not None and (not config.is_file() or config.suffix == ".tflite"):
         raise UsageError(
             f"{path or config} is no finished run.",
             hint=f"Name a project's folder, its {FILE_NAME}, or its folder artifacts/latest.",
         )
     project = open_project(Selection(config))
-    return Run(project.latest, project.base_dir.resolve().name)
+    name = project.base_dir.resolve().name
+    return Run(project.latest, name, name)
+
+
+def _device_word(latest: Path) -> str:
+    """What tells the folder of one of several devices from others in a name: of a phone, its model."""
+    word = latest.name
+    if word.startswith("android"):
+        word = ""
+        with suppress(ValueError, KeyError, TypeError):  # damaged: whoever reads all of it says so
+            word = str(json.loads(read_or_none(latest / RESULT) or b"{}")["device"]["model"])
+    return re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-.").lower() or "device"
 
 
 def prepared(
@@ -109,7 +130,7 @@ def ship(run: Run, request: ShipRequest) -> Outcome:
     from stages.packaging.package import SUMS, build_package
     from stages.packaging.placing import REPOSITORY, place
 
-    coordinates = Coordinates(request.name or run.default_name, request.version)
+    coordinates = Coordinates(request.name or run.package_name, request.version)
     told = Told()
     finished, shipment = prepared(run, coordinates, request, told)
     store = finished.store

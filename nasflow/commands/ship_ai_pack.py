@@ -52,7 +52,7 @@ def ship_ai_pack(
     from stages.packaging.specialised import ai_pack_files, groups_of
     from stages.packaging.writing import is_up_to_date, write_folder
 
-    coordinates = Coordinates(request.name or runs[0].default_name, request.version)
+    coordinates = Coordinates(request.name or runs[0].package_name, request.version)
     told = Told()
     finished, shipments = zip(*(prepared(run, coordinates, request, told) for run in runs), strict=True)
     groups = groups_of(shipments, asked)

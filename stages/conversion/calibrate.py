@@ -40,7 +40,7 @@ def calibration_indices(
             f"the {len(labels)} training images that int8 would be calibrated on are all of one class "
             f"({names}); the network has {len(class_names)}.",
             hint="Calibrate on images of every class: see that each class has training images (nasflow "
-            "data), or take int8 out of convert.precisions.",
+            "data), or take int8 out of convert.precisions (or runtime.precision).",
         )
     # The first of every class, then the second of every class, and so on.
     place = np.empty(len(labels), np.int64)

@@ -67,7 +67,10 @@ class _Translation:
         return bytes(model.SerializeToString())
 
     def _kind_of(self, operator: Any) -> str:
-        code = self._content.operatorCodes[operator.opcodeIndex].builtinCode
+        entry = self._content.operatorCodes[operator.opcodeIndex]
+        code = max(
+            entry.builtinCode, entry.deprecatedBuiltinCode
+        )  # files of before 2020 have the second alone
         return str(OPERATORS.get(code, f"number {code}"))
 
     def _stored_in_float16(self) -> dict[int, int]:
@@ -108,7 +111,7 @@ class _Translation:
             [
                 f"t{operator.inputs[0]}",
                 self._new_constant(f"t{operator.inputs[1]}", kernel),
-                self._new_constant(f"t{operator.inputs[2]}", self.constant(operator.inputs[2])),
+                *self._bias(operator),
             ],
             output,
             options.fusedActivationFunction,
@@ -118,6 +121,11 @@ class _Translation:
             pads=pads,
             group=groups,
         )
+
+    def _bias(self, operator: Any) -> list[str]:
+        """The constant that a layer adds, where it has one."""
+        index = operator.inputs[2] if len(operator.inputs) > 2 else -1
+        return [] if index < 0 else [self._new_constant(f"t{index}", self.constant(index))]
 
     def dense(self, operator: Any) -> None:
         """FULLY_CONNECTED of a map of one place or a row."""
@@ -129,7 +137,7 @@ class _Translation:
             [
                 f"t{source}",
                 self._new_constant(f"t{operator.inputs[1]}", self.constant(operator.inputs[1])),
-                self._new_constant(f"t{operator.inputs[2]}", self.constant(operator.inputs[2])),
+                *self._bias(operator),
             ],
             operator.outputs[0],
             operator.builtinOptions.fusedActivationFunction,

@@ -170,7 +170,7 @@ class PrecisionFiles:
             f"{snr_db:.1f} dB on {made.check.images} validation images and {few_db:.1f} dB on "
             f"{made.few.images} real and extreme images (needed {least_db:g}), same class for {same:.2f} % "
             f"of the validation images (needed {least_percent:g} %).{where}",
-            hint=f"Take {precision} out of convert.precisions, train longer, or lower "
+            hint=f"Take {precision} out of convert.precisions (or runtime.precision), train longer, or lower "
             f"convert.min_{kind}_snr_db and convert.min_{kind}_top1_percent.",
         )
 

@@ -217,7 +217,7 @@ def _check(specialised: Sequence[Specialised]) -> None:
         if name.lower() in seen:
             raise UsageError(
                 f"there are two networks for the device group {name}.",
-                hint="Leave one of the runs out: both were measured on the same kind of phone.",
+                hint="Leave one of the runs out, or name other phones for it: --group.",
             )
         seen[name.lower()] = name
         if not 1 <= len(each.devices) <= MOST_DEVICES:

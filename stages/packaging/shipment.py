@@ -18,6 +18,7 @@ from stages.packaging.metadata import CALIBRATION, Description, calibration_file
 from stages.packaging.tflite_file import ModelFacts, read_facts
 from stages.reporting.result import ResultDocument
 from stages.reporting.run_documents import RunDocuments
+from stages.reporting.text import verdict_reason
 from stages.space.weights_origin import WeightsOrigin
 
 _MOST_CHARACTERS = 1_000
@@ -109,12 +110,22 @@ def check_may_ship(result: ResultDocument, *, allow_unverified: bool) -> None:
             "these results are of a simulated phone: their latencies are this computer's, not a phone's.",
             hint="Run it on a phone (--device android) or on this computer (--device local), and ship that.",
         )
-    verdict, limit = result.verification.verdict, result.verification.max_ratio
+    if result.device.kind == "cuda" or result.device.runtime.startswith("onnxruntime "):
+        raise UsageError(
+            f"these latencies are those of {result.device.runtime}, which does not run .tflite files: none "
+            "of what would be shipped was measured.",
+            hint="Run it with LiteRT (--device local or android), and ship that.",
+        )
+    verdict = result.verification.verdict
     if allow_unverified or verdict not in ("fail", "inconclusive"):
         return
-    low, high = result.verification.ratio_interval_95
-    said = f"The latency ratio is {low:.3f} to {high:.3f} (95 % interval), and verify.max_ratio is {limit:g}."
-    hint = "Search for a faster network (key target), or ship this one: --allow-unverified; its card says so."
+    said = verdict_reason(result)
+    remedy = (
+        "Measure again (nasflow run --force verify)"
+        if result.verification.disturbed
+        else "Search for a faster network (key target)"
+    )
+    hint = f"{remedy}, or ship this one: --allow-unverified; its card says so."
     if verdict == "fail":
         raise GateFailedError(f"the run's gate failed: nothing was shipped. {said}", hint=hint)
     raise InconclusiveError(f"the run's gate is inconclusive: nothing was shipped. {said}", hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from nasflow.base.errors import UsageError
@@ -86,7 +86,10 @@ def ai_pack_files(groups: Sequence[Group]) -> dict[str, bytes]:
     described = [group for group in groups if group.devices]
     for group in groups:
         if group.devices or not any(group.shipment is other.shipment for other in described):
-            made = build_package(group.shipment).files
+            of_pack = replace(
+                group.shipment, models=(group.shipment.verified,)
+            )  # it holds no other precision
+            made = build_package(of_pack).files
             files |= {f"{group.name}/{name}": made[name] for name in _TOLD if name in made}
     sums = "".join(f"{sha256_hex(files[name])}  {name}\n" for name in sorted(files))
     return {**files, SUMS: sums.encode()}

@@ -101,7 +101,7 @@ def package_readme(shipment: Shipment, archive: str) -> bytes:
     facts = model.facts
     height, width, channels = facts.input.shape[1:]
     whole_numbers, signed = facts.input.type != "float32", facts.input.type == "int8"
-    raw = "(pixel shr shift and 0xFF)"
+    raw = "grey" if channels == 1 else "(pixel shr shift and 0xFF)"
     byte = f"({raw} - 128).toByte()" if signed else f"{raw}.toByte()"
     return _render(
         "README.md.j2",
@@ -126,7 +126,7 @@ def package_readme(shipment: Shipment, archive: str) -> bytes:
         width=width,
         height=height,
         channels=channels,
-        shifts="16, 8, 0" if channels == 3 else "8",
+        grey=channels == 1,
         array="ByteArray" if whole_numbers else "FloatArray",
         value=byte if whole_numbers else f"({raw} - 127.5f) / 127.5f",
         write="writeInt8" if whole_numbers else "writeFloat",

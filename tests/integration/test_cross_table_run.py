@@ -86,8 +86,10 @@ def test_trained_each_device_has_its_own_results_and_the_table_has_accuracies(pr
     }
     assert len(records["search"]) == 2, "the search, and what the second device takes over of it"
     assert len(records["baseline"]) == 1, "MobileNetV2s depend on no device"
-    shipped = project.ask("ship", str(there), "--version", "1.0.0")
-    assert shipped.document["name"] == "project-onnxruntime"
+    shipped = project.ask("ship", str(here), "--version", "1.0.0")
+    assert shipped.document["name"] == "project-local"
+    refused = project.ask("ship", str(there), "--version", "1.0.0")
+    assert "which does not run .tflite files" in refused.document["error"]["message"]
 
 
 @pytest.mark.parametrize(

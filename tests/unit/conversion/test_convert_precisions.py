@@ -179,10 +179,12 @@ def test_what_int8_costs_too_much_is_fine_tuned_and_the_better_file_kept(
 
 def test_without_epochs_nothing_is_fine_tuned(tmp_path: Path, trained: Network) -> None:
     settings = {"precisions": ("int8",), "int8_epochs": 0, "min_int8_top1_percent": 0, "min_int8_snr_db": -50}
-    found, _ = convert(tmp_path, spoilt(trained), **settings).networks
+    told = Told()
+    found, _ = convert(tmp_path, spoilt(trained), told=told, **settings).networks
     file = found.file("int8").quantization
     assert file is not None
     assert (file.fine_tuned, file.other_accuracy_percent) == (False, None)
+    assert any("int8 costs" in text and "after fine-tuning" not in text for text in told.warnings)
 
 
 def test_answers_too_far_from_float32_end_the_run_with_both_figures_and_the_block(

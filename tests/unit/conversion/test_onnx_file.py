@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import flatbuffers
 import numpy as np
 import onnx
 import pytest
@@ -51,6 +53,32 @@ def test_every_kind_of_block_computes_the_same() -> None:
     with LocalDevice() as here:
         expected = here.run_model(model, inputs)
     np.testing.assert_allclose(answers(onnx_of(model), inputs), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [[], [-1]], ids=["two inputs", "none named"])
+def test_layers_without_a_bias_and_operator_codes_of_before_2020_are_read(bias: list[int]) -> None:
+    """As one of zeros; LiteRT itself wants a bias that is there."""
+
+    def packed(content: Any) -> bytes:
+        builder = flatbuffers.Builder(0)
+        builder.Finish(content.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    content = schema.ModelT.InitFromPackedBuf(block_model(MBCONV))
+    graph = content.subgraphs[0]
+    layers = [operator for operator in graph.operators if len(operator.inputs) == 3]
+    for layer in layers:
+        buffer = content.buffers[graph.tensors[layer.inputs[2]].buffer]
+        buffer.data = np.zeros_like(buffer.data)
+    inputs = images((1, 9, 9, 8))
+    with LocalDevice() as here:
+        expected = here.run_model(packed(content), inputs)
+    for layer in layers:
+        layer.inputs = [*layer.inputs[:2], *bias]
+    for code in content.operatorCodes:
+        code.builtinCode = 0
+    assert len(layers) == 3
+    np.testing.assert_allclose(answers(onnx_of(packed(content)), inputs), expected, atol=1e-5)
 
 
 @settings(max_examples=12)

@@ -55,6 +55,15 @@ def test_a_devices_folder_is_a_finished_run_for_other_commands(
     assert (first / "artifacts" / "shipped" / "it-1.0.0").is_dir()
 
 
+def test_a_phones_serial_number_names_no_package(tmp_path: Path) -> None:
+    folder = move_to_devices(finish(tmp_path / "fashion"), "android-R5CT123ABC")
+    run = find_run(folder)
+    assert run.default_name == "fashion-android-R5CT123ABC"
+    assert run.package_name == "fashion-sample-computer"
+    (folder / "result.json").write_text("{")
+    assert find_run(folder).package_name == "fashion-device"
+
+
 def test_an_artifacts_folder_called_devices_is_no_run_of_a_device(tmp_path: Path) -> None:
     (tmp_path / "devices" / "records").mkdir(parents=True)
     assert artifacts_of(tmp_path / "devices" / "latest") == tmp_path / "devices"

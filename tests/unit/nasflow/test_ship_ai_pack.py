@@ -72,7 +72,8 @@ def test_each_chip_gets_its_own_network_and_all_others_the_first_runs(ask: Ask, 
     assert files == document["files"].keys()
     for group in sizes:
         assert f"{group}/MODEL_CARD.md" in files
-        assert f"{group}/provenance.json" in files
+        told = json.loads((folder / group / "provenance.json").read_bytes())
+        assert {file["name"] for file in told["files"]} == {"model.tflite"}, "the pack holds no other"
     sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
     assert sums == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files - {"SHA256SUMS"}

@@ -19,7 +19,9 @@ from support.sample_variants import of_few_photos
 from support.small_classifiers import small_classifier
 
 from android_bench.device import DeviceInfo
+from nasflow.base.errors import UsageError
 from nasflow.cli.app import main
+from nasflow.commands.ship import find_run
 from stages.documents import ImagesReport, Verification
 
 Ask = Callable[..., tuple[int, dict[str, Any]]]
@@ -177,6 +179,32 @@ def test_a_simulated_phones_results_are_never_shipped(ask: Ask, tmp_path: Path) 
         assert code == 2
         assert "of a simulated phone" in document["error"]["message"]
     assert not (folder / "artifacts" / "shipped").exists()
+
+
+@pytest.mark.parametrize(("kind", "runtime"), [("local", "onnxruntime 1.27.0"), ("cuda", "torch 2.13.0")])
+def test_latencies_of_another_engine_are_not_shipped_as_the_files(
+    kind: str, runtime: str, ask: Ask, tmp_path: Path
+) -> None:
+    device = DeviceInfo(kind=kind, model="M", soc="s", os_build="b", runtime=runtime)  # type: ignore[arg-type]
+    folder = finish(tmp_path / "other" / "flowers", device=device)
+    code, document = ask("--version", "1.0.0", "--allow-unverified", folder=folder)
+    assert code == 2
+    assert runtime in document["error"]["message"]
+    assert not (folder / "artifacts" / "shipped").exists()
+
+
+def test_a_gate_that_a_disturbed_device_left_open_is_measured_again(ask: Ask, tmp_path: Path) -> None:
+    folder = finish(tmp_path / "gated" / "flowers", verdict="inconclusive", max_ratio=0.9, disturbed=True)
+    code, document = ask("--version", "1.0.0", folder=folder)
+    assert code == 3
+    assert "In too many of them the device was slowed down" in document["error"]["message"]
+    assert "nasflow run --force verify" in document["error"]["hint"]
+
+
+def test_a_model_file_is_no_finished_run(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"\0\0\0\0TFL3")
+    with pytest.raises(UsageError, match="is no finished run"):
+        find_run(tmp_path / "model.tflite")
 
 
 def test_own_images_are_named_nowhere(ask: Ask, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import android.graphics.Bitmap
 import android.graphics.Color
 import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.CompiledModel
+import kotlin.math.abs
+import kotlin.math.exp
 
 /** The network's answer: the likeliest class, its score from 0 to 1, and how long the network took. */
 class Answer(val label: String, val score: Float, val milliseconds: Double)
@@ -40,9 +42,18 @@ class Classifier(context: Context) : AutoCloseable {
         val start = System.nanoTime()
         model.run(inputs, outputs)
         val milliseconds = (System.nanoTime() - start) / 1e6
-        val scores = outputs[0].readFloat() // float32, whatever the network takes
+        val scores = probabilitiesOf(outputs[0].readFloat()) // float32, whatever the network takes
         val best = scores.indices.maxByOrNull { scores[it] } ?: error("The network has no classes.")
         return Answer(labels[best], scores[best], milliseconds)
+    }
+
+    /** A network that answers logits leaves the softmax to its app. */
+    private fun probabilitiesOf(answers: FloatArray): FloatArray {
+        if (answers.all { it in 0f..1f } && abs(answers.sum() - 1f) < 0.05f) return answers
+        val most = answers.max()
+        val powers = FloatArray(answers.size) { exp(answers[it] - most) }
+        val sum = powers.sum()
+        return FloatArray(answers.size) { powers[it] / sum }
     }
 
     override fun close() {
