@@ -19,7 +19,8 @@ from stages.nn.timm_weights import mapping_file
 from stages.nn.weights_source import mobilenet_identity, origin_of, weights_identity
 from stages.space.mobilenet_v2 import fit_strides, mobilenet_v2
 from stages.space.search_space import NetConfig, SearchSpace
-from stages.training.recipe import TrainingConfig, check_teacher, pass_seconds, teacher_identity
+from stages.training.recipe import TrainingConfig, pass_seconds, teacher_identity
+from stages.training.teacher_check import check_teacher
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -175,8 +176,9 @@ class Baseline(Stage):
 
         Raises UsageError, ConfigError.
         """
-        check_fits(open_dataset(self.data), self.space)
-        check_teacher(self.recipe, self.space)
+        dataset = open_dataset(self.data)
+        check_fits(dataset, self.space)
+        check_teacher(self.recipe, self.space, dataset)
         if self.space.pretrained is None and self.config.pretrained is not None:
             raise UsageError(
                 f"baseline.pretrained is set, and the networks of space {self.space.name} start from random "

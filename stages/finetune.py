@@ -11,14 +11,8 @@ from stages.data.config import DataConfig, open_dataset
 from stages.documents import PrunedNetworks, TrainedNetworks
 from stages.nn.weights_source import origin_of, weights_identity
 from stages.space.search_space import SearchSpace
-from stages.training.recipe import (
-    Start,
-    TrainingConfig,
-    check_teacher,
-    pass_seconds,
-    resolved_start,
-    teacher_identity,
-)
+from stages.training.recipe import Start, TrainingConfig, pass_seconds, resolved_start, teacher_identity
+from stages.training.teacher_check import check_teacher
 
 if TYPE_CHECKING:
     from stages.training.many import Job
@@ -62,7 +56,7 @@ class Finetune(Stage):
     def check(self) -> None:
         """Raises UsageError where networks are to start, or to learn, from weights that are not there."""
         resolved_start(self.config.start, self.space)
-        check_teacher(self.config, self.space)
+        check_teacher(self.config, self.space, open_dataset(self.data))
 
     def check_files(self) -> None:
         """Raises DatasetMissingError where the images' folder does not hold what is read."""

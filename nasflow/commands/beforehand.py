@@ -23,6 +23,7 @@ from stages.latency_model import FitLatency
 from stages.measurement.config import Measures
 from stages.prune import Prune
 from stages.search import Search
+from stages.training.teacher_check import doubtful_teacher
 from stages.verification.power import Shown, what_can_be_shown
 from stages.verify import Verify
 
@@ -93,7 +94,7 @@ def doubtful_settings(config: PipelineConfig, pipeline: Pipeline, stale: Sequenc
     """What the settings allow and hardly anyone means, of what is to be done."""
     cores, threads = usable_cores(), config.runtime.threads
     stages = _of(pipeline, stale)
-    told = []
+    told: list[str | None] = []
     if any(isinstance(stage, Measures) for stage in stages):
         if config.device.partition(":")[0] == "cuda" and config.runtime.batch == 1:
             told.append(
@@ -113,6 +114,11 @@ def doubtful_settings(config: PipelineConfig, pipeline: Pipeline, stale: Sequenc
         )
         for stage in stages
         if isinstance(stage, Search)
+    ]
+    told += [
+        doubtful_teacher(stage.config, stage.data, open_dataset(stage.data))
+        for stage in stages
+        if isinstance(stage, Finetune)
     ]
     return [text for text in told if text]
 

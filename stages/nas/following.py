@@ -8,6 +8,7 @@ the others.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from pipeline.artifact import Blob, sha256_hex
@@ -18,6 +19,7 @@ from stages.documents import LatencyModel
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
 from stages.space.search_space import SearchSpace
+from stages.training.distillation import kept_teacher
 from stages.training.runtime import TrainingRuntime, start_runtime
 from stages.training.task import course_of_json, data_of_json, perform, task_of_json
 
@@ -72,6 +74,9 @@ def _search(told: dict[str, Any]) -> None:
 
 def _train(told: dict[str, Any], runtime: TrainingRuntime) -> None:
     course = course_of_json(told["course"])
+    if course.recipe.teacher.network is not None:
+        architecture, weights_of_teacher = (runtime.of_first(None) or b"" for _ in range(2))
+        course = replace(course, recipe=kept_teacher(course.recipe, architecture, weights_of_teacher))
     weights = b"" if told["task"]["fresh"] else runtime.of_first(None)
     here = start_runtime(
         course.seed,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from nasflow.base.errors import UsageError
-from nasflow.base.files import disk_faults, hash_or_none
+from nasflow.base.errors import IntegrityError, UsageError
+from nasflow.base.files import cache_folder, disk_faults, hash_or_none, write_atomic
 from pipeline.artifact import Record, sha256_hex
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stages.nn.network import Network
+    from stages.space.search_space import NetConfig
+    from stages.training.recipe import Recipe
 
+RecipeKind = TypeVar("RecipeKind", bound="Recipe")
 FULL = "full"
 """The teacher that is the whole network of a space with pretrained weights."""
 ARCHITECTURE, WEIGHTS = "network.json", "network.safetensors"
@@ -31,7 +34,7 @@ class TeacherConfig(Record):
         examples=["artifacts/latest"],
         description="folder with its network.json and network.safetensors, as a finished run leaves them; "
         "full: the whole network of a space with pretrained weights, its dense layer fitted to the images; "
-        "unset: none, labels alone",
+        "unset: none, labels alone. It must know the same classes, and none of the test images",
     )
     weight: float = Field(
         0.5, gt=0, le=1, description="share of the loss that compares with the teacher; the rest: with labels"
@@ -59,24 +62,57 @@ class TeacherConfig(Record):
                 )
         return {"teacher_sha256": sha256_hex("".join(filter(None, hashes)).encode())}
 
+    def architecture(self) -> NetConfig:
+        """Of the network. Raises UsageError where it is not there, IntegrityError, MachineError."""
+        from stages.space.search_space import NetConfig
+
+        self.identity()
+        path = Path(str(self.network), ARCHITECTURE)
+        with disk_faults(path, "read"):
+            content = path.read_bytes()
+        try:
+            return NetConfig.model_validate_json(content)
+        except ValidationError as error:
+            what = error.errors()[0]
+            place = ".".join(map(str, what["loc"]))
+            raise IntegrityError(
+                f"training.teacher.network: {path} describes no network: {f'{place}: ' if place else ''}"
+                f"{what['msg']}.",
+                hint="Name a folder such as artifacts/latest of a finished run.",
+            ) from error
+
+    def files(self) -> tuple[bytes, bytes]:
+        """What the folder holds: the architecture and the weights. Raises UsageError, MachineError."""
+        self.identity()
+        contents = []
+        for name in (ARCHITECTURE, WEIGHTS):
+            path = Path(str(self.network), name)
+            with disk_faults(path, "read"):
+                contents.append(path.read_bytes())
+        return contents[0], contents[1]
+
     def load(self) -> Network | None:
         """The network, in eval mode, without gradients; None without a teacher.
 
         Raises UsageError, IntegrityError, MachineError.
         """
         from stages.nn.network import load_network
-        from stages.space.search_space import NetConfig
 
         if self.network is None:
             return None
-        self.identity()
-        description, weights = Path(self.network, ARCHITECTURE), Path(self.network, WEIGHTS)
-        with disk_faults(description, "read"):
-            net = NetConfig.model_validate_json(description.read_bytes())
+        net, weights = self.architecture(), Path(self.network, WEIGHTS)
         with disk_faults(weights, "read"):
             network = load_network(net, weights.read_bytes())
         network.requires_grad_(False)
         return network
+
+
+def kept_teacher(recipe: RecipeKind, architecture: bytes, weights: bytes) -> RecipeKind:
+    """The recipe with a teacher of these two files, put where this computer's processes find them."""
+    folder = cache_folder() / "teachers" / sha256_hex(weights + architecture)[:32]
+    write_atomic(folder / WEIGHTS, weights)
+    write_atomic(folder / ARCHITECTURE, architecture)
+    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"network": str(folder)})})
 
 
 class Distillation:

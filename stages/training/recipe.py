@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from nasflow.base.errors import UsageError
 from pipeline.artifact import Record
 from stages.space.search_space import SearchSpace
-from stages.training.distillation import FULL, TeacherConfig
+from stages.training.distillation import TeacherConfig
 
 PRETRAINED_RATE = 3e-4
 Start = Literal["auto", "inherited", "fresh", "pretrained"]
@@ -50,9 +50,14 @@ class Recipe(Record):
     warmup_epochs: float = Field(
         0.3, ge=0, description="passes in which the learning rate rises to that, linearly"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Nesterov momentum; AdamW, by which pretrained weights learn, takes none"
+    )
     weight_decay: float = Field(
-        4e-5, ge=0, le=1, description="on the weights of convolutions and the classifier"
+        4e-5,
+        ge=0,
+        le=1,
+        description="on the weights of convolutions and the classifier; of pretrained ones it is 0.01",
     )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"
@@ -133,15 +138,6 @@ def pass_seconds(images: int, macs: float) -> float:
 def teacher_identity(recipe: Recipe) -> dict[str, str]:
     """What of the recipe lies in files: for the environment of stages that train. Raises UsageError."""
     return recipe.teacher.identity()
-
-
-def check_teacher(recipe: Recipe, space: SearchSpace) -> None:
-    """Raises UsageError where the teacher is to be a full network that the space has no weights for."""
-    if recipe.teacher.network == FULL and space.pretrained is None:
-        raise UsageError(
-            f"training.teacher.network is {FULL}, and space {space.name} has no pretrained weights.",
-            hint="Choose the space lite0, name weights (space.pretrained), or a teacher's folder.",
-        )
 
 
 def resolved_start(start: Start, space: SearchSpace) -> Start:

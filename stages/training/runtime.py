@@ -91,6 +91,7 @@ class TrainingRuntime:
         """
         batch_size = batch_size or len(x_NCHW)
         total = x_NCHW.new_zeros(())
+        parts = max(1, min(parts, len(x_NCHW)))  # the mean of no image is no number
         for x_part, labels_part in zip(x_NCHW.tensor_split(parts), labels.tensor_split(parts), strict=True):
             with self.autocast():
                 loss = loss_of(x_part, labels_part)

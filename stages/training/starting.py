@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nasflow.base.files import cache_folder, write_atomic
-from pipeline.artifact import sha256_hex
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import Images
 from stages.data.photos import class_weights
@@ -22,10 +19,8 @@ from stages.nn.start import IMAGES, PretrainedStart
 from stages.nn.supernet import Supernet
 from stages.seeds import TrainingStream, derived_seed
 from stages.space.search_space import NetConfig, SearchSpace
-from stages.training.distillation import ARCHITECTURE, FULL, WEIGHTS
-from stages.training.recipe import Recipe
+from stages.training.distillation import FULL, RecipeKind, kept_teacher
 
-RecipeKind = TypeVar("RecipeKind", bound=Recipe)
 PROBE_IMAGES, _PROBE_BATCH = 2000, 50
 """Labelled images that the dense layer is fitted on; the fit takes time with their number's cube."""
 
@@ -77,12 +72,7 @@ def with_teacher(recipe: RecipeKind, space: SearchSpace, data: DataConfig, seed:
     if recipe.teacher.network != FULL:
         return recipe
     network = pretrained_full(space, data, seed)
-    weights, net = save_weights(network), network.net.model_dump_json().encode()
-    folder = cache_folder() / "teachers" / sha256_hex(weights + net)[:32]
-    write_atomic(folder / WEIGHTS, weights)
-    write_atomic(folder / ARCHITECTURE, net)
-    teacher = recipe.teacher.model_copy(update={"network": str(folder)})
-    return recipe.model_copy(update={"teacher": teacher})
+    return kept_teacher(recipe, network.net.model_dump_json().encode(), save_weights(network))
 
 
 def _fit_dense(network: Network, images: Images, seed: int) -> None:

@@ -42,6 +42,9 @@ def train_together(tasks: Sequence[Task], course: Course, context: Context, fini
         images = course.images(runtime)
         for index, task in enumerate(tasks):
             runtime.tell("train", course=course_as_json(course), task=task_as_json(task))
+            if runtime.group is not None and course.recipe.teacher.network is not None:
+                for file in course.recipe.teacher.files():  # its folder may be on this computer alone
+                    runtime.of_first(file)
             if task.weights is not None:
                 runtime.of_first(task.weights)
             finished(index, perform(task, course, images, progress.of(index), runtime))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ from support.toy_search import DATA, SPACE, latency_model
 from torch import nn
 
 from nasflow.assemble import build_stages, open_device
-from nasflow.base.errors import UsageError
+from nasflow.base.errors import IntegrityError, UsageError
 from nasflow.config import PipelineConfig
+from stages.data.config import open_dataset
 from stages.nas.config import SearchConfig
 from stages.nas.sandwich import extreme_paths, sandwich_loss
 from stages.nas.search_loop import run_search
@@ -22,6 +25,7 @@ from stages.training.distillation import ARCHITECTURE, WEIGHTS, Distillation, Te
 from stages.training.loop import Trained
 from stages.training.recipe import Recipe
 from stages.training.task import Course, Task, course_as_json, course_of_json
+from stages.training.teacher_check import check_teacher, doubtful_teacher
 from stages.training.together import train_together
 
 NET = SPACE.network((0, 1, 1, 1))
@@ -73,6 +77,56 @@ def test_what_the_files_hold_is_in_the_fingerprint_and_not_where_they_lie(tmp_pa
 def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"network\.json does not exist"):
         TeacherConfig(network=str(tmp_path)).identity()
+
+
+def test_a_teacher_of_other_classes_or_inputs_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    recipe = Recipe(teacher=kept_teacher(tmp_path))
+    clothes = open_dataset(DATA)
+    check_teacher(recipe, SPACE, clothes)
+    for changes, message in (
+        ({"classes": 7}, "has 10 classes, the networks of space .* have 7"),
+        ({"input_channels": 1}, "has 3 input channels, the networks of space .* have 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            check_teacher(recipe, SPACE.model_copy(update=changes), clothes)
+    write_result(tmp_path, names=clothes.class_names)
+    check_teacher(recipe, SPACE, clothes)
+    write_result(tmp_path, names=clothes.class_names[::-1])
+    with pytest.raises(
+        UsageError, match="learned other classes: 'Ankle boot' where the images have 'T-shirt"
+    ):
+        check_teacher(recipe, SPACE, clothes)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"resolution": 32}', '{"resolution": 0, "classes": 2}'])
+def test_a_damaged_description_of_a_teacher_is_named(tmp_path: Path, content: str) -> None:
+    recipe = Recipe(teacher=kept_teacher(tmp_path))
+    (tmp_path / ARCHITECTURE).write_text(content)
+    with pytest.raises(IntegrityError, match=r"network\.json describes no network"):
+        check_teacher(recipe, SPACE, open_dataset(DATA))
+
+
+def test_a_teacher_that_may_know_the_test_images_is_warned_of(tmp_path: Path) -> None:
+    recipe, clothes = Recipe(teacher=kept_teacher(tmp_path)), open_dataset(DATA)
+    assert doubtful_teacher(recipe, DATA, clothes) is None, "nothing is known of its run"
+    write_result(tmp_path, names=clothes.class_names)
+    assert doubtful_teacher(recipe, DATA, clothes) is None
+    write_result(tmp_path, names=clothes.class_names, split_seed=3)
+    warning = doubtful_teacher(recipe, DATA, clothes)
+    assert warning is not None and "data.split_seed 3, here 0" in warning
+    other_test = doubtful_teacher(recipe, DATA.model_copy(update={"folds": 5}), clothes)
+    assert other_test is not None and "one teacher for 5 test parts" in other_test
+
+
+def write_result(folder: Path, *, names: Sequence[str], split_seed: int = 0) -> None:
+    """What of a run's result says which images its network has learned from."""
+    images = {
+        "source": "fashion_mnist",
+        "split_seed": split_seed,
+        "test_images": 10_000,
+        "classes": [{"name": name} for name in names],
+    }
+    (folder / "result.json").write_text(json.dumps({"images": images}))
 
 
 def test_the_teachers_folder_reaches_another_process(tmp_path: Path) -> None:

@@ -102,6 +102,19 @@ def test_shares_and_parts_of_a_batch_leave_out_what_the_whole_does() -> None:
     assert torch.equal(kept(networks[0], (x_NCHW,))[:, 4:], kept(networks[1], x_NCHW[4:].tensor_split(3)))
 
 
+@pytest.mark.parametrize("parts", [1, 3, 16])
+def test_a_batch_may_have_fewer_images_than_parts(parts: int) -> None:
+    """The mean loss of a part without images is no number."""
+    torch.manual_seed(0)
+    network, x_NCHW, labels = Network(NET).eval(), torch.randn(4, 3, 32, 32), torch.arange(4)
+
+    def loss_of(x: Tensor, of: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(network(x), of)
+
+    loss = start_runtime(0).add_gradients(network, loss_of, x_NCHW, labels, parts=parts)
+    assert float(loss) == pytest.approx(loss_of(x_NCHW, labels).item(), rel=1e-5)
+
+
 def trained(context: Context, checkpoint_seconds: float, drop_path: float = 0.4) -> Trained:
     data, runtime = (
         DataConfig(train_images=250, architecture_images=100),

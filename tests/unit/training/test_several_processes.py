@@ -19,12 +19,15 @@ from support.toy_search import SPACE, latency_model
 from stages.data.augmentation import PRESETS
 from stages.data.config import DataConfig
 from stages.data.decoded import DecodedEachTime
+from stages.data.fashion_mnist import cache_folder
 from stages.data.geometry import Pixels
 from stages.data.photos import Photos
 from stages.data.view import View
 from stages.documents import PathEvaluations, SearchResult
 from stages.nas.config import SearchConfig
 from stages.nas.search_loop import run_search
+from stages.nn.network import Network, save_weights
+from stages.training.distillation import ARCHITECTURE, WEIGHTS, TeacherConfig
 from stages.training.launch import launched_by
 from stages.training.loop import Trained
 from stages.training.recipe import Recipe
@@ -39,13 +42,14 @@ CONFIG = SearchConfig(
 )
 
 
+TEACHER = TeacherConfig(network="teacher")  # in the first process's folder alone
 ESTIMATORS = ("posterior", "window", "two_path")
 
 
 def train_and_search() -> tuple[bytes, bytes, dict[str, SearchResult], list[float]]:
     """A network's weights, a supernet's, what each estimator learned, and what the posterior learned from."""
     outcomes: list[Trained] = []
-    course = Course(Recipe(epochs=2, batch_size=100, clip=2.0), DATA, 0)
+    course = Course(Recipe(epochs=2, batch_size=100, clip=2.0, teacher=TEACHER), DATA, 0)
     task = Task("toy", SPACE.network((0, 1, 1, 1)))
     train_together([task], course, memory_context("x"), lambda _index, outcome: outcomes.append(outcome))
     store = MemoryStore()
@@ -116,7 +120,22 @@ def main(folder: Path) -> None:
     dismiss()
 
 
-def test_two_processes_with_half_a_batch_end_with_the_weights_of_one(tmp_path: Path) -> None:
+def put_teacher(folder: Path) -> None:
+    torch.manual_seed(7)
+    network = Network(SPACE.network((0, 0, 0, 0)))
+    (folder / "teacher").mkdir(parents=True)
+    (folder / "teacher" / ARCHITECTURE).write_text(network.net.model_dump_json())
+    (folder / "teacher" / WEIGHTS).write_bytes(save_weights(network))
+
+
+def test_two_processes_with_half_a_batch_end_with_the_weights_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_teacher(tmp_path / "0")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "cache" / "nasflow").mkdir(parents=True)
+    (tmp_path / "cache" / "nasflow" / "fashion-mnist").symlink_to(cache_folder())  # where they may be
+    monkeypatch.chdir(tmp_path / "0")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -134,7 +153,14 @@ def test_two_processes_with_half_a_batch_end_with_the_weights_of_one(tmp_path: P
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, str(tmp_path)],
-            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank},
+            env={
+                **os.environ,
+                **shared,
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            },
+            cwd=tmp_path / rank,
         )
         for rank in ("0", "1")
     ]
