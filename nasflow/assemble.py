@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from android_bench.device import Device, RuntimeOptions
+from nasflow.base.errors import UsageError
 from nasflow.base.files import expand_home
 from nasflow.config import PipelineConfig
 from nasflow.devices import phone
@@ -136,8 +137,14 @@ def space_and_images(config: PipelineConfig, base_dir: Path) -> tuple[SearchSpac
             config.space,
             base_dir,
             classes=len(dataset.class_names),
-            channels=dataset.channels,
+            channels=dataset.channels if data.source == "fashion_mnist" else None,
             natural_resolution=dataset.natural_resolution if auto else 0,
+        )
+    if data.source != "fashion_mnist" and space.input_channels not in (1, 3):
+        raise UsageError(
+            f"space {space.name} has input_channels {space.input_channels}; images are read as grey (1) or "
+            "as colours (3).",
+            hint="Set input_channels to 1 or 3 in the space's file.",
         )
     sized = {**dict(data), "resolution": space.resolution, "channels": space.input_channels}
     return space, SizedData.model_validate(sized)

@@ -30,11 +30,14 @@ class Blob(Record):
     size_bytes: int = Field(ge=0)
 
 
+def canonical_text(value: Any) -> str:
+    """One spelling for equal values, as JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> bytes:
     """One spelling for equal values, so that equal values have equal hashes."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return canonical_text(value).encode()
 
 
 def document_bytes(document: BaseModel) -> bytes:

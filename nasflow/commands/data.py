@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from nasflow.commands.first_look import Telling, Told
 from nasflow.commands.project import open_project
 from nasflow.config import PipelineConfig
 from pipeline.config.loader import find_config, load_config
-from stages.data.config import DataConfig
+from stages.data.config import DataConfig, open_dataset
 
 if TYPE_CHECKING:
     from stages.data.catalogue import Catalogue
@@ -96,6 +97,7 @@ def split(selection: Selection, directory: Path | None, out: Path, *, force: boo
     paths = (image.path for image in catalogue.inventory.images)
     check_outside(out, data_root(data), paths, hint=hint)
     write_atomic(out, split_bytes(_written(catalogue, data)))
+    given_back = out if base_dir is None else Path(os.path.relpath(out, base_dir))  # as paths there are meant
     counts = {part: len(catalogue.splitting.keys(part)) for part in PARTS}
     said = ", ".join(f"{count:,} {part}" for part, count in counts.items())
     if catalogue.splitting.shared:
@@ -113,7 +115,8 @@ def split(selection: Selection, directory: Path | None, out: Path, *, force: boo
                 *message_lines(told.events),
                 *(f"warning: {text}" for text in image_warnings(catalogue)),
                 f"Wrote {out}: {said}.",
-                f"Give it back in pipeline.yaml, section data: split_file: {out}",
+                f"Give it back in pipeline.yaml, section data: split_file: {given_back}",
+                *(["Unset data.folds beside it: folds cut other parts."] if data.folds is not None else []),
             ]
         ),
     )
@@ -155,7 +158,9 @@ def _settings(selection: Selection, directory: Path | None) -> tuple[PipelineCon
         data = resolve_data(load_config(PipelineConfig, path, tell=lambda _notice: None).data, base_dir)
         if data.source != "folder" or data.path is None or Path(data.path) != named:
             path = base_dir = None
-    overrides = (*selection.overrides, "data.source=folder", "data.path=.")
+    # What belongs to a data set of the hub is none of this folder.
+    own = ("data.source=folder", "data.path=.", "data.name=null", "data.revision=null")
+    overrides = (*selection.overrides, *own)
     config = load_config(PipelineConfig, path, overrides, tell=lambda _notice: None)
     # Not by way of YAML: a name on the disk need not be text.
     data = config.data.model_copy(update={"path": str(named)})
@@ -169,6 +174,8 @@ def _own_images(config: PipelineConfig, base_dir: Path | None) -> DataConfig:
             "data.source is fashion_mnist, whose images are known.",
             hint="Name a folder or table of images of your own: nasflow data check DIR",
         )
+    if config.offline and data.source == "hub":
+        open_dataset(data).check_at_hand()
     return data
 
 
@@ -183,7 +190,7 @@ def _resolution(config: PipelineConfig, base_dir: Path | None, inventory: Invent
         config.space,
         base_dir,
         classes=len(inventory.listing.class_names),
-        channels=3,
+        channels=None,
         natural_resolution=side,
     ).resolution
 

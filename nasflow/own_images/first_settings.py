@@ -223,7 +223,7 @@ def _plan(space: Mapping[str, Any], seen: Seen, resolution: int, epochs: int, *,
         SpaceConfig.model_validate({**space, "resolution": resolution}),
         Path(),
         classes=seen.classes,
-        channels=3,
+        channels=None,
         natural_resolution=seen.shorter_side,
     )
     return Plan(fitted, 1, 1, 1, 1, 1).of(epochs, seen, start=start)

@@ -26,6 +26,11 @@ def image_warnings(catalogue: Catalogue) -> Iterator[str]:
             f"{_images(len(foreign))} {_are(len(foreign))} in a format that is not read "
             f"({shown_list(foreign, 2)}), and left out: convert to JPEG or PNG."
         )
+    if unused := listing.unused:
+        yield (
+            f"{_images(len(unused))} outside the class folders, or not in the table, {_are(len(unused))} not "
+            f"used ({shown_list(unused, 2)})."
+        )
     if count := left_out.get("conflicting-labels", 0):
         yield f"{_images(count)} with exact copies in another class {_are(count)} left out: {SHOWS}."
     if count := left_out.get("exact-copy", 0):

@@ -79,9 +79,16 @@ def subjects(findings: Findings) -> Iterator[tuple[str, str]]:
     listing = findings.inventory.listing
     yield from _files(findings)
     if listing.ignored:
-        others = [path for path in listing.ignored if not is_to_convert(path)]
+        unused = set(listing.unused)
+        others = [path for path in listing.ignored if not is_to_convert(path) and path not in unused]
         if others:
             yield "Ignored", f"{len(others):,} (no images): {shown_list(others, _SHOWN)}"
+        if unused:
+            first = shown_list(sorted(unused), _SHOWN)
+            yield (
+                "Not used",
+                f"{_images(len(unused))} outside the class folders, or not in the table: {first}",
+            )
     if foreign := listing.to_convert:
         yield (
             "To convert",
@@ -141,7 +148,7 @@ def _broken(findings: Findings) -> str:
     allowed = allowed_broken(findings.config.max_broken, count)
     named = "; ".join(f"{shown(image.path)} ({described(image)})" for image in broken[:_SHOWN])
     return f"{len(broken):,}, left out ({allowed:,} allowed by data.max_broken): {named}" + (
-        f"; and {len(broken) - _SHOWN:,} more (--json and --html list all)" if len(broken) > _SHOWN else ""
+        f"; and {len(broken) - _SHOWN:,} more (--json lists all)" if len(broken) > _SHOWN else ""
     )
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from nasflow.base import files
 from nasflow.base.errors import MachineError, UsageError
-from pipeline.artifact import canonical_json, sha256_hex
+from pipeline.artifact import canonical_text, sha256_hex
 from stages.data.config import CHOICE_SHARE, TEST_SHARE, DataConfig
 from stages.data.copies import Copies, find_copies
 from stages.data.dataset import PARTS, Part
@@ -28,7 +28,7 @@ from stages.data.descriptors import ImageDescriptor, describe
 from stages.data.image_bytes import ImageBytes
 from stages.data.inventory import InspectedImage, Inventory, Progress, take_inventory
 from stages.data.listing import list_images
-from stages.data.names import shown, shown_list
+from stages.data.names import name_bytes, shown, shown_list
 from stages.data.near_copies import NearPair
 from stages.data.split_file import Present, read_split
 from stages.data.splitting import (
@@ -84,9 +84,8 @@ class Catalogue:
 
     def split_digest(self) -> str:
         """The identity of the split: which image is in which part."""
-        return sha256_hex(
-            canonical_json({"parts": dict(self.splitting.parts), "shared": self.splitting.shared})
-        )
+        parts = {"parts": dict(self.splitting.parts), "shared": self.splitting.shared}
+        return sha256_hex(name_bytes(canonical_text(parts)))  # a name on the disk need not be text
 
     def median_shorter_side(self) -> int:
         """Of the images that can be read, in pixels."""
@@ -163,7 +162,7 @@ def check_broken(inventory: Inventory, most: float) -> None:
     named = "; ".join(f"{shown(image.path)} ({described(image)})" for image in broken[:3])
     raise UsageError(
         f"{len(broken)} of {count} images cannot be read, and data.max_broken allows {allowed}: {named}.",
-        hint="'nasflow data check' lists all of them. Repair or remove them, or raise data.max_broken.",
+        hint="'nasflow data check --json' lists all. Repair or remove them, or raise data.max_broken.",
     )
 
 
@@ -285,8 +284,8 @@ def _given_back(path: Path, inventory: Inventory, items: Sequence[Item]) -> Spli
         if lacking:
             raise UsageError(
                 f"{path}: the part {part} has no image of {shown_list(lacking)}.",
-                hint="Each part needs images of every class. Correct the file, or delete it and let nasflow "
-                "split the images again.",
+                hint="Each part needs images of every class. Correct the file, or unset data.split_file: "
+                "nasflow then splits the images again.",
             )
     return splitting
 
@@ -334,7 +333,8 @@ def shares_of(config: DataConfig, given: Sequence[Given | None]) -> Shares:
     else:
         architecture = share(config.architecture_images, CHOICE_SHARE)
         choice = architecture if config.choice_images is None else share(config.choice_images, CHOICE_SHARE)
-    if architecture + choice + test >= 1:
+    cut = test if "validation" in given else architecture + choice + test
+    if cut >= 1:
         set_keys = {
             name: getattr(config, name) for name in ("architecture_images", "choice_images", "test_images")
         }
@@ -345,6 +345,9 @@ def shares_of(config: DataConfig, given: Sequence[Given | None]) -> Shares:
             f"{named}: of {count:,} images that are to be split, none would be left to train with.",
             hint="Make them smaller: each is a share below 1, or a number of images.",
         )
+    if architecture + choice + test >= 1:  # of given validation images, whose proportion alone counts
+        shrink = (1 - test) / 2 / (architecture + choice)
+        architecture, choice = shrink * architecture, shrink * choice
     return Shares(architecture, choice, test or min(TEST_SHARE, (1 - architecture - choice) / 2))
 
 

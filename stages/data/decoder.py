@@ -12,6 +12,7 @@ from stages.data.geometry import Picture, stored_side
 from stages.data.image_bytes import ImageBytes
 from stages.data.image_file import BrokenImageError
 from stages.data.inventory import Inventory
+from stages.data.names import shown
 from stages.data.reading import LONGEST_RATIO, decode_once
 
 _SIZE = sha256().digest_size
@@ -63,7 +64,7 @@ class Decoder:
             content = self.source.read(number)
             if sha256(content).digest() != self.hashes[number * _SIZE : (number + 1) * _SIZE]:
                 raise IntegrityError(
-                    f"{self.paths[number]} in {self.place} has changed since this run looked at the images.",
+                    f"{self._shown(number)} has changed since this run looked at the images.",
                     hint="Run again: the images are then split anew.",
                 )
             return decode_once(
@@ -73,6 +74,9 @@ class Decoder:
             )
         except BrokenImageError as error:
             raise IntegrityError(
-                f"{self.paths[number]} in {self.place} could be read before and now cannot: {error.detail}.",
+                f"{self._shown(number)} could be read before and now cannot: {error.detail}.",
                 hint="Put it back, and run again: finished stages are kept.",
             ) from error
+
+    def _shown(self, number: int) -> str:
+        return f"{shown(self.paths[number])} in {shown(self.place)}"

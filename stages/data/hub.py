@@ -8,7 +8,6 @@ parts. Needs the optional package (``nasflow[hub]``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from nasflow.base.errors import DatasetMissingError
 from stages.data.config import DataConfig
@@ -22,7 +21,10 @@ from stages.data.listed import Listing
 class HubImages(ImageFolder):
     """The images of ``config.name``."""
 
-    name: ClassVar[str] = "hub"
+    @property
+    def name(self) -> str:
+        """That on the hub; files in a folder of a person's own have none that is told."""
+        return "hub" if self.config.path is not None else str(self.config.name)
 
     @property
     def class_names(self) -> tuple[str, ...]:

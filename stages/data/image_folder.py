@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nasflow.base.errors import DatasetMissingError
 from nasflow.base.text import human_bytes
@@ -33,7 +33,10 @@ class ImageFolder:
 
     config: DataConfig
 
-    name: ClassVar[str] = "folder"
+    @property
+    def name(self) -> str:
+        """As a person would call them; what lies in a folder of theirs has no name that is told."""
+        return "folder"
 
     @property
     def catalogue(self) -> Catalogue:
@@ -121,7 +124,7 @@ class ImageFolder:
         catalogue = self.catalogue
         balance = {} if self.config.balance == "none" else {"balance": BALANCE_VERSION}
         return {
-            "dataset": self.name,
+            "dataset": self.config.source,
             "dataset_sha256": catalogue.inventory.digest(),
             "split_sha256": catalogue.split_digest(),
             **balance,

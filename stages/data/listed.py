@@ -10,7 +10,7 @@ from typing import Literal
 
 from nasflow.base.errors import UsageError
 from stages.data.names import shown, shown_list
-from stages.data.walking import CONVERT_HINT, TO_CONVERT, suffix_of
+from stages.data.walking import CONVERT_HINT, IMAGE_SUFFIXES, TO_CONVERT, suffix_of
 
 Part = Literal["train", "validation", "test"]
 PART_WORDS: dict[str, Part] = {
@@ -64,6 +64,11 @@ class Listing:
         """Those of ``ignored`` that are images in a format that is not read, as a phone's HEIC."""
         return tuple(path for path in self.ignored if is_to_convert(path))
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Those of ``ignored`` that are images: outside all class folders, or not in the table."""
+        return tuple(path for path in self.ignored if _is_image(path))
+
     def counts(self) -> dict[str, int]:
         """How many images each class has, in the order of the classes."""
         counted = Counter(image.label for image in self.images)
@@ -75,6 +80,11 @@ def make_listing(root: Path, images: Iterable[ListedImage], ignored: Iterable[st
     in_order = tuple(sorted(images, key=lambda image: image.path))
     classes = tuple(sorted({image.label for image in in_order}))
     return Listing(root, in_order, classes, tuple(sorted(ignored)), layout)
+
+
+def _is_image(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return suffix_of(name) in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def is_to_convert(path: str) -> bool:

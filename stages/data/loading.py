@@ -24,6 +24,7 @@ from stages.data.batch_augmentation import BatchAugmentation
 from stages.data.colours import on_device
 from stages.data.decoded import PixelSource
 from stages.data.geometry import evaluated_NHWC
+from stages.data.names import shown
 from stages.data.sharing import ALONE, Sharing
 from stages.data.storage_units import StorageUnits
 from stages.data.variation import Varied, as_varied
@@ -192,7 +193,9 @@ class PhotoBatches:
     def _named(self, error: Exception, at_work: Tensor) -> MachineError:
         """A worker that died or hangs, and the images that workers had before them."""
         numbers = [int(number) for number in at_work if int(number) != _IDLE]
-        names = ", ".join(self.view.names[n] if n < len(self.view.names) else str(n) for n in numbers[:4])
+        names = ", ".join(
+            shown(self.view.names[n]) if n < len(self.view.names) else str(n) for n in numbers[:4]
+        )
         what = (str(error).splitlines() or ["its end of a pipe was closed"])[0].rstrip(".")
         return MachineError(
             f"A process that reads images stopped working: {what}."

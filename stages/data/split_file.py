@@ -30,7 +30,7 @@ MAX_LINE_CHARACTERS = 20_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PARTS: tuple[Part, ...] = PARTS
 _REASONS: tuple[LeftOut, ...] = get_args(LeftOut)
-_AGAIN = "Correct the line, or delete the file and let nasflow split the images again."
+_AGAIN = "Correct the line, or unset data.split_file: nasflow then splits the images again."
 _SHOWN = 3
 
 
@@ -106,7 +106,7 @@ def read_split(content: bytes, present: Sequence[Present], *, name: str = "the s
             verb = "is" if len(paths) == 1 else "are"
             raise UsageError(
                 f"{name} does not fit the images: {_counted(paths)} {verb} {what}.",
-                hint=f"{remedy}, or delete the split file and let nasflow split the images again.",
+                hint=f"{remedy}, or unset data.split_file: nasflow then splits the images again.",
             )
     return split
 

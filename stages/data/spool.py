@@ -20,7 +20,9 @@ from nasflow.base import files
 
 SPOOL_BYTES = 2**32
 _LOCKS = 64
-_SUFFIX = ".unit"
+_SUFFIX, _UNFINISHED = ".unit", ".new"
+_ABANDONED_S = 86_400.0
+"""An unfinished file that has not grown for so long was left by a process that was killed."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Spool:
                 return self._made(path, content())
 
     def _made(self, path: Path, content: Iterable[bytes]) -> BinaryIO:
-        descriptor, unfinished = tempfile.mkstemp(suffix=_SUFFIX, dir=self.folder)
+        descriptor, unfinished = tempfile.mkstemp(suffix=_UNFINISHED, dir=self.folder)
         file = os.fdopen(descriptor, "w+b")
         try:
             for chunk in content:
@@ -69,8 +71,10 @@ class Spool:
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
                 status = entry.stat()
-                if entry.name.endswith(_SUFFIX) and status.st_ino != written.st_ino:
+                if entry.name.endswith(_SUFFIX):
                     kept.append((status.st_mtime_ns, status.st_size, entry.path))
+                elif entry.name.endswith(_UNFINISHED) and (written.st_mtime - status.st_mtime > _ABANDONED_S):
+                    os.unlink(entry.path)  # noqa: PTH108
         spare = self.most_bytes - written.st_size - sum(size for _, size, _ in kept)
         for _, size, path in sorted(kept):
             if spare >= 0:

@@ -53,9 +53,17 @@ class SearchConfig(Record):
         examples=[0.1],
         description="of the weights in the warm-up, with a cosine of its own; unset: one cosine over both",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of the weights")
+    momentum: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="Nesterov momentum of the weights; AdamW, by which pretrained ones learn, takes none",
+    )
     weight_decay: float = Field(
-        4e-5, ge=0, le=1, description="on the weights of convolutions and the classifier"
+        4e-5,
+        ge=0,
+        le=1,
+        description="on the weights of convolutions and the classifier; of pretrained ones it is 0.01",
     )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of each label that is spread over all classes"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.artifact import Document
-from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, Timing, Verification
+from stages.documents import LatencyModel, LatencyTable, PrunedNetworks, Timing, TrainedNetwork, Verification
 from stages.reporting.notation import amount
 from stages.reporting.run_documents import RunDocuments
 from stages.space.equal_latency import TOLERANCE
@@ -63,7 +63,7 @@ def provenance(run: RunDocuments) -> list[Provenance]:
             f"Found network{_random_networks(run.prune)}{_full(run)} and MobileNetV2s with one recipe, "
             f"{_range(epochs)} "
             "epochs each after the architecture was fixed; the checkpoint with the best validation accuracy "
-            f"was kept.{_by(run.finetune, run.baseline)}",
+            f"was kept{_part_of_the_way(trained)}.{_by(run.finetune, run.baseline)}",
             sum(network.seconds for network in trained),
         ),
         Provenance(
@@ -186,6 +186,16 @@ def _choosing(run: RunDocuments) -> str:
         "the part architecture, which is the part choice, too"
         if images and images.shared_choice
         else ("the part architecture")
+    )
+
+
+def _part_of_the_way(trained: Sequence[TrainedNetwork]) -> str:
+    """What is kept of networks from published weights (:mod:`stages.training.partway`)."""
+    if all(network.pretrained is None for network in trained):
+        return ""
+    return (
+        "; of a network from pretrained weights, the point on the line from their start to that checkpoint "
+        "with the least cross entropy on the images for choices"
     )
 
 

@@ -90,15 +90,18 @@ def _weights(config: SpaceConfig, space: SearchSpace, base_dir: Path) -> str | N
 
 
 def space_for(
-    config: SpaceConfig, base_dir: Path, *, classes: int, channels: int, natural_resolution: int
+    config: SpaceConfig, base_dir: Path, *, classes: int, channels: int | None, natural_resolution: int
 ) -> SearchSpace:
     """The space for images of so many classes and channels, whose shorter side is ``natural_resolution``.
 
-    ``resolution: auto`` is the largest that the space can have without asking for more than its own, or more
-    than the images show. Raises UsageError.
+    ``channels``: None where images are read with as many as the space has. ``resolution: auto`` is the
+    largest that the space can have without asking for more than its own, or more than the images show.
+    Raises UsageError.
     """
     space = load_space(config, base_dir)
-    changes: dict[str, Any] = {"classes": classes, "input_channels": channels}
+    changes: dict[str, Any] = {"classes": classes}
+    if channels is not None:
+        changes["input_channels"] = channels
     if config.resolution == "auto":
         most = min(space.resolution, natural_resolution)
         changes["resolution"] = max(space.total_stride, most // space.total_stride * space.total_stride)

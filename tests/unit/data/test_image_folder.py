@@ -53,6 +53,16 @@ def opened(root: Path, **settings: object) -> ImageFolder:
     return dataset
 
 
+def test_images_whose_names_are_no_text_have_an_identity_of_their_own(folder: Path) -> None:
+    found = {opened(folder).identity()["split_sha256"]}
+    for number, name in enumerate((b"\xe9.png", b"\xe8.png")):
+        copy = shutil.copytree(folder, folder.with_name(f"copy {number}"))
+        (copy / "ape" / "00.png").rename(copy / "ape" / os.fsdecode(name))
+        found.add(opened(copy).identity()["split_sha256"])
+        assert len(opened(copy).load("train"))
+    assert len(found) == 3
+
+
 def test_how_classes_are_balanced_is_part_of_what_decides_a_result(folder: Path) -> None:
     plain = opened(folder).identity()
     assert set(plain) == {"dataset", "dataset_sha256", "split_sha256"}
@@ -321,6 +331,15 @@ def test_parts_that_leave_nothing_to_train_with_are_named_by_their_keys(folder: 
     ) as caught:
         opened(folder, test_images=90).catalogue  # noqa: B018 - looking is what fails
     assert "number of images" in caught.value.hint
+
+
+def test_with_validation_images_of_their_own_only_the_test_part_is_cut_off(folder: Path) -> None:
+    """Nothing is cut off for choices: 85 % for the test leaves 15 % to train with, and not none."""
+    root = in_parts(folder, train=range(18), val=range(18, 24))
+    counts = opened(root, test_images=0.8).counts
+    assert counts["train"] > 0
+    with pytest.raises(UsageError, match="none would be left"):
+        opened(root, test_images=54).catalogue  # noqa: B018 - looking is what fails
 
 
 def test_folds_and_a_split_file_exclude_each_other() -> None:

@@ -185,7 +185,7 @@ def test_images_that_the_file_does_not_fit_are_named(now: list[Present], message
     with pytest.raises(UsageError, match=message) as error:
         read_split(split_bytes(TWO), now, name="split.jsonl")
     assert error.value.message.startswith("split.jsonl")
-    assert "delete the split file" in error.value.hint
+    assert "unset data.split_file" in error.value.hint
 
 
 def test_at_most_three_names_are_shown() -> None:

@@ -172,6 +172,21 @@ def test_a_spool_of_compressed_row_groups_never_takes_more_than_it_may(tmp_path:
         assert kept <= 8_000
 
 
+def test_an_unfinished_unit_of_another_process_is_left_alone_and_an_abandoned_one_removed(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path, most_bytes=10)
+    young, old = tmp_path / "tmpyoung.new", tmp_path / "tmpold.new"
+    for path in (young, old):
+        path.write_bytes(bytes(100))
+    os.utime(old, (0, 0))
+    with spool.open("one", lambda: [b"12345678"]) as unit:
+        assert unit.read() == b"12345678"
+    assert young.exists()
+    assert not old.exists()
+    assert not list(tmp_path.glob("*.new.unit"))
+
+
 def test_an_order_in_windows_opens_each_unit_once_a_window() -> None:
     random = np.random.default_rng(3)
     units = StorageUnits(np.repeat(np.arange(50), 20), np.full(50, 1000))

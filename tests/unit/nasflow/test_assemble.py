@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from support.photo_folder import photo_folder
 from support.scripted_device import ScriptedDevice
 
 from android_bench.local.device import LocalDevice
-from nasflow.assemble import build_pipeline, build_stages, open_device, resolve_data
-from nasflow.base.errors import NoUsableDeviceError
+from nasflow.assemble import build_pipeline, build_stages, open_device, resolve_data, space_and_images
+from nasflow.base.errors import NoUsableDeviceError, UsageError
 from nasflow.cli.request import STAGE_NAMES
 from nasflow.config import PipelineConfig
 from nasflow.reference import configuration_md, pipeline_yaml
@@ -22,6 +23,7 @@ from pipeline.events import Event
 from pipeline.stage import Stage
 from stages.data.config import DataConfig
 from stages.measurement.config import MeasurementConfig
+from stages.space import FOLDER
 from stages.verify import Verify
 
 OVERRIDES = ("profile", "latency", "prune", "precheck")
@@ -182,3 +184,21 @@ def test_how_many_networks_are_expected_concerns_search_and_prune_alone(tmp_path
         for given in ({}, {"target": {"front": 4}})
     )
     assert [name for name in alone if alone[name] != front[name]] == ["search", "prune"]
+
+
+def test_own_images_have_as_many_channels_as_the_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photo_folder(tmp_path / "photos", {"ape": 20, "bee": 20})
+    plain = (FOLDER / "fashion.yaml").read_text(encoding="utf-8")
+    config = PipelineConfig.model_validate(
+        {"data": {"source": "folder", "path": "photos"}, "space": {"name": "grey.yaml"}}
+    )
+    for channels in (1, 3):
+        (tmp_path / "grey.yaml").write_text(f"{plain}\ninput_channels: {channels}\n", encoding="utf-8")
+        space, data = space_and_images(config, tmp_path)
+        assert (space.input_channels, data.channels, space.classes) == (channels, channels, 2)
+    (tmp_path / "grey.yaml").write_text(f"{plain}\ninput_channels: 4\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"input_channels 4; images are read as grey \(1\)"):
+        space_and_images(config, tmp_path)

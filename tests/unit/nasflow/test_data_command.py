@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 from support.photo_folder import contents, mosaic, photo_folder
 
-from nasflow.base.errors import UsageError
+from nasflow.base.errors import DatasetMissingError, UsageError
 from nasflow.cli.app import main
 from stages.data import listed
 from stages.data.config import DataConfig, open_dataset
 from stages.data.dataset import PARTS
+from stages.data.hub import HubImages
 from stages.data.image_folder import ImageFolder
 
 
@@ -301,6 +302,49 @@ def test_a_split_file_names_an_image_that_was_added_or_changed(photos: Path, own
         _parts(photos, split_file=str(out), split_seed=2)
     assert "cat/004.png" in changed.value.message
     assert "changed" in changed.value.message
+
+
+def test_images_in_no_class_are_no_files_without_images(
+    photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mosaic(500).save(photos / "alone.png")
+    assert main(["data", "check", str(photos)]) == 0
+    shown = " ".join(capfd.readouterr().out.split())
+    assert "1 image outside the class folders, or not in the table: alone.png" in shown
+    assert "1 (no images): .DS_Store" in shown
+
+
+def test_a_folder_takes_nothing_from_a_configuration_of_the_hub_but_its_settings(
+    photos: Path, own_cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = "data: {source: hub, name: nobody/nothing, revision: abc, test_images: 0.3}\n"
+    (own_cache / "hub.yaml").write_text(settings, encoding="utf-8")
+    found = checked(capfd, str(photos), "--config", "hub.yaml")
+    assert found["images"] == 134
+
+
+def test_offline_nothing_is_asked_of_the_hub(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(self: HubImages) -> None:
+        raise DatasetMissingError(f"The data set {self.config.name} is not in the cache.")
+
+    monkeypatch.setattr(HubImages, "check_at_hand", missing)
+    monkeypatch.setattr("stages.data.hub.open_hub", lambda _config: pytest.fail("opened all the same"))
+    settings = "data: {source: hub, name: nobody/nothing}\noffline: true\n"
+    (own_cache / "pipeline.yaml").write_text(settings, encoding="utf-8")
+    assert main(["data", "check"]) == main(["data", "split", "--out", "x.jsonl"]) == 8
+
+
+def test_the_split_file_is_given_back_as_paths_of_the_configuration_are_meant(
+    photos: Path, own_cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own_cache / "sub").mkdir()
+    settings = f"data: {{source: folder, path: '{photos}', folds: 3}}\n"
+    (own_cache / "pipeline.yaml").write_text(settings, encoding="utf-8")
+    monkeypatch.chdir(own_cache / "sub")
+    assert main(["data", "split", "--config", "../pipeline.yaml", "--out", "split.jsonl"]) == 0
+    said = capfd.readouterr().out
+    assert "section data: split_file: sub/split.jsonl" in said
+    assert "Unset data.folds" in said
 
 
 def test_a_data_set_of_parquet_files_is_checked_as_a_folder_is(
