@@ -334,7 +334,7 @@ def test_parts_that_leave_nothing_to_train_with_are_named_by_their_keys(folder: 
 
 
 def test_with_validation_images_of_their_own_only_the_test_part_is_cut_off(folder: Path) -> None:
-    """Nothing is cut off for choices: 85 % for the test leaves 15 % to train with, and not none."""
+    """Nothing is cut off for choices: 80 % for the test leave 20 % to train with, and not none."""
     root = in_parts(folder, train=range(18), val=range(18, 24))
     counts = opened(root, test_images=0.8).counts
     assert counts["train"] > 0

@@ -184,7 +184,7 @@ def test_an_unfinished_unit_of_another_process_is_left_alone_and_an_abandoned_on
         assert unit.read() == b"12345678"
     assert young.exists()
     assert not old.exists()
-    assert not list(tmp_path.glob("*.new.unit"))
+    assert [path.name for path in tmp_path.glob("*.unit")] == ["one.unit"]
 
 
 def test_an_order_in_windows_opens_each_unit_once_a_window() -> None:
