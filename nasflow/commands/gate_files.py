@@ -48,7 +48,11 @@ def prepare(options: GateOptions) -> None:
                 first = first or error
     if options.all_phones:
         for path in _files_of_phones(options.result):
-            delete(path)
+            try:
+                _check_replaceable(path)
+                delete(path)
+            except NasflowError as error:
+                first = first or error
     if first is not None:
         raise first
     if options.history is not None:

@@ -46,7 +46,7 @@ def check_teacher(recipe: Recipe, space: SearchSpace, dataset: Dataset) -> None:
                 f"networks of space {space.name} have {ours}.",
                 hint="A teacher answers for the same classes: take one that was trained on these images.",
             )
-    names = [str(one.get("name")) for one in _images_of(recipe).get("classes") or ()]
+    names = [str(one.get("name")) for one in _images_of(recipe).get("classes", ())]
     if names and names != list(dataset.class_names):
         first = next(
             (pair for pair in zip(names, dataset.class_names, strict=False) if pair[0] != pair[1]),
@@ -85,10 +85,10 @@ def doubtful_teacher(recipe: Recipe, data: DataConfig, dataset: Dataset) -> str 
 def _images_of(recipe: Recipe) -> Mapping[str, Any]:
     """What the teacher's run says of its images; nothing where no result lies beside the network."""
     path = Path(str(recipe.teacher.network), _RESULT)
+    found: Any = None
     with suppress(OSError, ValueError):
-        if path.stat().st_size <= _MOST_BYTES:
-            found = json.loads(path.read_bytes())
-            images = found.get("images") if isinstance(found, dict) else None
-            if isinstance(images, dict) and all(isinstance(one, dict) for one in images.get("classes") or ()):
-                return images
-    return {}
+        found = json.loads(path.read_bytes()) if path.stat().st_size <= _MOST_BYTES else None
+    images = found.get("images") if isinstance(found, dict) else None
+    if not isinstance(images, dict) or not isinstance(images.get("classes"), list):
+        return {}
+    return images if all(isinstance(one, dict) for one in images["classes"]) else {}

@@ -92,7 +92,7 @@ def test_every_phone_has_a_row_and_a_case_whatever_becomes_of_the_others(
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
         second.faults.set(FaultPlan(tool_signal=11))
         gone = folder.path / "gate-7-phone-of-yesterday.json"
-        gone.write_text("of a phone that is not attached any more")
+        gone.write_text('{\n "plan": "of a phone that is not attached any more"\n}')
         answer = folder.ask(*WORDS, *ALL, *how)
         left = [
             path for phone in (first, second) for path in phone.storage("/data/local/tmp/nasflow").glob("*")

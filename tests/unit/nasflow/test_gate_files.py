@@ -375,6 +375,11 @@ def test_a_file_that_no_gate_has_written_is_never_deleted(tmp_path: Path) -> Non
             with pytest.raises(UsageError, match=r"no gate has written it|no regular file"):
                 gate_files.prepare(options(**{option: path}))
         assert path.exists()
+    own = tmp_path / "gate-1-notes.json"
+    own.write_text("{}")
+    with pytest.raises(UsageError, match="no gate has written it"):
+        gate_files.prepare(GateOptions(result=tmp_path / "gate.json", all_phones=True))
+    assert own.exists()
     empty = tmp_path / "empty.xml"
     empty.touch()
     gate_files.prepare(options(junit=empty))

@@ -89,6 +89,9 @@ def test_a_teacher_of_other_classes_or_inputs_is_refused_before_anything_is_meas
     ):
         with pytest.raises(UsageError, match=message):
             check_teacher(recipe, SPACE.model_copy(update=changes), clothes)
+    for nothing in ("{}", "[]", "no JSON", '{"images": {"classes": 5}}', '{"images": {"classes": ["ape"]}}'):
+        (tmp_path / "result.json").write_text(nothing)
+        check_teacher(recipe, SPACE, clothes)
     write_result(tmp_path, names=clothes.class_names)
     check_teacher(recipe, SPACE, clothes)
     write_result(tmp_path, names=clothes.class_names[::-1])
